@@ -1,0 +1,21 @@
+"""One home for the names of columns. External ids are strings; dense indices are integers and never leave a run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+ITEM_INDEX: Final = "item_index"
+EVENT_TIME: Final = "event_time"
+WEIGHT: Final = "weight"
+TITLE: Final = "title"
+CATEGORY_PATH: Final = "category_path"
+FIRST_SEEN: Final = "first_seen"
+EVENTS: Final = "events"
+RANK: Final = "rank"
+SCORE: Final = "score"
+MODEL_VERSION: Final = "model_version"
+
+PADDING_INDEX: Final = 0
+"""The item index that stands for no item. Real items start at 1."""

@@ -1,0 +1,246 @@
+"""Every setting, its default and its bounds. One frozen section for each part of the house.
+
+A configuration is a TOML file. ``load`` finds it, checks it and names the key that is wrong. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hmamba.errors import ConfigError
+from hmamba.files import digest
+from hmamba.layout import Layout
+
+
+class Section(BaseModel):
+    """A frozen group of settings that knows no other keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InteractionColumns(Section):
+    """Which column of the source files is what."""
+
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    event_time: str = "event_time"
+    weight: str | None = Field(None, description="Strength of an event; without one every event weighs 1.")
+
+
+class SourceConfig(Section):
+    """Where interactions come from."""
+
+    kind: Literal["files"] = "files"
+    path: str = Field("landing/interactions", description="Folder or glob, relative to the root or absolute.")
+    columns: InteractionColumns = InteractionColumns()
+    time_format: Literal["auto", "epoch_s", "epoch_ms"] = "auto"
+    timezone: str = Field("UTC", description="Of times that carry no offset of their own.")
+
+
+class CatalogueConfig(Section):
+    """The optional file of item titles and categories."""
+
+    path: str | None = Field(None, description="File or glob, relative to the root or absolute.")
+    item_id: str = "item_id"
+    title: str | None = Field("title", description="Column with the name; without one, the end of the category path.")
+    category_path: tuple[str, ...] = Field(
+        (), description="Columns from the widest category to the narrowest, or one column that holds a list."
+    )
+
+
+class WarehouseConfig(Section):
+    """Limits of DuckDB."""
+
+    memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$")
+    threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
+    overlap_days: int = Field(7, ge=0, description="Events this much older than the watermark are counted as late.")
+
+
+class QualityConfig(Section):
+    """Rules of the staged batch. Row rules send a row to quarantine; batch rules stop the pull."""
+
+    min_time: datetime = datetime(2000, 1, 1)
+    max_future_hours: float = Field(24.0, ge=0, description="Past the end of the day, before a row is refused.")
+    max_id_length: int = Field(256, ge=1)
+    min_weight: float = 0.0
+    max_weight: float = 1e9
+    max_quarantined_share: float = Field(0.05, ge=0, le=1)
+    max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
+    min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
+    max_volume_ratio: float = Field(1000.0, gt=0)
+    max_staleness_days: float | None = Field(None, gt=0, description="Age of the newest event at the end of the day.")
+
+
+class SnapshotConfig(Section):
+    """How sequences are cut into shards."""
+
+    shards: int = Field(8, ge=1, le=4096)
+
+
+class ModelConfig(Section):
+    """HMamba. Symbols are the paper's (arXiv 2505.09205, Algorithm 1) and Mamba-2's."""
+
+    variant: Literal["full", "half"] = "full"
+    dim: int = Field(64, ge=2, description="d: width of the tangent space at the origin.")
+    layers: int = Field(1, ge=1, le=16)
+    d_state: int = Field(32, ge=1)
+    d_conv: int = Field(4, ge=1, le=4)
+    expand: int = Field(2, ge=1)
+    head_dim: int = Field(64, ge=1)
+    chunk: int = Field(64, ge=1, description="Tokens in a chunk of the scan.")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: where the curvature starts.")
+    learn_curvature: bool = True
+    max_norm: float = Field(4.0, gt=0, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
+    score: Literal["squared", "linear", "paper"] = "squared"
+    item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
+    repeat: bool = Field(False, description="Adds what the user's own history says about buying an item again.")
+    kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        if (self.dim * self.expand) % self.head_dim:
+            raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
+        if self.variant == "half" and self.score != "squared":
+            raise ValueError("variant 'half' scores by inner product: leave score at 'squared'")
+        return self
+
+
+class TrainConfig(Section):
+    """How the model is trained, from nothing or from the champion."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    epochs: int = Field(20, ge=1, description="At most, when training from nothing.")
+    fine_tune_epochs: int = Field(2, ge=1, description="At most, when starting from the champion.")
+    patience: int = Field(2, ge=1, description="Epochs without a better validation NDCG before stopping.")
+    learning_rate: float = Field(2e-3, gt=0)
+    fine_tune_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps.")
+    clip: float = Field(1.0, gt=0)
+    tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
+    max_length: int = Field(1024, ge=2, description="Events in one training window.")
+    replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
+    min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")
+    validation_days: int = Field(1, ge=1, description="Days before the held-out ones, for early stopping.")
+    checkpoint_seconds: float = Field(60.0, gt=0)
+
+
+class GateConfig(Section):
+    """Champion against challenger."""
+
+    holdout_days: int = Field(1, ge=1, description="The newest days, seen by neither.")
+    cutoffs: tuple[int, ...] = (10, 20, 40)
+    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@\d+$")
+    tolerance: float = Field(0.02, ge=0, lt=1, description="How much worse, relatively, a challenger may be.")
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> GateConfig:
+        if int(self.metric.partition("@")[2]) not in self.cutoffs:
+            raise ValueError(f"metric {self.metric!r} needs its cutoff among cutoffs = {list(self.cutoffs)}")
+        return self
+
+
+class CandidatesConfig(Section):
+    """What is published."""
+
+    k: int = Field(100, ge=1, le=10_000)
+    exclude_seen: bool = Field(True, description="True for films; false where people buy things again.")
+    allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
+    keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
+
+
+class Config(Section):
+    """All settings."""
+
+    name: str = "hmamba"
+    source: SourceConfig = SourceConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
+    warehouse: WarehouseConfig = WarehouseConfig()
+    quality: QualityConfig = QualityConfig()
+    snapshot: SnapshotConfig = SnapshotConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    gate: GateConfig = GateConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+
+    @model_validator(mode="after")
+    def _repeat_needs_repeats(self) -> Config:
+        if self.model.repeat and self.candidates.exclude_seen:
+            raise ValueError("model.repeat = true scores items bought before, but candidates.exclude_seen drops them")
+        return self
+
+    def training_digest(self) -> str:
+        """Digest of what a trained model depends on."""
+        return digest({"model": self.model.model_dump(), "train": self.train.model_dump()})
+
+
+def named_configs() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = resources.files("hmamba") / "configs"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md.")
+        else:
+            shown = repr(problem["input"]) if not isinstance(problem["input"], dict) else "this section"
+            lines.append(f"{where}: {key} = {shown}: {problem['msg']}.")
+    return "\n".join(lines)
+
+
+def parse(values: dict[str, Any], where: str) -> Config:
+    """Check settings that were read from ``where``.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type or is out of range.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from None
+
+
+def load(choice: str | None, layout: Layout) -> Config:
+    """Load a configuration.
+
+    Args:
+        choice: a path, the name of a configuration of the package, or None: the root's hmamba.toml if there is one,
+            the defaults otherwise.
+        layout: the root.
+
+    Raises:
+        ConfigError: it does not exist, is not TOML, or a setting is wrong.
+    """
+    if choice is None:
+        if not layout.config.exists():
+            return Config()
+        path = layout.config
+    elif choice.endswith(".toml") or "/" in choice:
+        path = Path(choice)
+    elif choice in named_configs():
+        source = resources.files("hmamba") / "configs" / f"{choice}.toml"
+        return parse(tomllib.loads(source.read_text(encoding="utf-8")), f"configuration {choice!r}")
+    else:
+        raise ConfigError(
+            f"--config {choice}: no such configuration. Give the path of a .toml file or one of "
+            f"{', '.join(named_configs())}."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        return parse(tomllib.loads(text), str(path))
+    except FileNotFoundError:
+        raise ConfigError(f"--config {path}: no such file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from None

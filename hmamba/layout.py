@@ -1,0 +1,144 @@
+"""Where everything lies under one root. No other module builds these paths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from hmamba.errors import ConfigError
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """What one run of one day makes before anything is published."""
+
+    folder: Path
+
+    @property
+    def sequences(self) -> Path:
+        """Snapshot: hashed Parquet shards, items.parquet and manifest.json."""
+        return self.folder / "sequences"
+
+    @property
+    def training(self) -> Path:
+        """Checkpoints of a training that is under way, so that a killed one resumes."""
+        return self.folder / "training"
+
+    @property
+    def training_result(self) -> Path:
+        """Which model version this run trained, and its parent."""
+        return self.folder / "training.json"
+
+    @property
+    def verdict(self) -> Path:
+        """The gate's figures and decision."""
+        return self.folder / "verdict.json"
+
+    @property
+    def vectors(self) -> Path:
+        """Lorentz points of items and users, as Parquet."""
+        return self.folder / "vectors"
+
+    @property
+    def index(self) -> Path:
+        """The FAISS index and its description."""
+        return self.folder / "index"
+
+    @property
+    def candidates(self) -> Path:
+        """Candidate parts, one a shard, before they are checked and published."""
+        return self.folder / "candidates"
+
+    @property
+    def facts(self) -> Path:
+        """What each step printed, with its wall time and peak memory."""
+        return self.folder / "facts"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The root of a recommender: a local folder."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: str | Path) -> Layout:
+        """Open a root.
+
+        Raises:
+            ConfigError: the root is a URI; only local folders are supported in this version.
+        """
+        if "://" in str(root):
+            raise ConfigError(
+                f"--root {root}: only a local folder is supported in this version. Give a path such as ./demo."
+            )
+        return cls(Path(root).expanduser().resolve())
+
+    @property
+    def landing(self) -> Path:
+        """Where source systems drop files."""
+        return self.root / "landing"
+
+    @property
+    def config(self) -> Path:
+        """The root's own configuration, used when no --config is given."""
+        return self.root / "hmamba.toml"
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file. Only ingest writes it."""
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def expectations(self) -> Path:
+        """The Great Expectations project, with its Data Docs."""
+        return self.root / "gx"
+
+    @property
+    def models(self) -> Path:
+        """One folder a model version, and champion.json."""
+        return self.root / "models"
+
+    @property
+    def champion(self) -> Path:
+        """Which model version serves, and which served before."""
+        return self.models / "champion.json"
+
+    def model(self, version: str) -> Path:
+        """Folder of one model version."""
+        return self.models / version
+
+    @property
+    def candidates(self) -> Path:
+        """Published candidate tables."""
+        return self.root / "candidates"
+
+    @property
+    def latest(self) -> Path:
+        """Manifest of the newest published night."""
+        return self.candidates / "latest.json"
+
+    def published(self, day: date) -> Path:
+        """Published candidate table of one day."""
+        return self.candidates / f"run_date={day.isoformat()}"
+
+    def run(self, day: date, run_id: str) -> RunLayout:
+        """Working folder of one run.
+
+        Raises:
+            ConfigError: the run id cannot be a folder's name.
+        """
+        if not _RUN_ID.fullmatch(run_id):
+            raise ConfigError(
+                f"--run-id {run_id!r}: use 1 to 128 letters, digits, dots, dashes, underscores or pluses, "
+                "starting with a letter or digit."
+            )
+        return RunLayout(self.root / "runs" / day.isoformat() / run_id)
+
+    def report(self, day: date) -> Path:
+        """The night's report."""
+        return self.root / "reports" / day.isoformat() / "index.html"

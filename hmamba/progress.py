@@ -1,0 +1,61 @@
+"""Progress: a bar on a terminal, plain log lines elsewhere, silence for what is quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+log = logging.getLogger("hmamba")
+
+
+class Progress:
+    """Counts work done. ``update`` is cheap enough to call for every batch."""
+
+    def __init__(self, what: str, total: int, unit: str, every_seconds: float = 5.0) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self._done = 0
+        self._note = ""
+        self._every = every_seconds
+        self._start = self._last = time.monotonic()
+        self._bar = tqdm(total=total, desc=what, unit=unit, leave=False) if sys.stderr.isatty() else None
+
+    def update(self, amount: int = 1, note: str = "") -> None:
+        """Add ``amount`` units; ``note`` is shown beside the count."""
+        self._done += amount
+        self._note = note or self._note
+        if self._bar is not None:
+            self._bar.update(amount)
+            if note:
+                self._bar.set_postfix_str(note)
+            return
+        now = time.monotonic()
+        if now - self._last >= self._every:
+            self._last = now
+            rate = self._done / max(now - self._start, 1e-9)
+            tail = f", {self._note}" if self._note else ""
+            log.info("%s: %d of %d %s, %.0f a second%s", self.what, self._done, self.total, self.unit, rate, tail)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def track(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
+    """Yield ``items`` while showing how many have passed."""
+    with Progress(what, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.update()
