@@ -193,7 +193,9 @@ def _explain(error: ValidationError, where: str) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md.")
+            lines.append(
+                f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
+            )
         else:
             shown = repr(problem["input"]) if not isinstance(problem["input"], dict) else "this section"
             lines.append(f"{where}: {key} = {shown}: {problem['msg']}.")
