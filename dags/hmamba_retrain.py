@@ -1,0 +1,126 @@
+"""The night: pull, check, fine-tune, judge, score every user, publish, report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
+from hmamba_steps import CANDIDATES, GPU_POOL, RETRYING, WAREHOUSE_POOL, StepOperator, common_params
+
+ABOUT = """
+### The nightly recommender
+
+Every night at 02:00 UTC, for the day that ended at midnight: pull new interactions into the warehouse, check them,
+cut a snapshot, fine-tune the champion, judge the challenger, score every user and publish the candidates.
+
+* **By hand**: *Trigger*, and fill the form. `day` reprocesses one day, `full_retrain` trains from nothing.
+* **When a task fails** its log ends with a sentence that says what to do. Mend that, then *Clear* the task: each
+  step may run twice, and what it had finished is kept. Until `publish` has run, readers keep last night's table.
+* **Promoted or not**, candidates are published: a challenger that is worse is kept and reported, and the champion's
+  candidates go out.
+
+More in docs/operations.md.
+"""
+
+
+@dag(
+    dag_id="hmamba_retrain",
+    description="Pull, check, fine-tune, judge, score, publish, report",
+    doc_md=ABOUT,
+    # Not a bare cron string: that is a CronTriggerTimetable, whose interval has no width. Here the interval ends when
+    # the run is due, so the day that had ended by then stays the same however late, or often, the run starts.
+    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"owner": "hmamba", **RETRYING},
+    params={
+        **common_params(),
+        "full_retrain": Param(
+            False,
+            type="boolean",
+            title="Full retrain",
+            description_md="Train from nothing, not from the champion. Slower; the gate judges the result all the same.",
+        ),
+    },
+    tags=["hmamba", "recommender", "nightly"],
+)
+def hmamba_retrain() -> None:
+    """Wire the steps."""
+    ingest = StepOperator(
+        task_id="ingest",
+        step="ingest",
+        pool=WAREHOUSE_POOL,
+        execution_timeout=timedelta(hours=1),
+        doc_md="Pulls new files from the landing folder into the warehouse, in one transaction. Rows that break a "
+        "rule go to quarantine; a batch that breaks one stops the run with the warehouse unchanged.",
+    )
+    snapshot = StepOperator(
+        task_id="snapshot",
+        step="snapshot",
+        pool=WAREHOUSE_POOL,
+        execution_timeout=timedelta(hours=1),
+        doc_md="Writes every user's history up to midnight after the day, in hashed shards. From here on nothing "
+        "reads the warehouse.",
+    )
+    train = StepOperator(
+        task_id="train",
+        step="train",
+        switches={"full_retrain": "--full-retrain"},
+        pool=GPU_POOL,
+        execution_timeout=timedelta(hours=6),
+        doc_md="Fine-tunes from the champion, or trains from nothing. A try that was killed goes on from its last "
+        "checkpoint.",
+    )
+    gate = StepOperator(
+        task_id="gate",
+        step="gate",
+        pool=GPU_POOL,
+        execution_timeout=timedelta(hours=1),
+        doc_md="Judges challenger, champion and baselines on the same held-out latest events, and decides who serves. "
+        "A challenger that is turned down is a result, not a failure.",
+    )
+    index = StepOperator(
+        task_id="index",
+        step="index",
+        pool=GPU_POOL,
+        execution_timeout=timedelta(minutes=30),
+        doc_md="Writes the serving model's item points and the FAISS index over them.",
+    )
+
+    @task(
+        execution_timeout=timedelta(minutes=5),
+        doc_md="Lists the snapshot's shards, so that scoring has one task for each.",
+    )
+    def shards(facts: dict[str, Any]) -> list[int]:
+        return list(range(facts["shards"]))
+
+    listed = shards(snapshot.output)
+    score = StepOperator.partial(
+        task_id="score",
+        step="score",
+        pool=GPU_POOL,
+        execution_timeout=timedelta(hours=1),
+        map_index_template="shard {{ task.shard }}",
+        doc_md="Encodes the users of one shard and finds their candidates.",
+    ).expand(shard=listed)
+    publish = StepOperator(
+        task_id="publish",
+        step="publish",
+        outlets=[CANDIDATES],
+        execution_timeout=timedelta(minutes=30),
+        doc_md="Checks all candidates, then makes them visible at once. Emits the asset `hmamba_candidates`, which "
+        "carries the figures of the table.",
+    )
+    report = StepOperator(
+        task_id="report",
+        step="report",
+        execution_timeout=timedelta(minutes=15),
+        doc_md="Writes `reports/DAY/index.html`. It runs after `publish` alone, promoted or not, so that a failed "
+        "night is a failed run.",
+    )
+    chain(ingest, snapshot, train, gate, index, score, publish, report)
+
+
+hmamba_retrain()

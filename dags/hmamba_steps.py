@@ -1,0 +1,241 @@
+"""What both DAGs share: an operator that runs one step of the library in a process of its own.
+
+Airflow and the library need not live in one environment: ``HMAMBA_PYTHON`` names the interpreter that has the
+library. Nothing here, and nothing in the DAG files, imports more than ``airflow.sdk`` and the standard library.
+
+Environment, read where Airflow parses and runs the DAGs:
+
+- ``HMAMBA_PYTHON``: interpreter of the steps (default: Airflow's own).
+- ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
+- ``HMAMBA_RETRIES``: how often a step that failed is tried again (default 2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import IO, Any
+
+from airflow.sdk import Asset, BaseOperator, Context, Param
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+WAREHOUSE_POOL = "hmamba_warehouse"
+GPU_POOL = "hmamba_gpu"
+CANDIDATES = Asset(name="hmamba_candidates", uri="hmamba://candidates")
+
+RETRYING = {
+    "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),
+    "retry_delay": timedelta(minutes=5),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=30),
+}
+
+FINAL = {
+    2: "A setting or a file is wrong: mend it, then clear this task.",
+    3: "The data or the candidates broke a rule: look at the Data Docs under ROOT/gx, then clear this task.",
+}
+"""Exit statuses that another try cannot change, so that whoever is on call hears of them at once. Everything else
+(1, or death by a signal such as the kernel's when memory runs out) may pass, and is tried again."""
+
+_RUN_ID_LENGTH = 128
+_PATIENCE_SECONDS = 10
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def common_params() -> dict[str, Param]:
+    """The params that both DAGs show in Airflow's trigger form."""
+    return {
+        "day": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Day",
+            description_md="UTC day to process, such as `2017-12-14`. Empty: the one that this run's schedule means.",
+        ),
+        "root": Param(
+            os.environ.get("HMAMBA_ROOT"),
+            type=["null", "string"],
+            title="Root",
+            description_md="Folder of the recommender on the workers. Default: `HMAMBA_ROOT`.",
+        ),
+        "config": Param(
+            os.environ.get("HMAMBA_CONFIG"),
+            type=["null", "string"],
+            title="Configuration",
+            description_md="A `.toml` file or a named configuration. Default: `HMAMBA_CONFIG`, else `ROOT/hmamba.toml`.",
+        ),
+    }
+
+
+def folder_name(run_id: str) -> str:
+    """Turn an Airflow run id into a run id of the steps, which is a folder's name.
+
+    The same id always gives the same name, and ids that differ give names that differ: where characters had to be
+    replaced or cut, a digest of the original is appended.
+    """
+    name = re.sub(r"[^A-Za-z0-9._+-]", "-", run_id)
+    if not name[:1].isalnum():
+        name = f"run{name}"
+    if name == run_id and len(name) <= _RUN_ID_LENGTH:
+        return name
+    mark = hashlib.sha256(run_id.encode()).hexdigest()[:8]
+    return f"{name[: _RUN_ID_LENGTH - len(mark) - 1]}-{mark}"
+
+
+def day_to_process(chosen: str | None, interval_end: datetime | None, run_after: datetime, days_back: int) -> date:
+    """The UTC day of a run.
+
+    Args:
+        chosen: the param ``day``, which wins.
+        interval_end: end of the run's data interval. A run triggered by hand or by an asset can lack one.
+        run_after: when the run was due, used instead. Unlike the clock it stays the same when a task is cleared.
+        days_back: 1 for the day that had just ended then, 0 for the day that was under way.
+    """
+    if chosen:
+        return date.fromisoformat(chosen)
+    return ((interval_end or run_after).astimezone(UTC) - timedelta(days=days_back)).date()
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel (Linux) to end the step when the task's process goes, even by ``kill -9``.
+
+    A step left behind would keep the warehouse's lock or the GPU's memory, and the next try would fail for it.
+    """
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _last_line(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    lines = stream.read().decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+class StepOperator(BaseOperator):
+    """Runs ``python -m jobs.STEP`` and returns the facts that it prints.
+
+    The step's standard error goes to the task's log, line by line. The last line of its standard output is a JSON
+    object of small facts, which becomes the task's XCom. When the task is killed, cleared or times out, the step is
+    stopped with it.
+
+    Args:
+        step: name of the step.
+        days_back: how many days before the end of the run's interval the day lies, unless the param names it.
+        switches: params that, when true, add a flag to the command.
+        shard: passed as ``--shard`` (mapped tasks).
+
+    Raises:
+        AirflowFailException: the step left with a status of ``FINAL``, or there is no root. No retry.
+        AirflowException: any other failure. Tried again.
+    """
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        days_back: int = 1,
+        switches: Mapping[str, str] | None = None,
+        shard: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+        self.days_back = days_back
+        self.switches = dict(switches or {})
+        self.shard = shard
+        self._process: subprocess.Popen[str] | None = None
+
+    def command(self, context: Context) -> list[str]:
+        """The step's command line for one task of one run."""
+        params, run = context["params"], context["dag_run"]
+        if not params.get("root"):
+            raise AirflowFailException(
+                "No root: give the param 'root', or set HMAMBA_ROOT where Airflow parses its DAGs and restart it."
+            )
+        day = day_to_process(params.get("day"), run.data_interval_end, run.run_after, self.days_back)
+        # -P: a folder named jobs where the worker happens to stand must not take the place of the library's.
+        command = [os.environ.get("HMAMBA_PYTHON") or sys.executable, "-P", "-m", f"jobs.{self.step}"]
+        command += ["--root", params["root"], "--day", day.isoformat(), "--run-id", folder_name(run.run_id)]
+        if params.get("config"):
+            command += ["--config", params["config"]]
+        if self.shard is not None:
+            command += ["--shard", str(self.shard)]
+        return command + [flag for param, flag in self.switches.items() if params.get(param)]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the step and return its facts, which the events of its assets carry too."""
+        facts = self.run(self.command(context))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = facts
+        return facts
+
+    def run(self, command: Sequence[str]) -> dict[str, Any]:
+        """Run one command to its end, logging what it says, and return the JSON object it prints last."""
+        self.log.info("$ %s", shlex.join(command))
+        with tempfile.TemporaryFile() as printed:
+            said = self._follow(command, printed)
+            status = self._process.returncode
+            last = _last_line(printed)
+        if status in FINAL:
+            raise AirflowFailException(f"{self.step} ended with status {status}. {FINAL[status]} It said: {said}")
+        if status != 0:
+            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            raise AirflowException(f"{self.step} {how}. It said: {said}")
+        try:
+            facts = json.loads(last)
+        except json.JSONDecodeError:
+            facts = None
+        if not isinstance(facts, dict):
+            raise AirflowException(f"{self.step} ended well, but its last line is not a JSON object: {last!r}")
+        return facts
+
+    def _follow(self, command: Sequence[str], printed: IO[bytes]) -> str:
+        """Run ``command``, log its standard error as it comes, return the last line of it."""
+        said = "nothing"
+        self._process = process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            for line in process.stderr:
+                if line.strip():
+                    said = line.strip()
+                    self.log.info("%s | %s", self.step, line.rstrip())
+            process.wait()
+        finally:
+            # Also when Airflow's timeout breaks into the loop.
+            self._stop(process)
+        return said
+
+    def _stop(self, process: subprocess.Popen[str]) -> None:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stderr.close()
+
+    def on_kill(self) -> None:
+        """End the step when Airflow ends the task: ``_follow`` then sees it leave."""
+        if self._process is not None and self._process.poll() is None:
+            self.log.info("Stopping %s.", self.step)
+            self._process.terminate()
