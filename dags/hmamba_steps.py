@@ -31,7 +31,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 WAREHOUSE_POOL = "hmamba_warehouse"
 GPU_POOL = "hmamba_gpu"
-CANDIDATES = Asset(name="hmamba_candidates", uri="hmamba://candidates")
+CANDIDATES = Asset(name="hmamba_candidates", uri="hmamba://nightly/candidates")
 
 RETRYING = {
     "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),

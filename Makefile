@@ -1,0 +1,48 @@
+# make demo    two nights on real data, in Airflow, kept in ./demo
+# make test    the whole test suite
+# make check   everything that a change must pass
+# make clean   remove what these commands made
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := demo
+
+.PHONY: venv demo test lint types deps check clean
+.DELETE_ON_ERROR:
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
+		f"$(PYTHON) is Python {v[0]}.{v[1]}, but 3.11 or 3.12 is needed. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,cpu,demo,dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -m jobs.demo --root $(DEMO)
+
+# One thread for each test process: two processes that each use every core get in one another's way.
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+deps: $(INSTALLED)
+	$(BIN)/python -m pip check
+
+check: lint types deps test
+
+clean:
+	@if [ -e $(DEMO)/.hmamba-demo ]; then rm -rf $(DEMO); fi
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

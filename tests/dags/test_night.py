@@ -1,0 +1,122 @@
+"""The whole night through Airflow: the real steps, a real metadata database, made-up shoppers."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from hmamba.layout import Layout
+from tests.synthetic import make_catalogue, make_interactions, write_landing
+
+START, DAYS = date(2024, 1, 1), 30
+DAY = START + timedelta(days=DAYS - 1)
+K, SHARDS = 10, 2
+
+CONFIG = f"""
+[catalogue]
+path = "landing/products/*.csv"
+category_path = ["department", "category"]
+
+[snapshot]
+shards = {SHARDS}
+
+[model]
+dim = 16
+head_dim = 16
+d_state = 8
+chunk = 16
+dropout = 0.0
+repeat = true
+
+[train]
+epochs = 6
+tokens = 256
+min_item_events = 1
+
+[gate]
+holdout_days = 3
+
+[candidates]
+k = {K}
+exclude_seen = false
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Layout:
+    """A root with a month of a small shop in its landing folder."""
+    layout = Layout.at(tmp_path / "shop")
+    write_landing(layout.root, make_interactions(days=DAYS, start=START))
+    products = layout.landing / "products" / "products.csv"
+    products.parent.mkdir(parents=True)
+    make_catalogue().to_csv(products, index=False)
+    layout.config.write_text(CONFIG, encoding="utf-8")
+    return layout
+
+
+def states(run: Any) -> dict[str, list[str]]:
+    """States of a run's tasks; a mapped task has one for each shard."""
+    found: dict[str, list[str]] = {}
+    for task in sorted(run.get_task_instances(), key=lambda task: task.map_index):
+        found.setdefault(task.task_id, []).append(str(task.state))
+    return found
+
+
+@pytest.mark.airflow
+def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
+    run = dagbag.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
+
+    assert str(run.state) == "success"
+    once = ("ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
+    assert states(run) == {"score": ["success"] * SHARDS} | dict.fromkeys(once, ["success"])
+
+    manifest = json.loads(shop.latest.read_text(encoding="utf-8"))
+    tables = [pq.read_table(shop.root / part["path"]) for part in manifest["files"]]
+    assert manifest["day"] == DAY.isoformat()
+    assert len({user for table in tables for user in table["user_id"].to_pylist()}) == manifest["users"] == 40
+    assert sum(table.num_rows for table in tables) == manifest["rows"] == 40 * K
+
+    folders = list((shop.root / "runs" / DAY.isoformat()).iterdir())
+    assert [folder.name for folder in folders] == [manifest["run_id"]]
+    facts = {path.stem for path in (folders[0] / "facts").iterdir()}
+    assert facts == {name for name in once if name != "shards"} | {f"score-{shard:04d}" for shard in range(SHARDS)}
+    assert json.loads(shop.champion.read_text(encoding="utf-8"))["version"] == manifest["model_version"]
+    assert shop.report(DAY).is_file()
+
+    published = next(task for task in run.get_task_instances() if task.task_id == "publish")
+    assert published.xcom_pull(task_ids="publish", key="return_value")["rows"] == 40 * K
+    assert [event.extra["rows"] for event in _asset_events(run.run_id)] == [40 * K]
+
+
+def _asset_events(run_id: str) -> list[Any]:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return list(session.scalars(select(AssetEvent).where(AssetEvent.source_run_id == run_id)))
+
+
+@pytest.mark.airflow
+def test_a_night_that_cannot_be_mended_by_trying_again_fails_at_once(
+    dagbag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = dagbag.dags["hmamba_retrain"]
+    # Were this failure tried again, the run would wait for minutes.
+    monkeypatch.setattr(dag.task_dict["ingest"], "retries", 2)
+    root = tmp_path / "shop"
+    write_landing(root, make_interactions(days=2).drop(columns="item_id"))
+
+    run = dag.test(run_conf={"day": START.isoformat(), "root": str(root)})
+
+    assert str(run.state) == "failed"
+    seen = states(run)
+    assert seen.pop("ingest") == ["failed"]
+    assert {state for after in seen.values() for state in after} == {"upstream_failed"}
+    assert not Layout.at(root).candidates.exists()
+    assert not Layout.at(root).report(START).exists()
