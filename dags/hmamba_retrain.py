@@ -41,7 +41,7 @@ More in docs/operations.md.
             False,
             type="boolean",
             title="Full retrain",
-            description_md="Train from nothing, not from the champion. Slower; the gate judges the result all the same.",
+            description_md="Train from nothing, not from the champion. Slower; the gate judges it all the same.",
         ),
     },
     tags=["hmamba", "recommender", "nightly"],

@@ -73,7 +73,7 @@ def common_params() -> dict[str, Param]:
             os.environ.get("HMAMBA_CONFIG"),
             type=["null", "string"],
             title="Configuration",
-            description_md="A `.toml` file or a named configuration. Default: `HMAMBA_CONFIG`, else `ROOT/hmamba.toml`.",
+            description_md="A `.toml` file or a known name. Default: `HMAMBA_CONFIG`, else `ROOT/hmamba.toml`.",
         ),
     }
 

@@ -154,7 +154,7 @@ def test_a_jobs_folder_where_the_worker_stands_is_not_taken(
 def test_no_root_is_said_and_not_tried_again() -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    with pytest.raises(AirflowFailException, match="'root'.*HMAMBA_ROOT"):
+    with pytest.raises(AirflowFailException, match=r"'root'.*HMAMBA_ROOT"):
         operator("ends").command(context(root=None))
 
 

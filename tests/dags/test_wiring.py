@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ def test_both_dags_load_without_errors(dagbag: Any) -> None:
 
 def test_edges_of_the_night(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_retrain"]
-    expected = {task: {after} for task, after in zip(CHAIN, CHAIN[1:], strict=False)} | {"report": set()}
+    expected = {task: {after} for task, after in itertools.pairwise(CHAIN)} | {"report": set()}
     expected["snapshot"] = {"train", "shards"}
     expected["shards"] = {"score"}
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == expected

