@@ -1,0 +1,136 @@
+"""The catalogue on the Poincare disk.
+
+A Lorentz point of dimension d cannot be drawn; a point of the disk can. Two things are kept: the geodesic distance to
+the origin, exactly, and the direction as seen from the origin, as well as two dimensions can (principal components of
+the log-mapped points, about the origin).
+
+Shapes: N points, d the width of the tangent space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+OTHER = "other"
+SHOWN_DEPARTMENTS = 8
+MAX_POINTS = 4000
+ZOOM_BELOW = 0.6
+"""Disks whose points all lie nearer to the centre than this are magnified."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One item: disk coordinates in [-1, 1], radius of the dot relative to the smallest, and what it is called."""
+
+    x: float
+    y: float
+    size: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Department:
+    """The dots of one department. ``colour`` is a place in the palette, from 1."""
+
+    name: str
+    colour: int
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A circle of equal geodesic distance (in units of sqrt K) around the origin; ``radius`` is its disk radius."""
+
+    distance: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Everything that is drawn.
+
+    ``zoom`` multiplies disk coordinates; ``kept`` is the share of the tangent vectors' squared length that the two
+    drawn directions hold.
+    """
+
+    departments: tuple[Department, ...]
+    rings: tuple[Ring, ...]
+    zoom: float
+    kept: float
+    shown: int
+    items: int
+
+
+def project(points: Floats) -> tuple[Floats, float]:
+    """Place Lorentz points on the Poincare disk.
+
+    Args:
+        points: [N, d+1], time coordinate first, all on one hyperboloid <x,x>_L = -K; K is read from the points.
+
+    Returns:
+        Disk coordinates [N, 2], whose lengths are tanh(rho / 2) with rho the geodesic distance to the origin in units
+        of sqrt K, and the share of the squared tangent lengths that lies in the two directions.
+    """
+    time, space = points[:, 0], points[:, 1:]
+    norms = np.linalg.norm(space, axis=1)
+    root_k = np.sqrt(max(float(np.median(time**2 - norms**2)), 1e-12))
+    distances = np.arcsinh(norms / root_k)
+    tangents = space * (distances / np.maximum(norms, 1e-12))[:, None]
+    values, axes = np.linalg.eigh(tangents.T @ tangents)
+    axes = axes[:, ::-1][:, :2]
+    if axes.shape[1] < 2:
+        axes = np.pad(axes, ((0, 0), (0, 1)))
+    # An eigenvector's sign is arbitrary: fix it, so that the same points give the same picture.
+    strongest = axes[np.abs(axes).argmax(axis=0), np.arange(2)]
+    flat = tangents @ (axes * np.where(strongest < 0, -1.0, 1.0))
+    lengths = np.linalg.norm(flat, axis=1)
+    kept = float(values[::-1][:2].sum() / max(values.sum(), 1e-12))
+    return flat * (np.tanh(distances / 2) / np.maximum(lengths, 1e-12))[:, None], kept
+
+
+def draw(points: Floats, titles: list[str], departments: list[str], events: list[int], items: int) -> Disk:
+    """Lay out the disk.
+
+    Args:
+        points: [N, d+1] Lorentz points, time first.
+        titles: N names.
+        departments: N departments; the eight most frequent get a colour, the rest share one.
+        events: N counts, for the size of the dots.
+        items: how many items there are, shown or not.
+    """
+    places, kept = project(points)
+    reach = float(np.linalg.norm(places, axis=1).max(initial=0.0))
+    zoom = 1.0 if reach >= ZOOM_BELOW or reach == 0.0 else 0.94 / reach
+    sizes = 1.0 + np.sqrt(np.asarray(events, dtype=np.float64) / max(1, max(events, default=1))) * 2.0
+    members: dict[str, list[int]] = {}
+    for row, name in enumerate(departments):
+        members.setdefault(name, []).append(row)
+    order = sorted(members, key=lambda name: (-len(members[name]), name))
+    groups = [(name, members[name]) for name in order[:SHOWN_DEPARTMENTS]]
+    rest = [row for name in order[SHOWN_DEPARTMENTS:] for row in members[name]]
+    if rest:
+        groups.append((OTHER, sorted(rest)))
+    drawn = tuple(
+        Department(
+            name,
+            place,
+            tuple(
+                Dot(float(places[row, 0]) * zoom, float(places[row, 1]) * zoom, float(sizes[row]), titles[row])
+                for row in reversed(rows)
+            ),
+        )
+        for place, (name, rows) in enumerate(groups, start=1)
+    )
+    rings = tuple(Ring(distance, float(np.tanh(distance / 2)) * zoom) for distance in _ring_distances(zoom))
+    return Disk(drawn, rings, zoom, kept, len(titles), items)
+
+
+def _ring_distances(zoom: float) -> list[float]:
+    """Round distances whose rings are inside the picture."""
+    step = next(step for step in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0) if np.tanh(step) * zoom < 1)
+    return [round(step * n, 3) for n in range(1, 5) if step and np.tanh(step * n / 2) * zoom < 1]

@@ -1,0 +1,133 @@
+"""Plots as inline SVG whose colours are the page's CSS variables, so that they follow dark mode.
+
+Matplotlib only knows fixed colours. Each colour used here is a placeholder that is replaced by a variable afterwards.
+The same input gives the same bytes: ids are salted with the figure's name and no date is written.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, MUTED, LINE = "#010101", "#020202", "#030303"
+SERIES = tuple(f"#04000{place}" for place in range(1, 10))
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    **{colour: f"var(--c{place})" for place, colour in enumerate(SERIES, start=1)},
+}
+_STYLE: dict[Any, object] = {
+    "svg.fonttype": "none",
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.titlesize": 10.0,
+    "axes.titlecolor": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "grid.color": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "text.parse_math": False,
+}
+
+
+def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float], best: str) -> Markup:
+    """A line by epoch with its best point marked.
+
+    Args:
+        name: unique on the page; becomes part of the ids.
+        title: drawn above the plot.
+        epochs: N epoch numbers.
+        values: N values.
+        best: ``"min"`` or ``"max"``: which value is marked.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure, axes = _axes(2.3)
+        axes.plot(epochs, values, color=SERIES[4], linewidth=2, marker="o", markersize=3.5)
+        place = values.index(min(values) if best == "min" else max(values))
+        axes.plot([epochs[place]], [values[place]], "o", color=SERIES[5], markersize=7)
+        axes.annotate(
+            f"{values[place]:.4g}",
+            (epochs[place], values[place]),
+            textcoords="offset points",
+            xytext=(0, 9 if best == "min" else -15),
+            ha="center",
+            color=INK,
+        )
+        axes.margins(x=0.08, y=0.2)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(axis="y", linewidth=0.8)
+        word = "lowest" if best == "min" else "highest"
+        length = f"{len(values)} {'epoch' if len(values) == 1 else 'epochs'}"
+        told = (
+            f"{title} over {length}: from {values[0]:.4g} to {values[-1]:.4g}, "
+            f"{word} {values[place]:.4g} at epoch {epochs[place]}."
+        )
+        return _inline(figure, name, told)
+
+
+def bars(name: str, title: str, rows: Sequence[tuple[str, float, int]]) -> Markup:
+    """Horizontal bars, each with its value at its end.
+
+    Args:
+        name: unique on the page; becomes part of the ids.
+        title: drawn above the plot.
+        rows: label, value and place in the palette (from 1), from top to bottom.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure, axes = _axes(0.62 + 0.34 * len(rows))
+        widest = max((value for _, value, _ in rows), default=0.0) or 1.0
+        for row, (_, value, colour) in enumerate(rows):
+            axes.barh(row, value, color=SERIES[colour - 1], height=0.62)
+            axes.text(value + widest * 0.02, row, f"{value:.4f}", va="center", color=INK)
+        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(0, widest * 1.25)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.set_title(title, loc="left")
+        told = f"{title}: " + ", ".join(f"{label} {value:.4f}" for label, value, _ in rows) + "."
+        return _inline(figure, name, told)
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _inline(figure: Figure, name: str, told: str) -> Markup:
+    """SVG without prolog, metadata, style and fixed size, ids prefixed, colours replaced; ``told`` is read aloud."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # A style element inside an inline SVG is not scoped: it would apply to the whole page.
+    text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="([^"]*)"', text)
+    assert box is not None  # matplotlib always writes one
+    opening = f'<svg class="plot" role="img" aria-label="{escape(told)}" viewBox="{box.group(1)}">'
+    text = re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    return Markup(re.sub(r"\n\s*", "\n", text).strip())

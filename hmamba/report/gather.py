@@ -1,0 +1,155 @@
+"""Collect what the steps of one run left behind. A part that is missing is None or empty, never an error."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from hmamba.files import read_json
+from hmamba.layout import Layout
+from hmamba.report import statistics
+from hmamba.report.disk import Disk
+from hmamba.report.statistics import CandidateStatistics
+
+STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish")
+MODELS = ("challenger", "champion", "most_bought", "popularity")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Wall time (seconds, summed over parts) and the highest peak memory (bytes) of one step."""
+
+    name: str
+    parts: int
+    seconds: float
+    longest: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """Epochs of the model that serves; ``tonight`` is False when they are of an earlier night."""
+
+    version: str
+    tonight: bool
+    epochs: tuple[Json, ...]
+
+
+@dataclass(frozen=True)
+class Night:
+    """One run of one day. Facts are the steps' own; see the steps for their keys."""
+
+    day: date
+    run_id: str
+    facts: dict[str, Json]
+    costs: tuple[StepCost, ...]
+    verdict: Json | None
+    training: Training | None
+    candidates: CandidateStatistics | None
+    disk: Disk | None
+    data_docs: str | None
+    places: dict[str, str]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that were judged, in the order of the table."""
+        return [name for name in MODELS if name in self.metrics]
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Figures of each judged model."""
+        found: dict[str, dict[str, float]] = (self.verdict or {}).get("metrics", {})
+        return found
+
+
+def gather(layout: Layout, day: date, run_id: str) -> Night:
+    """Read everything there is about a run.
+
+    Raises:
+        InputError: a file that should be JSON is not.
+        ConfigError: the run id cannot be a folder's name.
+    """
+    run = layout.run(day, run_id)
+    facts, costs = _facts(run.facts)
+    verdict = read_json(run.verdict) if run.verdict.exists() else None
+    items = run.sequences / "items.parquet"
+    vectors = run.vectors / "items.parquet"
+    parts = _parts(run.candidates) or _parts(layout.published(day))
+    report = layout.report(day).parent
+    return Night(
+        day=day,
+        run_id=run_id,
+        facts=facts,
+        costs=costs,
+        verdict=verdict,
+        training=_training(layout, facts.get("train", {}), verdict),
+        candidates=statistics.describe(
+            parts,
+            items,
+            sorted(run.sequences.glob("shard-*.parquet")),
+            vectors if vectors.exists() else None,
+        )
+        if parts and items.exists()
+        else None,
+        disk=statistics.disk(vectors, items) if vectors.exists() and items.exists() else None,
+        data_docs=_data_docs(layout, facts.get("ingest", {}), report),
+        places={
+            "Candidates of this night": _relative(layout.published(day), layout.root),
+            "Manifest of the newest night": _relative(layout.latest, layout.root),
+            "Facts of every step": _relative(run.facts, layout.root),
+        },
+    )
+
+
+def _facts(folder: Path) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
+    """The facts of each step (of its first part where it is mapped), and what each step cost."""
+    facts: dict[str, Json] = {}
+    costs = []
+    for name in STEPS:
+        paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-[0-9]*.json"))]
+        found = [read_json(path) for path in paths if path.exists()]
+        if found:
+            facts[name] = found[0]
+            seconds = [float(part.get("seconds", 0.0)) for part in found]
+            peak = max(int(part.get("peak_bytes", 0)) for part in found)
+            costs.append(StepCost(name, len(found), sum(seconds), max(seconds), peak))
+    return facts, tuple(costs)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _training(layout: Layout, train: Json, verdict: Json | None) -> Training | None:
+    """Tonight's epochs, or those of the version that serves."""
+    version, epochs, tonight = train.get("version"), train.get("epochs") or [], True
+    if not version or not epochs:
+        version, tonight = (verdict or {}).get("serving"), False
+        metrics = layout.model(version) / "metrics.json" if version else None
+        if metrics is None or not metrics.exists():
+            return None
+        epochs = (read_json(metrics).get("training") or {}).get("epochs") or []
+    epochs = [epoch for epoch in epochs if _finite(epoch.get("loss"))]
+    return Training(str(version), tonight, tuple(epochs)) if epochs else None
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _relative(path: Path, start: Path) -> str:
+    return os.path.relpath(path, start).replace(os.sep, "/")
+
+
+def _data_docs(layout: Layout, ingest: Json, report: Path) -> str | None:
+    """Link from the report to the Data Docs, relative so that the root can be moved."""
+    named = ingest.get("data_docs")
+    if not named:
+        return None
+    path = layout.root / str(named)
+    return _relative(path, report) if path.exists() else None

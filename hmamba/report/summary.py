@@ -1,0 +1,120 @@
+"""The night in words: one headline, a few sentences, and what somebody should look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hmamba.report.gather import Night
+
+Tone = Literal["good", "calm", "warn", "bad"]
+
+
+@dataclass
+class Summary:
+    """What the top of the page says. ``tone`` chooses its colour; ``alerts`` need somebody's eyes."""
+
+    tone: Tone = "calm"
+    headline: str = ""
+    sentences: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
+
+
+def counted(number: int, thing: str) -> str:
+    """``counted(1, "row")`` is "1 row", ``counted(1200, "row")`` is "1,200 rows"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def relative(value: float, reference: float) -> str:
+    """How ``value`` compares with ``reference``, such as "+3.1 %"; empty where the reference is not positive."""
+    return f"{(value / reference - 1) * 100:+.1f} %".replace("-", "\N{MINUS SIGN}") if reference > 0 else ""
+
+
+def summarise(night: Night) -> Summary:
+    """Say what happened, from the facts alone."""
+    summary = Summary()
+    _say_ingest(night, summary)
+    _say_model(night, summary)
+    _say_candidates(night, summary)
+    return summary
+
+
+def _say_ingest(night: Night, summary: Summary) -> None:
+    ingest = night.facts.get("ingest")
+    if ingest is None:
+        summary.sentences.append("This run has no record of an ingest.")
+        return
+    read, refused = int(ingest.get("rows_read", 0)), int(ingest.get("rows_quarantined", 0))
+    if not read:
+        summary.sentences.append("No new data had arrived.")
+        return
+    summary.sentences.append(
+        f"{counted(read, 'row')} came in from {counted(int(ingest.get('files', 0)), 'file')}: "
+        f"{int(ingest.get('rows_loaded', 0)):,} loaded, {int(ingest.get('rows_duplicate', 0)):,} already known, "
+        f"{refused:,} refused."
+    )
+    if refused:
+        summary.alerts.append(f"{counted(refused, 'row')} refused and kept in quarantine; the rules are listed below.")
+    if late := int(ingest.get("rows_late", 0)):
+        summary.alerts.append(f"{counted(late, 'row')} arrived late, from before the pull's usual overlap.")
+
+
+def _say_model(night: Night, summary: Summary) -> None:
+    verdict = night.verdict
+    if verdict is None:
+        summary.tone, summary.headline = "warn", "No model was judged"
+        summary.alerts.append("The gate has left no verdict: this run did not get that far.")
+        return
+    serving, challenger, champion = (verdict.get(name) for name in ("serving", "challenger", "champion"))
+    if challenger is None:
+        reason = (night.facts.get("train") or {}).get("skipped_reason")
+        summary.headline = "A quiet night: the champion went on serving"
+        summary.sentences.append(f"No new model was trained{_because(reason)}; {serving} serves.")
+    elif verdict.get("promoted"):
+        summary.tone = "good"
+        summary.headline = "The new model was promoted" if champion else "The first model was promoted"
+        summary.sentences.append(f"Model {challenger} now serves{_by_how_much(night)}.")
+    else:
+        summary.tone = "warn"
+        summary.headline = "The new model was not promoted"
+        summary.sentences.append(
+            f"Model {challenger} was kept aside{_by_how_much(night)}; "
+            + (f"{serving} serves." if serving else "no model serves yet.")
+        )
+        summary.alerts.append(f"The gate refused the new model{_because(verdict.get('reason'))}.")
+
+
+def _because(reason: object) -> str:
+    return f" ({str(reason).strip().rstrip('.')})" if reason else ""
+
+
+def _by_how_much(night: Night) -> str:
+    """The deciding metric against the champion, or against the better baseline where there is no champion."""
+    metric = str((night.verdict or {}).get("metric", ""))
+    values = {name: figures[metric] for name, figures in night.metrics.items() if metric in figures}
+    if "challenger" not in values:
+        return ""
+    if "champion" in values:
+        against = "champion"
+    elif baselines := [name for name in ("most_bought", "popularity") if name in values]:
+        against = max(baselines, key=lambda name: values[name])
+    else:
+        return ""
+    difference = relative(values["challenger"], values[against])
+    name = {"champion": "the champion", "most_bought": "what each user had most", "popularity": "popularity"}[against]
+    return f": {metric.upper()} {values['challenger']:.4f}, {difference} against {name}" if difference else ""
+
+
+def _say_candidates(night: Night, summary: Summary) -> None:
+    publish = night.facts.get("publish")
+    if publish is None:
+        summary.tone, summary.headline = "bad", "Nothing was published"
+        summary.alerts.append("No candidates were published by this run: readers still see the night before.")
+        return
+    users, rows, k = (int(publish.get(name, 0)) for name in ("users", "rows", "k"))
+    sentence = f"{counted(users, 'user')} received up to {counted(k, 'item')} each, {counted(rows, 'row')} in all."
+    if not publish.get("changed", True):
+        sentence += " They are the same as were already published for this day."
+    summary.sentences.append(sentence)
+    if fallback := int(publish.get("fallback_users", 0)):
+        summary.alerts.append(f"{counted(fallback, 'user')} without usable history received the fallback list.")

@@ -1,0 +1,23 @@
+"""Write the night's report: one HTML page that explains what happened."""
+
+from __future__ import annotations
+
+import sys
+
+from hmamba.report.render import write_report
+from jobs.step import Facts, StepContext, run_step
+
+
+def body(context: StepContext) -> Facts:
+    """Render the run's page to ``reports/<day>/index.html``."""
+    path = write_report(context.layout, context.day, context.run_id)
+    return {"path": path.relative_to(context.layout.root).as_posix(), "bytes": path.stat().st_size}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; see ``--help``."""
+    return run_step("report", "Write the night's report as one self-contained HTML page.", body, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

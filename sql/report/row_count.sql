@@ -1,0 +1,2 @@
+-- $file: a Parquet file.
+SELECT count(*) FROM read_parquet($file)

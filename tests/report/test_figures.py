@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from hmamba.report.figures import bars, curve
+
+
+@pytest.fixture(params=["curve", "bars"])
+def drawn(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The same plot drawn twice."""
+    if request.param == "curve":
+        return tuple(str(curve("loss", "loss $x_1$", [1, 2, 3], [3.0, 1.0, 2.0], "min")) for _ in range(2))
+    rows = [("a <b>", 0.5, 1), ("c", 0.25, 2)]
+    return tuple(str(bars("hr", "HR@10", rows)) for _ in range(2))
+
+
+def test_the_same_plot_has_the_same_bytes(drawn: tuple[str, str]) -> None:
+    assert drawn[0] == drawn[1]
+
+
+def test_a_plot_names_no_address_and_follows_the_page(drawn: tuple[str, str]) -> None:
+    assert "http" not in drawn[0]
+    assert "var(--ink)" in drawn[0]
+    assert "var(--c" in drawn[0]
+    assert "#0400" not in drawn[0]
+
+
+def test_a_plot_is_well_formed_and_tells_its_figures(drawn: tuple[str, str]) -> None:
+    tree = ElementTree.fromstring(drawn[0])
+    told = tree.get("aria-label") or ""
+    assert ("1" in told and "epoch 2" in told) or ("a <b> 0.5000" in told and "c 0.2500" in told)
+
+
+def test_two_plots_on_one_page_share_no_id() -> None:
+    ids = []
+    for name in ("first", "second"):
+        tree = ElementTree.fromstring(curve(name, "t", [1, 2], [1.0, 2.0], "max"))
+        ids.append({element.get("id") for element in tree.iter() if element.get("id")})
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+@pytest.mark.parametrize(("values", "best", "place"), [([3.0, 1.0, 2.0], "min", 2), ([3.0, 1.0, 2.0], "max", 1)])
+def test_the_best_epoch_is_named(values: list[float], best: str, place: int) -> None:
+    assert f"at epoch {place}." in curve("c", "t", [1, 2, 3], values, best)
+
+
+def test_bars_of_zeros_do_not_divide_by_zero() -> None:
+    assert "0.0000" in bars("z", "t", [("a", 0.0, 1)])

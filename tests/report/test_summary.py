@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hmamba.layout import Layout
+from hmamba.report.gather import Night, gather
+from hmamba.report.summary import relative, summarise
+from tests.report.night import CHAMPION, DAY, RUN, VERSION, ingest_facts, metrics, verdict
+
+
+@pytest.fixture(scope="module")
+def night(night_layout: Layout) -> Night:
+    return gather(night_layout, DAY, RUN)
+
+
+def with_facts(night: Night, **facts: Any) -> Night:
+    """The night with some steps' facts changed, or taken away by None."""
+    kept = {name: value for name, value in (night.facts | facts).items() if value is not None}
+    return replace(night, facts=kept)
+
+
+def test_a_promotion_says_by_how_much(night: Night) -> None:
+    found = summarise(night)
+    assert (found.tone, found.headline) == ("good", "The new model was promoted")
+    text = " ".join(found.sentences)
+    assert "1,000 rows came in from 1 file: 990 loaded, 7 already known, 3 refused." in text
+    assert f"Model {VERSION} now serves: NDCG@10 0.1760, +10.0 % against the champion." in text
+    assert "40 users received up to 10 items each, 400 rows in all." in text
+    assert found.alerts == ["3 rows refused and kept in quarantine; the rules are listed below."]
+
+
+def test_a_first_model_is_compared_with_the_better_baseline(night: Night) -> None:
+    figures = {"challenger": metrics(1.1), "popularity": metrics(0.5), "most_bought": metrics(0.9)}
+    found = summarise(replace(night, verdict=verdict(champion=None, metrics=figures)))
+    assert found.headline == "The first model was promoted"
+    assert "+22.2 % against what each user had most" in " ".join(found.sentences)
+
+
+def test_a_refused_model_is_an_alert_with_the_reason(night: Night) -> None:
+    judged = verdict(promoted=False, serving=CHAMPION, reason="worse by 9 %, more than the tolerance of 2 %.")
+    found = summarise(replace(night, verdict=judged))
+    assert (found.tone, found.headline) == ("warn", "The new model was not promoted")
+    assert f"{CHAMPION} serves." in " ".join(found.sentences)
+    assert "The gate refused the new model (worse by 9 %, more than the tolerance of 2 %)." in found.alerts
+
+
+def test_a_quiet_night_is_calm(night: Night) -> None:
+    quiet = with_facts(
+        night,
+        ingest=ingest_facts(rows_read=0, rows_loaded=0, rows_quarantined=0),
+        train={"version": None, "skipped_reason": "no new events"},
+    )
+    quiet = replace(quiet, verdict=verdict(challenger=None, promoted=False, serving=CHAMPION, metrics={}))
+    found = summarise(quiet)
+    assert (found.tone, found.alerts) == ("calm", [])
+    assert found.sentences[:2] == [
+        "No new data had arrived.",
+        f"No new model was trained (no new events); {CHAMPION} serves.",
+    ]
+
+
+def test_nothing_published_is_bad_whatever_the_gate_said(night: Night) -> None:
+    found = summarise(with_facts(night, publish=None))
+    assert (found.tone, found.headline) == ("bad", "Nothing was published")
+
+
+def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
+    publish = night.facts["publish"] | {"fallback_users": 1, "changed": False}
+    found = summarise(with_facts(night, ingest=ingest_facts(rows_late=5), publish=publish))
+    assert any("5 rows arrived late" in alert for alert in found.alerts)
+    assert any("1 user without usable history" in alert for alert in found.alerts)
+    assert "the same as were already published" in " ".join(found.sentences)
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "expected"),
+    [(1.1, 1.0, "+10.0 %"), (0.5, 1.0, "\u221250.0 %"), (1.0, 1.0, "+0.0 %"), (1.0, 0.0, "")],
+)
+def test_relative(value: float, reference: float, expected: str) -> None:
+    assert relative(value, reference) == expected
