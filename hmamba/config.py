@@ -48,7 +48,7 @@ class CatalogueConfig(Section):
 
     path: str | None = Field(None, description="File or glob, relative to the root or absolute.")
     item_id: str = "item_id"
-    title: str | None = Field("title", description="Column with the name; without one, the end of the category path.")
+    title: str | None = Field(None, description="Column with the name; without one, the end of the category path.")
     category_path: tuple[str, ...] = Field(
         (), description="Columns from the widest category to the narrowest, or one column that holds a list."
     )

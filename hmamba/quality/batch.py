@@ -1,0 +1,163 @@
+"""Rules of the staged batch. A row rule sends rows to quarantine; a batch rule stops the pull."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hmamba import columns
+from hmamba.config import QualityConfig
+from hmamba.errors import QualityError
+from hmamba.quality.expectations import RULE, broken_rows, check_figures, data_docs, open_project
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from great_expectations.expectations.expectation import Expectation
+
+POSITION = "position"
+MALFORMED = "malformed"
+ROW_RULES = (
+    "record_readable",
+    "user_id_present",
+    "user_id_length",
+    "item_id_present",
+    "item_id_length",
+    "event_time_readable",
+    "event_time_not_before",
+    "event_time_not_after",
+    "weight_is_number",
+    "weight_in_bounds",
+)
+
+
+@dataclass(frozen=True)
+class BatchFigures:
+    """What is known of a batch as a whole. Shares are of 1; None where there is nothing to compare with."""
+
+    rows: int
+    quarantined: int
+    duplicate_share: float
+    volume_ratio: float | None
+    staleness_days: float | None
+    broken: dict[str, int]
+
+    @property
+    def quarantined_share(self) -> float:
+        """Rows that go to quarantine, of all rows read."""
+        return self.quarantined / self.rows if self.rows else 0.0
+
+
+def end_of(day: date) -> datetime:
+    """Midnight UTC after ``day``, naive."""
+    return datetime.combine(day + timedelta(days=1), datetime.min.time())
+
+
+def row_rules(config: QualityConfig, day: date) -> list[Expectation]:
+    """The row rules, as expectations over a frame of the staged batch."""
+    from great_expectations import expectations as gxe
+
+    earliest = config.min_time
+    if earliest.tzinfo is not None:
+        earliest = earliest.astimezone(UTC).replace(tzinfo=None)
+    latest = end_of(day) + timedelta(hours=config.max_future_hours)
+    rules: list[Expectation] = [gxe.ExpectColumnValuesToBeNull(column=MALFORMED, meta={RULE: "record_readable"})]
+    for column in (columns.USER_ID, columns.ITEM_ID):
+        rules += [
+            gxe.ExpectColumnValuesToNotBeNull(column=column, meta={RULE: f"{column}_present"}),
+            gxe.ExpectColumnValueLengthsToBeBetween(
+                column=column, min_value=1, max_value=config.max_id_length, meta={RULE: f"{column}_length"}
+            ),
+        ]
+    when, weight = columns.EVENT_TIME, columns.WEIGHT
+    return [
+        *rules,
+        gxe.ExpectColumnValuesToNotBeNull(column=when, meta={RULE: "event_time_readable"}),
+        gxe.ExpectColumnValuesToBeBetween(column=when, min_value=earliest, meta={RULE: "event_time_not_before"}),
+        gxe.ExpectColumnValuesToBeBetween(
+            column=when, max_value=latest, strict_max=True, meta={RULE: "event_time_not_after"}
+        ),
+        gxe.ExpectColumnValuesToNotBeNull(column=weight, meta={RULE: "weight_is_number"}),
+        gxe.ExpectColumnValuesToBeBetween(
+            column=weight, min_value=config.min_weight, max_value=config.max_weight, meta={RULE: "weight_in_bounds"}
+        ),
+    ]
+
+
+def check_rows(
+    project: Path, config: QualityConfig, day: date, frames: Iterable[pd.DataFrame]
+) -> Iterator[tuple[str, list[int]]]:
+    """Yield (rule, positions of the rows that break it).
+
+    Args:
+        project: folder of the Great Expectations project.
+        config: bounds.
+        day: the day that is processed; later events than its end plus the tolerance are refused.
+        frames: slices of the staged batch with the columns position (int), malformed (text or null), user_id, item_id,
+            event_time (naive UTC or NaT) and weight (float).
+
+    Raises:
+        QualityError: a rule could not be computed.
+    """
+    yield from broken_rows(open_project(project), "staged_rows", row_rules(config, day), frames, POSITION)
+
+
+def _batch_rules(config: QualityConfig, figures: BatchFigures) -> list[tuple[str, float, float | None, float | None]]:
+    """(figure, value, minimum, maximum) of each rule that applies."""
+    rules: list[tuple[str, float, float | None, float | None]] = [("rows", figures.rows, 0, None)]
+    rules += [
+        (
+            f"share_without_{rule}",
+            figures.broken.get(rule, 0) / max(figures.rows, 1),
+            None,
+            config.max_quarantined_share,
+        )
+        for rule in ROW_RULES
+    ]
+    rules += [
+        ("quarantined_share", figures.quarantined_share, None, config.max_quarantined_share),
+        ("duplicate_share", figures.duplicate_share, None, config.max_duplicate_share),
+    ]
+    if figures.volume_ratio is not None:
+        rules.append(("volume_ratio", figures.volume_ratio, config.min_volume_ratio, config.max_volume_ratio))
+    if figures.staleness_days is not None and config.max_staleness_days is not None:
+        rules.append(("staleness_days", figures.staleness_days, None, config.max_staleness_days))
+    return rules
+
+
+def check_batch(project: Path, config: QualityConfig, figures: BatchFigures, run_name: str, examples: str) -> Path:
+    """Check the batch as a whole and keep a page of Data Docs about it.
+
+    Args:
+        project: folder of the Great Expectations project.
+        config: bounds.
+        figures: of the batch.
+        run_name: what Data Docs call this pull.
+        examples: a few refused rows, for the message; may be empty.
+
+    Returns:
+        The first page of Data Docs.
+
+    Raises:
+        QualityError: a rule is broken; names it with its figures.
+    """
+    import pandas as pd
+    from great_expectations import expectations as gxe
+
+    rules = _batch_rules(config, figures)
+    frame = pd.DataFrame([{name: float(value) for name, value, _, _ in rules}])
+    expectations = [
+        gxe.ExpectColumnMaxToBeBetween(column=name, min_value=low, max_value=high, meta={RULE: name})
+        for name, _, low, high in rules
+    ]
+    docs = data_docs(project)
+    broken = check_figures(open_project(project), "staged_batch", expectations, frame, run_name)
+    if broken:
+        told = "; ".join(f"{rule.rule} is {rule.observed:.4g}, allowed {rule.allowed}" for rule in broken)
+        raise QualityError(
+            f"The batch of {figures.rows} rows broke its rules and nothing has been loaded: {told}. {examples}"
+            f"Mend the files, or change the bounds under [quality]. Details: {docs}"
+        )
+    return docs

@@ -1,0 +1,178 @@
+"""The one place that talks to Great Expectations: its project, its runs, and what went wrong inside it.
+
+An expectation that raised is not bad data: it is a fault of ours or of the library, and is reported as one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hmamba.errors import QualityError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from great_expectations.core.batch_definition import BatchDefinition
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+    from great_expectations.data_context import AbstractDataContext
+    from great_expectations.expectations.expectation import Expectation
+
+KEPT_RUNS = 60
+"""Results of each suite that Data Docs keep."""
+
+RULE = "rule"
+"""Key of an expectation's meta that holds the rule's name."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that whole figures broke."""
+
+    rule: str
+    observed: Any
+    allowed: str
+
+
+def open_project(folder: Path) -> AbstractDataContext:
+    """The Great Expectations project at ``folder``, which ends in ``gx``. It is made if it is not there."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported, hence not at the top
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    context = gx.get_context(mode="file", project_root_dir=folder.parent)
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return context
+
+
+def _frames(context: AbstractDataContext, name: str) -> BatchDefinition[Any]:
+    """The definition of a batch that is a whole data frame, given when it is checked."""
+    source = context.data_sources.add_or_update_pandas(name)
+    return source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
+
+
+def _rule(result: ExpectationValidationResult) -> str:
+    """Name of the rule behind a result.
+
+    Raises:
+        QualityError: the expectation could not be computed.
+    """
+    config = result.expectation_config
+    assert config is not None  # Great Expectations fills it in whenever a suite ran
+    rule = str((config.meta or {}).get(RULE, config.type))
+    info = result.exception_info or {}
+    nested = info.values() if info and "raised_exception" not in info else [info]
+    for entry in nested:
+        if entry.get("raised_exception"):
+            raise QualityError(
+                f"Rule {rule} could not be computed ({entry.get('exception_message')}). This says nothing about the "
+                "data: report it as a fault, with the versions that `hmamba doctor` prints."
+            )
+    return rule
+
+
+def broken_rows(
+    project: AbstractDataContext,
+    name: str,
+    expectations: Sequence[Expectation],
+    frames: Iterable[pd.DataFrame],
+    key: str,
+) -> Iterable[tuple[str, list[int]]]:
+    """Check frames one after the other against a suite of row rules.
+
+    Args:
+        project: from :func:`open_project`.
+        name: of the suite.
+        expectations: each with its rule's name in ``meta``.
+        frames: slices of the data, so that memory stays flat.
+        key: an integer column of the frames that identifies a row.
+
+    Yields:
+        (rule, keys of the rows that break it) for each frame and rule that was broken.
+
+    Raises:
+        QualityError: a rule could not be computed.
+    """
+    import great_expectations as gx
+
+    suite = project.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=list(expectations)))
+    definition = _frames(project, name)
+    wanted = {
+        "result_format": "COMPLETE",
+        "unexpected_index_column_names": [key],
+        "include_unexpected_rows": False,
+        "return_unexpected_index_query": False,
+    }
+    for frame in frames:
+        batch = definition.get_batch(batch_parameters={"dataframe": frame})
+        for result in batch.validate(suite, result_format=wanted).results:
+            rule = _rule(result)
+            if not result.success:
+                yield rule, [int(row[key]) for row in result.result["unexpected_index_list"]]
+
+
+def check_figures(
+    project: AbstractDataContext, name: str, expectations: Sequence[Expectation], frame: pd.DataFrame, run_name: str
+) -> list[Broken]:
+    """Check a one-row frame of figures, keep the result and add its page to Data Docs.
+
+    Args:
+        project: from :func:`open_project`.
+        name: of the suite.
+        expectations: on the maximum of a column each, with the rule's name in ``meta``.
+        frame: one row, one column a figure.
+        run_name: what Data Docs call this run.
+
+    Returns:
+        The rules that are broken, with the figure seen and what was allowed.
+
+    Raises:
+        QualityError: a rule could not be computed.
+    """
+    import great_expectations as gx
+
+    suite = project.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=list(expectations)))
+    validation = project.validation_definitions.add_or_update(
+        gx.ValidationDefinition(name=name, data=_frames(project, name), suite=suite)
+    )
+    checkpoint = project.checkpoints.add_or_update(
+        gx.Checkpoint(
+            name=name,
+            validation_definitions=[validation],
+            actions=[gx.checkpoint.UpdateDataDocsAction(name="data_docs")],
+            result_format="SUMMARY",
+        )
+    )
+    outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_name))
+    _prune(Path(str(project.root_directory)), name)
+    broken = []
+    for run in outcome.run_results.values():
+        for result in run.results:
+            rule = _rule(result)
+            if not result.success and result.expectation_config is not None:
+                limits = result.expectation_config.kwargs
+                bounds = [
+                    f"at {word} {limits[side]:g}"
+                    for word, side in (("least", "min_value"), ("most", "max_value"))
+                    if limits.get(side) is not None
+                ]
+                broken.append(Broken(rule, result.result["observed_value"], " and ".join(bounds)))
+    return broken
+
+
+def data_docs(folder: Path) -> Path:
+    """First page of the Data Docs of the project at ``folder``."""
+    return folder / "uncommitted" / "data_docs" / "local_site" / "index.html"
+
+
+def _prune(folder: Path, suite: str) -> None:
+    """Keep the newest results of a suite, so that an hourly pull does not fill the disk."""
+    results = folder / "uncommitted" / "validations" / suite
+    runs = sorted(results.iterdir(), key=lambda run: run.stat().st_mtime, reverse=True)
+    for run in runs[KEPT_RUNS:]:
+        shutil.rmtree(run)
+        shutil.rmtree(data_docs(folder).parent / "validations" / suite / run.name, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Users' histories: the snapshot on disk and what reads it."""

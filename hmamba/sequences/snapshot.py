@@ -1,0 +1,168 @@
+"""The snapshot: every user's events before midnight UTC after a day, as Parquet shards that say their own hashes.
+
+Later events are in the warehouse perhaps, but not here: whatever trains or scores from a snapshot cannot see the
+future. Equal content gives byte-identical shards and an equal digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hmamba import columns
+from hmamba.errors import InputError
+from hmamba.files import atomic_folder, digest, sha256, write_json
+from hmamba.progress import Progress
+from hmamba.statements import statement
+from hmamba.warehouse.tables import is_empty, one
+
+ITEMS = "items.parquet"
+MANIFEST = "manifest.json"
+ROWS_PER_GROUP = 131_072
+
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field(columns.USER_ID, pa.string(), nullable=False),
+        pa.field(columns.ITEM_INDEX, pa.int32(), nullable=False),
+        pa.field(columns.EVENT_TIME, pa.timestamp("us"), nullable=False),
+        pa.field(columns.WEIGHT, pa.float32(), nullable=False),
+    ]
+)
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field(columns.ITEM_INDEX, pa.int32(), nullable=False),
+        pa.field(columns.ITEM_ID, pa.string(), nullable=False),
+        pa.field(columns.TITLE, pa.string(), nullable=False),
+        pa.field(columns.CATEGORY_PATH, pa.list_(pa.string()), nullable=False),
+        pa.field(columns.FIRST_SEEN, pa.timestamp("us"), nullable=False),
+        pa.field(columns.EVENTS, pa.int64(), nullable=False),
+    ]
+)
+
+
+def shard_name(shard: int) -> str:
+    """File name of a shard."""
+    return f"shard-{shard:04d}.parquet"
+
+
+class _ShardWriter:
+    """Writes row groups of one fixed size, so that the bytes depend on the content alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, EVENT_SCHEMA, compression="zstd")
+        self._held: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        self._held.append(table)
+        self._rows += table.num_rows
+        while self._rows >= ROWS_PER_GROUP:
+            self._flush(ROWS_PER_GROUP)
+
+    def _flush(self, rows: int) -> None:
+        whole = pa.concat_tables(self._held).combine_chunks()
+        self._writer.write_table(whole.slice(0, rows), row_group_size=ROWS_PER_GROUP)
+        rest = whole.slice(rows)
+        self._held, self._rows = [rest], rest.num_rows
+
+    def close(self) -> None:
+        if self._rows:
+            self._flush(self._rows)
+        self._writer.close()
+
+
+def _runs(shards: pa.ChunkedArray) -> Iterator[tuple[int, int, int]]:
+    """(shard, start, length) of each run of equal values in a sorted column."""
+    encoded = pc.run_end_encode(shards.combine_chunks())
+    start = 0
+    for shard, end in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
+        yield shard, start, end - start
+        start = end
+
+
+def _write_shards(
+    connection: duckdb.DuckDBPyConnection, folder: Path, end: datetime, shards: int, events: int
+) -> list[int]:
+    """Stream the sorted events into one file a shard; returns the rows of each."""
+    rows = [0] * shards
+    reader = connection.execute(statement("sequences/events"), {"shards": shards, "end_time": end}).to_arrow_reader(
+        ROWS_PER_GROUP
+    )
+    current, writer = 0, _ShardWriter(folder / shard_name(0))
+    try:
+        with Progress("snapshot", events, "events") as progress:
+            for batch in reader:
+                table = pa.Table.from_batches([batch])
+                events_only = table.drop_columns(["shard"]).cast(EVENT_SCHEMA)
+                for shard, start, length in _runs(table.column("shard")):
+                    while current < shard:
+                        writer.close()
+                        current += 1
+                        writer = _ShardWriter(folder / shard_name(current))
+                    writer.write(events_only.slice(start, length))
+                    rows[shard] += length
+                progress.update(batch.num_rows)
+        while current < shards - 1:
+            writer.close()
+            current += 1
+            writer = _ShardWriter(folder / shard_name(current))
+    finally:
+        writer.close()
+    return rows
+
+
+def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: date, shards: int) -> dict[str, Any]:
+    """Write the snapshot of ``day`` as the folder ``target``, whole or not at all.
+
+    Args:
+        connection: the warehouse; it is only read.
+        target: the folder; an older one is replaced.
+        day: events before midnight UTC after it are in.
+        shards: number of shards; users are spread over them by a hash of their id.
+
+    Returns:
+        The manifest that is also written as manifest.json.
+
+    Raises:
+        InputError: the warehouse has no event before the end of ``day``.
+    """
+    end = datetime.combine(day + timedelta(days=1), datetime.min.time())
+    if is_empty(connection):
+        raise InputError("The warehouse is empty. Put files into the landing folder and run ingest first.")
+    totals = one(connection, "sequences/totals", {"end_time": end})
+    events, items = totals["events"], totals["items"]
+    if not events:
+        raise InputError(
+            f"The warehouse has no event before the end of {day}. Check --day, or run ingest with that day's files."
+        )
+    with atomic_folder(target) as folder:
+        rows = _write_shards(connection, folder, end, shards, events)
+        catalogue = connection.execute(statement("sequences/items"), {"end_time": end}).to_arrow_table()
+        pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
+        names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
+        files = [
+            {"name": name, "rows": count, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+            for name, count in zip(names, [*rows, items], strict=True)
+        ]
+        manifest = {
+            "day": day.isoformat(),
+            "end": end.isoformat(),
+            "shards": shards,
+            "users": totals["users"],
+            "events": events,
+            "items": items,
+            "newest_event": totals["newest_event"].isoformat(),
+            "files": files,
+            "digest": digest([[file["name"], file["sha256"]] for file in files]),
+        }
+        if sum(rows) != events or catalogue.num_rows != items:
+            raise AssertionError(f"wrote {sum(rows)} of {events} events and {catalogue.num_rows} of {items} items")
+        write_json(folder / MANIFEST, manifest)
+    return manifest

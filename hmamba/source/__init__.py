@@ -1,0 +1,1 @@
+"""Files that source systems drop: finding them, and reading them as Arrow batches with line numbers."""

@@ -1,0 +1,112 @@
+"""One way to read every kind of file: Arrow batches of records with line numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hmamba.errors import InputError
+from hmamba.source.discover import SourceFile
+from hmamba.source.text import LINE, MALFORMED, csv_header, read_csv, read_json
+
+ROWS_PER_BATCH = 100_000
+_MAGIC = {b"PAR1": "a Parquet", b"\x1f\x8b": "a gzip", b"PK\x03\x04": "a zip", b"\xd0\xcf\x11\xe0": "an Excel"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file that can be read, as often as needed.
+
+    ``columns`` are all that the file has; None for JSON, where each record has its own. ``batches(only)`` yields record
+    batches with ``__line``, ``__malformed`` and either the columns in ``only`` (in that order) or ``__record``.
+    """
+
+    file: SourceFile
+    columns: tuple[str, ...] | None
+    batches: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+
+
+def require_columns(file: SourceFile, wanted: Iterable[str], present: Sequence[str]) -> None:
+    """Check that a file has every column it needs.
+
+    Raises:
+        InputError: one is missing; names it and lists those that are there.
+    """
+    missing = [name for name in dict.fromkeys(wanted) if name not in present]
+    if missing:
+        raise InputError(
+            f"{file.name} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, present))}. "
+            "Correct the file, or the names of columns in the configuration."
+        )
+
+
+def _check_magic(file: SourceFile) -> None:
+    with file.path.open("rb") as stream:
+        start = stream.read(8)
+    expected = b"\x1f\x8b" if file.gzipped else b"PAR1" if file.kind == "parquet" else None
+    if expected is not None and not start.startswith(expected):
+        raise InputError(f"{file.name} is not {_MAGIC[expected]} file. Write it again, or give it the ending it is.")
+    for magic, what in _MAGIC.items():
+        if expected is None and start.startswith(magic):
+            raise InputError(f"{file.name} is {what} file by its content. Give it the ending it is, or write it again.")
+
+
+def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:
+    """Look at a file's beginning and say how to read it.
+
+    Args:
+        file: the file.
+        wanted: columns that it must have. JSON records are looked at only when they are read.
+
+    Raises:
+        InputError: the content is not what the name says, or a column is missing.
+    """
+    names = tuple(dict.fromkeys(wanted))
+    _check_magic(file)
+    if file.kind == "json":
+        return Reading(file, None, lambda _: read_json(file, ROWS_PER_BATCH))
+    if file.kind == "parquet":
+        return _open_parquet(file, names)
+    delimiter, header = csv_header(file, names)
+    require_columns(file, names, header)
+    return Reading(file, tuple(header), lambda only: read_csv(file, delimiter, header, only, ROWS_PER_BATCH))
+
+
+def _open_parquet(file: SourceFile, names: Sequence[str]) -> Reading:
+    try:
+        schema = pq.read_schema(file.path)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken_parquet(file, error) from None
+    require_columns(file, names, schema.names)
+    for name in names:
+        kind = schema.field(name).type
+        if (
+            pa.types.is_struct(kind)
+            or pa.types.is_map(kind)
+            or pa.types.is_binary(kind)
+            or pa.types.is_large_binary(kind)
+        ):
+            raise InputError(f"{file.name}: column {name!r} is of type {kind}. Write it as a string, number or time.")
+    return Reading(file, tuple(schema.names), lambda only: _read_parquet(file, only))
+
+
+def _read_parquet(file: SourceFile, only: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    line = 1
+    try:
+        with pq.ParquetFile(file.path) as parquet:
+            for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=list(only)):
+                batch.validate(full=True)
+                lines = pa.array(range(line, line + batch.num_rows), pa.int64())
+                line += batch.num_rows
+                columns = [batch.column(name) for name in only]
+                nothing = pa.nulls(batch.num_rows, pa.string())
+                yield pa.RecordBatch.from_arrays([lines, nothing, *columns], [LINE, MALFORMED, *only])
+    except (pa.ArrowException, OSError) as error:
+        raise _broken_parquet(file, error) from None
+
+
+def _broken_parquet(file: SourceFile, error: Exception) -> InputError:
+    return InputError(f"{file.name} is not a whole Parquet file ({str(error).splitlines()[0]}). Write it again.")

@@ -1,0 +1,155 @@
+"""Reading files into temporary tables: the staged batch, the rows it loses, and those rows as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from hmamba.config import InteractionColumns, SourceConfig
+from hmamba.errors import InputError
+from hmamba.progress import Progress
+from hmamba.source.read import Reading, open_file, require_columns
+from hmamba.source.text import LINE, RECORD
+from hmamba.statements import statement
+from hmamba.warehouse.ledger import Kind, TakenFile, changed, hash_of
+
+ROWS_PER_SLICE = 250_000
+"""Rows that Great Expectations sees at once; bounds its memory."""
+
+
+def pointer(member: str) -> str:
+    """The JSON pointer (RFC 6901) of an object's member."""
+    return "/" + member.replace("~", "~0").replace("/", "~1")
+
+
+@contextmanager
+def chunk_of(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> Iterator[None]:
+    """Let statements read an Arrow batch as the table ``chunk``."""
+    connection.register("chunk", batch)
+    try:
+        yield
+    finally:
+        connection.unregister("chunk")
+
+
+def _wanted(columns: InteractionColumns) -> list[str]:
+    names = [columns.user_id, columns.item_id, columns.event_time, columns.weight]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def read_unchanged(
+    connection: duckdb.DuckDBPyConnection,
+    taken: TakenFile,
+    wanted: Sequence[str],
+    each: Callable[[Reading, pa.RecordBatch], None],
+) -> int:
+    """Read a whole file, batch by batch, as ``chunk``.
+
+    Args:
+        connection: where ``chunk`` appears.
+        taken: the file.
+        wanted: columns, or members of JSON objects, that must be there; only these are read.
+        each: called with every batch.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        InputError: the file is not what its name says, lacks a column, or changed while it was read.
+    """
+    reading = open_file(taken.file, wanted)
+    records = 0
+    keys: set[str] = set()
+    try:
+        for batch in reading.batches(wanted):
+            with chunk_of(connection, batch):
+                each(reading, batch)
+                if reading.columns is None:
+                    keys.update(key for (key,) in connection.execute(statement("ingest/record_keys")).fetchall())
+            records += batch.num_rows
+    except duckdb.Error as error:
+        raise InputError(f"{taken.file.name} cannot be read ({str(error).splitlines()[0]}). Write it again.") from None
+    finally:
+        # A file that grows is the likeliest reason for any other complaint about it.
+        if hash_of(taken.file) != taken.sha256:
+            raise changed(taken.file)
+    if keys:
+        require_columns(taken.file, wanted, sorted(keys))
+    return records
+
+
+def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], source: SourceConfig) -> list[int]:
+    """Read files into the temporary table ``staged``; returns the rows of each.
+
+    Raises:
+        InputError: see :func:`read_unchanged`.
+    """
+    columns = source.columns
+    for name in ("create_staged", "read_time"):
+        connection.execute(statement(f"ingest/{name}"))
+    by_column = statement(
+        "ingest/stage_columns",
+        user_id=columns.user_id,
+        item_id=columns.item_id,
+        event_time=columns.event_time,
+        weight=columns.weight or columns.user_id,
+    )
+    members = {
+        "user_id": pointer(columns.user_id),
+        "item_id": pointer(columns.item_id),
+        "event_time": pointer(columns.event_time),
+        "weight": pointer(columns.weight or columns.user_id),
+    }
+
+    def insert(number: int, reading: Reading, _: pa.RecordBatch) -> None:
+        values = {"file": number, "time_format": source.time_format, "weighted": columns.weight is not None}
+        if reading.columns is None:
+            connection.execute(statement("ingest/stage_records"), values | members)
+        else:
+            connection.execute(by_column, values)
+
+    counts = []
+    with Progress("read files", sum(taken.file.size for taken in files), "bytes") as progress:
+        for number, taken in enumerate(files):
+            counts.append(read_unchanged(connection, taken, _wanted(columns), partial(insert, number)))
+            progress.update(taken.file.size, taken.file.name)
+    return counts
+
+
+def staged_frames(connection: duckdb.DuckDBPyConnection, total: int) -> Iterator[pd.DataFrame]:
+    """The staged batch in slices, as the row rules want it."""
+    with Progress("check rows", total, "rows") as progress:
+        for first in range(0, total, ROWS_PER_SLICE):
+            values = {"first": first, "past": first + ROWS_PER_SLICE}
+            frame = connection.execute(statement("ingest/staged_slice"), values).to_arrow_table().to_pandas()
+            yield frame
+            progress.update(len(frame))
+
+
+def quarantine(
+    connection: duckdb.DuckDBPyConnection,
+    batch_id: int,
+    kind: Kind,
+    number: int,
+    taken: TakenFile,
+) -> None:
+    """Copy the refused rows of one file, with all their columns, into the quarantine. The caller commits."""
+    reading = open_file(taken.file, ())
+    values = {"batch_id": batch_id, "kind": kind, "path": taken.file.name, "file": number}
+    for batch in reading.batches(reading.columns or ()):
+        if reading.columns is None:
+            name, chunk = "ingest/add_quarantine_records", batch
+        else:
+            fields = [batch.column(column) for column in reading.columns]
+            structs = pa.StructArray.from_arrays(fields, list(reading.columns))
+            name = "ingest/add_quarantine_columns"
+            chunk = pa.RecordBatch.from_arrays([batch.column(LINE), structs], [LINE, RECORD])
+        with chunk_of(connection, chunk):
+            connection.execute(statement(name), values)
+    if hash_of(taken.file) != taken.sha256:
+        raise changed(taken.file)

@@ -1,0 +1,38 @@
+"""The warehouse's tables and small helpers to query them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+
+from hmamba.statements import statement
+
+TABLES = ("interactions", "items", "batches", "batch_files", "quarantine")
+
+Row = dict[str, Any]
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create what is missing. The caller commits."""
+    for table in TABLES:
+        connection.execute(statement(f"warehouse/create_{table}"))
+
+
+def rows(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+    """All rows of the query ``sql/<name>.sql``, by column name."""
+    cursor = connection.execute(statement(name), dict(values or {}))
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def one(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> Row:
+    """The only row of the query ``sql/<name>.sql``, by column name."""
+    (row,) = rows(connection, name, values)
+    return row
+
+
+def is_empty(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether nothing has ever been loaded into this DuckDB file."""
+    return not one(connection, "warehouse/tables")["tables"]

@@ -1,0 +1,89 @@
+"""Pull new files from the landing folder into the warehouse: checked, deduplicated, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from hmamba.config import WarehouseConfig
+from hmamba.quality.expectations import data_docs
+from hmamba.warehouse.connection import connect
+from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, find, pull
+from jobs.step import Facts, StepContext, run_step
+
+log = logging.getLogger("hmamba")
+
+NOTHING: Facts = {
+    "batch_id": None,
+    "files": 0,
+    "rows_read": 0,
+    "rows_loaded": 0,
+    "rows_duplicate": 0,
+    "rows_quarantined": 0,
+    "quarantined_by_rule": {},
+    "rows_late": 0,
+    "items_new": 0,
+    "watermark_from": None,
+    "watermark_to": None,
+}
+
+
+@contextmanager
+def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Commit if the block succeeds; otherwise leave everything as it was, the absence of the file included."""
+    existed = path.exists()
+    succeeded = False
+    try:
+        with connect(path, config) as connection:
+            connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        succeeded = True
+    finally:
+        if not existed and not succeeded:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+
+
+def body(context: StepContext) -> Facts:
+    """Take in what is new.
+
+    A run that is repeated reports the batch that it entered the first time.
+
+    Raises:
+        InputError: a file is not what it should be.
+        QualityError: the batch broke a batch rule.
+    """
+    layout, config = context.layout, context.config
+    found = find(layout, config)
+    if not (found.interactions or found.catalogue or layout.warehouse.exists()):
+        log.info("%s is empty: nothing to pull", config.source.path)
+        return {**NOTHING, "files_skipped": 0, "data_docs": None}
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with _transaction(layout.warehouse, config.warehouse) as connection:
+        outcome = pull(connection, Pull(layout, config, context.day, context.run_id), found)
+        batch_id = outcome.batch_id
+        if batch_id is None:
+            batch_id = batch_of_run(connection, context.day, context.run_id)
+            log.info("nothing new among %d files", outcome.files_skipped)
+        facts = NOTHING if batch_id is None else batch_facts(connection, batch_id)
+    docs = data_docs(layout.expectations)
+    return {**facts, "files_skipped": outcome.files_skipped, "data_docs": str(docs) if docs.exists() else None}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; returns its exit status."""
+    return run_step("ingest", __doc__ or "", body, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Cut every user's history, as of the end of the day, into hashed Parquet shards."""
+
+from __future__ import annotations
+
+import sys
+
+from hmamba.errors import InputError
+from hmamba.sequences.snapshot import write_snapshot
+from hmamba.warehouse.connection import connect
+from jobs.step import Facts, StepContext, run_step
+
+FACTS = ("users", "events", "items", "shards", "newest_event", "digest")
+
+
+def body(context: StepContext) -> Facts:
+    """Write the run's ``sequences/``.
+
+    Raises:
+        InputError: there is no warehouse, or it holds no event before the end of the day.
+    """
+    path = context.layout.warehouse
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Run ingest first: python -m jobs.ingest --root {context.layout.root}")
+    with connect(path, context.config.warehouse, read_only=True) as connection:
+        manifest = write_snapshot(connection, context.run.sequences, context.day, context.config.snapshot.shards)
+    return {fact: manifest[fact] for fact in FACTS}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; returns its exit status."""
+    return run_step("snapshot", __doc__ or "", body, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+INSERT INTO batches
+SELECT
+    $batch_id, $day, $run_id, $source, $started_at, $loaded_at,
+    $watermark_from, (SELECT max(event_time) FROM interactions),
+    $rows_read, $rows_loaded, $rows_duplicate, $rows_quarantined, $rows_late, $items_new;

@@ -1,0 +1,2 @@
+-- chunk: positions in the staged batch.
+INSERT INTO broken SELECT position, $rule FROM chunk;

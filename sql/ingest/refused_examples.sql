@@ -1,0 +1,1 @@
+SELECT file, line, rules FROM refused ORDER BY file, line LIMIT $limit;

@@ -1,0 +1,18 @@
+-- One row for each pull that found something new: rows_read = rows_loaded + rows_duplicate + rows_quarantined.
+CREATE TABLE IF NOT EXISTS batches (
+    batch_id BIGINT NOT NULL,
+    day DATE NOT NULL,
+    run_id VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    started_at TIMESTAMP NOT NULL,
+    loaded_at TIMESTAMP NOT NULL,
+    watermark_from TIMESTAMP,
+    watermark_to TIMESTAMP,
+    rows_read BIGINT NOT NULL,
+    rows_loaded BIGINT NOT NULL,
+    rows_duplicate BIGINT NOT NULL,
+    rows_quarantined BIGINT NOT NULL,
+    rows_late BIGINT NOT NULL,
+    items_new BIGINT NOT NULL,
+    CHECK (rows_read = rows_loaded + rows_duplicate + rows_quarantined)
+);
