@@ -27,19 +27,21 @@ class Section(BaseModel):
 class InteractionColumns(Section):
     """Which column of the source files is what."""
 
-    user_id: str = "user_id"
-    item_id: str = "item_id"
-    event_time: str = "event_time"
+    user_id: str = Field("user_id", description="Column with the user's id; any type, kept as text.")
+    item_id: str = Field("item_id", description="Column with the item's id; any type, kept as text.")
+    event_time: str = Field("event_time", description="Column with the time of the event.")
     weight: str | None = Field(None, description="Strength of an event; without one every event weighs 1.")
 
 
 class SourceConfig(Section):
     """Where interactions come from."""
 
-    kind: Literal["files"] = "files"
+    kind: Literal["files"] = Field("files", description="Parquet, CSV or JSON lines, plain or gzipped.")
     path: str = Field("landing/interactions", description="Folder or glob, relative to the root or absolute.")
     columns: InteractionColumns = InteractionColumns()
-    time_format: Literal["auto", "epoch_s", "epoch_ms"] = "auto"
+    time_format: Literal["auto", "epoch_s", "epoch_ms"] = Field(
+        "auto", description="auto: a time type or ISO text; the others: seconds or milliseconds since 1970."
+    )
     timezone: str = Field("UTC", description="Of times that carry no offset of their own.")
 
 
@@ -47,7 +49,7 @@ class CatalogueConfig(Section):
     """The optional file of item titles and categories."""
 
     path: str | None = Field(None, description="File or glob, relative to the root or absolute.")
-    item_id: str = "item_id"
+    item_id: str = Field("item_id", description="Column with the item's id, as in the interactions.")
     title: str | None = Field(None, description="Column with the name; without one, the end of the category path.")
     category_path: tuple[str, ...] = Field(
         (), description="Columns from the widest category to the narrowest, or one column that holds a list."
@@ -57,7 +59,9 @@ class CatalogueConfig(Section):
 class WarehouseConfig(Section):
     """Limits of DuckDB."""
 
-    memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$")
+    memory_limit: str = Field(
+        "4GB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$", description="Of DuckDB alone."
+    )
     threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
     overlap_days: int = Field(7, ge=0, description="Events this much older than the watermark are counted as late.")
 
@@ -65,40 +69,44 @@ class WarehouseConfig(Section):
 class QualityConfig(Section):
     """Rules of the staged batch. Row rules send a row to quarantine; batch rules stop the pull."""
 
-    min_time: datetime = datetime(2000, 1, 1)
+    min_time: datetime = Field(datetime(2000, 1, 1), description="Older events are refused.")
     max_future_hours: float = Field(24.0, ge=0, description="Past the end of the day, before a row is refused.")
-    max_id_length: int = Field(256, ge=1)
-    min_weight: float = 0.0
-    max_weight: float = 1e9
-    max_quarantined_share: float = Field(0.05, ge=0, le=1)
+    max_id_length: int = Field(256, ge=1, description="Characters.")
+    min_weight: float = Field(0.0, description="Smaller weights are refused.")
+    max_weight: float = Field(1e9, description="Larger weights are refused.")
+    max_quarantined_share: float = Field(0.05, ge=0, le=1, description="Of a pull's rows; more stops it.")
     max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
     min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
-    max_volume_ratio: float = Field(1000.0, gt=0)
+    max_volume_ratio: float = Field(1000.0, gt=0, description="The same, upwards.")
     max_staleness_days: float | None = Field(None, gt=0, description="Age of the newest event at the end of the day.")
 
 
 class SnapshotConfig(Section):
     """How sequences are cut into shards."""
 
-    shards: int = Field(8, ge=1, le=4096)
+    shards: int = Field(8, ge=1, le=4096, description="Users are hashed over these; each is one scoring task.")
 
 
 class ModelConfig(Section):
     """HMamba. Symbols are the paper's (arXiv 2505.09205, Algorithm 1) and Mamba-2's."""
 
-    variant: Literal["full", "half"] = "full"
+    variant: Literal["full", "half"] = Field(
+        "full", description="full: hyperbolic scan and score; half: hyperbolic embeddings only."
+    )
     dim: int = Field(64, ge=2, description="d: width of the tangent space at the origin.")
-    layers: int = Field(1, ge=1, le=16)
-    d_state: int = Field(32, ge=1)
-    d_conv: int = Field(4, ge=1, le=4)
-    expand: int = Field(2, ge=1)
-    head_dim: int = Field(64, ge=1)
+    layers: int = Field(1, ge=1, le=16, description="Mamba blocks.")
+    d_state: int = Field(32, ge=1, description="N: width of the state of one head.")
+    d_conv: int = Field(4, ge=1, le=4, description="Width of the causal convolution.")
+    expand: int = Field(2, ge=1, description="Inner width as a multiple of dim.")
+    head_dim: int = Field(64, ge=1, description="P: channels of one head; divides dim * expand.")
     chunk: int = Field(64, ge=1, description="Tokens in a chunk of the scan.")
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1, description="While training.")
     curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: where the curvature starts.")
-    learn_curvature: bool = True
+    learn_curvature: bool = Field(True, description="Otherwise it stays at c0.")
     max_norm: float = Field(4.0, gt=0, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
-    score: Literal["squared", "linear", "paper"] = "squared"
+    score: Literal["squared", "linear", "paper"] = Field(
+        "squared", description="Of the Lorentz distance: its square with a bias, the distance scaled, or the paper's."
+    )
     item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
     repeat: bool = Field(False, description="Adds what the user's own history says about buying an item again.")
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
@@ -115,30 +123,30 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How the model is trained, from nothing or from the champion."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees it.")
+    seed: int = Field(0, description="The same seed, data and machine give the same model.")
     epochs: int = Field(20, ge=1, description="At most, when training from nothing.")
     fine_tune_epochs: int = Field(2, ge=1, description="At most, when starting from the champion.")
     patience: int = Field(2, ge=1, description="Epochs without a better validation NDCG before stopping.")
-    learning_rate: float = Field(2e-3, gt=0)
-    fine_tune_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    learning_rate: float = Field(2e-3, gt=0, description="Peak, when training from nothing.")
+    fine_tune_rate: float = Field(5e-4, gt=0, description="Peak, when starting from the champion.")
+    weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
     warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps.")
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(1.0, gt=0, description="Largest norm of a gradient.")
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     max_length: int = Field(1024, ge=2, description="Events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
     min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")
     validation_days: int = Field(1, ge=1, description="Days before the held-out ones, for early stopping.")
-    checkpoint_seconds: float = Field(60.0, gt=0)
+    checkpoint_seconds: float = Field(60.0, gt=0, description="Between checkpoints of a training under way.")
 
 
 class GateConfig(Section):
     """Champion against challenger."""
 
     holdout_days: int = Field(1, ge=1, description="The newest days, seen by neither.")
-    cutoffs: tuple[int, ...] = (10, 20, 40)
-    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@\d+$")
+    cutoffs: tuple[int, ...] = Field((10, 20, 40), description="The k of HR@k, NDCG@k, MRR@k and coverage@k.")
+    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@\d+$", description="Decides who serves.")
     tolerance: float = Field(0.02, ge=0, lt=1, description="How much worse, relatively, a challenger may be.")
 
     @model_validator(mode="after")
@@ -151,7 +159,7 @@ class GateConfig(Section):
 class CandidatesConfig(Section):
     """What is published."""
 
-    k: int = Field(100, ge=1, le=10_000)
+    k: int = Field(100, ge=1, le=10_000, description="Items a user.")
     exclude_seen: bool = Field(True, description="True for films; false where people buy things again.")
     allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
     keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
@@ -160,7 +168,7 @@ class CandidatesConfig(Section):
 class Config(Section):
     """All settings."""
 
-    name: str = "hmamba"
+    name: str = Field("hmamba", description="For people; nothing depends on it.")
     source: SourceConfig = SourceConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
     warehouse: WarehouseConfig = WarehouseConfig()

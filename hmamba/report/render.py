@@ -16,6 +16,7 @@ from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import relative, summarise
+from hmamba.report.text import printable, short
 
 NAMES = {
     "challenger": "new model",
@@ -23,10 +24,8 @@ NAMES = {
     "most_bought": "what the user had most",
     "popularity": "popularity",
 }
-LONGEST_NAME = 100
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def write_report(layout: Layout, day: date, run_id: str) -> Path:
@@ -59,7 +58,7 @@ def render(night: Night) -> str:
         "count": lambda number: f"{number:,}",
         "percent": lambda share: f"{share * 100:.1f} %",
         "seconds": _seconds,
-        "short": _short,
+        "short": short,
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
     }
     return environment.get_template("template.html").render(
@@ -82,13 +81,8 @@ def render(night: Night) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """Drop control and bidirectional-override characters from text that came from data: escaping leaves them in."""
-    return _CONTROLS.sub("\ufffd", value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _short(text: str) -> str:
-    """Names are hostile: an id of 10,000 letters must not stretch the page."""
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    """Clean text of characters that escaping leaves in. Markup is this package's own."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _seconds(seconds: float) -> str:

@@ -1,0 +1,157 @@
+"""Everything that can be said about settings, from the models that check them.
+
+``python -m hmamba.configdocs > docs/configuration.md`` writes the reference.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from typing import Any, Literal, Union
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from hmamba.config import Config, Section, named_configs
+from hmamba.errors import ConfigError
+
+_INTRODUCTION = """\
+# Configuration
+
+A configuration is a TOML file. `--config` takes its path, or the name of one that comes with the package ({named});
+without it the root's own `hmamba.toml` is used, and without that the defaults below. `hmamba init ROOT` writes a
+commented file to start from.
+
+An unknown key, a wrong type or a value out of range stops a step before it does anything, with exit status 2 and a
+sentence that names the key.
+
+This page is generated: `python -m hmamba.configdocs > docs/configuration.md`.
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of one section."""
+
+    name: str
+    type: str
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class SettingGroup:
+    """A TOML table; ``name`` is empty for the keys at the top of the file."""
+
+    name: str
+    meaning: str
+    settings: tuple[Setting, ...]
+
+
+def groups() -> Iterator[SettingGroup]:
+    """Every section of the configuration in the file's order, nested ones after their parent."""
+    yield from _walk(Config, "")
+
+
+def _walk(model: type[Section], name: str) -> Iterator[SettingGroup]:
+    own, nested = [], []
+    for key, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            nested.append((f"{name}.{key}".lstrip("."), annotation))
+        else:
+            own.append(Setting(key, _type(field), field.default, field.description or ""))
+    yield SettingGroup(name, " ".join((model.__doc__ or "").split()), tuple(own))
+    for path, annotation in nested:
+        yield from _walk(annotation, path)
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = []
+    for bound in field.metadata:
+        for kind, sign, key in ((Ge, "≥", "ge"), (Gt, ">", "gt"), (Le, "≤", "le"), (Lt, "<", "lt")):
+            if isinstance(bound, kind):
+                bounds.append(f"{sign} {getattr(bound, key):g}")
+    return ", ".join([_spell(field.annotation), *bounds])
+
+
+def _spell(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " or ".join(_toml(value) for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_spell(part) for part in arguments if part is not type(None)) + ", may be absent"
+    if origin is tuple:
+        return f"list of {_spell(arguments[0])}s"
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", datetime: "time"}
+    return names[annotation]
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML spells it. JSON's strings, numbers, booleans and lists are TOML's, too."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def markdown() -> str:
+    """The reference: every key with its type, default and meaning."""
+    named = ", ".join(f"`{name}`" for name in named_configs())
+    parts = [_INTRODUCTION.format(named=named)]
+    for group in groups():
+        title = f"`[{group.name}]`" if group.name else "At the top of the file"
+        rows = [
+            f"| `{setting.name}` | {setting.type.replace('|', chr(92) + '|')} | {_shown(setting.default)} "
+            f"| {setting.meaning} |"
+            for setting in group.settings
+        ]
+        meaning = f"{group.meaning}\n\n" if group.name else ""
+        if rows:
+            table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
+            parts.append(f"## {title}\n\n{meaning}{table}\n")
+    return "\n".join(parts)
+
+
+def _shown(default: Any) -> str:
+    return "absent" if default is None else f"`{_toml(default)}`"
+
+
+def starter() -> str:
+    """A commented ``hmamba.toml``: the columns are set, everything else stands at its default behind a ``#``."""
+    lines = [
+        "# Settings of this recommender. A line behind a # shows a default: remove the # to change it.",
+        "# Unknown keys are errors, so a slip of the pen is found before anything runs.",
+    ]
+    for group in groups():
+        if group.name:
+            lines += ["", f"# {group.meaning}", f"[{group.name}]"]
+        for setting in group.settings:
+            meaning = f"  # {setting.meaning}" if setting.meaning else ""
+            active = group.name == "source.columns" and setting.default is not None
+            if setting.default is None:
+                lines.append(f"#{setting.name} ={meaning or '  # absent'}")
+            else:
+                lines.append(f"{'' if active else '#'}{setting.name} = {_toml(setting.default)}{meaning}")
+    return "\n".join(lines) + "\n"
+
+
+def named_text(name: str) -> str:
+    """The text of a configuration that comes with the package.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in named_configs():
+        raise ConfigError(
+            f"--config {name}: no such configuration to start from. Choose one of {', '.join(named_configs())}."
+        )
+    return (resources.files("hmamba") / "configs" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,253 @@
+"""What this machine has, what is missing, and the command that mends it.
+
+Libraries are looked up, not imported, so that a missing or broken one is a line of the answer and not a crash. The
+one exception is torch, which alone knows whether it sees a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+DISTRIBUTION = "hmamba-nightly"
+PYTHONS = ((3, 11), (3, 12))
+MEMORY_GB = 6.0
+DISK_GB = 5.0
+GIB = 2**30
+
+State = Literal["ok", "note", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``missing`` stops the nights; ``note`` does not, but may be worth a command."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def diagnose(root: Path | None = None) -> list[Check]:
+    """Look at the machine and, if one is given, at a root. Changes nothing and raises nothing."""
+    checks = [_python(), *_libraries(), _faiss(), *_gpu(), _cores(), _memory()]
+    if root is not None:
+        checks += [_writable(root), _disk(root), *_root_contents(root)]
+    return checks
+
+
+def healthy(checks: list[Check]) -> bool:
+    """Whether nothing that is required is missing."""
+    return all(check.state != "missing" for check in checks)
+
+
+def _python() -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] in PYTHONS:
+        return Check("Python", "ok", version)
+    return Check("Python", "missing", version, "Python 3.11 or 3.12 is needed: make PYTHON=python3.11 venv")
+
+
+def _requirements() -> Iterator[tuple[str, str, str]]:
+    """Name, versions asked for and extra ("" for none) of each library that the package's metadata names."""
+    from packaging.requirements import Requirement
+
+    for line in metadata.requires(DISTRIBUTION) or []:
+        requirement = Requirement(line)
+        _, _, extra = str(requirement.marker or "").partition("extra == ")
+        yield requirement.name, str(requirement.specifier), extra.strip("\"'")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _install(extra: str = "") -> str:
+    return f"pip install -c constraints.txt -e '.{f'[{extra}]' if extra else ''}'"
+
+
+def _libraries() -> Iterator[Check]:
+    """Every library of the base installation, and Airflow."""
+    try:
+        wanted = list(_requirements())
+    except (ImportError, metadata.PackageNotFoundError) as error:
+        yield Check("libraries", "missing", f"cannot be listed: {error}", _install())
+        return
+    for name, versions, extra in wanted:
+        if extra in ("", "airflow"):
+            yield _library(name, versions, extra)
+
+
+def _library(name: str, versions: str, extra: str) -> Check:
+    from packaging.specifiers import SpecifierSet
+
+    found = _version(name)
+    absent: State = "note" if extra else "missing"
+    if found is None:
+        reason = "not installed" + (f"; needed only for the extra [{extra}]" if extra else "")
+        return Check(name, absent, reason, _install(extra))
+    if not SpecifierSet(versions).contains(found, prereleases=True):
+        return Check(name, absent, f"{found}, but {versions} is needed", _install(extra))
+    return Check(name, "ok", found)
+
+
+def _faiss() -> Check:
+    """FAISS comes as one of two packages of the same module."""
+    present = [f"{name} {version}" for name in ("faiss-gpu", "faiss-cpu") if (version := _version(name))]
+    if importlib.util.find_spec("faiss") is None:
+        return Check("faiss", "missing", "not installed", f"{_install('cpu')}   (or [gpu])")
+    if len(present) > 1:
+        advice = "pip uninstall faiss-cpu faiss-gpu, then install one of them"
+        return Check("faiss", "note", f"{' and '.join(present)}: two packages share one module", advice)
+    return Check("faiss", "ok", present[0] if present else "a build of your own")
+
+
+def _gpu() -> Iterator[Check]:
+    """CUDA as torch sees it, and the fused kernels where there is a GPU to run them."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    try:
+        torch = importlib.import_module("torch")
+        build, visible = torch.version.cuda, torch.cuda.is_available()
+        names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())] if visible else []
+    except Exception as error:
+        advice = "pip install --force-reinstall -c constraints.txt torch"
+        yield Check("torch import", "missing", f"{type(error).__name__}: {error}", advice)
+        return
+    if visible:
+        yield Check("GPU", "ok", f"{', '.join(names)} (CUDA {build})")
+        yield _kernels(torch.device("cuda"))
+    elif shutil.which("nvidia-smi"):
+        reason = f"its CUDA {build} cannot use it" if build else "it is a build without CUDA"
+        advice = "install the torch build that fits your driver; constraints.txt says how"
+        yield Check("GPU", "note", f"there is a driver, but not for torch {torch.__version__}: {reason}", advice)
+    else:
+        yield Check("GPU", "ok", "none; everything runs on the CPU")
+
+
+def _kernels(device: object) -> Check:
+    """The fused scan, loaded as training loads it: importing mamba_ssm itself wants what the kernels do not need."""
+    try:
+        importlib.import_module("hmamba.model.kernels").choose("fused", device)
+    except Exception as error:
+        return Check("mamba_ssm kernels", "note", f"PyTorch's own scan is used: {error}", _install("gpu"))
+    return Check("mamba_ssm kernels", "ok", _version("mamba-ssm") or "present")
+
+
+def _cores() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Check("cores", "ok", str(usable))
+
+
+def _first_number(paths: tuple[str, ...]) -> int | None:
+    for path in paths:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            return int(text)
+    return None
+
+
+def _memory() -> Check:
+    """Physical memory, or less where a container is limited."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return Check("memory", "note", "unknown on this system")
+    limit = _first_number(("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+    usable = min(total, limit or total) / GIB
+    if usable < MEMORY_GB:
+        advice = "lower warehouse.memory_limit and train.tokens in hmamba.toml"
+        return Check("memory", "note", f"{usable:.1f} GiB; the demo asks for {MEMORY_GB:g}", advice)
+    return Check("memory", "ok", f"{usable:.1f} GiB")
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the closest folder above it that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _writable(root: Path) -> Check:
+    if root.exists() and not root.is_dir():
+        return Check("root", "missing", f"{root} is not a folder", "give --root the path of a folder")
+    place = _nearest(root)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".hmamba-doctor-"):
+            pass
+    except OSError as error:
+        return Check("root", "missing", f"{place} cannot be written ({error.strerror})", f"chown -R $USER {place}")
+    if place != root:
+        return Check("root", "note", f"{root} does not exist yet", f"hmamba init {root}")
+    return Check("root", "ok", f"{root} is writable")
+
+
+def _disk(root: Path) -> Check:
+    free = shutil.disk_usage(_nearest(root)).free / GIB
+    if free < DISK_GB:
+        return Check("disk", "note", f"{free:.1f} GiB free", "lower candidates.keep_runs, or make room")
+    return Check("disk", "ok", f"{free:.1f} GiB free")
+
+
+def _root_contents(root: Path) -> Iterator[Check]:
+    """The root's configuration, what lies in its landing folder, and what serves."""
+    yield _attempt("configuration", lambda: _configuration(root))
+    if root.is_dir():
+        yield _attempt("champion", lambda: _champion(root))
+        yield _attempt("published", lambda: _published(root))
+
+
+def _attempt(name: str, look: Callable[[], Check]) -> Check:
+    """A look that fails is a finding: the error's own sentence says what to do."""
+    try:
+        return look()
+    except Exception as error:
+        return Check(name, "missing", str(error))
+
+
+def _configuration(root: Path) -> Check:
+    from hmamba.config import load
+    from hmamba.layout import Layout
+
+    layout = Layout.at(root)
+    config = load(None, layout)
+    if not layout.config.exists():
+        return Check("configuration", "note", "none; the defaults are used", f"hmamba init {root}")
+    return Check("configuration", "ok", f"{layout.config.name} is valid; it reads {config.source.path}")
+
+
+def _champion(root: Path) -> Check:
+    from hmamba.files import read_json
+    from hmamba.layout import Layout
+
+    layout = Layout.at(root)
+    if not layout.champion.exists():
+        return Check("champion", "note", "no model has been promoted yet", f"hmamba run --root {root} --day YYYY-MM-DD")
+    version = str(read_json(layout.champion)["version"])
+    if not layout.model(version).is_dir():
+        return Check("champion", "missing", f"{version} is named, but {layout.model(version)} is gone", "restore it")
+    return Check("champion", "ok", version)
+
+
+def _published(root: Path) -> Check:
+    from hmamba.layout import Layout
+    from hmamba.report.lookup import published_manifest
+
+    layout = Layout.at(root)
+    if not layout.latest.exists():
+        return Check("published", "note", "no candidates yet", f"hmamba run --root {root} --day YYYY-MM-DD")
+    manifest = published_manifest(layout)
+    return Check("published", "ok", f"{manifest['day']}: {manifest['users']} users, {manifest['rows']} rows")

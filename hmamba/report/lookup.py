@@ -1,0 +1,101 @@
+"""Look a user up in the published candidates, as any consumer would: through ``candidates/latest.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import duckdb
+
+from hmamba.errors import InputError
+from hmamba.files import read_json
+from hmamba.layout import Layout
+from hmamba.statements import statement
+
+SUGGESTIONS = 5
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One row. ``title`` and ``category`` are None where the names of the items are not known any more."""
+
+    rank: int
+    item_id: str
+    score: float
+    title: str | None
+    category: str | None
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """A user's best items, the day and the model they are of."""
+
+    user: str
+    day: str
+    model_version: str
+    rows: tuple[Recommendation, ...]
+
+
+def recommend(layout: Layout, user: str, most: int) -> Recommendations:
+    """The user's ``most`` best published items, best first.
+
+    Raises:
+        InputError: nothing is published, a published file is missing or cut short, or the user has no candidates (the
+            message names users whose ids look alike).
+    """
+    manifest = published_manifest(layout)
+    files = [str(layout.root / file["path"]) for file in manifest["files"]]
+    with duckdb.connect() as connection:
+        bound = {"files": files, "user": user, "most": most}
+        rows = connection.execute(statement("published/of_user"), bound).fetchall()
+        if not rows:
+            alike = connection.execute(
+                statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
+            ).fetchall()
+            raise InputError(
+                f"user {user!r} is not among the {manifest['users']} users published for {manifest['day']}. "
+                f"Ids that look alike: {', '.join(repr(row[0]) for row in alike)}. A user appears on the night after "
+                "their first event."
+            )
+        names = _names(connection, layout, manifest, [row[1] for row in rows])
+    return Recommendations(
+        user,
+        str(manifest["day"]),
+        str(manifest["model_version"]),
+        tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score in rows),
+    )
+
+
+def published_manifest(layout: Layout) -> dict[str, Any]:
+    """The newest manifest, once each file it names is there in its full size.
+
+    Raises:
+        InputError: there is none, or a file is not as the manifest says.
+    """
+    if not layout.latest.exists():
+        raise InputError(
+            f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
+            f"hmamba run --root {layout.root} --day YYYY-MM-DD."
+        )
+    manifest: dict[str, Any] = read_json(layout.latest)
+    for file in manifest["files"]:
+        path = layout.root / file["path"]
+        if not path.is_file() or path.stat().st_size != file["bytes"]:
+            raise InputError(
+                f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
+                f"hmamba run --root {layout.root} --day {manifest['day']}."
+            )
+    return manifest
+
+
+def _names(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: dict[str, Any], items: list[str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
+    run = layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
+    file = run.sequences / "items.parquet"
+    if not file.exists():
+        return {}
+    rows = connection.execute(statement("published/items"), {"file": str(file), "items": items}).fetchall()
+    return {item: (title, category) for item, title, category in rows}
