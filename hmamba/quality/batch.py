@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hmamba import columns
 from hmamba.config import QualityConfig
 from hmamba.errors import QualityError
-from hmamba.quality.expectations import RULE, broken_rows, check_figures, data_docs, open_project
+from hmamba.quality.expectations import RULE, Figure, broken_figures, broken_rows, data_docs, open_project
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ class BatchFigures:
     @property
     def quarantined_share(self) -> float:
         """Rows that go to quarantine, of all rows read."""
-        return self.quarantined / self.rows if self.rows else 0.0
+        return self.quarantined / self.rows
 
 
 def end_of(day: date) -> datetime:
@@ -104,60 +104,41 @@ def check_rows(
     yield from broken_rows(open_project(project), "staged_rows", row_rules(config, day), frames, POSITION)
 
 
-def _batch_rules(config: QualityConfig, figures: BatchFigures) -> list[tuple[str, float, float | None, float | None]]:
-    """(figure, value, minimum, maximum) of each rule that applies."""
-    rules: list[tuple[str, float, float | None, float | None]] = [("rows", figures.rows, 0, None)]
-    rules += [
-        (
-            f"share_without_{rule}",
-            figures.broken.get(rule, 0) / max(figures.rows, 1),
-            None,
-            config.max_quarantined_share,
+def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
+    """The batch rules that apply. What rows of one rule are to the whole is there to be seen in Data Docs."""
+    most = config.max_quarantined_share
+    figures = [
+        Figure("rows", batch.rows, least=1),
+        Figure("quarantined_share", batch.quarantined_share, most=most),
+        *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows, most=most) for rule in ROW_RULES),
+        Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
+    ]
+    if batch.volume_ratio is not None:
+        figures.append(
+            Figure("volume_ratio", batch.volume_ratio, least=config.min_volume_ratio, most=config.max_volume_ratio)
         )
-        for rule in ROW_RULES
-    ]
-    rules += [
-        ("quarantined_share", figures.quarantined_share, None, config.max_quarantined_share),
-        ("duplicate_share", figures.duplicate_share, None, config.max_duplicate_share),
-    ]
-    if figures.volume_ratio is not None:
-        rules.append(("volume_ratio", figures.volume_ratio, config.min_volume_ratio, config.max_volume_ratio))
-    if figures.staleness_days is not None and config.max_staleness_days is not None:
-        rules.append(("staleness_days", figures.staleness_days, None, config.max_staleness_days))
-    return rules
+    if batch.staleness_days is not None and config.max_staleness_days is not None:
+        figures.append(Figure("staleness_days", batch.staleness_days, most=config.max_staleness_days))
+    return figures
 
 
-def check_batch(project: Path, config: QualityConfig, figures: BatchFigures, run_name: str, examples: str) -> Path:
+def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_name: str, examples: str) -> None:
     """Check the batch as a whole and keep a page of Data Docs about it.
 
     Args:
         project: folder of the Great Expectations project.
         config: bounds.
-        figures: of the batch.
+        batch: what was counted; at least one row.
         run_name: what Data Docs call this pull.
-        examples: a few refused rows, for the message; may be empty.
-
-    Returns:
-        The first page of Data Docs.
+        examples: a few refused rows in words, for the message; may be empty.
 
     Raises:
         QualityError: a rule is broken; names it with its figures.
     """
-    import pandas as pd
-    from great_expectations import expectations as gxe
-
-    rules = _batch_rules(config, figures)
-    frame = pd.DataFrame([{name: float(value) for name, value, _, _ in rules}])
-    expectations = [
-        gxe.ExpectColumnMaxToBeBetween(column=name, min_value=low, max_value=high, meta={RULE: name})
-        for name, _, low, high in rules
-    ]
-    docs = data_docs(project)
-    broken = check_figures(open_project(project), "staged_batch", expectations, frame, run_name)
+    broken = broken_figures(open_project(project), "staged_batch", _figures(config, batch), run_name)
     if broken:
-        told = "; ".join(f"{rule.rule} is {rule.observed:.4g}, allowed {rule.allowed}" for rule in broken)
         raise QualityError(
-            f"The batch of {figures.rows} rows broke its rules and nothing has been loaded: {told}. {examples}"
-            f"Mend the files, or change the bounds under [quality]. Details: {docs}"
+            f"The batch of {batch.rows} rows broke its rules and nothing has been loaded: "
+            f"{'; '.join(map(str, broken))}. {examples}"
+            f"Mend the files, or change the bounds under [quality]. Details: {data_docs(project)}"
         )
-    return docs

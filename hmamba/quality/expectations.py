@@ -29,12 +29,19 @@ RULE = "rule"
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A rule that whole figures broke."""
+class Figure:
+    """A number that stands for a whole batch, and its bounds (inclusive; None where there is none)."""
 
-    rule: str
-    observed: Any
-    allowed: str
+    name: str
+    value: float
+    least: float | None = None
+    most: float | None = None
+
+    def __str__(self) -> str:
+        limits = [
+            f"at {word} {bound:g}" for word, bound in (("least", self.least), ("most", self.most)) if bound is not None
+        ]
+        return f"{self.name} is {self.value:.4g}, allowed {' and '.join(limits)}"
 
 
 def open_project(folder: Path) -> AbstractDataContext:
@@ -115,27 +122,32 @@ def broken_rows(
                 yield rule, [int(row[key]) for row in result.result["unexpected_index_list"]]
 
 
-def check_figures(
-    project: AbstractDataContext, name: str, expectations: Sequence[Expectation], frame: pd.DataFrame, run_name: str
-) -> list[Broken]:
-    """Check a one-row frame of figures, keep the result and add its page to Data Docs.
+def broken_figures(project: AbstractDataContext, name: str, figures: Sequence[Figure], run_name: str) -> list[Figure]:
+    """Check figures, each a rule of its own, keep the result and add its page to Data Docs.
 
     Args:
         project: from :func:`open_project`.
         name: of the suite.
-        expectations: on the maximum of a column each, with the rule's name in ``meta``.
-        frame: one row, one column a figure.
+        figures: what was counted and what is allowed.
         run_name: what Data Docs call this run.
 
     Returns:
-        The rules that are broken, with the figure seen and what was allowed.
+        The figures that are out of bounds.
 
     Raises:
         QualityError: a rule could not be computed.
     """
     import great_expectations as gx
+    import pandas as pd
+    from great_expectations import expectations as gxe
 
-    suite = project.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=list(expectations)))
+    expectations = [
+        gxe.ExpectColumnMaxToBeBetween(
+            column=figure.name, min_value=figure.least, max_value=figure.most, meta={RULE: figure.name}
+        )
+        for figure in figures
+    ]
+    suite = project.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=expectations))
     validation = project.validation_definitions.add_or_update(
         gx.ValidationDefinition(name=name, data=_frames(project, name), suite=suite)
     )
@@ -147,21 +159,12 @@ def check_figures(
             result_format="SUMMARY",
         )
     )
+    frame = pd.DataFrame([{figure.name: float(figure.value) for figure in figures}])
     outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_name))
     _prune(Path(str(project.root_directory)), name)
-    broken = []
-    for run in outcome.run_results.values():
-        for result in run.results:
-            rule = _rule(result)
-            if not result.success and result.expectation_config is not None:
-                limits = result.expectation_config.kwargs
-                bounds = [
-                    f"at {word} {limits[side]:g}"
-                    for word, side in (("least", "min_value"), ("most", "max_value"))
-                    if limits.get(side) is not None
-                ]
-                broken.append(Broken(rule, result.result["observed_value"], " and ".join(bounds)))
-    return broken
+    results = [result for run in outcome.run_results.values() for result in run.results]
+    failed = {_rule(result) for result in results if not result.success}
+    return [figure for figure in figures if figure.name in failed]
 
 
 def data_docs(folder: Path) -> Path:

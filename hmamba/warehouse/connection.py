@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,31 @@ from hmamba.errors import InputError
 _HOLDER = re.compile(r"PID (\d+)")
 
 
+_Settings = dict[str, str | bool | int | float | list[str]]
+
+
+def _settings(config: WarehouseConfig, spill: str) -> _Settings:
+    settings: _Settings = {
+        "memory_limit": config.memory_limit,
+        "temp_directory": spill,
+        "autoinstall_known_extensions": False,
+    }
+    if config.threads is not None:
+        settings["threads"] = config.threads
+    return settings
+
+
+@contextmanager
+def in_memory(config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own, for queries over Parquet files; spills into a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as spill:
+        connection = duckdb.connect(config=_settings(config, spill))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
 @contextmanager
 def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the DuckDB file at ``path`` and close it after the block.
@@ -22,15 +48,8 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
     Raises:
         InputError: another process holds the file, or it is not a DuckDB file.
     """
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": config.memory_limit,
-        "temp_directory": f"{path}.tmp",
-        "autoinstall_known_extensions": False,
-    }
-    if config.threads is not None:
-        settings["threads"] = config.threads
     try:
-        connection = duckdb.connect(str(path), read_only=read_only, config=settings)
+        connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
     except duckdb.Error as error:
         text = str(error)
         if "lock" in text:

@@ -1,0 +1,164 @@
+"""Publishing a night's candidates: checked first, then the day's folder, then the manifest that readers follow.
+
+Readers start at candidates/latest.json. It is written after the folder it names is whole, and never goes back in days.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from hmamba import columns
+from hmamba.config import Config
+from hmamba.errors import InputError
+from hmamba.files import atomic_folder, read_json, sha256, write_json
+from hmamba.layout import Layout
+from hmamba.quality.candidates import CandidateFiles, CandidateTotals, check_candidates
+from hmamba.sequences.snapshot import ITEMS, MANIFEST
+from hmamba.source.ids import read_ids
+from hmamba.warehouse.connection import in_memory
+
+log = logging.getLogger("hmamba")
+
+DAY_MANIFEST = "_manifest.json"
+_VOLATILE = ("run_id", "created_at")
+"""What differs between two publications of the same content."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What publishing did. ``changed`` is false if just this content was there already."""
+
+    totals: CandidateTotals
+    files: int
+    changed: bool
+
+
+def _candidate_files(layout: Layout, day: date, run_id: str, config: Config) -> CandidateFiles:
+    run = layout.run(day, run_id)
+    manifest = read_json(run.sequences / MANIFEST)
+    parts = tuple(sorted(run.candidates.glob("part-*.parquet")))
+    if not parts:
+        raise InputError(f"{run.candidates} holds no candidates. Run the score step first, for every shard.")
+    allowed = config.candidates.allowed_items
+    return CandidateFiles(
+        parts=parts,
+        shards=tuple(run.sequences / file["name"] for file in manifest["files"] if file["name"] != ITEMS),
+        items=run.sequences / ITEMS,
+        indexed=run.vectors / ITEMS,
+        allowed=None
+        if allowed is None
+        else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items"),
+    )
+
+
+def _describe(parts: Sequence[Path], target: Path, root: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": (target / part.name).relative_to(root).as_posix(),
+            "rows": pq.read_metadata(part).num_rows,
+            "bytes": part.stat().st_size,
+            "sha256": sha256(part),
+        }
+        for part in parts
+    ]
+
+
+def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in manifest.items() if key not in _VOLATILE}
+
+
+def _is_whole(manifest: Mapping[str, Any], root: Path) -> bool:
+    """Whether every file that a manifest names is there with its content."""
+    paths = [(root / file["path"], file["sha256"]) for file in manifest["files"]]
+    return all(path.is_file() and sha256(path) == expected for path, expected in paths)
+
+
+def _take(part: Path, folder: Path) -> None:
+    """Link a part into a folder, or copy it where links do not reach. Parts are replaced, never written in place."""
+    try:
+        os.link(part, folder / part.name)
+    except OSError:
+        shutil.copyfile(part, folder / part.name)
+
+
+def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_users: int) -> Published:
+    """Check the run's candidates and make them the day's, and the newest if no later day is out.
+
+    Args:
+        layout: the root.
+        day: the night's day.
+        run_id: whose candidates.
+        config: says k, whether seen items are excluded, what is allowed, and how many days of runs are kept.
+        fallback_users: users who got popular items for want of a history, for the manifest.
+
+    Raises:
+        InputError: an earlier step has not run.
+        QualityError: a rule is broken; what was published before still is.
+    """
+    files = _candidate_files(layout, day, run_id, config)
+    settings = config.candidates
+    with in_memory(config.warehouse) as connection:
+        totals = check_candidates(
+            layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
+        )
+    target = layout.published(day)
+    manifest = {
+        "run_id": run_id,
+        "day": day.isoformat(),
+        "model_version": totals.model_version,
+        "k": settings.k,
+        "rows": totals.rows,
+        "users": totals.users,
+        "fallback_users": fallback_users,
+        "exclude_seen": settings.exclude_seen,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": _describe(files.parts, target, layout.root),
+    }
+    before = read_json(target / DAY_MANIFEST) if (target / DAY_MANIFEST).exists() else None
+    is_same = before is not None and _content(before) == _content(manifest) and _is_whole(before, layout.root)
+    if before is not None and is_same:
+        manifest = before
+    else:
+        with atomic_folder(target) as folder:
+            for part in files.parts:
+                _take(part, folder)
+            write_json(folder / DAY_MANIFEST, manifest)
+    latest = read_json(layout.latest) if layout.latest.exists() else None
+    is_newest = latest is None or latest["day"] <= manifest["day"]
+    if is_newest and latest != manifest:
+        write_json(layout.latest, manifest)
+    elif not is_newest:
+        log.info("%s stays the newest: %s is published beside it", latest["day"] if latest else None, day)
+    return Published(totals, len(files.parts), changed=not is_same or (is_newest and latest != manifest))
+
+
+def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
+    """Delete working folders of old days; returns them.
+
+    Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
+    """
+    runs = layout.root / "runs"
+    days = sorted((path for path in runs.iterdir() if _is_day(path.name)), reverse=True) if runs.is_dir() else []
+    kept = {day.isoformat(), *(path.name for path in days[:keep])}
+    if layout.latest.exists():
+        kept.add(read_json(layout.latest)["day"])
+    doomed = [path for path in days if path.name not in kept]
+    for path in doomed:
+        shutil.rmtree(path)
+    return doomed
+
+
+def _is_day(name: str) -> bool:
+    try:
+        return date.fromisoformat(name).isoformat() == name
+    except ValueError:
+        return False

@@ -1,0 +1,151 @@
+"""Rules of the candidates, checked on all of them before they are published.
+
+DuckDB counts over the Parquet parts; Great Expectations judges the counts, one expectation a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hmamba import columns
+from hmamba.errors import QualityError
+from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
+from hmamba.statements import statement
+
+SCHEMA = {
+    columns.USER_ID: pa.string(),
+    columns.RANK: pa.int32(),
+    columns.ITEM_ID: pa.string(),
+    columns.SCORE: pa.float32(),
+    columns.MODEL_VERSION: pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class CandidateFiles:
+    """What the rules compare: Parquet files, and the ids that are allowed.
+
+    Attributes:
+        parts: the candidates.
+        shards: the snapshot's events (user_id, item_index).
+        items: the snapshot's items (item_index, item_id).
+        indexed: the items that were scored (item_index, item_id).
+        allowed: ids (strings); nothing else may be recommended. None: everything may.
+    """
+
+    parts: tuple[Path, ...]
+    shards: tuple[Path, ...]
+    items: Path
+    indexed: Path
+    allowed: pa.ChunkedArray | None
+
+
+@dataclass(frozen=True)
+class CandidateTotals:
+    """What was counted in candidates that are good."""
+
+    rows: int
+    users: int
+    distinct_items: int
+    model_version: str
+
+
+def _check_columns(parts: Sequence[Path]) -> None:
+    for part in parts:
+        try:
+            schema = pq.read_schema(part)
+        except (pa.ArrowException, OSError) as error:
+            raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
+        found = dict(zip(schema.names, schema.types, strict=True))
+        if found != SCHEMA:
+            told = ", ".join(f"{name} {kind}" for name, kind in SCHEMA.items())
+            seen = ", ".join(f"{name} {kind}" for name, kind in found.items())
+            raise QualityError(f"{part} has the columns {seen}; candidates have {told}. Nothing has been published.")
+
+
+_TABLES = {
+    "candidate_users": ("parts",),
+    "eligible_items": ("indexed", "everything"),
+    "expected_users": ("shards", "k", "exclude_seen"),
+}
+_FIGURES = {
+    "candidate_rows": ("parts",),
+    "user_figures": (),
+    "rising_scores": ("parts",),
+    "unknown_items": ("parts", "items"),
+    "seen_items": ("parts", "items", "shards"),
+    "forbidden_items": ("parts",),
+}
+"""Statements under sql/quality/ and the values they bind."""
+
+
+def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int, exclude_seen: bool) -> dict[str, Any]:
+    """Every figure, by name. Those of rules that do not apply are absent."""
+    values: dict[str, Any] = {
+        "parts": [str(path) for path in files.parts],
+        "shards": [str(path) for path in files.shards],
+        "items": str(files.items),
+        "indexed": str(files.indexed),
+        "everything": files.allowed is None,
+        "k": k,
+        "exclude_seen": exclude_seen,
+    }
+    skipped = {"seen_items": not exclude_seen, "forbidden_items": files.allowed is None}
+    nothing = pa.chunked_array([], pa.string())
+    connection.register("allowed", pa.table({columns.ITEM_ID: nothing if files.allowed is None else files.allowed}))
+    for name, bound in _TABLES.items():
+        connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
+    figures: dict[str, Any] = {}
+    for name, bound in _FIGURES.items():
+        if skipped.get(name, False):
+            continue
+        cursor = connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
+        (row,) = cursor.fetchall()
+        figures.update(zip((column[0] for column in cursor.description or ()), row, strict=True))
+    return figures
+
+
+def check_candidates(
+    project: Path,
+    connection: duckdb.DuckDBPyConnection,
+    files: CandidateFiles,
+    k: int,
+    exclude_seen: bool,
+    run_name: str,
+) -> CandidateTotals:
+    """Check candidates against the snapshot they were made from, and keep a page of Data Docs about it.
+
+    Every user of the snapshot must have exactly min(k, eligible items) rows with ranks 1, 2, ..., no item twice, scores
+    that are finite and never rise with the rank, items that the snapshot knows (and that are allowed, and not seen,
+    where that is asked for), and one model version throughout.
+
+    Args:
+        project: folder of the Great Expectations project.
+        connection: a DuckDB to count with; temporary tables are made in it.
+        files: what to compare.
+        k: candidates of a user, at most.
+        exclude_seen: whether items of a user's history are forbidden.
+        run_name: what Data Docs call this run.
+
+    Raises:
+        QualityError: a rule is broken; names it with its figure.
+    """
+    _check_columns(files.parts)
+    counted = _count(connection, files, k, exclude_seen)
+    figures = [Figure("rows", counted["rows"], least=1), Figure("model_versions", counted["model_versions"], 1, 1)]
+    figures += [Figure(name, counted[name], most=0) for name in counted if name.startswith(("rows_with", "users_"))]
+    broken = broken_figures(open_project(project), "candidates", figures, run_name)
+    if broken:
+        raise QualityError(
+            f"The candidates of {counted['users']} users broke their rules and nothing has been published: "
+            f"{'; '.join(map(str, broken))}. Readers still have what was published before. "
+            f"Details: {data_docs(project)}"
+        )
+    return CandidateTotals(counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"])

@@ -1,0 +1,50 @@
+"""Check the night's candidates and publish them, whole, for everyone who reads candidates/latest.json."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from hmamba.files import read_json
+from hmamba.publish import prune_runs, publish
+from jobs.step import Facts, StepContext, run_step
+
+log = logging.getLogger("hmamba")
+
+
+def _fallback_users(context: StepContext) -> int:
+    """Users that the score step served from popularity, over all parts that it wrote."""
+    parts = sorted(context.run.candidates.glob("part-*.parquet"))
+    facts = [context.run.facts / f"{part.stem.replace('part', 'score')}.json" for part in parts]
+    return sum(int(read_json(path)["fallback_users"]) for path in facts)
+
+
+def body(context: StepContext) -> Facts:
+    """Check, publish, and delete the working folders of old days.
+
+    Raises:
+        InputError: an earlier step has not run.
+        QualityError: the candidates broke a rule; nothing was published.
+    """
+    config = context.config
+    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context))
+    for folder in prune_runs(context.layout, context.day, config.candidates.keep_runs):
+        log.info("deleted the working folder %s", folder)
+    return {
+        "users": done.totals.users,
+        "rows": done.totals.rows,
+        "k": config.candidates.k,
+        "files": done.files,
+        "changed": done.changed,
+        "model_version": done.totals.model_version,
+        "distinct_items": done.totals.distinct_items,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; returns its exit status."""
+    return run_step("publish", __doc__ or "", body, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+SELECT
+    count(*) AS rows,
+    count(DISTINCT item_id) AS distinct_items,
+    count(DISTINCT model_version) AS model_versions,
+    min(model_version) AS model_version,
+    count(*) FILTER (
+        WHERE user_id IS NULL OR rank IS NULL OR item_id IS NULL OR score IS NULL OR model_version IS NULL
+    ) AS rows_with_null,
+    count(*) FILTER (WHERE NOT isfinite(score)) AS rows_with_infinite_score
+FROM read_parquet($parts);
