@@ -78,7 +78,7 @@ def run(
     options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain)
     layout.run(options.day, run_id)
     started = datetime.now(UTC)
-    for done in run_night(options, lambda step, shard: None):
+    for done in run_night(options):
         name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
         typer.echo(f"{name:<12}{done.seconds:8.1f} s  {_brief(done.name, done.facts)}")
     seconds = (datetime.now(UTC) - started).total_seconds()

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -60,8 +60,8 @@ class NightOptions:
         return command
 
 
-def run_night(options: NightOptions, starting: Callable[[str, int | None], None]) -> Iterator[StepDone]:
-    """Run the steps, yielding each as it ends; ``starting`` is called before each with its name and shard.
+def run_night(options: NightOptions) -> Iterator[StepDone]:
+    """Run the steps, yielding each as it ends.
 
     Standard error of the steps is this process's own, so that progress bars reach the terminal.
 
@@ -71,7 +71,6 @@ def run_night(options: NightOptions, starting: Callable[[str, int | None], None]
     shards = 1
     for step in STEPS:
         for shard in range(shards) if step == "score" else [None]:
-            starting(step, shard)
             done = _run(options, step, shard, shards if step == "score" else 1)
             yield done
         if step == "snapshot":

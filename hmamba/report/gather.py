@@ -16,6 +16,7 @@ from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
 
 STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish")
+COUNTS = ("users", "fallback_users", "rows")
 MODELS = ("challenger", "champion", "most_bought", "popularity")
 Json = dict[str, Any]
 
@@ -107,14 +108,15 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
 
 
 def _facts(folder: Path) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
-    """The facts of each step (of its first part where it is mapped), and what each step cost."""
+    """The facts of each step, counts summed where it is mapped over shards, and what each step cost."""
     facts: dict[str, Json] = {}
     costs = []
     for name in STEPS:
         paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-[0-9]*.json"))]
         found = [read_json(path) for path in paths if path.exists()]
         if found:
-            facts[name] = found[0]
+            counts = {key: sum(part.get(key, 0) for part in found) for key in COUNTS if key in found[0]}
+            facts[name] = found[0] if len(found) == 1 else counts
             seconds = [float(part.get("seconds", 0.0)) for part in found]
             peak = max(int(part.get("peak_bytes", 0)) for part in found)
             costs.append(StepCost(name, len(found), sum(seconds), max(seconds), peak))

@@ -56,7 +56,9 @@ def _say_ingest(night: Night, summary: Summary) -> None:
     if refused:
         summary.alerts.append(f"{counted(refused, 'row')} refused and kept in quarantine; the rules are listed below.")
     if late := int(ingest.get("rows_late", 0)):
-        summary.alerts.append(f"{counted(late, 'row')} arrived late, from before the pull's usual overlap.")
+        summary.alerts.append(
+            f"{counted(late, 'row')} came more than warehouse.overlap_days late; they count all the same."
+        )
 
 
 def _say_model(night: Night, summary: Summary) -> None:
@@ -116,5 +118,5 @@ def _say_candidates(night: Night, summary: Summary) -> None:
     if not publish.get("changed", True):
         sentence += " They are the same as were already published for this day."
     summary.sentences.append(sentence)
-    if fallback := int(publish.get("fallback_users", 0)):
+    if fallback := int(night.facts.get("score", {}).get("fallback_users", 0)):
         summary.alerts.append(f"{counted(fallback, 'user')} without usable history received the fallback list.")

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.files import write_json
+from hmamba.files import sha256, write_json
 from hmamba.layout import Layout
 
 DAY = date(2024, 1, 30)
@@ -131,9 +131,11 @@ def write_night(
     write_facts(layout, "gate", 6.0, 900 * mb, **judged)
     write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 1, kind="flat")
     for shard in range(2):
-        write_facts(layout, "score", 4.0 + shard, 800 * mb, f"score-{shard:04d}", shard=shard)
+        write_facts(
+            layout, "score", 4.0 + shard, 800 * mb, f"score-{shard:04d}", shard=shard, users=20, fallback_users=0
+        )
     rows = len(users) * k
-    published = {"users": len(users), "rows": rows, "k": k, "fallback_users": 0, "changed": True}
+    published = {"users": len(users), "rows": rows, "k": k, "changed": True}
     write_facts(layout, "publish", 7.0, 650 * mb, model_version=VERSION, **published)
 
 
@@ -193,3 +195,24 @@ def _write_candidates(folder: Path, users: list[str], items: pd.DataFrame, k: in
             }
         )
         frame.to_parquet(folder / f"part-{part:04d}.parquet", index=False)
+
+
+def publish(layout: Layout) -> None:
+    """Publish the run's candidates as the publishing step does."""
+    target = layout.published(DAY)
+    target.parent.mkdir(exist_ok=True)
+    layout.run(DAY, RUN).candidates.rename(target)
+    parts = sorted(target.glob("part-*.parquet"))
+    frame = pd.concat(map(pd.read_parquet, parts))
+    files = [
+        {
+            "path": part.relative_to(layout.root).as_posix(),
+            "rows": pq.read_metadata(part).num_rows,
+            "bytes": part.stat().st_size,
+            "sha256": sha256(part),
+        }
+        for part in parts
+    ]
+    counts = {"rows": len(frame), "users": frame["user_id"].nunique(), "fallback_users": 0}
+    identity = {"run_id": RUN, "day": DAY.isoformat(), "model_version": VERSION, "k": int(frame["rank"].max())}
+    write_json(layout.latest, {**identity, **counts, "exclude_seen": False, "files": files})

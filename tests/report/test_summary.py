@@ -8,7 +8,7 @@ import pytest
 from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import relative, summarise
-from tests.report.night import CHAMPION, DAY, RUN, VERSION, ingest_facts, metrics, verdict
+from tests.report.night import CHAMPION, DAY, RUN, VERSION, ingest_facts, metrics, verdict, write_facts
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_nothing_published_is_bad_whatever_the_gate_said(night: Night) -> None:
 
 
 def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
-    publish = night.facts["publish"] | {"fallback_users": 1, "changed": False}
-    found = summarise(with_facts(night, ingest=ingest_facts(rows_late=5), publish=publish))
-    assert any("5 rows arrived late" in alert for alert in found.alerts)
+    publish = night.facts["publish"] | {"changed": False}
+    found = summarise(with_facts(night, ingest=ingest_facts(rows_late=5), publish=publish, score={"fallback_users": 1}))
+    assert any("5 rows came more than warehouse.overlap_days late" in alert for alert in found.alerts)
     assert any("1 user without usable history" in alert for alert in found.alerts)
     assert "the same as were already published" in " ".join(found.sentences)
 
@@ -81,3 +81,11 @@ def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
 )
 def test_relative(value: float, reference: float, expected: str) -> None:
     assert relative(value, reference) == expected
+
+
+def test_shards_add_up(copied: Layout) -> None:
+    for shard in (0, 1):
+        write_facts(copied, "score", 1.0, 1, f"score-{shard:04d}", shard=shard, users=20, fallback_users=2, rows=200)
+    found = gather(copied, DAY, RUN)
+    assert found.facts["score"] == {"users": 40, "fallback_users": 4, "rows": 400}
+    assert any("4 users without usable history" in alert for alert in summarise(found).alerts)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from hmamba.config import Config, parse
+from hmamba.files import read_json
+from hmamba.layout import Layout
+from jobs.cli import main
+from jobs.night import STEPS, NightOptions, StepFailedError
+from tests.report.night import DAY, VERSION, publish, write_night
+from tests.synthetic import make_catalogue, make_interactions, write_landing
+
+TINY = """
+[snapshot]
+shards = 2
+
+[model]
+dim = 8
+d_state = 4
+head_dim = 8
+
+[train]
+epochs = 2
+min_item_events = 1
+
+[candidates]
+k = 5
+exclude_seen = false
+"""
+
+
+def call(*arguments: str) -> int:
+    """Run the command line in this process; the exit status."""
+    try:
+        return main(list(arguments))
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+@pytest.fixture
+def published(layout: Layout) -> Layout:
+    """A root with a published night."""
+    catalogue = make_catalogue()
+    catalogue["category_path"] = [list(row) for row in catalogue[["department", "category"]].itertuples(index=False)]
+    catalogue["title"] = [f"[red]Thing {n}[/red]\x1b[2J" for n in range(len(catalogue))]
+    write_night(layout, make_interactions(), catalogue)
+    publish(layout)
+    return layout
+
+
+@pytest.mark.parametrize("command", ["run", "recommend", "doctor", "init"])
+def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(command, "--help") == 0
+    assert f"Example: hmamba {command} " in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_slip_of_the_pen_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("recomend", "u") == 2
+    assert "recommend" in capsys.readouterr().err
+
+
+class TestRecommend:
+    def test_shows_the_users_items(self, published: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("recommend", "user-003", "--root", str(published.root), "-n", "3") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"User user-003: day {DAY}, model {VERSION}"
+        assert lines[1].split() == ["rank", "item", "category", "score", "item", "id"]
+        assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3"]
+        assert all("item-" in line for line in lines[2:])
+
+    def test_a_hostile_title_is_only_text(self, published: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        call("recommend", "user-003", "--root", str(published.root), "-n", "1")
+        out = capsys.readouterr().out
+        assert "[red]Thing" in out
+        assert "\x1b" not in out
+
+    def test_an_unknown_user_is_one_sentence(self, published: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("recommend", "user-03", "--root", str(published.root)) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("hmamba: user 'user-03' is not among the 40 users published")
+        assert captured.err.count("\n") == 1
+
+    def test_nothing_published_says_what_to_do(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("recommend", "u", "--root", str(layout.root)) == 2
+        assert "Run a night first: hmamba run --root" in capsys.readouterr().err
+
+    def test_no_items_is_no_answer(self, published: Layout) -> None:
+        assert call("recommend", "user-003", "--root", str(published.root), "-n", "0") == 2
+
+
+class TestDoctor:
+    def test_a_good_machine(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("doctor", "--root", str(tmp_path)) == 0
+        out = capsys.readouterr().out
+        assert "✓ duckdb" in out
+        assert "Everything that the nights need is here." in out
+
+    def test_something_missing_is_a_status(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "hmamba.toml").write_text("colour = 1\n", encoding="utf-8")
+        assert call("doctor", "--root", str(tmp_path)) == 1
+        assert "✗ configuration" in capsys.readouterr().out
+
+
+class TestInit:
+    def test_a_root_to_start_from(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("init", str(layout.root)) == 0
+        assert (layout.landing / "interactions").is_dir()
+        assert parse(tomllib.loads(layout.config.read_text(encoding="utf-8")), "x") == Config()
+        out = capsys.readouterr().out
+        assert f"hmamba doctor --root {layout.root}" in out
+        assert "user user_id, item item_id" in out
+
+    def test_a_named_configuration_is_copied_with_its_comments(self, layout: Layout) -> None:
+        assert call("init", str(layout.root), "--config", "complete_journey") == 0
+        text = layout.config.read_text(encoding="utf-8")
+        assert text.startswith("#")
+        assert parse(tomllib.loads(text), "x").source.columns.user_id == "household_id"
+
+    def test_nothing_is_overwritten(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        layout.root.mkdir()
+        layout.config.write_text('name = "mine"\n', encoding="utf-8")
+        assert call("init", str(layout.root)) == 2
+        assert "is already there" in capsys.readouterr().err
+        assert layout.config.read_text(encoding="utf-8") == 'name = "mine"\n'
+
+    def test_an_unknown_name_leaves_no_folder(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("init", str(layout.root), "--config", "books") == 2
+        assert "Choose one of complete_journey, films" in capsys.readouterr().err
+        assert not layout.root.exists()
+
+    def test_a_file_cannot_be_a_root(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "file").write_text("", encoding="utf-8")
+        assert call("init", str(tmp_path / "file")) == 2
+        assert "is not a folder" in capsys.readouterr().err
+
+
+class TestRun:
+    def test_a_whole_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
+        write_landing(layout.root, make_interactions(users=12, items=16, days=30))
+        layout.config.write_text(TINY, encoding="utf-8")
+        assert call("run", "--root", str(layout.root), "--day", "2024-01-30", "--run-id", "first") == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == [*STEPS[:5], "score", "score", *STEPS[6:], "all"]
+        assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
+        manifest = read_json(layout.latest)
+        assert (manifest["run_id"], manifest["day"], manifest["k"]) == ("first", "2024-01-30", 5)
+        assert manifest["rows"] == 12 * 5
+        page = layout.report(date(2024, 1, 30)).read_text(encoding="utf-8")
+        assert "The first model was" in page
+        assert "<svg" in page
+
+    def test_the_first_failure_ends_the_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
+        layout.root.mkdir()
+        layout.config.write_text("[candidates]\nkay = 1\n", encoding="utf-8")
+        assert call("run", "--root", str(layout.root), "--day", "2024-01-30") == 2
+        captured = capfd.readouterr()
+        assert "ingest ended with exit status 2; its own message is above. Steps after it have not run." in captured.err
+        assert "unknown key 'candidates.kay'" in captured.err
+        assert captured.out == ""
+
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            ({"--day": "tomorrow"}, "is not a day such as 2017-12-14"),
+            ({"--root": "/nowhere/at/all"}, "Start one with: hmamba init /nowhere/at/all"),
+            ({"--run-id": "a/b"}, "--run-id 'a/b'"),
+        ],
+    )
+    def test_wrong_arguments_start_nothing(
+        self, layout: Layout, capfd: pytest.CaptureFixture[str], changed: dict[str, str], words: str
+    ) -> None:
+        layout.root.mkdir()
+        given = {"--root": str(layout.root), "--day": "2024-01-30"} | changed
+        assert call("run", *(text for pair in given.items() for text in pair)) == 2
+        assert words in " ".join(capfd.readouterr().err.replace("│", " ").split())
+        assert list(layout.root.iterdir()) == []
+
+    def test_a_full_retrain_is_told_to_training_alone(self) -> None:
+        options = NightOptions("/r", date(2024, 1, 30), config="films", full_retrain=True)
+        told = {step: options.command(step)[3:] for step in STEPS}
+        assert [step for step, command in told.items() if "--full-retrain" in command] == ["train"]
+        assert all(command[-2:] == ["--config", "films"] for step, command in told.items() if step != "train")
+        assert options.command("score", 3)[-2:] == ["--shard", "3"]
+
+
+@pytest.mark.parametrize(("status", "code", "words"), [(3, 3, "exit status 3"), (-9, 137, "memory ran out")])
+def test_a_failed_step_explains_its_status(status: int, code: int, words: str) -> None:
+    error = StepFailedError("score", status)
+    assert error.exit_code == code
+    assert words in str(error)
+
+
+def test_the_entry_point_is_installed() -> None:
+    path = Path(sys.executable).with_name("hmamba")
+    result = subprocess.run([path, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0
+    assert "recommend" in result.stdout

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
+from hmamba.files import read_json
+from hmamba.layout import Layout
+from jobs.step import Facts, StepContext, run_step
+
+DAY = "2024-01-30"
+
+
+def arguments(layout: Layout, *more: str) -> list[str]:
+    return ["--root", str(layout.root), "--day", DAY, *more]
+
+
+def counted(context: StepContext) -> Facts:
+    """A step that counts to three."""
+    return {"rows": 3, "folder": context.run.folder}
+
+
+def test_facts_are_printed_last_and_kept(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_step("count", "Counts.", counted, arguments=arguments(layout)) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    printed = json.loads(out)
+    assert printed == read_json(layout.root / "runs" / DAY / "manual" / "facts" / "count.json")
+    assert {"step": "count", "day": DAY, "rows": 3}.items() <= printed.items()
+    assert printed["seconds"] >= 0
+    assert printed["peak_bytes"] > 2**20
+
+
+def test_a_step_is_told_where_when_and_with_what(layout: Layout) -> None:
+    layout.root.mkdir()
+    layout.config.write_text("[candidates]\nk = 7\n", encoding="utf-8")
+    seen: list[StepContext] = []
+
+    def body(context: StepContext) -> Facts:
+        seen.append(context)
+        return {}
+
+    assert run_step("look", "Looks.", body, arguments=arguments(layout, "--run-id", "r1")) == 0
+    context = seen[0]
+    assert context.day.isoformat() == DAY
+    assert context.next_day.isoformat() == "2024-01-31"
+    assert context.config.candidates.k == 7
+    assert context.run.folder == layout.root / "runs" / DAY / "r1"
+
+
+@pytest.mark.parametrize(("error", "status"), [(HMambaError, 1), (ConfigError, 2), (InputError, 2), (QualityError, 3)])
+def test_a_users_error_is_one_sentence_and_a_status(
+    layout: Layout, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], error: type, status: int
+) -> None:
+    def body(_: StepContext) -> Facts:
+        raise error("events.csv, row 3: no time. Add one.")
+
+    with caplog.at_level(logging.ERROR, "hmamba"):
+        assert run_step("fail", "Fails.", body, arguments=arguments(layout)) == status
+    assert [record.getMessage() for record in caplog.records] == ["fail: events.csv, row 3: no time. Add one."]
+    assert capsys.readouterr().out == ""
+    assert not (layout.root / "runs" / DAY / "manual" / "facts" / "fail.json").exists()
+
+
+def test_a_fault_keeps_its_traceback(layout: Layout) -> None:
+    def body(_: StepContext) -> Facts:
+        raise ZeroDivisionError("a fault of ours")
+
+    with pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        run_step("fail", "Fails.", body, arguments=arguments(layout))
+
+
+def test_shards_keep_facts_apart(layout: Layout) -> None:
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--shard", type=int, required=True)
+
+    for shard in (0, 11):
+        given = arguments(layout, "--shard", str(shard))
+        assert run_step("part", "A part.", lambda c: {"shard": c.options.shard}, add_options, given) == 0
+    folder = layout.root / "runs" / DAY / "manual" / "facts"
+    found = {path.name: read_json(path)["shard"] for path in sorted(folder.iterdir())}
+    assert found == {"part-0000.json": 0, "part-0011.json": 11}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"--day": "yesterday"}, "'yesterday' is not a day such as 2017-12-14"),
+        ({"--day": "2024-02-30"}, "is not a day"),
+        ({"--colour": "red"}, "unrecognized arguments"),
+    ],
+)
+def test_a_wrong_argument_is_explained(
+    layout: Layout, capsys: pytest.CaptureFixture[str], changed: dict[str, str], words: str
+) -> None:
+    given: dict[str, Any] = {"--root": str(layout.root), "--day": DAY} | changed
+    with pytest.raises(SystemExit) as left:
+        run_step("count", "Counts.", counted, arguments=[text for pair in given.items() for text in pair])
+    assert left.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not layout.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--run-id", "../../etc"), "--run-id '../../etc'"),
+        (("--config", "no-such-name"), "no such configuration"),
+        (("--config", "absent.toml"), "no such file"),
+    ],
+)
+def test_a_wrong_setting_leaves_nothing_behind(
+    layout: Layout, caplog: pytest.LogCaptureFixture, more: tuple[str, str], words: str
+) -> None:
+    with caplog.at_level(logging.ERROR, "hmamba"):
+        assert run_step("count", "Counts.", counted, arguments=arguments(layout, *more)) == 2
+    assert words in caplog.text
+    assert not layout.root.exists()
+
+
+def test_an_object_store_is_refused_with_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "hmamba"):
+        assert run_step("count", "Counts.", counted, arguments=["--root", "s3://b/x", "--day", DAY]) == 2
+    assert "only a local folder" in caplog.text

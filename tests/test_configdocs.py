@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hmamba.config import Config, named_configs, parse
+from hmamba.configdocs import Setting, groups, markdown, named_text, starter
+from hmamba.errors import ConfigError
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_reference_is_up_to_date() -> None:
+    committed = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    assert committed == markdown(), "run: python -m hmamba.configdocs > docs/configuration.md"
+
+
+def keys(values: object, prefix: str = "") -> set[str]:
+    """Dotted names of all leaves of a nested dict."""
+    if not isinstance(values, dict):
+        return {prefix}
+    return {name for key, value in values.items() for name in keys(value, f"{prefix}.{key}".lstrip("."))}
+
+
+def described() -> dict[str, Setting]:
+    """Every setting by its dotted name."""
+    return {f"{group.name}.{found.name}".lstrip("."): found for group in groups() for found in group.settings}
+
+
+def test_every_key_is_described() -> None:
+    assert set(described()) == keys(Config().model_dump())
+    assert [name for name, setting in described().items() if not setting.meaning] == []
+
+
+def test_the_starter_is_the_defaults() -> None:
+    assert parse(tomllib.loads(starter()), "starter") == Config()
+
+
+def test_every_line_of_the_starter_can_be_uncommented() -> None:
+    """Settings that are absent by default have no value to show; all others parse to their defaults."""
+    text = re.sub(r"(?m)^#(\w+ = )", r"\1", starter())
+    shown = re.sub(r"(?m)^\w+ =  #.*$", "", text)
+    values = tomllib.loads(shown)
+    assert parse(values, "starter") == Config()
+    absent = {name for name, setting in described().items() if setting.default is None}
+    assert absent == keys(Config().model_dump()) - keys(values)
+
+
+@pytest.mark.parametrize("name", named_configs())
+def test_a_named_configuration_is_valid(name: str) -> None:
+    assert parse(tomllib.loads(named_text(name)), name).name == name
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="complete_journey, films"):
+        named_text("../secrets")

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
+from hmamba.files import write_json
+from hmamba.layout import Layout
+from tests.report.night import DAY, publish, write_night
+from tests.synthetic import make_catalogue, make_interactions
+
+REPOSITORY = Path(__file__).parents[1]
+BARE = """
+import json, sys
+sys.path[:0] = {folders!r}
+from hmamba.doctor import diagnose
+print(json.dumps([vars(check) for check in diagnose()]))
+"""
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def diagnose_bare(*folders: Path) -> dict[str, dict[str, Any]]:
+    """What the doctor says in an interpreter that has the standard library, this package and ``folders`` only."""
+    code = BARE.format(folders=[str(REPOSITORY), *map(str, folders)])
+    result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return {check["name"]: check for check in json.loads(result.stdout)}
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with just enough for the doctor to read what the package requires."""
+    import packaging
+
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "packaging").symlink_to(Path(packaging.__file__).parent)
+    described = metadata.distribution(DISTRIBUTION).read_text("METADATA")
+    assert described is not None
+    info = folder / "hmamba_nightly-0.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(described, encoding="utf-8")
+    return folder
+
+
+def test_a_complete_machine_is_healthy() -> None:
+    checks = diagnose()
+    assert healthy(checks), [check for check in checks if check.state == "missing"]
+    found = by_name(checks)
+    assert found["duckdb"] == Check("duckdb", "ok", metadata.version("duckdb"))
+    assert {"Python", "torch", "faiss", "GPU", "cores", "memory"} <= set(found)
+
+
+def test_a_bare_interpreter_is_told_what_to_install() -> None:
+    found = diagnose_bare()
+    assert found["libraries"]["state"] == "missing"
+    assert found["libraries"]["advice"] == "pip install -c constraints.txt -e '.'"
+    assert found["faiss"]["state"] == "missing"
+    assert "[cpu]" in found["faiss"]["advice"]
+
+
+def test_each_missing_library_is_a_line_with_its_command(shelf: Path) -> None:
+    found = diagnose_bare(shelf)
+    for name in ("duckdb", "torch", "pydantic", "rich"):
+        assert found[name]["state"] == "missing"
+        assert found[name]["found"] == "not installed"
+    assert found["apache-airflow"]["state"] == "note"
+    assert found["apache-airflow"]["advice"] == "pip install -c constraints.txt -e '.[airflow]'"
+    assert "geoopt" not in found
+
+
+def test_an_old_library_is_named_with_both_versions(shelf: Path, tmp_path: Path) -> None:
+    info = tmp_path / "duckdb-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: duckdb\nVersion: 0.1\n", encoding="utf-8")
+    check = diagnose_bare(shelf, tmp_path)["duckdb"]
+    assert check["state"] == "missing"
+    assert check["found"].startswith("0.1, but >=")
+
+
+def test_a_torch_that_does_not_import_is_a_finding_not_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so.12')", encoding="utf-8")
+    check = diagnose_bare(tmp_path)["torch import"]
+    assert (check["state"], check["found"]) == ("missing", "ImportError: libcudart.so.12")
+    assert "--force-reinstall" in check["advice"]
+
+
+def test_two_builds_of_faiss_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "faiss.py").write_text("", encoding="utf-8")
+    for name in ("faiss_cpu", "faiss_gpu"):
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
+        (info / "METADATA").write_text(text, encoding="utf-8")
+    assert "two packages share one module" in diagnose_bare(tmp_path)["faiss"]["found"]
+
+
+def test_a_new_root_is_only_a_note(tmp_path: Path) -> None:
+    found = by_name(diagnose(tmp_path / "new" / "root"))
+    assert found["root"].state == "note"
+    assert found["root"].advice == f"hmamba init {tmp_path / 'new' / 'root'}"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/hmamba", "file/below"])
+def test_a_root_that_cannot_be_written_is_missing(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    checks = diagnose(tmp_path / place)
+    assert by_name(checks)["root"].state == "missing"
+    assert not healthy(checks)
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("", encoding="utf-8")
+    assert f"{path} is not a folder" in by_name(diagnose(path))["root"].found
+
+
+def test_a_wrong_setting_is_named(layout: Layout) -> None:
+    layout.root.mkdir()
+    layout.config.write_text("[candidates]\nkay = 3\n", encoding="utf-8")
+    check = by_name(diagnose(layout.root))["configuration"]
+    assert check.state == "missing"
+    assert "unknown key 'candidates.kay'" in check.found
+
+
+@pytest.fixture
+def used(layout: Layout) -> Layout:
+    """A root with a published night."""
+    catalogue = make_catalogue()
+    catalogue["category_path"] = [[name] for name in catalogue["department"]]
+    write_night(layout, make_interactions(), catalogue)
+    publish(layout)
+    write_json(layout.champion, {"version": "v1", "history": []})
+    layout.model("v1").mkdir(parents=True)
+    return layout
+
+
+def test_a_root_in_use_says_what_serves(used: Layout) -> None:
+    checks = diagnose(used.root)
+    found = by_name(checks)
+    assert healthy(checks)
+    assert found["champion"].found == "v1"
+    assert found["published"].found == f"{DAY}: 40 users, 400 rows"
+
+
+@pytest.mark.parametrize("part", ["champion", "published"])
+def test_what_is_named_must_be_there(used: Layout, part: str) -> None:
+    if part == "champion":
+        used.model("v1").rmdir()
+    else:
+        next(used.published(DAY).glob("part-*.parquet")).unlink()
+    check = by_name(diagnose(used.root))[part]
+    assert check.state == "missing"
+    assert "is gone" in check.found or "missing or cut short" in check.found
