@@ -163,6 +163,18 @@ def test_pinned_versions_are_those_of_the_constraints() -> None:
     assert {name: version for name, version in rows if pinned.get(name) != version} == {}
 
 
+def test_every_layer_of_the_import_contract_is_described_in_its_order() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(c for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    layers = [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    described = [set(re.findall(r"`hmamba\.(\w+)`", row)) for row in re.findall(r"(?m)^\| (`hmamba\..*?) \|", text)]
+    flat = [name for group in described for name in sorted(group)]
+    assert sorted(flat) == sorted(name for layer in layers for name in layer)
+    place = {name: number for number, layer in enumerate(layers) for name in layer}
+    assert [place[name] for name in flat] == sorted(place[name] for name in flat)
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds a published root named demo."""

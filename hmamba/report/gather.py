@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hmamba.files import read_json
 from hmamba.layout import Layout
@@ -34,10 +34,14 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Training:
-    """Epochs of the model that serves; ``tonight`` is False when they are of an earlier night."""
+    """Epochs of a version.
+
+    ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
+    night, that of the version which serves, because nothing was trained.
+    """
 
     version: str
-    tonight: bool
+    origin: Literal["tonight", "found", "earlier"]
     epochs: tuple[Json, ...]
 
 
@@ -129,15 +133,16 @@ def _parts(folder: Path) -> list[Path]:
 
 def _training(layout: Layout, train: Json, verdict: Json | None) -> Training | None:
     """Tonight's epochs, or those of the version that serves."""
-    version, epochs, tonight = train.get("version"), train.get("epochs") or [], True
+    version, epochs = train.get("version"), train.get("epochs") or []
+    origin: Literal["tonight", "found", "earlier"] = "found" if train.get("reused") else "tonight"
     if not version or not epochs:
-        version, tonight = (verdict or {}).get("serving"), False
+        version, origin = (verdict or {}).get("serving"), "earlier"
         metrics = layout.model(version) / "metrics.json" if version else None
         if metrics is None or not metrics.exists():
             return None
         epochs = (read_json(metrics).get("training") or {}).get("epochs") or []
     epochs = [epoch for epoch in epochs if _finite(epoch.get("loss"))]
-    return Training(str(version), tonight, tuple(epochs)) if epochs else None
+    return Training(str(version), origin, tuple(epochs)) if epochs else None
 
 
 def _finite(value: object) -> bool:

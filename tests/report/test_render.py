@@ -167,6 +167,12 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     assert "No new model was trained (no new events)" in text
 
 
+def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
+    path = copied.run(DAY, RUN).facts / "train.json"
+    write_json(path, read_json(path) | {"reused": True})
+    assert f"Already trained from the same data and settings, and taken as it was: {VERSION} ." in page_of(copied).text
+
+
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])
 def test_a_model_that_was_not_judged_has_no_column(copied: Layout, missing: str) -> None:
     judged = verdict()
