@@ -108,7 +108,7 @@ class ModelConfig(Section):
         "squared", description="Of the Lorentz distance: its square with a bias, the distance scaled, or the paper's."
     )
     item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
-    repeat: bool = Field(False, description="Adds what the user's own history says about buying an item again.")
+    repeat: bool = Field(False, description="Adds what the user's own history says about taking an item again.")
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
     @model_validator(mode="after")
@@ -134,6 +134,7 @@ class TrainConfig(Section):
     warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps.")
     clip: float = Field(1.0, gt=0, description="Largest norm of a gradient.")
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
+    row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
     max_length: int = Field(1024, ge=2, description="Events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
     min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")

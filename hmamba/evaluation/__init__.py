@@ -1,0 +1,1 @@
+"""Judging: exact ranking, metrics, baselines, the gate between champion and challenger."""

@@ -1,0 +1,97 @@
+"""The gate: champion and challenger answer the same question about the newest days; who serves?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hmamba.config import Config
+from hmamba.errors import QualityError
+from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.ranking import rank_all
+from hmamba.evaluation.split import Question
+from hmamba.registry import StoredModel
+from hmamba.sequences.histories import Histories
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who serves, and why."""
+
+    serving: str
+    promoted: bool
+    reason: str
+
+
+def measure_model(stored: StoredModel, question: Question, config: Config) -> Metrics:
+    """Metrics of one model, by exact ranking."""
+    past = question.past
+    readable = Histories(past.users, past.offsets, stored.known(past.items), past.times)
+    ranked, _ = rank_all(
+        stored.model,
+        readable,
+        stored.catalogue,
+        as_of=question.as_of,
+        k=max(config.gate.cutoffs),
+        exclude_seen=config.candidates.exclude_seen,
+    )
+    return _metrics(ranked, question, config, len(stored.catalogue))
+
+
+def measure_baselines(histories: Histories, question: Question, config: Config, size: int) -> dict[str, Metrics]:
+    """Metrics of popularity and, where things are bought again, of what each user buys most."""
+    counts = histories.between(None, question.as_of).item_events(size)
+    k, exclude = max(config.gate.cutoffs), config.candidates.exclude_seen
+    known = int((counts > 0).sum())
+    result = {"popularity": _metrics(popular(question.past, counts, k, exclude_seen=exclude), question, config, known)}
+    if not exclude:
+        result["most_bought"] = _metrics(most_bought(question.past, counts, k), question, config, known)
+    return result
+
+
+def _metrics(ranked: Any, question: Question, config: Config, catalogue: int) -> Metrics:
+    measured = ranking_metrics(ranked, question.rows, question.items, cutoffs=config.gate.cutoffs, catalogue=catalogue)
+    return {name: round(value, 6) for name, value in measured.items()}
+
+
+def decide(challenger: str | None, champion: str | None, metrics: dict[str, Metrics], config: Config) -> Decision:
+    """Judge by ``gate.metric``.
+
+    A challenger must be no worse than the champion by more than the tolerance, and better than popularity. Without
+    anybody to judge on, whoever serves goes on serving.
+
+    Raises:
+        QualityError: there is no champion, and the first model is not good enough or cannot be judged.
+    """
+    metric = config.gate.metric
+    if challenger is None:
+        if champion is None:
+            raise QualityError("there is neither a champion nor a challenger: run the train step first.")
+        return Decision(champion, False, "no new model was trained; the champion goes on serving")
+    if "challenger" not in metrics:
+        why = "no user has events both before and in the held-out days"
+        if champion is None:
+            raise QualityError(f"the first model cannot be judged: {why}. Load more events or raise gate.holdout_days.")
+        return Decision(champion, False, f"{why}, so the challenger cannot be judged")
+    mine, floor = metrics["challenger"][metric], metrics["popularity"][metric]
+    if mine <= floor:
+        reason = f"the challenger's {metric} {mine:.4f} does not beat popularity's {floor:.4f}"
+        if champion is None:
+            raise QualityError(
+                f"{reason}, and there is no champion: nothing is published. Train longer (train.epochs), load a longer "
+                "history, or look at the report for the loss curve."
+            )
+        return Decision(champion, False, reason)
+    if champion is None:
+        return Decision(challenger, True, f"the first model beats popularity: {metric} {mine:.4f} against {floor:.4f}")
+    theirs = metrics["champion"][metric]
+    if mine < theirs * (1 - config.gate.tolerance):
+        reason = (
+            f"the challenger's {metric} {mine:.4f} is worse than the champion's {theirs:.4f} by more than "
+            f"{config.gate.tolerance:.0%}"
+        )
+        return Decision(champion, False, reason)
+    return Decision(challenger, True, f"{metric} {mine:.4f} against the champion's {theirs:.4f}")

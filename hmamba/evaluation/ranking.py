@@ -1,0 +1,89 @@
+"""Exact ranking by the model itself: every user against every item. The oracle for every index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hmamba.model.habit import Had
+from hmamba.model.hmamba import HMamba
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories, IntArray
+
+ENCODE_TOKENS = 16_384
+"""Events that are encoded at once. Memory is about 8 kB an event."""
+
+_RANK_ROWS = 256
+
+
+def by_length(histories: Histories, tokens: int = ENCODE_TOKENS) -> Iterator[IntArray]:
+    """Users with events in groups of about ``tokens`` events, short histories first."""
+    users = np.flatnonzero(histories.lengths > 0)
+    users = users[np.argsort(histories.lengths[users], kind="stable")]
+    filled = np.cumsum(histories.lengths[users])
+    cuts = np.flatnonzero(np.diff(filled // tokens)) + 1
+    yield from (part for part in np.split(users, cuts) if len(part))
+
+
+@torch.inference_mode()
+def encode_users(model: HMamba, histories: Histories) -> Tensor:
+    """Hidden states (U, d) after each user's last event, on the CPU; zeros for users without events.
+
+    Sequences are packed end to end, so there is no padding.
+    """
+    device = model.tangents.weight.device
+    hidden_Ud = torch.zeros(len(histories), model.config.dim)
+    model.eval()
+    for users in by_length(histories):
+        part = histories.select(users)
+        items = torch.from_numpy(part.items).to(device)
+        segments = torch.from_numpy(part.owner).to(device)
+        tokens_Td = model.encode(items[None], segments[None])[0]
+        hidden_Ud[torch.from_numpy(users)] = tokens_Td[torch.from_numpy(part.offsets[1:] - 1)].float().cpu()
+    return hidden_Ud
+
+
+@torch.inference_mode()
+def rank_all(
+    model: HMamba, histories: Histories, catalogue: Catalogue, *, as_of: int, k: int, exclude_seen: bool
+) -> tuple[IntArray, npt.NDArray[np.float32]]:
+    """Rank every competing item for every user, exactly.
+
+    Args:
+        model: the recommender.
+        histories: what is known of the users.
+        catalogue: the items that compete.
+        as_of: microseconds; the time from which the habit term measures ages.
+        k: items a user.
+        exclude_seen: leave out items that the user has had.
+
+    Returns:
+        Item indices (U, k), best first and -1 where none is left, and their scores.
+    """
+    device = model.tangents.weight.device
+    hidden_Ud = encode_users(model, histories).to(device)
+    score = model.score()
+    items_VX = model.item_vectors(torch.from_numpy(catalogue.eligible).to(device))
+    users, depth = len(histories), min(k, len(catalogue))
+    best = np.full((users, k), -1, dtype=np.int64)
+    scores = np.full((users, k), -np.inf, dtype=np.float32)
+    for start in range(0, users, _RANK_ROWS):
+        rows = np.arange(start, min(start + _RANK_ROWS, users))
+        logits = score.logits(model.query_vectors(hidden_Ud[start : start + _RANK_ROWS]) @ items_VX.T)
+        had = Had.before(histories, catalogue, rows, histories.offsets[rows + 1], np.full(len(rows), as_of))
+        where = torch.from_numpy(had.rows).to(device), torch.from_numpy(had.columns).to(device)
+        if exclude_seen:
+            logits[where] = -torch.inf
+        elif model.habit is not None:
+            habit_E = model.habit(
+                hidden_Ud[start : start + _RANK_ROWS], where[0], torch.from_numpy(had.shares).to(device)
+            )
+            logits[where] = torch.logaddexp(logits[where], habit_E)
+        top, columns = (part.cpu().numpy() for part in torch.topk(logits, depth, dim=1))
+        best[rows, :depth] = np.where(np.isfinite(top), catalogue.eligible[columns], -1)
+        scores[rows, :depth] = top
+    return best, scores

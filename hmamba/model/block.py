@@ -1,0 +1,132 @@
+"""One HMamba block: a selective state space, gated, then a feed-forward network (paper, figure 2 and Algorithm 1).
+
+Linear -> Conv1d -> SiLU -> SSM -> LayerNorm, gated by Linear -> SiLU; then FFN; residual and LayerNorm around both.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmamba.config import ModelConfig
+from hmamba.model import lorentz
+from hmamba.model.kernels import Scan
+
+_DT_MIN, _DT_MAX = 1e-3, 1e-1  # Mamba's range of initial step sizes
+
+
+def causal_conv(x_BTE: Tensor, weight_EK: Tensor, bias_E: Tensor, segment_BT: Tensor | None) -> Tensor:
+    """Depthwise causal convolution that does not look across the boundaries of packed sequences.
+
+    Args:
+        x_BTE: input.
+        weight_EK: one filter of K taps a channel; the last tap meets the current token.
+        bias_E: one bias a channel.
+        segment_BT: which sequence a token belongs to, or None.
+    """
+    taps = weight_EK.shape[-1]
+    if segment_BT is None:
+        padded = F.pad(x_BTE.transpose(1, 2), (taps - 1, 0))
+        return F.conv1d(padded, weight_EK[:, None], bias_E, groups=weight_EK.shape[0]).transpose(1, 2)
+    out_BTE = torch.addcmul(bias_E, x_BTE, weight_EK[:, -1])
+    for back in range(1, min(taps, x_BTE.shape[1])):
+        same_BT1 = (segment_BT[:, back:] == segment_BT[:, :-back]).unsqueeze(-1)
+        shifted = x_BTE[:, :-back] * weight_EK[:, -1 - back] * same_BT1
+        out_BTE = out_BTE + F.pad(shifted, (0, 0, back, 0))
+    return out_BTE
+
+
+class SelectiveStateSpace(nn.Module):
+    """Mamba-2's mixer with the paper's curvature-aware discretisation.
+
+    HMamba-Full (paper, eq. for A_bar): A_bar = exp(Delta A (.) K(k)) with K(k) = diag(sqrt|k|, 1, ..., 1). In
+    Mamba-2 A is one scalar a head, so K(k) scales whole heads: head 0 is the time-like head and reads the lifted input,
+    time coordinate included, like all heads; only its decay feels the curvature. HMamba-Half leaves A alone.
+    """
+
+    def __init__(self, config: ModelConfig, inputs: int, scan: Scan) -> None:
+        super().__init__()
+        self.inner, self.size = config.dim * config.expand, config.d_state
+        self.head_dim, self.heads = config.head_dim, config.dim * config.expand // config.head_dim
+        self.hyperbolic, self.chunk, self.scan = config.variant == "full", config.chunk, scan
+        self.mixed = self.inner + 2 * self.size
+        self.project_in = nn.Linear(inputs, self.inner + self.mixed + self.heads, bias=False)
+        self.conv_weight = nn.Parameter(torch.empty(self.mixed, config.d_conv))
+        self.conv_bias = nn.Parameter(torch.zeros(self.mixed))
+        self.log_a = nn.Parameter(torch.empty(self.heads))
+        self.dt_bias = nn.Parameter(torch.empty(self.heads))
+        self.skip = nn.Parameter(torch.ones(self.heads))
+        self.norm = nn.LayerNorm(self.inner)
+        self.project_out = nn.Linear(self.inner, config.dim, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Mamba-2's initial values: A in [1, 16], step sizes log-uniform in [0.001, 0.1]."""
+        nn.init.kaiming_uniform_(self.conv_weight, a=math.sqrt(5))
+        with torch.no_grad():
+            self.log_a.uniform_(1, 16).log_()
+            dt = torch.empty(self.heads).uniform_(math.log(_DT_MIN), math.log(_DT_MAX)).exp_()
+            self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+
+    def forward(self, x_BTI: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
+        """Mix tokens (B, T, inputs) into (B, T, dim). ``curvature`` is |k| = 1/K, a scalar."""
+        projected_BTX = self.project_in(x_BTI)
+        gate_BTE, mixed_BTE, dt_BTH = torch.split(projected_BTX, [self.inner, self.mixed, self.heads], dim=-1)
+        mixed_BTE = F.silu(causal_conv(mixed_BTE, self.conv_weight, self.conv_bias, segment_BT))
+        x_BTE, B_BTN, C_BTN = torch.split(mixed_BTE, [self.inner, self.size, self.size], dim=-1)
+        dt_BTH = F.softplus(dt_BTH + self.dt_bias)
+        y_BTHP, _ = self.scan(
+            x_BTE.view(*x_BTE.shape[:2], self.heads, self.head_dim),
+            dt_BTH,
+            self.decay(curvature),
+            B_BTN,
+            C_BTN,
+            self.skip,
+            segment_BT=segment_BT,
+            chunk=self.chunk,
+        )
+        out_BTd: Tensor = self.project_out(self.norm(y_BTHP.flatten(2)) * F.silu(gate_BTE))
+        return out_BTd
+
+    def decay(self, curvature: Tensor) -> Tensor:
+        """A (.) K(k): one negative scalar a head, the first scaled by sqrt|k| in HMamba-Full."""
+        A_H = -torch.exp(self.log_a)
+        if not self.hyperbolic:
+            return A_H
+        return torch.cat([A_H[:1] * curvature.sqrt(), A_H[1:]])
+
+
+class Block(nn.Module):
+    """State space and feed-forward network, each with residual and LayerNorm, on tangents at the origin.
+
+    The residual stream lives in the tangent space at the origin, where adding is meaningful. HMamba-Full lifts it
+    onto the hyperboloid before the state space, so that the state space sees Lorentz coordinates (d + 1, time first);
+    HMamba-Half passes the tangents on.
+    """
+
+    def __init__(self, config: ModelConfig, scan: Scan) -> None:
+        super().__init__()
+        self.lifted = config.variant == "full"
+        self.max_norm = config.max_norm
+        self.mixer = SelectiveStateSpace(config, config.dim + int(self.lifted), scan)
+        self.norm_mixer = nn.LayerNorm(config.dim)
+        self.widen = nn.Linear(config.dim, 4 * config.dim)
+        self.narrow = nn.Linear(4 * config.dim, config.dim)
+        self.norm_ffn = nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTd: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
+        """Tangents in, tangents out: (B, T, dim)."""
+        seen = x_BTd
+        if self.lifted:
+            K = 1 / curvature
+            seen = lorentz.exp0(lorentz.bound(x_BTd, self.max_norm * K.sqrt()), K=K)
+            # The time coordinate starts at sqrt(K), far above the space part: as an input it is measured from there.
+            seen = torch.cat([seen[..., :1] - K.sqrt(), seen[..., 1:]], dim=-1)
+        x_BTd = self.norm_mixer(x_BTd + self.dropout(self.mixer(seen, segment_BT, curvature)))
+        hidden: Tensor = self.narrow(self.dropout(F.gelu(self.widen(x_BTd))))
+        out: Tensor = self.norm_ffn(x_BTd + self.dropout(hidden))
+        return out

@@ -1,0 +1,133 @@
+"""The recommender: item tangents, HMamba blocks, a score, and what a user's own history adds to it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hmamba.columns import PADDING_INDEX
+from hmamba.config import ModelConfig
+from hmamba.model import lorentz
+from hmamba.model.block import Block
+from hmamba.model.habit import Habit
+from hmamba.model.kernels import choose
+from hmamba.model.scores import Score
+
+_CURVATURE_RANGE = math.log(10.0)
+
+
+class HMamba(nn.Module):
+    """HMamba-Full or HMamba-Half (arXiv 2505.09205, Algorithm 1).
+
+    Parameters of the geometry are tangents at the origin, so that an ordinary optimiser serves (Mishne et al., 2023).
+
+    Args:
+        config: the model's settings.
+        items: number of item indices, the highest index included; row 0 is padding.
+        device: where the model will run; decides the scan.
+    """
+
+    def __init__(self, config: ModelConfig, items: int, device: torch.device | None = None) -> None:
+        super().__init__()
+        self.config = config
+        scan = choose(config.kernels, device or torch.device("cpu"))
+        self.tangents = nn.Embedding(items + 1, config.dim, padding_idx=PADDING_INDEX)
+        self.bias = nn.Parameter(torch.zeros(items + 1)) if config.item_bias and self._has_bias else None
+        self.norm_in = nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, scan) for _ in range(config.layers))
+        self.project_user = nn.Linear(config.dim, config.dim)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
+        self.habit = Habit(config.dim) if config.repeat else None
+        self.reset_parameters()
+
+    @property
+    def _has_bias(self) -> bool:
+        return self.config.score == "squared"
+
+    def reset_parameters(self) -> None:
+        """Small item tangents: near the origin space is flat and every direction is open."""
+        nn.init.normal_(self.tangents.weight, std=self.config.dim**-0.5)
+        nn.init.xavier_uniform_(self.project_user.weight, gain=0.1)
+        nn.init.zeros_(self.project_user.bias)
+        with torch.no_grad():
+            self.tangents.weight[PADDING_INDEX].zero_()
+
+    @torch.no_grad()
+    def start_from_popularity(self, events: Tensor) -> None:
+        """Let the bias begin at each item's log share of all events (items + 1,), which the loss then refines."""
+        if self.bias is not None:
+            self.bias.copy_(torch.log((events + 1.0) / (events.sum() + len(events))))
+
+    @torch.no_grad()
+    def start_from(self, parent: HMamba, events: Tensor) -> int:
+        """Take over a parent's weights. Items that it does not know keep their small random tangents.
+
+        Returns:
+            The number of such items.
+        """
+        self.start_from_popularity(events)
+        known = len(parent.tangents.weight)
+        mine = self.state_dict()
+        for name, value in parent.state_dict().items():
+            if name in ("tangents.weight", "bias"):
+                mine[name][:known] = value
+            else:
+                mine[name].copy_(value)
+        return len(self.tangents.weight) - known
+
+    @property
+    def curvature(self) -> Tensor:
+        """|c| = 1/K, learnt as its logarithm and kept within a factor of ten of where it started."""
+        factor: Tensor = torch.exp(_CURVATURE_RANGE * torch.tanh(self.log_curvature / _CURVATURE_RANGE))
+        return factor * self.config.curvature
+
+    def _lift(self, tangents: Tensor) -> Tensor:
+        """The one map by which users and items reach the hyperboloid."""
+        K = 1 / self.curvature
+        return lorentz.exp0(lorentz.bound(tangents, self.config.max_norm * K.sqrt()), K=K)
+
+    def item_points(self, item_index: Tensor | None = None) -> Tensor:
+        """Lorentz points (V, d + 1) of all items by index, or of those given."""
+        weight = self.tangents.weight if item_index is None else self.tangents(item_index)
+        with torch.autocast(weight.device.type, enabled=False):
+            return self._lift(weight.float() if weight.dtype == torch.bfloat16 else weight)
+
+    def item_bias(self, item_index: Tensor) -> Tensor | None:
+        """Bias (V,) of the items given; None if the score has none."""
+        return None if self.bias is None else self.bias[item_index]
+
+    def encode(self, item_index_BT: Tensor, segment_BT: Tensor | None = None) -> Tensor:
+        """Tangents (B, T, d): what the model knows of a user after each event.
+
+        Args:
+            item_index_BT: item indices, oldest first.
+            segment_BT: which user's sequence a token belongs to; None if each row is one.
+        """
+        x_BTd = self.dropout(self.norm_in(self.tangents(item_index_BT)))
+        for block in self.blocks:
+            x_BTd = block(x_BTd, segment_BT, self.curvature)
+        hidden_BTd: Tensor = x_BTd
+        return hidden_BTd
+
+    def user_points(self, hidden_Rd: Tensor) -> Tensor:
+        """Lorentz points (R, d + 1) of hidden states (R, d), by the same lift as the items."""
+        tangents = self.project_user(hidden_Rd)
+        with torch.autocast(tangents.device.type, enabled=False):
+            return self._lift(tangents.float() if tangents.dtype == torch.bfloat16 else tangents)
+
+    def score(self) -> Score:
+        """The score at the current curvature."""
+        kind = "inner" if self.config.variant == "half" else self.config.score
+        return Score(kind, 1 / self.curvature, self.log_scale.exp())
+
+    def query_vectors(self, hidden_Rd: Tensor) -> Tensor:
+        """Query vectors (R, d + 2) whose inner product with :meth:`item_vectors` ranks the items."""
+        return self.score().queries(self.user_points(hidden_Rd))
+
+    def item_vectors(self, item_index: Tensor) -> Tensor:
+        """Item vectors (V, d + 2) of the items given."""
+        return self.score().items(self.item_points(item_index), self.item_bias(item_index))

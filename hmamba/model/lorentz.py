@@ -1,0 +1,129 @@
+"""The Lorentz model of hyperbolic space, as pure functions.
+
+Glossary (paper, section 3; Algorithm 1):
+
+=========  ==============================================================================================
+``K``      minus the inverse of the curvature, K = 1/|c| > 0; a float or a scalar tensor
+``<x,y>``  Lorentz inner product, -x_0 y_0 + sum_i x_i y_i
+point      a vector of d + 1 coordinates on {x : <x,x> = -K, x_0 > 0}; x_0 is its *time*, the rest its *space*
+``o``      the origin (sqrt(K), 0, ..., 0)
+tangent    a vector of d coordinates: a tangent vector at the origin, whose time coordinate is always zero
+=========  ==============================================================================================
+
+Space is what is stored and bounded; time is always derived, so that a point cannot leave the hyperboloid. All
+functions are differentiable, also at the origin. Shapes broadcast; the last axis holds the coordinates.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Curvature = float | Tensor
+
+
+def _root(K: Curvature, like: Tensor) -> Tensor:
+    return torch.as_tensor(K, dtype=like.dtype, device=like.device).sqrt()
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """Lorentz inner product of points (..., d + 1); the last axis is summed away."""
+    return (x[..., 1:] * y[..., 1:]).sum(-1) - x[..., 0] * y[..., 0]
+
+
+def flip(x: Tensor) -> Tensor:
+    """Negate the time coordinate, so that an ordinary dot product with a point is their Lorentz inner product."""
+    return torch.cat([-x[..., :1], x[..., 1:]], dim=-1)
+
+
+def lift(space: Tensor, *, K: Curvature) -> Tensor:
+    """Prepend the time coordinate sqrt(K + |space|^2) to space coordinates (..., d)."""
+    time = (K + space.square().sum(-1, keepdim=True)).sqrt()
+    return torch.cat([time, space], dim=-1)
+
+
+def _safe_norm(v: Tensor) -> Tensor:
+    """Euclidean norm whose gradient at zero is zero instead of undefined."""
+    square = v.square().sum(-1, keepdim=True)
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, torch.ones_like(square)).sqrt(), square)
+
+
+def _sinhc(z: Tensor) -> Tensor:
+    """sinh(z) / z, by its series where the quotient would divide zero by zero."""
+    small = z.abs() < 1e-3
+    safe = torch.where(small, torch.ones_like(z), z)
+    return torch.where(small, 1 + z.square() / 6, torch.sinh(safe) / safe)
+
+
+def _asinhc(z: Tensor) -> Tensor:
+    """asinh(z) / z, likewise."""
+    small = z.abs() < 1e-3
+    safe = torch.where(small, torch.ones_like(z), z)
+    return torch.where(small, 1 - z.square() / 6, torch.asinh(safe) / safe)
+
+
+def bound(v: Tensor, limit: Curvature) -> Tensor:
+    """Shrink tangents so that their norm stays under ``limit``: v / sqrt(1 + |v|^2 / limit^2).
+
+    Float32 ranks faithfully only near the origin: eps e^(2R) / 4 is its error in <u,v>/K at norm R sqrt(K). Unlike a
+    clamp this has a gradient everywhere, so no item can get stuck.
+    """
+    return v * torch.rsqrt(1 + v.square().sum(-1, keepdim=True) / limit**2)
+
+
+def exp0(v: Tensor, *, K: Curvature) -> Tensor:
+    """Exponential map at the origin: tangents (..., d) to points (..., d + 1).
+
+    exp_o(v) = cosh(|v|/sqrt K) o + sqrt K sinh(|v|/sqrt K) v/|v| (Algorithm 1, line 2).
+    """
+    return lift(v * _sinhc(_safe_norm(v) / _root(K, v)), K=K)
+
+
+def log0(x: Tensor, *, K: Curvature) -> Tensor:
+    """Logarithmic map at the origin: points (..., d + 1) to tangents (..., d). Inverse of :func:`exp0`."""
+    space = x[..., 1:]
+    return space * _asinhc(_safe_norm(space) / _root(K, x))
+
+
+def distance0(x: Tensor, *, K: Curvature) -> Tensor:
+    """Geodesic distance of points from the origin."""
+    root = _root(K, x)
+    return root * torch.asinh(_safe_norm(x[..., 1:]).squeeze(-1) / root)
+
+
+def distance(x: Tensor, y: Tensor, *, K: Curvature) -> Tensor:
+    """Geodesic distance between points, sqrt(K) arcosh(-<x,y>/K).
+
+    Computed as 2 sqrt(K) asinh(sqrt(<x-y,x-y> / 4K)), which keeps its precision for neighbours where arcosh
+    near 1 loses half the digits.
+    """
+    gap = x - y
+    return distance_from_gap(inner(gap, gap), K=K)
+
+
+def distance_from_gap(gap: Tensor, *, K: Curvature) -> Tensor:
+    """Geodesic distance of two points from <x-y,x-y> = -2K - 2<x,y>, the squared Lorentzian distance.
+
+    The square root's gradient at a zero gap is cut at machine precision: two equal points attract no further.
+    """
+    root = _root(K, gap)
+    tiny = torch.finfo(gap.dtype).eps ** 2
+    return 2 * root * torch.asinh((gap.clamp_min(tiny) / (4 * K)).sqrt())
+
+
+def transport0(x: Tensor, v: Tensor, *, K: Curvature) -> Tensor:
+    """Parallel transport of tangents ``v`` (..., d) from the origin along the geodesic to points ``x`` (..., d + 1).
+
+    Returns:
+        Tangent vectors at ``x``, of d + 1 coordinates, with <x, result> = 0 and the norm of ``v``.
+    """
+    root = _root(K, x)
+    along = (x[..., 1:] * v).sum(-1, keepdim=True) / (K + root * x[..., :1])
+    origin_plus_x = torch.cat([x[..., :1] + root, x[..., 1:]], dim=-1)
+    return torch.cat([torch.zeros_like(v[..., :1]), v], dim=-1) + along * origin_plus_x
+
+
+def to_poincare(x: Tensor, *, K: Curvature) -> Tensor:
+    """Project points (..., d + 1) onto the Poincare ball of radius 1, (..., d)."""
+    return x[..., 1:] / (x[..., :1] + _root(K, x))

@@ -1,0 +1,57 @@
+"""Scores: how near an item's point lies to a user's point. All rank as an ordinary inner product does.
+
+``<u,v>_L`` is a dot product once the time coordinate of u is negated (:func:`.lorentz.flip`), so every score
+here is ``g(query . item)`` with g increasing: one FAISS inner-product index ranks exactly, whatever the score.
+
+=========  ====================================================  ==========================================
+squared    s (2K + 2<u,v>_L) + b_v, minus the squared distance   Fully Hyperbolic Neural Networks (2105.14686)
+linear     -s d(u,v)                                             MERU (2304.09172)
+paper      -2 sqrt(K) arcosh(-<u,v>_L / K) = -2 d(u,v)           HMamba, Algorithm 1
+inner      s (u . v) + b_v, over space coordinates               HMamba-Half
+=========  ====================================================  ==========================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hmamba.model import lorentz
+
+ScoreKind = Literal["squared", "linear", "paper", "inner"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score at one curvature: turns points into vectors for an inner product, and the product into a logit."""
+
+    kind: ScoreKind
+    K: Tensor
+    scale: Tensor
+
+    def queries(self, u_Rd1: Tensor) -> Tensor:
+        """Query vectors (R, d + 2) of users' points (R, d + 1); the last coordinate meets the items' bias."""
+        if self.kind == "squared":
+            vector = 2 * self.scale * lorentz.flip(u_Rd1)
+        elif self.kind == "inner":
+            vector = self.scale * torch.cat([torch.zeros_like(u_Rd1[:, :1]), u_Rd1[:, 1:]], dim=-1)
+        else:
+            vector = lorentz.flip(u_Rd1)
+        return torch.cat([vector, torch.ones_like(u_Rd1[:, :1])], dim=-1)
+
+    def items(self, v_Vd1: Tensor, bias_V: Tensor | None) -> Tensor:
+        """Item vectors (V, d + 2) of items' points (V, d + 1)."""
+        bias = torch.zeros_like(v_Vd1[:, 0]) if bias_V is None else bias_V
+        return torch.cat([v_Vd1, bias[:, None]], dim=-1)
+
+    def logits(self, product: Tensor) -> Tensor:
+        """Logits of inner products of queries and items, of any shape. Increasing, so ranks are kept."""
+        if self.kind == "inner":
+            return product
+        if self.kind == "squared":
+            return product + 2 * self.scale * self.K
+        distance = lorentz.distance_from_gap(-2 * self.K - 2 * product, K=self.K)
+        return -self.scale * distance if self.kind == "linear" else -2 * distance

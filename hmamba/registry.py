@@ -1,0 +1,231 @@
+"""Model versions on disk, and which of them serves.
+
+    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json
+    models/champion.json
+
+Weights are safetensors and everything else is JSON or Parquet: loading a model never runs code. A version is named by
+what it was trained from (day, snapshot, parent, settings), so training the same thing twice finds it already there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from hmamba.columns import ITEM_ID, ITEM_INDEX
+from hmamba.config import ModelConfig
+from hmamba.errors import InputError
+from hmamba.files import atomic_folder, digest, read_json, write_json
+from hmamba.layout import Layout
+from hmamba.model.hmamba import HMamba
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import IntArray
+
+_ELIGIBLE = "eligible"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from.
+
+    Attributes:
+        day: the night that trained it.
+        parent: the version it was fine-tuned from, or None.
+        snapshot: digest of the sequences it was trained on.
+        trained_until: end of its training events, microseconds, exclusive.
+        settings: digest of the settings that training depends on.
+    """
+
+    day: date
+    parent: str | None
+    snapshot: str
+    trained_until: int
+    settings: str
+
+    @property
+    def version(self) -> str:
+        """The version's name: day and digest."""
+        return f"{self.day:%Y%m%d}-{digest(asdict(self))[:8]}"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model with the items it knows."""
+
+    version: str
+    provenance: Provenance
+    model: HMamba
+    catalogue: Catalogue
+    item_ids: pa.Array
+
+    def known(self, items: IntArray) -> IntArray:
+        """Item indices as the model reads them: items that came after it was trained become padding."""
+        return np.where(items < len(self.catalogue.column), items, 0)
+
+
+def vocabulary(path: Path, size: int | None = None) -> pa.Array:
+    """Item ids by index (size,), null where an index has no item, from a table of items."""
+    table = pq.read_table(path, columns=[ITEM_INDEX, ITEM_ID])
+    index = table[ITEM_INDEX].to_numpy()
+    count = int(index.max(initial=0)) + 1 if size is None else size
+    where = np.full(count, -1, dtype=np.int64)
+    where[index] = np.arange(len(index))
+    return table[ITEM_ID].combine_chunks().take(pa.array(where, mask=where < 0))
+
+
+def by_index(index: IntArray, values: IntArray, size: int) -> IntArray:
+    """Spread values over item indices (size,); zero where an index has none; indices past ``size`` are left out."""
+    result = np.zeros(size, dtype=np.int64)
+    known = index < size
+    result[index[known]] = values[known]
+    return result
+
+
+def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catalogue, ids: pa.Array, facts: Any) -> str:
+    """Store a model version, whole or not at all.
+
+    Args:
+        layout: the root.
+        model: the weights.
+        provenance: names the version.
+        catalogue: the items that compete.
+        ids: (size,) item ids by index, null at 0 and at gaps.
+        facts: what training has to say, kept in metrics.json.
+    """
+    with atomic_folder(layout.model(provenance.version)) as folder:
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
+        )
+        description = {
+            "model": model.config.model_dump(),
+            "size": len(catalogue.column),
+            **asdict(provenance),
+            "version": provenance.version,
+        }
+        write_json(folder / "config.json", description)
+        index = np.flatnonzero(~np.asarray(ids.is_null()))
+        items = {
+            ITEM_INDEX: pa.array(index, pa.int32()),
+            ITEM_ID: ids.take(pa.array(index)),
+            _ELIGIBLE: pa.array(catalogue.column[index] >= 0),
+        }
+        pq.write_table(pa.table(items), folder / "items.parquet")
+        write_json(folder / "metrics.json", {"training": facts})
+    return provenance.version
+
+
+def load(layout: Layout, version: str, device: torch.device) -> StoredModel:
+    """Load a model version, strictly.
+
+    Raises:
+        InputError: the version does not exist, or its files do not belong together.
+    """
+    folder = layout.model(version)
+    description = read_json(folder / "config.json")
+    try:
+        config = ModelConfig.model_validate(description["model"])
+        size = int(description["size"])
+        model = HMamba(config, size - 1, device)
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+        table = pq.read_table(folder / "items.parquet")
+        provenance = Provenance(
+            date.fromisoformat(description["day"]),
+            description["parent"],
+            description["snapshot"],
+            int(description["trained_until"]),
+            description["settings"],
+        )
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{folder}: not a whole model version ({error}). Restore it, or remove it and run the train step again."
+        ) from error
+    eligible = np.zeros(size, dtype=np.int64)
+    eligible[table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]] = 1
+    return StoredModel(
+        version,
+        provenance,
+        model.to(device).eval(),
+        Catalogue.of(eligible, 1),
+        vocabulary(folder / "items.parquet", size),
+    )
+
+
+def check_vocabulary(stored: StoredModel, ids: pa.Array) -> None:
+    """Make sure that a model and a snapshot number their items alike.
+
+    Args:
+        stored: the model.
+        ids: (size,) the snapshot's item ids by index.
+
+    Raises:
+        InputError: an index means another item now; the message names the first one.
+    """
+    common = min(len(ids), len(stored.item_ids))
+    mine, theirs = stored.item_ids.slice(0, common), ids.slice(0, common)
+    both = ~np.asarray(mine.is_null()) & ~np.asarray(theirs.is_null())
+    wrong = np.flatnonzero(both & (np.asarray(mine, dtype=object) != np.asarray(theirs, dtype=object)))
+    if len(wrong):
+        i = int(wrong[0])
+        raise InputError(
+            f"model {stored.version}: item_index {i} was item {mine[i].as_py()!r} when it was trained and is "
+            f"{theirs[i].as_py()!r} in the warehouse. The warehouse was rebuilt: train anew with --full-retrain."
+        )
+
+
+@dataclass(frozen=True)
+class Reign:
+    """One promotion: a version serves from the night of ``day`` on."""
+
+    version: str
+    day: date
+
+
+def reigns(layout: Layout) -> list[Reign]:
+    """All promotions, oldest first."""
+    if not layout.champion.exists():
+        return []
+    history = read_json(layout.champion)["history"]
+    return [Reign(entry["version"], date.fromisoformat(entry["day"])) for entry in history]
+
+
+def champion_before(layout: Layout, day: date) -> str | None:
+    """The version that served before the night of ``day``; running a night again meets the same one."""
+    earlier = [reign for reign in reigns(layout) if reign.day < day]
+    return earlier[-1].version if earlier else None
+
+
+def promote(layout: Layout, version: str, day: date) -> bool:
+    """Let a version serve from the night of ``day`` on.
+
+    A night that is run again replaces its own promotion; one older than the newest leaves the champion as it is.
+
+    Returns:
+        Whether champion.json changed.
+    """
+    past = reigns(layout)
+    if past and past[-1].day > day:
+        return False
+    if past and past[-1] == Reign(version, day):
+        return False
+    history = read_json(layout.champion)["history"] if past else []
+    history = [entry for entry in history if date.fromisoformat(entry["day"]) < day]
+    history.append({"version": version, "day": day.isoformat(), "promoted_at": datetime.now(UTC).isoformat()})
+    write_json(layout.champion, {"version": version, "history": history})
+    return True
+
+
+def record_metrics(layout: Layout, version: str, key: str, value: Any) -> None:
+    """Add a section to a version's metrics.json."""
+    path = layout.model(version) / "metrics.json"
+    metrics = read_json(path)
+    if metrics.get(key) != value:
+        write_json(path, {**metrics, key: value})

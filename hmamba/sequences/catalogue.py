@@ -1,0 +1,34 @@
+"""Which items compete for a place among the candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hmamba.sequences.histories import IntArray
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Which items compete: V columns of the softmax, of the index and of the candidates.
+
+    Attributes:
+        eligible: (V,) their item indices, ascending.
+        column: (size,) the column of each item index, -1 for items that do not compete.
+    """
+
+    eligible: IntArray
+    column: IntArray
+
+    @classmethod
+    def of(cls, events: IntArray, least: int) -> Catalogue:
+        """Items with at least ``least`` events, given the events of each item index."""
+        eligible = np.flatnonzero(events >= least)
+        eligible = eligible[eligible > 0]
+        column = np.full(len(events), -1, dtype=np.int64)
+        column[eligible] = np.arange(len(eligible))
+        return cls(eligible, column)
+
+    def __len__(self) -> int:
+        return len(self.eligible)

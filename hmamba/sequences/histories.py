@@ -1,0 +1,143 @@
+"""Users' histories in memory: flat arrays with offsets, the form that everything after the snapshot reads.
+
+Events that share a timestamp are one *basket*: their order says nothing, so nothing is ever predicted from inside it.
+Where every event has its own time a basket is one event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hmamba.columns import EVENT_TIME, ITEM_INDEX, USER_ID
+from hmamba.errors import InputError
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+MICROSECONDS_A_DAY = 86_400_000_000
+
+
+def midnight(day: date) -> int:
+    """The start of a UTC day, in microseconds since 1970."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Events of U users, N in all, each user's oldest first.
+
+    Attributes:
+        users: (U,) external ids, an Arrow string array.
+        offsets: (U + 1,) where each user's events begin.
+        items: (N,) item indices, >= 1.
+        times: (N,) microseconds since 1970, UTC.
+    """
+
+    users: pa.Array
+    offsets: IntArray
+    items: IntArray
+    times: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def events(self) -> int:
+        """N."""
+        return len(self.items)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(U,) events of each user."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def owner(self) -> IntArray:
+        """(N,) which user an event belongs to."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @cached_property
+    def basket_starts(self) -> IntArray:
+        """(number of baskets + 1,) where baskets begin; the last entry is N."""
+        if self.events == 0:
+            return np.zeros(1, dtype=np.int64)
+        new = np.empty(self.events, dtype=bool)
+        new[0] = True
+        new[1:] = (self.owner[1:] != self.owner[:-1]) | (self.times[1:] != self.times[:-1])
+        return np.append(np.flatnonzero(new), self.events)
+
+    def between(self, start: int | None, end: int | None) -> Histories:
+        """The same users with only the events in [start, end), microseconds; None leaves a side open."""
+        keep = np.ones(self.events, dtype=bool)
+        if start is not None:
+            keep &= self.times >= start
+        if end is not None:
+            keep &= self.times < end
+        lengths = np.bincount(self.owner[keep], minlength=len(self))
+        return Histories(self.users, np.concatenate([[0], np.cumsum(lengths)]), self.items[keep], self.times[keep])
+
+    def select(self, users: IntArray) -> Histories:
+        """The users at these positions, in this order."""
+        lengths = self.lengths[users]
+        flat = spans(self.offsets[users], lengths)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return Histories(self.users.take(pa.array(users)), offsets, self.items[flat], self.times[flat])
+
+    def item_events(self, size: int) -> IntArray:
+        """(size,) events of each item index."""
+        return np.bincount(self.items, minlength=size)
+
+
+def spans(starts: IntArray, lengths: IntArray) -> IntArray:
+    """Concatenate the ranges [start, start + length): a gather index without a loop."""
+    total = int(lengths.sum())
+    shift = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    flat: IntArray = np.arange(total) + shift
+    return flat
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The shards of a snapshot, in order.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = sorted(folder.glob("shard-*.parquet"))
+    if not files:
+        raise InputError(f"{folder}: no sequence shards. Run the snapshot step first (python -m jobs.snapshot).")
+    return files
+
+
+def read_histories(files: list[Path]) -> Histories:
+    """Read shards, each sorted by user and time.
+
+    Raises:
+        InputError: a file is no snapshot shard, or is not sorted by user.
+    """
+    try:
+        table = pa.concat_tables(
+            [pq.read_table(file, columns=[USER_ID, ITEM_INDEX, EVENT_TIME]) for file in files]
+        ).combine_chunks()
+    except (pa.ArrowException, KeyError) as error:
+        raise InputError(f"{files[0].parent}: not a snapshot ({error}). Run the snapshot step again.") from error
+    runs = pc.run_end_encode(table[USER_ID].combine_chunks() if table.num_rows else pa.array([], pa.string()))
+    if table.num_rows == 0:
+        return Histories(pa.array([], pa.string()), np.zeros(1, dtype=np.int64), *(np.zeros(0, np.int64),) * 2)
+    ends = runs.run_ends.to_numpy().astype(np.int64)
+    users = runs.values
+    if pc.count_distinct(users).as_py() != len(users):
+        raise InputError(f"{files[0].parent}: a user's events are not together. Run the snapshot step again.")
+    return Histories(
+        users,
+        np.concatenate([[0], ends]),
+        table[ITEM_INDEX].to_numpy().astype(np.int64),
+        table[EVENT_TIME].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(),
+    )

@@ -1,0 +1,1 @@
+"""Training: windows and batches, the loss, the loop with its checkpoints."""

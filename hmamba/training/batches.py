@@ -1,0 +1,135 @@
+"""From histories to training batches: windows packed end to end in one row, with no padding at all.
+
+A row of the loss is a user after a basket; its targets are the items of the user's next basket. That is the question
+that the night asks ("what next?"), it never looks inside a basket, and it is all positions at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hmamba.model.habit import Had
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories, IntArray, spans
+
+
+@dataclass(frozen=True)
+class Batch:
+    """T tokens of whole windows, R rows of the loss.
+
+    Attributes:
+        items: (T,) item indices.
+        segments: (T,) the window of each token.
+        positions: (R,) the token after which each row asks.
+        had: what the rows' users have had; nothing where the model has no habit term.
+        targets: (row, column) of the next baskets' items, sorted by row.
+    """
+
+    items: IntArray
+    segments: IntArray
+    positions: IntArray
+    had: Had
+    targets: tuple[IntArray, IntArray]
+
+
+class Batches:
+    """Training windows of a set of histories.
+
+    Args:
+        histories: what may be learnt from.
+        catalogue: which items compete.
+        max_length: most events of a window; a longer history is cut into windows from its end.
+        tokens: events of a batch.
+        repeats: whether to count what the users have had.
+        share: of the rows, drawn anew for each batch of an epoch; the rest is only read.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        catalogue: Catalogue,
+        *,
+        max_length: int,
+        tokens: int,
+        repeats: bool,
+        share: float = 1.0,
+    ) -> None:
+        self.histories, self.catalogue, self.tokens, self.repeats = histories, catalogue, tokens, repeats
+        self.share = share
+        starts = histories.basket_starts
+        owner = histories.owner[starts[:-1]]
+        asks = np.flatnonzero(owner[1:] == owner[:-1])  # a basket with a next basket of the same user
+        self._ask_end = starts[asks + 1]
+        self._target_end = starts[asks + 2]
+        self._ask_user = owner[asks]
+        has_target = (
+            np.add.reduceat(
+                np.append(catalogue.column[histories.items] >= 0, False),
+                np.stack([self._ask_end, self._target_end], 1).ravel(),
+            )[::2].astype(bool)
+            if len(asks)
+            else np.zeros(0, dtype=bool)
+        )
+        self._ask_end, self._target_end, self._ask_user = (
+            self._ask_end[has_target],
+            self._target_end[has_target],
+            self._ask_user[has_target],
+        )
+        counts = -(-histories.lengths // max_length)
+        ordinal = spans(np.zeros(len(histories), dtype=np.int64), counts)
+        user = np.repeat(np.arange(len(histories)), counts)
+        self.window_end = histories.offsets[user + 1] - ordinal * max_length
+        self.window_start = np.maximum(self.window_end - max_length, histories.offsets[user])
+        self.newest = ordinal == 0
+        first = np.searchsorted(self._ask_end, self.window_start, side="right")
+        last = np.searchsorted(self._ask_end, self.window_end, side="right")
+        self._first_ask, self._asks = first, last - first
+
+    @property
+    def rows(self) -> int:
+        """Rows of the loss in all windows."""
+        return int(self._asks.sum())
+
+    def epoch(self, seed: int, chosen: npt.NDArray[np.bool_] | None = None) -> list[IntArray]:
+        """Windows of each batch, shuffled by ``seed``; windows that ask nothing are left out.
+
+        Args:
+            seed: of the shuffle.
+            chosen: (windows,) which windows take part; None for all.
+        """
+        useful = self._asks > 0
+        windows = np.flatnonzero(useful if chosen is None else useful & chosen)
+        np.random.default_rng(seed).shuffle(windows)
+        filled = np.cumsum((self.window_end - self.window_start)[windows])
+        cuts = np.flatnonzero(np.diff(filled // self.tokens)) + 1
+        return [part for part in np.split(windows, cuts) if len(part)]
+
+    def load(self, windows: IntArray, seed: int = 0) -> Batch:
+        """Build the batch of these windows; ``seed`` draws the rows if only a share of them is wanted."""
+        histories = self.histories
+        lengths = self.window_end[windows] - self.window_start[windows]
+        flat = spans(self.window_start[windows], lengths)
+        token_of_window = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        asks = spans(self._first_ask[windows], self._asks[windows])
+        shift = np.repeat(token_of_window - self.window_start[windows], self._asks[windows])
+        if self.share < 1:
+            drawn = np.random.default_rng(seed).random(len(asks)) < self.share
+            drawn[0] = True
+            asks, shift = asks[drawn], shift[drawn]
+        ends, target_ends = self._ask_end[asks], self._target_end[asks]
+        target_rows = np.repeat(np.arange(len(asks)), target_ends - ends)
+        target_columns = self.catalogue.column[histories.items[spans(ends, target_ends - ends)]]
+        known = target_columns >= 0
+        had = Had.nothing()
+        if self.repeats:
+            had = Had.before(histories, self.catalogue, self._ask_user[asks], ends, histories.times[ends])
+        return Batch(
+            items=histories.items[flat],
+            segments=np.repeat(np.arange(len(windows)), lengths),
+            positions=ends - 1 + shift,
+            had=had,
+            targets=(target_rows[known], target_columns[known]),
+        )

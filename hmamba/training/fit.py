@@ -1,0 +1,210 @@
+"""The training loop: from nothing or from the champion, resumable after any kill, the same result either way."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hmamba.config import Config
+from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.ranking import rank_all
+from hmamba.evaluation.split import Question
+from hmamba.model.hmamba import HMamba
+from hmamba.progress import Progress
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import IntArray
+from hmamba.training.batches import Batch, Batches
+from hmamba.training.checkpoint import Checkpoint, Place
+from hmamba.training.loss import blocked_cross_entropy
+
+log = logging.getLogger("hmamba")
+
+_HABIT_RATE = 10.0  # the habit term's few scalars are far from their optimum at first and cannot overfit
+_BETAS = (0.9, 0.98)
+_LAST_RATE = 0.05  # share of the learning rate that is left at the end of its cosine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training.
+
+    Attributes:
+        version: names it; a checkpoint of another version is not continued.
+        batches: what is learnt from.
+        windows: which windows take part; None for all.
+        catalogue: the items that compete.
+        question: what early stopping judges by.
+        epochs: at most.
+        learning_rate: at its highest.
+        warm: whether the model starts from trained weights, which then count as the best so far.
+        folder: of the checkpoints.
+        config: all settings.
+    """
+
+    version: str
+    batches: Batches
+    windows: npt.NDArray[np.bool_] | None
+    catalogue: Catalogue
+    question: Question
+    epochs: int
+    learning_rate: float
+    warm: bool
+    folder: Path
+    config: Config
+
+
+def make_optimizer(model: HMamba, config: Config) -> torch.optim.AdamW:
+    """AdamW in the tangent space; no decay on scalars, biases and norms. Groups carry ``factor``, of the rate."""
+    habit = set(model.habit.parameters()) if model.habit is not None else set()
+    rest = [p for p in model.parameters() if p.requires_grad and p not in habit]
+    decay = config.train.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": decay, "factor": 1.0},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
+    ]
+    if model.habit is not None:
+        scalars = [p for p in model.habit.parameters() if p.ndim <= 1]
+        groups.append({"params": scalars, "weight_decay": 0.0, "factor": _HABIT_RATE})
+        groups.append({"params": [p for p in habit if p.ndim > 1], "weight_decay": decay, "factor": 1.0})
+    return torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=_BETAS)
+
+
+def rate_at(step: int, steps: int, warm_up: float) -> float:
+    """Share of the learning rate at a step: linear warm-up, then a cosine down to a twentieth."""
+    rising = (step + 1) / max(warm_up * steps, 1.0)
+    falling = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
+    return min(rising, 1.0) * falling
+
+
+def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor) -> Tensor:
+    """Sum of -log softmax over the batch's targets."""
+    device = eligible_V.device
+
+    def put(array: IntArray) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    # Geometry and loss stay in float32; only the blocks run in bfloat16, and only where the hardware has it.
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        tokens_Td = model.encode(put(batch.items)[None], put(batch.segments)[None])[0]
+    hidden_Rd = tokens_Td[put(batch.positions)].float()
+    had = put(batch.had.rows), put(batch.had.columns)
+    habit_E = hidden_Rd.new_zeros(0)
+    if model.habit is not None:
+        habit_E = model.habit(hidden_Rd, had[0], torch.from_numpy(batch.had.shares).to(device))
+    return blocked_cross_entropy(
+        model.query_vectors(hidden_Rd),
+        model.item_vectors(eligible_V),
+        model.score(),
+        had=had,
+        habit_E=habit_E,
+        targets=(put(batch.targets[0]), put(batch.targets[1])),
+    )
+
+
+def validate(model: HMamba, plan: Plan) -> float:
+    """NDCG@10 on the validation days; 0 if nobody can be asked."""
+    question = plan.question
+    if not len(question.past):
+        return 0.0
+    ranked, _ = rank_all(
+        model,
+        question.past,
+        plan.catalogue,
+        as_of=question.as_of,
+        k=10,
+        exclude_seen=plan.config.candidates.exclude_seen,
+    )
+    metrics = ranking_metrics(ranked, question.rows, question.items, cutoffs=(10,), catalogue=len(plan.catalogue))
+    return metrics["ndcg@10"]
+
+
+class Fit:
+    """Runs a plan. The model ends with the weights of its best epoch."""
+
+    def __init__(self, model: HMamba, plan: Plan) -> None:
+        self.model, self.plan, self.settings = model, plan, plan.config.train
+        self.device = model.tangents.weight.device
+        self.optimizer = make_optimizer(model, plan.config)
+        self.checkpoint = Checkpoint(plan.folder)
+        self.eligible_V = torch.from_numpy(plan.catalogue.eligible).to(self.device)
+        self.steps = plan.epochs * len(plan.batches.epoch(self.settings.seed, plan.windows))
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train; returns what is known of each epoch: epoch, loss, ndcg@10, seconds, events a second."""
+        place = self.checkpoint.restore(self.plan.version, self.model, self.optimizer)
+        if place.step:
+            log.info("train: going on at epoch %d, batch %d", place.epoch + 1, place.batch)
+        elif self.plan.warm:
+            self._judge(place, {"epoch": 0, "loss": None, "seconds": 0.0})
+        while place.epoch < self.plan.epochs and not self._stalled(place):
+            self._epoch(place)
+        if place.best_epoch >= 0:
+            self.checkpoint.load_best(self.model)
+        self.model.eval()
+        return place.epochs
+
+    def _stalled(self, place: Place) -> bool:
+        return place.epoch - max(place.best_epoch, 0) >= self.settings.patience
+
+    def _judge(self, place: Place, facts: dict[str, Any]) -> None:
+        started = time.monotonic()
+        value = validate(self.model, self.plan)
+        facts |= {"ndcg@10": round(value, 6), "validation_seconds": round(time.monotonic() - started, 3)}
+        place.epochs.append(facts)
+        if value > place.best:
+            place.best, place.best_epoch = value, int(facts["epoch"])
+            self.checkpoint.keep_best(self.model)
+        shown = "" if facts["loss"] is None else f"loss {facts['loss']:.4f}, "
+        log.info("train: epoch %d of at most %d: %sndcg@10 %.4f", facts["epoch"], self.plan.epochs, shown, value)
+
+    def _epoch(self, place: Place) -> None:
+        batches = self.plan.batches.epoch(self.settings.seed + place.epoch, self.plan.windows)
+        started = saved = time.monotonic()
+        events = 0
+        self.model.train()
+        with Progress(f"train: epoch {place.epoch + 1}", len(batches), "batches") as progress:
+            progress.update(place.batch)
+            for windows in batches[place.batch :]:
+                batch = self.plan.batches.load(windows, self.settings.seed + place.step)
+                self._step(place, batch)
+                events += len(batch.items)
+                progress.update(1, f"loss {place.loss / max(place.targets, 1):.3f}")
+                if time.monotonic() - saved > self.settings.checkpoint_seconds:
+                    self.checkpoint.save(place, self.model, self.optimizer)
+                    saved = time.monotonic()
+        seconds = time.monotonic() - started
+        place.epoch, place.batch = place.epoch + 1, 0
+        facts = {
+            "epoch": place.epoch,
+            "loss": round(place.loss / max(place.targets, 1), 6),
+            "seconds": round(seconds, 3),
+            "events_per_second": round(events / max(seconds, 1e-9)),
+            "curvature": round(float(self.model.curvature.detach()), 6),
+        }
+        place.loss, place.targets = 0.0, 0
+        self._judge(place, facts)
+        self.checkpoint.save(place, self.model, self.optimizer)
+
+    def _step(self, place: Place, batch: Batch) -> None:
+        # A seed a step: dropout does not depend on whether the training was interrupted.
+        torch.manual_seed(self.settings.seed * 1_000_003 + place.step)
+        rate = self.plan.learning_rate * rate_at(place.step, self.steps, self.settings.warm_up)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        loss = batch_loss(self.model, batch, self.eligible_V)
+        targets = len(batch.targets[0])
+        (loss / targets).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        place.loss, place.targets = place.loss + float(loss), place.targets + targets
+        place.batch, place.step = place.batch + 1, place.step + 1

@@ -1,0 +1,150 @@
+"""What a night trains, on what, from where: everything before the first step."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from hmamba.config import Config
+from hmamba.errors import ConfigError, InputError
+from hmamba.evaluation.split import Question, Split
+from hmamba.model.hmamba import HMamba
+from hmamba.registry import Provenance, StoredModel
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories
+from hmamba.training.batches import Batches
+from hmamba.training.fit import Plan
+
+log = logging.getLogger("hmamba")
+
+_VALIDATION_USERS = 5_000  # enough for a steady NDCG, few enough to cost little beside an epoch
+
+
+def device_of(choice: str) -> torch.device:
+    """The device to compute on.
+
+    Raises:
+        ConfigError: CUDA was asked for and PyTorch sees none.
+    """
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "train.device = 'cuda', but PyTorch sees no CUDA device. Use 'auto', or install a CUDA build."
+        )
+    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A training that is ready to run.
+
+    Attributes:
+        provenance: names the version.
+        plan: what to do.
+        model: where it starts.
+        ids: (size,) item ids by index.
+    """
+
+    provenance: Provenance
+    plan: Plan
+    model: HMamba
+    ids: pa.Array
+
+
+def name_training(day: date, snapshot: str, parent: str | None, split: Split, config: Config) -> Provenance:
+    """The identity of a training, known before any work is done."""
+    return Provenance(day, parent, snapshot, split.validation, config.training_digest())
+
+
+def prepare(
+    histories: Histories,
+    ids: pa.Array,
+    provenance: Provenance,
+    parent: StoredModel | None,
+    split: Split,
+    folder: Path,
+    config: Config,
+) -> Preparation:
+    """Split in time, choose the windows, build the model.
+
+    From nothing, all windows take part. From a parent, each user's newest window takes part if it holds events that
+    the parent has not been trained on, and a share of all others is replayed, so that nothing is forgotten.
+
+    Raises:
+        InputError: there is nothing to learn from.
+    """
+    settings = config.train
+    learnt = histories.between(None, split.validation)
+    counts = learnt.item_events(len(ids))
+    catalogue = Catalogue.of(counts, settings.min_item_events)
+    if not len(catalogue):
+        raise InputError(
+            f"no item has {settings.min_item_events} events before the validation days: load a longer history, or "
+            "lower train.min_item_events."
+        )
+    batches = Batches(
+        learnt,
+        catalogue,
+        max_length=settings.max_length,
+        tokens=settings.tokens,
+        repeats=config.model.repeat,
+        share=settings.row_share,
+    )
+    if not batches.rows:
+        raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")
+    device = device_of(settings.device)
+    torch.manual_seed(settings.seed)
+    model = HMamba(config.model, len(ids) - 1, device)
+    windows = None
+    if parent is None:
+        model.start_from_popularity(torch.from_numpy(counts))
+    else:
+        new_items = model.start_from(parent.model, torch.from_numpy(counts))
+        log.info("train: starting from %s, %d new items", parent.version, new_items)
+        fresh = np.add.reduceat(
+            np.append(learnt.times >= parent.provenance.trained_until, False), batches.window_start
+        ).astype(bool)
+        replayed = np.random.default_rng(settings.seed).random(len(fresh)) < settings.replay
+        windows = (fresh & batches.newest) | replayed
+    question = Question.ask(
+        histories,
+        split.validation,
+        split.holdout,
+        exclude_seen=config.candidates.exclude_seen,
+        most=_VALIDATION_USERS,
+    )
+    plan = Plan(
+        version=provenance.version,
+        batches=batches,
+        windows=windows,
+        catalogue=catalogue,
+        question=question,
+        epochs=settings.epochs if parent is None else settings.fine_tune_epochs,
+        learning_rate=settings.learning_rate if parent is None else settings.fine_tune_rate,
+        warm=parent is not None,
+        folder=folder,
+        config=config,
+    )
+    return Preparation(provenance, plan, model.to(device), ids)
+
+
+def facts_of(preparation: Preparation, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a finished training has to say."""
+    model, plan = preparation.model, preparation.plan
+    return {
+        "version": preparation.provenance.version,
+        "parent": preparation.provenance.parent,
+        "epochs": epochs,
+        "events": plan.batches.histories.events,
+        "rows": plan.batches.rows,
+        "items": len(plan.catalogue),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "curvature": round(float(model.curvature.detach()), 6),
+        "device": str(model.tangents.weight.device),
+    }

@@ -1,0 +1,69 @@
+"""Gate: judge champion and challenger on the held-out newest days, and decide who serves."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from hmamba import registry
+from hmamba.errors import QualityError
+from hmamba.evaluation.gate import decide, measure_baselines, measure_model
+from hmamba.evaluation.split import Question, Split
+from hmamba.files import read_json, write_json
+from hmamba.sequences.histories import read_histories, shard_files
+from hmamba.training.prepare import device_of
+from jobs.step import Facts, StepContext, run_step
+
+log = logging.getLogger("hmamba")
+
+
+def body(context: StepContext) -> Facts:
+    """Measure everybody on the same question; write the verdict; promote."""
+    run, layout, config = context.run, context.layout, context.config
+    trained = read_json(run.training_result)
+    challenger, champion = trained["version"], registry.champion_before(layout, context.day)
+    histories = read_histories(shard_files(run.sequences))
+    split = Split.of(histories, config)
+    question = Question.ask(histories, split.holdout, split.end, exclude_seen=config.candidates.exclude_seen, most=None)
+    ids = registry.vocabulary(run.sequences / "items.parquet")
+    metrics: dict[str, dict[str, float]] = {}
+    if len(question.past):
+        device = device_of(config.train.device)
+        for role, version in (("challenger", challenger), ("champion", champion)):
+            if version is not None:
+                stored = registry.load(layout, version, device)
+                registry.check_vocabulary(stored, ids)
+                metrics[role] = measure_model(stored, question, config)
+        metrics |= measure_baselines(histories, question, config, len(ids))
+    verdict = {
+        "day": context.day,
+        "holdout_from": split.holdout_days[0],
+        "holdout_to": split.holdout_days[1],
+        "users": len(question.past),
+        "challenger": challenger,
+        "champion": champion,
+        "metric": config.gate.metric,
+        "metrics": metrics,
+    }
+    try:
+        decision = decide(challenger, champion, metrics, config)
+    except QualityError as error:
+        write_json(run.verdict, {**verdict, "serving": None, "promoted": False, "reason": str(error)})
+        raise
+    verdict |= {"serving": decision.serving, "promoted": decision.promoted, "reason": decision.reason}
+    write_json(run.verdict, verdict)
+    if challenger is not None:
+        registry.record_metrics(layout, challenger, "gate", read_json(run.verdict))
+    if decision.promoted:
+        registry.promote(layout, decision.serving, context.day)
+    log.info("gate: %s serves: %s", decision.serving, decision.reason)
+    return verdict
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step."""
+    return run_step("gate", __doc__ or "", body, None, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

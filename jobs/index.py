@@ -1,0 +1,43 @@
+"""Index: put the Lorentz points of the serving model's items into a FAISS index."""
+
+from __future__ import annotations
+
+import sys
+
+from hmamba import registry
+from hmamba.columns import ITEM_ID
+from hmamba.files import read_json
+from hmamba.retrieval import index as item_index
+from hmamba.source.ids import read_ids
+from hmamba.training.prepare import device_of
+from jobs.step import Facts, StepContext, run_step
+
+
+def body(context: StepContext) -> Facts:
+    """Build the index of whoever serves tonight."""
+    run, layout, config = context.run, context.layout, context.config
+    stored = registry.load(layout, read_json(run.verdict)["serving"], device_of(config.train.device))
+    registry.check_vocabulary(stored, registry.vocabulary(run.sequences / "items.parquet"))
+    allowed = config.candidates.allowed_items
+    wanted = None if allowed is None else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items")
+    catalogue = item_index.restrict(stored.catalogue, stored.item_ids, wanted)
+    run.vectors.mkdir(parents=True, exist_ok=True)
+    item_index.write_item_points(stored, stored.catalogue, run.vectors / "items.parquet")
+    built = item_index.build(stored, catalogue)
+    size = item_index.save(built, run.index)
+    return {
+        "items": len(catalogue),
+        "dim": int(built.vectors.shape[1]),
+        "kind": item_index.KIND,
+        "bytes": size,
+        "model_version": stored.version,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; returns its exit status."""
+    return run_step("index", __doc__ or "", body, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Score: encode one shard's users from their whole histories and retrieve their candidates."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import pyarrow.parquet as pq
+
+from hmamba import registry
+from hmamba.columns import EVENTS, ITEM_INDEX
+from hmamba.errors import InputError
+from hmamba.files import read_json
+from hmamba.retrieval import index as item_index
+from hmamba.retrieval.candidates import score_shard
+from hmamba.sequences.histories import midnight, read_histories, shard_files
+from hmamba.training.prepare import device_of
+from jobs.step import Facts, StepContext, run_step
+
+
+def body(context: StepContext) -> Facts:
+    """Write the candidates of the users in ``--shard``.
+
+    Raises:
+        InputError: the snapshot has no such shard, or an earlier step has not run.
+    """
+    run, layout, config = context.run, context.layout, context.config
+    shard, files = context.options.shard, shard_files(run.sequences)
+    if not 0 <= shard < len(files):
+        raise InputError(f"--shard {shard}: the snapshot has the shards 0 to {len(files) - 1}.")
+    stored = registry.load(layout, read_json(run.verdict)["serving"], device_of(config.train.device))
+    index = item_index.load(run.index, stored.version)
+    items = pq.read_table(run.sequences / "items.parquet", columns=[ITEM_INDEX, EVENTS])
+    popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(stored.catalogue.column))
+    run.candidates.mkdir(parents=True, exist_ok=True)
+    done = score_shard(
+        stored,
+        index,
+        read_histories([files[shard]]),
+        popularity,
+        as_of=midnight(context.next_day),
+        k=config.candidates.k,
+        exclude_seen=config.candidates.exclude_seen,
+        candidates=run.candidates / f"part-{shard:04d}.parquet",
+        vectors=run.vectors / f"users-{shard:04d}.parquet",
+    )
+    return {"shard": shard, "users": done.users, "fallback_users": done.fallback_users, "rows": done.rows}
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shard", required=True, type=int, help="which shard of the snapshot, from 0")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; returns its exit status."""
+    return run_step("score", __doc__ or "", body, _options, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
