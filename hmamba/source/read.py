@@ -14,6 +14,7 @@ from hmamba.source.text import LINE, MALFORMED, csv_header, read_csv, read_json
 
 ROWS_PER_BATCH = 100_000
 _MAGIC = {b"PAR1": "a Parquet", b"\x1f\x8b": "a gzip", b"PK\x03\x04": "a zip", b"\xd0\xcf\x11\xe0": "an Excel"}
+_BINARY = (pa.binary(), pa.large_binary())
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ def _check_magic(file: SourceFile) -> None:
             raise InputError(f"{file.name} is {what} file by its content. Give it the ending it is, or write it again.")
 
 
-def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:
+def open_file(file: SourceFile, wanted: Iterable[str], lists: Iterable[str] = ()) -> Reading:
     """Look at a file's beginning and say how to read it.
 
     Args:
         file: the file.
         wanted: columns that it must have. JSON records are looked at only when they are read.
+        lists: those of them that may hold lists.
 
     Raises:
         InputError: the content is not what the name says, or a column is missing.
@@ -69,13 +71,13 @@ def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:
     if file.kind == "json":
         return Reading(file, None, lambda _: read_json(file, ROWS_PER_BATCH))
     if file.kind == "parquet":
-        return _open_parquet(file, names)
+        return _open_parquet(file, names, set(lists))
     delimiter, header = csv_header(file, names)
     require_columns(file, names, header)
     return Reading(file, tuple(header), lambda only: read_csv(file, delimiter, header, only, ROWS_PER_BATCH))
 
 
-def _open_parquet(file: SourceFile, names: Sequence[str]) -> Reading:
+def _open_parquet(file: SourceFile, names: Sequence[str], lists: set[str]) -> Reading:
     try:
         schema = pq.read_schema(file.path)
     except (pa.ArrowException, OSError) as error:
@@ -83,12 +85,8 @@ def _open_parquet(file: SourceFile, names: Sequence[str]) -> Reading:
     require_columns(file, names, schema.names)
     for name in names:
         kind = schema.field(name).type
-        if (
-            pa.types.is_struct(kind)
-            or pa.types.is_map(kind)
-            or pa.types.is_binary(kind)
-            or pa.types.is_large_binary(kind)
-        ):
+        is_listed = name in lists and pa.types.is_list(kind)
+        if kind in _BINARY or (pa.types.is_nested(kind) and not is_listed):
             raise InputError(f"{file.name}: column {name!r} is of type {kind}. Write it as a string, number or time.")
     return Reading(file, tuple(schema.names), lambda only: _read_parquet(file, only))
 

@@ -14,12 +14,15 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
 from hmamba.errors import InputError
 from hmamba.source.discover import SourceFile
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 LINE = "__line"
 MALFORMED = "__malformed"
@@ -52,10 +55,15 @@ def _is_unicode(texts: Iterable[str]) -> bool:
     return True
 
 
+def _reader(stream: IO[str], delimiter: str, strict: bool) -> Reader:
+    """A CSV reader that takes fields of any length: rules about lengths come later, and say which row."""
+    csv.field_size_limit(sys.maxsize)
+    return csv.reader(stream, delimiter=delimiter, strict=strict)
+
+
 def _rows(file: SourceFile, stream: IO[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line it starts on, fields) of each record of a CSV file, the header included; blank lines are skipped."""
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    reader = _reader(stream, delimiter, strict=True)
     line = 1
     try:
         for fields in reader:
@@ -80,7 +88,7 @@ def csv_header(file: SourceFile, wanted: Iterable[str]) -> tuple[str, list[str]]
     chosen = ","
     for delimiter in _DELIMITERS:
         with _open(file) as stream:
-            _, fields = next(_rows(file, stream, delimiter), (1, []))
+            fields = next((row for row in _reader(stream, delimiter, strict=False) if row), [])
         if (len(names & set(fields)), len(fields)) > (len(names & set(best)), len(best)):
             chosen, best = delimiter, fields
     if not best or not _is_unicode(best):

@@ -33,7 +33,12 @@ def _levels(batch: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
 
 
 def _stage(
-    connection: duckdb.DuckDBPyConnection, config: CatalogueConfig, number: int, reading: Reading, batch: pa.RecordBatch
+    connection: duckdb.DuckDBPyConnection,
+    config: CatalogueConfig,
+    number: int,
+    reading: Reading,
+    batch: pa.RecordBatch,
+    _: int,
 ) -> None:
     if reading.columns is None:
         values = {
@@ -78,7 +83,8 @@ def apply_catalogue(
     wanted = [config.item_id, *([] if config.title is None else [config.title]), *config.category_path]
     connection.execute(statement("ingest/create_catalogue"))
     for number, taken in enumerate(files):
-        count = read_unchanged(connection, taken, wanted, partial(_stage, connection, config, number))
+        lists = config.category_path if len(config.category_path) == 1 else ()
+        count = read_unchanged(connection, taken, wanted, partial(_stage, connection, config, number), lists)
         record(connection, batch_id, "catalogue", taken, count)
     connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": max_id_length})
     for row in rows(connection, "ingest/refused_by_file"):

@@ -46,7 +46,8 @@ def read_unchanged(
     connection: duckdb.DuckDBPyConnection,
     taken: TakenFile,
     wanted: Sequence[str],
-    each: Callable[[Reading, pa.RecordBatch], None],
+    each: Callable[[Reading, pa.RecordBatch, int], None],
+    lists: Sequence[str] = (),
 ) -> int:
     """Read a whole file, batch by batch, as ``chunk``.
 
@@ -54,7 +55,8 @@ def read_unchanged(
         connection: where ``chunk`` appears.
         taken: the file.
         wanted: columns, or members of JSON objects, that must be there; only these are read.
-        each: called with every batch.
+        each: called with every batch and the number of records before it.
+        lists: the columns that may hold lists.
 
     Returns:
         The number of records.
@@ -62,13 +64,13 @@ def read_unchanged(
     Raises:
         InputError: the file is not what its name says, lacks a column, or changed while it was read.
     """
-    reading = open_file(taken.file, wanted)
+    reading = open_file(taken.file, wanted, lists)
     records = 0
     keys: set[str] = set()
     try:
         for batch in reading.batches(wanted):
             with chunk_of(connection, batch):
-                each(reading, batch)
+                each(reading, batch, records)
                 if reading.columns is None:
                     keys.update(key for (key,) in connection.execute(statement("ingest/record_keys")).fetchall())
             records += batch.num_rows
@@ -106,14 +108,19 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
         "weight": pointer(columns.weight or columns.user_id),
     }
 
-    def insert(number: int, reading: Reading, _: pa.RecordBatch) -> None:
-        values = {"file": number, "time_format": source.time_format, "weighted": columns.weight is not None}
+    def insert(number: int, reading: Reading, _: pa.RecordBatch, before: int) -> None:
+        values = {
+            "first": sum(counts) + before,
+            "file": number,
+            "time_format": source.time_format,
+            "weighted": columns.weight is not None,
+        }
         if reading.columns is None:
             connection.execute(statement("ingest/stage_records"), values | members)
         else:
             connection.execute(by_column, values)
 
-    counts = []
+    counts: list[int] = []
     with Progress("read files", sum(taken.file.size for taken in files), "bytes") as progress:
         for number, taken in enumerate(files):
             counts.append(read_unchanged(connection, taken, _wanted(columns), partial(insert, number)))

@@ -11,6 +11,6 @@ SELECT
 FROM (
     SELECT s.user_id, s.item_id, s.event_time, max(s.weight) AS weight, count(*) AS copies
     FROM staged AS s
-    ANTI JOIN refused AS r ON s.rowid = r.position
+    ANTI JOIN refused AS r ON s.position = r.position
     GROUP BY s.user_id, s.item_id, s.event_time
 ) AS g;

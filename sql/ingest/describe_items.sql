@@ -8,8 +8,8 @@ FROM (
         coalesce(s.levels, []) AS levels,
         coalesce(s.title, s.levels[-1]) AS title
     FROM catalogue AS s
-    ANTI JOIN refused AS r ON s.rowid = r.position
-    QUALIFY row_number() OVER (PARTITION BY s.item_id ORDER BY s.rowid DESC) = 1
+    ANTI JOIN refused AS r ON s.file = r.file AND s.line = r.line
+    QUALIFY row_number() OVER (PARTITION BY s.item_id ORDER BY s.file DESC, s.line DESC) = 1
 ) AS c
 WHERE
     items.item_id = c.item_id

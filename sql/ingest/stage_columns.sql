@@ -1,6 +1,7 @@
 -- {weight} is any column where events carry no weight of their own.
 INSERT INTO staged
 SELECT
+    $first + row_number() OVER () - 1,
     $file,
     __line,
     __malformed,

@@ -1,6 +1,7 @@
 -- Names of members are JSON pointers, so that they may hold any character.
 INSERT INTO staged
 SELECT
+    $first + row_number() OVER () - 1,
     $file,
     __line,
     CASE WHEN object IS NULL THEN coalesce(__malformed, __record) END,

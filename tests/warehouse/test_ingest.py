@@ -1,0 +1,291 @@
+"""What a pull does to the warehouse, file by file, as a user would see it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.landing import DAY, Root
+from tests.synthetic import make_catalogue, make_interactions, write_landing
+
+WEIGHTED = '[source.columns]\nweight = "weight"\n'
+HOSTILE = [
+    'it\'s "quoted"',
+    "com,ma;semi\ttab|bar",
+    "new\nline",
+    "snow ☃ 🛒 é",
+    "'; drop table interactions; --",
+    "{user_id}",
+    "$user_id",
+    "%s",
+    " pad ",
+    "0012",
+    "null",
+    "NaN",
+]
+
+
+@pytest.fixture(scope="module")
+def events() -> pd.DataFrame:
+    return make_interactions()
+
+
+def at(day: int, hour: int = 12) -> datetime:
+    return datetime(2024, 1, day, hour)
+
+
+def few(*rows: tuple[object, ...]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "event_time"])
+    return frame.astype({"event_time": "datetime64[us]"})
+
+
+@pytest.mark.parametrize("name", ["e.parquet", "e.csv", "e.ndjson.gz"])
+def test_every_format_gives_the_same_table(root: Root, events: pd.DataFrame, name: str) -> None:
+    root.configure(WEIGHTED)
+    write_landing(root.layout.root, events, name)
+    facts = root.ok("ingest")
+    assert (facts["batch_id"], facts["files"], facts["rows_read"], facts["rows_loaded"]) == (1, 1, 941, 941)
+    assert facts["watermark_from"] is None
+    assert facts["watermark_to"] == str(events.event_time.max())
+    assert facts["items_new"] == 60
+    assert Path(facts["data_docs"]).is_file()
+    loaded = root.sql("SELECT user_id, item_id, event_time, weight FROM interactions ORDER BY ALL")
+    assert loaded == sorted(events.itertuples(index=False, name=None))
+
+
+def test_an_unknown_time_zone_names_the_setting(root: Root) -> None:
+    root.configure('[source]\ntimezone = "Middle/Earth"\n')
+    write_landing(root.layout.root, few(("u", "i", at(1))))
+    code, _, log = root.step("ingest")
+    assert code == 2
+    assert "source.timezone = 'Middle/Earth'" in log
+    assert not root.layout.warehouse.exists()
+
+
+def test_running_twice_equals_running_once(root: Root, events: pd.DataFrame) -> None:
+    write_landing(root.layout.root, events)
+    first = root.ok("ingest")
+    before = root.contents()
+    again = root.ok("ingest")
+    assert root.contents() == before
+    assert again["files_skipped"] == 1
+    volatile = ("seconds", "peak_bytes", "files_skipped")
+    assert {k: v for k, v in again.items() if k not in volatile} == {
+        k: v for k, v in first.items() if k not in volatile
+    }
+    other = root.ok("ingest", run_id="later")
+    assert (other["batch_id"], other["rows_read"]) == (None, 0)
+    assert root.contents() == before
+
+
+@pytest.mark.parametrize("how", ["touched", "renamed", "zipped copy"])
+def test_content_that_is_known_is_not_loaded_again(root: Root, events: pd.DataFrame, how: str) -> None:
+    path = write_landing(root.layout.root, events, "a.csv")
+    root.ok("ingest")
+    before = root.contents()
+    if how == "touched":
+        os.utime(path, ns=(1, 1))
+    elif how == "renamed":
+        path.rename(path.with_name("b.csv"))
+    else:
+        (root.landing() / "b.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+        root.configure("[quality]\nmax_duplicate_share = 1\n")
+    facts = root.ok("ingest", run_id="again")
+    after = root.contents()
+    assert after["interactions"] == before["interactions"]
+    assert after["items"] == before["items"]
+    if how == "zipped copy":
+        assert (facts["rows_read"], facts["rows_duplicate"]) == (len(events), len(events))
+    else:
+        assert after == before
+        assert facts["files_skipped"] == 1
+
+
+def test_two_copies_in_one_pull_are_recorded_and_loaded_once(root: Root, events: pd.DataFrame) -> None:
+    for name in ("a.parquet", "b.parquet"):
+        write_landing(root.layout.root, events, name)
+    assert root.ok("ingest")["rows_read"] == len(events)
+    assert root.sql("SELECT path, state, rows FROM batch_files ORDER BY 1") == [
+        ("landing/interactions/a.parquet", "loaded", len(events)),
+        ("landing/interactions/b.parquet", "duplicate", 0),
+    ]
+
+
+def test_a_file_that_grew_loads_only_its_new_rows(root: Root, events: pd.DataFrame) -> None:
+    write_landing(root.layout.root, events[:900], "a.csv")
+    root.ok("ingest")
+    write_landing(root.layout.root, events, "a.csv")
+    facts = root.ok("ingest")
+    assert (facts["batch_id"], facts["rows_read"], facts["rows_loaded"], facts["rows_duplicate"]) == (2, 941, 41, 900)
+    assert root.sql("SELECT count(*) FROM interactions") == [(941,)]
+
+
+def test_copies_in_a_batch_keep_the_largest_weight_and_the_warehouse_keeps_its_own(root: Root) -> None:
+    root.configure(WEIGHTED)
+    rows = few(("u", "i", at(1)), ("u", "i", at(1)), ("u", "j", at(1)))
+    write_landing(root.layout.root, rows.assign(weight=[2.0, 5.0, 1.0]), "b.csv")
+    write_landing(root.layout.root, rows[:1].assign(weight=3.0), "a.csv")
+    facts = root.ok("ingest")
+    assert (facts["rows_read"], facts["rows_loaded"], facts["rows_duplicate"]) == (4, 2, 2)
+    write_landing(root.layout.root, few(("u", "i", at(1)), ("u", "k", at(2))).assign(weight=9.0), "c.csv")
+    facts = root.ok("ingest")
+    assert (facts["rows_loaded"], facts["rows_duplicate"]) == (1, 1)
+    assert root.sql("SELECT item_id, weight FROM interactions ORDER BY 1") == [("i", 5.0), ("j", 1.0), ("k", 9.0)]
+
+
+def test_indices_are_dense_ordered_by_first_event_and_never_change(root: Root) -> None:
+    write_landing(root.layout.root, few(("u", "z", at(2)), ("u", "b", at(3)), ("v", "a", at(3))), "1.csv")
+    root.ok("ingest")
+    indices = "SELECT item_id, item_index, first_seen FROM items ORDER BY item_index"
+    assert root.sql(indices) == [("z", 1, at(2)), ("a", 2, at(3)), ("b", 3, at(3))]
+    write_landing(root.layout.root, few(("u", "new", at(4)), ("u", "old", at(1)), ("u", "b", at(1))), "2.csv")
+    assert root.ok("ingest")["items_new"] == 2
+    assert root.sql(indices) == [
+        ("z", 1, at(2)),
+        ("a", 2, at(3)),
+        ("b", 3, at(1)),
+        ("old", 4, at(1)),
+        ("new", 5, at(4)),
+    ]
+
+
+def test_late_events_are_loaded_and_counted(root: Root) -> None:
+    root.configure("[warehouse]\noverlap_days = 2\n")
+    write_landing(root.layout.root, few(("u", "i", at(20))), "1.csv")
+    root.ok("ingest")
+    write_landing(root.layout.root, few(("u", "j", at(18, 11)), ("u", "k", at(18, 13)), ("u", "l", at(21))), "2.csv")
+    facts = root.ok("ingest")
+    assert (facts["rows_loaded"], facts["rows_late"]) == (3, 1)
+    assert (facts["watermark_from"], facts["watermark_to"]) == (str(at(20)), str(at(21)))
+
+
+def test_the_ledger_adds_up_over_good_bad_and_repeated_rows(root: Root, events: pd.DataFrame) -> None:
+    write_landing(root.layout.root, events[:500], "1.parquet")
+    root.ok("ingest")
+    worse = pd.concat([events[400:], events[600:610], few((None, "i", at(2)), ("u", "i", None))])
+    write_landing(root.layout.root, worse, "2.parquet")
+    root.drop("3.csv", b"user_id,item_id,event_time\nu,i,2024-01-02\nbroken\nu,i,soon\n")
+    facts = root.ok("ingest")
+    assert facts["rows_read"] == len(worse) + 3
+    assert facts["rows_read"] == facts["rows_loaded"] + facts["rows_duplicate"] + facts["rows_quarantined"]
+    assert (facts["rows_loaded"], facts["rows_duplicate"], facts["rows_quarantined"]) == (442, 110, 4)
+    assert facts["quarantined_by_rule"] == {"event_time_readable": 2, "record_readable": 1, "user_id_present": 1}
+    assert root.sql("SELECT sum(rows_loaded) FROM batches") == root.sql("SELECT count(*) FROM interactions")
+    assert root.sql("SELECT sum(rows_quarantined) FROM batches") == root.sql("SELECT count(*) FROM quarantine")
+    assert root.sql("SELECT sum(rows) FROM batch_files") == root.sql("SELECT sum(rows_read) FROM batches")
+
+
+def test_an_empty_landing_folder_is_a_quiet_night(root: Root, events: pd.DataFrame) -> None:
+    root.landing()
+    facts = root.ok("ingest")
+    assert (facts["batch_id"], facts["rows_read"], facts["files"]) == (None, 0, 0)
+    assert not root.layout.warehouse.exists()
+    path = write_landing(root.layout.root, events)
+    root.ok("ingest", run_id="a")
+    before = root.contents()
+    path.unlink()
+    assert root.ok("ingest", day=DAY + timedelta(days=1))["batch_id"] is None
+    assert root.contents() == before
+
+
+def test_a_file_with_a_header_only_is_a_batch_of_no_rows(root: Root) -> None:
+    root.drop("a.csv", "user_id,item_id,event_time\n")
+    facts = root.ok("ingest")
+    assert (facts["batch_id"], facts["files"], facts["rows_read"]) == (1, 1, 0)
+    assert root.ok("ingest", run_id="again")["batch_id"] is None
+
+
+CATALOGUE = '[catalogue]\npath = "landing/products"\ntitle = "title"\ncategory_path = ["department", "category"]\n'
+
+
+def write_products(root: Root, frame: pd.DataFrame, name: str = "p.csv") -> Path:
+    path = root.layout.landing / "products" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith("csv"):
+        frame.to_csv(path, index=False)
+    elif name.endswith("parquet"):
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    return path
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.jsonl"])
+def test_the_catalogue_names_items_before_and_after_they_are_touched(root: Root, name: str) -> None:
+    root.configure(CATALOGUE)
+    catalogue = make_catalogue(4)
+    catalogue.loc[1, "department"] = None
+    catalogue.loc[2, ["title", "category"]] = None
+    write_products(root, catalogue, name)
+    write_landing(root.layout.root, few(("u", "item-000", at(1)), ("u", "unlisted", at(2))), "1.csv")
+    root.ok("ingest")
+    items = "SELECT item_id, item_index, title, category_path FROM items ORDER BY item_id"
+    assert root.sql(items) == [
+        ("item-000", 1, "Thing 0", ["bakery", "bakery 0"]),
+        ("item-001", None, "Thing 1", ["dairy 0"]),
+        ("item-002", None, "garden", ["garden"]),
+        ("item-003", None, "Thing 3", ["toys", "toys 0"]),
+        ("unlisted", 2, None, None),
+    ]
+    write_landing(root.layout.root, few(("u", "item-003", at(3))), "2.csv")
+    assert root.ok("ingest")["items_new"] == 1
+    assert root.sql(items)[3] == ("item-003", 3, "Thing 3", ["toys", "toys 0"])
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.jsonl"])
+def test_one_column_can_hold_the_whole_path(root: Root, name: str) -> None:
+    root.configure('[catalogue]\npath = "landing/products"\ncategory_path = ["path"]\n')
+    write_products(root, pd.DataFrame({"item_id": ["a", "b"], "path": [["x", "y"], []]}), name)
+    root.landing()
+    assert root.ok("ingest")["rows_read"] == 0
+    assert root.sql("SELECT item_id, title, category_path FROM items ORDER BY 1") == [
+        ("a", "y", ["x", "y"]),
+        ("b", None, []),
+    ]
+
+
+def test_a_changed_catalogue_is_applied_and_an_unchanged_one_is_not(root: Root) -> None:
+    root.configure(CATALOGUE)
+    root.landing()
+    old = make_catalogue(2)
+    new = old.assign(title="Renamed")
+    titles = "SELECT DISTINCT title FROM items"
+    write_products(root, new)
+    root.ok("ingest", run_id="1")
+    assert root.ok("ingest", run_id="2")["batch_id"] is None
+    write_products(root, old)
+    assert root.ok("ingest", run_id="3")["batch_id"] == 2
+    assert sorted(root.sql(titles)) == [("Thing 0",), ("Thing 1",)]
+    write_products(root, new)
+    root.ok("ingest", run_id="4")
+    assert root.sql(titles) == [("Renamed",)]
+
+
+def test_a_catalogue_row_without_an_id_is_quarantined_and_does_not_count_as_an_event(root: Root) -> None:
+    root.configure(CATALOGUE)
+    root.landing()
+    catalogue = make_catalogue(3)
+    catalogue.loc[1, "item_id"] = None
+    write_products(root, catalogue)
+    facts = root.ok("ingest")
+    assert (facts["rows_read"], facts["rows_quarantined"], facts["quarantined_by_rule"]) == (0, 0, {})
+    ((path, line, rules, record),) = root.sql("SELECT path, line, rules, record FROM quarantine")
+    assert (path, line, rules) == ("landing/products/p.csv", 3, ["catalogue_item_id"])
+    assert json.loads(record) == {"item_id": "", "title": "Thing 1", "department": "dairy", "category": "dairy 0"}
+    assert root.sql("SELECT count(*) FROM items") == [(2,)]
+
+
+def test_pulling_day_by_day_gives_the_same_events_as_pulling_once(root: Root, events: pd.DataFrame) -> None:
+    middle = datetime(2024, 1, 15)
+    write_landing(root.layout.root, events[events.event_time < middle], "1.parquet")
+    root.ok("ingest", day=date(2024, 1, 14))
+    write_landing(root.layout.root, events[events.event_time >= middle], "2.parquet")
+    root.ok("ingest")
+    loaded = root.sql("SELECT user_id, item_id, event_time FROM interactions ORDER BY ALL")
+    assert loaded == sorted(events[["user_id", "item_id", "event_time"]].itertuples(index=False, name=None))
