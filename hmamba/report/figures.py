@@ -66,11 +66,11 @@ def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float],
             f"{values[place]:.4g}",
             (epochs[place], values[place]),
             textcoords="offset points",
-            xytext=(0, 9 if best == "min" else -15),
+            xytext=(0, -15 if best == "min" else 8),
             ha="center",
             color=INK,
         )
-        axes.margins(x=0.08, y=0.2)
+        axes.margins(x=0.1, y=0.28)
         axes.set_title(title, loc="left")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from datetime import date
@@ -34,7 +33,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Training:
-    """Epochs of a version.
+    """Epochs of a version, as the training step records them; epoch 0 is the champion before fine-tuning, without loss.
 
     ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
     night, that of the version which serves, because nothing was trained.
@@ -141,12 +140,7 @@ def _training(layout: Layout, train: Json, verdict: Json | None) -> Training | N
         if metrics is None or not metrics.exists():
             return None
         epochs = (read_json(metrics).get("training") or {}).get("epochs") or []
-    epochs = [epoch for epoch in epochs if _finite(epoch.get("loss"))]
     return Training(str(version), origin, tuple(epochs)) if epochs else None
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _relative(path: Path, start: Path) -> str:

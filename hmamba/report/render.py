@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 from pathlib import Path
@@ -89,15 +90,19 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
 
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _epoch_plots(night: Night) -> list[Markup]:
     """Loss and the validation metrics by epoch."""
     if night.training is None:
         return []
     epochs = night.training.epochs
     plots = []
-    measured = [key for key in epochs[0] if "@" in key]
+    measured = dict.fromkeys(key for epoch in epochs for key in epoch if "@" in key)
     for key in ("loss", *measured):
-        points = [(int(epoch["epoch"]), float(epoch[key])) for epoch in epochs if epoch.get(key) is not None]
+        points = [(int(epoch["epoch"]), float(epoch[key])) for epoch in epochs if _finite(epoch.get(key))]
         if points:
             title = "training loss" if key == "loss" else f"validation {key.upper()}"
             name = "curve-" + re.sub(r"\W", "-", key)

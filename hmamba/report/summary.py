@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hmamba.report.gather import Night
+from hmamba.report.gather import Json, Night
 
 Tone = Literal["good", "calm", "warn", "bad"]
 
@@ -28,6 +28,9 @@ def counted(number: int, thing: str) -> str:
 def relative(value: float, reference: float) -> str:
     """How ``value`` compares with ``reference``, such as "+3.1 %"; empty where the reference is not positive."""
     return f"{(value / reference - 1) * 100:+.1f} %".replace("-", "\N{MINUS SIGN}") if reference > 0 else ""
+
+
+_BASELINES = {"most_bought": "what each user had most", "popularity": "popularity"}
 
 
 def summarise(night: Night) -> Summary:
@@ -84,6 +87,7 @@ def _say_model(night: Night, summary: Summary) -> None:
             + (f"{serving} serves." if serving else "no model serves yet.")
         )
         summary.alerts.append(f"The gate refused the new model{_because(verdict.get('reason'))}.")
+    summary.alerts += _baselines_ahead(verdict)
 
 
 def _because(reason: object) -> str:
@@ -98,13 +102,27 @@ def _by_how_much(night: Night) -> str:
         return ""
     if "champion" in values:
         against = "champion"
-    elif baselines := [name for name in ("most_bought", "popularity") if name in values]:
+    elif baselines := [name for name in _BASELINES if name in values]:
         against = max(baselines, key=lambda name: values[name])
     else:
         return ""
     difference = relative(values["challenger"], values[against])
-    name = {"champion": "the champion", "most_bought": "what each user had most", "popularity": "popularity"}[against]
+    name = {"champion": "the champion", **_BASELINES}[against]
     return f": {metric.upper()} {values['challenger']:.4f}, {difference} against {name}" if difference else ""
+
+
+def _baselines_ahead(verdict: Json) -> list[str]:
+    """A sentence for each baseline that is ahead of the model that serves."""
+    metric, figures = str(verdict.get("metric", "")), verdict.get("metrics", {})
+    serving = figures.get("challenger" if verdict.get("promoted") else "champion", {}).get(metric)
+    if serving is None:
+        return []
+    return [
+        f"A baseline is ahead of the model that serves: {name} has {metric.upper()} {figures[key][metric]:.4f}, "
+        f"the model {serving:.4f}."
+        for key, name in _BASELINES.items()
+        if figures.get(key, {}).get(metric, 0.0) > serving
+    ]
 
 
 def _say_candidates(night: Night, summary: Summary) -> None:

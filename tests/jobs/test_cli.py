@@ -24,9 +24,10 @@ shards = 2
 dim = 8
 d_state = 4
 head_dim = 8
+repeat = true
 
 [train]
-epochs = 2
+epochs = 4
 min_item_events = 1
 
 [candidates]
@@ -143,7 +144,7 @@ class TestInit:
 
 class TestRun:
     def test_a_whole_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
-        write_landing(layout.root, make_interactions(users=12, items=16, days=30))
+        write_landing(layout.root, make_interactions())
         layout.config.write_text(TINY, encoding="utf-8")
         assert call("run", "--root", str(layout.root), "--day", "2024-01-30", "--run-id", "first") == 0
         lines = capfd.readouterr().out.splitlines()
@@ -151,7 +152,7 @@ class TestRun:
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
         manifest = read_json(layout.latest)
         assert (manifest["run_id"], manifest["day"], manifest["k"]) == ("first", "2024-01-30", 5)
-        assert manifest["rows"] == 12 * 5
+        assert manifest["rows"] == 40 * 5
         page = layout.report(date(2024, 1, 30)).read_text(encoding="utf-8")
         assert "The first model was" in page
         assert "<svg" in page

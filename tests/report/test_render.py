@@ -186,6 +186,7 @@ def test_a_model_that_was_not_judged_has_no_column(copied: Layout, missing: str)
 
 def test_figures_that_are_not_numbers_do_not_stop_the_report(copied: Layout) -> None:
     epochs = [
+        {"epoch": 0, "loss": None, "ndcg@10": 0.3, "seconds": 0.0},
         {"epoch": 1, "loss": float("nan"), "ndcg@10": 0.1, "seconds": 1.0},
         {"epoch": 2, "loss": 2.0, "ndcg@10": None, "seconds": 1.0},
     ]
@@ -193,6 +194,7 @@ def test_figures_that_are_not_numbers_do_not_stop_the_report(copied: Layout) -> 
     page = page_of(copied)
     told = [value for _, name, value in page.attributes if name == "aria-label"]
     assert any("training loss over 1 epoch:" in words for words in told)
+    assert any("validation NDCG@10 over 2 epochs: from 0.3 to 0.1, highest 0.3 at epoch 0." in words for words in told)
 
 
 def test_a_broken_file_is_named_and_the_old_page_stays(copied: Layout) -> None:

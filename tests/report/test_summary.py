@@ -47,6 +47,17 @@ def test_a_refused_model_is_an_alert_with_the_reason(night: Night) -> None:
     assert "The gate refused the new model (worse by 9 %, more than the tolerance of 2 %)." in found.alerts
 
 
+@pytest.mark.parametrize(("promoted", "model"), [(True, 0.176), (False, 0.16)])
+def test_a_baseline_ahead_of_what_serves_is_an_alert(night: Night, promoted: bool, model: float) -> None:
+    judged = verdict(promoted=promoted, serving=VERSION if promoted else CHAMPION)
+    judged["metrics"]["most_bought"]["ndcg@10"] = 0.18
+    alerts = summarise(replace(night, verdict=judged)).alerts
+    assert alerts[-1] == (
+        "A baseline is ahead of the model that serves: what each user had most has NDCG@10 0.1800, the model "
+        f"{model:.4f}."
+    )
+
+
 def test_a_quiet_night_is_calm(night: Night) -> None:
     quiet = with_facts(
         night,
