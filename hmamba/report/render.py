@@ -60,6 +60,7 @@ def render(night: Night) -> str:
         "percent": lambda share: f"{share * 100:.1f} %",
         "seconds": _seconds,
         "short": short,
+        "sentence": _sentence,
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
     }
     return environment.get_template("template.html").render(
@@ -84,6 +85,12 @@ def render(night: Night) -> str:
 def _printable(value: Any) -> Any:
     """Clean text of characters that escaping leaves in. Markup is this package's own."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _sentence(text: str) -> str:
+    """A reason as a sentence; metrics keep to capitals, as everywhere on the page."""
+    text = re.sub(r"\b(hr|ndcg|mrr)@", lambda match: match[0].upper(), text)
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
 def _seconds(seconds: float) -> str:

@@ -48,7 +48,7 @@ def verdict(**changes: Any) -> dict[str, Any]:
         "champion": CHAMPION,
         "serving": VERSION,
         "promoted": True,
-        "reason": "ndcg@10 of the challenger is 0.1760, of the champion 0.1600.",
+        "reason": "ndcg@10 0.1760 against the champion's 0.1600",
         "metric": "ndcg@10",
         "metrics": {
             "challenger": metrics(1.1),

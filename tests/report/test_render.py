@@ -92,6 +92,7 @@ def test_pictures_have_words(page: Page) -> None:
     "expected",
     [
         "Night of Tuesday, 30 January 2024",
+        "NDCG@10 0.1760 against the champion's 0.1600. Judged on what 31 users did on 2024-01-30, held out",
         "event_time is in range 2",
         "user_id is not null 1",
         "NDCG@10 decides 0.1760 0.1600 +10.0 % 0.1440 +22.2 % 0.0800 +120.0 %",
