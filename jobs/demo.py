@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ _TIME = "transaction_timestamp"
 _POLL_SECONDS = 0.5
 _STEP_LINE = re.compile(r"\] +([a-z]+) \| (.*?)(?: +\[airflow\.task|$)")
 _PROGRESS = re.compile(r"^\S+ \S+ (.*\d of \d.*)$")
+_PROGRESS_SECONDS = 15.0
 
 
 class DemoError(HMambaError):
@@ -62,6 +64,7 @@ class Stopwatch:
 
     started: float = field(default_factory=time.monotonic)
     peak_bytes: int = 0
+    _progress_at: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -70,7 +73,20 @@ class Stopwatch:
 
     def say(self, text: str) -> None:
         """Print one line with the time."""
-        print(f"{self.seconds:5.0f} s  {text}", flush=True)
+        print(f"{self._over}{self.seconds:5.0f} s  {text}", flush=True)
+        self._progress_at = self.seconds
+
+    def progress(self, text: str) -> None:
+        """Show how far a step is: on a terminal in place, elsewhere as a line now and then."""
+        if self._over:
+            width = shutil.get_terminal_size().columns
+            print(f"{self._over}{self.seconds:5.0f} s    {text}"[: width + len(self._over) - 1], end="", flush=True)
+        elif self.seconds - self._progress_at >= _PROGRESS_SECONDS:
+            self.say(f"  {text}")
+
+    @property
+    def _over(self) -> str:
+        return "\r\x1b[K" if sys.stdout.isatty() else ""
 
     def weigh(self, pid: int) -> None:
         """Note the memory of this process and of all below ``pid``."""
@@ -234,7 +250,7 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
     for line in text.splitlines():
         spoken = _STEP_LINE.search(line)
         if spoken and (progress := _PROGRESS.match(spoken[2])):
-            watch.say(f"  {spoken[1]}: {progress[1]}")
+            watch.progress(f"{spoken[1]}: {progress[1].removeprefix(f'{spoken[1]}: ')}")
 
 
 def _say_facts(layout: Layout, day: date, reported: dict[Path, Facts], watch: Stopwatch) -> None:
@@ -342,6 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--day", type=date.fromisoformat, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
     )
     given = parser.parse_args(arguments)
+    # So that a demo that is asked to end takes Airflow, and its step, along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         run_demo(given.root, given.day)
     except HMambaError as error:

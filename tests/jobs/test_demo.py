@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from hmamba.layout import Layout
 from jobs import demo
 
 LOG = """\
-2026-11-23T18:51:29.1Z [info     ] ingest | 2026-11-23 18:51:20,000 Read 10 files. [airflow.task.operators.x] loc=x:1
-2026-11-23T18:51:29.2Z [info     ] train | 2026-11-23 18:51:28,001 Training: 3 of 20 epochs [airflow.task.x] loc=x:1
-2026-11-23T18:51:29.3Z [info     ] train | Traceback (most recent call last): [airflow.task.operators.x] loc=x:1
-2026-11-23T18:51:29.4Z [info     ] train | MemoryError [airflow.task.operators.x] loc=x:1
-2026-11-23T18:51:29.5Z [error    ] Task failed with exception [task] loc=y:1
+2026-11-23T18:51:29Z [info     ] ingest | 2026-11-23 18:51:20,000 Read 10 files. [airflow.task.operators.x] loc=x:1
+2026-11-23T18:51:29Z [info     ] train | 2026-11-23 18:51:28,001 train: epoch 1: 3 of 170 batches [airflow.task] loc=x:1
+2026-11-23T18:51:29Z [info     ] train | Traceback (most recent call last): [airflow.task.operators.x] loc=x:1
+2026-11-23T18:51:29Z [info     ] train | MemoryError [airflow.task.operators.x] loc=x:1
+2026-11-23T18:51:29Z [error    ] Task failed with exception [task] loc=y:1
 """
 
 
@@ -106,16 +107,18 @@ def test_the_failing_step_speaks(tmp_path: Path) -> None:
     log = tmp_path / "night.log"
     log.write_text(LOG, encoding="utf-8")
     assert demo.failing_step(log).splitlines() == [
-        "  train | 2026-11-23 18:51:28,001 Training: 3 of 20 epochs",
+        "  train | 2026-11-23 18:51:28,001 train: epoch 1: 3 of 170 batches",
         "  train | Traceback (most recent call last):",
         "  train | MemoryError",
     ]
 
 
-def test_progress_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    demo._say_progress(LOG, demo.Stopwatch())
+def test_progress_is_shown_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = demo.Stopwatch(started=time.monotonic() - 60)
+    for _ in range(3):
+        demo._say_progress(LOG, watch)
     assert [line.split("s  ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
-        "  train: Training: 3 of 20 epochs"
+        "  train: epoch 1: 3 of 170 batches"
     ]
 
 
