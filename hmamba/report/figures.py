@@ -44,6 +44,7 @@ _STYLE: dict[Any, object] = {
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
     "text.parse_math": False,
+    "axes.formatter.useoffset": False,
 }
 
 

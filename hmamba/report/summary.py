@@ -27,7 +27,9 @@ def counted(number: int, thing: str) -> str:
 
 def relative(value: float, reference: float) -> str:
     """How ``value`` compares with ``reference``, such as "+3.1 %"; empty where the reference is not positive."""
-    return f"{(value / reference - 1) * 100:+.1f} %".replace("-", "\N{MINUS SIGN}") if reference > 0 else ""
+    if reference <= 0:
+        return ""
+    return f"{(value / reference - 1) * 100:+.1f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
 
 
 _BASELINES = {"most_bought": "what each user had most", "popularity": "popularity"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -45,6 +46,12 @@ def test_two_plots_on_one_page_share_no_id() -> None:
 @pytest.mark.parametrize(("values", "best", "place"), [([3.0, 1.0, 2.0], "min", 2), ([3.0, 1.0, 2.0], "max", 1)])
 def test_the_best_epoch_is_named(values: list[float], best: str, place: int) -> None:
     assert f"at epoch {place}." in curve("c", "t", [1, 2, 3], values, best)
+
+
+def test_small_changes_are_labelled_in_full() -> None:
+    """Matplotlib would write an offset such as +1.54e-1 above the axis."""
+    drawn = curve("c", "t", [1, 2, 3], [0.15400, 0.15408, 0.15401], "max")
+    assert {"0.15400", "0.15404", "0.15408"} <= set(re.findall(r">([^<>\n]+)<", drawn))
 
 
 def test_bars_of_zeros_do_not_divide_by_zero() -> None:

@@ -27,7 +27,7 @@ def test_a_promotion_says_by_how_much(night: Night) -> None:
     assert (found.tone, found.headline) == ("good", "The new model was promoted")
     text = " ".join(found.sentences)
     assert "1,000 rows came in from 1 file: 990 loaded, 7 already known, 3 refused." in text
-    assert f"Model {VERSION} now serves: NDCG@10 0.1760, +10.0 % against the champion." in text
+    assert f"Model {VERSION} now serves: NDCG@10 0.1760, +10.0\u00a0% against the champion." in text
     assert "40 users received up to 10 items each, 400 rows in all." in text
     assert found.alerts == ["3 rows refused and kept in quarantine; the rules are listed below."]
 
@@ -36,7 +36,7 @@ def test_a_first_model_is_compared_with_the_better_baseline(night: Night) -> Non
     figures = {"challenger": metrics(1.1), "popularity": metrics(0.5), "most_bought": metrics(0.9)}
     found = summarise(replace(night, verdict=verdict(champion=None, metrics=figures)))
     assert found.headline == "The first model was promoted"
-    assert "+22.2 % against what each user had most" in " ".join(found.sentences)
+    assert "+22.2\u00a0% against what each user had most" in " ".join(found.sentences)
 
 
 def test_a_refused_model_is_an_alert_with_the_reason(night: Night) -> None:
@@ -88,7 +88,7 @@ def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
 
 @pytest.mark.parametrize(
     ("value", "reference", "expected"),
-    [(1.1, 1.0, "+10.0 %"), (0.5, 1.0, "\u221250.0 %"), (1.0, 1.0, "+0.0 %"), (1.0, 0.0, "")],
+    [(1.1, 1.0, "+10.0\u00a0%"), (0.5, 1.0, "\u221250.0\u00a0%"), (1.0, 1.0, "+0.0\u00a0%"), (1.0, 0.0, "")],
 )
 def test_relative(value: float, reference: float, expected: str) -> None:
     assert relative(value, reference) == expected
