@@ -82,12 +82,11 @@ def _is_whole(manifest: Mapping[str, Any], root: Path) -> bool:
     return all(path.is_file() and sha256(path) == expected for path, expected in paths)
 
 
-def _take(part: Path, folder: Path) -> None:
-    """Link a part into a folder, or copy it where links do not reach. Parts are replaced, never written in place."""
-    try:
-        os.link(part, folder / part.name)
-    except OSError:
-        shutil.copyfile(part, folder / part.name)
+def _copy(part: Path, folder: Path) -> None:
+    """Copy a part and flush it. A link would let whoever writes the run's part again change what readers hold."""
+    shutil.copyfile(part, folder / part.name)
+    with (folder / part.name).open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_users: int) -> Published:
@@ -130,7 +129,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
     else:
         with atomic_folder(target) as folder:
             for part in files.parts:
-                _take(part, folder)
+                _copy(part, folder)
             write_json(folder / DAY_MANIFEST, manifest)
     latest = read_json(layout.latest) if layout.latest.exists() else None
     is_newest = latest is None or latest["day"] <= manifest["day"]

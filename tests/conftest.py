@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hmamba.layout import Layout
-from tests.landing import Root
+from jobs import ingest
+from tests.landing import DAY, Root
+from tests.synthetic import make_interactions, write_landing
 
 
 @pytest.fixture
@@ -21,3 +24,21 @@ def root(layout: Layout, capsys: pytest.CaptureFixture[str], caplog: pytest.LogC
     """An empty root with the steps to run in it."""
     caplog.set_level("INFO", logger="hmamba")
     return Root(layout, capsys, caplog)
+
+
+@pytest.fixture(scope="session")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that has pulled ``make_interactions()`` from events.csv. Tests copy it; see ``loaded``."""
+    folder = tmp_path_factory.mktemp("pulled")
+    write_landing(folder, make_interactions(), "events.csv")
+    assert ingest.main(["--root", str(folder), "--day", DAY.isoformat(), "--run-id", "first"]) == 0
+    return folder
+
+
+@pytest.fixture
+def loaded(root: Root, pulled: Path) -> Root:
+    """A root whose warehouse holds ``make_interactions()``, pulled by the run ``first``."""
+    root.layout.root.mkdir()
+    shutil.copytree(pulled / "landing", root.layout.landing)
+    shutil.copy2(pulled / "warehouse.duckdb", root.layout.warehouse)
+    return root

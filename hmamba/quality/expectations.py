@@ -53,6 +53,8 @@ def open_project(folder: Path) -> AbstractDataContext:
     folder.parent.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=folder.parent)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    if context.config.analytics_enabled is not False:
+        context.enable_analytics(False)  # is saved with the project
     return context
 
 

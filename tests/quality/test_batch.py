@@ -1,0 +1,159 @@
+"""Every rule of the staged batch has a row, or a batch, that breaks it, and neighbours that do not."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hmamba.config import QualityConfig
+from hmamba.errors import QualityError
+from hmamba.quality import expectations
+from hmamba.quality.batch import ROW_RULES, BatchFigures, check_batch, check_rows
+
+DAY = date(2024, 1, 30)
+CONFIG = QualityConfig(
+    min_time=datetime(2001, 1, 1, tzinfo=UTC),
+    max_future_hours=6,
+    max_id_length=5,
+    min_weight=0.5,
+    max_weight=9,
+)
+GOOD: dict[str, Any] = {
+    "malformed": None,
+    "user_id": "u",
+    "item_id": "i",
+    "event_time": datetime(2024, 1, 2),
+    "weight": 1.0,
+}
+ROWS: list[tuple[dict[str, Any], set[str]]] = [
+    ({}, set()),
+    ({"user_id": "12345", "item_id": "äöü☃🛒"}, set()),
+    ({"event_time": datetime(2001, 1, 1)}, set()),
+    ({"event_time": datetime(2024, 1, 31, 5, 59, 59, 999999)}, set()),
+    ({"weight": 0.5}, set()),
+    ({"weight": 9.0}, set()),
+    ({"malformed": "a,b,c"}, {"record_readable"}),
+    ({"user_id": None}, {"user_id_present"}),
+    ({"item_id": None}, {"item_id_present"}),
+    ({"user_id": "123456"}, {"user_id_length"}),
+    ({"item_id": "x" * 10_000}, {"item_id_length"}),
+    ({"event_time": None}, {"event_time_readable"}),
+    ({"event_time": datetime(2000, 12, 31, 23, 59, 59, 999999)}, {"event_time_not_before"}),
+    ({"event_time": datetime(1, 1, 1)}, {"event_time_not_before"}),
+    ({"event_time": datetime(2024, 1, 31, 6)}, {"event_time_not_after"}),
+    ({"event_time": datetime(9999, 12, 31)}, {"event_time_not_after"}),
+    ({"weight": None}, {"weight_is_number"}),
+    ({"weight": float("nan")}, {"weight_is_number"}),
+    ({"weight": float("inf")}, {"weight_in_bounds"}),
+    ({"weight": float("-inf")}, {"weight_in_bounds"}),
+    ({"weight": 0.49}, {"weight_in_bounds"}),
+    ({"weight": 9.01}, {"weight_in_bounds"}),
+    (
+        {"user_id": None, "event_time": None, "weight": -1},
+        {"user_id_present", "event_time_readable", "weight_in_bounds"},
+    ),
+]
+
+
+def frame(rows: list[dict[str, Any]], first: int = 0) -> pd.DataFrame:
+    table = pd.DataFrame([{**GOOD, **row} for row in rows])
+    table.insert(0, "position", range(first, first + len(table)))
+    table["event_time"] = pd.array(table["event_time"], dtype="datetime64[us]")
+    return table.astype({"malformed": "str", "user_id": "str", "item_id": "str", "weight": "float64"})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("root") / "gx"
+
+
+@pytest.fixture(scope="module")
+def broken(project: Path) -> dict[int, set[str]]:
+    """Rules that each row of ROWS breaks. They are checked as two slices, the second beginning with the eighth row."""
+    rows = [row for row, _ in ROWS]
+    found: dict[int, set[str]] = {position: set() for position in range(len(ROWS))}
+    for rule, positions in check_rows(project, CONFIG, DAY, [frame(rows[:7]), frame(rows[7:], 7)]):
+        for position in positions:
+            found[position].add(rule)
+    return found
+
+
+@pytest.mark.parametrize("position", range(len(ROWS)))
+def test_row_rules(broken: dict[int, set[str]], position: int) -> None:
+    assert broken[position] == ROWS[position][1]
+
+
+def test_every_row_rule_is_broken_by_some_row() -> None:
+    assert set().union(*(rules for _, rules in ROWS)) == set(ROW_RULES)
+
+
+def test_a_slice_in_which_nothing_is_right(project: Path) -> None:
+    nothing = {"user_id": None, "item_id": None, "event_time": None, "weight": None}
+    found = dict(check_rows(project, CONFIG, DAY, [frame([nothing, nothing], 40)]))
+    rules = ("user_id_present", "item_id_present", "event_time_readable", "weight_is_number")
+    assert found == {rule: [40, 41] for rule in rules}
+
+
+def test_a_rule_that_cannot_be_computed_is_not_bad_data(project: Path) -> None:
+    with pytest.raises(QualityError, match=r"could not be computed .*says nothing about the data"):
+        list(check_rows(project, CONFIG, DAY, [frame([{}]).drop(columns="weight")]))
+
+
+FINE = BatchFigures(100, 5, 0.5, 1.0, 2.0, {"user_id_length": 5})
+LIMITS = QualityConfig(
+    max_quarantined_share=0.05,
+    max_duplicate_share=0.5,
+    min_volume_ratio=0.2,
+    max_volume_ratio=3,
+    max_staleness_days=2,
+)
+
+
+def changed(**changes: Any) -> BatchFigures:
+    return BatchFigures(**{**vars(FINE), **changes})
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        (changed(quarantined=6), "quarantined_share is 0.06, allowed at most 0.05"),
+        (changed(broken={"weight_in_bounds": 6}), "share_against_weight_in_bounds is 0.06, allowed at most 0.05"),
+        (changed(duplicate_share=0.51), "duplicate_share is 0.51, allowed at most 0.5"),
+        (changed(volume_ratio=0.1), "volume_ratio is 0.1, allowed at least 0.2 and at most 3"),
+        (changed(volume_ratio=3.5), "volume_ratio is 3.5, allowed at least 0.2 and at most 3"),
+        (changed(staleness_days=2.5), "staleness_days is 2.5, allowed at most 2"),
+    ],
+)
+def test_batch_rules(project: Path, figures: BatchFigures, told: str) -> None:
+    with pytest.raises(QualityError) as caught:
+        check_batch(project, LIMITS, figures, "a night", "Look there. ")
+    message = str(caught.value)
+    assert message.startswith(f"The batch of 100 rows broke its rules and nothing has been loaded: {told}. Look there.")
+    assert caught.value.exit_code == 3
+
+
+def test_good_batches_pass_and_leave_a_page(project: Path) -> None:
+    check_batch(project, LIMITS, FINE, "a good night", "")
+    check_batch(project, LIMITS, changed(volume_ratio=None, staleness_days=None), "the first night", "")
+    assert "a good night" in expectations.data_docs(project).read_text(encoding="utf-8")
+
+
+def test_old_results_are_pruned(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expectations, "KEPT_RUNS", 2)
+    for night in ("one", "two", "three"):
+        check_batch(project, LIMITS, FINE, night, "")
+    docs = expectations.data_docs(project).parent
+    for kept in (project / "uncommitted" / "validations" / "staged_batch", docs / "validations" / "staged_batch"):
+        assert {path.name for path in kept.iterdir()} == {"two", "three"}
+
+
+def test_no_telemetry(project: Path) -> None:
+    expectations.open_project(project)
+    settings = (project / "great_expectations.yml").read_text(encoding="utf-8")
+    assert "analytics_enabled: false" in settings
+    assert os.environ["GX_ANALYTICS_ENABLED"] == "false"

@@ -1,0 +1,153 @@
+"""Every rule of the candidates has candidates that break it, and it is that rule alone which says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from hmamba.errors import QualityError
+from hmamba.layout import Layout
+from hmamba.quality.candidates import CandidateFiles, check_candidates
+from tests.landing import DAY
+from tests.scored import SHARDS, candidates, write_part, write_run
+from tests.synthetic import make_interactions
+
+K = 10
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return Layout.at(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def files(layout: Layout) -> CandidateFiles:
+    write_run(layout, make_interactions(), DAY, k=K)
+    run = layout.run(DAY, "manual")
+    return CandidateFiles(
+        parts=tuple(sorted(run.candidates.iterdir())),
+        shards=tuple(sorted(run.sequences.glob("shard-*"))),
+        items=run.sequences / "items.parquet",
+        indexed=run.vectors / "items.parquet",
+        allowed=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def good(layout: Layout, files: CandidateFiles) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(part) for part in files.parts], ignore_index=True)
+
+
+def check(layout: Layout, files: CandidateFiles, k: int = K, exclude_seen: bool = True) -> dict[str, object]:
+    with duckdb.connect() as connection:
+        return vars(check_candidates(layout.expectations, connection, files, k, exclude_seen, "a night"))
+
+
+def test_good_candidates_pass(layout: Layout, files: CandidateFiles, good: pd.DataFrame) -> None:
+    assert check(layout, files) == {
+        "rows": len(good),
+        "users": 40,
+        "distinct_items": good.item_id.nunique(),
+        "model_version": "v1",
+    }
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_fewer_eligible_items_than_k(layout: Layout, files: CandidateFiles, tmp_path: Path, exclude_seen: bool) -> None:
+    """With k beyond the catalogue, each user has every item that competes, less those seen."""
+    parts = []
+    for number, frame in enumerate(candidates(files.items.parent, 1000, exclude_seen)):
+        parts.append(tmp_path / f"part-{number}.parquet")
+        write_part(parts[-1], frame)
+    everything = replace(files, parts=tuple(parts))
+    lengths = pd.concat(pd.read_parquet(part) for part in parts).groupby("user_id").size()
+    assert (lengths.nunique() > 1) == exclude_seen
+    assert check(layout, everything, 1000, exclude_seen)["rows"] == lengths.sum()
+
+
+FIRST = "user-000"
+BROKEN: list[tuple[Change, set[str]]] = [
+    (lambda f: f[f.user_id != FIRST], {"users_missing is 1"}),
+    (lambda f: f[(f.user_id != FIRST) | (f["rank"] < K)], {"users_with_wrong_count is 1"}),
+    (lambda f: pd.concat([f, f[f.user_id == FIRST].assign(user_id="nobody")]), {"users_unknown is 1"}),
+    (lambda f: f.assign(rank=f["rank"].where(f.user_id != FIRST, f["rank"] + 1)), {"users_with_wrong_ranks is 1"}),
+    (lambda f: f.assign(rank=f["rank"].where(f.user_id != FIRST, f["rank"].clip(lower=2))), {"users_with_wrong_ranks"}),
+    (lambda f: f.assign(score=-f.score), {"rows_with_rising_score is 360"}),
+    (lambda f: f.assign(score=f.score.where(f["rank"] > 1, float("inf"))), {"rows_with_infinite_score is 40"}),
+    (lambda f: f.assign(score=f.score.where(f["rank"] < K, float("-inf"))), {"rows_with_infinite_score is 40"}),
+    (lambda f: f.assign(score=f.score.where(f["rank"] < K)), {"rows_with_null is 40"}),
+    (lambda f: f.assign(item_id=f.item_id.where(f["rank"] < K)), {"rows_with_null is 40"}),
+    (lambda f: f.assign(item_id=f.item_id.where(f["rank"] < K, "unheard-of")), {"rows_with_unknown_item is 40"}),
+    (
+        lambda f: f.assign(item_id=f.item_id.where((f["rank"] != 2) | (f.user_id != FIRST), f.item_id.shift())),
+        {"users_with_repeated_item is 1"},
+    ),
+    (lambda f: f.assign(model_version=f.model_version.where(f["rank"] > 1, "v2")), {"model_versions is 2"}),
+    (lambda f: f[:0], {"rows is 0", "users_missing is 40", "model_versions is 0"}),
+]
+
+
+@pytest.mark.parametrize("case", range(len(BROKEN)))
+def test_broken_candidates_are_named(
+    layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path, case: int
+) -> None:
+    change, expected = BROKEN[case]
+    write_part(tmp_path / "part-0000.parquet", change(good))
+    with pytest.raises(QualityError) as caught:
+        check(layout, replace(files, parts=(tmp_path / "part-0000.parquet",)))
+    message = str(caught.value)
+    named = message.partition("published: ")[2].partition(". Readers")[0].split("; ")
+    assert all(any(told.startswith(rule) for told in named) for rule in expected), message
+    # Rows without an item also repeat "no item", and a rank that is missing is a score that may rise.
+    assert len(named) <= len(expected) + 1, message
+
+
+def test_seen_items_are_found_only_where_they_are_forbidden(
+    layout: Layout, files: CandidateFiles, tmp_path: Path
+) -> None:
+    parts = []
+    for number, frame in enumerate(candidates(files.items.parent, K, exclude_seen=False)):
+        parts.append(tmp_path / f"part-{number}.parquet")
+        write_part(parts[-1], frame)
+    assert len(parts) == SHARDS
+    with_seen = replace(files, parts=tuple(parts))
+    check(layout, with_seen, exclude_seen=False)
+    with pytest.raises(QualityError, match=r"published: rows_with_seen_item is [0-9]+, allowed at most 0"):
+        check(layout, with_seen)
+
+
+def test_forbidden_items(layout: Layout, files: CandidateFiles, good: pd.DataFrame) -> None:
+    check(layout, replace(files, allowed=pa.chunked_array([pd.read_parquet(files.items).item_id])))
+    worst = good.item_id.value_counts().index[0]
+    allowed = pa.chunked_array([[item for item in pd.read_parquet(files.items).item_id if item != worst]])
+    with pytest.raises(QualityError, match=r"rows_with_forbidden_item is \d+"):
+        check(layout, replace(files, allowed=allowed))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: f.drop(columns="score"), "part-0000.parquet has the columns user_id"),
+        (lambda f: f.astype({"rank": "int64"}), "rank int64"),
+    ],
+)
+def test_columns_and_types_are_part_of_the_contract(
+    layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path, change: Change, told: str
+) -> None:
+    change(good).to_parquet(tmp_path / "part-0000.parquet", index=False)
+    with pytest.raises(QualityError, match=told):
+        check(layout, replace(files, parts=(tmp_path / "part-0000.parquet",)))
+
+
+def test_a_part_that_is_cut_off(layout: Layout, files: CandidateFiles, tmp_path: Path) -> None:
+    part = tmp_path / "part-0000.parquet"
+    part.write_bytes(files.parts[0].read_bytes()[:-20])
+    with pytest.raises(QualityError, match=r"part-0000\.parquet is not a whole Parquet file"):
+        check(layout, replace(files, parts=(part,)))
