@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hmamba.config import Config, load, named_configs, parse
+from hmamba.errors import ConfigError
+from hmamba.layout import Layout
+
+
+def write(layout: Layout, text: str) -> Path:
+    layout.root.mkdir(parents=True, exist_ok=True)
+    layout.config.write_text(text, encoding="utf-8")
+    return layout.config
+
+
+def test_without_a_file_the_defaults_hold(layout: Layout) -> None:
+    assert load(None, layout) == Config()
+
+
+def test_the_roots_own_file_is_found_and_a_path_is_read(layout: Layout) -> None:
+    path = write(layout, '[source.columns]\nuser_id = "who"\n[candidates]\nk = 7\n')
+    assert load(None, layout).candidates.k == 7
+    assert load(str(path), layout).source.columns.user_id == "who"
+
+
+@pytest.mark.parametrize("name", named_configs())
+def test_named_configurations_are_valid(layout: Layout, name: str) -> None:
+    assert load(name, layout).name == name
+
+
+def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) -> None:
+    catalogue = load("complete_journey", layout).catalogue
+    assert (catalogue.title, catalogue.category_path[-1]) == (None, "product_type")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nonsense = 1", "unknown key 'nonsense'"),
+        ("[model]\ndimm = 8", "unknown key 'model.dimm'"),
+        ("[source.columns]\nuserid = 'u'", "unknown key 'source.columns.userid'"),
+        ("[candidates]\nk = 0", "candidates.k = 0"),
+        ("[candidates]\nk = 'many'", "candidates.k = 'many'"),
+        ("[quality]\nmax_quarantined_share = 1.5", "quality.max_quarantined_share = 1.5"),
+        ("[quality]\nmin_time = 'soon'", "quality.min_time = 'soon'"),
+        ("[warehouse]\nmemory_limit = 'lots'", "warehouse.memory_limit = 'lots'"),
+        ("[warehouse]\nmemory_limit = '4GB; drop'", "warehouse.memory_limit"),
+        ("[source]\ntime_format = 'roman'", "source.time_format = 'roman'"),
+        ("[model]\ndim = 10\nhead_dim = 16", "is not a multiple of head_dim"),
+        ("[model]\nrepeat = true", "candidates.exclude_seen drops them"),
+        ("[gate]\nmetric = 'ndcg@7'", "needs its cutoff among cutoffs"),
+        ("this is not toml", "is not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file(layout: Layout, text: str, told: str) -> None:
+    write(layout, text)
+    with pytest.raises(ConfigError) as caught:
+        load(None, layout)
+    message = str(caught.value)
+    assert "hmamba.toml" in message
+    assert told in message
+    assert caught.value.exit_code == 2
+
+
+def test_every_wrong_setting_is_told_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)unknown key 'a'.*unknown key 'b'"):
+        parse({"a": 1, "b": 2}, "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [("nowhere.toml", "no such file"), ("./x/y", "no such file"), ("movies", "one of complete_journey")],
+)
+def test_a_choice_that_does_not_exist(layout: Layout, choice: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(choice, layout)
+
+
+def test_the_training_digest_changes_with_what_training_depends_on_only() -> None:
+    plain = Config().training_digest()
+    assert parse({"candidates": {"k": 3}}, "here").training_digest() == plain
+    assert parse({"train": {"seed": 1}}, "here").training_digest() != plain
+    assert parse({"model": {"dim": 32}}, "here").training_digest() != plain

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from hmamba.errors import ConfigError
+from hmamba.layout import Layout
+
+DAY = date(2024, 1, 2)
+
+
+def test_everything_lies_under_the_root(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path)
+    run = layout.run(DAY, "scheduled__2024-01-02T00.00.00+00.00")
+    paths = [
+        layout.landing,
+        layout.config,
+        layout.warehouse,
+        layout.expectations,
+        layout.champion,
+        layout.model("v1"),
+        layout.latest,
+        layout.published(DAY),
+        layout.report(DAY),
+        run.sequences,
+        run.training,
+        run.training_result,
+        run.verdict,
+        run.vectors,
+        run.index,
+        run.candidates,
+        run.facts,
+    ]
+    assert all(path.is_relative_to(tmp_path) for path in paths)
+    assert len(set(paths)) == len(paths)
+    assert layout.published(DAY).name == "run_date=2024-01-02"
+    assert run.folder.relative_to(tmp_path).parts[:2] == ("runs", "2024-01-02")
+
+
+def test_relative_roots_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Layout.at("demo").root == tmp_path / "demo"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Layout.at("~/demo").root == tmp_path / "demo"
+
+
+def test_a_uri_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--root s3://bucket: only a local folder"):
+        Layout.at("s3://bucket")
+
+
+@pytest.mark.parametrize("run_id", ["", ".", "..", "../up", "a/b", "-rf", "a b", "x" * 129, "a\n"])
+def test_a_run_id_that_cannot_be_a_folder_is_refused(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(ConfigError, match="--run-id"):
+        Layout.at(tmp_path).run(DAY, run_id)
