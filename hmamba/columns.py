@@ -17,5 +17,8 @@ RANK: Final = "rank"
 SCORE: Final = "score"
 MODEL_VERSION: Final = "model_version"
 
+FALLBACK_VERSION: Final = "popularity"
+"""What model_version says of users whose history holds nothing that the model knows."""
+
 PADDING_INDEX: Final = 0
 """The item index that stands for no item. Real items start at 1."""
