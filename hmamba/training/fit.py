@@ -206,5 +206,5 @@ class Fit:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        place.loss, place.targets = place.loss + float(loss), place.targets + targets
+        place.loss, place.targets = place.loss + float(loss.detach()), place.targets + targets
         place.batch, place.step = place.batch + 1, place.step + 1

@@ -1,0 +1,160 @@
+"""The encoder, the scores and the habit term."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from hmamba.config import ModelConfig
+from hmamba.errors import ConfigError
+from hmamba.model import lorentz
+from hmamba.model.block import causal_conv
+from hmamba.model.habit import TIME_SCALES, Had
+from hmamba.model.hmamba import HMamba
+from hmamba.model.kernels import choose
+from hmamba.model.scores import Score
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories, midnight
+
+SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0}
+KINDS = [{"score": "squared"}, {"score": "linear"}, {"score": "paper"}, {"variant": "half"}, {"layers": 2}]
+
+
+def model(items=20, **settings):
+    torch.manual_seed(0)
+    return HMamba(ModelConfig(**{**SMALL, **settings}), items)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_users_are_encoded_as_if_alone(kind):
+    net = model(**kind).eval()
+    lengths = [1, 9, 3]
+    items = torch.randint(1, 20, (sum(lengths),))
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
+    packed = net.encode(items[None], segments[None])[0]
+    alone = torch.cat([net.encode(part[None])[0] for part in items.split(lengths)])
+    torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_past_does_not_depend_on_the_future(kind):
+    net = model(**kind).eval()
+    items = torch.randint(1, 20, (1, 12))
+    changed = items.clone()
+    changed[0, 7:] = torch.randint(1, 20, (5,))
+    torch.testing.assert_close(net.encode(items)[:, :7], net.encode(changed)[:, :7])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inner_products_rank_as_the_score_is_defined(kind):
+    """The one index ranks exactly: logits from vectors equal the score computed from points."""
+    net = model(**kind).double()
+    with torch.no_grad():
+        net.tangents.weight.normal_()
+        if net.bias is not None:
+            net.bias.normal_()
+    hidden, index = torch.randn(5, 8, dtype=torch.float64), torch.arange(1, 20)
+    score = net.score()
+    logits = score.logits(net.query_vectors(hidden) @ net.item_vectors(index).T)
+    u, v, K = net.user_points(hidden)[:, None], net.item_points(index)[None], 1 / net.curvature
+    distance = lorentz.distance(u, v, K=K)
+    expected = {
+        "inner": net.log_scale.exp() * (u[..., 1:] * v[..., 1:]).sum(-1),
+        "squared": -net.log_scale.exp() * lorentz.inner(u - v, u - v),
+        "linear": -net.log_scale.exp() * distance,
+        "paper": -2 * K.sqrt() * torch.acosh(-lorentz.inner(u, v) / K),
+    }[score.kind]
+    if net.bias is not None and score.kind in ("inner", "squared"):
+        expected = expected + net.bias[index]
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["squared", "linear", "paper"])
+def test_far_items_still_get_a_gradient(kind):
+    K = torch.tensor(1.0, dtype=torch.float64)
+    v = torch.full((1, 3), 2.8, dtype=torch.float64, requires_grad=True)
+    u = -torch.full((1, 3), 2.8, dtype=torch.float64)
+    score = Score(kind, K, torch.tensor(1.0, dtype=torch.float64))
+    query = score.queries(lorentz.exp0(u, K=K))
+    score.logits(query @ score.items(lorentz.exp0(v, K=K), None).T).sum().backward()
+    assert v.grad.abs().min() > 0.1
+
+
+def test_curvature_reaches_the_state_space_of_full_and_not_of_half():
+    for variant, reaches in (("full", True), ("half", False)):
+        mixer = model(variant=variant).blocks[0].mixer
+        flat, curved = mixer.decay(torch.tensor(0.01)), mixer.decay(torch.tensor(1.0))
+        assert bool(flat[0] != curved[0]) is reaches
+        assert torch.equal(flat[1:], curved[1:])
+        if reaches:
+            torch.testing.assert_close(flat[0], curved[0] * 0.1)
+
+
+def test_learnt_curvature_has_a_gradient_and_stays_in_its_range():
+    net = model()
+    net.encode(torch.tensor([[1, 2, 3]])).sum().backward()
+    assert net.log_curvature.grad.abs() > 0
+    for extreme in (-1e6, 1e6):
+        with torch.no_grad():
+            net.log_curvature.fill_(extreme)
+        assert 0.0999 < net.curvature.item() / net.config.curvature < 10.001
+    assert not model(learn_curvature=False).log_curvature.requires_grad
+
+
+def test_points_keep_their_bound_whatever_the_parameters():
+    net = model()
+    with torch.no_grad():
+        net.tangents.weight.mul_(1e6)
+    K = 1 / net.curvature
+    assert lorentz.distance0(net.item_points(), K=K).max() <= net.config.max_norm * K.sqrt() * 1.001
+
+
+def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
+    parent, child = model(items=10, repeat=True), model(items=14, repeat=True)
+    events = torch.arange(15)
+    assert child.start_from(parent, events) == 4
+    torch.testing.assert_close(child.tangents.weight[:11], parent.tangents.weight)
+    torch.testing.assert_close(child.blocks[0].widen.weight, parent.blocks[0].widen.weight)
+    assert child.tangents.weight[11:].abs().min() > 0
+
+
+def test_packed_convolution_equals_separate_ones():
+    x, weight, bias = torch.randn(1, 9, 6), torch.randn(6, 4), torch.randn(6)
+    segment = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 2, 2]])
+    packed = causal_conv(x, weight, bias, segment)
+    alone = torch.cat([causal_conv(part, weight, bias, None) for part in x.split([5, 2, 2], dim=1)], dim=1)
+    torch.testing.assert_close(packed, alone)
+
+
+def test_fused_kernels_are_refused_with_an_instruction_where_they_cannot_run():
+    with pytest.raises(ConfigError, match="'fused'.*CPU"):
+        choose("fused", torch.device("cpu"))
+
+
+def test_had_counts_only_the_past_and_shares_sum_to_one():
+    day = 86_400_000_000
+    start = midnight(date(2024, 1, 1))
+    histories = Histories(
+        pa.array(["a", "b"]),
+        np.array([0, 4, 6]),
+        np.array([1, 2, 1, 3, 2, 2]),
+        start + np.array([0, 1, 2, 50, 0, 4]) * day,
+    )
+    catalogue = Catalogue.of(np.array([0, 5, 5, 5]), 1)
+    had = Had.before(histories, catalogue, np.array([0, 0, 1]), np.array([3, 4, 6]), start + np.array([3, 51, 5]) * day)
+    assert had.rows.tolist() == [0, 0, 1, 1, 1, 2]
+    assert had.columns.tolist() == [0, 1, 0, 1, 2, 1]
+    assert np.allclose(np.add.reduceat(had.shares, [0, 2, 5]), 1, atol=1e-6)
+    weights = np.exp(-np.array([2, 1, 0]) / TIME_SCALES[0])
+    assert had.shares[0, 0] == pytest.approx((weights[0] + weights[2]) / weights.sum(), rel=1e-5)
+
+
+def test_shares_survive_ages_that_decay_to_nothing():
+    histories = Histories(pa.array(["a"]), np.array([0, 1]), np.array([1]), np.array([0]))
+    catalogue = Catalogue.of(np.array([0, 5]), 1)
+    had = Had.before(histories, catalogue, np.array([0]), np.array([1]), np.array([midnight(date(2024, 1, 1))]))
+    assert np.array_equal(had.shares, np.ones((1, len(TIME_SCALES)), np.float32))

@@ -1,0 +1,120 @@
+"""The chunked scan against the recurrence: values, gradients, boundaries, states."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hmamba.model.scan import chunked_scan, reference_scan
+
+
+def inputs(rows=2, tokens=37, heads=3, channels=5, size=4, dtype=torch.float64, seed=0, scale=1.0):
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    dt = torch.rand(rows, tokens, heads, generator=g, dtype=torch.float64).to(dtype) * scale
+    A = -torch.rand(heads, generator=g, dtype=torch.float64).to(dtype) * 4 - 0.01
+    return [
+        normal(rows, tokens, heads, channels),
+        dt,
+        A,
+        normal(rows, tokens, size),
+        normal(rows, tokens, size),
+        normal(heads),
+    ]
+
+
+def segments(rows, tokens, seed=0, count=5):
+    g = torch.Generator().manual_seed(seed)
+    return torch.sort(torch.randint(0, count, (rows, tokens), generator=g), dim=1).values
+
+
+def compare(actual, expected, tolerance):
+    gap = (actual - expected).abs()
+    assert gap.max() <= tolerance, f"largest difference {gap.max():.3g}, mean {gap.mean():.3g}"
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 16, 37, 64, 65])
+@pytest.mark.parametrize("chunk", [1, 3, 16, 64])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+def test_chunked_equals_the_recurrence(tokens, chunk, packed, with_state):
+    x = inputs(tokens=tokens)
+    options = {
+        "segment_BT": segments(2, tokens) if packed else None,
+        "state_BHPN": torch.randn(2, 3, 5, 4, dtype=torch.float64) if with_state else None,
+    }
+    y, state = chunked_scan(*x, chunk=chunk, **options)
+    expected_y, expected_state = reference_scan(*x, **options)
+    compare(y, expected_y, 1e-12)
+    compare(state, expected_state, 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-4), (torch.bfloat16, 0.5)])
+def test_lower_precision_stays_close(dtype, tolerance):
+    exact, _ = reference_scan(*inputs(tokens=130))
+    y, _ = chunked_scan(*inputs(tokens=130, dtype=dtype), chunk=32)
+    compare(y.double(), exact, tolerance)
+
+
+def test_long_steps_neither_overflow_nor_break_gradients():
+    x = [t.requires_grad_() for t in inputs(tokens=130, dtype=torch.float32, scale=200.0)]
+    y, _ = chunked_scan(*x, segment_BT=segments(2, 130), chunk=64)
+    y.square().sum().backward()
+    assert torch.isfinite(y).all()
+    assert all(torch.isfinite(t.grad).all() for t in x)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_gradients_in_float64(packed):
+    x = [t.requires_grad_() for t in inputs(rows=1, tokens=7, heads=2, channels=2, size=2)]
+    state = torch.randn(1, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    boundary = torch.tensor([[0, 0, 0, 1, 1, 2, 2]]) if packed else None
+
+    def run(*tensors):
+        return chunked_scan(*tensors[:-1], segment_BT=boundary, state_BHPN=tensors[-1], chunk=3)
+
+    assert torch.autograd.gradcheck(run, (*x, state))
+
+
+def test_gradients_equal_those_of_the_recurrence():
+    grads = []
+    for scan in (lambda *a, **k: chunked_scan(*a, chunk=16, **k), reference_scan):
+        x = [t.requires_grad_() for t in inputs(tokens=50, dtype=torch.float32)]
+        scan(*x, segment_BT=segments(2, 50))[0].square().sum().backward()
+        grads.append([t.grad for t in x])
+    for mine, expected in zip(*grads, strict=True):
+        compare(mine / expected.abs().max(), expected / expected.abs().max(), 1e-5)
+
+
+def test_packed_sequences_equal_one_by_one():
+    lengths = [1, 20, 5, 64, 3]
+    x, dt, A, B, C, D = inputs(rows=1, tokens=sum(lengths))
+    segment = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))[None]
+    packed, _ = chunked_scan(x, dt, A, B, C, D, segment_BT=segment, chunk=16)
+    start = 0
+    for length in lengths:
+        part = slice(start, start + length)
+        alone, _ = chunked_scan(x[:, part], dt[:, part], A, B[:, part], C[:, part], D, chunk=16)
+        compare(packed[:, part], alone, 1e-12)
+        start += length
+
+
+@pytest.mark.parametrize("cut", [1, 16, 40])
+def test_carried_state_continues_a_prefix(cut):
+    x, dt, A, B, C, D = inputs(tokens=50)
+    whole, final = chunked_scan(x, dt, A, B, C, D, chunk=16)
+    head, state = chunked_scan(x[:, :cut], dt[:, :cut], A, B[:, :cut], C[:, :cut], D, chunk=16)
+    tail, last = chunked_scan(x[:, cut:], dt[:, cut:], A, B[:, cut:], C[:, cut:], D, state_BHPN=state, chunk=16)
+    compare(torch.cat([head, tail], 1), whole, 1e-12)
+    compare(last, final, 1e-12)
+
+
+def test_padding_with_steps_of_zero_keeps_the_state():
+    x, dt, A, B, C, D = inputs(tokens=30)
+    _, state = chunked_scan(x[:, :20], dt[:, :20], A, B[:, :20], C[:, :20], D, chunk=8)
+    dt[:, 20:] = 0
+    _, padded = chunked_scan(x, dt, A, B, C, D, chunk=8)
+    compare(padded, state, 1e-12)
