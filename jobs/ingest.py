@@ -14,6 +14,7 @@ from hmamba.config import WarehouseConfig
 from hmamba.quality.expectations import data_docs
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, find, pull
+from hmamba.warehouse.tables import is_empty
 from jobs.step import Facts, StepContext, run_step
 
 log = logging.getLogger("hmamba")
@@ -36,22 +37,17 @@ NOTHING: Facts = {
 @contextmanager
 def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
     """Commit if the block succeeds; otherwise leave everything as it was, the absence of the file included."""
-    existed = path.exists()
-    succeeded = False
-    try:
-        with connect(path, config) as connection:
-            connection.begin()
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-        succeeded = True
-    finally:
-        if not existed and not succeeded:
-            path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    with connect(path, config) as connection:
+        was_empty = is_empty(connection)
+        connection.begin()
+        try:
+            yield connection
+        except BaseException:
+            connection.rollback()
+            if was_empty:
+                path.unlink()  # while this process still holds its lock, so that nobody else has begun to fill it
+            raise
+        connection.commit()
 
 
 def body(context: StepContext) -> Facts:

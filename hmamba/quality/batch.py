@@ -101,7 +101,8 @@ def check_rows(
     Raises:
         QualityError: a rule could not be computed.
     """
-    yield from broken_rows(open_project(project), "staged_rows", row_rules(config, day), frames, POSITION)
+    with open_project(project) as opened:
+        yield from broken_rows(opened, "staged_rows", row_rules(config, day), frames, POSITION)
 
 
 def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
@@ -135,7 +136,8 @@ def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_n
     Raises:
         QualityError: a rule is broken; names it with its figures.
     """
-    broken = broken_figures(open_project(project), "staged_batch", _figures(config, batch), run_name)
+    with open_project(project) as opened:
+        broken = broken_figures(opened, "staged_batch", _figures(config, batch), run_name)
     if broken:
         raise QualityError(
             f"The batch of {batch.rows} rows broke its rules and nothing has been loaded: "

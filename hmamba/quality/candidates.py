@@ -142,7 +142,8 @@ def check_candidates(
     counted = _count(connection, files, k, exclude_seen)
     figures = [Figure("rows", counted["rows"], least=1), Figure("model_versions", counted["model_versions"], most=1)]
     figures += [Figure(name, counted[name], most=0) for name in counted if name.startswith(("rows_with", "users_"))]
-    broken = broken_figures(open_project(project), "candidates", figures, run_name)
+    with open_project(project) as opened:
+        broken = broken_figures(opened, "candidates", figures, run_name)
     if broken:
         raise QualityError(
             f"The candidates of {counted['users']} users broke their rules and nothing has been published: "

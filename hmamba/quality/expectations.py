@@ -5,14 +5,16 @@ An expectation that raised is not bad data: it is a fault of ours or of the libr
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hmamba.errors import QualityError
+from hmamba.errors import InputError, QualityError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,18 +46,33 @@ class Figure:
         return f"{self.name} is {self.value:.4g}, allowed {' and '.join(limits)}"
 
 
-def open_project(folder: Path) -> AbstractDataContext:
-    """The Great Expectations project at ``folder``, which ends in ``gx``. It is made if it is not there."""
+@contextmanager
+def open_project(folder: Path) -> Iterator[AbstractDataContext]:
+    """The Great Expectations project at ``folder``, which ends in ``gx``. It is made if it is not there.
+
+    One process at a time: the library rewrites the project's files, and an hourly pull may meet a night's publishing.
+
+    Raises:
+        InputError: the project's files are damaged.
+    """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported, hence not at the top
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    context = gx.get_context(mode="file", project_root_dir=folder.parent)
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    if context.config.analytics_enabled is not False:
-        context.enable_analytics(False)  # is saved with the project
-    return context
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            context = gx.get_context(mode="file", project_root_dir=folder.parent)
+        except Exception as error:
+            raise InputError(
+                f"{folder} cannot be opened as a Great Expectations project ({str(error).splitlines()[0]}). Delete it: "
+                "it holds the pages about earlier checks only, and is made anew."
+            ) from error
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        if context.config.analytics_enabled is not False:
+            context.enable_analytics(False)  # is saved with the project
+        yield context
 
 
 def _frames(context: AbstractDataContext, name: str) -> BatchDefinition[Any]:

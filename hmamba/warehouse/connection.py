@@ -52,7 +52,7 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
         connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
     except duckdb.Error as error:
         text = str(error)
-        if "lock" in text:
+        if "set lock on file" in text:
             holder = _HOLDER.search(text)
             who = f"process {holder[1]}" if holder else "another process"
             raise InputError(f"{path} is in use by {who}. Wait until it has ended, then run this step again.") from None

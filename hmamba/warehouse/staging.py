@@ -119,12 +119,13 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
             connection.execute(statement("ingest/stage_records"), values | members)
         else:
             connection.execute(by_column, values)
+        progress.update(0, f"{before:,} rows of {files[number].file.name}")
 
     counts: list[int] = []
     with Progress("read files", sum(taken.file.size for taken in files), "bytes") as progress:
         for number, taken in enumerate(files):
             counts.append(read_unchanged(connection, taken, _wanted(columns), partial(insert, number)))
-            progress.update(taken.file.size, taken.file.name)
+            progress.update(taken.file.size)
     return counts
 
 

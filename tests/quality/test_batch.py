@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pandas as pd
 import pytest
 
 from hmamba.config import QualityConfig
-from hmamba.errors import QualityError
+from hmamba.errors import InputError, QualityError
 from hmamba.quality import expectations
 from hmamba.quality.batch import ROW_RULES, BatchFigures, check_batch, check_rows
 
@@ -153,7 +155,23 @@ def test_old_results_are_pruned(project: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_telemetry(project: Path) -> None:
-    expectations.open_project(project)
+    with expectations.open_project(project):
+        pass
     settings = (project / "great_expectations.yml").read_text(encoding="utf-8")
     assert "analytics_enabled: false" in settings
     assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
+
+
+def test_a_damaged_project_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "gx").mkdir()
+    (tmp_path / "gx" / "great_expectations.yml").write_text("config_version: [")
+    with pytest.raises(InputError, match=r"gx cannot be opened .*Delete it"):
+        check_batch(tmp_path / "gx", LIMITS, FINE, "a night", "")
+
+
+def test_two_processes_take_turns(project: Path) -> None:
+    waiting = "import fcntl, sys; stream = open(sys.argv[1], 'w'); fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    command = [sys.executable, "-c", waiting, str(project / ".lock")]
+    with expectations.open_project(project):
+        assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+    assert subprocess.run(command, check=False).returncode == 0

@@ -151,6 +151,23 @@ def test_a_warehouse_that_is_no_duckdb_file(root: Root) -> None:
     assert root.layout.warehouse.read_bytes().startswith(b"not a database")
 
 
+def test_a_pull_that_loses_the_race_does_not_delete_the_winners_warehouse(root: Root) -> None:
+    """Two first pulls at once: the second finds a lock on a file that was not there when it began."""
+    root.drop("a.csv", GOOD)
+    winner = (
+        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); held.execute('CREATE TABLE interactions (x INT)'); "
+        "print(1, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", winner, str(root.layout.warehouse)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert root.step("ingest")[0] == 2
+        assert root.layout.warehouse.exists()
+        process.communicate()
+    assert root.sql("SELECT count(*) FROM interactions") == [(0,)]
+
+
 KILLED = """
 import os, signal, sys
 from hmamba.config import Config
