@@ -131,7 +131,7 @@ def test_packed_convolution_equals_separate_ones():
 
 
 def test_fused_kernels_are_refused_with_an_instruction_where_they_cannot_run():
-    with pytest.raises(ConfigError, match="'fused'.*CPU"):
+    with pytest.raises(ConfigError, match=r"'fused'.*CPU"):
         choose("fused", torch.device("cpu"))
 
 

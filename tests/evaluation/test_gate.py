@@ -1,0 +1,86 @@
+"""Splits, baselines and the gate's decisions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hmamba.config import parse
+from hmamba.errors import QualityError
+from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.evaluation.gate import decide
+from hmamba.evaluation.split import Question, Split
+from tests.histories import START, histories_of, random_histories
+
+DAY = 86_400_000_000
+CONFIG = parse({}, "test")
+
+
+def test_the_split_counts_whole_days_back_from_the_newest_event():
+    histories = histories_of([(0, 1), (5.5, 2), (9.2, 3)])
+    split = Split.of(histories, parse({"gate": {"holdout_days": 2}, "train": {"validation_days": 3}}, "test"))
+    assert [(cut - START) / DAY for cut in (split.validation, split.holdout, split.end)] == [5, 8, 10]
+    assert [str(day) for day in split.holdout_days] == ["2024-01-09", "2024-01-10"]
+
+
+def test_a_question_knows_the_past_only_and_counts_each_item_once():
+    histories = histories_of(
+        [(0, 1), (5, 1), (5.1, 2), (5.2, 2)],  # has a past; takes 1 again and 2 twice
+        [(5, 3)],  # no past
+        [(0, 4)],  # nothing afterwards
+    )
+    question = Question.ask(histories, START + 5 * DAY, START + 6 * DAY, exclude_seen=False)
+    assert question.past.users.to_pylist() == ["u0"]
+    assert question.past.items.tolist() == [1]
+    assert list(zip(question.rows.tolist(), question.items.tolist(), strict=True)) == [(0, 1), (0, 2)]
+    new = Question.ask(histories, START + 5 * DAY, START + 6 * DAY, exclude_seen=True)
+    assert new.items.tolist() == [2]
+
+
+def test_a_sample_of_users_is_always_the_same():
+    histories = random_histories(users=100)
+    one, two = (Question.ask(histories, START + 20 * DAY, START + 40 * DAY, exclude_seen=False, most=10) for _ in "ab")
+    assert len(one.past) == 10
+    assert one.past.users == two.past.users
+    assert set(np.unique(one.rows)) == set(range(10))
+
+
+def test_baselines():
+    histories = histories_of([(0, 3), (1, 3), (2, 1)], [(0, 2)])
+    counts = np.array([0, 5, 9, 2, 0])
+    assert popular(histories, counts, 3, exclude_seen=False).tolist() == [[2, 1, 3], [2, 1, 3]]
+    assert popular(histories, counts, 3, exclude_seen=True).tolist() == [[2, -1, -1], [1, 3, -1]]
+    assert most_bought(histories, counts, 4).tolist() == [[3, 1, 2, -1], [2, 1, 3, -1]]
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "scores", "serving", "promoted"),
+    [
+        ("c", "old", (0.30, 0.20, 0.1), "c", True),
+        ("c", "old", (0.197, 0.20, 0.1), "c", True),  # within the tolerance of 2 %
+        ("c", "old", (0.195, 0.20, 0.1), "old", False),
+        ("c", "old", (0.30, 0.20, 0.4), "old", False),  # worse than popularity
+        ("c", None, (0.30, None, 0.1), "c", True),
+        (None, "old", (None, 0.20, 0.1), "old", False),
+        ("c", "old", None, "old", False),  # nobody to judge on
+    ],
+)
+def test_decisions(challenger, champion, scores, serving, promoted):
+    names = ("challenger", "champion", "popularity")
+    metrics = {} if scores is None else {n: {"ndcg@10": s} for n, s in zip(names, scores, strict=True) if s is not None}
+    decision = decide(challenger, champion, metrics, CONFIG)
+    assert (decision.serving, decision.promoted) == (serving, promoted)
+    assert decision.reason
+
+
+@pytest.mark.parametrize(
+    ("challenger", "metrics", "message"),
+    [
+        (None, {}, "run the train step"),
+        ("c", {}, "cannot be judged"),
+        ("c", {"challenger": {"ndcg@10": 0.1}, "popularity": {"ndcg@10": 0.1}}, "does not beat popularity"),
+    ],
+)
+def test_without_a_champion_nothing_bad_is_published(challenger, metrics, message):
+    with pytest.raises(QualityError, match=message):
+        decide(challenger, None, metrics, CONFIG)

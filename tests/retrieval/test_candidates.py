@@ -1,0 +1,178 @@
+"""The index and the candidates against the exact ranking by the model itself."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hmamba import registry
+from hmamba.config import ModelConfig
+from hmamba.errors import InputError
+from hmamba.evaluation.ranking import encode_users, rank_all
+from hmamba.layout import Layout
+from hmamba.model import lorentz
+from hmamba.model.hmamba import HMamba
+from hmamba.registry import Provenance, StoredModel
+from hmamba.retrieval import index as item_index
+from hmamba.retrieval.candidates import FALLBACK, retrieve, score_shard
+from hmamba.sequences.catalogue import Catalogue
+from tests.histories import START, histories_of, random_histories
+
+ITEMS = 40
+AS_OF = START + 50 * 86_400_000_000
+KINDS = {
+    "squared": {"score": "squared"},
+    "linear": {"score": "linear"},
+    "paper": {"score": "paper"},
+    "half": {"variant": "half"},
+    "repeat": {"repeat": True},
+    "linear with repeat": {"score": "linear", "repeat": True},
+}
+
+
+def stored_model(eligible=range(1, ITEMS + 1), **settings):
+    torch.manual_seed(0)
+    model = HMamba(ModelConfig(**{"dim": 8, "d_state": 4, "head_dim": 8, **settings}), ITEMS).eval()
+    with torch.no_grad():
+        model.tangents.weight.normal_()
+        model.project_user.weight.normal_()
+        if model.bias is not None:
+            model.bias.normal_()
+        if model.habit is not None:
+            model.habit.gate.fill_(1.0)
+            model.habit.from_hidden.weight.normal_()
+    mask = np.zeros(ITEMS + 1, dtype=np.int64)
+    mask[list(eligible)] = 1
+    ids = pa.array([None, *(f"item {n}" for n in range(1, ITEMS + 1))])
+    return StoredModel("v1", Provenance(date(2024, 2, 1), None, "s", 0, "x"), model, Catalogue.of(mask, 1), ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("k", [1, 7, 100])
+def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k):
+    stored = stored_model(eligible=range(1, ITEMS, 2), **KINDS[kind])
+    histories = random_histories(items=ITEMS, baskets=False)  # equal scores would have no order
+    expected, scores = rank_all(stored.model, histories, stored.catalogue, as_of=AS_OF, k=k, exclude_seen=exclude_seen)
+    built = item_index.build(stored, stored.catalogue)
+    hidden = encode_users(stored.model, histories)
+    ranked = retrieve(stored, built, histories, hidden, as_of=AS_OF, k=k, exclude_seen=exclude_seen)
+    for user in range(len(histories)):
+        mine = ranked.users == user
+        wanted = expected[user] >= 0
+        assert ranked.items[mine].tolist() == expected[user][wanted].tolist()
+        np.testing.assert_allclose(ranked.scores[mine], scores[user][wanted], rtol=1e-4, atol=1e-4)
+
+
+def write(stored, histories, folder, **options):
+    settings = {"as_of": AS_OF, "k": 5, "exclude_seen": False, **options}
+    facts = score_shard(
+        stored,
+        item_index.build(stored, stored.catalogue),
+        histories,
+        np.arange(ITEMS + 1),
+        candidates=folder / "part.parquet",
+        vectors=folder / "users.parquet",
+        **settings,
+    )
+    return facts, pq.read_table(folder / "part.parquet")
+
+
+def test_the_table_is_sorted_ranked_and_typed(tmp_path):
+    stored = stored_model(repeat=True)
+    histories = random_histories(items=ITEMS)
+    facts, table = write(stored, histories, tmp_path)
+    assert facts.rows == table.num_rows == 5 * len(histories)
+    assert table.schema.types == [pa.string(), pa.int32(), pa.string(), pa.float32(), pa.string()]
+    frame = table.to_pandas()
+    assert frame.groupby("user_id", sort=False)["rank"].agg(list).map(lambda r: r == [1, 2, 3, 4, 5]).all()
+    assert frame.groupby("user_id", sort=False)["score"].agg(lambda s: s.is_monotonic_decreasing).all()
+    assert not frame.duplicated(["user_id", "item_id"]).any()
+    points = torch.tensor(pq.read_table(tmp_path / "users.parquet")["point"].to_pylist())
+    K = 1 / stored.model.curvature.detach()
+    torch.testing.assert_close(lorentz.inner(points, points), -K.expand(len(points)), rtol=1e-3, atol=1e-3)
+
+
+def test_users_of_whom_the_model_knows_nothing_get_popular_items_and_it_is_said(tmp_path):
+    stored = stored_model()
+    histories = histories_of([(0, ITEMS + 3)], [(0, 1), (1, ITEMS + 2)])
+    facts, table = write(stored, histories, tmp_path)
+    assert facts.fallback_users == 1
+    assert table["model_version"].to_pylist() == [FALLBACK] * 5 + ["v1"] * 5
+    assert table["item_id"].to_pylist()[:5] == [f"item {n}" for n in range(ITEMS, ITEMS - 5, -1)]
+
+
+def test_excluded_items_run_out_before_k_does(tmp_path):
+    stored = stored_model(eligible=[1, 2, 3])
+    _, table = write(stored, histories_of([(0, 1), (1, 2)]), tmp_path, exclude_seen=True)
+    assert table["item_id"].to_pylist() == ["item 3"]
+
+
+def test_an_allowed_set_restricts_the_index():
+    stored = stored_model()
+    allowed = pa.chunked_array([["item 4", "item 9", "unheard of"]])
+    assert item_index.restrict(stored.catalogue, stored.item_ids, allowed).eligible.tolist() == [4, 9]
+    with pytest.raises(InputError, match="allowed_items"):
+        item_index.restrict(stored.catalogue, stored.item_ids, pa.chunked_array([["unheard of"]]))
+
+
+def test_the_index_reads_back_and_belongs_to_its_model(tmp_path):
+    stored = stored_model()
+    built = item_index.build(stored, stored.catalogue)
+    item_index.save(built, tmp_path / "index")
+    again = item_index.load(tmp_path / "index", "v1")
+    np.testing.assert_array_equal(again.vectors, built.vectors)
+    assert np.array_equal(again.catalogue.eligible, built.catalogue.eligible)
+    with pytest.raises(InputError, match="v2 serves"):
+        item_index.load(tmp_path / "index", "v2")
+    (tmp_path / "index" / "items.faiss").write_bytes(b"junk")
+    with pytest.raises(InputError, match="index step again"):
+        item_index.load(tmp_path / "index", "v1")
+
+
+def test_item_points_are_written_with_their_distance(tmp_path):
+    stored = stored_model()
+    item_index.write_item_points(stored, stored.catalogue, tmp_path / "items.parquet")
+    table = pq.read_table(tmp_path / "items.parquet")
+    points = torch.tensor(table["point"].to_pylist())
+    K = 1 / stored.model.curvature.detach()
+    torch.testing.assert_close(torch.tensor(table["distance_from_origin"].to_pylist()), lorentz.distance0(points, K=K))
+
+
+def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(tmp_path):
+    layout, stored = Layout.at(tmp_path), stored_model(repeat=True, eligible=[2, 5])
+    version = registry.save(layout, stored.model, stored.provenance, stored.catalogue, stored.item_ids, {"epochs": []})
+    again = registry.load(layout, version, torch.device("cpu"))
+    assert again.catalogue.eligible.tolist() == [2, 5]
+    assert again.item_ids == stored.item_ids
+    assert all(torch.equal(v, again.model.state_dict()[k]) for k, v in stored.model.state_dict().items())
+    weights = layout.model(version) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(InputError, match="not a whole model version"):
+        registry.load(layout, version, torch.device("cpu"))
+
+
+def test_a_rebuilt_warehouse_is_noticed():
+    stored = stored_model()
+    registry.check_vocabulary(stored, pa.array([None, "item 1", "item 2"]))
+    with pytest.raises(InputError, match=r"item_index 2 was item 'item 2'.*--full-retrain"):
+        registry.check_vocabulary(stored, pa.array([None, "item 1", "item 7"]))
+
+
+def test_promotions_follow_the_days(tmp_path):
+    layout = Layout.at(tmp_path)
+    first, second = date(2024, 1, 1), date(2024, 1, 2)
+    assert registry.champion_before(layout, first) is None
+    assert registry.promote(layout, "a", first)
+    assert registry.promote(layout, "b", second)
+    assert not registry.promote(layout, "b", second)  # the same night again
+    assert not registry.promote(layout, "z", first)  # an old night again
+    assert registry.champion_before(layout, second) == "a"
+    assert registry.champion_before(layout, date(2024, 1, 3)) == "b"
+    assert registry.promote(layout, "c", second)  # the night had another outcome this time
+    assert [reign.version for reign in registry.reigns(layout)] == ["a", "c"]

@@ -1,0 +1,75 @@
+"""Flat histories: cutting in time, choosing users, baskets, reading shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hmamba.errors import InputError
+from hmamba.sequences.histories import read_histories, shard_files, spans
+from tests.histories import START, histories_of, random_histories
+
+DAY = 86_400_000_000
+
+
+def test_spans_concatenate_ranges():
+    assert spans(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
+
+
+def test_between_keeps_users_and_cuts_at_the_boundary():
+    histories = histories_of([(0, 1), (1, 2)], [(3, 3)])
+    early = histories.between(None, START + 1 * DAY)
+    assert early.items.tolist() == [1]
+    assert early.offsets.tolist() == [0, 1, 1]
+    assert histories.between(START + DAY, None).items.tolist() == [2, 3]
+
+
+def test_select_reorders_users_with_their_events():
+    histories = random_histories()
+    chosen = histories.select(np.array([7, 2]))
+    assert chosen.users.to_pylist() == ["u7", "u2"]
+    assert chosen.items.tolist() == [
+        *histories.items[histories.offsets[7] : histories.offsets[8]],
+        *histories.items[histories.offsets[2] : histories.offsets[3]],
+    ]
+
+
+def test_events_of_one_moment_are_one_basket_and_users_never_share_one():
+    histories = histories_of([(0, 1), (0, 2), (1, 3)], [(1, 4)])
+    assert histories.basket_starts.tolist() == [0, 2, 3, 4]
+
+
+def test_shards_read_back(tmp_path):
+    table = pa.table(
+        {
+            "user_id": ["a", "a", "b"],
+            "item_index": pa.array([1, 2, 3], pa.int32()),
+            "event_time": pa.array([0, 1, 2], pa.timestamp("us")),
+            "weight": pa.array([1.0, 1.0, 1.0], pa.float32()),
+        }
+    )
+    pq.write_table(table, tmp_path / "shard-0000.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "shard-0001.parquet")
+    histories = read_histories(shard_files(tmp_path))
+    assert histories.users.to_pylist() == ["a", "b"]
+    assert histories.offsets.tolist() == [0, 2, 3]
+    assert len(read_histories([tmp_path / "shard-0001.parquet"])) == 0
+
+
+@pytest.mark.parametrize("damage", ["absent", "not parquet", "scattered", "columns"])
+def test_what_is_no_snapshot_is_refused(tmp_path, damage):
+    if damage == "not parquet":
+        (tmp_path / "shard-0000.parquet").write_text("user_id,item_index")
+    elif damage != "absent":
+        columns = {
+            "user_id": ["a", "b", "a"],
+            "item_index": [1, 2, 3],
+            "event_time": pa.array([0, 1, 2], pa.timestamp("us")),
+        }
+        if damage == "columns":
+            del columns["item_index"]
+        pq.write_table(pa.table(columns), tmp_path / "shard-0000.parquet")
+    with pytest.raises(InputError, match="snapshot"):
+        read_histories(shard_files(tmp_path))

@@ -1,0 +1,83 @@
+"""Batches: every position asks for exactly the user's next basket, and nothing leaks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.training.batches import Batches
+from tests.histories import histories_of, random_histories
+
+
+def catalogue_of(histories, least=1):
+    return Catalogue.of(histories.item_events(int(histories.items.max()) + 1), least)
+
+
+def all_questions(histories, catalogue, max_length, tokens):
+    """(user, flat position, item) of every question in an epoch, from the batches' own tokens."""
+    batches = Batches(histories, catalogue, max_length=max_length, tokens=tokens, repeats=True)
+    found, loaded_events = [], 0
+    for windows in batches.epoch(0):
+        batch = batches.load(windows)
+        loaded_events += len(batch.items)
+        flat = np.concatenate([np.arange(batches.window_start[w], batches.window_end[w]) for w in windows])
+        assert np.array_equal(batch.items, histories.items[flat])
+        asked = flat[batch.positions]
+        found += [(int(asked[r]), int(catalogue.eligible[c])) for r, c in zip(*batch.targets, strict=True)]
+        for row, end in enumerate(asked + 1):
+            user = histories.owner[end - 1]
+            past = set(histories.items[histories.offsets[user] : end].tolist())
+            columns = batch.had.columns[batch.had.rows == row]
+            assert set(catalogue.eligible[columns].tolist()) == {i for i in past if catalogue.column[i] >= 0}
+    return sorted(found), loaded_events
+
+
+@pytest.mark.parametrize("max_length", [3, 1000])
+@pytest.mark.parametrize("tokens", [5, 64, 10_000])
+def test_an_epoch_asks_every_question_once(max_length, tokens):
+    histories = random_histories()
+    catalogue = catalogue_of(histories, least=15)
+    starts = histories.basket_starts
+    expected = []
+    for basket in range(1, len(starts) - 1):
+        if histories.owner[starts[basket]] == histories.owner[starts[basket] - 1]:
+            items = histories.items[starts[basket] : starts[basket + 1]]
+            expected += [(int(starts[basket]) - 1, int(i)) for i in items if catalogue.column[i] >= 0]
+    found, events = all_questions(histories, catalogue, max_length, tokens)
+    assert found == sorted(expected)
+    assert events <= histories.events
+
+
+def test_nothing_is_asked_inside_a_basket():
+    histories = histories_of([(0, 1), (0, 2), (0, 3), (1, 4)])
+    found, _ = all_questions(histories, catalogue_of(histories), 100, 100)
+    assert found == [(2, 4)]
+
+
+def test_a_user_with_one_basket_asks_nothing():
+    histories = histories_of([(0, 1), (0, 2)], [(0, 1), (2, 2)])
+    batches = Batches(histories, catalogue_of(histories), max_length=10, tokens=10, repeats=False)
+    assert batches.rows == 1
+    assert [w.tolist() for w in batches.epoch(0)] == [[1]]
+
+
+def test_epochs_are_shuffled_but_repeatable_and_choosing_windows_is_obeyed():
+    histories = random_histories(users=60)
+    batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=40, repeats=False)
+    first, again, other = (np.concatenate(batches.epoch(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert sorted(first) == sorted(other)
+    chosen = batches.newest
+    assert set(np.concatenate(batches.epoch(1, chosen))) == set(first) & set(np.flatnonzero(chosen))
+
+
+def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
+    histories = random_histories(users=80)
+    batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, repeats=True, share=0.3)
+    (windows,) = batches.epoch(0)
+    one, two = batches.load(windows, 1), batches.load(windows, 2)
+    assert 0.2 < len(one.positions) / batches.rows < 0.4
+    assert not np.array_equal(one.positions, two.positions)
+    assert np.array_equal(one.items, two.items)

@@ -1,0 +1,201 @@
+"""Training: it learns what can be learnt, resumes exactly, warm-starts, and sees nothing of the future."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from hmamba import registry
+from hmamba.config import parse
+from hmamba.errors import ConfigError, InputError
+from hmamba.evaluation.ranking import rank_all
+from hmamba.evaluation.split import Split
+from hmamba.layout import Layout
+from hmamba.training import fit as fit_module
+from hmamba.training.fit import Fit, rate_at
+from hmamba.training.prepare import device_of, name_training, prepare
+from tests.histories import histories_of, planted_histories, random_histories
+
+SMALL = {
+    "model": {"dim": 16, "d_state": 8, "head_dim": 16, "dropout": 0.1},
+    "train": {"epochs": 12, "tokens": 256, "min_item_events": 1, "learning_rate": 0.01, "patience": 12},
+    "candidates": {"exclude_seen": False},
+}
+
+
+def settings(**sections):
+    merged = {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {*SMALL, *sections}}
+    return parse(merged, "test")
+
+
+def prepared(histories, folder, config=None, parent=None, day=date(2024, 2, 1), snapshot="s"):
+    config = config or settings()
+    ids = pa.array([None, *(f"i{n}" for n in range(1, int(histories.items.max()) + 1))])
+    split = Split.of(histories, config)
+    provenance = name_training(day, snapshot, parent.version if parent else None, split, config)
+    return prepare(histories, ids, provenance, parent, split, folder, config)
+
+
+@pytest.mark.parametrize("kind", [{}, {"variant": "half"}, {"score": "linear"}])
+def test_planted_answers_rank_first(tmp_path, kind):
+    histories = planted_histories()
+    config = settings(model=kind, train={"epochs": 30})
+    ready = prepared(histories, tmp_path, config)
+    Fit(ready.model, ready.plan).run()
+    ranked, _ = rank_all(ready.model, ready.plan.question.past, ready.plan.catalogue, as_of=0, k=1, exclude_seen=False)
+    last = ready.plan.question.past.items[ready.plan.question.past.offsets[1:] - 1]
+    assert (ranked[:, 0] == 1 + last % 12).mean() > 0.95
+
+
+def test_habit_is_learnt_where_there_is_nothing_else(tmp_path):
+    """Users buy their own two items for ever: only the habit term can know which."""
+    random = np.random.default_rng(0)
+    favourites = [random.choice(np.arange(1, 41), 2, replace=False) for _ in range(50)]
+    histories = histories_of(*([(float(d), int(i)) for d in range(12) for i in pair] for pair in favourites))
+    config = settings(model={"repeat": True}, train={"epochs": 10, "learning_rate": 0.003})
+    ready = prepared(histories, tmp_path, config)
+    Fit(ready.model, ready.plan).run()
+    ranked, _ = rank_all(
+        ready.model,
+        ready.plan.question.past,
+        ready.plan.catalogue,
+        as_of=ready.plan.question.as_of,
+        k=2,
+        exclude_seen=False,
+    )
+    assert np.mean([set(row) == set(pair) for row, pair in zip(ranked.tolist(), favourites, strict=True)]) > 0.95
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    weights = []
+    for run in range(2):
+        ready = prepared(random_histories(), tmp_path / str(run), settings(train={"epochs": 2}))
+        Fit(ready.model, ready.plan).run()
+        weights.append(ready.model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at_step", [1, 4, 7])
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step):
+    config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64})
+    whole = prepared(random_histories(), tmp_path / "whole", config)
+    expected = Fit(whole.model, whole.plan).run()
+
+    real = fit_module.batch_loss
+    calls = 0
+
+    def dying(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == at_step:
+            raise _KilledError
+        return real(*arguments)
+
+    monkeypatch.setattr(fit_module, "batch_loss", dying)
+    killed = prepared(random_histories(), tmp_path / "killed", config)
+    with pytest.raises(_KilledError):
+        Fit(killed.model, killed.plan).run()
+    monkeypatch.setattr(fit_module, "batch_loss", real)
+    resumed = prepared(random_histories(), tmp_path / "killed", config)
+    facts = Fit(resumed.model, resumed.plan).run()
+    assert [epoch["loss"] for epoch in facts] == [epoch["loss"] for epoch in expected]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another version", "unreadable"])
+def test_a_checkpoint_that_cannot_be_trusted_is_not_continued(tmp_path, damage, caplog):
+    caplog.set_level("INFO", logger="hmamba")
+    config = settings(train={"epochs": 1})
+    ready = prepared(random_histories(), tmp_path, config)
+    Fit(ready.model, ready.plan).run()
+    weights = tmp_path / "checkpoint.safetensors"
+    if damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:-10])
+    elif damage == "unreadable":
+        weights.unlink()
+    again = prepared(random_histories(), tmp_path, config, snapshot="t" if damage == "another version" else "s")
+    place = Fit(again.model, again.plan).checkpoint.restore(
+        again.plan.version, again.model, torch.optim.AdamW(again.model.parameters())
+    )
+    assert place.step == 0
+    assert "starting anew" in caplog.text
+
+
+def test_training_sees_nothing_from_the_validation_days_on(tmp_path):
+    histories = random_histories()
+    config = settings(train={"epochs": 1})
+    split = Split.of(histories, config)
+    changed_items = histories.items.copy()
+    late = histories.times >= split.validation
+    assert late.any()
+    changed_items[late] = 1 + (changed_items[late] + 5) % 20
+    changed = type(histories)(histories.users, histories.offsets, changed_items, histories.times)
+    weights = []
+    for number, data in enumerate((histories, changed)):
+        ready = prepared(data, tmp_path / str(number), config)
+        fit = Fit(ready.model, ready.plan)
+        for windows in ready.plan.batches.epoch(0):
+            fit._step(fit.checkpoint.restore("none", fit.model, fit.optimizer), ready.plan.batches.load(windows))
+        weights.append(ready.model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_fine_tuning_starts_from_the_parent_and_never_ends_worse_on_the_validation_days(tmp_path):
+    layout, histories = Layout.at(tmp_path / "root"), planted_histories()
+    first = prepared(histories, tmp_path / "a")
+    Fit(first.model, first.plan).run()
+    registry.save(layout, first.model, first.provenance, first.plan.catalogue, first.ids, {})
+    parent = registry.load(layout, first.provenance.version, torch.device("cpu"))
+    config = settings(train={"fine_tune_epochs": 1, "fine_tune_rate": 0.5})  # a rate that can only do harm
+    second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
+    facts = Fit(second.model, second.plan).run()
+    assert [epoch["epoch"] for epoch in facts] == [0, 1]
+    assert facts[1]["ndcg@10"] < facts[0]["ndcg@10"]
+    for name, value in parent.model.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], value, msg=name) if name != "bias" else None
+    assert second.provenance.parent == first.provenance.version
+
+
+def test_fine_tuning_reads_new_windows_and_a_share_of_old_ones(tmp_path):
+    layout = Layout.at(tmp_path / "root")
+    histories = histories_of(
+        *([(d, 1 + d % 5) for d in range(10)] for _ in range(20)),
+        *([(d, 1 + d % 5) for d in range(30)] for _ in range(20)),
+    )
+    old = histories.between(None, int(histories.times.min()) + 12 * 86_400_000_000)
+    first = prepared(old, tmp_path / "a")
+    registry.save(layout, first.model, first.provenance, first.plan.catalogue, first.ids, {})
+    parent = registry.load(layout, first.provenance.version, torch.device("cpu"))
+    for replay, expected in ((0.0, 20), (1.0, 40)):
+        ready = prepared(histories, tmp_path / "b", settings(train={"replay": replay}), parent)
+        assert ready.plan.windows.sum() == expected
+
+
+def test_there_must_be_something_to_learn_from(tmp_path):
+    with pytest.raises(InputError, match=r"train\.min_item_events"):
+        prepared(random_histories(), tmp_path, settings(train={"min_item_events": 10_000}))
+    with pytest.raises(InputError, match="two baskets"):
+        prepared(histories_of([(0, 1)], [(5, 2)], [(9, 1)]), tmp_path)
+    with pytest.raises(InputError, match="nothing is left to train on"):
+        prepared(histories_of([(0, 1), (1, 2)]), tmp_path)
+
+
+def test_a_missing_cuda_device_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.device"):
+        device_of("cuda")
+
+
+def test_the_rate_warms_up_and_falls():
+    rates = [rate_at(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == rates[9] or max(rates) == rates[10]
+    assert rates[-1] < 0.06
