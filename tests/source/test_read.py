@@ -158,7 +158,7 @@ def test_parquet_text_that_is_not_unicode(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1 and then nothing", "is not a whole Parquet file"),
         ("a.parquet", b"", "is not a Parquet file"),
         ("a.csv", b"PAR1 and then nothing", "is a Parquet file by its content"),
-        ("a.csv", gzip.compress(b"u,i\na,b\n"), "is a gzip file by its content"),
+        ("a.csv", gzip.compress(b"u,i\na,b\n", mtime=0), "is a gzip file by its content"),
         ("a.csv", b"PK\x03\x04 a workbook", "is a zip file by its content"),
         ("a.csv.gz", b"u,i\na,b\n", "is not a gzip file"),
         ("a.csv", b"", "has no header line"),
