@@ -18,22 +18,18 @@ _BLOCK_LOGITS = 1 << 22  # 16 MB of float32: stays near the caches, large enough
 
 
 def _block_loss(
-    logits: Tensor, had: tuple[Tensor, Tensor], habit: Tensor, targets: tuple[Tensor, Tensor], smoothing: float
+    logits: Tensor, had: tuple[Tensor, Tensor], habit: Tensor, targets: tuple[Tensor, Tensor], weights: Tensor
 ) -> Tensor:
     if habit.numel():
         logits = logits.index_put(had, torch.logaddexp(logits[had], habit))
     normaliser = torch.logsumexp(logits, dim=-1)
-    loss = (normaliser[targets[0]] - logits[targets]).sum()
-    if smoothing:
-        share = torch.bincount(targets[0], minlength=len(logits)).to(logits.dtype)
-        loss = (1 - smoothing) * loss + smoothing * ((normaliser - logits.mean(-1)) * share).sum()
-    return loss
+    return ((normaliser[targets[0]] - logits[targets]) * weights).sum()
 
 
 class _BlockedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, kind, had, targets, smoothing = inputs
+        *tensors, kind, had, targets, weights = inputs
         needs = [tensor.requires_grad for tensor in tensors]
         leaves = [tensor.detach().requires_grad_(need) for tensor, need in zip(tensors, needs, strict=True)]
         queries, items, K, scale, habit = leaves
@@ -54,7 +50,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
                     (had[0][e] - start, had[1][e]),
                     habit[e],
                     (targets[0][t] - start, targets[1][t]),
-                    smoothing,
+                    weights[t],
                 )
             if wanted:
                 for grad, part in zip(
@@ -81,9 +77,9 @@ def blocked_cross_entropy(
     had: tuple[Tensor, Tensor],
     habit_E: Tensor,
     targets: tuple[Tensor, Tensor],
-    smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Sum over targets of -log softmax(logits of the target's row)[target].
+    """Sum over targets of weight times -log softmax(logits of the target's row)[target].
 
     Args:
         queries_RX: query vectors.
@@ -92,13 +88,15 @@ def blocked_cross_entropy(
         had: (row, column) of what the rows' users have had, sorted by row, each once.
         habit_E: log rates of taking it again, see :mod:`hmamba.model.habit`.
         targets: (row, column) of each target, sorted by row.
-        smoothing: share of the target's probability that is spread over all items.
+        weights: of the targets; 1 each if None.
 
     Returns:
         A scalar, differentiable in the queries, items, score parameters and log rates.
     """
     kind: ScoreKind = score.kind
+    if weights is None:
+        weights = queries_RX.new_ones(len(targets[0]))
     loss: Tensor = _BlockedCrossEntropy.apply(
-        queries_RX, items_VX, score.K, score.scale, habit_E, kind, had, targets, smoothing
+        queries_RX, items_VX, score.K, score.scale, habit_E, kind, had, targets, weights
     )  # type: ignore[no-untyped-call]
     return loss
