@@ -135,6 +135,9 @@ class TrainConfig(Section):
     clip: float = Field(1.0, gt=0, description="Largest norm of a gradient.")
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
+    half_life_days: float | None = Field(
+        None, gt=0, description="Age at which a question counts half in the loss; all count alike without one."
+    )
     max_length: int = Field(1024, ge=2, description="Events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
     min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")

@@ -82,7 +82,7 @@ def decide(challenger: str | None, champion: str | None, metrics: dict[str, Metr
         if champion is None:
             raise QualityError(
                 f"{reason}, and there is no champion: nothing is published. Train longer (train.epochs), load a longer "
-                "history, or look at the report for the loss curve."
+                "history, or look at the losses in the run's facts/train.json."
             )
         return Decision(champion, False, reason)
     if champion is None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import ITEM_ID, MODEL_VERSION, RANK, SCORE, USER_ID
+from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import encode_users
 from hmamba.files import atomic_file
@@ -26,9 +26,6 @@ from hmamba.retrieval.index import ItemIndex, point_column
 from hmamba.sequences.histories import Histories, IntArray
 
 FloatArray = npt.NDArray[np.float32]
-
-FALLBACK = "popularity"
-"""What model_version says of users whose history holds nothing that the model knows."""
 
 _ROWS = 512
 
@@ -182,7 +179,7 @@ def score_shard(
             RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
             ITEM_ID: stored.item_ids.take(pa.array(items)),
             SCORE: pa.array(scores, pa.float32()),
-            MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK)).take(pa.array(users)),
+            MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK_VERSION)).take(pa.array(users)),
         }
     )
     with atomic_file(candidates) as temporary:

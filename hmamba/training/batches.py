@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hmamba.model.habit import Had
+from hmamba.model.habit import FloatArray, Had
 from hmamba.sequences.catalogue import Catalogue
-from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Batch:
         positions: (R,) the token after which each row asks.
         had: what the rows' users have had; nothing where the model has no habit term.
         targets: (row, column) of the next baskets' items, sorted by row.
+        weights: of the targets, 1 at the end of the training events and less before.
     """
 
     items: IntArray
@@ -33,6 +34,7 @@ class Batch:
     positions: IntArray
     had: Had
     targets: tuple[IntArray, IntArray]
+    weights: FloatArray
 
 
 class Batches:
@@ -44,6 +46,7 @@ class Batches:
         max_length: most events of a window; a longer history is cut into windows from its end.
         tokens: events of a batch.
         repeats: whether to count what the users have had.
+        half_life_days: age at which a target counts half; None: all count alike.
         share: of the rows, drawn anew for each batch of an epoch; the rest is only read.
     """
 
@@ -56,9 +59,11 @@ class Batches:
         tokens: int,
         repeats: bool,
         share: float = 1.0,
+        half_life_days: float | None = None,
     ) -> None:
         self.histories, self.catalogue, self.tokens, self.repeats = histories, catalogue, tokens, repeats
-        self.share = share
+        self.share, self.half_life = share, half_life_days
+        self._end = int(histories.times.max(initial=0))
         starts = histories.basket_starts
         owner = histories.owner[starts[:-1]]
         asks = np.flatnonzero(owner[1:] == owner[:-1])  # a basket with a next basket of the same user
@@ -132,4 +137,11 @@ class Batches:
             positions=ends - 1 + shift,
             had=had,
             targets=(target_rows[known], target_columns[known]),
+            weights=self._weights(histories.times[ends])[target_rows[known]],
         )
+
+    def _weights(self, times: IntArray) -> FloatArray:
+        if self.half_life is None:
+            return np.ones(len(times), dtype=np.float32)
+        age: FloatArray = ((self._end - times) / MICROSECONDS_A_DAY / self.half_life).astype(np.float32)
+        return np.exp2(-age)

@@ -32,7 +32,7 @@ class Place:
         epoch: epochs finished.
         batch: batches finished in the current epoch.
         step: optimiser steps in all.
-        loss, targets: sums over the current epoch so far.
+        loss, weight: sums over the current epoch's targets so far.
         best: best validation value, and ``best_epoch`` where it was reached (-1: nothing yet).
         epochs: what is known of each finished epoch.
     """
@@ -42,7 +42,7 @@ class Place:
     batch: int = 0
     step: int = 0
     loss: float = 0.0
-    targets: int = 0
+    weight: float = 0.0
     best: float = float("-inf")
     best_epoch: int = -1
     epochs: list[dict[str, Any]] = field(default_factory=list)

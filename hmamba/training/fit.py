@@ -86,7 +86,7 @@ def rate_at(step: int, steps: int, warm_up: float) -> float:
 
 
 def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor) -> Tensor:
-    """Sum of -log softmax over the batch's targets."""
+    """Weighted sum of -log softmax over the batch's targets."""
     device = eligible_V.device
 
     def put(array: IntArray) -> Tensor:
@@ -107,6 +107,7 @@ def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor) -> Tensor:
         had=had,
         habit_E=habit_E,
         targets=(put(batch.targets[0]), put(batch.targets[1])),
+        weights=torch.from_numpy(batch.weights).to(device),
     )
 
 
@@ -177,7 +178,7 @@ class Fit:
                 batch = self.plan.batches.load(windows, self.settings.seed + place.step)
                 self._step(place, batch)
                 events += len(batch.items)
-                progress.update(1, f"loss {place.loss / max(place.targets, 1):.3f}")
+                progress.update(1, f"loss {place.loss / place.weight:.3f}")
                 if time.monotonic() - saved > self.settings.checkpoint_seconds:
                     self.checkpoint.save(place, self.model, self.optimizer)
                     saved = time.monotonic()
@@ -185,12 +186,12 @@ class Fit:
         place.epoch, place.batch = place.epoch + 1, 0
         facts = {
             "epoch": place.epoch,
-            "loss": round(place.loss / max(place.targets, 1), 6),
+            "loss": round(place.loss / place.weight, 6),
             "seconds": round(seconds, 3),
             "events_per_second": round(events / max(seconds, 1e-9)),
             "curvature": round(float(self.model.curvature.detach()), 6),
         }
-        place.loss, place.targets = 0.0, 0
+        place.loss, place.weight = 0.0, 0.0
         self._judge(place, facts)
         self.checkpoint.save(place, self.model, self.optimizer)
 
@@ -201,10 +202,10 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         loss = batch_loss(self.model, batch, self.eligible_V)
-        targets = len(batch.targets[0])
-        (loss / targets).backward()
+        weight = float(batch.weights.sum())
+        (loss / weight).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        place.loss, place.targets = place.loss + float(loss.detach()), place.targets + targets
+        place.loss, place.weight = place.loss + float(loss.detach()), place.weight + weight
         place.batch, place.step = place.batch + 1, place.step + 1

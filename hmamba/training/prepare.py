@@ -95,6 +95,7 @@ def prepare(
         tokens=settings.tokens,
         repeats=config.model.repeat,
         share=settings.row_share,
+        half_life_days=settings.half_life_days,
     )
     if not batches.rows:
         raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")

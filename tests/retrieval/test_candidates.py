@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hmamba import registry
+from hmamba.columns import FALLBACK_VERSION
 from hmamba.config import ModelConfig
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import encode_users, rank_all
@@ -19,7 +20,7 @@ from hmamba.model import lorentz
 from hmamba.model.hmamba import HMamba
 from hmamba.registry import Provenance, StoredModel
 from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import FALLBACK, retrieve, score_shard
+from hmamba.retrieval.candidates import retrieve, score_shard
 from hmamba.sequences.catalogue import Catalogue
 from tests.histories import START, histories_of, random_histories
 
@@ -103,7 +104,7 @@ def test_users_of_whom_the_model_knows_nothing_get_popular_items_and_it_is_said(
     histories = histories_of([(0, ITEMS + 3)], [(0, 1), (1, ITEMS + 2)])
     facts, table = write(stored, histories, tmp_path)
     assert facts.fallback_users == 1
-    assert table["model_version"].to_pylist() == [FALLBACK] * 5 + ["v1"] * 5
+    assert table["model_version"].to_pylist() == [FALLBACK_VERSION] * 5 + ["v1"] * 5
     assert table["item_id"].to_pylist()[:5] == [f"item {n}" for n in range(ITEMS, ITEMS - 5, -1)]
 
 

@@ -73,6 +73,13 @@ def test_epochs_are_shuffled_but_repeatable_and_choosing_windows_is_obeyed():
     assert set(np.concatenate(batches.epoch(1, chosen))) == set(first) & set(np.flatnonzero(chosen))
 
 
+def test_older_targets_count_less():
+    histories = histories_of([(0, 1), (10, 2), (20, 3)])
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, repeats=False, half_life_days=10)
+    (windows,) = batches.epoch(0)
+    assert batches.load(windows).weights.tolist() == [0.5, 1.0]
+
+
 def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
     histories = random_histories(users=80)
     batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, repeats=True, share=0.3)
