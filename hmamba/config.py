@@ -108,7 +108,10 @@ class ModelConfig(Section):
         "squared", description="Of the Lorentz distance: its square with a bias, the distance scaled, or the paper's."
     )
     item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
-    repeat: bool = Field(False, description="Adds what the user's own history says about taking an item again.")
+    repeat: bool = Field(
+        False,
+        description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
+    )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
     @model_validator(mode="after")
@@ -182,6 +185,15 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _repeat_follows_exclude_seen(cls, values: Any) -> Any:
+        """Where things are bought again habit is most of the answer, so nobody should have to know of the setting."""
+        model, candidates = values.get("model", {}), values.get("candidates", {})
+        if not isinstance(model, dict) or not isinstance(candidates, dict) or "repeat" in model:
+            return values
+        return {**values, "model": {**model, "repeat": candidates.get("exclude_seen", True) is False}}
 
     @model_validator(mode="after")
     def _repeat_needs_repeats(self) -> Config:

@@ -83,3 +83,18 @@ def test_the_training_digest_changes_with_what_training_depends_on_only() -> Non
     assert parse({"candidates": {"k": 3}}, "here").training_digest() == plain
     assert parse({"train": {"seed": 1}}, "here").training_digest() != plain
     assert parse({"model": {"dim": 32}}, "here").training_digest() != plain
+
+
+@pytest.mark.parametrize(
+    ("values", "repeat"),
+    [
+        ({}, False),
+        ({"candidates": {"exclude_seen": False}}, True),
+        ({"candidates": {"exclude_seen": False}, "model": {"repeat": False}}, False),
+        ({"candidates": {"exclude_seen": True}}, False),
+    ],
+)
+def test_habit_is_on_where_things_are_bought_again_unless_it_is_switched_off(
+    values: dict[str, dict[str, bool]], repeat: bool
+) -> None:
+    assert parse(values, "test").model.repeat is repeat
