@@ -34,7 +34,7 @@ class HMamba(nn.Module):
         self.config = config
         scan = choose(config.kernels, device or torch.device("cpu"))
         self.tangents = nn.Embedding(items + 1, config.dim, padding_idx=PADDING_INDEX)
-        self.bias = nn.Parameter(torch.zeros(items + 1)) if config.item_bias and self._has_bias else None
+        self.bias = nn.Parameter(torch.zeros(items + 1)) if config.item_bias and config.score == "squared" else None
         self.norm_in = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, scan) for _ in range(config.layers))
@@ -43,10 +43,6 @@ class HMamba(nn.Module):
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         self.habit = Habit(config.dim) if config.repeat else None
         self.reset_parameters()
-
-    @property
-    def _has_bias(self) -> bool:
-        return self.config.score == "squared"
 
     def reset_parameters(self) -> None:
         """Small item tangents: near the origin space is flat and every direction is open."""
