@@ -1,0 +1,170 @@
+"""Nights in a row, in one root: the first, the same again, a quiet one, one with newcomers, an old one again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from hmamba.files import read_json
+from hmamba.layout import Layout
+from jobs import gate, index, ingest, publish, report, score, snapshot, train
+from tests.synthetic import make_interactions, write_landing
+
+FIRST, QUIET, THIRD = date(2024, 1, 28), date(2024, 1, 29), date(2024, 1, 30)
+SETTINGS = """
+[snapshot]
+shards = 2
+[model]
+dim = 8
+d_state = 4
+head_dim = 8
+[train]
+epochs = 4
+min_item_events = 3
+[gate]
+tolerance = 0.9
+[candidates]
+k = 5
+exclude_seen = false
+"""
+
+
+def run_night(layout: Layout, day: date, run_id: str, *, full_retrain: bool = False) -> dict[str, Any]:
+    """Run all steps; the facts of each."""
+    arguments = ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", run_id]
+    extra = {"train": ["--full-retrain"] if full_retrain else []}
+    for step in (ingest, snapshot, train, gate, index):
+        name = step.__name__.removeprefix("jobs.")
+        assert step.main([*arguments, *extra.get(name, [])]) == 0, name
+    for shard in range(2):
+        assert score.main([*arguments, "--shard", str(shard)]) == 0
+    assert publish.main(arguments) == 0
+    assert report.main(arguments) == 0
+    folder = layout.run(day, run_id).facts
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+def state(layout: Layout) -> dict[str, Any]:
+    """What must not change when a night is run again."""
+    with duckdb.connect(str(layout.warehouse), read_only=True) as connection:
+        tables = {
+            table: sorted(connection.table(table).fetchall(), key=repr)
+            for table in ("interactions", "items", "batches", "quarantine")
+        }
+    return {**tables, "latest": read_json(layout.latest), "champion": read_json(layout.champion)}
+
+
+@pytest.fixture(scope="module")
+def after_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A root after its first night, and that night's facts. Tests copy it."""
+    layout = Layout.at(tmp_path_factory.mktemp("nights"))
+    layout.config.write_text(SETTINGS)
+    events = make_interactions(users=30, items=40, days=28)
+    write_landing(layout.root, events)
+    return layout.root, run_night(layout, FIRST, "one")
+
+
+@pytest.fixture
+def shop(after_first: tuple[Path, dict[str, Any]], tmp_path: Path) -> Layout:
+    shutil.copytree(after_first[0], tmp_path / "root")
+    return Layout.at(tmp_path / "root")
+
+
+def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: tuple[Path, dict[str, Any]]) -> None:
+    facts = after_first[1]
+    assert facts["train"]["parent"] is None
+    assert facts["gate"]["promoted"]
+    assert facts["gate"]["metrics"]["challenger"]["ndcg@10"] > facts["gate"]["metrics"]["popularity"]["ndcg@10"]
+    assert facts["publish"]["rows"] == 30 * 5
+
+
+@pytest.mark.parametrize("run_id", ["one", "again"])
+def test_the_same_night_again_changes_nothing(shop: Layout, run_id: str) -> None:
+    before = state(shop)
+    facts = run_night(shop, FIRST, run_id)
+    assert facts["train"]["reused"]
+    assert not facts["publish"]["changed"]
+    assert state(shop) == before
+
+
+def test_on_a_quiet_night_the_champion_still_publishes(shop: Layout, after_first: tuple[Path, dict[str, Any]]) -> None:
+    facts = run_night(shop, QUIET, "two")
+    assert facts["ingest"]["rows_read"] == 0
+    assert facts["train"]["version"] is None
+    assert "no new events" in facts["train"]["skipped_reason"]
+    assert facts["gate"]["serving"] == after_first[1]["train"]["version"]
+    latest = read_json(shop.latest)
+    assert (latest["day"], latest["rows"]) == (QUIET.isoformat(), 30 * 5)
+
+
+def newcomers() -> pd.DataFrame:
+    """Two ordinary days, a user with one event, and an item that nobody has had before."""
+    events = make_interactions(users=30, items=40, days=30)
+    late = events[events["event_time"] >= datetime(2024, 1, 29)]
+    odd = pd.DataFrame(
+        {
+            "user_id": ["newcomer", late["user_id"].iloc[0]],
+            "item_id": [late["item_id"].iloc[0], "brand new"],
+            "event_time": [datetime(2024, 1, 30, 12), datetime(2024, 1, 30, 13)],
+            "weight": [1.0, 1.0],
+        }
+    )
+    return pd.concat([late, odd], ignore_index=True)
+
+
+def test_newcomers_are_served_and_old_nights_stay_what_they_were(
+    shop: Layout, after_first: tuple[Path, dict[str, Any]]
+) -> None:
+    write_landing(shop.root, newcomers(), "later.parquet")
+    facts = run_night(shop, THIRD, "three")
+    parent = after_first[1]["train"]["version"]
+    assert facts["train"]["parent"] == parent
+    assert facts["gate"]["champion"] == parent
+    assert facts["publish"]["users"] == 31
+    table = duckdb.sql(f"SELECT * FROM read_parquet('{shop.published(THIRD)}/part-*.parquet')").df()
+    assert (table["user_id"] == "newcomer").sum() == 5
+    assert "brand new" not in set(table["item_id"])  # one event is fewer than train.min_item_events
+
+    full = run_night(shop, THIRD, "full", full_retrain=True)
+    assert full["train"]["parent"] is None
+    assert full["train"]["version"] != facts["train"]["version"]
+
+    before = state(shop)
+    old = run_night(shop, FIRST, "one-again")
+    assert old["publish"]["model_version"] == parent
+    after = state(shop)
+    assert after["latest"] == before["latest"]
+    assert after["champion"] == before["champion"]
+
+
+def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
+    shop.config.write_text(SETTINGS.replace("d_state = 4", "d_state = 2"))
+    write_landing(shop.root, newcomers(), "later.parquet")
+    arguments = ["--root", str(shop.root), "--day", THIRD.isoformat()]
+    for step in (ingest, snapshot, train):
+        assert step.main(arguments) == 0
+    assert json.loads((shop.run(THIRD, "manual").facts / "train.json").read_text())["parent"] is None
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [(train, "manifest.json does not exist"), (gate, "training.json does not exist"), (index, "verdict.json")],
+)
+def test_a_step_without_its_predecessor_says_which_to_run(
+    layout: Layout, step: Any, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert step.main(["--root", str(layout.root), "--day", "2024-01-01"]) == 2
+    assert told in caplog.text
+
+
+def test_a_shard_that_does_not_exist_is_refused(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    assert score.main([*arguments, "--shard", "2"]) == 2
+    assert "shards 0 to 1" in caplog.text
