@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hmamba.model.habit import Had
 from hmamba.model.hmamba import HMamba
+from hmamba.progress import Progress, track
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -38,12 +39,15 @@ def encode_users(model: HMamba, histories: Histories) -> Tensor:
     device = model.tangents.weight.device
     hidden_Ud = torch.zeros(len(histories), model.config.dim)
     model.eval()
-    for users in by_length(histories):
-        part = histories.select(users)
-        items = torch.from_numpy(part.items).to(device)
-        segments = torch.from_numpy(part.owner).to(device)
-        tokens_Td = model.encode(items[None], segments[None])[0]
-        hidden_Ud[torch.from_numpy(users)] = tokens_Td[torch.from_numpy(part.offsets[1:] - 1)].float().cpu()
+    with Progress("encode", histories.events, "events") as progress:
+        for users in by_length(histories):
+            part = histories.select(users)
+            items = torch.from_numpy(part.items).to(device)
+            segments = torch.from_numpy(part.owner).to(device)
+            tokens_Td = model.encode(items[None], segments[None])[0]
+            last = torch.from_numpy(part.offsets[1:] - 1).to(device)
+            hidden_Ud[torch.from_numpy(users)] = tokens_Td[last].float().cpu()
+            progress.update(part.events)
     return hidden_Ud
 
 
@@ -71,7 +75,7 @@ def rank_all(
     users, depth = len(histories), min(k, len(catalogue))
     best = np.full((users, k), -1, dtype=np.int64)
     scores = np.full((users, k), -np.inf, dtype=np.float32)
-    for start in range(0, users, _RANK_ROWS):
+    for start in track(range(0, users, _RANK_ROWS), "rank", -(-users // _RANK_ROWS), "blocks of users"):
         rows = np.arange(start, min(start + _RANK_ROWS, users))
         logits = score.logits(model.query_vectors(hidden_Ud[start : start + _RANK_ROWS]) @ items_VX.T)
         had = Had.before(histories, catalogue, rows, histories.offsets[rows + 1], np.full(len(rows), as_of))

@@ -23,7 +23,7 @@ from hmamba.model.habit import Had
 from hmamba.progress import Progress
 from hmamba.registry import StoredModel
 from hmamba.retrieval.index import ItemIndex, point_column
-from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.histories import Histories, IntArray, spans
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -94,7 +94,7 @@ def retrieve(
             queries = model.query_vectors(hidden_Rd).cpu().numpy()
             products, columns = index.search(queries, k + int(width[block].max()))
             rows = np.repeat(np.arange(len(block)), columns.shape[1])
-            own = np.concatenate([np.arange(had_offsets[u], had_offsets[u + 1]) for u in block])
+            own = spans(had_offsets[block], width[block])
             own_rows, own_columns = np.repeat(np.arange(len(block)), width[block]), had.columns[own]
             stride = len(index.catalogue)
             new = ~np.isin(rows * stride + columns.ravel(), own_rows * stride + own_columns)
