@@ -190,11 +190,20 @@ class Reign:
 
 
 def reigns(layout: Layout) -> list[Reign]:
-    """All promotions, oldest first."""
+    """All promotions, oldest first.
+
+    Raises:
+        InputError: champion.json is damaged.
+    """
     if not layout.champion.exists():
         return []
-    history = read_json(layout.champion)["history"]
-    return [Reign(entry["version"], date.fromisoformat(entry["day"])) for entry in history]
+    try:
+        history = read_json(layout.champion)["history"]
+        return [Reign(entry["version"], date.fromisoformat(entry["day"])) for entry in history]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{layout.champion} does not list promotions ({error!r}). Restore it, or remove it to start from nothing."
+        ) from error
 
 
 def champion_before(layout: Layout, day: date) -> str | None:

@@ -18,7 +18,7 @@ def histories_of(*users: list[tuple[float, int]]) -> Histories:
     lengths = [len(user) for user in events]
     flat = [event for user in events for event in user]
     return Histories(
-        pa.array([f"u{i}" for i in range(len(users))]),
+        pa.array([f"u{i}" for i in range(len(users))], pa.string()),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         np.array([item for _, item in flat], dtype=np.int64),
         START + np.array([round(day * MICROSECONDS_A_DAY) for day, _ in flat], dtype=np.int64),

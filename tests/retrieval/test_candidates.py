@@ -108,6 +108,17 @@ def test_users_of_whom_the_model_knows_nothing_get_popular_items_and_it_is_said(
     assert table["item_id"].to_pylist()[:5] == [f"item {n}" for n in range(ITEMS, ITEMS - 5, -1)]
 
 
+def test_a_shard_without_users_gives_an_empty_table_of_the_right_types(tmp_path):
+    facts, table = write(stored_model(repeat=True), histories_of(), tmp_path)
+    assert (facts.users, facts.rows) == (0, 0)
+    assert table.schema.types == [pa.string(), pa.int32(), pa.string(), pa.float32(), pa.string()]
+
+
+def test_more_is_asked_for_than_there_is(tmp_path):
+    facts, _ = write(stored_model(), histories_of([(0, 1)]), tmp_path, k=1000)
+    assert facts.rows == ITEMS
+
+
 def test_excluded_items_run_out_before_k_does(tmp_path):
     stored = stored_model(eligible=[1, 2, 3])
     _, table = write(stored, histories_of([(0, 1), (1, 2)]), tmp_path, exclude_seen=True)
@@ -163,6 +174,15 @@ def test_a_rebuilt_warehouse_is_noticed():
     registry.check_vocabulary(stored, pa.array([None, "item 1", "item 2"]))
     with pytest.raises(InputError, match=r"item_index 2 was item 'item 2'.*--full-retrain"):
         registry.check_vocabulary(stored, pa.array([None, "item 1", "item 7"]))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": "a"}', '{"history": [{"version": "a", "day": "soon"}]}'])
+def test_a_damaged_list_of_promotions_is_named(tmp_path, content):
+    layout = Layout.at(tmp_path)
+    layout.models.mkdir()
+    layout.champion.write_text(content)
+    with pytest.raises(InputError, match=r"champion\.json"):
+        registry.champion_before(layout, date(2024, 1, 2))
 
 
 def test_promotions_follow_the_days(tmp_path):
