@@ -114,6 +114,11 @@ class ModelConfig(Section):
     )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
+    def same_weights(self, other: ModelConfig) -> bool:
+        """Whether weights trained under one of the two can go on under the other."""
+        free = {"kernels", "dropout", "chunk"}
+        return self.model_dump(exclude=free) == other.model_dump(exclude=free)
+
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:
         if (self.dim * self.expand) % self.head_dim:
@@ -153,11 +158,13 @@ class GateConfig(Section):
 
     holdout_days: int = Field(1, ge=1, description="The newest days, seen by neither.")
     cutoffs: tuple[int, ...] = Field((10, 20, 40), description="The k of HR@k, NDCG@k, MRR@k and coverage@k.")
-    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@\d+$", description="Decides who serves.")
+    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@[1-9]\d*$", description="Decides who serves.")
     tolerance: float = Field(0.02, ge=0, lt=1, description="How much worse, relatively, a challenger may be.")
 
     @model_validator(mode="after")
     def _metric_is_measured(self) -> GateConfig:
+        if min(self.cutoffs, default=0) < 1:
+            raise ValueError(f"cutoffs = {list(self.cutoffs)}: give at least one, and none under 1")
         if int(self.metric.partition("@")[2]) not in self.cutoffs:
             raise ValueError(f"metric {self.metric!r} needs its cutoff among cutoffs = {list(self.cutoffs)}")
         return self
@@ -202,8 +209,14 @@ class Config(Section):
         return self
 
     def training_digest(self) -> str:
-        """Digest of what a trained model depends on."""
-        return digest({"model": self.model.model_dump(), "train": self.train.model_dump()})
+        """Digest of what a trained model depends on, and of nothing that only says how or where it is computed."""
+        return digest(
+            {
+                "model": self.model.model_dump(exclude={"kernels", "chunk"}),
+                "train": self.train.model_dump(exclude={"device", "checkpoint_seconds"}),
+                "exclude_seen": self.candidates.exclude_seen,
+            }
+        )
 
 
 def named_configs() -> list[str]:

@@ -68,8 +68,10 @@ class StoredModel:
     item_ids: pa.Array
 
     def known(self, items: IntArray) -> IntArray:
-        """Item indices as the model reads them: items that came after it was trained become padding."""
-        return np.where(items < len(self.catalogue.column), items, 0)
+        """Item indices as the model reads them: items that it has not been trained with become padding."""
+        has_id = ~np.asarray(self.item_ids.is_null())
+        inside = np.minimum(items, len(has_id) - 1)
+        return np.where((items < len(has_id)) & has_id[inside], items, 0)
 
 
 def vocabulary(path: Path, size: int | None = None) -> pa.Array:
@@ -123,16 +125,32 @@ def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catal
     return provenance.version
 
 
-def load(layout: Layout, version: str, device: torch.device) -> StoredModel:
-    """Load a model version, strictly.
+def serving(verdict: Path) -> str:
+    """The version that the gate lets serve.
+
+    Raises:
+        InputError: the gate has not run, or let nobody serve.
+    """
+    told = read_json(verdict)
+    if told["serving"] is None:
+        raise InputError(f"{verdict}: nobody serves tonight: {told['reason']}")
+    return str(told["serving"])
+
+
+def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
+    """Load a model version, strictly. ``kernels`` is this machine's choice, not the one it was trained with.
 
     Raises:
         InputError: the version does not exist, or its files do not belong together.
     """
     folder = layout.model(version)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} does not exist, but model {version} is wanted. Restore it, or train anew with --full-retrain."
+        )
     description = read_json(folder / "config.json")
     try:
-        config = ModelConfig.model_validate(description["model"])
+        config = ModelConfig.model_validate({**description["model"], "kernels": kernels})
         size = int(description["size"])
         model = HMamba(config, size - 1, device)
         model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
@@ -144,7 +162,7 @@ def load(layout: Layout, version: str, device: torch.device) -> StoredModel:
             int(description["trained_until"]),
             description["settings"],
         )
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{folder}: not a whole model version ({error}). Restore it, or remove it and run the train step again."
         ) from error
@@ -169,6 +187,12 @@ def check_vocabulary(stored: StoredModel, ids: pa.Array) -> None:
     Raises:
         InputError: an index means another item now; the message names the first one.
     """
+    beyond = stored.item_ids.slice(min(len(ids), len(stored.item_ids)))
+    if beyond.null_count < len(beyond):
+        raise InputError(
+            f"model {stored.version} knows {len(beyond) - beyond.null_count} items that the warehouse does not. Restore "
+            "the newer warehouse, or train anew with --full-retrain."
+        )
     common = min(len(ids), len(stored.item_ids))
     mine, theirs = stored.item_ids.slice(0, common), ids.slice(0, common)
     both = ~np.asarray(mine.is_null()) & ~np.asarray(theirs.is_null())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 
 from hmamba import registry
-from hmamba.errors import QualityError
+from hmamba.errors import InputError, QualityError
 from hmamba.evaluation.gate import decide, measure_baselines, measure_model
 from hmamba.evaluation.split import Question, Split
 from hmamba.files import read_json, write_json
@@ -27,12 +28,19 @@ def body(context: StepContext) -> Facts:
     question = Question.ask(histories, split.holdout, split.end, exclude_seen=config.candidates.exclude_seen, most=None)
     ids = registry.vocabulary(run.sequences / "items.parquet")
     metrics: dict[str, dict[str, float]] = {}
+    unusable: str | None = None
     if len(question.past):
         device = device_of(config.train.device)
         for role, version in (("challenger", challenger), ("champion", champion)):
             if version is not None:
-                stored = registry.load(layout, version, device)
-                registry.check_vocabulary(stored, ids)
+                try:
+                    stored = registry.load(layout, version, device, config.model.kernels)
+                    registry.check_vocabulary(stored, ids)
+                except InputError as error:
+                    if role == "challenger" or challenger is None:
+                        raise
+                    unusable = str(error)
+                    continue
                 metrics[role] = measure_model(stored, question, config)
         metrics |= measure_baselines(histories, question, config, len(ids))
     verdict = {
@@ -46,10 +54,13 @@ def body(context: StepContext) -> Facts:
         "metrics": metrics,
     }
     try:
-        decision = decide(challenger, champion, metrics, config)
+        decision = decide(challenger, None if unusable else champion, metrics, config)
     except QualityError as error:
         write_json(run.verdict, {**verdict, "serving": None, "promoted": False, "reason": str(error)})
         raise
+    if unusable:
+        log.warning("gate: the champion cannot be judged: %s", unusable)
+        decision = replace(decision, reason=f"{decision.reason}; the champion cannot be judged: {unusable}")
     verdict |= {"serving": decision.serving, "promoted": decision.promoted, "reason": decision.reason}
     write_json(run.verdict, verdict)
     if challenger is not None:

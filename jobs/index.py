@@ -6,7 +6,6 @@ import sys
 
 from hmamba import registry
 from hmamba.columns import ITEM_ID
-from hmamba.files import read_json
 from hmamba.retrieval import index as item_index
 from hmamba.source.ids import read_ids
 from hmamba.training.prepare import device_of
@@ -16,7 +15,7 @@ from jobs.step import Facts, StepContext, run_step
 def body(context: StepContext) -> Facts:
     """Build the index of whoever serves tonight."""
     run, layout, config = context.run, context.layout, context.config
-    stored = registry.load(layout, read_json(run.verdict)["serving"], device_of(config.train.device))
+    stored = registry.load(layout, registry.serving(run.verdict), device_of(config.train.device), config.model.kernels)
     registry.check_vocabulary(stored, registry.vocabulary(run.sequences / "items.parquet"))
     allowed = config.candidates.allowed_items
     wanted = None if allowed is None else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items")

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from hmamba import registry
 from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.errors import InputError
-from hmamba.files import read_json
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import score_shard
 from hmamba.sequences.histories import midnight, read_histories, shard_files
@@ -28,7 +27,7 @@ def body(context: StepContext) -> Facts:
     shard, files = context.options.shard, shard_files(run.sequences)
     if not 0 <= shard < len(files):
         raise InputError(f"--shard {shard}: the snapshot has the shards 0 to {len(files) - 1}.")
-    stored = registry.load(layout, read_json(run.verdict)["serving"], device_of(config.train.device))
+    stored = registry.load(layout, registry.serving(run.verdict), device_of(config.train.device), config.model.kernels)
     index = item_index.load(run.index, stored.version)
     items = pq.read_table(run.sequences / "items.parquet", columns=[ITEM_INDEX, EVENTS])
     popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(stored.catalogue.column))

@@ -25,16 +25,20 @@ def body(context: StepContext) -> Facts:
     snapshot = read_json(run.sequences / "manifest.json")["digest"]
     champion = registry.champion_before(layout, context.day)
     device = device_of(config.train.device)
-    stored = registry.load(layout, champion, device) if champion else None
-    if stored is not None and stored.provenance.snapshot == snapshot and not context.options.full_retrain:
-        reason = f"no new events since {stored.version} was trained"
+    # A full retrain does not need the champion, and is the remedy where it is lost or damaged.
+    wanted = champion is not None and not context.options.full_retrain
+    parent = registry.load(layout, champion, device, config.model.kernels) if champion and wanted else None
+    if parent is not None and parent.provenance.snapshot == snapshot:
+        reason = f"no new events since {parent.version} was trained"
         return _conclude(context, {"version": None, "parent": champion, "reused": False, "skipped_reason": reason})
     histories = read_histories(shard_files(run.sequences))
     split = Split.of(histories, config)
-    if stored is not None and stored.model.config != config.model:
-        log.info("train: the [model] settings have changed since %s: training from nothing", stored.version)
-        stored = None
-    parent = None if context.options.full_retrain else stored
+    if parent is not None and not parent.model.config.same_weights(config.model):
+        log.info("train: the [model] settings have changed since %s: training from nothing", parent.version)
+        parent = None
+    if parent is not None and parent.provenance.trained_until > split.validation:
+        log.info("train: %s has seen the days that tonight judges on: training from nothing", parent.version)
+        parent = None
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
     if layout.model(provenance.version).exists():
         log.info("train: %s is trained already", provenance.version)
@@ -44,6 +48,9 @@ def body(context: StepContext) -> Facts:
     if parent is not None:
         registry.check_vocabulary(parent, ids)
     ready = prepare(histories, ids, provenance, parent, split, run.training, config)
+    if not ready.plan.batches.epoch(config.train.seed, ready.plan.windows):
+        reason = "no window holds events that the champion has not been trained on"
+        return _conclude(context, {"version": None, "parent": champion, "reused": False, "skipped_reason": reason})
     epochs = Fit(ready.model, ready.plan).run()
     facts = facts_of(ready, epochs)
     registry.save(layout, ready.model, provenance, ready.plan.catalogue, ids, facts)

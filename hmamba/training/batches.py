@@ -15,6 +15,8 @@ from hmamba.model.habit import FloatArray, Had
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
 
+_LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -144,4 +146,4 @@ class Batches:
         if self.half_life is None:
             return np.ones(len(times), dtype=np.float32)
         age: FloatArray = ((self._end - times) / MICROSECONDS_A_DAY / self.half_life).astype(np.float32)
-        return np.exp2(-age)
+        return np.maximum(np.exp2(-age), _LEAST_WEIGHT)

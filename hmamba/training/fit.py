@@ -111,11 +111,11 @@ def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor) -> Tensor:
     )
 
 
-def validate(model: HMamba, plan: Plan) -> float:
-    """NDCG@10 on the validation days; 0 if nobody can be asked."""
+def validate(model: HMamba, plan: Plan) -> float | None:
+    """NDCG@10 on the validation days; None if nobody can be asked."""
     question = plan.question
     if not len(question.past):
-        return 0.0
+        return None
     ranked, _ = rank_all(
         model,
         question.past,
@@ -159,13 +159,16 @@ class Fit:
     def _judge(self, place: Place, facts: dict[str, Any]) -> None:
         started = time.monotonic()
         value = validate(self.model, self.plan)
-        facts |= {"ndcg@10": round(value, 6), "validation_seconds": round(time.monotonic() - started, 3)}
+        told = None if value is None else round(value, 6)
+        facts |= {"ndcg@10": told, "validation_seconds": round(time.monotonic() - started, 3)}
         place.epochs.append(facts)
-        if value > place.best:
-            place.best, place.best_epoch = value, int(facts["epoch"])
+        # With nobody to ask there is no early stopping: the last epoch is the best there is.
+        if value is None or value > place.best:
+            place.best, place.best_epoch = place.best if value is None else value, int(facts["epoch"])
             self.checkpoint.keep_best(self.model)
         shown = "" if facts["loss"] is None else f"loss {facts['loss']:.4f}, "
-        log.info("train: epoch %d of at most %d: %sndcg@10 %.4f", facts["epoch"], self.plan.epochs, shown, value)
+        judged = "nobody to validate on" if value is None else f"ndcg@10 {value:.4f}"
+        log.info("train: epoch %d of at most %d: %s%s", facts["epoch"], self.plan.epochs, shown, judged)
 
     def _epoch(self, place: Place) -> None:
         batches = self.plan.batches.epoch(self.settings.seed + place.epoch, self.plan.windows)

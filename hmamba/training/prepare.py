@@ -18,7 +18,7 @@ from hmamba.evaluation.split import Question, Split
 from hmamba.model.hmamba import HMamba
 from hmamba.registry import Provenance, StoredModel
 from hmamba.sequences.catalogue import Catalogue
-from hmamba.sequences.histories import Histories
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
 
@@ -108,10 +108,9 @@ def prepare(
     else:
         new_items = model.start_from(parent.model, torch.from_numpy(counts))
         log.info("train: starting from %s, %d new items", parent.version, new_items)
-        fresh = np.add.reduceat(
-            np.append(learnt.times >= parent.provenance.trained_until, False), batches.window_start
-        ).astype(bool)
-        replayed = np.random.default_rng(settings.seed).random(len(fresh)) < settings.replay
+        fresh = learnt.times[batches.window_end - 1] >= parent.provenance.trained_until
+        night = split.validation // MICROSECONDS_A_DAY  # other windows every night, the same ones if it is run again
+        replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
     question = Question.ask(
         histories,

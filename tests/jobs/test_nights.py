@@ -144,6 +144,29 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
     assert after["champion"] == before["champion"]
 
 
+@pytest.mark.parametrize("loss", ["folder", "numbering"])
+def test_a_lost_champion_is_replaced_by_a_full_retrain(
+    shop: Layout, after_first: tuple[Path, dict[str, Any]], loss: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    champion = after_first[1]["train"]["version"]
+    write_landing(shop.root, newcomers(), "later.parquet")
+    if loss == "folder":
+        shutil.rmtree(shop.model(champion))
+    else:
+        path = shop.model(champion) / "items.parquet"
+        frame = pd.read_parquet(path)
+        frame["item_id"] = "other " + frame["item_id"]
+        frame.to_parquet(path, index=False)
+    arguments = ["--root", str(shop.root), "--day", THIRD.isoformat()]
+    assert ingest.main(arguments) == snapshot.main(arguments) == 0
+    assert train.main(arguments) == 2
+    assert "--full-retrain" in caplog.text
+    facts = run_night(shop, THIRD, "cure", full_retrain=True)
+    assert facts["gate"]["promoted"]
+    assert "cannot be judged" in facts["gate"]["reason"]
+    assert read_json(shop.champion)["version"] == facts["train"]["version"]
+
+
 def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
     shop.config.write_text(SETTINGS.replace("d_state = 4", "d_state = 2"))
     write_landing(shop.root, newcomers(), "later.parquet")

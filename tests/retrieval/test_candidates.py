@@ -171,9 +171,10 @@ def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(tmp_path):
 
 def test_a_rebuilt_warehouse_is_noticed():
     stored = stored_model()
-    registry.check_vocabulary(stored, pa.array([None, "item 1", "item 2"]))
+    same = stored.item_ids.to_pylist()
+    registry.check_vocabulary(stored, pa.array([*same, "a newer one"]))
     with pytest.raises(InputError, match=r"item_index 2 was item 'item 2'.*--full-retrain"):
-        registry.check_vocabulary(stored, pa.array([None, "item 1", "item 7"]))
+        registry.check_vocabulary(stored, pa.array([*same[:2], "item 7", *same[3:]]))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": "a"}', '{"history": [{"version": "a", "day": "soon"}]}'])
@@ -183,6 +184,17 @@ def test_a_damaged_list_of_promotions_is_named(tmp_path, content):
     layout.champion.write_text(content)
     with pytest.raises(InputError, match=r"champion\.json"):
         registry.champion_before(layout, date(2024, 1, 2))
+
+
+def test_a_model_that_knows_more_than_the_warehouse_is_refused():
+    with pytest.raises(InputError, match="38 items that the warehouse does not"):
+        registry.check_vocabulary(stored_model(), pa.array([None, "item 1", "item 2"]))
+
+
+def test_nobody_serving_is_said(tmp_path):
+    (tmp_path / "verdict.json").write_text('{"serving": null, "reason": "too weak"}')
+    with pytest.raises(InputError, match="too weak"):
+        registry.serving(tmp_path / "verdict.json")
 
 
 def test_promotions_follow_the_days(tmp_path):

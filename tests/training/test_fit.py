@@ -180,6 +180,34 @@ def test_fine_tuning_reads_new_windows_and_a_share_of_old_ones(tmp_path):
         assert ready.plan.windows.sum() == expected
 
 
+def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp_path):
+    layout = Layout.at(tmp_path / "root")
+    histories = histories_of(*([(d, 1 + d % 5) for d in range(30)] for _ in range(4)), [(d, 1) for d in range(8)])
+    old = histories.between(None, int(histories.times.min()) + 20 * 86_400_000_000)
+    first = prepared(old, tmp_path / "a")
+    registry.save(layout, first.model, first.provenance, first.plan.catalogue, first.ids, {})
+    parent = registry.load(layout, first.provenance.version, torch.device("cpu"))
+    ready = prepared(histories, tmp_path / "b", settings(train={"replay": 0.0, "max_length": 12}), parent)
+    batches = ready.plan.batches
+    chosen = np.flatnonzero(ready.plan.windows)
+    assert batches.histories.owner[batches.window_start[chosen]].tolist() == [0, 1, 2, 3]
+    assert batches.newest[chosen].all()
+
+
+def test_with_nobody_to_validate_on_training_runs_to_its_end(tmp_path):
+    histories = histories_of(*([(d, 1 + d % 5) for d in range(9)] for _ in range(6)), [(10, 1)])
+    ready = prepared(histories, tmp_path, settings(train={"epochs": 4, "patience": 1}))
+    facts = Fit(ready.model, ready.plan).run()
+    assert [epoch["ndcg@10"] for epoch in facts] == [None] * 4
+
+
+def test_very_old_questions_do_not_divide_by_zero(tmp_path):
+    histories = histories_of(*([(d * 50.0, 1 + d % 5) for d in range(20)] for _ in range(20)))
+    ready = prepared(histories, tmp_path, settings(train={"epochs": 1, "half_life_days": 1, "tokens": 64}))
+    Fit(ready.model, ready.plan).run()
+    assert all(torch.isfinite(value).all() for value in ready.model.state_dict().values())
+
+
 def test_there_must_be_something_to_learn_from(tmp_path):
     with pytest.raises(InputError, match=r"train\.min_item_events"):
         prepared(random_histories(), tmp_path, settings(train={"min_item_events": 10_000}))
