@@ -190,8 +190,8 @@ def check_vocabulary(stored: StoredModel, ids: pa.Array) -> None:
     beyond = stored.item_ids.slice(min(len(ids), len(stored.item_ids)))
     if beyond.null_count < len(beyond):
         raise InputError(
-            f"model {stored.version} knows {len(beyond) - beyond.null_count} items that the warehouse does not. Restore "
-            "the newer warehouse, or train anew with --full-retrain."
+            f"model {stored.version} knows {len(beyond) - beyond.null_count} items that the warehouse does not. "
+            "Restore the newer warehouse, or train anew with --full-retrain."
         )
     common = min(len(ids), len(stored.item_ids))
     mine, theirs = stored.item_ids.slice(0, common), ids.slice(0, common)
