@@ -12,7 +12,7 @@ from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.errors import InputError
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import score_shard
-from hmamba.sequences.histories import midnight, read_histories, shard_files
+from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.training.prepare import device_of
 from jobs.step import Facts, StepContext, run_step
 
@@ -37,7 +37,6 @@ def body(context: StepContext) -> Facts:
         index,
         read_histories([files[shard]]),
         popularity,
-        as_of=midnight(context.next_day),
         k=config.candidates.k,
         exclude_seen=config.candidates.exclude_seen,
         candidates=run.candidates / f"part-{shard:04d}.parquet",

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from hmamba.config import Config, load
@@ -37,11 +37,6 @@ class StepContext:
     def run(self) -> RunLayout:
         """Working folder of this run."""
         return self.layout.run(self.day, self.run_id)
-
-    @property
-    def next_day(self) -> date:
-        """The snapshot's end, exclusive: midnight UTC after ``day``."""
-        return self.day + timedelta(days=1)
 
 
 def _day(text: str) -> date:

@@ -34,7 +34,6 @@ def measure_model(stored: StoredModel, question: Question, config: Config) -> Me
         stored.model,
         readable,
         stored.catalogue,
-        as_of=question.as_of,
         k=max(config.gate.cutoffs),
         exclude_seen=config.candidates.exclude_seen,
     )

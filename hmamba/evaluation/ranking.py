@@ -53,7 +53,7 @@ def encode_users(model: HMamba, histories: Histories) -> Tensor:
 
 @torch.inference_mode()
 def rank_all(
-    model: HMamba, histories: Histories, catalogue: Catalogue, *, as_of: int, k: int, exclude_seen: bool
+    model: HMamba, histories: Histories, catalogue: Catalogue, *, k: int, exclude_seen: bool
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
     """Rank every competing item for every user, exactly.
 
@@ -61,7 +61,6 @@ def rank_all(
         model: the recommender.
         histories: what is known of the users.
         catalogue: the items that compete.
-        as_of: microseconds; the time from which the habit term measures ages.
         k: items a user.
         exclude_seen: leave out items that the user has had.
 
@@ -78,7 +77,7 @@ def rank_all(
     for start in track(range(0, users, _RANK_ROWS), "rank", -(-users // _RANK_ROWS), "blocks of users"):
         rows = np.arange(start, min(start + _RANK_ROWS, users))
         logits = score.logits(model.query_vectors(hidden_Ud[start : start + _RANK_ROWS]) @ items_VX.T)
-        had = Had.before(histories, catalogue, rows, histories.offsets[rows + 1], np.full(len(rows), as_of))
+        had = Had.before(histories, catalogue, rows, histories.offsets[rows + 1])
         where = torch.from_numpy(had.rows).to(device), torch.from_numpy(had.columns).to(device)
         if exclude_seen:
             logits[where] = -torch.inf

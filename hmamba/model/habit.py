@@ -56,27 +56,23 @@ class Had:
         return cls(empty, empty, np.zeros((0, len(TIME_SCALES)), dtype=np.float32))
 
     @classmethod
-    def before(
-        cls, histories: Histories, catalogue: Catalogue, users: IntArray, ends: IntArray, times: IntArray
-    ) -> Had:
+    def before(cls, histories: Histories, catalogue: Catalogue, users: IntArray, ends: IntArray) -> Had:
         """Collect what each row's user had had by some moment.
+
+        Shares are ratios, so the moment of asking cancels: ages are measured from each row's newest event, and the sums
+        of an old history do not decay to zero.
 
         Args:
             histories: all events.
             catalogue: the items that compete; others count towards the shares' sum only.
             users: (R,) the user of each row.
             ends: (R,) flat position after the last event that the row may see.
-            times: (R,) the moment from which ages are measured, microseconds.
         """
         starts = histories.offsets[users]
         lengths = ends - starts
         flat = spans(starts, lengths)
         row = np.repeat(np.arange(len(users)), lengths)
-        age = np.maximum(times[row] - histories.times[flat], 0) / MICROSECONDS_A_DAY
-        # Shares are ratios, so ages may start at each row's newest event: nothing decays to zero altogether.
-        youngest = np.full(len(users), np.inf)
-        np.minimum.at(youngest, row, age)
-        age -= youngest[row]
+        age = (histories.times[ends[row] - 1] - histories.times[flat]) / MICROSECONDS_A_DAY
         stride = len(catalogue.column)
         keys, inverse = np.unique(row * stride + histories.items[flat], return_inverse=True)
         rows, columns = keys // stride, catalogue.column[keys % stride]

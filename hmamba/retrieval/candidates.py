@@ -62,7 +62,6 @@ def retrieve(
     histories: Histories,
     hidden_Ud: torch.Tensor,
     *,
-    as_of: int,
     k: int,
     exclude_seen: bool,
 ) -> Ranked:
@@ -73,15 +72,13 @@ def retrieve(
         index: its items.
         histories: (U) what the users did, in indices that the model knows.
         hidden_Ud: their hidden states.
-        as_of: microseconds; the moment from which the habit term measures ages.
         k: items a user.
         exclude_seen: leave out items that the user has had.
     """
     model, score = stored.model, stored.model.score()
     device = model.tangents.weight.device
     users = np.arange(len(histories))
-    ends = histories.offsets[users + 1]
-    had = Had.before(histories, index.catalogue, users, ends, np.full(len(users), as_of))
+    had = Had.before(histories, index.catalogue, users, histories.offsets[users + 1])
     had_offsets = np.searchsorted(had.rows, np.arange(len(users) + 1))
     width = np.diff(had_offsets)
     parts: list[tuple[IntArray, IntArray, FloatArray]] = []
@@ -133,7 +130,6 @@ def score_shard(
     histories: Histories,
     popularity: IntArray,
     *,
-    as_of: int,
     k: int,
     exclude_seen: bool,
     candidates: Path,
@@ -146,7 +142,6 @@ def score_shard(
         index: its items.
         histories: the shard.
         popularity: (size,) events of each item index, for users whose history holds nothing that the model knows.
-        as_of: microseconds; the moment of the recommendation.
         k: items a user.
         exclude_seen: leave out items that the user has had.
         candidates: file to write: user_id, rank, item_id, score, model_version.
@@ -163,7 +158,6 @@ def score_shard(
             index,
             readable.select(served),
             hidden_Ud[torch.from_numpy(served)],
-            as_of=as_of,
             k=k,
             exclude_seen=exclude_seen,
         )

@@ -132,7 +132,7 @@ class Batches:
         known = target_columns >= 0
         had = Had.nothing()
         if self.repeats:
-            had = Had.before(histories, self.catalogue, self._ask_user[asks], ends, histories.times[ends])
+            had = Had.before(histories, self.catalogue, self._ask_user[asks], ends)
         return Batch(
             items=histories.items[flat],
             segments=np.repeat(np.arange(len(windows)), lengths),

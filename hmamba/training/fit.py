@@ -120,7 +120,6 @@ def validate(model: HMamba, plan: Plan) -> float | None:
         model,
         question.past,
         plan.catalogue,
-        as_of=question.as_of,
         k=10,
         exclude_seen=plan.config.candidates.exclude_seen,
     )

@@ -145,7 +145,7 @@ def test_had_counts_only_the_past_and_shares_sum_to_one():
         start + np.array([0, 1, 2, 50, 0, 4]) * day,
     )
     catalogue = Catalogue.of(np.array([0, 5, 5, 5]), 1)
-    had = Had.before(histories, catalogue, np.array([0, 0, 1]), np.array([3, 4, 6]), start + np.array([3, 51, 5]) * day)
+    had = Had.before(histories, catalogue, np.array([0, 0, 1]), np.array([3, 4, 6]))
     assert had.rows.tolist() == [0, 0, 1, 1, 1, 2]
     assert had.columns.tolist() == [0, 1, 0, 1, 2, 1]
     assert np.allclose(np.add.reduceat(had.shares, [0, 2, 5]), 1, atol=1e-6)
@@ -153,8 +153,14 @@ def test_had_counts_only_the_past_and_shares_sum_to_one():
     assert had.shares[0, 0] == pytest.approx((weights[0] + weights[2]) / weights.sum(), rel=1e-5)
 
 
-def test_shares_survive_ages_that_decay_to_nothing():
-    histories = Histories(pa.array(["a"]), np.array([0, 1]), np.array([1]), np.array([0]))
-    catalogue = Catalogue.of(np.array([0, 5]), 1)
-    had = Had.before(histories, catalogue, np.array([0]), np.array([1]), np.array([midnight(date(2024, 1, 1))]))
-    assert np.array_equal(had.shares, np.ones((1, len(TIME_SCALES)), np.float32))
+def test_shares_do_not_depend_on_the_date_and_an_ancient_event_does_not_spoil_them():
+    times = np.array([0, 20_000, 20_003]) * 86_400_000_000  # 1970, when everything has decayed to nothing, and 2024
+    catalogue = Catalogue.of(np.array([0, 5, 5]), 1)
+    whole = Histories(pa.array(["a"]), np.array([0, 3]), np.array([1, 2, 1]), times)
+    later = Histories(whole.users, whole.offsets, whole.items, times + 10**15)
+    shares = [Had.before(part, catalogue, np.array([0]), np.array([3])).shares for part in (whole, later)]
+    assert np.array_equal(*shares)
+    ratio = np.exp(-3 / np.array(TIME_SCALES))
+    np.testing.assert_allclose(shares[0], [1 / (1 + ratio), ratio / (1 + ratio)], rtol=1e-6)
+    first = Had.before(whole, catalogue, np.array([0, 0]), np.array([1, 0]))
+    assert (first.rows.tolist(), first.shares.tolist()) == ([0], [[1.0] * len(TIME_SCALES)])

@@ -22,10 +22,9 @@ from hmamba.registry import Provenance, StoredModel
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import retrieve, score_shard
 from hmamba.sequences.catalogue import Catalogue
-from tests.histories import START, histories_of, random_histories
+from tests.histories import histories_of, random_histories
 
 ITEMS = 40
-AS_OF = START + 50 * 86_400_000_000
 KINDS = {
     "squared": {"score": "squared"},
     "linear": {"score": "linear"},
@@ -59,10 +58,10 @@ def stored_model(eligible=range(1, ITEMS + 1), **settings):
 def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k):
     stored = stored_model(eligible=range(1, ITEMS, 2), **KINDS[kind])
     histories = random_histories(items=ITEMS, baskets=False)  # equal scores would have no order
-    expected, scores = rank_all(stored.model, histories, stored.catalogue, as_of=AS_OF, k=k, exclude_seen=exclude_seen)
+    expected, scores = rank_all(stored.model, histories, stored.catalogue, k=k, exclude_seen=exclude_seen)
     built = item_index.build(stored, stored.catalogue)
     hidden = encode_users(stored.model, histories)
-    ranked = retrieve(stored, built, histories, hidden, as_of=AS_OF, k=k, exclude_seen=exclude_seen)
+    ranked = retrieve(stored, built, histories, hidden, k=k, exclude_seen=exclude_seen)
     for user in range(len(histories)):
         mine = ranked.users == user
         wanted = expected[user] >= 0
@@ -71,7 +70,7 @@ def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k):
 
 
 def write(stored, histories, folder, **options):
-    settings = {"as_of": AS_OF, "k": 5, "exclude_seen": False, **options}
+    settings = {"k": 5, "exclude_seen": False, **options}
     facts = score_shard(
         stored,
         item_index.build(stored, stored.catalogue),

@@ -46,7 +46,7 @@ def test_planted_answers_rank_first(tmp_path, kind):
     config = settings(model=kind, train={"epochs": 30})
     ready = prepared(histories, tmp_path, config)
     Fit(ready.model, ready.plan).run()
-    ranked, _ = rank_all(ready.model, ready.plan.question.past, ready.plan.catalogue, as_of=0, k=1, exclude_seen=False)
+    ranked, _ = rank_all(ready.model, ready.plan.question.past, ready.plan.catalogue, k=1, exclude_seen=False)
     last = ready.plan.question.past.items[ready.plan.question.past.offsets[1:] - 1]
     assert (ranked[:, 0] == 1 + last % 12).mean() > 0.95
 
@@ -63,7 +63,6 @@ def test_habit_is_learnt_where_there_is_nothing_else(tmp_path):
         ready.model,
         ready.plan.question.past,
         ready.plan.catalogue,
-        as_of=ready.plan.question.as_of,
         k=2,
         exclude_seen=False,
     )
