@@ -56,13 +56,6 @@ def _sinhc(z: Tensor) -> Tensor:
     return torch.where(small, 1 + z.square() / 6, torch.sinh(safe) / safe)
 
 
-def _asinhc(z: Tensor) -> Tensor:
-    """asinh(z) / z, likewise."""
-    small = z.abs() < 1e-3
-    safe = torch.where(small, torch.ones_like(z), z)
-    return torch.where(small, 1 - z.square() / 6, torch.asinh(safe) / safe)
-
-
 def bound(v: Tensor, limit: Curvature) -> Tensor:
     """Shrink tangents so that their norm stays under ``limit``: v / sqrt(1 + |v|^2 / limit^2).
 
@@ -80,50 +73,19 @@ def exp0(v: Tensor, *, K: Curvature) -> Tensor:
     return lift(v * _sinhc(_safe_norm(v) / _root(K, v)), K=K)
 
 
-def log0(x: Tensor, *, K: Curvature) -> Tensor:
-    """Logarithmic map at the origin: points (..., d + 1) to tangents (..., d). Inverse of :func:`exp0`."""
-    space = x[..., 1:]
-    return space * _asinhc(_safe_norm(space) / _root(K, x))
-
-
 def distance0(x: Tensor, *, K: Curvature) -> Tensor:
     """Geodesic distance of points from the origin."""
     root = _root(K, x)
     return root * torch.asinh(_safe_norm(x[..., 1:]).squeeze(-1) / root)
 
 
-def distance(x: Tensor, y: Tensor, *, K: Curvature) -> Tensor:
-    """Geodesic distance between points, sqrt(K) arcosh(-<x,y>/K).
-
-    Computed as 2 sqrt(K) asinh(sqrt(<x-y,x-y> / 4K)), which keeps its precision for neighbours where arcosh
-    near 1 loses half the digits.
-    """
-    gap = x - y
-    return distance_from_gap(inner(gap, gap), K=K)
-
-
 def distance_from_gap(gap: Tensor, *, K: Curvature) -> Tensor:
-    """Geodesic distance of two points from <x-y,x-y> = -2K - 2<x,y>, the squared Lorentzian distance.
+    """Geodesic distance sqrt(K) arcosh(-<x,y>/K) of two points, from their gap <x-y,x-y> = -2K - 2<x,y>.
 
-    The square root's gradient at a zero gap is cut at machine precision: two equal points attract no further.
+    Computed as 2 sqrt(K) asinh(sqrt(gap / 4K)), which keeps its precision for neighbours where arcosh near 1 loses
+    half the digits. The square root's gradient at a zero gap is cut at machine precision: equal points attract no
+    further.
     """
     root = _root(K, gap)
     tiny = torch.finfo(gap.dtype).eps ** 2
     return 2 * root * torch.asinh((gap.clamp_min(tiny) / (4 * K)).sqrt())
-
-
-def transport0(x: Tensor, v: Tensor, *, K: Curvature) -> Tensor:
-    """Parallel transport of tangents ``v`` (..., d) from the origin along the geodesic to points ``x`` (..., d + 1).
-
-    Returns:
-        Tangent vectors at ``x``, of d + 1 coordinates, with <x, result> = 0 and the norm of ``v``.
-    """
-    root = _root(K, x)
-    along = (x[..., 1:] * v).sum(-1, keepdim=True) / (K + root * x[..., :1])
-    origin_plus_x = torch.cat([x[..., :1] + root, x[..., 1:]], dim=-1)
-    return torch.cat([torch.zeros_like(v[..., :1]), v], dim=-1) + along * origin_plus_x
-
-
-def to_poincare(x: Tensor, *, K: Curvature) -> Tensor:
-    """Project points (..., d + 1) onto the Poincare ball of radius 1, (..., d)."""
-    return x[..., 1:] / (x[..., :1] + _root(K, x))

@@ -61,7 +61,7 @@ def test_inner_products_rank_as_the_score_is_defined(kind):
     score = net.score()
     logits = score.logits(net.query_vectors(hidden) @ net.item_vectors(index).T)
     u, v, K = net.user_points(hidden)[:, None], net.item_points(index)[None], 1 / net.curvature
-    distance = lorentz.distance(u, v, K=K)
+    distance = lorentz.distance_from_gap(lorentz.inner(u - v, u - v), K=K)
     expected = {
         "inner": net.log_scale.exp() * (u[..., 1:] * v[..., 1:]).sum(-1),
         "squared": -net.log_scale.exp() * lorentz.inner(u - v, u - v),

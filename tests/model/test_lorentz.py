@@ -21,6 +21,10 @@ def tangents(seed: int, n: int, dim: int, norm: float, dtype: torch.dtype) -> to
     return v.to(dtype)
 
 
+def distance(x: torch.Tensor, y: torch.Tensor, K: float) -> torch.Tensor:
+    return lorentz.distance_from_gap(lorentz.inner(x - y, x - y), K=K)
+
+
 shapes = given(
     seed=st.integers(0, 2**16),
     dim=st.integers(1, 8),
@@ -32,12 +36,13 @@ shapes = given(
 
 @shapes
 @settings(max_examples=60, deadline=None)
-def test_points_lie_on_the_hyperboloid_and_log_undoes_exp(seed, dim, K, norm, dtype):
+def test_points_lie_on_the_hyperboloid_and_geoopt_finds_the_way_back(seed, dim, K, norm, dtype):
     v = tangents(seed, 5, dim, norm * K**0.5, dtype)
     x = lorentz.exp0(v, K=K)
     scale = x[..., 0].square().max()
     assert torch.allclose(lorentz.inner(x, x) / scale, -K / scale * torch.ones(5, dtype=dtype), atol=TOLERANCE[dtype])
-    assert torch.allclose(lorentz.log0(x, K=K), v, atol=TOLERANCE[dtype] * K**0.5, rtol=TOLERANCE[dtype])
+    back = geoopt.manifolds.Lorentz(k=K).logmap0(x.double())[..., 1:].to(dtype)
+    assert torch.allclose(back, v, atol=TOLERANCE[dtype] * K**0.5, rtol=TOLERANCE[dtype])
     assert torch.allclose(lorentz.distance0(x, K=K), v.norm(dim=-1), atol=TOLERANCE[dtype] * K**0.5, rtol=1e-4)
 
 
@@ -45,55 +50,41 @@ def test_points_lie_on_the_hyperboloid_and_log_undoes_exp(seed, dim, K, norm, dt
 @settings(max_examples=60, deadline=None)
 def test_distance_is_a_metric_and_geodesics_through_the_origin_have_unit_speed(seed, dim, K, norm, dtype):
     x, y, z = (lorentz.exp0(tangents(seed + i, 4, dim, norm * K**0.5, dtype), K=K) for i in range(3))
-    xy, yz, xz = (lorentz.distance(a, b, K=K) for a, b in ((x, y), (y, z), (x, z)))
+    xy, yz, xz = (distance(a, b, K) for a, b in ((x, y), (y, z), (x, z)))
     slack = 5e-3 * K**0.5 if dtype is torch.float32 else 1e-6 * K**0.5
-    assert torch.allclose(xy, lorentz.distance(y, x, K=K), atol=slack)
+    assert torch.allclose(xy, distance(y, x, K), atol=slack)
     assert (xz <= xy + yz + slack).all()
-    assert lorentz.distance(x, x, K=K).abs().max() <= slack
+    assert distance(x, x, K).abs().max() <= slack
     v = tangents(seed, 4, dim, norm * K**0.5, dtype)
-    half = lorentz.distance(lorentz.exp0(v, K=K), lorentz.exp0(v / 2, K=K), K=K)
+    half = distance(lorentz.exp0(v, K=K), lorentz.exp0(v / 2, K=K), K)
     assert torch.allclose(half, v.norm(dim=-1) / 2, atol=slack, rtol=1e-3)
 
 
 @pytest.mark.parametrize("K", CURVATURES)
 def test_geoopt_agrees_in_float64(K):
     manifold = geoopt.manifolds.Lorentz(k=K)
-    u, v, w = (tangents(seed, 16, 5, 3 * K**0.5, torch.float64) for seed in range(3))
+    u, v = (tangents(seed, 16, 5, 3 * K**0.5, torch.float64) for seed in range(2))
     zero = torch.zeros(16, 1, dtype=torch.float64)
     x, y = lorentz.exp0(u, K=K), lorentz.exp0(v, K=K)
     torch.testing.assert_close(x, manifold.expmap0(torch.cat([zero, u], -1)))
-    torch.testing.assert_close(torch.cat([zero, lorentz.log0(x, K=K)], -1), manifold.logmap0(x))
-    torch.testing.assert_close(lorentz.distance(x, y, K=K), manifold.dist(x, y), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(torch.cat([zero, u], -1), manifold.logmap0(x))
+    torch.testing.assert_close(distance(x, y, K), manifold.dist(x, y), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(lorentz.distance0(x, K=K), manifold.dist0(x))
     torch.testing.assert_close(lorentz.inner(x, y), manifold.inner(x, x, y))
-    torch.testing.assert_close(lorentz.transport0(x, w, K=K), manifold.transp0(x, torch.cat([zero, w], -1)))
-    torch.testing.assert_close(
-        lorentz.to_poincare(x, K=K),
-        geoopt.manifolds.lorentz.math.lorentz_to_poincare(x, k=torch.tensor(K, dtype=torch.float64)),
-    )
 
 
-@pytest.mark.parametrize("K", CURVATURES)
-def test_transport_keeps_norms_and_lands_in_the_tangent_space(K):
-    x = lorentz.exp0(tangents(1, 8, 4, 2 * K**0.5, torch.float64), K=K)
-    w = tangents(2, 8, 4, 1.0, torch.float64)
-    moved = lorentz.transport0(x, w, K=K)
-    assert lorentz.inner(moved, x).abs().max() < 1e-9 * K
-    torch.testing.assert_close(lorentz.inner(moved, moved), w.square().sum(-1))
-
-
-@pytest.mark.parametrize("function", [lorentz.exp0, lambda v, K: lorentz.log0(lorentz.lift(v, K=K), K=K)])
-def test_gradients_exist_at_the_origin_and_agree_with_differences(function):
+def test_gradients_exist_at_the_origin_and_agree_with_differences():
     v = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
-    function(v, K=2.0).sum().backward()
+    lorentz.exp0(v, K=2.0).sum().backward()
     assert torch.isfinite(v.grad).all()
     w = tangents(3, 3, 4, 2.0, torch.float64).requires_grad_()
     K = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w, K: function(w, K=K), (w, K))
+    assert torch.autograd.gradcheck(lambda w, K: lorentz.exp0(w, K=K), (w, K))
 
 
 def test_distance_has_a_finite_gradient_between_equal_points():
     x = lorentz.exp0(tangents(1, 3, 4, 1.0, torch.float32), K=1.0).requires_grad_()
-    lorentz.distance(x, x.detach(), K=1.0).sum().backward()
+    distance(x, x.detach(), 1.0).sum().backward()
     assert torch.isfinite(x.grad).all()
 
 
