@@ -175,6 +175,12 @@ class CandidatesConfig(Section):
 
     k: int = Field(100, ge=1, le=10_000, description="Items a user.")
     exclude_seen: bool = Field(True, description="True for films; false where people buy things again.")
+    float32_overlap: float = Field(
+        0.999,
+        ge=0,
+        le=1,
+        description="Share of the float64 ranking that float32 must keep; the search is float64 if not.",
+    )
     allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
     keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
 

@@ -1,4 +1,4 @@
-"""Index: put the Lorentz points of the serving model's items into a FAISS index."""
+"""Index: put the Lorentz points of the serving model's items into an index that ranks as float64 does."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import sys
 from hmamba import registry
 from hmamba.columns import ITEM_ID
 from hmamba.retrieval import index as item_index
+from hmamba.retrieval import overlap
+from hmamba.sequences.histories import shard_files
 from hmamba.source.ids import read_ids
 from hmamba.training.prepare import device_of
 from jobs.step import Facts, StepContext, run_step
 
 
 def body(context: StepContext) -> Facts:
-    """Build the index of whoever serves tonight."""
+    """Build the index of whoever serves tonight, and measure on some of tonight's queries what float32 loses."""
     run, layout, config = context.run, context.layout, context.config
     stored = registry.load(layout, registry.serving(run.verdict), device_of(config.train.device), config.model.kernels)
     registry.check_vocabulary(stored, registry.vocabulary(run.sequences / "items.parquet"))
@@ -22,13 +24,23 @@ def body(context: StepContext) -> Facts:
     catalogue = item_index.restrict(stored.catalogue, stored.item_ids, wanted)
     run.vectors.mkdir(parents=True, exist_ok=True)
     item_index.write_item_points(stored, stored.catalogue, run.vectors / "items.parquet")
-    built = item_index.build(stored, catalogue)
-    size = item_index.save(built, run.index)
+    wishes = config.candidates
+    built, found = overlap.choose(
+        stored, catalogue, shard_files(run.sequences), k=wishes.k, floor=wishes.float32_overlap
+    )
+    measured = {
+        "float32_overlap": found.share,
+        "overlap_floor": wishes.float32_overlap,
+        "overlap_at": found.depth,
+        "overlap_users": found.users,
+    }
+    size = item_index.save(built, run.index, measured)
     return {
         "items": len(catalogue),
         "dim": int(built.vectors.shape[1]),
-        "kind": item_index.KIND,
+        "kind": built.kind,
         "bytes": size,
+        **measured,
         "model_version": stored.version,
     }
 

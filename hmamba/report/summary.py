@@ -138,5 +138,12 @@ def _say_candidates(night: Night, summary: Summary) -> None:
     if not publish.get("changed", True):
         sentence += " They are the same as were already published for this day."
     summary.sentences.append(sentence)
+    index = night.facts.get("index", {})
+    if index.get("kind") == "float64":
+        summary.alerts.append(
+            f"Single precision found only {100 * index['float32_overlap']:.2f}\N{NO-BREAK SPACE}% of each user's best "
+            "items, so the search ran in double precision: as exact, but slower. A smaller model.max_norm keeps "
+            "single precision exact."
+        )
     if fallback := int(night.facts.get("score", {}).get("fallback_users", 0)):
         summary.alerts.append(f"{counted(fallback, 'user')} without usable history received the fallback list.")

@@ -22,10 +22,10 @@ from hmamba.files import atomic_file
 from hmamba.model.habit import Had
 from hmamba.progress import Progress
 from hmamba.registry import StoredModel
-from hmamba.retrieval.index import ItemIndex, point_column
+from hmamba.retrieval import double
+from hmamba.retrieval.double import RealArray
+from hmamba.retrieval.index import FLOAT64, FloatArray, ItemIndex, point_column
 from hmamba.sequences.histories import Histories, IntArray, spans
-
-FloatArray = npt.NDArray[np.float32]
 
 _ROWS = 512
 
@@ -45,7 +45,7 @@ class Ranked:
     scores: FloatArray
 
 
-def _best(rows: IntArray, columns: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, IntArray, FloatArray]:
+def _best(rows: IntArray, columns: IntArray, scores: RealArray, k: int) -> tuple[IntArray, IntArray, RealArray]:
     """The ``k`` best entries of each row, best first; equal scores by column, so that the order is always the same."""
     order = np.lexsort((columns, -scores, rows))
     rows, columns, scores = rows[order], columns[order], scores[order]
@@ -75,19 +75,19 @@ def retrieve(
         k: items a user.
         exclude_seen: leave out items that the user has had.
     """
-    model, score = stored.model, stored.model.score()
-    device = model.tangents.weight.device
+    model = double.widen(stored.model) if index.kind == FLOAT64 else stored.model
+    score, device, dtype = model.score(), model.tangents.weight.device, model.tangents.weight.dtype
     users = np.arange(len(histories))
     had = Had.before(histories, index.catalogue, users, histories.offsets[users + 1])
     had_offsets = np.searchsorted(had.rows, np.arange(len(users) + 1))
     width = np.diff(had_offsets)
-    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    parts: list[tuple[IntArray, IntArray, RealArray]] = []
     # Users with histories of like size together, so that few are asked for more than they need.
     by_width = np.argsort(width, kind="stable")
     with Progress("score: search", len(users), "users") as progress:
         for start in range(0, len(users), _ROWS):
             block = by_width[start : start + _ROWS]
-            hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(device)
+            hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(device, dtype)
             queries = model.query_vectors(hidden_Rd).cpu().numpy()
             products, columns = index.search(queries, k + int(width[block].max()))
             rows = np.repeat(np.arange(len(block)), columns.shape[1])
@@ -102,7 +102,7 @@ def retrieve(
                 again = score.logits(torch.from_numpy(own_products).to(device))
                 if model.habit is not None:
                     rows_E, shares_EK = torch.from_numpy(own_rows), torch.from_numpy(had.shares[own])
-                    habit_E = model.habit(hidden_Rd, rows_E.to(device), shares_EK.to(device))
+                    habit_E = model.habit(hidden_Rd, rows_E.to(device), shares_EK.to(device, dtype))
                     again = torch.logaddexp(again, habit_E)
                 found_rows = np.concatenate([found_rows, own_rows])
                 found_columns = np.concatenate([found_columns, own_columns])
@@ -113,6 +113,12 @@ def retrieve(
     rows, columns, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
     return Ranked(rows[order], index.catalogue.eligible[columns[order]], scores[order].astype(np.float32))
+
+
+def readable(stored: StoredModel, histories: Histories) -> tuple[Histories, npt.NDArray[np.bool_]]:
+    """Histories in indices that the model knows, and which users (U,) have at least one event that it does."""
+    read = Histories(histories.users, histories.offsets, stored.known(histories.items), histories.times)
+    return read, np.bincount(read.owner, weights=read.items > 0, minlength=len(read)) > 0
 
 
 @dataclass(frozen=True)
@@ -147,16 +153,15 @@ def score_shard(
         candidates: file to write: user_id, rank, item_id, score, model_version.
         vectors: file to write: user_id, point.
     """
-    readable = Histories(histories.users, histories.offsets, stored.known(histories.items), histories.times)
-    is_known = np.bincount(readable.owner, weights=readable.items > 0, minlength=len(readable)) > 0
-    hidden_Ud = encode_users(stored.model, readable)
+    read, is_known = readable(stored, histories)
+    hidden_Ud = encode_users(stored.model, read)
     served, lost = np.flatnonzero(is_known), np.flatnonzero(~is_known)
     ranked = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     if len(served):
         part = retrieve(
             stored,
             index,
-            readable.select(served),
+            read.select(served),
             hidden_Ud[torch.from_numpy(served)],
             k=k,
             exclude_seen=exclude_seen,

@@ -2,14 +2,15 @@
 
 <u,v>_L is a plain inner product once the query's time coordinate is negated, and an item's bias is one more coordinate
 that meets a 1 in the query. So an inner-product index over (v_0, v_1, ..., v_d, b) ranks exactly as the model does,
-whatever its score. The index is flat: it compares with every item and misses none.
+whatever its score. The index is flat: it compares with every item and misses none. It holds float32; where that cannot
+tell near items apart (:mod:`hmamba.retrieval.overlap`) the vectors are kept in float64 and multiplied with every query.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -23,13 +24,18 @@ from hmamba.errors import InputError
 from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.model import lorentz
 from hmamba.registry import StoredModel
+from hmamba.retrieval import double
+from hmamba.retrieval.double import RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
+Kind: TypeAlias = Literal["IndexFlatIP", "float64"]
 
-_DESCRIPTION, _INDEX = "index.json", "items.faiss"
-KIND = "IndexFlatIP"
+FLAT: Kind = "IndexFlatIP"
+FLOAT64: Kind = "float64"
+_DESCRIPTION = "index.json"
+_FILES = {FLAT: "items.faiss", FLOAT64: "items.npy"}
 
 
 @dataclass(frozen=True)
@@ -39,18 +45,34 @@ class ItemIndex:
     Attributes:
         model_version: whose points these are.
         catalogue: the items in the index; its columns are the index's ids.
-        vectors: (V, d + 2) what the index holds.
-        index: the FAISS index.
+        vectors: (V, d + 2) what the index holds: float32, or float64 where ``index`` is None.
+        index: the FAISS index; None for an exact search in float64.
     """
 
     model_version: str
     catalogue: Catalogue
-    vectors: FloatArray
+    vectors: RealArray
     index: Any
 
-    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-        """The ``k`` largest inner products of each query (R, d + 2), and the columns (R, k) that they belong to."""
-        products, columns = self.index.search(np.ascontiguousarray(queries), min(k, len(self.catalogue)))
+    @property
+    def kind(self) -> Kind:
+        """How it is searched: by FAISS in float32, or by a blocked matrix product in float64."""
+        return FLOAT64 if self.index is None else FLAT
+
+    def search(self, queries: RealArray, k: int) -> tuple[RealArray, IntArray]:
+        """The ``k`` largest inner products of each query, and the columns that they belong to.
+
+        Args:
+            queries: (R, d + 2), of the type of ``vectors``.
+            k: how many; all items if there are fewer.
+
+        Returns:
+            Products and columns, (R, k) each, largest product first.
+        """
+        wanted = min(k, len(self.catalogue))
+        if self.kind == FLOAT64:
+            return double.search(queries, self.vectors, wanted)
+        products, columns = self.index.search(np.ascontiguousarray(queries), wanted)
         return products, columns
 
 
@@ -75,28 +97,47 @@ def restrict(catalogue: Catalogue, ids: pa.Array, allowed: pa.ChunkedArray | Non
     return Catalogue.of(mask, 1)
 
 
-def build(stored: StoredModel, catalogue: Catalogue) -> ItemIndex:
+def build(stored: StoredModel, catalogue: Catalogue, kind: Kind = FLAT) -> ItemIndex:
     """Index the points of the items in ``catalogue``."""
+    model = double.widen(stored.model) if kind == FLOAT64 else stored.model
     with torch.inference_mode():
-        eligible = torch.from_numpy(catalogue.eligible).to(stored.model.tangents.weight.device)
-        vectors = stored.model.item_vectors(eligible).float().cpu().numpy()
+        eligible = torch.from_numpy(catalogue.eligible).to(model.tangents.weight.device)
+        vectors = model.item_vectors(eligible).cpu()
+    if kind == FLOAT64:
+        return ItemIndex(stored.version, catalogue, vectors.numpy(), None)
+    single: FloatArray = vectors.float().numpy()
+    return ItemIndex(stored.version, catalogue, single, _faiss_index(single))
+
+
+def _faiss_index(vectors: FloatArray) -> Any:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
-    return ItemIndex(stored.version, catalogue, vectors, index)
+    return index
 
 
-def save(built: ItemIndex, folder: Path) -> int:
-    """Write index and description; returns the index's size in bytes."""
+def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None) -> int:
+    """Write index and description; returns the index's size in bytes.
+
+    Args:
+        built: the index.
+        folder: where to.
+        measured: what else the description should say, for people.
+    """
     with atomic_folder(folder) as temporary:
-        faiss.write_index(built.index, str(temporary / _INDEX))
-        size = (temporary / _INDEX).stat().st_size
+        path = temporary / _FILES[built.kind]
+        if built.kind == FLOAT64:
+            np.save(path, built.vectors, allow_pickle=False)
+        else:
+            faiss.write_index(built.index, str(path))
+        size = path.stat().st_size
         description = {
             "model_version": built.model_version,
-            "kind": KIND,
+            "kind": built.kind,
             "items": len(built.catalogue),
             "size": len(built.catalogue.column),
             "dim": int(built.vectors.shape[1]),
-            "sha256": sha256(temporary / _INDEX),
+            "sha256": sha256(path),
+            **(measured or {}),
         }
         np.save(temporary / "eligible.npy", built.catalogue.eligible, allow_pickle=False)
         write_json(temporary / _DESCRIPTION, description)
@@ -110,18 +151,22 @@ def load(folder: Path, model_version: str) -> ItemIndex:
         InputError: it is missing, damaged, or of another model.
     """
     description = read_json(folder / _DESCRIPTION)
-    path = folder / _INDEX
-    if not path.exists() or sha256(path) != description["sha256"]:
+    kind = description["kind"]
+    path = folder / _FILES.get(kind, "")
+    if not path.is_file() or sha256(path) != description["sha256"]:
         raise InputError(f"{path} is not the index that {folder / _DESCRIPTION} describes. Run the index step again.")
     if description["model_version"] != model_version:
         raise InputError(
             f"{folder}: the index is of model {description['model_version']}, but {model_version} serves. "
             "Run the index step again."
         )
-    index = faiss.read_index(str(path))
     mask = np.zeros(description["size"], dtype=np.int64)
     mask[np.load(folder / "eligible.npy", allow_pickle=False)] = 1
-    return ItemIndex(model_version, Catalogue.of(mask, 1), index.reconstruct_n(0, index.ntotal), index)
+    catalogue = Catalogue.of(mask, 1)
+    if kind == FLOAT64:
+        return ItemIndex(model_version, catalogue, np.load(path, allow_pickle=False), None)
+    index = faiss.read_index(str(path))
+    return ItemIndex(model_version, catalogue, index.reconstruct_n(0, index.ntotal), index)
 
 
 def write_item_points(stored: StoredModel, catalogue: Catalogue, path: Path) -> None:

@@ -129,7 +129,8 @@ def write_night(
     trained = {"version": VERSION, "parent": CHAMPION, "reused": False, "skipped_reason": None, "epochs": EPOCHS}
     write_facts(layout, "train", 75.5, 1800 * mb, **trained, parameters=123456, curvature=0.0156, device="cpu")
     write_facts(layout, "gate", 6.0, 900 * mb, **judged)
-    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 1, kind="flat")
+    measured = {"float32_overlap": 0.99998, "overlap_floor": 0.999, "overlap_at": 100, "overlap_users": 31}
+    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="IndexFlatIP", **measured)
     for shard in range(2):
         write_facts(
             layout, "score", 4.0 + shard, 800 * mb, f"score-{shard:04d}", shard=shard, users=20, fallback_users=0

@@ -101,6 +101,8 @@ def test_pictures_have_words(page: Page) -> None:
         f"Trained in this run: {VERSION} .",
         "curvature 1/K 0.0156",
         "candidates/run_date=2024-01-30",
+        "Searched in single precision. Of the 100 items that",
+        "single precision (float32) finds 99.998 %: the mean over 31 users of this night. Under 99.9 % the search",
     ],
 )
 def test_the_figures_are_there(page: Page, expected: str) -> None:

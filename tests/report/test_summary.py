@@ -94,6 +94,13 @@ def test_relative(value: float, reference: float, expected: str) -> None:
     assert relative(value, reference) == expected
 
 
+def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None:
+    index = {**night.facts["index"], "kind": "float64", "float32_overlap": 0.9712}
+    alerts = summarise(with_facts(night, index=index)).alerts
+    assert any("found only 97.12\u00a0% of each user's best items" in alert for alert in alerts)
+    assert not any("precision" in alert for alert in summarise(night).alerts)
+
+
 def test_shards_add_up(copied: Layout) -> None:
     for shard in (0, 1):
         write_facts(copied, "score", 1.0, 1, f"score-{shard:04d}", shard=shard, users=20, fallback_users=2, rows=200)

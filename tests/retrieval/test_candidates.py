@@ -12,19 +12,15 @@ import torch
 
 from hmamba import registry
 from hmamba.columns import FALLBACK_VERSION
-from hmamba.config import ModelConfig
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import encode_users, rank_all
 from hmamba.layout import Layout
 from hmamba.model import lorentz
-from hmamba.model.hmamba import HMamba
-from hmamba.registry import Provenance, StoredModel
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import retrieve, score_shard
-from hmamba.sequences.catalogue import Catalogue
 from tests.histories import histories_of, random_histories
+from tests.stored import ITEMS, stored_model
 
-ITEMS = 40
 KINDS = {
     "squared": {"score": "squared"},
     "linear": {"score": "linear"},
@@ -33,23 +29,6 @@ KINDS = {
     "repeat": {"repeat": True},
     "linear with repeat": {"score": "linear", "repeat": True},
 }
-
-
-def stored_model(eligible=range(1, ITEMS + 1), **settings):
-    torch.manual_seed(0)
-    model = HMamba(ModelConfig(**{"dim": 8, "d_state": 4, "head_dim": 8, **settings}), ITEMS).eval()
-    with torch.no_grad():
-        model.tangents.weight.normal_()
-        model.project_user.weight.normal_()
-        if model.bias is not None:
-            model.bias.normal_()
-        if model.habit is not None:
-            model.habit.gate.fill_(1.0)
-            model.habit.from_hidden.weight.normal_()
-    mask = np.zeros(ITEMS + 1, dtype=np.int64)
-    mask[list(eligible)] = 1
-    ids = pa.array([None, *(f"item {n}" for n in range(1, ITEMS + 1))])
-    return StoredModel("v1", Provenance(date(2024, 2, 1), None, "s", 0, "x"), model, Catalogue.of(mask, 1), ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,149 @@
+"""How much of the float64 ranking the float32 index keeps, measured each night on real queries.
+
+The error of the scores tells nothing: its median stays at 1e-7 while the ranking of near items is already noise. So the
+rankings themselves are compared, and where float32 keeps too little of them the night searches in float64.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hmamba.evaluation.ranking import encode_users
+from hmamba.progress import track
+from hmamba.registry import StoredModel
+from hmamba.retrieval import double
+from hmamba.retrieval.candidates import readable
+from hmamba.retrieval.double import DoubleArray, RealArray
+from hmamba.retrieval.index import FLOAT64, ItemIndex, build
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories, read_histories
+
+log = logging.getLogger("hmamba")
+
+USERS = 512
+"""Enough to know the mean to a few ten-thousandths, few enough to encode in seconds."""
+
+LEAST_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What was measured.
+
+    Attributes:
+        share: of the ``depth`` best items of each user by float64, how many float32 finds; the mean over users, in
+            [0, 1]. None where nobody has a history that the model can read.
+        depth: how many of the best items are compared.
+        users: how many users were asked for.
+    """
+
+    share: float | None
+    depth: int
+    users: int
+
+
+def choose(
+    stored: StoredModel, catalogue: Catalogue, shards: list[Path], *, k: int, floor: float
+) -> tuple[ItemIndex, Overlap]:
+    """Index the catalogue in float32 if that ranks as float64 does, in float64 if not.
+
+    Args:
+        stored: the model that serves.
+        catalogue: the items to index.
+        shards: the snapshot's sequences, to draw users from.
+        k: items that are published for a user.
+        floor: least share of the float64 ranking that float32 has to keep.
+    """
+    single, exact = build(stored, catalogue), build(stored, catalogue, FLOAT64)
+    hidden = [encode_users(stored.model, part) for part in sample(stored, shards)]
+    hidden_Rd = torch.cat(hidden) if hidden else torch.zeros(0, stored.model.config.dim)
+    found = measure(stored, single, exact, hidden_Rd, depth_of(k, len(catalogue)))
+    if found.share is None or found.share >= floor:
+        return single, found
+    log.warning(
+        "index: float32 finds only %.4f of the %d best items that float64 finds, less than candidates.float32_overlap "
+        "= %g: the search runs in float64, which is slower. With a smaller model.max_norm float32 would do.",
+        found.share,
+        found.depth,
+        floor,
+    )
+    return exact, found
+
+
+def depth_of(k: int, items: int) -> int:
+    """How many of the best items to compare: ``k`` and at least 100; half of a catalogue that has no more than that.
+
+    All of a catalogue would be found in whatever order, and the comparison would say nothing.
+    """
+    depth = max(k, LEAST_DEPTH)
+    return depth if items > depth else max(1, items // 2)
+
+
+def sample(stored: StoredModel, shards: list[Path], users: int = USERS) -> Iterator[Histories]:
+    """Up to ``users`` users of whom the model knows something, always the same ones, a shard at a time.
+
+    Users are hashed over the shards, so the first shards are as good a sample as all of them.
+    """
+    left = users
+    for file in shards:
+        histories, is_known = readable(stored, read_histories([file]))
+        drawn = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(is_known))[:left])
+        if len(drawn):
+            yield histories.select(drawn)
+        left -= len(drawn)
+        if not left:
+            return
+
+
+@torch.inference_mode()
+def measure(stored: StoredModel, single: ItemIndex, exact: ItemIndex, hidden_Rd: torch.Tensor, depth: int) -> Overlap:
+    """Ask both indices for the same users.
+
+    Args:
+        stored: the model.
+        single: its items, searched in float32.
+        exact: the same items in float64.
+        hidden_Rd: (R, d) hidden states of the users.
+        depth: how many of the best items are compared.
+    """
+    if not len(hidden_Rd):
+        return Overlap(None, depth, 0)
+    hidden_Rd = hidden_Rd.to(stored.model.tangents.weight.device)
+    queries = stored.model.query_vectors(hidden_Rd).cpu().numpy()
+    precise = double.widen(stored.model).query_vectors(hidden_Rd.double()).cpu().numpy()
+    return Overlap(round(float(shares(single, exact, queries, precise, depth).mean()), 6), depth, len(queries))
+
+
+def shares(single: ItemIndex, exact: ItemIndex, queries: RealArray, precise: DoubleArray, depth: int) -> DoubleArray:
+    """Share (R,) of each query's ``depth`` best items by float64 that the float32 index finds.
+
+    Exact ties at the end of the list are nobody's mistake: an item is right if its float64 product is no smaller than
+    the last one that float64 would take, up to float64's own rounding, X eps |q| |v| for a sum of X products.
+
+    Args:
+        single: searched in float32.
+        exact: the same items in float64.
+        queries: (R, X) for ``single``.
+        precise: (R, X) the same queries for ``exact``.
+        depth: at most as many as there are items.
+    """
+    table = torch.from_numpy(exact.vectors)
+    rounding = table.shape[1] * torch.finfo(torch.float64).eps * table.norm(dim=1).max()
+    rows = double.block_rows(len(table))
+    parts = []
+    starts = range(0, len(queries), rows)
+    for start in track(starts, "index: float32 against float64", len(starts), "blocks of users"):
+        queries_RX = torch.from_numpy(precise[start : start + rows])
+        products_RV = queries_RX @ table.T
+        last_R1 = products_RV.topk(depth, dim=1).values[:, -1:]
+        _, columns = single.search(queries[start : start + rows], depth)
+        found = products_RV.gather(1, torch.from_numpy(columns))
+        right = found >= last_R1 - rounding * queries_RX.norm(dim=1, keepdim=True)
+        parts.append(right.double().mean(dim=1).numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,35 @@
+"""Stored models for tests, with random weights."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from hmamba.config import ModelConfig
+from hmamba.model.hmamba import HMamba
+from hmamba.registry import Provenance, StoredModel
+from hmamba.sequences.catalogue import Catalogue
+
+ITEMS = 40
+
+
+def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> StoredModel:
+    """A small model of ``items`` items, all of which compete unless ``eligible`` names some."""
+    torch.manual_seed(0)
+    model = HMamba(ModelConfig(**{"dim": 8, "d_state": 4, "head_dim": 8, **settings}), items).eval()
+    with torch.no_grad():
+        model.tangents.weight.normal_()
+        model.project_user.weight.normal_()
+        if model.bias is not None:
+            model.bias.normal_()
+        if model.habit is not None:
+            model.habit.gate.fill_(1.0)
+            model.habit.from_hidden.weight.normal_()
+    mask = np.zeros(items + 1, dtype=np.int64)
+    mask[list(range(1, items + 1) if eligible is None else eligible)] = 1
+    ids = pa.array([None, *(f"item {n}" for n in range(1, items + 1))])
+    return StoredModel("v1", Provenance(date(2024, 2, 1), None, "s", 0, "x"), model, Catalogue.of(mask, 1), ids)
