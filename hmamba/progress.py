@@ -6,9 +6,8 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
-from tqdm import tqdm
+from contextlib import suppress
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 log = logging.getLogger("hmamba")
@@ -23,7 +22,12 @@ class Progress:
         self._note = ""
         self._every = every_seconds
         self._start = self._last = time.monotonic()
-        self._bar = tqdm(total=total, desc=what, unit=unit, leave=False) if sys.stderr.isatty() else None
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            with suppress(ImportError):  # without tqdm a terminal gets log lines too
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=total, desc=what, unit=unit, leave=False)
 
     def update(self, amount: int = 1, note: str = "") -> None:
         """Add ``amount`` units; ``note`` is shown beside the count."""

@@ -5,6 +5,8 @@
 
 Weights are safetensors and everything else is JSON or Parquet: loading a model never runs code. A version is named by
 what it was trained from (day, snapshot, parent, settings), so training the same thing twice finds it already there.
+
+What only reading and writing a version needs is imported there, so that a model can be held in memory without it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX
-from hmamba.config import ModelConfig
 from hmamba.errors import InputError
 from hmamba.files import atomic_folder, digest, read_json, write_json
 from hmamba.layout import Layout
@@ -103,6 +102,8 @@ def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catal
         ids: (size,) item ids by index, null at 0 and at gaps.
         facts: what training has to say, kept in metrics.json.
     """
+    from safetensors.torch import save_file
+
     with atomic_folder(layout.model(provenance.version)) as folder:
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
@@ -143,6 +144,11 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     Raises:
         InputError: the version does not exist, or its files do not belong together.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from hmamba.config import ModelConfig
+
     folder = layout.model(version)
     if not folder.is_dir():
         raise InputError(

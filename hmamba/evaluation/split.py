@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.sequences.histories import Histories, IntArray, midnight
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
 
 
 @dataclass(frozen=True)

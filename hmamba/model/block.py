@@ -6,14 +6,17 @@ Linear -> Conv1d -> SiLU -> SSM -> LayerNorm, gated by Linear -> SiLU; then FFN;
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmamba.config import ModelConfig
 from hmamba.model import lorentz
 from hmamba.model.kernels import Scan
+
+if TYPE_CHECKING:
+    from hmamba.config import ModelConfig
 
 _DT_MIN, _DT_MAX = 1e-3, 1e-1  # Mamba's range of initial step sizes
 

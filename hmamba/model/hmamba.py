@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from hmamba.columns import PADDING_INDEX
-from hmamba.config import ModelConfig
 from hmamba.model import lorentz
 from hmamba.model.block import Block
 from hmamba.model.habit import Habit
 from hmamba.model.kernels import choose
 from hmamba.model.scores import Score
+
+if TYPE_CHECKING:
+    from hmamba.config import ModelConfig
 
 _CURVATURE_RANGE = math.log(10.0)
 

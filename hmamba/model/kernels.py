@@ -45,6 +45,7 @@ def _combined() -> Any:
             raise ConfigError(f"model.kernels = 'fused': {missing()}.")
         parent = types.ModuleType("mamba_ssm")
         parent.__path__ = list(spec.submodule_search_locations)
+        parent.__spec__ = spec  # find_spec raises for a loaded module that has none
         sys.modules["mamba_ssm"] = parent
     return importlib.import_module("mamba_ssm.ops.triton.ssd_combined").mamba_chunk_scan_combined
 
@@ -61,7 +62,9 @@ def fused_scan(
     state_BHPN: Tensor | None = None,
     chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """The scan by mamba_ssm's Triton kernels. CUDA tensors only."""
+    """The scan by mamba_ssm's Triton kernels. CUDA tensors only; products of float32 are in TF32 there."""
+    # The kernels take each row's first sequence to be number 0: under any other number they would drop its state.
+    first_is_0_BT = None if segment_BT is None else (segment_BT - segment_BT[:, :1]).to(torch.int32)
     y_BTHP, final_BHPN = _combined()(
         x_BTHP,
         dt_BTH,
@@ -71,7 +74,7 @@ def fused_scan(
         chunk_size=chunk,
         D=D_H,
         initial_states=state_BHPN,
-        seq_idx=None if segment_BT is None else segment_BT.to(torch.int32),
+        seq_idx=first_is_0_BT,
         return_final_states=True,
     )
     return y_BTHP, final_BHPN
@@ -96,7 +99,7 @@ def choose(kernels: str, device: torch.device) -> Scan:
         return chunked_scan
     try:
         _combined()
-    except ImportError as error:
+    except Exception as error:  # whatever its import raises (Triton changes often): another scan serves
         if kernels == "fused":
             raise ConfigError(
                 f"model.kernels = 'fused': mamba_ssm does not import ({error}). Reinstall it with "

@@ -4,6 +4,8 @@
 that meets a 1 in the query. So an inner-product index over (v_0, v_1, ..., v_d, b) ranks exactly as the model does,
 whatever its score. The index is flat: it compares with every item and misses none. It holds float32; where that cannot
 tell near items apart (:mod:`hmamba.retrieval.overlap`) the vectors are kept in float64 and multiplied with every query.
+
+FAISS is imported where an index is made or read, so that anything that searches can stand in for one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -46,7 +47,8 @@ class ItemIndex:
         model_version: whose points these are.
         catalogue: the items in the index; its columns are the index's ids.
         vectors: (V, d + 2) what the index holds: float32, or float64 where ``index`` is None.
-        index: the FAISS index; None for an exact search in float64.
+        index: the FAISS index, or anything else whose ``search`` returns inner products and columns; None for an
+            exact search in float64.
     """
 
     model_version: str
@@ -110,6 +112,8 @@ def build(stored: StoredModel, catalogue: Catalogue, kind: Kind = FLAT) -> ItemI
 
 
 def _faiss_index(vectors: FloatArray) -> Any:
+    import faiss
+
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return index
@@ -128,6 +132,8 @@ def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None)
         if built.kind == FLOAT64:
             np.save(path, built.vectors, allow_pickle=False)
         else:
+            import faiss
+
             faiss.write_index(built.index, str(path))
         size = path.stat().st_size
         description = {
@@ -165,6 +171,8 @@ def load(folder: Path, model_version: str) -> ItemIndex:
     catalogue = Catalogue.of(mask, 1)
     if kind == FLOAT64:
         return ItemIndex(model_version, catalogue, np.load(path, allow_pickle=False), None)
+    import faiss
+
     index = faiss.read_index(str(path))
     return ItemIndex(model_version, catalogue, index.reconstruct_n(0, index.ntotal), index)
 

@@ -1,21 +1,23 @@
 """A training that is under way: weights, optimiser and place, so that a killed one goes on where it was.
 
-checkpoint.safetensors   weights and optimiser moments of the last checkpoint
-best.safetensors         weights of the best epoch so far
-state.json               epoch, step, history; written last, it names what the other files must be
+checkpoint.pt   weights and optimiser moments of the last checkpoint
+best.pt         weights of the best epoch so far
+state.json      epoch, step, history; written last, it names what the other files must be
+
+The files are PyTorch's own and are read as tensors only (``weights_only``), so that reading one runs no code. They last
+as long as the training does; a finished model is kept as safetensors.
 """
 
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hmamba.files import atomic_file, read_json, sha256, write_json
@@ -53,9 +55,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._state, self._weights, self._best = (
-            folder / name for name in ("state.json", "checkpoint.safetensors", "best.safetensors")
-        )
+        self._state, self._weights, self._best = (folder / name for name in ("state.json", "checkpoint.pt", "best.pt"))
 
     def save(self, place: Place, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write weights and moments, then the state that vouches for them."""
@@ -82,8 +82,8 @@ class Checkpoint:
             log.warning("train: the checkpoint in %s was cut off while it was written; starting anew", self.folder)
             return Place(version)
         try:
-            tensors = load_file(self._weights)
-        except SafetensorError as error:
+            tensors = _read(self._weights)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             log.warning("train: the checkpoint in %s cannot be read (%s); starting anew", self.folder, error)
             return Place(version)
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
@@ -102,9 +102,14 @@ class Checkpoint:
 
     def load_best(self, model: nn.Module) -> None:
         """Load the best weights."""
-        model.load_state_dict(load_file(self._best))
+        model.load_state_dict(_read(self._best))
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_file(path) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+        torch.save({name: value.detach().cpu() for name, value in tensors.items()}, temporary)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return tensors

@@ -7,14 +7,13 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hmamba.config import Config
 from hmamba.evaluation.metrics import ranking_metrics
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Question
@@ -25,6 +24,9 @@ from hmamba.sequences.histories import IntArray
 from hmamba.training.batches import Batch, Batches
 from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
 
 log = logging.getLogger("hmamba")
 
@@ -85,15 +87,22 @@ def rate_at(step: int, steps: int, warm_up: float) -> float:
     return min(rising, 1.0) * falling
 
 
-def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor) -> Tensor:
-    """Weighted sum of -log softmax over the batch's targets."""
+def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor, *, bf16: bool | None = None) -> Tensor:
+    """Weighted sum of -log softmax over the batch's targets.
+
+    Args:
+        model: the recommender.
+        batch: what to learn from.
+        eligible_V: indices of the competing items, on the model's device.
+        bf16: whether the blocks run in bfloat16; None: on CUDA only.
+    """
     device = eligible_V.device
 
     def put(array: IntArray) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
     # Geometry and loss stay in float32; only the blocks run in bfloat16, and only where the hardware has it.
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" if bf16 is None else bf16):
         tokens_Td = model.encode(put(batch.items)[None], put(batch.segments)[None])[0]
     hidden_Rd = tokens_Td[put(batch.positions)].float()
     had = put(batch.had.rows), put(batch.had.columns)

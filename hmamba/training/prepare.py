@@ -6,13 +6,12 @@ import logging
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from hmamba.config import Config
 from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.split import Question, Split
 from hmamba.model.hmamba import HMamba
@@ -21,6 +20,9 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
 
 log = logging.getLogger("hmamba")
 
