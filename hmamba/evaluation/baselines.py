@@ -10,24 +10,39 @@ _ROWS = 256
 
 
 def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool, exclude_seen: bool) -> IntArray:
-    """Dense, exact: own count first (if ``personal``), popularity among equals. (U, k), -1 where none is left."""
-    size = len(popularity)
-    # Popularity as a fraction below one, so that it only decides between equal personal counts.
-    general = (popularity / (popularity.max(initial=1) + 1.0)).astype(np.float64)
-    general[popularity == 0] = -np.inf
-    depth = min(k, size)
+    """Own count first (if ``personal``), popularity among equals, then the lower index. (U, k), -1 where none is left.
+
+    Exact without scoring the catalogue for each user: a user's own items are few, and whatever else they get is among
+    the k + own most popular. Memory grows with histories and k, not with the catalogue times users.
+    """
+    by_popularity = np.lexsort((np.arange(len(popularity)), -popularity))
+    by_popularity = by_popularity[popularity[by_popularity] > 0]
+    place = np.full(len(popularity), len(by_popularity))  # items that nobody has had come after all others
+    place[by_popularity] = np.arange(len(by_popularity))
     result = np.full((len(histories), k), -1, dtype=np.int64)
     for start in range(0, len(histories), _ROWS):
         part = histories.select(np.arange(start, min(start + _ROWS, len(histories))))
-        scores = np.repeat(general[None], len(part), axis=0)
-        if exclude_seen:
-            scores[part.owner, part.items] = -np.inf
-        elif personal:
-            np.add.at(scores, (part.owner, part.items), 1.0)
-        top = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
-        order = np.lexsort((top, -np.take_along_axis(scores, top, 1)), axis=1)
-        top = np.take_along_axis(top, order, 1)
-        result[start : start + len(part), :depth] = np.where(np.isfinite(np.take_along_axis(scores, top, 1)), top, -1)
+        rows, places = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        if personal or exclude_seen:
+            pairs, counts = np.unique(part.owner * len(popularity) + part.items, return_counts=True)
+            rows, places = pairs // len(popularity), place[pairs % len(popularity)]
+            order = np.lexsort((places, -counts, rows))
+            order = order[places[order] < len(by_popularity)]
+            rows, places = rows[order], places[order]
+        width = min(k + int(np.bincount(rows).max(initial=0)), len(by_popularity))
+        had = np.zeros((len(part), width), dtype=bool)
+        within = places < width
+        had[rows[within], places[within]] = True
+        other_rows, other_places = np.nonzero(~had)
+        if personal:
+            rows, places = np.concatenate([rows, other_rows]), np.concatenate([places, other_places])
+            order = np.argsort(rows, kind="stable")
+            rows, places = rows[order], places[order]
+        else:
+            rows, places = other_rows, other_places
+        column = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        best = column < k
+        result[start + rows[best], column[best]] = by_popularity[places[best]]
     return result
 
 

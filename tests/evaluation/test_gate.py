@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,34 @@ def test_baselines():
     assert popular(histories, counts, 3, exclude_seen=False).tolist() == [[2, 1, 3], [2, 1, 3]]
     assert popular(histories, counts, 3, exclude_seen=True).tolist() == [[2, -1, -1], [1, 3, -1]]
     assert most_bought(histories, counts, 4).tolist() == [[3, 1, 2, -1], [2, 1, 3, -1]]
+
+
+@pytest.mark.parametrize("k", [1, 7, 60])
+def test_baselines_rank_as_one_user_at_a_time_would(k):
+    users, size = 300, 44  # more users than a block
+    histories = random_histories(users=users, items=40, events=60)
+    popularity = np.random.default_rng(1).integers(0, 9, size)
+    owned = [histories.items[histories.offsets[u] : histories.offsets[u + 1]].tolist() for u in range(users)]
+
+    def ranked(own, without=()):
+        items = [i for i in range(size) if popularity[i] and i not in without]
+        best = sorted(items, key=lambda i: (-own.count(i), -popularity[i], i))
+        return (best + [-1] * k)[:k]
+
+    assert most_bought(histories, popularity, k).tolist() == [ranked(own) for own in owned]
+    assert popular(histories, popularity, k, exclude_seen=False).tolist() == [ranked([])] * users
+    assert popular(histories, popularity, k, exclude_seen=True).tolist() == [ranked([], own) for own in owned]
+
+
+def test_baselines_take_no_table_of_users_times_catalogue():
+    histories, popularity = random_histories(users=256), np.ones(200_000, dtype=np.int64)
+    tracemalloc.start()
+    try:
+        most_bought(histories, popularity, 10)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 256 * len(popularity)  # bytes: not even a byte for each pair
 
 
 @pytest.mark.parametrize(
