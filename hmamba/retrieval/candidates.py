@@ -174,7 +174,7 @@ def score_shard(
     starts = np.searchsorted(users, users)
     table = pa.table(
         {
-            USER_ID: histories.users.take(pa.array(users)),
+            USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
             RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
             ITEM_ID: stored.item_ids.take(pa.array(items)),
             SCORE: pa.array(scores, pa.float32()),
@@ -186,7 +186,7 @@ def score_shard(
     with torch.inference_mode():
         points = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
     with atomic_file(vectors) as temporary:
-        pq.write_table(pa.table({USER_ID: histories.users, "point": point_column(points)}), temporary)
+        pq.write_table(pa.table({USER_ID: histories.users.cast(pa.string()), "point": point_column(points)}), temporary)
     return ShardFacts(len(histories), len(lost), len(table))
 
 

@@ -35,7 +35,7 @@ class Histories:
     """Events of U users, N in all, each user's oldest first.
 
     Attributes:
-        users: (U,) external ids, an Arrow string array.
+        users: (U,) external ids, an Arrow string array; large_string where read from shards.
         offsets: (U + 1,) where each user's events begin.
         items: (N,) item indices, >= 1.
         times: (N,) microseconds since 1970, UTC.
@@ -116,6 +116,22 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
+def _runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
+    """Runs of equal ids: the id of each, and where it ends. A run may go on from one chunk into the next.
+
+    The text of all events can pass the 2 GB that one string array holds, so it is never put together: the chunks are
+    encoded one by one, and only the ids that are left are joined, with 64-bit offsets.
+    """
+    encoded = [pc.run_end_encode(chunk) for chunk in users.chunks if len(chunk)]
+    if not encoded:
+        return pa.array([], pa.large_string()), np.zeros(0, dtype=np.int64)
+    ids = pa.concat_arrays([runs.values.cast(pa.large_string()) for runs in encoded])
+    starts = np.cumsum([0, *(len(runs) for runs in encoded)])
+    ends = np.concatenate([start + runs.run_ends.to_numpy() for start, runs in zip(starts, encoded, strict=False)])
+    goes_on = np.append(np.asarray(pc.equal(ids.slice(0, len(ids) - 1), ids.slice(1))), False)
+    return ids.filter(pa.array(~goes_on)), ends[~goes_on]
+
+
 def read_histories(files: list[Path]) -> Histories:
     """Read shards, each sorted by user and time.
 
@@ -123,16 +139,10 @@ def read_histories(files: list[Path]) -> Histories:
         InputError: a file is no snapshot shard, or is not sorted by user.
     """
     try:
-        table = pa.concat_tables(
-            [pq.read_table(file, columns=[USER_ID, ITEM_INDEX, EVENT_TIME]) for file in files]
-        ).combine_chunks()
+        table = pa.concat_tables([pq.read_table(file, columns=[USER_ID, ITEM_INDEX, EVENT_TIME]) for file in files])
     except (pa.ArrowException, KeyError) as error:
         raise InputError(f"{files[0].parent}: not a snapshot ({error}). Run the snapshot step again.") from error
-    runs = pc.run_end_encode(table[USER_ID].combine_chunks() if table.num_rows else pa.array([], pa.string()))
-    if table.num_rows == 0:
-        return Histories(pa.array([], pa.string()), np.zeros(1, dtype=np.int64), *(np.zeros(0, np.int64),) * 2)
-    ends = runs.run_ends.to_numpy().astype(np.int64)
-    users = runs.values
+    users, ends = _runs(table[USER_ID])
     if pc.count_distinct(users).as_py() != len(users):
         raise InputError(f"{files[0].parent}: a user's events are not together. Run the snapshot step again.")
     return Histories(

@@ -58,6 +58,26 @@ def test_shards_read_back(tmp_path):
     assert len(read_histories([tmp_path / "shard-0001.parquet"])) == 0
 
 
+def test_text_of_user_ids_may_pass_what_one_string_array_holds(tmp_path):
+    """Ids get 64-bit offsets, and events come in chunks that are never joined: a user may go on in the next one."""
+    events = [("a", 1), ("a", 2), ("b", 3)], [], [("b", 4), ("b", 5), ("c", 6)], [("c", 7)], [("d", 8)]
+    for number, rows in enumerate(events):
+        columns = {
+            "user_id": pa.array([user for user, _ in rows], pa.string()),
+            "item_index": pa.array([item for _, item in rows], pa.int32()),
+            "event_time": pa.array([item for _, item in rows], pa.timestamp("us")),
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"shard-{number:04d}.parquet")
+    histories = read_histories(shard_files(tmp_path))
+    assert histories.users.type == pa.large_string()
+    assert histories.select(np.array([2, 0])).users.type == pa.large_string()
+    assert histories.users.to_pylist() == ["a", "b", "c", "d"]
+    assert histories.offsets.tolist() == [0, 2, 5, 7, 8]
+    assert histories.items.tolist() == histories.times.tolist() == list(range(1, 9))
+    one = read_histories([tmp_path / "shard-0004.parquet"])
+    assert (one.users.to_pylist(), one.offsets.tolist()) == (["d"], [0, 1])
+
+
 @pytest.mark.parametrize("damage", ["absent", "not parquet", "scattered", "columns"])
 def test_what_is_no_snapshot_is_refused(tmp_path, damage):
     if damage == "not parquet":
