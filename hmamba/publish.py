@@ -20,7 +20,7 @@ from hmamba import columns
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.files import atomic_folder, read_json, sha256, write_json
-from hmamba.layout import Layout
+from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, check_candidates
 from hmamba.sequences.snapshot import ITEMS, MANIFEST
 from hmamba.source.ids import read_ids
@@ -42,15 +42,28 @@ class Published:
     changed: bool
 
 
-def _candidate_files(layout: Layout, day: date, run_id: str, config: Config) -> CandidateFiles:
-    run = layout.run(day, run_id)
+def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
+    """The run's candidate parts, one for each shard of its snapshot: what another snapshot left there does not count.
+
+    Raises:
+        InputError: the snapshot is missing, or shards have not been scored.
+    """
+    shards = int(read_json(run.sequences / MANIFEST)["shards"])
+    parts = tuple(run.candidates / f"part-{shard:04d}.parquet" for shard in range(shards))
+    missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
+    if missing:
+        raise InputError(
+            f"{parts[int(missing[0])]} does not exist. Run the score step for shard {', '.join(missing)} "
+            f"(python -m jobs.score --shard {missing[0]})."
+        )
+    return parts
+
+
+def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
     manifest = read_json(run.sequences / MANIFEST)
-    parts = tuple(sorted(run.candidates.glob("part-*.parquet")))
-    if not parts:
-        raise InputError(f"{run.candidates} holds no candidates. Run the score step first, for every shard.")
     allowed = config.candidates.allowed_items
     return CandidateFiles(
-        parts=parts,
+        parts=candidate_parts(run),
         shards=tuple(run.sequences / file["name"] for file in manifest["files"] if file["name"] != ITEMS),
         items=run.sequences / ITEMS,
         indexed=run.vectors / ITEMS,
@@ -103,7 +116,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         InputError: an earlier step has not run.
         QualityError: a rule is broken; what was published before still is.
     """
-    files = _candidate_files(layout, day, run_id, config)
+    files = _candidate_files(layout, layout.run(day, run_id), config)
     settings = config.candidates
     with in_memory(config.warehouse) as connection:
         totals = check_candidates(

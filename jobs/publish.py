@@ -6,16 +6,16 @@ import logging
 import sys
 
 from hmamba.files import read_json
-from hmamba.publish import prune_runs, publish
+from hmamba.layout import RunLayout
+from hmamba.publish import candidate_parts, prune_runs, publish
 from jobs.step import Facts, StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
 
-def _fallback_users(context: StepContext) -> int:
-    """Users that the score step served from popularity, over all parts that it wrote."""
-    parts = sorted(context.run.candidates.glob("part-*.parquet"))
-    facts = [context.run.facts / f"{part.stem.replace('part', 'score')}.json" for part in parts]
+def _fallback_users(run: RunLayout) -> int:
+    """Users that the score step served from popularity, over all shards of the snapshot."""
+    facts = [run.facts / f"{part.stem.replace('part', 'score')}.json" for part in candidate_parts(run)]
     return sum(int(read_json(path)["fallback_users"]) for path in facts)
 
 
@@ -27,7 +27,7 @@ def body(context: StepContext) -> Facts:
         QualityError: the candidates broke a rule; nothing was published.
     """
     config = context.config
-    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context))
+    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run))
     for folder in prune_runs(context.layout, context.day, config.candidates.keep_runs):
         log.info("deleted the working folder %s", folder)
     return {

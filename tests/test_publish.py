@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from hmamba import publish as publishing
-from hmamba.files import sha256
+from hmamba.files import sha256, write_json
 from hmamba.publish import prune_runs
 from tests.landing import DAY, Root
 from tests.scored import write_part, write_run
@@ -120,7 +120,9 @@ def test_a_damaged_publication_is_mended(scored: Root) -> None:
 def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
     scored.ok("publish")
     before = published(scored)
-    (scored.layout.run(DAY, "manual").candidates / "part-0001.parquet").unlink()
+    part = scored.layout.run(DAY, "manual").candidates / "part-0001.parquet"
+    frame = pd.read_parquet(part)
+    write_part(part, frame[frame["user_id"] != frame["user_id"].iloc[0]])
     code, _, log = scored.step("publish")
     assert code == 3
     assert "users_missing is" in log
@@ -130,16 +132,29 @@ def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
 @pytest.mark.parametrize(
     ("missing", "told"),
     [
-        ("candidates", "holds no candidates. Run the score step first"),
+        ("candidates", "part-0000.parquet does not exist. Run the score step for shard 0, 1 (python -m jobs.score"),
+        ("candidates/part-0001.parquet", "part-0001.parquet does not exist. Run the score step for shard 1 ("),
         ("sequences", "manifest.json does not exist"),
         ("facts", "score-0000.json does not exist"),
     ],
 )
 def test_a_step_that_has_not_run_is_named(scored: Root, missing: str, told: str) -> None:
-    shutil.rmtree(scored.layout.run(DAY, "manual").folder / missing)
+    path = scored.layout.run(DAY, "manual").folder / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     code, _, log = scored.step("publish")
     assert (code, told in log) == (2, True), log
     assert not scored.layout.candidates.exists()
+
+
+def test_what_a_snapshot_with_more_shards_left_is_not_published(scored: Root) -> None:
+    run = scored.layout.run(DAY, "manual")
+    shutil.copyfile(run.candidates / "part-0001.parquet", run.candidates / "part-0002.parquet")
+    write_json(run.facts / "score-0002.json", {"fallback_users": 100})
+    assert (scored.ok("publish")["files"], latest(scored)["fallback_users"]) == (2, 3)
+    assert [path.name for path in sorted(scored.layout.published(DAY).glob("*.parquet"))] == [
+        "part-0000.parquet",
+        "part-0001.parquet",
+    ]
 
 
 def test_latest_never_goes_back_in_days(scored: Root, events: pd.DataFrame) -> None:

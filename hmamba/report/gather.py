@@ -79,11 +79,12 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         ConfigError: the run id cannot be a folder's name.
     """
     run = layout.run(day, run_id)
-    facts, costs = _facts(run.facts)
+    shards = sorted(run.sequences.glob("shard-*.parquet"))
+    facts, costs = _facts(run.facts, len(shards))
     verdict = read_json(run.verdict) if run.verdict.exists() else None
     items = run.sequences / "items.parquet"
     vectors = run.vectors / "items.parquet"
-    parts = _parts(run.candidates) or _parts(layout.published(day))
+    parts = _parts(run.candidates)[: len(shards) or None] or _parts(layout.published(day))
     report = layout.report(day).parent
     return Night(
         day=day,
@@ -95,7 +96,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         candidates=statistics.describe(
             parts,
             items,
-            sorted(run.sequences.glob("shard-*.parquet")),
+            shards,
             vectors if vectors.exists() else None,
         )
         if parts and items.exists()
@@ -110,12 +111,15 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     )
 
 
-def _facts(folder: Path) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
-    """The facts of each step, counts summed where it is mapped over shards, and what each step cost."""
+def _facts(folder: Path, shards: int) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
+    """The facts of each step, counts summed where it is mapped over shards, and what each step cost.
+
+    More parts than ``shards`` are what an earlier snapshot of this run has left.
+    """
     facts: dict[str, Json] = {}
     costs = []
     for name in STEPS:
-        paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-[0-9]*.json"))]
+        paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-[0-9]*.json"))[: shards or None]]
         found = [read_json(path) for path in paths if path.exists()]
         if found:
             counts = {key: sum(part.get(key, 0) for part in found) for key in COUNTS if key in found[0]}

@@ -101,6 +101,15 @@ def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None
     assert not any("precision" in alert for alert in summarise(night).alerts)
 
 
+def test_what_a_snapshot_with_more_shards_left_is_not_counted(copied: Layout) -> None:
+    before = gather(copied, DAY, RUN)
+    write_facts(copied, "score", 1.0, 1, "score-0002", shard=2, users=9, fallback_users=9, rows=90)
+    folder = copied.run(DAY, RUN).candidates
+    (folder / "part-0002.parquet").write_bytes((folder / "part-0001.parquet").read_bytes())
+    assert gather(copied, DAY, RUN).facts == before.facts
+    assert gather(copied, DAY, RUN).candidates == before.candidates
+
+
 def test_shards_add_up(copied: Layout) -> None:
     for shard in (0, 1):
         write_facts(copied, "score", 1.0, 1, f"score-{shard:04d}", shard=shard, users=20, fallback_users=2, rows=200)
