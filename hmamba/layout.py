@@ -119,7 +119,7 @@ class Layout:
 
     @property
     def latest(self) -> Path:
-        """Manifest of the newest published night."""
+        """Manifest of the newest published night: a link to the one in its folder."""
         return self.candidates / "latest.json"
 
     def published(self, day: date) -> Path:

@@ -1,6 +1,8 @@
-"""Publishing a night's candidates: checked first, then the day's folder, then the manifest that readers follow.
+"""Publishing a night's candidates: checked first, then the day's folder, then the link that readers follow.
 
-Readers start at candidates/latest.json. It is written after the folder it names is whole, and never goes back in days.
+Readers start at candidates/latest.json, a link to the manifest inside the newest day's folder. A day that is published
+again changes its files and their checksums in the one rename of that folder; a newer day is linked once its folder is
+whole; and the link never goes back in days.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.config import Config
 from hmamba.errors import InputError
-from hmamba.files import atomic_folder, read_json, sha256, write_json
+from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, check_candidates
 from hmamba.sequences.snapshot import ITEMS, MANIFEST
@@ -102,6 +104,14 @@ def _copy(part: Path, folder: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def _lead(latest: Path, manifest: Path) -> None:
+    """Make ``latest`` a link to ``manifest``, in one rename."""
+    target = manifest.relative_to(latest.parent)
+    if not latest.is_symlink() or latest.readlink() != target:
+        with atomic_file(latest) as temporary:
+            temporary.symlink_to(target)
+
+
 def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_users: int) -> Published:
     """Check the run's candidates and make them the day's, and the newest if no later day is out.
 
@@ -135,22 +145,23 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": _describe(files.parts, target, layout.root),
     }
+    # Read before the exchange, after which the link leads to the new manifest.
+    latest = read_json(layout.latest) if layout.latest.exists() else None
     before = read_json(target / DAY_MANIFEST) if (target / DAY_MANIFEST).exists() else None
-    is_same = before is not None and _content(before) == _content(manifest) and _is_whole(before, layout.root)
-    if before is not None and is_same:
-        manifest = before
+    if before is not None and _content(before) == _content(manifest) and _is_whole(before, layout.root):
+        manifest, changed = before, False
     else:
+        changed = True
         with atomic_folder(target) as folder:
             for part in files.parts:
                 _copy(part, folder)
             write_json(folder / DAY_MANIFEST, manifest)
-    latest = read_json(layout.latest) if layout.latest.exists() else None
-    is_newest = latest is None or latest["day"] <= manifest["day"]
-    if is_newest and latest != manifest:
-        write_json(layout.latest, manifest)
-    elif not is_newest:
-        log.info("%s stays the newest: %s is published beside it", latest["day"] if latest else None, day)
-    return Published(totals, len(files.parts), changed=not is_same or (is_newest and latest != manifest))
+    if latest is None or latest["day"] <= manifest["day"]:
+        _lead(layout.latest, target / DAY_MANIFEST)
+        changed = changed or latest != manifest
+    else:
+        log.info("%s stays the newest: %s is published beside it", latest["day"], day)
+    return Published(totals, len(files.parts), changed)
 
 
 def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:

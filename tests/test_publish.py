@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import duckdb
 import pandas as pd
 import pytest
 
+from hmamba import files
 from hmamba import publish as publishing
 from hmamba.files import sha256, write_json
 from hmamba.publish import prune_runs
@@ -47,9 +49,15 @@ def latest(root: Root) -> dict[str, Any]:
     return manifest
 
 
-def rescore(root: Root, run_id: str = "manual") -> None:
+def check_latest(root: Root) -> None:
+    """Each file that latest.json names has the content that it says."""
+    for file in latest(root)["files"]:
+        assert sha256(root.layout.root / file["path"]) == file["sha256"]
+
+
+def rescore(root: Root, day: date = DAY) -> None:
     """Give the run other, equally good candidates."""
-    for part in root.layout.run(DAY, run_id).candidates.iterdir():
+    for part in root.layout.run(day, "manual").candidates.iterdir():
         write_part(part, pd.read_parquet(part).assign(model_version="v2"))
 
 
@@ -171,28 +179,59 @@ def test_latest_never_goes_back_in_days(scored: Root, events: pd.DataFrame) -> N
     assert latest(scored)["day"] == later.isoformat()
 
 
-def test_killed_between_folder_and_manifest_the_next_try_finishes(
+def test_killed_between_folder_and_link_the_next_try_finishes(
     scored: Root, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored.ok("publish")
     before = latest(scored)
     later = DAY + timedelta(days=1)
     write_run(scored.layout, events, later)
-    write_json = publishing.write_json
 
-    def stop_at_latest(target: Path, value: Any) -> None:
-        if target == scored.layout.latest:
-            raise KeyboardInterrupt
-        write_json(target, value)
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(publishing, "write_json", stop_at_latest)
+        patched.setattr(publishing, "_lead", stop)
         with pytest.raises(KeyboardInterrupt):
             scored.step("publish", day=later)
     assert latest(scored) == before
-    assert all((scored.layout.root / file["path"]).is_file() for file in before["files"])
+    check_latest(scored)
     assert scored.ok("publish", day=later)["changed"] is True
     assert latest(scored)["day"] == later.isoformat()
+
+
+@pytest.mark.parametrize("days", [0, 1, -1])
+def test_whenever_the_machine_stops_latest_tells_the_truth(
+    scored: Root, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """After each rename, the only moments at which readers see anything change."""
+    scored.ok("publish")
+    day = DAY + timedelta(days=days)
+    write_run(scored.layout, events, day)
+    rescore(scored, day)
+    checked = []
+
+    def then_check(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*paths: Path) -> Any:
+            result = change(*paths)
+            check_latest(scored)
+            checked.append(paths)
+            return result
+
+        return changed
+
+    monkeypatch.setattr(files, "_exchange", then_check(files._exchange))
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(Path, name, then_check(getattr(Path, name)))
+    assert scored.ok("publish", day=day)["changed"] is True
+    assert latest(scored)["model_version"] == ("v1" if days < 0 else "v2")
+    assert any(target == scored.layout.published(day) for _, target in checked)
+
+
+def test_a_root_can_be_moved(scored: Root, tmp_path: Path) -> None:
+    scored.ok("publish")
+    moved = scored.layout.candidates.rename(tmp_path / "moved") / "latest.json"
+    assert json.loads(moved.read_text())["day"] == DAY.isoformat()
 
 
 def test_a_failure_while_copying_changes_nothing(scored: Root, monkeypatch: pytest.MonkeyPatch) -> None:
