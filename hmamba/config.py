@@ -90,8 +90,9 @@ class SnapshotConfig(Section):
 class ModelConfig(Section):
     """HMamba. Symbols are the paper's (arXiv 2505.09205, Algorithm 1) and Mamba-2's."""
 
-    variant: Literal["full", "half"] = Field(
-        "full", description="full: hyperbolic scan and score; half: hyperbolic embeddings only."
+    variant: Literal["full", "half", "euclidean"] = Field(
+        "full",
+        description="full: hyperbolic scan and score; half: hyperbolic embeddings only; euclidean: the flat twin.",
     )
     dim: int = Field(64, ge=2, description="d: width of the tangent space at the origin.")
     layers: int = Field(1, ge=1, le=16, description="Mamba blocks.")
@@ -100,6 +101,7 @@ class ModelConfig(Section):
     expand: int = Field(2, ge=1, description="Inner width as a multiple of dim.")
     head_dim: int = Field(64, ge=1, description="P: channels of one head; divides dim * expand.")
     chunk: int = Field(64, ge=1, description="Tokens in a chunk of the scan.")
+    norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each branch, or after each sum.")
     dropout: float = Field(0.2, ge=0, lt=1, description="While training.")
     curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: where the curvature starts.")
     learn_curvature: bool = Field(True, description="Otherwise it stays at c0.")
@@ -123,8 +125,8 @@ class ModelConfig(Section):
     def _heads_divide(self) -> ModelConfig:
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
-        if self.variant == "half" and self.score != "squared":
-            raise ValueError("variant 'half' scores by inner product: leave score at 'squared'")
+        if self.variant != "full" and self.score != "squared":
+            raise ValueError(f"variant {self.variant!r} has a score of its own: leave score at 'squared'")
         return self
 
 

@@ -23,7 +23,7 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
     model = HMamba(ModelConfig(**{"dim": 8, "d_state": 4, "head_dim": 8, **settings}), items).eval()
     with torch.no_grad():
         model.tangents.weight.normal_()
-        model.project_user.weight.normal_()
+        model.log_scale.zero_()
         if model.bias is not None:
             model.bias.normal_()
         if model.habit is not None:

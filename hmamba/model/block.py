@@ -103,16 +103,17 @@ class SelectiveStateSpace(nn.Module):
 
 
 class Block(nn.Module):
-    """State space and feed-forward network, each with residual and LayerNorm, on tangents at the origin.
+    """State space and feed-forward network, each a residual branch on tangents at the origin.
 
     The residual stream lives in the tangent space at the origin, where adding is meaningful. HMamba-Full lifts it
     onto the hyperboloid before the state space, so that the state space sees Lorentz coordinates (d + 1, time first);
-    HMamba-Half passes the tangents on.
+    the other variants pass the tangents on. ``norm`` says where LayerNorm stands: before each branch ("pre", so that
+    the stream is a sum that carries the last item's own tangent to the score), or after each sum ("post", the paper's).
     """
 
     def __init__(self, config: ModelConfig, scan: Scan) -> None:
         super().__init__()
-        self.lifted = config.variant == "full"
+        self.lifted, self.pre = config.variant == "full", config.norm == "pre"
         self.max_norm = config.max_norm
         self.mixer = SelectiveStateSpace(config, config.dim + int(self.lifted), scan)
         self.norm_mixer = nn.LayerNorm(config.dim)
@@ -123,13 +124,24 @@ class Block(nn.Module):
 
     def forward(self, x_BTd: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
         """Tangents in, tangents out: (B, T, dim)."""
+        if self.pre:
+            x_BTd = x_BTd + self._mix(self.norm_mixer(x_BTd), segment_BT, curvature)
+            out: Tensor = x_BTd + self._feed(self.norm_ffn(x_BTd))
+        else:
+            x_BTd = self.norm_mixer(x_BTd + self._mix(x_BTd, segment_BT, curvature))
+            out = self.norm_ffn(x_BTd + self._feed(x_BTd))
+        return out
+
+    def _mix(self, x_BTd: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
         seen = x_BTd
         if self.lifted:
             K = 1 / curvature
             seen = lorentz.exp0(lorentz.bound(x_BTd, self.max_norm * K.sqrt()), K=K)
             # The time coordinate starts at sqrt(K), far above the space part: as an input it is measured from there.
             seen = torch.cat([seen[..., :1] - K.sqrt(), seen[..., 1:]], dim=-1)
-        x_BTd = self.norm_mixer(x_BTd + self.dropout(self.mixer(seen, segment_BT, curvature)))
-        hidden: Tensor = self.narrow(self.dropout(F.gelu(self.widen(x_BTd))))
-        out: Tensor = self.norm_ffn(x_BTd + self.dropout(hidden))
-        return out
+        mixed: Tensor = self.dropout(self.mixer(seen, segment_BT, curvature))
+        return mixed
+
+    def _feed(self, x_BTd: Tensor) -> Tensor:
+        fed: Tensor = self.dropout(self.narrow(self.dropout(F.gelu(self.widen(x_BTd)))))
+        return fed

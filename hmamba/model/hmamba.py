@@ -13,12 +13,14 @@ from hmamba.model import lorentz
 from hmamba.model.block import Block
 from hmamba.model.habit import Habit
 from hmamba.model.kernels import choose
-from hmamba.model.scores import Score
+from hmamba.model.scores import Score, ScoreKind
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
 
 _CURVATURE_RANGE = math.log(10.0)
+_KINDS: dict[str, ScoreKind] = {"half": "inner", "euclidean": "euclidean"}
+_ITEM_STD = 0.02  # of the item weights; their tangents are sqrt(d) times that
 
 
 class HMamba(nn.Module):
@@ -38,22 +40,27 @@ class HMamba(nn.Module):
         scan = choose(config.kernels, device or torch.device("cpu"))
         self.tangents = nn.Embedding(items + 1, config.dim, padding_idx=PADDING_INDEX)
         self.bias = nn.Parameter(torch.zeros(items + 1)) if config.item_bias and config.score == "squared" else None
-        self.norm_in = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, scan) for _ in range(config.layers))
-        self.project_user = nn.Linear(config.dim, config.dim)
+        self.norm_out = nn.LayerNorm(config.dim)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         self.habit = Habit(config.dim) if config.repeat else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small item tangents: near the origin space is flat and every direction is open."""
-        nn.init.normal_(self.tangents.weight, std=self.config.dim**-0.5)
-        nn.init.xavier_uniform_(self.project_user.weight, gain=0.1)
-        nn.init.zeros_(self.project_user.bias)
+        """Items near the origin, where space is flat and every direction is open; logits of the order of one.
+
+        Stored weights are tangents over sqrt(d). The optimiser's step has one size for all weights, so small weights
+        under a large factor are tangents that move fast: otherwise a sparse catalogue learns nothing for ten epochs.
+        """
+        nn.init.normal_(self.tangents.weight, std=_ITEM_STD)
         with torch.no_grad():
             self.tangents.weight[PADDING_INDEX].zero_()
+            # A user's tangent leaves the last LayerNorm with a norm of sqrt(d). This makes the slope of a logit in an
+            # item's tangent that of a dot product of the user's tangent and the item's stored weight.
+            if self.config.score == "squared":
+                self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
 
     @torch.no_grad()
     def start_from_popularity(self, events: Tensor) -> None:
@@ -85,15 +92,21 @@ class HMamba(nn.Module):
         return factor * self.config.curvature
 
     def _lift(self, tangents: Tensor) -> Tensor:
-        """The one map by which users and items reach the hyperboloid."""
-        K = 1 / self.curvature
-        return lorentz.exp0(lorentz.bound(tangents, self.config.max_norm * K.sqrt()), K=K)
+        """The one map by which users and items reach the hyperboloid; the Euclidean twin prepends |v|^2 instead."""
+        with torch.autocast(tangents.device.type, enabled=False):
+            tangents = tangents.float() if tangents.dtype == torch.bfloat16 else tangents
+            if self.config.variant == "euclidean":
+                return torch.cat([tangents.square().sum(-1, keepdim=True), tangents], dim=-1)
+            K = 1 / self.curvature
+            return lorentz.exp0(lorentz.bound(tangents, self.config.max_norm * K.sqrt()), K=K)
 
-    def item_points(self, item_index: Tensor | None = None) -> Tensor:
-        """Lorentz points (V, d + 1) of all items by index, or of those given."""
-        weight = self.tangents.weight if item_index is None else self.tangents(item_index)
-        with torch.autocast(weight.device.type, enabled=False):
-            return self._lift(weight.float() if weight.dtype == torch.bfloat16 else weight)
+    def _item_tangents(self, item_index: Tensor) -> Tensor:
+        tangents: Tensor = self.tangents(item_index) * math.sqrt(self.config.dim)
+        return tangents
+
+    def item_points(self, item_index: Tensor) -> Tensor:
+        """Lorentz points (V, d + 1) of the items given."""
+        return self._lift(self._item_tangents(item_index))
 
     def item_bias(self, item_index: Tensor) -> Tensor | None:
         """Bias (V,) of the items given; None if the score has none."""
@@ -106,22 +119,19 @@ class HMamba(nn.Module):
             item_index_BT: item indices, oldest first.
             segment_BT: which user's sequence a token belongs to; None if each row is one.
         """
-        x_BTd = self.dropout(self.norm_in(self.tangents(item_index_BT)))
+        x_BTd = self.dropout(self._item_tangents(item_index_BT))
         for block in self.blocks:
             x_BTd = block(x_BTd, segment_BT, self.curvature)
-        hidden_BTd: Tensor = x_BTd
+        hidden_BTd: Tensor = self.norm_out(x_BTd)
         return hidden_BTd
 
     def user_points(self, hidden_Rd: Tensor) -> Tensor:
         """Lorentz points (R, d + 1) of hidden states (R, d), by the same lift as the items."""
-        tangents = self.project_user(hidden_Rd)
-        with torch.autocast(tangents.device.type, enabled=False):
-            return self._lift(tangents.float() if tangents.dtype == torch.bfloat16 else tangents)
+        return self._lift(hidden_Rd)
 
     def score(self) -> Score:
         """The score at the current curvature."""
-        kind = "inner" if self.config.variant == "half" else self.config.score
-        return Score(kind, 1 / self.curvature, self.log_scale.exp())
+        return Score(_KINDS.get(self.config.variant, self.config.score), 1 / self.curvature, self.log_scale.exp())
 
     def query_vectors(self, hidden_Rd: Tensor) -> Tensor:
         """Query vectors (R, d + 2) whose inner product with :meth:`item_vectors` ranks the items."""

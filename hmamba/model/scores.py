@@ -7,7 +7,8 @@ here is ``g(query . item)`` with g increasing: one FAISS inner-product index ran
 squared    s (2K + 2<u,v>_L) + b_v, minus the squared distance   Fully Hyperbolic Neural Networks (2105.14686)
 linear     -s d(u,v)                                             MERU (2304.09172)
 paper      -2 sqrt(K) arcosh(-<u,v>_L / K) = -2 d(u,v)           HMamba, Algorithm 1
-inner      s (u . v) + b_v, over space coordinates               HMamba-Half
+inner      2s (u . v) + b_v, over space coordinates              HMamba-Half
+euclidean  s (2 u . v - |v|^2) + b_v, minus |u - v|^2 + |u|^2    the flat twin: "squared" as K grows without end
 =========  ====================================================  ==========================================
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from hmamba.model import lorentz
 
-ScoreKind = Literal["squared", "linear", "paper", "inner"]
+ScoreKind = Literal["squared", "linear", "paper", "inner", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Score:
         if self.kind == "squared":
             vector = 2 * self.scale * lorentz.flip(u_Rd1)
         elif self.kind == "inner":
-            vector = self.scale * torch.cat([torch.zeros_like(u_Rd1[:, :1]), u_Rd1[:, 1:]], dim=-1)
+            vector = 2 * self.scale * torch.cat([torch.zeros_like(u_Rd1[:, :1]), u_Rd1[:, 1:]], dim=-1)
+        elif self.kind == "euclidean":  # what meets |v|^2, then what meets v
+            vector = self.scale * torch.cat([-torch.ones_like(u_Rd1[:, :1]), 2 * u_Rd1[:, 1:]], dim=-1)
         else:
             vector = lorentz.flip(u_Rd1)
         return torch.cat([vector, torch.ones_like(u_Rd1[:, :1])], dim=-1)
@@ -49,7 +52,7 @@ class Score:
 
     def logits(self, product: Tensor) -> Tensor:
         """Logits of inner products of queries and items, of any shape. Increasing, so ranks are kept."""
-        if self.kind == "inner":
+        if self.kind in ("inner", "euclidean"):
             return product
         if self.kind == "squared":
             return product + 2 * self.scale * self.K

@@ -21,7 +21,7 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, midnight
 
 SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0}
-KINDS = [{"score": "squared"}, {"score": "linear"}, {"score": "paper"}, {"variant": "half"}, {"layers": 2}]
+KINDS = [{"score": "squared"}, {"score": "linear"}, {"score": "paper"}, {"variant": "half"}, {"variant": "euclidean"}, {"norm": "post"}, {"layers": 2}]
 
 
 def model(items=20, **settings):
@@ -63,12 +63,13 @@ def test_inner_products_rank_as_the_score_is_defined(kind):
     u, v, K = net.user_points(hidden)[:, None], net.item_points(index)[None], 1 / net.curvature
     distance = lorentz.distance_from_gap(lorentz.inner(u - v, u - v), K=K)
     expected = {
-        "inner": net.log_scale.exp() * (u[..., 1:] * v[..., 1:]).sum(-1),
+        "inner": 2 * net.log_scale.exp() * (u[..., 1:] * v[..., 1:]).sum(-1),
+        "euclidean": net.log_scale.exp() * (u[..., 1:].square().sum(-1) - (u - v)[..., 1:].square().sum(-1)),
         "squared": -net.log_scale.exp() * lorentz.inner(u - v, u - v),
         "linear": -net.log_scale.exp() * distance,
         "paper": -2 * K.sqrt() * torch.acosh(-lorentz.inner(u, v) / K),
     }[score.kind]
-    if net.bias is not None and score.kind in ("inner", "squared"):
+    if net.bias is not None and score.kind in ("inner", "squared", "euclidean"):
         expected = expected + net.bias[index]
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
@@ -96,7 +97,7 @@ def test_curvature_reaches_the_state_space_of_full_and_not_of_half():
 
 def test_learnt_curvature_has_a_gradient_and_stays_in_its_range():
     net = model()
-    net.encode(torch.tensor([[1, 2, 3]])).sum().backward()
+    net.encode(torch.tensor([[1, 2, 3]])).square()[..., 0].sum().backward()
     assert net.log_curvature.grad.abs() > 0
     for extreme in (-1e6, 1e6):
         with torch.no_grad():
@@ -110,7 +111,8 @@ def test_points_keep_their_bound_whatever_the_parameters():
     with torch.no_grad():
         net.tangents.weight.mul_(1e6)
     K = 1 / net.curvature
-    assert lorentz.distance0(net.item_points(), K=K).max() <= net.config.max_norm * K.sqrt() * 1.001
+    points = net.item_points(torch.arange(len(net.tangents.weight)))
+    assert lorentz.distance0(points, K=K).max() <= net.config.max_norm * K.sqrt() * 1.001
 
 
 def test_start_from_keeps_what_the_parent_knows_and_adds_rows():

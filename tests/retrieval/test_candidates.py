@@ -26,6 +26,7 @@ KINDS = {
     "linear": {"score": "linear"},
     "paper": {"score": "paper"},
     "half": {"variant": "half"},
+    "euclidean": {"variant": "euclidean"},
     "repeat": {"repeat": True},
     "linear with repeat": {"score": "linear", "repeat": True},
 }

@@ -32,7 +32,7 @@ def far_model(**settings):
         centres = torch.randn(7, 8)
         noise = 1e-6 * torch.randn_like(model.tangents.weight)
         model.tangents.weight.copy_(1e3 * (centres[torch.arange(len(noise)) % 7] + noise))
-        model.project_user.weight.mul_(1e4)
+        model.norm_out.weight.mul_(1e4)
         if model.bias is not None:
             model.bias.zero_()
     return stored
