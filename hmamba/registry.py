@@ -242,23 +242,34 @@ def champion_before(layout: Layout, day: date) -> str | None:
     return earlier[-1].version if earlier else None
 
 
-def promote(layout: Layout, version: str, day: date) -> bool:
-    """Let a version serve from the night of ``day`` on.
+def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
+    """Enter the gate's decision on the night of ``day`` into the promotions.
 
-    A night that is run again replaces its own promotion; one older than the newest leaves the champion as it is.
+    The last decision on a day counts: it replaces, or takes back, what an earlier run of that day promoted. Promotions
+    before the newest one stay as they are, because later models descend from them and were judged against them.
+
+    Args:
+        layout: the root.
+        day: the night.
+        promoted: the version that serves from that night on, or None if the gate promoted nobody.
 
     Returns:
-        Whether champion.json changed.
+        Whether champion.json now says of that night what the gate has decided.
     """
     past = reigns(layout)
+    decided = [] if promoted is None else [Reign(promoted, day)]
+    if [reign for reign in past if reign.day == day] == decided:
+        return True
     if past and past[-1].day > day:
-        return False
-    if past and past[-1] == Reign(version, day):
         return False
     history = read_json(layout.champion)["history"] if past else []
     history = [entry for entry in history if date.fromisoformat(entry["day"]) < day]
-    history.append({"version": version, "day": day.isoformat(), "promoted_at": datetime.now(UTC).isoformat()})
-    write_json(layout.champion, {"version": version, "history": history})
+    if promoted is not None:
+        history.append({"version": promoted, "day": day.isoformat(), "promoted_at": datetime.now(UTC).isoformat()})
+    if history:
+        write_json(layout.champion, {"version": history[-1]["version"], "history": history})
+    else:
+        layout.champion.unlink()
     return True
 
 

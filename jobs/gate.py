@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
 
 from hmamba import registry
 from hmamba.errors import InputError, QualityError
@@ -56,18 +55,23 @@ def body(context: StepContext) -> Facts:
     try:
         decision = decide(challenger, None if unusable else champion, metrics, config)
     except QualityError as error:
-        write_json(run.verdict, {**verdict, "serving": None, "promoted": False, "reason": str(error)})
+        _conclude(context, {**verdict, "serving": None, "promoted": False, "reason": str(error)})
         raise
-    if unusable:
-        log.warning("gate: the champion cannot be judged: %s", unusable)
-        decision = replace(decision, reason=f"{decision.reason}; the champion cannot be judged: {unusable}")
-    verdict |= {"serving": decision.serving, "promoted": decision.promoted, "reason": decision.reason}
+    reason = f"{decision.reason}; the champion cannot be judged: {unusable}" if unusable else decision.reason
+    return _conclude(context, {**verdict, "serving": decision.serving, "promoted": decision.promoted, "reason": reason})
+
+
+def _conclude(context: StepContext, verdict: Facts) -> Facts:
+    """Enter the decision into the promotions and keep the verdict, which says what has come of it."""
+    run, layout = context.run, context.layout
+    version = verdict["serving"] if verdict["promoted"] else None
+    if not registry.record_decision(layout, context.day, version):
+        stays = "the list of promotions stays as it is, because a later night has promoted a model since"
+        verdict |= {"promoted": False, "reason": f"{verdict['reason']}; {stays}"}
     write_json(run.verdict, verdict)
-    if challenger is not None:
-        registry.record_metrics(layout, challenger, "gate", read_json(run.verdict))
-    if decision.promoted:
-        registry.promote(layout, decision.serving, context.day)
-    log.info("gate: %s serves: %s", decision.serving, decision.reason)
+    if verdict["challenger"] is not None:
+        registry.record_metrics(layout, verdict["challenger"], "gate", read_json(run.verdict))
+    log.info("gate: %s serves: %s", verdict["serving"] or "nobody", verdict["reason"])
     return verdict
 
 

@@ -81,6 +81,10 @@ def _say_model(night: Night, summary: Summary) -> None:
         summary.tone = "good"
         summary.headline = "The new model was promoted" if champion else "The first model was promoted"
         summary.sentences.append(f"Model {challenger} now serves{_by_how_much(night)}.")
+    elif serving == challenger:
+        summary.headline = "An old night again: its model serves that night alone"
+        summary.sentences.append(f"Model {challenger} passed the gate{_by_how_much(night)}.")
+        summary.alerts.append(f"Newer nights keep their champion{_because(verdict.get('reason'))}.")
     else:
         summary.tone = "warn"
         summary.headline = "The new model was not promoted"
@@ -116,7 +120,9 @@ def _by_how_much(night: Night) -> str:
 def _baselines_ahead(verdict: Json) -> list[str]:
     """A sentence for each baseline that is ahead of the model that serves."""
     metric, figures = str(verdict.get("metric", "")), verdict.get("metrics", {})
-    serving = figures.get("challenger" if verdict.get("promoted") else "champion", {}).get(metric)
+    serving = figures.get("challenger" if verdict.get("serving") == verdict.get("challenger") else "champion", {}).get(
+        metric
+    )
     if serving is None:
         return []
     return [

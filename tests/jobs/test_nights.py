@@ -147,6 +147,47 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
     assert after["champion"] == before["champion"]
 
 
+UNTRAINED = (
+    SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 1e-9")
+    .replace("[model]", "[model]\nrepeat = false")
+    .replace("tolerance = 0.9", "tolerance = 0")
+)
+
+
+def judge(layout: Layout, day: date, settings: str, run_id: str) -> tuple[int, dict[str, Any]]:
+    """Up to the gate, with these settings: its exit status, and the verdict."""
+    layout.config.write_text(settings)
+    arguments = ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", run_id]
+    assert ingest.main(arguments) == snapshot.main(arguments) == train.main([*arguments, "--full-retrain"]) == 0
+    return gate.main(arguments), read_json(layout.run(day, run_id).verdict)
+
+
+def test_verdict_and_promotions_agree_however_often_a_night_is_run(shop: Layout) -> None:
+    write_landing(shop.root, newcomers(), "later.parquet")
+    before = read_json(shop.champion)
+    promoted = judge(shop, THIRD, SETTINGS, "good")[1]
+    assert promoted["promoted"]
+    assert read_json(shop.champion)["version"] == promoted["serving"] == promoted["challenger"]
+    for _ in range(2):
+        code, refused = judge(shop, THIRD, UNTRAINED, "bad")
+        assert (code, refused["promoted"], refused["serving"]) == (0, False, before["version"])
+        assert read_json(shop.champion) == before
+    assert judge(shop, THIRD, SETTINGS, "good")[1] == promoted
+    assert read_json(shop.champion)["version"] == promoted["serving"]
+
+    after = read_json(shop.champion)
+    old = judge(shop, FIRST, SETTINGS.replace("epochs = 4", "epochs = 3"), "old")[1]
+    assert (old["serving"], old["promoted"]) == (old["challenger"], False)
+    assert "a later night has promoted a model since" in old["reason"]
+    assert read_json(shop.champion) == after
+
+
+def test_a_first_model_that_is_refused_when_run_again_does_not_go_on_serving(shop: Layout) -> None:
+    code, verdict = judge(shop, FIRST, UNTRAINED, "one")
+    assert (code, verdict["serving"], verdict["promoted"]) == (3, None, False)
+    assert not shop.champion.exists()
+
+
 @pytest.mark.parametrize("loss", ["folder", "numbering"])
 def test_a_lost_champion_is_replaced_by_a_full_retrain(
     shop: Layout, after_first: tuple[Path, dict[str, Any]], loss: str, caplog: pytest.LogCaptureFixture

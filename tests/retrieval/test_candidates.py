@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 import numpy as np
@@ -176,15 +177,53 @@ def test_nobody_serving_is_said(tmp_path):
         registry.serving(tmp_path / "verdict.json")
 
 
+FIRST, SECOND, THIRD = (date(2024, 1, day) for day in (1, 2, 3))
+
+
+def versions(layout: Layout) -> list[str]:
+    """Who has been promoted, oldest first; champion.json names the last one."""
+    found = [reign.version for reign in registry.reigns(layout)]
+    assert not layout.champion.exists() or json.loads(layout.champion.read_text())["version"] == found[-1]
+    return found
+
+
 def test_promotions_follow_the_days(tmp_path):
     layout = Layout.at(tmp_path)
-    first, second = date(2024, 1, 1), date(2024, 1, 2)
-    assert registry.champion_before(layout, first) is None
-    assert registry.promote(layout, "a", first)
-    assert registry.promote(layout, "b", second)
-    assert not registry.promote(layout, "b", second)  # the same night again
-    assert not registry.promote(layout, "z", first)  # an old night again
-    assert registry.champion_before(layout, second) == "a"
-    assert registry.champion_before(layout, date(2024, 1, 3)) == "b"
-    assert registry.promote(layout, "c", second)  # the night had another outcome this time
-    assert [reign.version for reign in registry.reigns(layout)] == ["a", "c"]
+    assert registry.champion_before(layout, FIRST) is None
+    assert registry.record_decision(layout, FIRST, "a")
+    assert registry.record_decision(layout, SECOND, "b")
+    assert registry.champion_before(layout, SECOND) == "a"
+    assert registry.champion_before(layout, THIRD) == "b"
+
+
+def test_the_last_decision_on_a_day_counts(tmp_path):
+    layout = Layout.at(tmp_path)
+    registry.record_decision(layout, FIRST, "a")
+    for decision, expected in (("b", ["a", "b"]), ("c", ["a", "c"]), (None, ["a"]), (None, ["a"]), ("b", ["a", "b"])):
+        assert registry.record_decision(layout, SECOND, decision)
+        assert versions(layout) == expected
+    registry.record_decision(layout, SECOND, None)
+    assert registry.record_decision(layout, FIRST, None)
+    assert versions(layout) == []
+    assert not layout.champion.exists()
+    assert registry.record_decision(layout, FIRST, None)
+
+
+def test_the_same_decision_again_changes_no_file(tmp_path):
+    layout = Layout.at(tmp_path)
+    registry.record_decision(layout, FIRST, "a")
+    before = layout.champion.stat().st_mtime_ns
+    assert registry.record_decision(layout, FIRST, "a")
+    assert layout.champion.stat().st_mtime_ns == before
+
+
+def test_what_later_nights_build_on_stays(tmp_path):
+    layout = Layout.at(tmp_path)
+    for day, version in ((FIRST, "a"), (THIRD, "c")):
+        registry.record_decision(layout, day, version)
+    assert registry.record_decision(layout, FIRST, "a")
+    assert not registry.record_decision(layout, FIRST, "z")
+    assert not registry.record_decision(layout, FIRST, None)
+    assert registry.record_decision(layout, SECOND, None)
+    assert not registry.record_decision(layout, SECOND, "b")
+    assert versions(layout) == ["a", "c"]
