@@ -14,10 +14,11 @@ import duckdb
 import pytest
 
 from hmamba.config import parse
+from hmamba.files import write_json
 from hmamba.layout import Layout
 from jobs.cli import main
 from jobs.night import STEPS
-from tests.report.night import DAY, publish, write_night
+from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 
 REPOSITORY = Path(__file__).parents[1]
@@ -187,9 +188,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def section(heading: str) -> str:
-    """The code blocks of one section of the page about candidates."""
-    text = (REPOSITORY / "docs" / "candidates.md").read_text(encoding="utf-8")
+def section(heading: str, page: str = "candidates.md") -> str:
+    """The code blocks of one section of a page."""
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
     body = re.split(r"(?m)^## ", text[text.index(f"## {heading}\n") + 3 :])[0]
     return "\n".join(re.findall(r"```\w+\n(.*?)```", body, re.DOTALL))
 
@@ -201,6 +202,14 @@ def test_the_duckdb_examples_run(demo: Path, monkeypatch: pytest.MonkeyPatch) ->
         answers = [connection.execute(statement).fetchall() for statement in statements]
     assert len(answers[1]) == 40 * 10
     assert [str(row[0]) for row in answers[2]] == [DAY.isoformat()]
+
+
+def test_the_query_about_many_nights_runs(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo)
+    write_json(Layout.at("demo").model("quiet") / "metrics.json", {"training": {}})  # never judged
+    with duckdb.connect() as connection:
+        rows = connection.execute(section("Quality over many nights", "operations.md")).fetchall()
+    assert rows == [(DAY.isoformat(), VERSION, True, pytest.approx(0.176), pytest.approx(0.176 / 0.08))]
 
 
 def test_the_pandas_example_runs(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from hmamba.config import Config
@@ -10,7 +12,7 @@ from hmamba.errors import QualityError
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.metrics import ranking_metrics
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import Question
+from hmamba.evaluation.split import Question, Split
 from hmamba.registry import StoredModel
 from hmamba.sequences.histories import Histories
 
@@ -24,6 +26,28 @@ class Decision:
     serving: str
     promoted: bool
     reason: str
+
+
+def unseen_from(split: Split, trained_until: Mapping[str, int]) -> tuple[int, str | None]:
+    """From when on the held-out events are new to every contestant: whoever was trained on a day is not judged on it.
+
+    Usually that is where the held-out days begin. It is later for a model of a night with fewer ``gate.holdout_days``,
+    or of newer data. Its early stopping may have looked at the ``train.validation_days`` that follow its training.
+
+    Args:
+        split: tonight's.
+        trained_until: end of the training events of each version, microseconds, exclusive.
+
+    Returns:
+        The moment in microseconds, ``split.end`` if nothing is left to judge on; and why, where it is later than usual.
+    """
+    version, until = max(trained_until.items(), key=lambda entry: entry[1], default=("", split.holdout))
+    if until <= split.holdout:
+        return split.holdout, None
+    if until >= split.end:
+        return split.end, f"{version} has been trained on all held-out days"
+    first = datetime.fromtimestamp(until / 1e6, UTC).date()
+    return until, f"judged from {first} on, because {version} has been trained on the held-out days before"
 
 
 def measure_model(stored: StoredModel, question: Question, config: Config) -> Metrics:
@@ -87,10 +111,11 @@ def decide(challenger: str | None, champion: str | None, metrics: dict[str, Metr
     if champion is None:
         return Decision(challenger, True, f"the first model beats popularity: {metric} {mine:.4f} against {floor:.4f}")
     theirs = metrics["champion"][metric]
+    tolerance = f"{config.gate.tolerance * 100:g} %"
     if mine < theirs * (1 - config.gate.tolerance):
         reason = (
-            f"the challenger's {metric} {mine:.4f} is worse than the champion's {theirs:.4f} by more than "
-            f"{config.gate.tolerance:.0%}"
+            f"the challenger's {metric} {mine:.4f} is worse than the champion's {theirs:.4f} by more than {tolerance}"
         )
         return Decision(champion, False, reason)
-    return Decision(challenger, True, f"{metric} {mine:.4f} against the champion's {theirs:.4f}")
+    how = f": worse, but within the tolerance of {tolerance}" if mine < theirs else ""
+    return Decision(challenger, True, f"{metric} {mine:.4f} against the champion's {theirs:.4f}{how}")

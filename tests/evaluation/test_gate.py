@@ -10,7 +10,7 @@ import pytest
 from hmamba.config import parse
 from hmamba.errors import QualityError
 from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.evaluation.gate import decide
+from hmamba.evaluation.gate import decide, unseen_from
 from hmamba.evaluation.split import Question, Split
 from tests.histories import START, histories_of, random_histories
 
@@ -81,6 +81,37 @@ def test_baselines_take_no_table_of_users_times_catalogue():
     finally:
         tracemalloc.stop()
     assert peak < 256 * len(popularity)  # bytes: not even a byte for each pair
+
+
+@pytest.mark.parametrize(
+    ("days", "first", "told"),
+    [
+        ({}, 8, None),
+        ({"a": 5, "b": 8}, 8, None),
+        ({"a": 9, "b": 6}, 9, "judged from 2024-01-10 on, because a has been trained on the held-out days before"),
+        ({"a": 9, "b": 10}, 10, "b has been trained on all held-out days"),
+        ({"a": 12}, 10, "a has been trained on all held-out days"),
+    ],
+)
+def test_nobody_is_judged_on_days_that_anybody_was_trained_on(days, first, told):
+    split = Split(*(START + day * DAY for day in (5, 8, 10)))
+    start, why = unseen_from(split, {version: START + day * DAY for version, day in days.items()})
+    assert ((start - START) / DAY, why) == (first, told)
+
+
+@pytest.mark.parametrize(
+    ("mine", "tolerance", "told"),
+    [
+        (0.21, 0.02, "ndcg@10 0.2100 against the champion's 0.2000"),
+        (0.20, 0.02, "ndcg@10 0.2000 against the champion's 0.2000"),
+        (0.197, 0.02, "ndcg@10 0.1970 against the champion's 0.2000: worse, but within the tolerance of 2 %"),
+        (0.196, 0.025, "ndcg@10 0.1960 against the champion's 0.2000: worse, but within the tolerance of 2.5 %"),
+        (0.19, 0.025, "the challenger's ndcg@10 0.1900 is worse than the champion's 0.2000 by more than 2.5 %"),
+    ],
+)
+def test_the_reason_says_what_was_tolerated(mine, tolerance, told):
+    metrics = {"challenger": {"ndcg@10": mine}, "champion": {"ndcg@10": 0.2}, "popularity": {"ndcg@10": 0.1}}
+    assert decide("c", "old", metrics, parse({"gate": {"tolerance": tolerance}}, "test")).reason == told
 
 
 @pytest.mark.parametrize(

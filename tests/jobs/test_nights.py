@@ -188,6 +188,22 @@ def test_a_first_model_that_is_refused_when_run_again_does_not_go_on_serving(sho
     assert not shop.champion.exists()
 
 
+def test_no_model_is_judged_on_days_that_it_was_trained_on(shop: Layout) -> None:
+    write_landing(shop.root, newcomers(), "later.parquet")
+    longer = SETTINGS.replace("tolerance", "holdout_days = 5\ntolerance")
+    champion = read_json(shop.champion)["version"]  # trained on the days before 27 January
+    verdict = judge(shop, THIRD, longer, "longer")[1]
+    assert (verdict["holdout_from"], verdict["holdout_to"]) == ("2024-01-27", "2024-01-30")
+    assert f"judged from 2024-01-27 on, because {champion} has been trained on" in verdict["reason"]
+
+    judge(shop, THIRD, SETTINGS, "changed")
+    shop.config.write_text(longer)
+    assert gate.main(["--root", str(shop.root), "--day", THIRD.isoformat(), "--run-id", "changed"]) == 0
+    verdict = read_json(shop.run(THIRD, "changed").verdict)
+    assert (verdict["holdout_from"], verdict["holdout_to"]) == ("2024-01-29", "2024-01-30")
+    assert f"because {verdict['challenger']} has been trained on" in verdict["reason"]
+
+
 @pytest.mark.parametrize("loss", ["folder", "numbering"])
 def test_a_lost_champion_is_replaced_by_a_full_retrain(
     shop: Layout, after_first: tuple[Path, dict[str, Any]], loss: str, caplog: pytest.LogCaptureFixture
