@@ -36,15 +36,15 @@ shapes = given(
 
 @shapes
 @settings(max_examples=60, deadline=None)
-def test_points_lie_on_the_hyperboloid_and_geoopt_finds_the_way_back(seed, dim, K, norm, dtype):
+def test_points_lie_on_the_hyperboloid_and_lead_back_to_their_tangents(seed, dim, K, norm, dtype):
     v = tangents(seed, 5, dim, norm * K**0.5, dtype)
     x = lorentz.exp0(v, K=K)
     scale = x[..., 0].square().max()
     assert torch.allclose(lorentz.inner(x, x) / scale, -K / scale * torch.ones(5, dtype=dtype), atol=TOLERANCE[dtype])
-    back = geoopt.manifolds.Lorentz(k=K).logmap0(x.double())[..., 1:].to(dtype)
-    # geoopt's arcosh of the time coordinate cannot tell a point this near the origin from the origin itself.
-    near = torch.finfo(dtype).eps ** 0.5 * K**0.5
-    assert torch.allclose(back, v, atol=2 * near, rtol=TOLERANCE[dtype])
+    space = x[..., 1:].double()
+    length = space.norm(dim=-1, keepdim=True)
+    back = (space * (K**0.5 * torch.asinh(length / K**0.5) / length.clamp_min(1e-300))).to(dtype)
+    assert torch.allclose(back, v, atol=TOLERANCE[dtype] * K**0.5, rtol=TOLERANCE[dtype])
     assert torch.allclose(lorentz.distance0(x, K=K), v.norm(dim=-1), atol=TOLERANCE[dtype] * K**0.5, rtol=1e-4)
 
 
