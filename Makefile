@@ -1,6 +1,7 @@
 # make demo    two nights on real data, in Airflow, kept in ./demo
 # make test    the whole test suite
 # make check   everything that a change must pass
+# make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
 # make clean   remove what these commands made
 
 PYTHON ?= python3
@@ -10,8 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
+ROOT ?= $(DEMO)
 
-.PHONY: venv demo test lint types deps check clean
+.PHONY: venv demo test lint types deps check picture clean
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -42,6 +44,9 @@ deps: $(INSTALLED)
 	$(BIN)/python -m pip check
 
 check: lint types deps test
+
+picture: $(INSTALLED)
+	$(BIN)/python -m bench.disk --root $(ROOT) --out docs/images/catalogue-on-the-disk.png
 
 clean:
 	@if [ -e $(DEMO)/.hmamba-demo ]; then rm -rf $(DEMO); fi

@@ -66,31 +66,56 @@ class Disk:
     items: int
 
 
-def project(points: Floats) -> tuple[Floats, float]:
-    """Place Lorentz points on the Poincare disk.
+def tangents_at_origin(points: Floats) -> Floats:
+    """Log-map Lorentz points to the tangent space at the origin.
 
     Args:
         points: [N, d+1], time coordinate first, all on one hyperboloid <x,x>_L = -K; K is read from the points.
 
     Returns:
-        Disk coordinates [N, 2], whose lengths are tanh(rho / 2) with rho the geodesic distance to the origin in units
-        of sqrt K, and the share of the squared tangent lengths that lies in the two directions.
+        [N, d] in units of sqrt K: their lengths are the geodesic distances to the origin.
     """
     time, space = points[:, 0], points[:, 1:]
     norms = np.linalg.norm(space, axis=1)
     root_k = np.sqrt(max(float(np.median(time**2 - norms**2)), 1e-12))
-    distances = np.arcsinh(norms / root_k)
-    tangents = space * (distances / np.maximum(norms, 1e-12))[:, None]
-    values, axes = np.linalg.eigh(tangents.T @ tangents)
-    axes = axes[:, ::-1][:, :2]
+    tangents: Floats = space * (np.arcsinh(norms / root_k) / np.maximum(norms, 1e-12))[:, None]
+    return tangents
+
+
+def principal_plane(vectors: Floats) -> Floats:
+    """The two directions [d, 2] in which vectors [N, d] are longest, the longest first."""
+    axes = np.linalg.eigh(vectors.T @ vectors).eigenvectors[:, ::-1][:, :2]
     if axes.shape[1] < 2:
         axes = np.pad(axes, ((0, 0), (0, 1)))
     # An eigenvector's sign is arbitrary: fix it, so that the same points give the same picture.
     strongest = axes[np.abs(axes).argmax(axis=0), np.arange(2)]
-    flat = tangents @ (axes * np.where(strongest < 0, -1.0, 1.0))
-    lengths = np.linalg.norm(flat, axis=1)
-    kept = float(values[::-1][:2].sum() / max(values.sum(), 1e-12))
+    found: Floats = axes * np.where(strongest < 0, -1.0, 1.0)
+    return found
+
+
+def place(tangents: Floats, plane: Floats) -> tuple[Floats, float]:
+    """Place tangents at the origin [N, d] on the Poincare disk, in the directions of a plane [d, 2].
+
+    Returns:
+        Disk coordinates [N, 2], whose lengths are tanh(rho / 2) with rho the geodesic distance to the origin in units
+        of sqrt K, and the share of the squared tangent lengths that lies in the plane.
+    """
+    flat = tangents @ plane
+    lengths, distances = np.linalg.norm(flat, axis=1), np.linalg.norm(tangents, axis=1)
+    kept = float(np.square(flat).sum() / max(np.square(tangents).sum(), 1e-12))
     return flat * (np.tanh(distances / 2) / np.maximum(lengths, 1e-12))[:, None], kept
+
+
+def project(points: Floats) -> tuple[Floats, float]:
+    """Place Lorentz points [N, d+1] on the Poincare disk, in their own principal directions; see :func:`place`."""
+    tangents = tangents_at_origin(points)
+    return place(tangents, principal_plane(tangents))
+
+
+def magnification(places: Floats) -> float:
+    """How much to magnify disk coordinates [N, 2] that all lie near the centre, so that they fill the picture."""
+    reach = float(np.linalg.norm(places, axis=1).max(initial=0.0))
+    return 1.0 if reach >= ZOOM_BELOW or reach == 0.0 else 0.94 / reach
 
 
 def draw(points: Floats, titles: list[str], departments: list[str], events: list[int], items: int) -> Disk:
@@ -104,8 +129,7 @@ def draw(points: Floats, titles: list[str], departments: list[str], events: list
         items: how many items there are, shown or not.
     """
     places, kept = project(points)
-    reach = float(np.linalg.norm(places, axis=1).max(initial=0.0))
-    zoom = 1.0 if reach >= ZOOM_BELOW or reach == 0.0 else 0.94 / reach
+    zoom = magnification(places)
     sizes = 1.0 + np.sqrt(np.asarray(events, dtype=np.float64) / max(1, max(events, default=1))) * 2.0
     members: dict[str, list[int]] = {}
     for row, name in enumerate(departments):
@@ -126,11 +150,11 @@ def draw(points: Floats, titles: list[str], departments: list[str], events: list
         )
         for place, (name, rows) in enumerate(groups, start=1)
     )
-    rings = tuple(Ring(distance, float(np.tanh(distance / 2)) * zoom) for distance in _ring_distances(zoom))
+    rings = tuple(Ring(distance, float(np.tanh(distance / 2)) * zoom) for distance in ring_distances(zoom))
     return Disk(drawn, rings, zoom, kept, len(titles), items)
 
 
-def _ring_distances(zoom: float) -> list[float]:
-    """Round distances whose rings are inside the picture."""
+def ring_distances(zoom: float) -> list[float]:
+    """Round distances (in units of sqrt K) whose rings are inside a picture that is magnified so much."""
     step = next(step for step in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0) if np.tanh(step) * zoom < 1)
     return [round(step * n, 3) for n in range(1, 5) if step and np.tanh(step * n / 2) * zoom < 1]

@@ -1,0 +1,1 @@
+"""Measurements: accuracy, speed, and what only a GPU can show."""
