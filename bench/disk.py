@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from bench import hierarchy
@@ -128,11 +128,11 @@ def department_plane(tangents: Floats, codes: Ints) -> Floats:
     return disk.principal_plane(np.array(means))
 
 
-def _on_disk(axes: Axes, catalogue: Catalogue, points: Floats) -> float:
+def _on_disk(axes: Axes, catalogue: Catalogue, points: Floats) -> tuple[str, float]:
     """Draw the most popular items and the departments' centroids.
 
     Returns:
-        The share of the squared distances that lies in the plane.
+        What a reader has to be told, and the share of the squared distances that lies in the plane.
     """
     departments, codes = hierarchy.group(catalogue.paths, 1)
     plane = department_plane(catalogue.tangents, codes)
@@ -151,15 +151,17 @@ def _on_disk(axes: Axes, catalogue: Catalogue, points: Floats) -> float:
         name = f"{departments[code][0]} ({counts[code]:,})"
         axes.scatter(x[rows], y[rows], s=sizes[rows], color=colour, alpha=0.65, linewidths=0, label=name)
     rest = ~np.isin(codes_shown, largest)
-    others = f"other ({len(codes) - counts[largest].sum():,})"
-    axes.scatter(x[rest], y[rest], s=sizes[rest], color=OTHER, alpha=0.65, linewidths=0, label=others)
+    if rest.any():
+        others = f"other ({len(codes) - counts[largest].sum():,})"
+        axes.scatter(x[rest], y[rest], s=sizes[rest], color=OTHER, alpha=0.65, linewidths=0, label=others)
     for code, colour in zip(largest, COLOURS, strict=False):
         ((right, up),), _ = disk.place(hierarchy.centroid(points[codes == code])[None], plane)
         axes.scatter(right * zoom, up * zoom, s=55, color=colour, edgecolors=INK, linewidths=1, marker="D", zorder=8)
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set(xlim=(-1.02, 1.02), ylim=(-1.02, 1.02))
-    axes.set_title(f"The {len(shown):,} most bought of {len(codes):,} items, by department")
+    what = f"The {len(shown):,} most bought of" if len(shown) < len(codes) else "All"
+    axes.set_title(f"{what} {len(codes):,} items, by department")
     legend = axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0.01), ncols=3, frameon=False, handletextpad=0.2, columnspacing=1.2
     )
@@ -167,14 +169,12 @@ def _on_disk(axes: Axes, catalogue: Catalogue, points: Floats) -> float:
         if isinstance(handle, PathCollection):
             handle.set(sizes=[36], alpha=1)
     note = (
-        "Distance from the centre (+): an item's true hyperbolic distance from the origin. Direction: the plane in "
-        f"which departments differ most, {kept:.1%} of the squared distances, so what looks close may lie apart in the "
-        "others. A larger dot: more events. Diamonds: centroids of the departments. In brackets: items."
+        "Left: distance from the centre (+) is an item's true hyperbolic distance from the origin; direction is that "
+        f"in the plane in which departments differ most, {kept:.1%} of the squared distances, so what looks close may "
+        "lie apart in other directions. A larger dot: more events. Diamonds: centroids of the departments. In "
+        "brackets: items."
     )
-    if zoom != 1:
-        note += f" Magnified {zoom:.1f} times: the rim of the disk lies outside."
-    axes.text(0, -1.26, textwrap.fill(note, 100), ha="center", va="top", color=MUTED, fontsize=8.5)
-    return kept
+    return note if zoom == 1 else f"{note} Magnified {zoom:.1f} times: the rim of the disk lies outside.", kept
 
 
 def _rings(axes: Axes, zoom: float) -> None:
@@ -205,6 +205,7 @@ def _against_events(axes: Axes, events: Ints, distances: Floats, rho: float) -> 
     middle = [(np.median(counted[bins == b]), np.median(distances[bins == b])) for b in np.unique(bins)]
     axes.plot(*zip(*middle, strict=True), color="#d55e00", linewidth=2, marker="o", markersize=4, label="median")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="events of the item (log scale; darker: more items)", ylabel=DISTANCE, ylim=(0, None))
     sign = f"{rho:+.2f}".replace("-", "\N{MINUS SIGN}")
     axes.set_title(f"Against popularity: Spearman's \N{GREEK SMALL LETTER RHO} = {sign}")
@@ -231,9 +232,9 @@ def _against_depth(axes: Axes, found: list[Level], distances: Floats) -> None:
     boxes([level.centroids for level in found], place - 0.19, "#8d6cab", "centroids of the groups")
     boxes([level.shuffled for level in found], place + 0.19, OTHER, "the same groups, items shuffled")
     boxes([distances], np.array([float(len(found))]), "#d9cde6", "items")
-    ticks = [f"{number} {level.name}\n{level.groups:,} groups" for number, level in enumerate(found, start=1)]
-    axes.set_xticks(range(len(found) + 1), [*ticks, f"{len(found) + 1} item\n{len(distances):,}"])
-    axes.set(xlabel="depth in the hierarchy", ylabel=DISTANCE, ylim=(0, None))
+    ticks = [f"{level.name}\n{level.groups:,} groups" for level in found]
+    axes.set_xticks(range(len(found) + 1), [*ticks, f"item\n{len(distances):,}"])
+    axes.set(xlabel="depth in the hierarchy: deeper to the right", ylabel=DISTANCE, ylim=(0, None))
     axes.set_title("Against depth in the hierarchy of categories")
     axes.legend(frameon=False, loc="upper left")
 
@@ -255,7 +256,8 @@ def draw(catalogue: Catalogue, out: Path) -> list[str]:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(13, 7.4), dpi=DPI, facecolor="white", layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=[1.3, 1])
-        kept = _on_disk(figure.add_subplot(grid[:, 0]), catalogue, points)
+        note, kept = _on_disk(figure.add_subplot(grid[:, 0]), catalogue, points)
+        figure.supxlabel(textwrap.fill(note, 200), x=0.02, ha="left", fontsize=8.5, color=MUTED)
         _against_events(figure.add_subplot(grid[0, 1]), catalogue.events, distances, rho)
         _against_depth(figure.add_subplot(grid[1, 1]), found, distances)
         pixels = io.BytesIO()
