@@ -21,7 +21,15 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, midnight
 
 SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0}
-KINDS = [{"score": "squared"}, {"score": "linear"}, {"score": "paper"}, {"variant": "half"}, {"variant": "euclidean"}, {"norm": "post"}, {"layers": 2}]
+KINDS = [
+    {"score": "squared"},
+    {"score": "linear"},
+    {"score": "paper"},
+    {"variant": "half"},
+    {"variant": "euclidean"},
+    {"norm": "post"},
+    {"layers": 2},
+]
 
 
 def model(items=20, **settings):
