@@ -10,17 +10,24 @@ from hmamba.model.scores import Score
 from hmamba.training import loss as loss_module
 from hmamba.training.loss import blocked_cross_entropy
 
+ROWS, COLUMNS = 9, 13
+HAD = torch.tensor([0, 0, 4, 8]), torch.tensor([1, 5, 0, 12])
+TARGETS = torch.tensor([0, 0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 2, 3, 3, 0, 12])  # one twice; three are had
+KINDS = ["squared", "linear", "paper", "inner"]
 
-def plain(queries, items, score, had, habit, targets):
+
+def plain(queries, items, score, had, habit, targets, weights):
     logits = score.logits(queries @ items.T)
     logits = logits.index_put(had, torch.logaddexp(logits[had], habit))
-    return F.cross_entropy(logits[targets[0]], targets[1], reduction="sum")
+    return (F.cross_entropy(logits[targets[0]], targets[1], reduction="none") * weights).sum()
 
 
-@pytest.mark.parametrize("kind", ["squared", "linear", "paper", "inner"])
-@pytest.mark.parametrize("block", [1, 40, 10_000])
-def test_value_and_gradients_equal_the_plain_loss(monkeypatch, kind, block):
-    monkeypatch.setattr(loss_module, "_BLOCK_LOGITS", block)
+def blocked(queries, items, score, had, habit, targets, weights):
+    return blocked_cross_entropy(queries, items, score, had=had, habit_E=habit, targets=targets, weights=weights)
+
+
+def leaves():
+    """Queries, items, K, scale and habit, in float64, each wanting its gradient."""
     generator = torch.Generator().manual_seed(0)
 
     def points(n):
@@ -28,31 +35,68 @@ def test_value_and_gradients_equal_the_plain_loss(monkeypatch, kind, block):
         time = (2.0 + space.square().sum(-1, keepdim=True)).sqrt()
         return torch.cat([time, space, torch.randn(n, 1, generator=generator, dtype=torch.float64)], -1)
 
-    flipped = torch.tensor([-1.0, 1, 1, 1, 1, 0], dtype=torch.float64)
-    rows, columns = 9, 13
-    had = torch.tensor([0, 0, 4, 8]), torch.tensor([1, 5, 0, 12])
-    targets = torch.tensor([0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 3, 3, 0, 12])
+    tensors = (
+        points(ROWS) * torch.tensor([-1.0, 1, 1, 1, 1, 0], dtype=torch.float64),
+        points(COLUMNS),
+        torch.tensor(2.0, dtype=torch.float64),
+        torch.tensor(0.7, dtype=torch.float64),
+        torch.randn(4, generator=generator, dtype=torch.float64),
+    )
+    return [tensor.requires_grad_() for tensor in tensors]
+
+
+WEIGHTS = torch.tensor([1.0, 0.25, 0.5, 2.0, 1e-6, 0.3, 1.0], dtype=torch.float64)
+
+
+@pytest.fixture(params=[1, 40, 10_000])
+def _block(request, monkeypatch):
+    monkeypatch.setitem(loss_module._BLOCK_LOGITS, "cpu", request.param)
+
+
+@pytest.mark.usefixtures("_block")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("with_habit", [True, False])
+def test_value_and_gradients_equal_the_plain_loss(kind, with_habit):
     results = []
-    for function in (blocked_cross_entropy, plain):
-        generator.manual_seed(1)
-        leaves = [
-            (points(rows) * flipped).requires_grad_(),
-            points(columns).requires_grad_(),
-            torch.tensor(2.0, dtype=torch.float64, requires_grad=True),
-            torch.tensor(0.7, dtype=torch.float64, requires_grad=True),
-            torch.randn(4, generator=generator, dtype=torch.float64).requires_grad_(),
-        ]
-        queries, items, K, scale, habit = leaves
-        score = Score(kind, K, scale)
-        if function is plain:
-            value = plain(queries, items, score, had, habit, targets)
-        else:
-            value = function(queries, items, score, had=had, habit_E=habit, targets=targets)
-        value.backward()
-        results.append((value.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]))
+    for function in (blocked, plain):
+        queries, items, K, scale, habit = given = leaves()
+        had = HAD if with_habit else (HAD[0][:0], HAD[1][:0])
+        value = function(
+            queries, items, Score(kind, K, scale), had, habit if with_habit else habit[:0], TARGETS, WEIGHTS
+        )
+        (3 * value).backward()
+        results.append((value.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in given]))
     torch.testing.assert_close(results[0][0], results[1][0])
     for mine, expected in zip(results[0][1], results[1][1], strict=True):
         torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_agree_with_differences(kind):
+    def value(queries, items, K, scale, habit):
+        return blocked(queries, items, Score(kind, K, scale), HAD, habit, TARGETS, WEIGHTS)
+
+    assert torch.autograd.gradcheck(value, leaves())
+
+
+def test_only_what_is_asked_for_is_differentiated():
+    queries, items, K, scale, habit = (tensor.detach() for tensor in leaves())
+    items.requires_grad_()
+    blocked(queries, items, Score("squared", K, scale), HAD, habit, TARGETS, WEIGHTS).backward()
+    assert items.grad.abs().sum() > 0
+    assert queries.grad is None
+
+
+def test_large_logits_neither_overflow_nor_vanish():
+    queries = torch.tensor([[300.0, 1.0]], requires_grad=True)
+    items = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    empty = torch.zeros(0, dtype=torch.long)
+    score = Score("inner", torch.tensor(1.0), torch.tensor(1.0))
+    target = torch.tensor([0]), torch.tensor([1])
+    value = blocked(queries, items, score, (empty, empty), torch.zeros(0), target, torch.ones(1))
+    value.backward()
+    assert value.item() == 600.0
+    assert items.grad[:, 0].tolist() == [300.0, -300.0]
 
 
 def test_without_gradients_only_the_value_is_computed():
