@@ -1,17 +1,17 @@
 """A training that is under way: weights, optimiser and place, so that a killed one goes on where it was.
 
-checkpoint.pt   weights and optimiser moments of the last checkpoint
-best.pt         weights of the best epoch so far
-state.json      epoch, step, history; written last, it names what the other files must be
+weights-STEP.pt   weights and optimiser moments after so many steps
+best-STEP.pt      weights of the best epoch so far
+state.json        epoch, step, history, and which of the files above belong to it, with their digests
 
-The files are PyTorch's own and are read as tensors only (``weights_only``), so that reading one runs no code. They last
-as long as the training does; a finished model is kept as safetensors.
+No file that the state names is ever written over: new ones are written beside it, then the state in one rename, then
+the old ones are deleted. A kill at any moment leaves the last state whole. The files are PyTorch's own and are read as
+tensors only (``weights_only``), so that reading one runs no code; a finished model is kept as safetensors.
 """
 
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,37 +55,38 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._state, self._weights, self._best = (folder / name for name in ("state.json", "checkpoint.pt", "best.pt"))
+        self._state = folder / "state.json"
+        self._weights: dict[str, str] | None = None
+        self._best: dict[str, str] | None = None
 
     def save(self, place: Place, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write weights and moments, then the state that vouches for them."""
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        for number, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-        _write(self._weights, tensors)
-        best = sha256(self._best) if self._best.exists() else None
-        write_json(self._state, {**asdict(place), "weights": sha256(self._weights), "best_weights": best})
+        """Write weights and moments, then the state that vouches for them; delete what it no longer names."""
+        name = f"weights-{place.step:08d}.pt"
+        if self._weights is None or self._weights["name"] != name:
+            tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+            for number, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+            self._weights = self._write(name, tensors)
+        write_json(self._state, {**asdict(place), "files": {"weights": self._weights, "best": self._best}})
+        self._delete_all_but(self._weights, self._best)
 
     def restore(self, version: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Place:
         """Load the last checkpoint of ``version`` into model and optimiser; a fresh place if there is none."""
         if not self._state.exists():
             return Place(version)
         state = read_json(self._state)
-        weights, best = state.pop("weights"), state.pop("best_weights")
         if state["version"] != version:
             log.info(
                 "train: the checkpoint in %s is of another training (%s); starting anew", self.folder, state["version"]
             )
             return Place(version)
-        whole = self._weights.exists() and sha256(self._weights) == weights
-        if not whole or (best is not None and (not self._best.exists() or sha256(self._best) != best)):
-            log.warning("train: the checkpoint in %s was cut off while it was written; starting anew", self.folder)
-            return Place(version)
-        try:
-            tensors = _read(self._weights)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            log.warning("train: the checkpoint in %s cannot be read (%s); starting anew", self.folder, error)
-            return Place(version)
+        files = state.pop("files")
+        for file in filter(None, files.values()):
+            path = self.folder / file["name"]
+            if not path.exists() or sha256(path) != file["sha256"]:
+                log.warning("train: %s is missing or damaged; starting anew", path)
+                return Place(version)
+        tensors = _read(self.folder / files["weights"]["name"])
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -94,20 +95,28 @@ class Checkpoint:
                 moments.setdefault(int(number), {})[name] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._weights, self._best = files["weights"], files["best"]
         return Place(**state)
 
-    def keep_best(self, model: nn.Module) -> None:
-        """Remember these weights as the best so far."""
-        _write(self._best, model.state_dict())
+    def keep_best(self, step: int, model: nn.Module) -> None:
+        """Remember these weights, reached after ``step`` steps, as the best so far."""
+        self._best = self._write(f"best-{step:08d}.pt", model.state_dict())
 
     def load_best(self, model: nn.Module) -> None:
         """Load the best weights."""
-        model.load_state_dict(_read(self._best))
+        if self._best is not None:
+            model.load_state_dict(_read(self.folder / self._best["name"]))
 
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+        with atomic_file(self.folder / name) as temporary:
+            torch.save({key: value.detach().cpu() for key, value in tensors.items()}, temporary)
+        return {"name": name, "sha256": sha256(self.folder / name)}
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with atomic_file(path) as temporary:
-        torch.save({name: value.detach().cpu() for name, value in tensors.items()}, temporary)
+    def _delete_all_but(self, *files: dict[str, str] | None) -> None:
+        kept = {file["name"] for file in files if file is not None}
+        for path in self.folder.glob("*.pt"):
+            if path.name not in kept:
+                path.unlink()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

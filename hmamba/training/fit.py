@@ -156,8 +156,7 @@ class Fit:
             self._judge(place, {"epoch": 0, "loss": None, "seconds": 0.0})
         while place.epoch < self.plan.epochs and not self._stalled(place):
             self._epoch(place)
-        if place.best_epoch >= 0:
-            self.checkpoint.load_best(self.model)
+        self.checkpoint.load_best(self.model)
         self.model.eval()
         return place.epochs
 
@@ -173,7 +172,7 @@ class Fit:
         # With nobody to ask there is no early stopping: the last epoch is the best there is.
         if value is None or value > place.best:
             place.best, place.best_epoch = place.best if value is None else value, int(facts["epoch"])
-            self.checkpoint.keep_best(self.model)
+            self.checkpoint.keep_best(place.step, self.model)
         shown = "" if facts["loss"] is None else f"loss {facts['loss']:.4f}, "
         judged = "nobody to validate on" if value is None else f"ndcg@10 {value:.4f}"
         log.info("train: epoch %d of at most %d: %s%s", facts["epoch"], self.plan.epochs, shown, judged)

@@ -5,39 +5,19 @@ from __future__ import annotations
 from datetime import date
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from hmamba import registry
-from hmamba.config import parse
 from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Split
 from hmamba.layout import Layout
 from hmamba.training import fit as fit_module
 from hmamba.training.fit import Fit, rate_at
-from hmamba.training.prepare import device_of, name_training, prepare
+from hmamba.training.prepare import device_of
 from tests.histories import histories_of, planted_histories, random_histories
-
-SMALL = {
-    "model": {"dim": 16, "d_state": 8, "head_dim": 16, "dropout": 0.1},
-    "train": {"epochs": 12, "tokens": 256, "min_item_events": 1, "learning_rate": 0.01, "patience": 12},
-    "candidates": {"exclude_seen": False},
-}
-
-
-def settings(**sections):
-    merged = {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {*SMALL, *sections}}
-    return parse(merged, "test")
-
-
-def prepared(histories, folder, config=None, parent=None, day=date(2024, 2, 1), snapshot="s"):
-    config = config or settings()
-    ids = pa.array([None, *(f"i{n}" for n in range(1, int(histories.items.max()) + 1))])
-    split = Split.of(histories, config)
-    provenance = name_training(day, snapshot, parent.version if parent else None, split, config)
-    return prepare(histories, ids, provenance, parent, split, folder, config)
+from tests.training.trainings import KilledError, prepared, settings
 
 
 @pytest.mark.parametrize("kind", [{}, {"variant": "half"}, {"score": "linear"}])
@@ -78,10 +58,6 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-class _KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("at_step", [1, 4, 7])
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step):
     config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64})
@@ -95,12 +71,12 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_
         nonlocal calls
         calls += 1
         if calls == at_step:
-            raise _KilledError
+            raise KilledError
         return real(*arguments)
 
     monkeypatch.setattr(fit_module, "batch_loss", dying)
     killed = prepared(random_histories(), tmp_path / "killed", config)
-    with pytest.raises(_KilledError):
+    with pytest.raises(KilledError):
         Fit(killed.model, killed.plan).run()
     monkeypatch.setattr(fit_module, "batch_loss", real)
     resumed = prepared(random_histories(), tmp_path / "killed", config)
@@ -108,25 +84,6 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_
     assert [epoch["loss"] for epoch in facts] == [epoch["loss"] for epoch in expected]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-
-
-@pytest.mark.parametrize("damage", ["cut off", "another version", "unreadable"])
-def test_a_checkpoint_that_cannot_be_trusted_is_not_continued(tmp_path, damage, caplog):
-    caplog.set_level("INFO", logger="hmamba")
-    config = settings(train={"epochs": 1})
-    ready = prepared(random_histories(), tmp_path, config)
-    Fit(ready.model, ready.plan).run()
-    weights = tmp_path / "checkpoint.pt"
-    if damage == "cut off":
-        weights.write_bytes(weights.read_bytes()[:-10])
-    elif damage == "unreadable":
-        weights.unlink()
-    again = prepared(random_histories(), tmp_path, config, snapshot="t" if damage == "another version" else "s")
-    place = Fit(again.model, again.plan).checkpoint.restore(
-        again.plan.version, again.model, torch.optim.AdamW(again.model.parameters())
-    )
-    assert place.step == 0
-    assert "starting anew" in caplog.text
 
 
 def test_training_sees_nothing_from_the_validation_days_on(tmp_path):
