@@ -143,6 +143,12 @@ class TrainConfig(Section):
     weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
     warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps.")
     clip: float = Field(1.0, gt=0, description="Largest norm of a gradient.")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay a step of an average of the weights, which is then judged and kept.",
+    )
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
     half_life_days: float | None = Field(

@@ -1,6 +1,6 @@
 """A training that is under way: weights, optimiser and place, so that a killed one goes on where it was.
 
-weights-STEP.pt   weights and optimiser moments after so many steps
+weights-STEP.pt   weights, their average and optimiser moments after so many steps
 best-STEP.pt      weights of the best epoch so far
 state.json        epoch, step, history, and which of the files above belong to it, with their digests
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hmamba.files import atomic_file, read_json, sha256, write_json
+from hmamba.training.average import WeightAverage
 
 log = logging.getLogger("hmamba")
 
@@ -59,19 +60,25 @@ class Checkpoint:
         self._weights: dict[str, str] | None = None
         self._best: dict[str, str] | None = None
 
-    def save(self, place: Place, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, place: Place, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> None:
         """Write weights and moments, then the state that vouches for them; delete what it no longer names."""
         name = f"weights-{place.step:08d}.pt"
         if self._weights is None or self._weights["name"] != name:
             tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
             for number, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+            if average is not None:
+                tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
             self._weights = self._write(name, tensors)
         write_json(self._state, {**asdict(place), "files": {"weights": self._weights, "best": self._best}})
         self._delete_all_but(self._weights, self._best)
 
-    def restore(self, version: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Place:
-        """Load the last checkpoint of ``version`` into model and optimiser; a fresh place if there is none."""
+    def restore(
+        self, version: str, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> Place:
+        """Load the last checkpoint of ``version``; a fresh place if there is none that can be trusted."""
         if not self._state.exists():
             return Place(version)
         state = read_json(self._state)
@@ -87,12 +94,13 @@ class Checkpoint:
                 log.warning("train: %s is missing or damaged; starting anew", path)
                 return Place(version)
         tensors = _read(self.folder / files["weights"]["name"])
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        model.load_state_dict(_part(tensors, "model"))
+        if average is not None:
+            average.load_state_dict(_part(tensors, "average"))
         moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, number, name = key.split(".")
-                moments.setdefault(int(number), {})[name] = value
+        for key, value in _part(tensors, "optimizer").items():
+            number, _, name = key.partition(".")
+            moments.setdefault(int(number), {})[name] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._weights, self._best = files["weights"], files["best"]
@@ -122,3 +130,8 @@ class Checkpoint:
 def _read(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return tensors
+
+
+def _part(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
+    prefix = f"{owner}."
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
+from hmamba.training.average import WeightAverage
 from hmamba.training.batches import Batch, Batches
 from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
@@ -143,13 +145,14 @@ class Fit:
         self.model, self.plan, self.settings = model, plan, plan.config.train
         self.device = model.tangents.weight.device
         self.optimizer = make_optimizer(model, plan.config)
+        self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
         self.eligible_V = torch.from_numpy(plan.catalogue.eligible).to(self.device)
         self.steps = plan.epochs * len(plan.batches.epoch(self.settings.seed, plan.windows))
 
     def run(self) -> list[dict[str, Any]]:
         """Train; returns what is known of each epoch: epoch, loss, ndcg@10, seconds, events a second."""
-        place = self.checkpoint.restore(self.plan.version, self.model, self.optimizer)
+        place = self.checkpoint.restore(self.plan.version, self.model, self.optimizer, self.average)
         if place.step:
             log.info("train: going on at epoch %d, batch %d", place.epoch + 1, place.batch)
         elif self.plan.warm:
@@ -164,6 +167,10 @@ class Fit:
         return place.epoch - max(place.best_epoch, 0) >= self.settings.patience
 
     def _judge(self, place: Place, facts: dict[str, Any]) -> None:
+        with self.average.applied(self.model) if self.average is not None else nullcontext():
+            self._judge_weights(place, facts)
+
+    def _judge_weights(self, place: Place, facts: dict[str, Any]) -> None:
         started = time.monotonic()
         value = validate(self.model, self.plan)
         told = None if value is None else round(value, 6)
@@ -190,7 +197,7 @@ class Fit:
                 events += len(batch.items)
                 progress.update(1, f"loss {place.loss / place.weight:.3f}")
                 if time.monotonic() - saved > self.settings.checkpoint_seconds:
-                    self.checkpoint.save(place, self.model, self.optimizer)
+                    self.checkpoint.save(place, self.model, self.optimizer, self.average)
                     saved = time.monotonic()
         seconds = time.monotonic() - started
         place.epoch, place.batch = place.epoch + 1, 0
@@ -203,7 +210,7 @@ class Fit:
         }
         place.loss, place.weight = 0.0, 0.0
         self._judge(place, facts)
-        self.checkpoint.save(place, self.model, self.optimizer)
+        self.checkpoint.save(place, self.model, self.optimizer, self.average)
 
     def _step(self, place: Place, batch: Batch) -> None:
         # A seed a step: dropout does not depend on whether the training was interrupted.
@@ -217,5 +224,7 @@ class Fit:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model, place.step)
         place.loss, place.weight = place.loss + float(loss.detach()), place.weight + weight
         place.batch, place.step = place.batch + 1, place.step + 1

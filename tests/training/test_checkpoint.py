@@ -61,7 +61,7 @@ def test_a_kill_at_any_moment_of_writing_costs_nothing(tmp_path, monkeypatch, ex
     saved = read_json(state)["step"] if state.exists() else 0
     resumed = prepared(random_histories(), tmp_path, config)
     fit = Fit(resumed.model, resumed.plan)
-    assert fit.checkpoint.restore(resumed.plan.version, resumed.model, fit.optimizer).step == saved
+    assert fit.checkpoint.restore(resumed.plan.version, resumed.model, fit.optimizer, None).step == saved
     facts = Fit(resumed.model, resumed.plan).run()
     assert [epoch["loss"] for epoch in facts] == expected[0]
     for key, value in resumed.model.state_dict().items():
@@ -85,6 +85,6 @@ def test_a_checkpoint_that_cannot_be_trusted_is_not_continued(tmp_path, damage, 
     again = prepared(random_histories(), tmp_path, config, snapshot="t" if damage == "another version" else "s")
     before = {key: value.clone() for key, value in again.model.state_dict().items()}
     fit = Fit(again.model, again.plan)
-    assert fit.checkpoint.restore(again.plan.version, again.model, fit.optimizer).step == 0
+    assert fit.checkpoint.restore(again.plan.version, again.model, fit.optimizer, None).step == 0
     assert "starting anew" in caplog.text
     assert all(torch.equal(value, before[key]) for key, value in again.model.state_dict().items())

@@ -58,9 +58,9 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("at_step", [1, 4, 7])
-def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step):
-    config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64})
+@pytest.mark.parametrize(("at_step", "ema"), [(1, None), (4, None), (7, None), (7, 0.9)])
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step, ema):
+    config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64, "ema": ema})
     whole = prepared(random_histories(), tmp_path / "whole", config)
     expected = Fit(whole.model, whole.plan).run()
 
@@ -100,7 +100,7 @@ def test_training_sees_nothing_from_the_validation_days_on(tmp_path):
         ready = prepared(data, tmp_path / str(number), config)
         fit = Fit(ready.model, ready.plan)
         for windows in ready.plan.batches.epoch(0):
-            fit._step(fit.checkpoint.restore("none", fit.model, fit.optimizer), ready.plan.batches.load(windows))
+            fit._step(fit.checkpoint.restore("none", fit.model, fit.optimizer, None), ready.plan.batches.load(windows))
         weights.append(ready.model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
