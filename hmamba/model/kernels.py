@@ -26,6 +26,10 @@ def missing() -> str | None:
     """Why the fused kernels cannot run here, as a sentence with its remedy; None if they can be tried."""
     if not torch.cuda.is_available():
         return "PyTorch sees no CUDA device; use kernels = 'auto' or 'torch', which run anywhere"
+    return _absent()
+
+
+def _absent() -> str | None:
     for name in ("triton", "einops", "mamba_ssm"):
         if importlib.util.find_spec(name) is None:
             return f"the package {name} is not installed; pip install -c constraints.txt 'hmamba-nightly[gpu]'"
@@ -42,7 +46,7 @@ def _combined() -> Any:
     if "mamba_ssm" not in sys.modules:
         spec = importlib.util.find_spec("mamba_ssm")
         if spec is None or spec.submodule_search_locations is None:
-            raise ConfigError(f"model.kernels = 'fused': {missing()}.")
+            raise ConfigError(f"model.kernels = 'fused': {_absent()}.")
         parent = types.ModuleType("mamba_ssm")
         parent.__path__ = list(spec.submodule_search_locations)
         parent.__spec__ = spec  # find_spec raises for a loaded module that has none

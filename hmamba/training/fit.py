@@ -52,6 +52,7 @@ class Plan:
         warm: whether the model starts from trained weights, which then count as the best so far.
         folder: of the checkpoints.
         config: all settings.
+        bf16: whether the blocks run in bfloat16; None: on CUDA only.
     """
 
     version: str
@@ -64,6 +65,7 @@ class Plan:
     warm: bool
     folder: Path
     config: Config
+    bf16: bool | None = None
 
 
 def make_optimizer(model: HMamba, config: Config) -> torch.optim.AdamW:
@@ -218,7 +220,7 @@ class Fit:
         rate = self.plan.learning_rate * rate_at(place.step, self.steps, self.settings.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss = batch_loss(self.model, batch, self.eligible_V)
+        loss = batch_loss(self.model, batch, self.eligible_V, bf16=self.plan.bf16)
         weight = float(batch.weights.sum())
         (loss / weight).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)

@@ -67,12 +67,12 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_
     real = fit_module.batch_loss
     calls = 0
 
-    def dying(*arguments):
+    def dying(*arguments, **options):
         nonlocal calls
         calls += 1
         if calls == at_step:
             raise KilledError
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(fit_module, "batch_loss", dying)
     killed = prepared(random_histories(), tmp_path / "killed", config)
