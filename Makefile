@@ -2,6 +2,7 @@
 # make test    the whole test suite
 # make check   everything that a change must pass
 # make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
+# make gpu-check PYTHON=... DATA=...   what only a GPU can show; from a bare checkout, without .venv
 # make clean   remove what these commands made
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 ROOT ?= $(DEMO)
 
-.PHONY: venv demo test lint types deps check picture clean
+.PHONY: venv demo test lint types deps check picture gpu-check clean
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -47,6 +48,10 @@ check: lint types deps test
 
 picture: $(INSTALLED)
 	$(BIN)/python -m bench.disk --root $(ROOT) --out docs/images/catalogue-on-the-disk.png
+
+# The interpreter is the machine's own: its PyTorch is the one that sees the GPU.
+gpu-check:
+	$(PYTHON) -m bench.gpu $(if $(DATA),--data '$(DATA)') $(if $(OUT),--out '$(OUT)') $(if $(SITE),--site '$(SITE)')
 
 clean:
 	@if [ -e $(DEMO)/.hmamba-demo ]; then rm -rf $(DEMO); fi

@@ -73,8 +73,8 @@ def read(path: Path) -> Histories:
 
 
 def _codes(column: pa.ChunkedArray) -> IntArray:
-    """A whole number for each distinct value."""
-    codes: IntArray = pc.dictionary_encode(column.combine_chunks()).indices.to_numpy().astype(np.int64)
+    """A whole number for each distinct value, in their order."""
+    codes: IntArray = pc.rank(column.combine_chunks(), tiebreaker="dense").to_numpy().astype(np.int64)
     return codes
 
 
