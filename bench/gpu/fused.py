@@ -20,8 +20,9 @@ from hmamba.model.block import SelectiveStateSpace
 from hmamba.model.hmamba import HMamba
 from hmamba.training.fit import batch_loss
 
-_MODEL_TOLERANCE = {"loss": 2e-3, "hidden states": 1e-2, "gradients": 3e-2}
-"""Relative errors of the whole model with fused kernels (TF32) against the chunked scan (float32)."""
+_MODEL_TOLERANCE = {"loss": 1e-5, "hidden states": 2e-4, "gradients": 2e-4}
+"""Relative errors of the untrained model with fused kernels (TF32) against the chunked scan (float32). Emulated on a
+CPU, TF32 in the scan cost up to 8e-6; a scan that lets users see one another cost 2e-3 of the hidden states."""
 
 
 def interpreting() -> bool:

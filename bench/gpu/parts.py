@@ -36,7 +36,7 @@ class Part:
 
 
 PARTS = (
-    Part("machine.machine", "Card, driver and versions", 45),
+    Part("machine.machine", "Card, driver and versions", 90),
     Part("fused.fused", "mamba_ssm's fused scan against the recurrence in float64", 240, beside=True),
     Part("fused.tuned", "The model with the fused scan against the chunked one", 240, beside=True),
     Part("scans.chunked", "The chunked scan on the device against the recurrence in float64", 60),

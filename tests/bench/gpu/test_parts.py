@@ -94,6 +94,18 @@ def test_the_fused_kernels_say_why_they_cannot_run(context):
     assert "need CUDA" in entries[0]["why"]
 
 
+@pytest.mark.parametrize(("scan", "passes"), [(chunked_scan, True), (without_boundaries, False)])
+def test_the_model_with_other_kernels_is_held_against_the_chunked_scan(context, monkeypatch, scan, passes):
+    """Another scan stands where the fused kernels would be: the right one, and one that lets users see one another."""
+    monkeypatch.setattr(fused, "why_not", lambda _: None)
+    monkeypatch.setattr(fused.kernels, "choose", lambda kernels, _: chunked_scan if kernels == "torch" else scan)
+    fused.tuned(context)
+    told = {entry["what"]: entry["passed"] for entry in context.record.entries}
+    assert len(told) == 4
+    assert all(told.values()) == passes
+    assert told["model with fused kernels, hidden states"] == passes
+
+
 def test_a_night_is_trained_judged_and_scored(context):
     night.night(context)
     found = findings(context)
@@ -165,3 +177,15 @@ def test_speed_is_measured_against_the_ceilings(context):
     ceiling = found["ceilings"]["figures"]["bf16_TFLOP_a_second"]
     assert scan["share_of_the_bf16_ceiling"] == pytest.approx(scan["TFLOP_a_second"] / ceiling)
     assert found["fused scan"]["kind"] == "skip"
+
+
+def test_speed_of_the_fused_kernels_is_measured_where_they_run(context, monkeypatch):
+    """The chunked scan stands where the fused kernels would be."""
+    monkeypatch.setattr(speed, "why_not", lambda _: None)
+    monkeypatch.setattr(speed, "fused_scan", chunked_scan)
+    monkeypatch.setattr(fused.kernels, "choose", lambda *_: chunked_scan)
+    speed.speed(context)
+    found = findings(context)
+    for what in ("fused scan, chunk 64, forward and backward", "training with fused kernels"):
+        assert found[what]["kind"] == "measure"
+    assert found["encoding with fused kernels"]["figures"]["users_a_second"] > 0
