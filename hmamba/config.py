@@ -134,6 +134,9 @@ class TrainConfig(Section):
     """How the model is trained, from nothing or from the champion."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees it.")
+    processes: int = Field(
+        1, ge=1, le=1024, description="That share each batch, through torchrun: one a GPU. See docs/operations.md."
+    )
     seed: int = Field(0, description="The same seed, data and machine give the same model.")
     epochs: int = Field(20, ge=1, description="At most, when training from nothing.")
     fine_tune_epochs: int = Field(2, ge=1, description="At most, when starting from the champion.")
@@ -227,7 +230,7 @@ class Config(Section):
         return digest(
             {
                 "model": self.model.model_dump(exclude={"kernels", "chunk"}),
-                "train": self.train.model_dump(exclude={"device", "checkpoint_seconds"}),
+                "train": self.train.model_dump(exclude={"device", "processes", "checkpoint_seconds"}),
                 "exclude_seen": self.candidates.exclude_seen,
             }
         )

@@ -63,11 +63,14 @@ def run_step(
     body: Callable[[StepContext], Facts],
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     arguments: list[str] | None = None,
+    *,
+    tells: bool = True,
 ) -> int:
     """Parse arguments, run ``body``, record and print its facts.
 
     Standard output carries one JSON line; everything else goes to standard error. The facts are kept under the run's
-    ``facts/`` with the step's wall time (seconds) and peak resident memory (bytes).
+    ``facts/`` with the step's wall time (seconds) and peak resident memory (bytes). Where several processes share a
+    step only one of them ``tells`` its facts.
 
     Returns:
         The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (3 means that
@@ -92,6 +95,8 @@ def run_step(
     except HMambaError as error:
         log.error("%s: %s", name, error)
         return error.exit_code
+    if not tells:
+        return 0
     facts = {
         "step": name,
         "day": given.day.isoformat(),

@@ -1,26 +1,49 @@
-"""Train: fine-tune the champion on the newest events, or train from nothing."""
+"""Train: fine-tune the champion on the newest events, or train from nothing.
+
+With ``train.processes`` over 1 the step starts itself so many times through torchrun. Started by torchrun itself
+(``torchrun --nproc-per-node 4 -m jobs.train ...``) it is one of those processes, whatever the setting says.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
-from typing import Any
+
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba import registry
+from hmamba.config import load
+from hmamba.errors import HMambaError
 from hmamba.evaluation.split import Split
 from hmamba.files import read_json, write_json
+from hmamba.layout import Layout
 from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import device_of, facts_of, name_training, prepare
-from jobs.step import Facts, StepContext, run_step
+from hmamba.training.ranks import Ranks, joined, launched
+from jobs.step import Facts, StepContext, parser, run_step
 
 log = logging.getLogger("hmamba")
 
 
 def body(context: StepContext) -> Facts:
     """Train this night's challenger, unless it exists or there is nothing new to learn."""
+    with joined(device_of(context.config.train.device)) as ranks:
+        if not ranks.leads:
+            log.setLevel(logging.WARNING)
+        facts = _train(context, ranks)
+        if ranks.leads:
+            write_json(
+                context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")}
+            )
+    return {"epochs": [], "events": None, "parameters": None, "curvature": None, "device": None, **facts}
+
+
+def _train(context: StepContext, ranks: Ranks) -> Facts:
     run, layout, config = context.run, context.layout, context.config
     snapshot = read_json(run.sequences / "manifest.json")["digest"]
     champion = registry.champion_before(layout, context.day)
@@ -30,7 +53,7 @@ def body(context: StepContext) -> Facts:
     parent = registry.load(layout, champion, device, config.model.kernels) if champion and wanted else None
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
-        return _conclude(context, {"version": None, "parent": champion, "reused": False, "skipped_reason": reason})
+        return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
     histories = read_histories(shard_files(run.sequences))
     split = Split.of(histories, config)
     if parent is not None and not parent.model.config.same_weights(config.model):
@@ -43,33 +66,60 @@ def body(context: StepContext) -> Facts:
     if layout.model(provenance.version).exists():
         log.info("train: %s is trained already", provenance.version)
         known = read_json(layout.model(provenance.version) / "metrics.json")["training"]
-        return _conclude(context, {**known, "reused": True, "skipped_reason": None})
+        return {**known, "reused": True, "skipped_reason": None}
     ids = registry.vocabulary(run.sequences / "items.parquet")
     if parent is not None:
         registry.check_vocabulary(parent, ids)
     ready = prepare(histories, ids, provenance, parent, split, run.training, config)
     if not ready.plan.batches.epoch(config.train.seed, ready.plan.windows):
         reason = "no window holds events that the champion has not been trained on"
-        return _conclude(context, {"version": None, "parent": champion, "reused": False, "skipped_reason": reason})
-    epochs = Fit(ready.model, ready.plan).run()
-    facts = facts_of(ready, epochs)
-    registry.save(layout, ready.model, provenance, ready.plan.catalogue, ids, facts)
-    shutil.rmtree(run.training, ignore_errors=True)
-    return _conclude(context, {**facts, "reused": False, "skipped_reason": None})
-
-
-def _conclude(context: StepContext, facts: dict[str, Any]) -> Facts:
-    write_json(context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")})
-    return {"epochs": [], "events": None, "parameters": None, "curvature": None, "device": None, **facts}
+        return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
+    epochs = Fit(ready.model, ready.plan, ranks).run()
+    facts = {**facts_of(ready, epochs), "processes": ranks.count}
+    if ranks.leads:
+        registry.save(layout, ready.model, provenance, ready.plan.catalogue, ids, facts)
+        shutil.rmtree(run.training, ignore_errors=True)
+    return {**facts, "reused": False, "skipped_reason": None}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full-retrain", action="store_true", help="train from nothing, whatever the champion knows")
 
 
+def _processes(arguments: list[str]) -> int:
+    """How many processes the settings want; 1 if they cannot be read, which the step itself then says."""
+    arguments_of = parser("train", __doc__ or "")
+    _options(arguments_of)
+    given = arguments_of.parse_args(arguments)
+    try:
+        return load(given.config, Layout.at(given.root)).train.processes
+    except HMambaError:
+        return 1
+
+
+def _start(processes: int, arguments: list[str]) -> int:
+    """Start this step through torchrun; returns the exit status of the process that failed first, or 0."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    if sys.flags.safe_path:
+        os.environ["PYTHONSAFEPATH"] = "1"
+    command = ["--standalone", "--nproc-per-node", str(processes), "-m", "jobs.train", *arguments]
+    try:
+        torchrun.run(torchrun.parse_args(command))
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        return status if status > 0 else 1
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the step."""
-    return run_step("train", __doc__ or "", body, _options, arguments)
+    if launched():
+        return run_step("train", __doc__ or "", body, _options, arguments, tells=os.environ["RANK"] == "0")
+    given = sys.argv[1:] if arguments is None else arguments
+    processes = _processes(given)
+    if processes > 1:
+        return _start(processes, given)
+    return run_step("train", __doc__ or "", body, _options, given)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Batch:
         had: what the rows' users have had; nothing where the model has no habit term.
         targets: (row, column) of the next baskets' items, sorted by row.
         weights: of the targets, 1 at the end of the training events and less before.
+        weight: their sum, over the parts of all ranks.
     """
 
     items: IntArray
@@ -37,6 +38,7 @@ class Batch:
     had: Had
     targets: tuple[IntArray, IntArray]
     weights: FloatArray
+    weight: float
 
 
 class Batches:
@@ -72,18 +74,11 @@ class Batches:
         self._ask_end = starts[asks + 1]
         self._target_end = starts[asks + 2]
         self._ask_user = owner[asks]
-        has_target = (
-            np.add.reduceat(
-                np.append(catalogue.column[histories.items] >= 0, False),
-                np.stack([self._ask_end, self._target_end], 1).ravel(),
-            )[::2].astype(bool)
-            if len(asks)
-            else np.zeros(0, dtype=bool)
-        )
-        self._ask_end, self._target_end, self._ask_user = (
-            self._ask_end[has_target],
-            self._target_end[has_target],
-            self._ask_user[has_target],
+        competing = np.concatenate([[0], np.cumsum(catalogue.column[histories.items] >= 0)])
+        targets = competing[self._target_end] - competing[self._ask_end]
+        useful = targets > 0
+        self._ask_end, self._target_end, self._ask_user, self._targets = (
+            part[useful] for part in (self._ask_end, self._target_end, self._ask_user, targets)
         )
         counts = -(-histories.lengths // max_length)
         ordinal = spans(np.zeros(len(histories), dtype=np.int64), counts)
@@ -114,36 +109,58 @@ class Batches:
         cuts = np.flatnonzero(np.diff(filled // self.tokens)) + 1
         return [part for part in np.split(windows, cuts) if len(part)]
 
-    def load(self, windows: IntArray, seed: int = 0) -> Batch:
-        """Build the batch of these windows; ``seed`` draws the rows if only a share of them is wanted."""
-        histories = self.histories
-        lengths = self.window_end[windows] - self.window_start[windows]
-        flat = spans(self.window_start[windows], lengths)
-        token_of_window = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    def events(self, windows: IntArray) -> int:
+        """Events in these windows."""
+        return int((self.window_end - self.window_start)[windows].sum())
+
+    def load(self, windows: IntArray, seed: int = 0, rank: int = 0, ranks: int = 1) -> Batch:
+        """Build a rank's part of the batch of these windows.
+
+        Args:
+            windows: of the whole batch.
+            seed: draws the rows if only a share of them is wanted; the same rows however many ranks there are.
+            rank: whose part; windows are dealt out, the longest first.
+            ranks: how many there are.
+        """
         asks = spans(self._first_ask[windows], self._asks[windows])
-        shift = np.repeat(token_of_window - self.window_start[windows], self._asks[windows])
+        window = np.repeat(np.arange(len(windows)), self._asks[windows])
         if self.share < 1:
             drawn = np.random.default_rng(seed).random(len(asks)) < self.share
             drawn[0] = True
-            asks, shift = asks[drawn], shift[drawn]
+            asks, window = asks[drawn], window[drawn]
+        weight = float((self._weights(asks) * self._targets[asks]).sum(dtype=np.float64))
+        lengths = self.window_end[windows] - self.window_start[windows]
+        if ranks > 1:
+            dealt = np.sort(np.argsort(-lengths, kind="stable")[rank::ranks])
+            mine = np.isin(window, dealt)
+            asks, window = asks[mine], np.searchsorted(dealt, window[mine])
+            windows, lengths = windows[dealt], lengths[dealt]
+        return self._build(windows, lengths, asks, window, weight)
+
+    def _build(self, windows: IntArray, lengths: IntArray, asks: IntArray, window: IntArray, weight: float) -> Batch:
+        """The batch of these windows that asks these questions, each of one of the windows."""
+        histories = self.histories
+        shift = np.cumsum(lengths) - lengths - self.window_start[windows]
         ends, target_ends = self._ask_end[asks], self._target_end[asks]
         target_rows = np.repeat(np.arange(len(asks)), target_ends - ends)
         target_columns = self.catalogue.column[histories.items[spans(ends, target_ends - ends)]]
         known = target_columns >= 0
         had = Had.nothing()
-        if self.repeats:
+        if self.repeats and len(asks):
             had = Had.before(histories, self.catalogue, self._ask_user[asks], ends)
         return Batch(
-            items=histories.items[flat],
+            items=histories.items[spans(self.window_start[windows], lengths)],
             segments=np.repeat(np.arange(len(windows)), lengths),
-            positions=ends - 1 + shift,
+            positions=ends - 1 + shift[window],
             had=had,
             targets=(target_rows[known], target_columns[known]),
-            weights=self._weights(histories.times[ends])[target_rows[known]],
+            weights=self._weights(asks)[target_rows[known]],
+            weight=weight,
         )
 
-    def _weights(self, times: IntArray) -> FloatArray:
+    def _weights(self, asks: IntArray) -> FloatArray:
         if self.half_life is None:
-            return np.ones(len(times), dtype=np.float32)
+            return np.ones(len(asks), dtype=np.float32)
+        times = self.histories.times[self._ask_end[asks]]
         age: FloatArray = ((self._end - times) / MICROSECONDS_A_DAY / self.half_life).astype(np.float32)
         return np.maximum(np.exp2(-age), _LEAST_WEIGHT)

@@ -26,6 +26,7 @@ from hmamba.training.average import WeightAverage
 from hmamba.training.batches import Batch, Batches
 from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
+from hmamba.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -141,11 +142,18 @@ def validate(model: HMamba, plan: Plan) -> float | None:
 
 
 class Fit:
-    """Runs a plan. The model ends with the weights of its best epoch."""
+    """Runs a plan. The model ends with the weights of its best epoch.
 
-    def __init__(self, model: HMamba, plan: Plan) -> None:
+    Args:
+        model: where training starts.
+        plan: what to do.
+        ranks: the processes that share it, this one among them; the model of rank 0 alone ends with the best weights.
+    """
+
+    def __init__(self, model: HMamba, plan: Plan, ranks: Ranks | None = None) -> None:
         self.model, self.plan, self.settings = model, plan, plan.config.train
         self.device = model.tangents.weight.device
+        self.ranks = ranks or Ranks(device=self.device)
         self.optimizer = make_optimizer(model, plan.config)
         self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
@@ -155,22 +163,32 @@ class Fit:
     def run(self) -> list[dict[str, Any]]:
         """Train; returns what is known of each epoch: epoch, loss, ndcg@10, seconds, events a second."""
         place = self.checkpoint.restore(self.plan.version, self.model, self.optimizer, self.average)
+        self.ranks.agree([place.epoch, place.step, self.steps], "epoch, step and steps in all")
         if place.step:
             log.info("train: going on at epoch %d, batch %d", place.epoch + 1, place.batch)
         elif self.plan.warm:
             self._judge(place, {"epoch": 0, "loss": None, "seconds": 0.0})
         while place.epoch < self.plan.epochs and not self._stalled(place):
             self._epoch(place)
-        self.checkpoint.load_best(self.model)
+        if self.ranks.leads:
+            self.checkpoint.load_best(self.model)
         self.model.eval()
         return place.epochs
 
     def _stalled(self, place: Place) -> bool:
         return place.epoch - max(place.best_epoch, 0) >= self.settings.patience
 
+    def _save(self, place: Place) -> None:
+        if self.ranks.leads:
+            self.checkpoint.save(place, self.model, self.optimizer, self.average)
+
     def _judge(self, place: Place, facts: dict[str, Any]) -> None:
-        with self.average.applied(self.model) if self.average is not None else nullcontext():
-            self._judge_weights(place, facts)
+        """Rank 0 judges; what it finds decides for all whether to go on."""
+        if self.ranks.leads:
+            with self.average.applied(self.model) if self.average is not None else nullcontext():
+                self._judge_weights(place, facts)
+        place.best, best_epoch = self.ranks.from_lead([place.best, place.best_epoch])
+        place.best_epoch = int(best_epoch)
 
     def _judge_weights(self, place: Place, facts: dict[str, Any]) -> None:
         started = time.monotonic()
@@ -182,8 +200,12 @@ class Fit:
         if value is None or value > place.best:
             place.best, place.best_epoch = place.best if value is None else value, int(facts["epoch"])
             self.checkpoint.keep_best(place.step, self.model)
-        shown = "" if facts["loss"] is None else f"loss {facts['loss']:.4f}, "
         judged = "nobody to validate on" if value is None else f"ndcg@10 {value:.4f}"
+        shown = ""
+        if facts["loss"] is not None:
+            shown = (
+                f"loss {facts['loss']:.4f}, {facts['seconds']:.0f} s, {facts['events_per_second']} events a second, "
+            )
         log.info("train: epoch %d of at most %d: %s%s", facts["epoch"], self.plan.epochs, shown, judged)
 
     def _epoch(self, place: Place) -> None:
@@ -191,15 +213,16 @@ class Fit:
         started = saved = time.monotonic()
         events = 0
         self.model.train()
-        with Progress(f"train: epoch {place.epoch + 1}", len(batches), "batches") as progress:
+        what = f"train: epoch {place.epoch + 1}"
+        with Progress(what, len(batches), "batches", shown=self.ranks.leads) as progress:
             progress.update(place.batch)
             for windows in batches[place.batch :]:
-                batch = self.plan.batches.load(windows, self.settings.seed + place.step)
-                self._step(place, batch)
-                events += len(batch.items)
+                seed = self.settings.seed + place.step
+                self._step(place, self.plan.batches.load(windows, seed, self.ranks.rank, self.ranks.count))
+                events += self.plan.batches.events(windows)
                 progress.update(1, f"loss {place.loss / place.weight:.3f}")
                 if time.monotonic() - saved > self.settings.checkpoint_seconds:
-                    self.checkpoint.save(place, self.model, self.optimizer, self.average)
+                    self._save(place)
                     saved = time.monotonic()
         seconds = time.monotonic() - started
         place.epoch, place.batch = place.epoch + 1, 0
@@ -212,21 +235,23 @@ class Fit:
         }
         place.loss, place.weight = 0.0, 0.0
         self._judge(place, facts)
-        self.checkpoint.save(place, self.model, self.optimizer, self.average)
+        self._save(place)
 
     def _step(self, place: Place, batch: Batch) -> None:
-        # A seed a step: dropout does not depend on whether the training was interrupted.
-        torch.manual_seed(self.settings.seed * 1_000_003 + place.step)
+        # A seed a step: dropout does not depend on whether the training was interrupted, and differs between ranks.
+        torch.manual_seed(self.settings.seed * 1_000_003 + place.step + (self.ranks.rank << 48))
         rate = self.plan.learning_rate * rate_at(place.step, self.steps, self.settings.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss = batch_loss(self.model, batch, self.eligible_V, bf16=self.plan.bf16)
-        weight = float(batch.weights.sum())
-        (loss / weight).backward()
+        loss = torch.zeros((), device=self.device)
+        if len(batch.positions):  # a rank whose part of a small batch asks nothing still joins the sum
+            loss = batch_loss(self.model, batch, self.eligible_V, bf16=self.plan.bf16)
+            (loss / batch.weight).backward()
+        loss = self.ranks.sum_gradients(self.model.parameters(), loss.detach())
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, place.step)
-        place.loss, place.weight = place.loss + float(loss.detach()), place.weight + weight
+        place.loss, place.weight = place.loss + float(loss), place.weight + batch.weight
         place.batch, place.step = place.batch + 1, place.step + 1

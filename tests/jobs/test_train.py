@@ -1,0 +1,72 @@
+"""The train step in several processes: the model and the facts of one, and the exit status that schedulers act on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import torch
+from safetensors.torch import load_file
+
+from hmamba.layout import Layout
+from jobs import train
+from tests.landing import DAY
+
+SETTINGS = """
+[snapshot]
+shards = 2
+[model]
+dim = 16
+d_state = 8
+head_dim = 16
+dropout = 0.0
+[train]
+epochs = 2
+tokens = 256
+min_item_events = 1
+processes = {processes}
+device = "cpu"
+[candidates]
+exclude_seen = false
+"""
+
+
+def train_apart(root):
+    """Run the step as a scheduler does, in a process of its own."""
+    command = [sys.executable, "-P", "-m", "jobs.train", "--root", str(root), "--day", DAY.isoformat()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+
+
+def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys):
+    loaded.configure(SETTINGS.format(processes=1))
+    loaded.ok("snapshot")
+    shared = Layout.at(tmp_path / "shared")
+    shutil.copytree(loaded.layout.root, shared.root)
+    assert train.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat()]) == 0
+    alone = json.loads(capsys.readouterr().out)
+
+    shared.config.write_text(SETTINGS.format(processes=2))
+    result = train_apart(shared.root)
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.strip().splitlines()
+    facts = json.loads(line)
+    run = shared.run(DAY, "manual")
+    assert json.loads((run.facts / "train.json").read_text()) == facts
+    assert (facts["processes"], alone["processes"]) == (2, 1)
+    assert facts["version"] == alone["version"]
+    assert [round(epoch["loss"], 3) for epoch in facts["epochs"]] == [round(e["loss"], 3) for e in alone["epochs"]]
+    expected = load_file(loaded.layout.model(alone["version"]) / "model.safetensors")
+    for name, value in load_file(shared.model(facts["version"]) / "model.safetensors").items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4, msg=name)
+    assert not run.training.exists()
+
+
+def test_what_a_person_must_mend_keeps_its_exit_status(loaded):
+    loaded.configure(SETTINGS.format(processes=2))
+    result = train_apart(loaded.layout.root)
+    assert result.returncode == 2
+    assert "Run the step that writes it first" in result.stderr
+    loaded.configure(SETTINGS.format(processes=0))
+    assert train_apart(loaded.layout.root).returncode == 2

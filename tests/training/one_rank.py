@@ -1,0 +1,57 @@
+"""One of the processes of a training, started by torchrun: python -m torch.distributed.run -m tests.training.one_rank.
+
+Arguments: the folder to work in, and the step at which rank 1 fails (0: none does).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from hmamba.training.fit import Fit
+from hmamba.training.ranks import joined
+from tests.histories import random_histories
+from tests.training.trainings import prepared, settings
+
+TRAIN = {
+    "epochs": 3,
+    "tokens": 64,
+    "row_share": 0.6,
+    "half_life_days": 20.0,
+    "ema": 0.9,
+    "checkpoint_seconds": 1e-9,
+}
+
+
+def training(folder):
+    """The training that is shared out. Some of its batches hold one window, so that rank 1 has nothing to do."""
+    return prepared(
+        random_histories(users=16, events=120), folder, settings(model={"dropout": 0.0, "repeat": True}, train=TRAIN)
+    )
+
+
+def main(folder: Path, fails_at: int) -> None:
+    """Train, and let rank 0 write what came of it."""
+    with joined(torch.device("cpu")) as ranks:
+        ready = training(folder / "checkpoint")
+        fit = Fit(ready.model, ready.plan, ranks)
+        real = fit._step
+
+        def step(place, batch):
+            if ranks.rank == 1 and place.step + 1 == fails_at:
+                raise RuntimeError("rank 1 has had enough")
+            real(place, batch)
+
+        fit._step = step
+        facts = fit.run()
+        if ranks.leads:
+            (folder / "facts.json").write_text(json.dumps(facts))
+            save_file(ready.model.state_dict(), folder / "model.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
