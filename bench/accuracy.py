@@ -1,0 +1,218 @@
+"""Accuracy on public data: the product's model, a tuned peer and floors, on one split, by one set of metrics.
+
+python -m bench.accuracy beauty --folder DATA --seeds 1,2,3
+
+Finished runs are kept and the tables made from them, so that a long measurement can be stopped and taken up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import settings
+from bench.datasets import Columns, Data, load
+from bench.machine import commit, machine, today
+from bench.protocols import (
+    MASKED,
+    TEST,
+    VALIDATION,
+    Experiment,
+    Protocol,
+    last_day,
+    leave_one_out,
+)
+from bench.store import ROOT, Store
+from bench.systems import FLOORS, HMAMBA, REFERENCE, Bench, Row
+from bench.tables import metrics_table, origins, runs_table, table
+from hmamba.config import Config
+from hmamba.errors import ConfigError, HMambaError
+from hmamba.files import atomic_file
+
+log = logging.getLogger("hmamba")
+
+SYSTEMS = ("hmamba", "floors", "sasrec")
+LAST_DAY = frozenset({"complete-journey"})
+PUBLISHED_LENGTH = 50
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("data", help="beauty, sports, toys, video-games, complete-journey, ml-latest-small, foursquare, or a file")
+    add("--folder", type=Path, default=os.environ.get("HMAMBA_DATA"), help="of the named sets (HMAMBA_DATA)")
+    add("--user-id", default=Columns.user, help="column of a file (%(default)s)")
+    add("--item-id", default=Columns.item, help="column of a file (%(default)s)")
+    add("--time", help="column with a time or a position (event_time if there is one, else position)")
+    add("--protocol", choices=list(FLOORS), help="last-day for complete-journey, leave-one-out otherwise")
+    add("--split", choices=[VALIDATION, TEST], default=TEST, help="choose settings on validation (%(default)s)")
+    add("--length", type=int, default=PUBLISHED_LENGTH, help="leave-one-out: events of a user, 0: all (%(default)s)")
+    add("--days", type=int, default=28, help="last-day: from the cut to the end (%(default)s)")
+    add("--settings", type=Path, help="a .toml file (bench/settings/DATA.toml, or other.toml)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="override, such as model.layers=2")
+    add("--peer-set", action="append", default=[], metavar="NAME=VALUE", help="settle a setting of SASRec")
+    add("--seeds", default="1", help="such as 1,2,3 (%(default)s)")
+    add("--systems", default=",".join(SYSTEMS), help="what may be run (%(default)s)")
+    add("--ablation", action="store_true", help="train each row of --ablation-file instead")
+    add("--ablation-file", type=Path, default=settings.FOLDER / "ablation.toml", help="rows of overrides")
+    add("--again", action="store_true", help="run finished runs again")
+    add("--print-only", action="store_true", help="write no results file")
+    add("--work", type=Path, default=ROOT / "build" / "bench" / "accuracy", help="where runs are kept (%(default)s)")
+    add("--out", type=Path, default=ROOT / "bench" / "results", help="of the Markdown files (%(default)s)")
+    add("--peers-python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", help="(%(default)s)")
+    return parser
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {text}: give whole numbers with commas, such as 1,2,3.") from None
+
+
+def _wanted(text: str) -> frozenset[str]:
+    wanted = frozenset(text.split(","))
+    if wanted - set(SYSTEMS):
+        raise ConfigError(f"--systems {text}: choose among {', '.join(SYSTEMS)}, with commas.")
+    return wanted
+
+
+def split_of(
+    data: Data, protocol: Protocol, options: argparse.Namespace, config: Config
+) -> tuple[Experiment, dict[str, Any]]:
+    """The experiment, and all that it depends on."""
+    if protocol == "leave-one-out":
+        if options.length < 0 or options.length == 1:
+            raise ConfigError(f"--length {options.length}: give 2 or more, or 0 for all events.")
+        facts: dict[str, Any] = {"protocol": protocol, "length": options.length}
+        experiment = leave_one_out(data, options.length or None)
+    else:
+        if options.days < 1:
+            raise ConfigError(f"--days {options.days}: give 1 or more.")
+        facts = {
+            "days": options.days,
+            "validation_days": config.train.validation_days,
+            "min_item_events": config.train.min_item_events,
+            "split": options.split,
+        }
+        experiment = last_day(data, **facts)
+        facts["protocol"] = protocol
+    return experiment, {**facts, "data": data.sha256}
+
+
+def _conditions(data: Data, experiment: Experiment, protocol: Protocol, options: argparse.Namespace) -> str:
+    histories = data.histories
+    lines = [
+        ["command", f"`{shlex.join(['python', '-m', 'bench.accuracy', *options.given])}`"],
+        ["commit, date", f"{commit()}, {today()}"],
+        ["machine", machine()],
+        ["data", f"{data.name}: {histories.events:,} events, {len(histories):,} users, {data.size - 1:,} items"],
+        ["sha256", data.sha256],
+        ["training", f"{experiment.train.events:,} events; {len(experiment.catalogue):,} items compete"],
+    ]
+    for name, exam in experiment.exams.items():
+        for group, rows in exam.groups.items():
+            lines.append([f"asked: {name}", f"{len(rows):,} users ({group})"])
+    if protocol == "leave-one-out":
+        lines.append(["events read of a user", f"the last {options.length}" if options.length else "all"])
+    else:
+        note = (
+            f"training ends before the last {options.days} days and the validation days before those. In the group "
+            "'all users' other users' training events may be later than a user's last day."
+        )
+        lines.append(["cut in time", f"{options.split}: {note}"])
+    return table(["", ""], lines)
+
+
+def _places(experiment: Experiment, split: str) -> list[tuple[str, str, str]]:
+    shown = split if split in experiment.exams else TEST
+    exam = experiment.exams[shown]
+    return [(shown, group, view) for group in exam.groups for view in exam.views]
+
+
+def _report(data: Data, bench: Bench, rows: list[Row], reference: str, options: argparse.Namespace, title: str) -> str:
+    parts = [f"# {title}", _conditions(data, bench.experiment, bench.protocol, options)]
+    comparable = options.split == TEST and bench.protocol == "leave-one-out" and options.length == PUBLISHED_LENGTH
+    figures = settings.read(settings.FOLDER / "published.toml")["figure"] if comparable else []
+    for place in _places(bench.experiment, options.split):
+        _, group, view = place
+        known = [figure for figure in figures if figure["data"] == data.name and view == MASKED]
+        parts += [f"## {options.split}, {group}, {view}", metrics_table(rows, place, reference, known)]
+    parts += ["## Runs", runs_table(rows), "Spread: standard deviation over seeds.", origins(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
+    seeds = _seeds(options.seeds)
+    rows = [bench.floor(name) for name in FLOORS[bench.protocol]]
+    configs = [settings.configure(path, {**overrides, "train.seed": seed}) for seed in seeds]
+    mine = bench.hmamba(HMAMBA, configs)
+    if bench.protocol == "leave-one-out":
+        length = options.length or int(bench.experiment.train.lengths.max())
+        rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python))
+    return [*rows, mine]
+
+
+def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
+    seeds, rows = _seeds(options.seeds), []
+    for entry in settings.read(options.ablation_file).get("row", []):
+        configs = [settings.configure(path, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
+        rows.append(bench.hmamba(entry["name"], configs))
+    if not rows:
+        raise ConfigError(f"{options.ablation_file} has no [[row]].")
+    return rows
+
+
+def run(options: argparse.Namespace) -> str:
+    """Run what is missing, make the tables, write them.
+
+    Returns:
+        The Markdown.
+
+    Raises:
+        HMambaError: a file, a setting or an option is wrong, or a peer failed.
+    """
+    columns = Columns(options.user_id, options.item_id, options.time)
+    data = load(options.data, Path(options.folder) if options.folder else None, columns)
+    path = settings.path_of(data.name, options.settings)
+    overrides = settings.pairs(options.set)
+    config = settings.configure(path, overrides)
+    protocol: Protocol = options.protocol or ("last-day" if data.name in LAST_DAY else "leave-one-out")
+    experiment, facts = split_of(data, protocol, options, config)
+    store = Store(options.work, again=options.again)
+    bench = Bench(experiment, protocol, facts, store, _wanted(options.systems))
+    with store.alone():
+        rows = (_ablate if options.ablation else _compare)(bench, path, overrides, options)
+    kind = "ablation" if options.ablation else "accuracy"
+    reference = rows[0].name if options.ablation else REFERENCE[protocol]
+    text = _report(data, bench, rows, reference, options, f"{kind.capitalize()} on {data.name}, {protocol}")
+    if not options.print_only:
+        suffix = "" if options.split == TEST else f"-{options.split}"
+        target = options.out / f"{kind}-{data.name}{suffix}.md"
+        with atomic_file(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        log.info("written to %s", target)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _arguments().parse_args(given)
+    options.given = given
+    try:
+        print(run(options))
+    except HMambaError as error:
+        log.error("bench: %s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

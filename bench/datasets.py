@@ -1,0 +1,149 @@
+"""Interactions of a Parquet file as histories: the public sets by name, or any file by its path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hmamba.columns import EVENT_TIME, ITEM_ID, USER_ID
+from hmamba.errors import InputError
+from hmamba.files import sha256
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
+
+NAMES = {
+    "beauty": "amazon-beauty-5core-order",
+    "sports": "amazon-sports-5core-order",
+    "toys": "amazon-toys-5core-order",
+    "video-games": "amazon-video-games-5core-minus2",
+    "complete-journey": "complete-journey",
+    "ml-latest-small": "ml-latest-small",
+    "foursquare": "foursquare-nyc-lbsn2vec-order",
+}
+"""What a set is called on the command line, and its folder."""
+
+POSITION = "position"
+"""The column that orders events where there is no time."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a file's columns; ``time`` None: event_time if there is one, position otherwise."""
+
+    user: str = USER_ID
+    item: str = ITEM_ID
+    time: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A file's interactions.
+
+    Attributes:
+        name: for titles and file names.
+        sha256: of the file.
+        histories: all events; where the file has an order only, a user's events are a day apart.
+        ids: (size,) item ids by index, as text; entry 0 is padding.
+        timed: whether times mean anything beyond their order.
+    """
+
+    name: str
+    sha256: str
+    histories: Histories
+    ids: pa.Array
+    timed: bool
+
+    @property
+    def size(self) -> int:
+        """Item indices, padding included."""
+        return len(self.ids)
+
+
+def find(choice: str, folder: Path | None) -> tuple[str, Path]:
+    """Name and file of a data set.
+
+    Args:
+        choice: one of ``NAMES``, or the path of a Parquet file.
+        folder: where the named ones are.
+
+    Raises:
+        InputError: there is no such file, or a name needs a folder.
+    """
+    if choice in NAMES:
+        if folder is None:
+            raise InputError(f"{choice}: say where the data sets are, with --folder or the variable HMAMBA_DATA.")
+        path = folder / NAMES[choice] / "interactions.parquet"
+        if not path.is_file():
+            raise InputError(f"{path} does not exist. Check --folder (or HMAMBA_DATA), or give a file's path.")
+        return choice, path
+    path = Path(choice)
+    if not path.is_file():
+        raise InputError(f"{choice}: neither a file nor one of {', '.join(NAMES)}.")
+    return path.parent.name if path.stem == "interactions" else path.stem, path
+
+
+def _read(path: Path, columns: Columns) -> tuple[pa.Array, pa.Array, pa.Array]:
+    try:
+        present = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a Parquet file ({error}).") from error
+    time = columns.time or (EVENT_TIME if EVENT_TIME in present else POSITION)
+    for name, option in ((columns.user, "--user-id"), (columns.item, "--item-id"), (time, "--time")):
+        if name not in present:
+            raise InputError(f"{path} has no column {name!r}. Name one of {', '.join(present)} with {option}.")
+    table = pq.read_table(path, columns=[columns.user, columns.item, time])
+    arrays = [table[name].combine_chunks() for name in (columns.user, columns.item, time)]
+    for name, array in zip((columns.user, columns.item, time), arrays, strict=True):
+        if array.null_count:
+            row = int(pc.index(pc.is_null(array), True).as_py()) + 1
+            raise InputError(f"{path}, row {row}: {name} is empty. Remove such rows.")
+    if not table.num_rows:
+        raise InputError(f"{path} has no rows.")
+    user, item, when = arrays
+    return user, item, when
+
+
+def _codes(array: pa.Array) -> tuple[IntArray, pa.Array]:
+    """Numbers from 0 in the order of first appearance, and the values that they stand for, as text."""
+    encoded = array.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.string())
+
+
+def load(choice: str, folder: Path | None = None, columns: Columns | None = None) -> Data:
+    """Read a data set; each user's events in order of time, those of one time in the order of the file.
+
+    Raises:
+        InputError: there is no such file, it lacks a column, a value is empty, or the time column is neither a time
+            nor a whole number (a position).
+    """
+    name, path = find(choice, folder)
+    users, items, when = _read(path, columns or Columns())
+    timed = pa.types.is_timestamp(when.type) or pa.types.is_date(when.type)
+    if not timed and not pa.types.is_integer(when.type):
+        raise InputError(f"{path}: the time column is {when.type}. It has to be a time, a date or a whole number.")
+    times = when.cast(pa.timestamp("us", getattr(when.type, "tz", None))).cast(pa.int64()) if timed else when
+    user, user_ids = _codes(users)
+    item, item_ids = _codes(items)
+    moments = times.to_numpy().astype(np.int64)
+    order = np.lexsort((moments, user))  # stable: events of one time stay as they are
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))])
+    histories = Histories(user_ids, offsets, item[order] + 1, moments[order])
+    if not timed:
+        ordinal = np.arange(histories.events) - offsets[histories.owner]
+        histories = Histories(user_ids, offsets, histories.items, ordinal * MICROSECONDS_A_DAY)
+    return Data(name, sha256(path), histories, pa.concat_arrays([pa.array([None], pa.string()), item_ids]), timed)
+
+
+def one_at_a_time(histories: Histories) -> Histories:
+    """The same events, each a microsecond later than the one before at least: a basket of its own."""
+    starts = histories.offsets[:-1][histories.lengths > 0]
+    gaps = np.maximum(np.diff(histories.times, prepend=0), 1)
+    gaps[starts] = 0
+    passed = np.cumsum(gaps)
+    begin = histories.offsets[histories.owner]
+    times = histories.times[begin] + passed - passed[begin]
+    return Histories(histories.users, histories.offsets, histories.items, times)

@@ -1,0 +1,107 @@
+"""Runs a peer in its own environment on the split of an experiment, and measures it with this project's metrics."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bench.protocols import Exam, Experiment, measure
+from hmamba.errors import HMambaError
+from hmamba.files import read_json, write_json
+from hmamba.sequences.histories import Histories, IntArray
+
+log = logging.getLogger("hmamba")
+
+Settings = dict[str, Any]
+
+FOLDER = Path(__file__).parent / "peers"
+
+
+def search_space(given: Settings) -> tuple[Settings, dict[str, list[Any]]]:
+    """Fixed settings, and the axes that are still to be searched once those ``given`` are settled."""
+    space = tomllib.loads((FOLDER / "sasrec.toml").read_text(encoding="utf-8"))
+    axes = {name: values for name, values in space["axes"].items() if name not in given}
+    return {**space["fixed"], **given}, axes
+
+
+def _numbers(histories: Histories, everybody: pa.Array) -> IntArray:
+    numbers: IntArray = pc.index_in(histories.users, everybody).to_numpy().astype(np.int64)
+    return numbers
+
+
+def _write_events(path: Path, histories: Histories, everybody: pa.Array) -> None:
+    columns = {
+        "user": _numbers(histories, everybody)[histories.owner],
+        "item": histories.items,
+        "place": np.arange(histories.events) - histories.offsets[histories.owner],
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _read_ranking(path: Path, exam: Exam, everybody: pa.Array) -> IntArray:
+    """Items (U, depth); -1 for users whom the peer cannot answer."""
+    table = pq.read_table(path)
+    row_of = np.full(len(everybody), -1, dtype=np.int64)
+    row_of[_numbers(exam.question.past, everybody)] = np.arange(len(exam.question.past))
+    ranked = np.full((len(exam.question.past), exam.depth), -1, dtype=np.int64)
+    ranked[row_of[table["user"].to_numpy()], table["rank"].to_numpy() - 1] = table["item"].to_numpy()
+    return ranked
+
+
+def run_sasrec(
+    experiment: Experiment, settings: Settings, *, seed: int, length: int, folder: Path, python: Path
+) -> dict[str, Any]:
+    """Train RecTools' SASRec, or go on from its last epoch in ``folder``, and measure.
+
+    Args:
+        experiment: leave-one-out; each user has one answer.
+        settings: keywords of SASRecModel, and epochs and patience.
+        seed: of the training.
+        length: events that it reads of a user.
+        folder: of its files and checkpoints.
+        python: the interpreter of the peers' environment.
+
+    Returns:
+        The same facts as :func:`bench.training.train`.
+
+    Raises:
+        HMambaError: the peer failed.
+    """
+    everybody = experiment.train.users
+    _write_events(folder / "train.parquet", experiment.train, everybody)
+    stop = experiment.stop.question
+    asked = _numbers(stop.past, everybody)[stop.rows]
+    pq.write_table(pa.table({"user": asked, "item": stop.items}), folder / "stop.parquet")
+    for name, exam in experiment.exams.items():
+        _write_events(folder / f"past-{name}.parquet", exam.question.past, everybody)
+    depth = {name: exam.depth for name, exam in experiment.exams.items()}
+    job = {"settings": {**settings, "session_max_len": length}, "seed": seed, "depth": depth}
+    write_json(folder / "job.json", job)
+    log.info("sasrec: seed %d, %s", seed, settings)
+    done = subprocess.run([str(python), str(FOLDER / "sasrec.py"), str(folder)], check=False)
+    if done.returncode:
+        raise HMambaError(
+            f"{python} {FOLDER / 'sasrec.py'} failed with status {done.returncode}; see what it said above."
+        )
+    measured = {
+        name: measure(
+            _read_ranking(folder / f"ranked-{name}.parquet", exam, everybody), exam, len(experiment.catalogue)
+        )
+        for name, exam in experiment.exams.items()
+    }
+    epochs = read_json(folder / "epochs.json")
+    return {
+        "measured": measured,
+        "epochs": epochs,
+        "best_epoch": max(epochs, key=lambda epoch: (epoch["ndcg@10"], -epoch["epoch"]))["epoch"],
+        "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
+        **read_json(folder / "facts.json"),
+    }

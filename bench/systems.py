@@ -1,0 +1,140 @@
+"""The systems that are compared: each is run once for each seed, kept, and found again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.floors import bought_most, most_recent, popularity, rank_by_neighbours, tuned_neighbours
+from bench.machine import commit, machine, today
+from bench.peer import Settings, run_sasrec, search_space
+from bench.protocols import MASKED, VALIDATION, Experiment, Protocol, measure
+from bench.settings import differences
+from bench.store import Store, sources
+from bench.training import train
+from hmamba.config import Config
+
+log = logging.getLogger("hmamba")
+
+HMAMBA, SASREC = "HMamba", "SASRec (RecTools)"
+FLOORS: dict[Protocol, tuple[str, ...]] = {
+    "leave-one-out": ("popularity", "item-kNN"),
+    "last-day": ("popularity", "most recent", "most bought"),
+}
+REFERENCE: dict[Protocol, str] = {"leave-one-out": SASREC, "last-day": "most bought"}
+
+_COMMON = ("bench/datasets.py", "bench/protocols.py", "hmamba/evaluation/*.py", "hmamba/sequences/*.py")
+_MODEL = (*_COMMON, "bench/training.py", "hmamba/model/*.py", "hmamba/training/*.py")
+
+
+@dataclass
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: of the system.
+        results: finished runs, one a seed.
+        absent: why there are none.
+    """
+
+    name: str
+    results: list[dict[str, Any]] = field(default_factory=list)
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One experiment, and where its runs are kept.
+
+    Attributes:
+        experiment: the split.
+        protocol: its name.
+        split: everything that the split depends on: the data's digest, the protocol and its options.
+        store: of the runs.
+        wanted: ``hmamba``, ``floors``, ``sasrec``: what may be run; of the others only finished runs are shown.
+    """
+
+    experiment: Experiment
+    protocol: Protocol
+    split: dict[str, Any]
+    store: Store
+    wanted: frozenset[str]
+
+    def _identity(self, system: str, settings: Any, code: tuple[str, ...]) -> dict[str, Any]:
+        return {"system": system, "settings": settings, "split": self.split, "sources": sources(*code)}
+
+    def _keep(self, identity: dict[str, Any], seed: int | None, settings: Settings, facts: Settings) -> dict[str, Any]:
+        made = {"commit": commit(), "date": today(), "machine": machine()}
+        result = {"system": identity["system"], "seed": seed, "settings": settings, **made, **facts}
+        self.store.keep(identity, result)
+        return result
+
+    def floor(self, name: str) -> Row:
+        """Measure one of ``FLOORS``."""
+        identity = self._identity(name, {}, (*_COMMON, "bench/floors.py"))
+        to_run = "floors" in self.wanted
+        found = self.store.find(identity, to_run=to_run)
+        if found is None and to_run:
+            log.info("%s", name)
+            settings: Settings = {}
+            if name == "item-kNN":
+                matrix, settings = tuned_neighbours(self.experiment)
+            measured = {}
+            for asked, exam in self.experiment.exams.items():
+                if name == "item-kNN":
+                    ranked = rank_by_neighbours(self.experiment, exam, matrix)
+                else:
+                    rank = {"popularity": popularity, "most recent": most_recent, "most bought": bought_most}[name]
+                    ranked = rank(self.experiment, exam)
+                measured[asked] = measure(ranked, exam, len(self.experiment.catalogue))
+            found = self._keep(identity, None, settings, {"measured": measured})
+        return Row(name, [found]) if found else Row(name, absent="not run")
+
+    def hmamba(self, name: str, configs: list[Config]) -> Row:
+        """Train the product's model, once for each configuration; they differ in their seeds."""
+        row = Row(name)
+        for config in configs:
+            identity = self._identity("hmamba", config.training_digest(), _MODEL)
+            to_run = "hmamba" in self.wanted
+            found = self.store.find(identity, to_run=to_run)
+            if found is None and to_run:
+                settings, seed = differences(config), config.train.seed
+                log.info("%s: seed %d, %s", name, seed, settings)
+                folder = self.store.under_way(identity)
+                facts = train(self.experiment, config, folder.name, folder)
+                found = self._keep(identity, seed, settings, facts)
+            if found is not None:
+                row.results.append(found)
+        row.absent = "" if row.results else "not run"
+        return row
+
+    def _sasrec(self, settings: Settings, seed: int, length: int, python: Path) -> dict[str, Any] | None:
+        code = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
+        identity = self._identity("sasrec", {**settings, "seed": seed}, code)
+        to_run = "sasrec" in self.wanted and python.exists()
+        found = self.store.find(identity, to_run=to_run)
+        if found is None and to_run:
+            folder = self.store.under_way(identity)
+            facts = run_sasrec(self.experiment, settings, seed=seed, length=length, folder=folder, python=python)
+            found = self._keep(identity, seed, settings, facts)
+        return found
+
+    def sasrec(self, given: Settings, seeds: list[int], length: int, python: Path) -> Row:
+        """Choose RecTools' SASRec on validation with the first seed, axis by axis, then run it with the others."""
+        settings, axes = search_space(given)
+        settings |= {name: values[0] for name, values in axes.items()}
+        for name, values in axes.items():
+            judged: list[tuple[float, Any]] = []
+            for value in values:
+                found = self._sasrec({**settings, name: value}, seeds[0], length, python)
+                if found is not None:
+                    ((_, views),) = found["measured"][VALIDATION].items()
+                    judged.append((views[MASKED]["ndcg@10"], value))
+                    log.info("sasrec: %s = %s: validation ndcg@10 %.4f", name, value, judged[-1][0])
+            if judged:
+                settings[name] = max(judged, key=lambda pair: pair[0])[1]
+        results = [found for seed in seeds if (found := self._sasrec(settings, seed, length, python)) is not None]
+        reason = "not run" if python.exists() else f"not run: {python} does not exist (make bench-peers)"
+        return Row(SASREC, results, "" if results else reason)

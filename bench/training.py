@@ -1,0 +1,91 @@
+"""One training of the product's model on one experiment: the night's own batches, model, loop and ranking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.protocols import Experiment, measure
+from hmamba.config import Config
+from hmamba.errors import InputError
+from hmamba.evaluation.ranking import rank_all
+from hmamba.model.hmamba import HMamba
+from hmamba.training.batches import Batches
+from hmamba.training.fit import Fit, Plan
+from hmamba.training.prepare import device_of
+
+
+def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) -> Plan:
+    """What to do, as :func:`hmamba.training.prepare.prepare` says it for a night that starts from nothing.
+
+    Raises:
+        InputError: no user has two events to learn from.
+    """
+    settings = config.train
+    batches = Batches(
+        experiment.train,
+        experiment.catalogue,
+        max_length=settings.max_length,
+        tokens=settings.tokens,
+        repeats=config.model.repeat,
+        share=settings.row_share,
+        half_life_days=settings.half_life_days,
+    )
+    if not batches.rows:
+        raise InputError("no user has two events to learn from: use a larger data set.")
+    return Plan(
+        version=version,
+        batches=batches,
+        windows=None,
+        catalogue=experiment.catalogue,
+        question=experiment.stop.question,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        warm=False,
+        folder=folder,
+        config=config,
+    )
+
+
+def model_of(experiment: Experiment, config: Config) -> HMamba:
+    """An untrained model, its bias at the popularity of the training events."""
+    device = device_of(config.train.device)
+    torch.manual_seed(config.train.seed)
+    model = HMamba(config.model, experiment.size - 1, device)
+    model.start_from_popularity(torch.from_numpy(experiment.train.item_events(experiment.size)))
+    return model.to(device)
+
+
+def train(experiment: Experiment, config: Config, version: str, folder: Path) -> dict[str, Any]:
+    """Train to the early stop, or go on from the checkpoint of ``version`` in ``folder``, and measure.
+
+    Returns:
+        measured: by test, group, view and metric; epochs: what the loop tells of each; best_epoch; seconds: of all
+        epochs with their validation; parameters; curvature; device.
+    """
+    model = model_of(experiment, config)
+    epochs = Fit(model, plan_of(experiment, config, version, folder)).run()
+    measured = {}
+    for name, exam in experiment.exams.items():
+        ranked, _ = rank_all(
+            model,
+            exam.question.past,
+            experiment.catalogue,
+            as_of=exam.question.as_of,
+            k=exam.depth,
+            exclude_seen=False,
+        )
+        measured[name] = measure(ranked, exam, len(experiment.catalogue))
+    judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
+    return {
+        "measured": measured,
+        "epochs": epochs,
+        "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
+        "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "curvature": float(model.curvature.detach()),
+        "device": str(model.tangents.weight.device),
+    }

@@ -1,0 +1,230 @@
+"""The command from end to end on small files: it learns, goes on after a kill, and runs nothing twice."""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import accuracy, systems
+from hmamba.training import fit
+from tests.bench.files import cyclic, order_only
+from tests.synthetic import make_interactions
+
+TINY = {
+    "model.dim": 16,
+    "model.d_state": 8,
+    "model.head_dim": 16,
+    "model.dropout": 0.1,
+    "train.epochs": 8,
+    "train.tokens": 128,
+    "train.learning_rate": 0.02,
+}
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs the command with a small model; returns what it printed."""
+    monkeypatch.delenv("HMAMBA_DATA", raising=False)
+
+    def call(data, *options, work="work", status=0):
+        arguments = [str(data), "--work", str(tmp_path / work), "--out", str(tmp_path / "results")]
+        if "--peers-python" not in options:
+            arguments += ["--peers-python", str(tmp_path / "absent" / "python")]
+        for name, value in TINY.items():
+            arguments += ["--set", f"{name}={value}"]
+        assert accuracy.main([*arguments, *options]) == status
+        return capsys.readouterr().out
+
+    return call
+
+
+def cells(text, heading, row):
+    """The cells of the row that starts so, in the section with this heading."""
+    part = next(part for part in re.split(r"(?m)^## ", text) if part.startswith(heading))
+    line = next(line for line in part.splitlines() if line.startswith(f"| {row}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_leave_one_out(command, tmp_path):
+    """What comes next is certain here, and nothing else than the order of events tells it."""
+    text = command(cyclic(tmp_path / "cycle.parquet"), "--seeds", "1,2", "--set", "candidates.exclude_seen=false")
+    assert text.strip() == (tmp_path / "results" / "accuracy-cycle.md").read_text(encoding="utf-8").strip()
+    mine = cells(text, "test, all users, masked", "HMamba")
+    assert float(mine[2].split(" ± ")[0]) > 0.9
+    assert "±" in mine[5]
+    floor = cells(text, "test, all users, unmasked", "popularity")
+    assert float(floor[5]) < float(cells(text, "test, all users, unmasked", "HMamba")[5].split(" ± ")[0])
+    assert "make bench-peers" in cells(text, "test, all users, masked", "SASRec")[0]
+    runs = cells(text, "Runs", "HMamba")
+    assert runs[1] == "1, 2"
+    assert "model.dim = 16" in runs[-1]
+    assert "train.seed" not in runs[-1]
+
+
+def test_last_day_and_its_validation(command, tmp_path):
+    path = tmp_path / "shop.parquet"
+    make_interactions().to_parquet(path, index=False)
+    common = ("--protocol", "last-day", "--days", "7", "--set", "candidates.exclude_seen=false", "--set",
+              "train.validation_days=3")  # fmt: skip
+    tested = command(path, *common)
+    chosen = command(path, *common, "--split", "validation")
+    for split, text in (("test", tested), ("validation", chosen)):
+        for group in ("last day within the last 7 days", "all users"):
+            heading = f"{split}, {group}, repeats allowed"
+            names = ("popularity", "most recent", "most bought", "HMamba")
+            values = {name: float(cells(text, heading, name)[5]) for name in names}
+            assert values["most bought"] > values["popularity"]
+            assert float(cells(text, heading, "most bought")[-1]) == 1.0
+            assert float(cells(text, heading, "HMamba")[-1]) == pytest.approx(
+                values["HMamba"] / values["most bought"], abs=2e-3
+            )
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "accuracy-shop.md",
+        "accuracy-shop-validation.md",
+    }
+
+
+def without_origins(text):
+    """The tables without what differs between two calls: the command, and seconds."""
+    kept = [line for line in text.splitlines() if not line.startswith("| command")]
+    return "\n".join(kept[: kept.index("## Runs")])
+
+
+def test_a_killed_training_goes_on_and_ends_the_same(command, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="hmamba")
+    data = order_only(tmp_path / "order.parquet")
+    whole = command(data, "--systems", "hmamba", work="whole")
+    validate, calls = fit.validate, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "validate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            command(data, "--systems", "hmamba")
+    caplog.clear()
+    resumed = command(data, "--systems", "hmamba")
+    assert "going on at epoch 3" in caplog.text
+    assert without_origins(resumed) == without_origins(whole)
+
+
+def test_finished_runs_are_not_run_again_unless_asked(command, tmp_path, monkeypatch):
+    data = order_only(tmp_path / "order.parquet")
+    first = command(data)
+    trained = []
+    train = systems.train
+
+    def counted(*arguments):
+        trained.append(1)
+        return train(*arguments)
+
+    monkeypatch.setattr(systems, "train", counted)
+    monkeypatch.setattr(systems, "tuned_neighbours", lambda *_: pytest.fail("item-kNN was measured again"))
+    assert without_origins(command(data)) == without_origins(first)
+    assert not trained
+    command(data, "--set", "model.dropout=0.2")
+    assert len(trained) == 1
+    again = command(data, "--systems", "hmamba", "--again")
+    assert len(trained) == 2
+    assert without_origins(again) == without_origins(first)
+
+
+def test_what_is_not_wanted_is_shown_only_if_it_is_there(command, tmp_path):
+    data = order_only(tmp_path / "order.parquet")
+    text = command(data, "--systems", "floors", "--print-only")
+    assert "not run" in cells(text, "test, all users, masked", "HMamba")[0]
+    assert not (tmp_path / "results").exists()
+    command(data, "--systems", "hmamba")
+    text = command(data, "--systems", "sasrec")
+    assert float(cells(text, "test, all users, masked", "HMamba")[3]) > 0
+    assert float(cells(text, "test, all users, masked", "item-kNN")[3]) > 0
+
+
+def test_ablation(command, tmp_path):
+    rows = tmp_path / "rows.toml"
+    rows.write_text(
+        '[[row]]\nname = "as it is"\nset = {}\n[[row]]\nname = "half"\nset = { "model.variant" = "half" }\n'
+    )
+    data = order_only(tmp_path / "order.parquet")
+    text = command(data, "--ablation", "--ablation-file", str(rows))
+    assert (tmp_path / "results" / "ablation-order.md").exists()
+    first, second = (cells(text, "test, all users, masked", name) for name in ("as it is", "half"))
+    assert first[-1] == "1.000"
+    assert second[1:-1] != first[1:-1]
+    assert "model.variant = half" in cells(text, "Runs", "half")[-1]
+
+
+STAND_IN = """#!{python}
+import json, sys
+from pathlib import Path
+import pyarrow as pa, pyarrow.parquet as pq
+folder = Path(sys.argv[2])
+job = json.loads((folder / "job.json").read_text())
+stop = pq.read_table(folder / "stop.parquet").to_pydict()
+answer = dict(zip(stop["user"], stop["item"]))
+for name, depth in job["depth"].items():
+    users = list(dict.fromkeys(pq.read_table(folder / f"past-{{name}}.parquet")["user"].to_pylist()))[:-1]
+    found = pa.table({{"user": users, "item": [answer[user] for user in users], "rank": [1] * len(users)}})
+    pq.write_table(found, folder / f"ranked-{{name}}.parquet")
+good = job["settings"]["dropout_rate"] == 0.3
+rows = [{{"epoch": 1, "ndcg@10": 0.5, "seconds": 2.0, "validation_seconds": 1.0}}]
+(folder / "epochs.json").write_text(json.dumps(rows))
+(folder / "facts.json").write_text(json.dumps({{"parameters": 10}}))
+if not good:
+    pq.write_table(found.slice(0, 0), folder / "ranked-validation.parquet")
+"""
+
+
+def stand_in(folder: Path, text: str) -> str:
+    """An interpreter of the peers' environment that does what the text says; the real one is not part of the tests."""
+    path = folder / "python"
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_a_peer_gets_the_split_and_its_rankings_are_measured_here(command, tmp_path):
+    """The stand-in ranks the validation's answer first for all users but the last, if its dropout is 0.3."""
+    data = order_only(tmp_path / "order.parquet")
+    python = stand_in(tmp_path, STAND_IN.format(python=sys.executable))
+    peer = ("--systems", "sasrec", "--peers-python", python, "--peer-set", "lr=0.01")
+    text = command(data, *peer, "--split", "validation", "--seeds", "4,5")
+    users = int(re.search(r"asked: validation \| (\d+) users", text)[1])
+    row = cells(text, "validation, all users, masked", "SASRec")
+    assert row[1] == f"{(users - 1) / users:.4f} ± 0.0000"
+    runs = cells(text, "Runs", "SASRec")
+    assert "lr = 0.01" in runs[-1]
+    assert "dropout_rate = 0.3" in runs[-1]
+    assert runs[1] == "4, 5"
+    tested = command(data, *peer, "--seeds", "4")
+    assert float(cells(tested, "test, all users, masked", "SASRec")[1]) == 0.0
+
+
+def test_a_peer_that_fails_is_said(command, tmp_path, caplog):
+    python = stand_in(tmp_path, "#!/bin/sh\nexit 9\n")
+    data = order_only(tmp_path / "order.parquet")
+    command(data, "--systems", "sasrec", "--peers-python", python, status=1)
+    assert "failed with status 9" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "one"], "--seeds one: give whole numbers"),
+        (["--systems", "all"], "choose among hmamba, floors, sasrec"),
+        (["--length", "1"], "--length 1: give 2 or more"),
+        (["--protocol", "last-day"], "has no times"),
+        (["--settings", "none.toml"], "none.toml: no such file"),
+    ],
+)
+def test_wrong_options_are_explained(command, tmp_path, caplog, options, message):
+    command(order_only(tmp_path / "order.parquet"), *options, status=2)
+    assert message in caplog.text

@@ -1,0 +1,139 @@
+"""Splits: what is asked is never learnt from nor read, and what may be read is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.datasets import load
+from bench.protocols import MASKED, TEST, UNMASKED, VALIDATION, Exam, last_day, leave_one_out, measure, without_seen
+from hmamba.errors import InputError
+from hmamba.evaluation.split import Question
+from hmamba.sequences.histories import MICROSECONDS_A_DAY
+from tests.bench.files import order_data, shop, written
+from tests.histories import histories_of
+
+
+def lists(histories):
+    cuts = zip(histories.offsets[:-1], histories.offsets[1:], strict=True)
+    return {user: histories.items[a:b].tolist() for user, (a, b) in zip(histories.users.to_pylist(), cuts, strict=True)}
+
+
+@pytest.mark.parametrize("length", [None, 3])
+def test_leave_one_out_by_hand(tmp_path, length):
+    data = order_data(tmp_path)
+    everything, experiment = lists(data.histories), leave_one_out(data, length)
+    long = {user for user, items in everything.items() if len(items) >= 3}
+    assert 0 < len(long) < len(everything)
+    newest = slice(None) if length is None else slice(-length, None)
+    assert lists(experiment.train) == {
+        user: (items[:-2] if user in long else items)[newest] for user, items in everything.items()
+    }
+    for name, place in ((VALIDATION, 2), (TEST, 1)):
+        question = experiment.exams[name].question
+        assert lists(question.past) == {user: everything[user][:-place][newest] for user in long}
+        assert lists(experiment.exams[name].seen) == {user: everything[user][:-place] for user in long}
+        users = question.past.users.to_pylist()
+        asked = {users[row]: int(item) for row, item in zip(question.rows, question.items, strict=True)}
+        assert asked == {user: everything[user][-place] for user in long}
+        assert question.past.times.max() < question.as_of
+    assert experiment.stop is experiment.exams[VALIDATION]
+    assert set(experiment.catalogue.eligible) == set(data.histories.items)
+
+
+def test_the_tested_event_is_nowhere_else(tmp_path):
+    """Items are taken once here, so that the test item of a user must not appear in what is learnt or read."""
+    experiment = leave_one_out(order_data(tmp_path), 50)
+    learnt = lists(experiment.train)
+    for exam in experiment.exams.values():
+        read, users = lists(exam.question.past), exam.question.past.users.to_pylist()
+        for row, item in zip(exam.question.rows, exam.question.items, strict=True):
+            assert item not in read[users[row]]
+            assert item not in learnt[users[row]]
+    validation, tested = (experiment.exams[name].question for name in (VALIDATION, TEST))
+    last_read = tested.past.items[tested.past.offsets[1:] - 1]
+    assert last_read.tolist() == validation.items.tolist()
+
+
+def test_leave_one_out_needs_three_events(tmp_path):
+    data = load(written(tmp_path / "short.parquet", user_id=[1, 1, 2], item_id=[1, 2, 1], position=[0, 1, 0]))
+    with pytest.raises(InputError, match="three events"):
+        leave_one_out(data, None)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_last_day_is_honest_in_time(tmp_path, split):
+    data = shop(tmp_path)
+    days, validation_days = 7, 2
+    experiment = last_day(data, days=days, validation_days=validation_days, min_item_events=2, split=split)
+    newest = data.histories.times.max() // MICROSECONDS_A_DAY + 1
+    end = (newest - (days if split == VALIDATION else 0)) * MICROSECONDS_A_DAY
+    cut = end - days * MICROSECONDS_A_DAY
+    stop = cut - validation_days * MICROSECONDS_A_DAY
+    assert experiment.train.times.max() < stop
+    assert experiment.train.times.max() >= stop - 2 * MICROSECONDS_A_DAY
+    early = experiment.stop.question
+    assert early.as_of == stop
+    assert early.past.times.max() < stop
+
+    known = data.histories.between(None, end)
+    question, groups = experiment.exams[TEST].question, experiment.exams[TEST].groups
+    users, late = question.past.users.to_pylist(), []
+    for row, user in enumerate(known.users.to_pylist()):
+        times = known.times[known.offsets[row] : known.offsets[row + 1]]
+        items = known.items[known.offsets[row] : known.offsets[row + 1]]
+        day = times // MICROSECONDS_A_DAY
+        before = items[day < day.max()].tolist() if len(day) else []
+        if not before:
+            assert user not in users
+            continue
+        place = users.index(user)
+        mine = question.past.items[question.past.offsets[place] : question.past.offsets[place + 1]]
+        assert mine.tolist() == before
+        assert sorted(question.items[question.rows == place]) == sorted(set(items[day == day.max()].tolist()))
+        if day.max() * MICROSECONDS_A_DAY >= cut:
+            late.append(place)
+    (first, rows), (second, everybody) = groups.items()
+    assert (first, second) == ("last day within the last 7 days", "all users")
+    assert rows.tolist() == late
+    assert everybody.tolist() == list(range(len(users)))
+
+
+def test_nobody_learns_from_a_held_out_day(tmp_path):
+    experiment = last_day(shop(tmp_path), days=7, validation_days=2, min_item_events=1, split="test")
+    past = experiment.exams[TEST].question.past
+    last_read = dict(zip(past.users.to_pylist(), past.times[past.offsets[1:] - 1], strict=True))
+    for row, user in enumerate(experiment.train.users.to_pylist()):
+        times = experiment.train.times[experiment.train.offsets[row] : experiment.train.offsets[row + 1]]
+        assert not len(times) or times.max() <= last_read[user]
+
+
+def test_last_day_needs_times_and_enough_of_them(tmp_path):
+    with pytest.raises(InputError, match="has no times"):
+        last_day(order_data(tmp_path), days=7, validation_days=1, min_item_events=1, split="test")
+    with pytest.raises(InputError, match="too short"):
+        last_day(shop(tmp_path), days=29, validation_days=2, min_item_events=1, split="test")
+
+
+def small_exam(views=(MASKED, UNMASKED)):
+    seen = histories_of([(0, 1), (1, 2), (2, 2)], [(0, 5)])
+    question = Question(seen, int(seen.times.max()) + 1, np.array([0, 1]), np.array([2, 6]))
+    return Exam(question, seen, views, {"all users": np.arange(2), "second": np.array([1])})
+
+
+def test_masking_takes_out_what_was_had_but_never_the_answer():
+    ranked = np.array([[1, 2, 3, 4], [5, 6, 1, -1]])
+    assert without_seen(ranked, small_exam(), 3).tolist() == [[2, 3, 4], [6, 1, -1]]
+
+
+def test_rankings_are_deep_enough_to_be_masked():
+    assert small_exam().depth == 20 + 2
+    assert small_exam((UNMASKED,)).depth == 20
+
+
+def test_measures_by_group_and_view():
+    measured = measure(np.array([[1, 2, 3, 4], [5, 6, 1, -1]]), small_exam(), 10)
+    assert set(measured) == {"all users", "second"}
+    assert measured["all users"][MASKED]["mrr@5"] == 1.0
+    assert measured["all users"][UNMASKED]["mrr@5"] == 0.5
+    assert measured["second"][UNMASKED]["hr@5"] == 1.0
