@@ -13,6 +13,7 @@ from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 from hmamba.training.prepare import device_of
@@ -45,6 +46,7 @@ def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) 
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         warm=False,
+        transitions=Transitions.count(experiment.train, experiment.size) if config.model.transitions else None,
         folder=folder,
         config=config,
     )
@@ -74,7 +76,6 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
             model,
             exam.question.past,
             experiment.catalogue,
-            as_of=exam.question.as_of,
             k=exam.depth,
             exclude_seen=False,
         )

@@ -114,11 +114,15 @@ class ModelConfig(Section):
         False,
         description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
     )
+    transitions: bool = Field(
+        False,
+        description="Raises what followed a user's items in other histories. If not set: candidates.exclude_seen.",
+    )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
     def same_weights(self, other: ModelConfig) -> bool:
         """Whether weights trained under one of the two can go on under the other."""
-        free = {"kernels", "dropout", "chunk"}
+        free = {"kernels", "dropout", "chunk", "transitions"}
         return self.model_dump(exclude=free) == other.model_dump(exclude=free)
 
     @model_validator(mode="after")
@@ -212,17 +216,20 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _repeat_follows_exclude_seen(cls, values: Any) -> Any:
-        """Where things are bought again habit is most of the answer, so nobody should have to know of the setting."""
+    def _memory_follows_exclude_seen(cls, values: Any) -> Any:
+        """What a vector cannot hold depends on whether things are bought again; nobody should have to know of it."""
         model, candidates = values.get("model", {}), values.get("candidates", {})
-        if not isinstance(model, dict) or not isinstance(candidates, dict) or "repeat" in model:
+        if not isinstance(model, dict) or not isinstance(candidates, dict):
             return values
-        return {**values, "model": {**model, "repeat": candidates.get("exclude_seen", True) is False}}
+        once = candidates.get("exclude_seen", True) is not False
+        return {**values, "model": {"repeat": not once, "transitions": once, **model}}
 
     @model_validator(mode="after")
-    def _repeat_needs_repeats(self) -> Config:
+    def _memory_fits(self) -> Config:
         if self.model.repeat and self.candidates.exclude_seen:
             raise ValueError("model.repeat = true scores items bought before, but candidates.exclude_seen drops them")
+        if self.model.transitions and not self.candidates.exclude_seen:
+            raise ValueError("model.transitions = true raises new items only: it needs candidates.exclude_seen = true")
         return self
 
     def training_digest(self) -> str:

@@ -1,6 +1,6 @@
 """Model versions on disk, and which of them serves.
 
-    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json
+    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json; transitions.parquet if it has any
     models/champion.json
 
 Weights are safetensors and everything else is JSON or Parquet: loading a model never runs code. A version is named by
@@ -26,10 +26,12 @@ from hmamba.errors import InputError
 from hmamba.files import atomic_folder, digest, read_json, write_json
 from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
 
 _ELIGIBLE = "eligible"
+_TRANSITIONS = "transitions.parquet"
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catal
             "size": len(catalogue.column),
             **asdict(provenance),
             "version": provenance.version,
+            "transitions": None if model.transitions is None else model.transitions.weighing(),
         }
         write_json(folder / "config.json", description)
         index = np.flatnonzero(~np.asarray(ids.is_null()))
@@ -122,6 +125,8 @@ def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catal
             _ELIGIBLE: pa.array(catalogue.column[index] >= 0),
         }
         pq.write_table(pa.table(items), folder / "items.parquet")
+        if model.transitions is not None:
+            pq.write_table(model.transitions.to_arrow(), folder / _TRANSITIONS)
         write_json(folder / "metrics.json", {"training": facts})
     return provenance.version
 
@@ -160,6 +165,9 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
         size = int(description["size"])
         model = HMamba(config, size - 1, device)
         model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+        if description["transitions"] is not None:
+            pairs = pq.read_table(folder / _TRANSITIONS)
+            model.transitions = Transitions.from_arrow(pairs, size, **description["transitions"])
         table = pq.read_table(folder / "items.parquet")
         provenance = Provenance(
             date.fromisoformat(description["day"]),

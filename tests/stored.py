@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from hmamba.config import ModelConfig
 from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
 from hmamba.registry import Provenance, StoredModel
 from hmamba.sequences.catalogue import Catalogue
+from tests.histories import random_histories
 
 ITEMS = 40
 
@@ -29,6 +32,8 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
         if model.habit is not None:
             model.habit.gate.fill_(1.0)
             model.habit.from_hidden.weight.normal_()
+        if model.config.transitions:
+            model.transitions = replace(Transitions.count(random_histories(items=items), items + 1), strength=2.0)
     mask = np.zeros(items + 1, dtype=np.int64)
     mask[list(range(1, items + 1) if eligible is None else eligible)] = 1
     ids = pa.array([None, *(f"item {n}" for n in range(1, items + 1))])

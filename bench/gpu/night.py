@@ -63,9 +63,7 @@ def _judge(context: Context, stored: StoredModel, champion: StoredModel, questio
         return ranking_metrics(ranked, question.rows, question.items, cutoffs=(10,), catalogue=catalogue)["ndcg@10"]
 
     def of(model: StoredModel) -> float:
-        best, _ = rank_all(
-            model.model, question.past, model.catalogue, as_of=question.as_of, k=10, exclude_seen=exclude_seen
-        )
+        best, _ = rank_all(model.model, question.past, model.catalogue, k=10, exclude_seen=exclude_seen)
         return ndcg(best)
 
     tuned, before = of(stored), of(champion)
@@ -92,7 +90,6 @@ def _compare_with_cpu(context: Context, stored: StoredModel, question: Question)
                 model,
                 past,
                 stored.catalogue,
-                as_of=question.as_of,
                 k=k,
                 exclude_seen=context.shop.config.candidates.exclude_seen,
             )
@@ -118,7 +115,6 @@ def _score(context: Context, stored: StoredModel, split: Split) -> None:
         index_of(stored),
         shop.histories,
         shop.histories.item_events(len(shop.ids)),
-        as_of=split.end,
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         candidates=candidates,

@@ -15,7 +15,7 @@ from hmamba.evaluation.ranking import encode_users, rank_all
 from hmamba.registry import StoredModel
 from hmamba.retrieval.candidates import retrieve
 from hmamba.retrieval.index import ItemIndex
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, IntArray
+from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -89,10 +89,9 @@ def search(context: Context) -> None:
     )
 
     # Retrieval pads each block by its longest history of distinct items; the oracle scores everything densely.
-    as_of = int(past.times.max()) // MICROSECONDS_A_DAY * MICROSECONDS_A_DAY + MICROSECONDS_A_DAY
     settings = shop.config.candidates
-    ranked = retrieve(stored, index, past, hidden_Ud, as_of=as_of, k=k, exclude_seen=settings.exclude_seen)
-    dense, _ = rank_all(model, past, stored.catalogue, as_of=as_of, k=k, exclude_seen=settings.exclude_seen)
+    ranked = retrieve(stored, index, past, hidden_Ud, k=k, exclude_seen=settings.exclude_seen)
+    dense, _ = rank_all(model, past, stored.catalogue, k=k, exclude_seen=settings.exclude_seen)
     whole = bool((np.bincount(ranked.users, minlength=len(past)) == k).all())
     value = overlap(ranked.items.reshape(len(past), k), dense) if whole else 0.0
     record.check(

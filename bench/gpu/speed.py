@@ -141,12 +141,11 @@ def measure_scoring(context: Context, stored: StoredModel) -> None:
     """Encoding, exact ranking, and candidates by index and habit, of all users."""
     shop, model = context.shop, stored.model
     past, settings = shop.histories, shop.config.candidates
-    as_of = int(past.times.max()) + 1
     context.peak_bytes()
     encoding = context.seconds(lambda: encode_users(model, past), warm_up=1, least_times=1)
     context.record.measure("encoding", **_rates(encoding, users=len(past), events=past.events))
     hidden_Ud, index = encode_users(model, past), index_of(stored)
-    named = {"as_of": as_of, "k": settings.k, "exclude_seen": settings.exclude_seen}
+    named = {"k": settings.k, "exclude_seen": settings.exclude_seen}
     started = time.perf_counter()
     retrieve(stored, index, past, hidden_Ud, **named)
     retrieval = time.perf_counter() - started

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hmamba.model.habit import Had
 from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Entries
 from hmamba.progress import Progress, track
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray
@@ -52,6 +53,36 @@ def encode_users(model: HMamba, histories: Histories) -> Tensor:
 
 
 @torch.inference_mode()
+def taste_blocks(
+    model: HMamba, histories: Histories, catalogue: Catalogue
+) -> Iterator[tuple[IntArray, Tensor, Tensor]]:
+    """Scores of all competing items by the encoder alone, for a block of users at a time.
+
+    Yields:
+        The block's users (R,), their hidden states (R, d) and logits (R, V), on the model's device.
+    """
+    device = model.tangents.weight.device
+    hidden_Ud = encode_users(model, histories).to(device)
+    score = model.score()
+    items_VX = model.item_vectors(torch.from_numpy(catalogue.eligible).to(device))
+    users = len(histories)
+    for start in track(range(0, users, _RANK_ROWS), "rank", -(-users // _RANK_ROWS), "blocks of users"):
+        hidden_Rd = hidden_Ud[start : start + _RANK_ROWS]
+        rows = np.arange(start, start + len(hidden_Rd))
+        yield rows, hidden_Rd, score.logits(model.query_vectors(hidden_Rd) @ items_VX.T)
+
+
+def had_by(histories: Histories, catalogue: Catalogue, rows: IntArray) -> Had:
+    """What these users have had of the competing items."""
+    return Had.before(histories, catalogue, rows, histories.offsets[rows + 1])
+
+
+def place_of(entries: Had | Entries, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where entries lie in a block's logits."""
+    return torch.from_numpy(entries.rows).to(device), torch.from_numpy(entries.columns).to(device)
+
+
+@torch.inference_mode()
 def rank_all(
     model: HMamba, histories: Histories, catalogue: Catalogue, *, k: int, exclude_seen: bool
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
@@ -68,23 +99,19 @@ def rank_all(
         Item indices (U, k), best first and -1 where none is left, and their scores.
     """
     device = model.tangents.weight.device
-    hidden_Ud = encode_users(model, histories).to(device)
-    score = model.score()
-    items_VX = model.item_vectors(torch.from_numpy(catalogue.eligible).to(device))
     users, depth = len(histories), min(k, len(catalogue))
     best = np.full((users, k), -1, dtype=np.int64)
     scores = np.full((users, k), -np.inf, dtype=np.float32)
-    for start in track(range(0, users, _RANK_ROWS), "rank", -(-users // _RANK_ROWS), "blocks of users"):
-        rows = np.arange(start, min(start + _RANK_ROWS, users))
-        logits = score.logits(model.query_vectors(hidden_Ud[start : start + _RANK_ROWS]) @ items_VX.T)
-        had = Had.before(histories, catalogue, rows, histories.offsets[rows + 1])
-        where = torch.from_numpy(had.rows).to(device), torch.from_numpy(had.columns).to(device)
+    for rows, hidden_Rd, logits in taste_blocks(model, histories, catalogue):
+        if model.transitions is not None:
+            entries = model.transitions.after(histories, catalogue, rows)
+            logits[place_of(entries, device)] += torch.from_numpy(model.transitions.raises(entries.shares)).to(device)
+        had = had_by(histories, catalogue, rows)
+        where = place_of(had, device)
         if exclude_seen:
             logits[where] = -torch.inf
         elif model.habit is not None:
-            habit_E = model.habit(
-                hidden_Ud[start : start + _RANK_ROWS], where[0], torch.from_numpy(had.shares).to(device)
-            )
+            habit_E = model.habit(hidden_Rd, where[0], torch.from_numpy(had.shares).to(device))
             logits[where] = torch.logaddexp(logits[where], habit_E)
         top, columns = (part.cpu().numpy() for part in torch.topk(logits, depth, dim=1))
         best[rows, :depth] = np.where(np.isfinite(top), catalogue.eligible[columns], -1)

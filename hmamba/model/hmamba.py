@@ -14,6 +14,7 @@ from hmamba.model.block import Block
 from hmamba.model.habit import Habit
 from hmamba.model.kernels import choose
 from hmamba.model.scores import Score, ScoreKind
+from hmamba.model.transitions import Transitions
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
@@ -32,6 +33,9 @@ class HMamba(nn.Module):
         config: the model's settings.
         items: number of item indices, the highest index included; row 0 is padding.
         device: where the model will run; decides the scan.
+
+    Attributes:
+        transitions: what followed what, counted and weighed after the training; None without.
     """
 
     def __init__(self, config: ModelConfig, items: int, device: torch.device | None = None) -> None:
@@ -46,6 +50,7 @@ class HMamba(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         self.habit = Habit(config.dim) if config.repeat else None
+        self.transitions: Transitions | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

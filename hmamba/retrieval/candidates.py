@@ -1,11 +1,11 @@
-"""Candidates of one shard of users: encode, search, add habit or leave out what they had, write.
+"""Candidates of one shard of users: encode, search, add habit or transitions, leave out what they had, write.
 
-The search stays exact with both. Of a user who has had n competing items the index is asked for k + n: among those are
-the k best that are new to the user. What the user had is scored from the points directly and merged, or left out.
+The search stays exact with all of these, see :func:`_search`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,16 @@ import torch
 
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
-from hmamba.evaluation.ranking import encode_users
+from hmamba.evaluation.ranking import encode_users, had_by
 from hmamba.files import atomic_file
 from hmamba.model.habit import Had
+from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
 from hmamba.retrieval.double import RealArray
 from hmamba.retrieval.index import FLOAT64, FloatArray, ItemIndex, point_column
+from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 
 _ROWS = 512
@@ -76,43 +78,87 @@ def retrieve(
         exclude_seen: leave out items that the user has had.
     """
     model = double.widen(stored.model) if index.kind == FLOAT64 else stored.model
-    score, device, dtype = model.score(), model.tangents.weight.device, model.tangents.weight.dtype
     users = np.arange(len(histories))
-    had = Had.before(histories, index.catalogue, users, histories.offsets[users + 1])
-    had_offsets = np.searchsorted(had.rows, np.arange(len(users) + 1))
-    width = np.diff(had_offsets)
+    had = had_by(histories, index.catalogue, users)
+    offsets = np.searchsorted(had.rows, np.arange(len(users) + 1))
+    width = np.diff(offsets)
     parts: list[tuple[IntArray, IntArray, RealArray]] = []
     # Users with histories of like size together, so that few are asked for more than they need.
     by_width = np.argsort(width, kind="stable")
     with Progress("score: search", len(users), "users") as progress:
         for start in range(0, len(users), _ROWS):
             block = by_width[start : start + _ROWS]
-            hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(device, dtype)
-            queries = model.query_vectors(hidden_Rd).cpu().numpy()
-            products, columns = index.search(queries, k + int(width[block].max()))
-            rows = np.repeat(np.arange(len(block)), columns.shape[1])
-            own = spans(had_offsets[block], width[block])
-            own_rows, own_columns = np.repeat(np.arange(len(block)), width[block]), had.columns[own]
-            stride = len(index.catalogue)
-            new = ~np.isin(rows * stride + columns.ravel(), own_rows * stride + own_columns)
-            found_rows, found_columns = rows[new], columns.ravel()[new]
-            found = score.logits(torch.from_numpy(products.ravel()[new]).to(device)).cpu().numpy()
-            if not exclude_seen:
-                own_products = np.einsum("ex,ex->e", queries[own_rows], index.vectors[own_columns])
-                again = score.logits(torch.from_numpy(own_products).to(device))
-                if model.habit is not None:
-                    rows_E, shares_EK = torch.from_numpy(own_rows), torch.from_numpy(had.shares[own])
-                    habit_E = model.habit(hidden_Rd, rows_E.to(device), shares_EK.to(device, dtype))
-                    again = torch.logaddexp(again, habit_E)
-                found_rows = np.concatenate([found_rows, own_rows])
-                found_columns = np.concatenate([found_columns, own_columns])
-                found = np.concatenate([found, again.cpu().numpy()])
-            best_rows, best_columns, best_scores = _best(found_rows, found_columns, found, k)
-            parts.append((block[best_rows], best_columns, best_scores))
+            own = spans(offsets[block], width[block])
+            seen = Had(np.repeat(np.arange(len(block)), width[block]), had.columns[own], had.shares[own])
+            hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
+            rows, columns, scores = _search(model, index, histories, block, hidden_Rd, seen, k, exclude_seen)
+            parts.append((block[rows], columns, scores))
             progress.update(len(block))
     rows, columns, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
     return Ranked(rows[order], index.catalogue.eligible[columns[order]], scores[order].astype(np.float32))
+
+
+def _search(
+    model: HMamba,
+    index: ItemIndex,
+    histories: Histories,
+    users: IntArray,
+    hidden_Rd: torch.Tensor,
+    seen: Had,
+    k: int,
+    exclude_seen: bool,
+) -> tuple[IntArray, IntArray, RealArray]:
+    """The best ``k`` of each of a block of users: (row, column, score), best first in each row.
+
+    The index knows taste alone. Habit and transitions only ever raise a score, so an item that they do not raise is
+    among the k best only if it is so by taste, and the index need not be asked for more than k, and what is left out.
+    """
+    score, device = model.score(), hidden_Rd.device
+    queries = model.query_vectors(hidden_Rd).cpu().numpy()
+    products, columns = index.search(queries, k + (int(np.bincount(seen.rows).max(initial=0)) if exclude_seen else 0))
+    rows = np.repeat(np.arange(len(users)), columns.shape[1])
+    columns = columns.ravel()
+    stride = len(index.catalogue)
+    raised = _raised(model, index.catalogue, histories, users, hidden_Rd, None if exclude_seen else seen)
+    elsewhere = raised[0] * stride + raised[1]
+    if exclude_seen:
+        elsewhere = np.concatenate([elsewhere, seen.rows * stride + seen.columns])
+    plain = ~np.isin(rows * stride + columns, elsewhere)
+    taste = score.logits(torch.from_numpy(products.ravel()[plain]).to(device)).cpu().numpy()
+    again = np.einsum("ex,ex->e", queries[raised[0]], index.vectors[raised[1]])
+    lifted = raised[2](score.logits(torch.from_numpy(again).to(device))).cpu().numpy()
+    return _best(
+        np.concatenate([rows[plain], raised[0]]),
+        np.concatenate([columns[plain], raised[1]]),
+        np.concatenate([taste, lifted]),
+        k,
+    )
+
+
+def _raised(
+    model: HMamba,
+    catalogue: Catalogue,
+    histories: Histories,
+    users: IntArray,
+    hidden_Rd: torch.Tensor,
+    again: Had | None,
+) -> tuple[IntArray, IntArray, Callable[[torch.Tensor], torch.Tensor]]:
+    """Rows and columns whose taste is not all of their score, and what makes a score of it.
+
+    ``again``: what may be recommended although the user has had it.
+    """
+    device, dtype = hidden_Rd.device, hidden_Rd.dtype
+    if model.transitions is not None:
+        entries = model.transitions.after(histories, catalogue, users)
+        by = torch.from_numpy(model.transitions.raises(entries.shares)).to(device, dtype)
+        return entries.rows, entries.columns, lambda taste_E: taste_E + by
+    if model.habit is not None and again is not None:
+        shares_EK = torch.from_numpy(again.shares).to(device, dtype)
+        habit_E = model.habit(hidden_Rd, torch.from_numpy(again.rows).to(device), shares_EK)
+        return again.rows, again.columns, lambda taste_E: torch.logaddexp(taste_E, habit_E)
+    none = np.zeros(0, dtype=np.int64)
+    return none, none, lambda taste_E: taste_E
 
 
 def readable(stored: StoredModel, histories: Histories) -> tuple[Histories, npt.NDArray[np.bool_]]:

@@ -19,11 +19,13 @@ from hmamba.evaluation.metrics import ranking_metrics
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Question
 from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
 from hmamba.progress import Progress
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
 from hmamba.training.average import WeightAverage
 from hmamba.training.batches import Batch, Batches
+from hmamba.training.blend import weigh
 from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
 from hmamba.training.ranks import Ranks
@@ -51,6 +53,7 @@ class Plan:
         epochs: at most.
         learning_rate: at its highest.
         warm: whether the model starts from trained weights, which then count as the best so far.
+        transitions: counted from the training events, to be weighed after the last epoch; None without.
         folder: of the checkpoints.
         config: all settings.
         bf16: whether the blocks run in bfloat16; None: on CUDA only.
@@ -64,6 +67,7 @@ class Plan:
     epochs: int
     learning_rate: float
     warm: bool
+    transitions: Transitions | None
     folder: Path
     config: Config
     bf16: bool | None = None
@@ -173,6 +177,8 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.load_best(self.model)
         self.model.eval()
+        if self.plan.transitions is not None and self.ranks.leads:
+            self.model.transitions = weigh(self.model, self.plan.transitions, self.plan.question, self.plan.catalogue)
         return place.epochs
 
     def _stalled(self, place: Place) -> bool:

@@ -29,6 +29,7 @@ KINDS = {
     "half": {"variant": "half"},
     "euclidean": {"variant": "euclidean"},
     "repeat": {"repeat": True},
+    "transitions": {"transitions": True},
     "linear with repeat": {"score": "linear", "repeat": True},
 }
 

@@ -1,0 +1,68 @@
+"""How much the table of transitions counts beside the trained model: chosen on the validation days.
+
+Only two numbers are chosen, so a few thousand users decide them well. They are not trained with the model: then the
+model learns only what the table cannot explain, and generalises worse from it (docs/model.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.ranking import had_by, place_of, taste_blocks
+from hmamba.evaluation.split import Question
+from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
+from hmamba.sequences.catalogue import Catalogue
+
+log = logging.getLogger("hmamba")
+
+_STRENGTHS = (0.5, 1.0, 1.5, 2.0)
+_SCALES = (1e-4, 3e-4, 1e-3)
+
+
+def weigh(model: HMamba, counted: Transitions, question: Question, catalogue: Catalogue) -> Transitions:
+    """The table with the strength and scale by which the model answers best (NDCG@10); strength 0 if none helps.
+
+    Args:
+        model: trained.
+        counted: from the training events alone.
+        question: what to judge by; with nobody to ask the table keeps its own.
+        catalogue: the items that compete.
+    """
+    if not len(question.past):
+        return counted
+    choices = [replace(counted, strength=0.0)]
+    choices += [replace(counted, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
+    values = _judge(model, choices, question, catalogue)
+    best = choices[int(np.argmax(values))]
+    log.info(
+        "train: transitions of strength %g at scale %g: ndcg@10 %.4f, without %.4f",
+        best.strength, best.scale, max(values), values[0],
+    )  # fmt: skip
+    return best
+
+
+@torch.inference_mode()
+def _judge(model: HMamba, choices: list[Transitions], question: Question, catalogue: Catalogue) -> list[float]:
+    """NDCG@10 of each choice; the users are encoded and scored once."""
+    past, device = question.past, model.tangents.weight.device
+    depth = min(10, len(catalogue))
+    ranked = np.zeros((len(choices), len(past), depth), dtype=np.int64)
+    for rows, _, logits in taste_blocks(model, past, catalogue):
+        entries = choices[0].after(past, catalogue, rows)
+        where = place_of(entries, device)
+        logits[place_of(had_by(past, catalogue, rows), device)] = -torch.inf
+        taste_E = logits[where]
+        for number, choice in enumerate(choices):
+            logits[where] = taste_E + torch.from_numpy(choice.raises(entries.shares)).to(device)
+            top, columns = (part.cpu().numpy() for part in torch.topk(logits, depth, dim=1))
+            ranked[number, rows] = np.where(np.isfinite(top), catalogue.eligible[columns], -1)
+    return [
+        ranking_metrics(chosen, question.rows, question.items, cutoffs=(10,), catalogue=len(catalogue))["ndcg@10"]
+        for chosen in ranked
+    ]
