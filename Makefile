@@ -4,6 +4,9 @@
 # make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
 # make gpu-check PYTHON=... DATA=...   what only a GPU can show; from a bare checkout, without .venv
 # make clean   remove what these commands made
+#
+# make bench-accuracy DATA=beauty   accuracy tables, see docs/accuracy.md
+# make bench-peers                  the peer's own environment, for its column of those tables
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -13,8 +16,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
 ROOT ?= $(DEMO)
+PEERS := .venv-peers
 
-.PHONY: venv demo test lint types deps check picture gpu-check clean
+.PHONY: venv demo test lint types deps check picture gpu-check clean bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -53,6 +57,19 @@ picture: $(INSTALLED)
 gpu-check:
 	$(PYTHON) -m bench.gpu $(if $(DATA),--data '$(DATA)') $(if $(OUT),--out '$(OUT)') $(if $(SITE),--site '$(SITE)')
 
+# DATA: a name or a file. ARGS: options, such as ARGS='--seeds 1,2,3'. HMAMBA_DATA: where the named data sets are.
+bench-accuracy: $(INSTALLED)
+	@if [ -z "$(DATA)" ]; then echo 'Say which data: make bench-accuracy DATA=beauty'; exit 2; fi
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m bench.accuracy $(DATA) $(ARGS)
+
+bench-peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: bench/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -r bench/peers/requirements.txt
+	@touch $@
+
+# What was measured, under build/bench, stays: it may have taken hours.
 clean:
 	@if [ -e $(DEMO)/.hmamba-demo ]; then rm -rf $(DEMO); fi
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -39,6 +39,7 @@ log = logging.getLogger("hmamba")
 SYSTEMS = ("hmamba", "floors", "sasrec")
 LAST_DAY = frozenset({"complete-journey"})
 PUBLISHED_LENGTH = 50
+PLACES = frozenset({"--folder", "--work", "--out", "--peers-python"})
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -105,10 +106,23 @@ def split_of(
     return experiment, {**facts, "data": data.sha256}
 
 
+def command_of(given: list[str]) -> str:
+    """The command as it can be given elsewhere: without this machine's folders."""
+    shown: list[str] = []
+    words = iter(given)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in PLACES:
+            shown.append(Path(word).name if word.endswith(".parquet") else word)
+        elif not equals:
+            next(words, None)
+    return shlex.join(["python", "-m", "bench.accuracy", *shown])
+
+
 def _conditions(data: Data, experiment: Experiment, protocol: Protocol, options: argparse.Namespace) -> str:
     histories = data.histories
     lines = [
-        ["command", f"`{shlex.join(['python', '-m', 'bench.accuracy', *options.given])}`"],
+        ["command", f"`{command_of(options.given)}`"],
         ["commit, date", f"{commit()}, {today()}"],
         ["machine", machine()],
         ["data", f"{data.name}: {histories.events:,} events, {len(histories):,} users, {data.size - 1:,} items"],

@@ -136,5 +136,5 @@ class Bench:
             if judged:
                 settings[name] = max(judged, key=lambda pair: pair[0])[1]
         results = [found for seed in seeds if (found := self._sasrec(settings, seed, length, python)) is not None]
-        reason = "not run" if python.exists() else f"not run: {python} does not exist (make bench-peers)"
+        reason = "not run" if python.exists() else "not run: make bench-peers first"
         return Row(SASREC, results, "" if results else reason)

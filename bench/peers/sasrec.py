@@ -52,12 +52,36 @@ def answers(events: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 class Module(TransformerLightningModule):
-    """RecTools' module, which draws its weights when training starts: also when it starts from a checkpoint."""
+    """RecTools' module with its full softmax, computed only where it counts.
+
+    The library scores padding against all items too and drops the result: on short histories that is most of its time.
+    Here the positions with an answer are picked first. The loss and its gradients are the same.
+    """
 
     def on_train_start(self) -> None:
-        """Draw the weights of a new model only."""
+        """Draw the weights of a new model; the library would draw them after a checkpoint was loaded, too."""
         if self.trainer.current_epoch == 0:
             super().on_train_start()
+
+    def _logits(self, batch: dict[str, Tensor], where: Tensor) -> Tensor:
+        """Scores of all items at these positions (B, T) of the sessions."""
+        items = self.torch_model.item_model.get_all_embeddings()
+        sessions = self.torch_model.encode_sessions(batch, items)
+        logits: Tensor = self.torch_model.similarity_module(sessions[where], items)
+        return logits
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Mean of -log softmax over the answers."""
+        answers = batch["y"]
+        loss = torch.nn.functional.cross_entropy(self._logits(batch, answers != 0), answers[answers != 0])
+        self.log(self.train_loss_name, loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Scores after each session's last event."""
+        last = torch.zeros_like(batch["x"], dtype=torch.bool)
+        last[:, -1] = True
+        return {"logits": self._logits(batch, last)}
 
 
 class Watch(pl.Callback):
@@ -98,7 +122,7 @@ class Watch(pl.Callback):
     ) -> None:
         """Add the gains of a batch of users."""
         seen, target = batch["x"], batch["y"][:, :1]
-        logits = outputs["logits"].reshape(len(target), -1)
+        logits = outputs["logits"]
         wanted = logits.gather(1, target)
         logits = logits.scatter(1, seen, -torch.inf)
         logits[:, 0] = -torch.inf  # padding

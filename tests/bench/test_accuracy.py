@@ -162,6 +162,12 @@ def test_ablation(command, tmp_path):
     assert "model.variant = half" in cells(text, "Runs", "half")[-1]
 
 
+def test_tables_name_no_folder_of_the_machine(command, tmp_path):
+    given = ["/data/x.parquet", "--folder=/data", "--work", "/w", "--set", "model.layers=2", "--out", "/o", "--again"]
+    assert accuracy.command_of(given) == "python -m bench.accuracy x.parquet --set model.layers=2 --again"
+    assert str(tmp_path) not in command(order_only(tmp_path / "order.parquet"), "--systems", "floors")
+
+
 STAND_IN = """#!{python}
 import json, sys
 from pathlib import Path
@@ -228,3 +234,12 @@ def test_a_peer_that_fails_is_said(command, tmp_path, caplog):
 def test_wrong_options_are_explained(command, tmp_path, caplog, options, message):
     command(order_only(tmp_path / "order.parquet"), *options, status=2)
     assert message in caplog.text
+
+
+def test_the_documentation_names_options_that_exist(capsys):
+    with pytest.raises(SystemExit):
+        accuracy.main(["--help"])
+    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    text = (accuracy.ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert {"--seeds", "--set", "--split"} <= used <= known
