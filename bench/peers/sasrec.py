@@ -78,7 +78,7 @@ class Module(TransformerLightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Scores after each session's last event."""
+        """Scores after each user's last event."""
         last = torch.zeros_like(batch["x"], dtype=torch.bool)
         last[:, -1] = True
         return {"logits": self._logits(batch, last)}
