@@ -158,6 +158,12 @@ class TrainConfig(Section):
     )
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
+    full_softmax_items: int = Field(
+        200_000, ge=1, description="Competing items up to which the softmax is full; beyond, it is sampled."
+    )
+    negatives: int = Field(
+        16_384, ge=1, description="Draws a step where the softmax is sampled, besides what the batch itself mentions."
+    )
     half_life_days: float | None = Field(
         None, gt=0, description="Age at which a question counts half in the loss; all count alike without one."
     )

@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from hmamba.training.batches import Batch, Batches
 from hmamba.training.blend import weigh
 from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
+from hmamba.training.negatives import Negatives
+from hmamba.training.optimizer import clip_gradients, make_optimizer
 from hmamba.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hmamba")
 
-_HABIT_RATE = 10.0  # the habit term's few scalars are far from their optimum at first and cannot overfit
-_BETAS = (0.9, 0.98)
 _LAST_RATE = 0.05  # share of the learning rate that is left at the end of its cosine
 
 
@@ -73,22 +73,6 @@ class Plan:
     bf16: bool | None = None
 
 
-def make_optimizer(model: HMamba, config: Config) -> torch.optim.AdamW:
-    """AdamW in the tangent space; no decay on scalars, biases and norms. Groups carry ``factor``, of the rate."""
-    habit = set(model.habit.parameters()) if model.habit is not None else set()
-    rest = [p for p in model.parameters() if p.requires_grad and p not in habit]
-    decay = config.train.weight_decay
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": decay, "factor": 1.0},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
-    ]
-    if model.habit is not None:
-        scalars = [p for p in model.habit.parameters() if p.ndim <= 1]
-        groups.append({"params": scalars, "weight_decay": 0.0, "factor": _HABIT_RATE})
-        groups.append({"params": [p for p in habit if p.ndim > 1], "weight_decay": decay, "factor": 1.0})
-    return torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=_BETAS)
-
-
 def rate_at(step: int, steps: int, warm_up: float) -> float:
     """Share of the learning rate at a step: linear warm-up, then a cosine down to a twentieth."""
     rising = (step + 1) / max(warm_up * steps, 1.0)
@@ -96,13 +80,16 @@ def rate_at(step: int, steps: int, warm_up: float) -> float:
     return min(rising, 1.0) * falling
 
 
-def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor, *, bf16: bool | None = None) -> Tensor:
+def batch_loss(
+    model: HMamba, batch: Batch, eligible_V: Tensor, shift_V: Tensor | None = None, *, bf16: bool | None = None
+) -> Tensor:
     """Weighted sum of -log softmax over the batch's targets.
 
     Args:
-        model: the recommender.
-        batch: what to learn from.
-        eligible_V: indices of the competing items, on the model's device.
+        model: in training.
+        batch: what to ask.
+        eligible_V: indices of the items in the softmax, which the batch's columns count, on the model's device.
+        shift_V: added to their logits.
         bf16: whether the blocks run in bfloat16; None: on CUDA only.
     """
     device = eligible_V.device
@@ -126,6 +113,7 @@ def batch_loss(model: HMamba, batch: Batch, eligible_V: Tensor, *, bf16: bool | 
         habit_E=habit_E,
         targets=(put(batch.targets[0]), put(batch.targets[1])),
         weights=torch.from_numpy(batch.weights).to(device),
+        shift_V=shift_V,
     )
 
 
@@ -162,6 +150,11 @@ class Fit:
         self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
         self.eligible_V = torch.from_numpy(plan.catalogue.eligible).to(self.device)
+        self.negatives = None
+        if len(plan.catalogue) > self.settings.full_softmax_items:
+            events_V = plan.batches.histories.item_events(len(plan.catalogue.column))[plan.catalogue.eligible]
+            self.negatives = Negatives(events_V, self.settings.negatives)
+            model.tangents.sparse = True  # a step then costs what its items cost, however many there are
         self.steps = plan.epochs * len(plan.batches.epoch(self.settings.seed, plan.windows))
 
     def run(self) -> list[dict[str, Any]]:
@@ -250,11 +243,20 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         loss = torch.zeros((), device=self.device)
+        touched: dict[nn.Parameter, IntArray] = {}
+        eligible_V, shift_V = self.eligible_V, None
+        if self.negatives is not None:
+            batch, columns, shift = self.negatives.narrow(batch, self.ranks, self.settings.seed + place.step)
+            eligible_V = eligible_V[torch.from_numpy(columns).to(self.device)]
+            shift_V = torch.from_numpy(shift).to(self.device)
+            rows = np.concatenate([batch.items, self.plan.catalogue.eligible[columns]])
+            tangents = cast(nn.Parameter, self.model.tangents.weight)
+            touched[tangents] = self.ranks.union(rows, len(tangents))
         if len(batch.positions):  # a rank whose part of a small batch asks nothing still joins the sum
-            loss = batch_loss(self.model, batch, self.eligible_V, bf16=self.plan.bf16)
+            loss = batch_loss(self.model, batch, eligible_V, shift_V, bf16=self.plan.bf16)
             (loss / batch.weight).backward()
-        loss = self.ranks.sum_gradients(self.model.parameters(), loss.detach())
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        loss = self.ranks.sum_gradients(self.model.parameters(), loss.detach(), touched)
+        clip_gradients(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:

@@ -1,4 +1,4 @@
-"""Full softmax over the catalogue, in blocks, so that the logits are never held whole.
+"""The softmax over the items that compete, in blocks, so that the logits are never held whole.
 
 For R rows and V items the logits would take 4 R V bytes, three times over with their gradients. Here a block of rows is
 scored, differentiated and forgotten before the next one: memory is that of one block, and the cost is the three matrix
@@ -66,7 +66,7 @@ def _softmax_gradient(
 class _BlockedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        queries, items, K, scale, habit, kind, had, targets, weights = inputs
+        queries, items, K, scale, habit, kind, had, targets, weights, shift = inputs
         affine = kind in _AFFINE
         grads = [
             torch.zeros_like(tensor) if need else None
@@ -81,12 +81,14 @@ class _BlockedCrossEntropy(torch.autograd.Function):
             e, t = (slice(*cuts[number : number + 2]) for cuts in (had_cuts, target_cuts))
             rows = queries[start : start + block]
             logits, gradient = buffers[:, : len(rows)]
-            torch.mm(rows, items.T, out=logits)
-            if not affine:
+            if affine:
+                torch.addmm(shift, rows, items.T, out=logits)
+            else:
+                torch.mm(rows, items.T, out=logits)
                 leaves = [leaf.detach().requires_grad_() for leaf in (logits, K, scale)]
                 with torch.enable_grad():
                     recorded = Score(kind, leaves[1], leaves[2]).logits(leaves[0])
-                logits = recorded.detach()
+                logits = recorded.detach() + shift
             loss, factor, habit_grad = _softmax_gradient(
                 logits,
                 gradient,
@@ -120,7 +122,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outputs: Any) -> Any:
         grads = (None if grad is None else outputs[0] * grad for grad in ctx.saved_tensors)
-        return (*grads, None, None, None, None)
+        return (*grads, None, None, None, None, None)
 
 
 def blocked_cross_entropy(
@@ -132,6 +134,7 @@ def blocked_cross_entropy(
     habit_E: Tensor,
     targets: tuple[Tensor, Tensor],
     weights: Tensor | None = None,
+    shift_V: Tensor | None = None,
 ) -> Tensor:
     """Sum over targets of weight times -log softmax(logits of the target's row)[target].
 
@@ -145,16 +148,19 @@ def blocked_cross_entropy(
         habit_E: log rates of taking it again, see :mod:`hmamba.model.habit`.
         targets: (row, column) of each target, sorted by row.
         weights: of the targets; 1 each if None.
+        shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero where somebody has had the item.
 
     Returns:
         A scalar, differentiable once in the queries, items, score parameters and log rates.
     """
     if weights is None:
         weights = queries_RX.new_ones(len(targets[0]))
+    if shift_V is None:
+        shift_V = queries_RX.new_zeros(len(items_VX))
     if score.kind in _AFFINE:
         habit_E = habit_E - score.logits(torch.zeros_like(score.K))
     with torch.autocast(queries_RX.device.type, enabled=False):
         loss: Tensor = _BlockedCrossEntropy.apply(
-            queries_RX, items_VX, score.K, score.scale, habit_E, score.kind, had, targets, weights
+            queries_RX, items_VX, score.K, score.scale, habit_E, score.kind, had, targets, weights, shift_V
         )  # type: ignore[no-untyped-call]
     return loss

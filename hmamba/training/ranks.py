@@ -9,16 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from hmamba.errors import ConfigError, InputError
+from hmamba.sequences.histories import IntArray
 
 _LONGEST_WAIT = timedelta(hours=6)  # the others wait while rank 0 validates
 _PR_SET_PDEATHSIG = 1
@@ -42,24 +44,46 @@ class Ranks:
         """Whether this process judges, writes and speaks."""
         return self.rank == 0
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+    def sum_gradients(
+        self, parameters: Iterable[nn.Parameter], loss: Tensor, touched: Mapping[nn.Parameter, IntArray]
+    ) -> Tensor:
         """Replace each gradient by its sum over all ranks; returns the sum of the losses.
 
         One message carries everything. A parameter that no rank has a gradient for keeps none, so that the optimiser
         leaves it alone as it does in a single process.
+
+        Args:
+            parameters: of the model.
+            loss: of this rank.
+            touched: ascending rows that the ranks have touched, of parameters with sparse gradients.
         """
         if self.count == 1:
             return loss
         learnt = [p for p in parameters if p.requires_grad]
+        rows_of = {p: torch.from_numpy(rows).to(self.device) for p, rows in touched.items()}
         present = loss.new_tensor([p.grad is not None for p in learnt])
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in learnt]
+        parts = [_dense(p, rows_of.get(p)) for p in learnt]
         flat = torch.cat([loss.reshape(1), present, *(part.reshape(-1) for part in parts)])
         dist.all_reduce(flat)
         counts = flat[1 : 1 + len(learnt)].tolist()
-        sums = flat[1 + len(learnt) :].split([p.numel() for p in learnt])
-        for parameter, total, count in zip(learnt, sums, counts, strict=True):
-            parameter.grad = total.view_as(parameter) if count else None
+        sums = flat[1 + len(learnt) :].split([part.numel() for part in parts])
+        for parameter, part, total, count in zip(learnt, parts, sums, counts, strict=True):
+            gradient = total.view_as(part)
+            if parameter in rows_of:
+                gradient = torch.sparse_coo_tensor(
+                    rows_of[parameter][None], gradient, parameter.shape, is_coalesced=True
+                )
+            parameter.grad = gradient if count else None
         return flat[0]
+
+    def union(self, numbers: IntArray, size: int) -> IntArray:
+        """The numbers below ``size`` that any rank gives, ascending, each once."""
+        if self.count == 1:
+            return np.unique(numbers)
+        given = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        given[torch.from_numpy(numbers).to(self.device)] = 1
+        dist.all_reduce(given, op=dist.ReduceOp.MAX)
+        return given.nonzero()[:, 0].cpu().numpy()
 
     def from_lead(self, values: Sequence[float]) -> list[float]:
         """The values that rank 0 gives; what the others give does not matter, but for its length."""
@@ -116,3 +140,15 @@ def _die_with_launcher() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _dense(parameter: nn.Parameter, rows: Tensor | None) -> Tensor:
+    """A parameter's gradient; only these rows of it where it is sparse."""
+    gradient = parameter.grad
+    if rows is None:
+        return torch.zeros_like(parameter) if gradient is None else gradient
+    part = parameter.new_zeros(len(rows), *parameter.shape[1:])
+    if gradient is not None:
+        gradient = gradient.coalesce()
+        part[torch.searchsorted(rows, gradient.indices()[0])] = gradient.values()
+    return part

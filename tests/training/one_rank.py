@@ -1,6 +1,7 @@
 """One of the processes of a training, started by torchrun: python -m torch.distributed.run -m tests.training.one_rank.
 
-Arguments: the folder to work in, and the step at which rank 1 fails (0: none does).
+Arguments: the folder to work in, the items up to which the softmax is full, and the step at which rank 1 fails (0: none
+does).
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ TRAIN = {
     "half_life_days": 20.0,
     "ema": 0.9,
     "checkpoint_seconds": 1e-9,
+    "negatives": 6,
 }
 
 
-def training(folder):
+def training(folder, full_softmax_items):
     """The training that is shared out. Some of its batches hold one window, so that rank 1 has nothing to do."""
-    return prepared(
-        random_histories(users=16, events=120), folder, settings(model={"dropout": 0.0, "repeat": True}, train=TRAIN)
-    )
+    train = {**TRAIN, "full_softmax_items": full_softmax_items}
+    config = settings(model={"dropout": 0.0, "repeat": True}, train=train)
+    return prepared(random_histories(users=16, events=120), folder, config)
 
 
-def main(folder: Path, fails_at: int) -> None:
+def main(folder: Path, full_softmax_items: int, fails_at: int) -> None:
     """Train, and let rank 0 write what came of it."""
     with joined(torch.device("cpu")) as ranks:
-        ready = training(folder / "checkpoint")
+        ready = training(folder / "checkpoint", full_softmax_items)
         fit = Fit(ready.model, ready.plan, ranks)
         real = fit._step
 
@@ -54,4 +56,4 @@ def main(folder: Path, fails_at: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

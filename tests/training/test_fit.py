@@ -58,9 +58,11 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("at_step", "ema"), [(1, None), (4, None), (7, None), (7, 0.9)])
-def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step, ema):
-    config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64, "ema": ema})
+@pytest.mark.parametrize(
+    ("at_step", "more"), [(1, {}), (4, {}), (7, {}), (7, {"ema": 0.9}), (7, {"full_softmax_items": 5, "negatives": 4})]
+)
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step, more):
+    config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64, **more})
     whole = prepared(random_histories(), tmp_path / "whole", config)
     expected = Fit(whole.model, whole.plan).run()
 

@@ -79,6 +79,28 @@ def test_gradients_agree_with_differences(kind):
     assert torch.autograd.gradcheck(value, leaves())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shift_is_added_to_the_logits(kind):
+    shift = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64)
+    shift[HAD[1]] = 0
+    results = []
+    for blocks in (True, False):
+        queries, items, K, scale, habit = given = leaves()
+        score = Score(kind, K, scale)
+        if blocks:
+            value = blocked_cross_entropy(
+                queries, items, score, had=HAD, habit_E=habit, targets=TARGETS, weights=WEIGHTS, shift_V=shift
+            )
+        else:
+            logits = score.logits(queries @ items.T) + shift
+            logits = logits.index_put(HAD, torch.logaddexp(logits[HAD], habit))
+            value = (F.cross_entropy(logits[TARGETS[0]], TARGETS[1], reduction="none") * WEIGHTS).sum()
+        value.backward()
+        results.append((value.detach(), items.grad, given[4].grad))
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
 def test_only_what_is_asked_for_is_differentiated():
     queries, items, K, scale, habit = (tensor.detach() for tensor in leaves())
     items.requires_grad_()

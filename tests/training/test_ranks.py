@@ -17,24 +17,23 @@ from tests.histories import random_histories
 from tests.training.one_rank import training
 from tests.training.test_batches import catalogue_of
 
+FULL, SAMPLED = 1000, 5
 
-def torchrun(folder, fails_at=0):
+
+def torchrun(folder, full_softmax_items=FULL, fails_at=0):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.training.one_rank"]
-    return subprocess.run(
-        [sys.executable, *command, str(folder), str(fails_at)], capture_output=True, text=True, timeout=250, check=False
-    )
+    command = [sys.executable, *command, str(folder), str(full_softmax_items), str(fails_at)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(folder, full_softmax_items=FULL):
     """Facts and weights of one process."""
-    ready = training(tmp_path_factory.mktemp("alone"))
+    ready = training(folder / "alone", full_softmax_items)
     assert 1 in {len(windows) for seed in range(3) for windows in ready.plan.batches.epoch(seed)}
     return Fit(ready.model, ready.plan).run(), ready.model.state_dict()
 
 
-def check(folder, alone):
-    facts, weights = alone
+def check(folder, facts, weights):
     for mine, expected in zip(json.loads((folder / "facts.json").read_text()), facts, strict=True):
         assert mine["loss"] == pytest.approx(expected["loss"], rel=1e-5)
         assert mine["ndcg@10"] == pytest.approx(expected["ndcg@10"], abs=0.01)  # a near tie may fall the other way
@@ -43,20 +42,21 @@ def check(folder, alone):
         torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=2e-4, msg=name)
 
 
-def test_two_processes_reach_what_one_reaches(tmp_path, alone):
-    result = torchrun(tmp_path)
+@pytest.mark.parametrize("full_softmax_items", [FULL, SAMPLED])
+def test_two_processes_reach_what_one_reaches(tmp_path, full_softmax_items):
+    result = torchrun(tmp_path, full_softmax_items)
     assert result.returncode == 0, result.stderr
-    check(tmp_path, alone)
+    check(tmp_path, *alone(tmp_path, full_softmax_items))
 
 
-def test_an_error_in_one_process_ends_all_and_they_go_on_from_the_checkpoint(tmp_path, alone):
+def test_an_error_in_one_process_ends_all_and_they_go_on_from_the_checkpoint(tmp_path):
     result = torchrun(tmp_path, fails_at=8)
     assert result.returncode != 0
     assert "rank 1 has had enough" in result.stderr
     assert 0 < read_json(tmp_path / "checkpoint" / "state.json")["step"] < 8
     result = torchrun(tmp_path)
     assert result.returncode == 0, result.stderr
-    check(tmp_path, alone)
+    check(tmp_path, *alone(tmp_path))
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 50])
