@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from hmamba.config import Config
 from hmamba.model.hmamba import HMamba
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
 
 _HABIT_RATE = 10.0  # the habit term's few scalars are far from their optimum at first and cannot overfit
 _BETAS = (0.9, 0.98)
