@@ -62,27 +62,111 @@ class Had:
         Shares are ratios, so the moment of asking cancels: ages are measured from each row's newest event, and the sums
         of an old history do not decay to zero.
 
+        Time and memory are those of the result and of one sort of the users' events, however many rows ask about the
+        same events: n_k is kept at each event and decayed from there to every row for which it is the item's latest.
+
         Args:
             histories: all events.
             catalogue: the items that compete; others count towards the shares' sum only.
             users: (R,) the user of each row.
             ends: (R,) flat position after the last event that the row may see.
+
+        Returns:
+            Entries sorted by row; within one, by when the user first had the item.
         """
-        starts = histories.offsets[users]
-        lengths = ends - starts
-        flat = spans(starts, lengths)
-        row = np.repeat(np.arange(len(users)), lengths)
-        age = (histories.times[ends[row] - 1] - histories.times[flat]) / MICROSECONDS_A_DAY
-        stride = len(catalogue.column)
-        keys, inverse = np.unique(row * stride + histories.items[flat], return_inverse=True)
-        rows, columns = keys // stride, catalogue.column[keys % stride]
-        shares = np.empty((len(keys), len(TIME_SCALES)), dtype=np.float32)
+        asking = np.flatnonzero(ends > histories.offsets[users])
+        order = asking[np.argsort(ends[asking], kind="stable")]  # by user and time: both only grow along the positions
+        past = _Past.of(histories, users[order], ends[order])
+        first_row, last_row = np.searchsorted(past.row_ends, past.positions, side="right"), past.last_row
+        # An event speaks for its item in the rows after it and up to the item's next event.
+        renewed = np.append(past.ordinal[1:] > 0, False)
+        until = np.where(renewed, np.append(first_row[1:], 0), last_row)
+        width = until - first_row
+        event, row = np.repeat(np.arange(len(width)), width), spans(first_row, width)
+
+        entries = np.zeros(len(users), dtype=np.int64)
+        entries[order] = np.bincount(row, minlength=len(order))
+        starts = np.cumsum(entries) - entries
+        place = starts[order[row]] + past.rank[event]
+        rows, columns = np.repeat(np.arange(len(users)), entries), np.empty(len(row), dtype=np.int64)
+        columns[place] = catalogue.column[past.items[event]]
+        shares = np.empty((len(row), len(TIME_SCALES)), dtype=np.float32)
+        # Ages start at each row's newest event: nothing decays to zero altogether.
+        age = past.newest_day[row] - past.days[event]
         for k, scale in enumerate(TIME_SCALES):
-            weight = np.exp(-age / scale)
-            whole = np.bincount(row, weights=weight, minlength=len(users))
-            shares[:, k] = np.bincount(inverse, weights=weight, minlength=len(keys)) / whole[rows]
+            weight = past.decayed(scale)[event] * np.exp(-age / scale)
+            shares[place, k] = weight / np.bincount(row, weights=weight, minlength=len(order))[row]
         known = columns >= 0
         return cls(rows[known], columns[known], shares[known])
+
+
+@dataclass(frozen=True)
+class _Past:
+    """The events that sorted rows may see, by user and item and then by time.
+
+    Attributes:
+        row_ends: (R,) position after the last event of each row, ascending.
+        newest_day: (R,) of the last event of each row.
+        positions, items, days: (N,) of each event; positions count these events by user and time.
+        ordinal: (N,) how many earlier events have its user and item.
+        rank: (N,) how many other items its user had had before the item's first event.
+        last_row: (N,) after the last row of its user.
+    """
+
+    row_ends: IntArray
+    newest_day: npt.NDArray[np.float64]
+    positions: IntArray
+    items: IntArray
+    days: npt.NDArray[np.float64]
+    ordinal: IntArray
+    rank: IntArray
+    last_row: IntArray
+
+    @classmethod
+    def of(cls, histories: Histories, users: IntArray, ends: IntArray) -> _Past:
+        last_of_user = np.flatnonzero(np.append(users[1:] != users[:-1], True)) if len(users) else users
+        starts = histories.offsets[users[last_of_user]]
+        lengths = ends[last_of_user] - starts
+        flat, begin = spans(starts, lengths), np.cumsum(lengths) - lengths
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        days = histories.times[flat] / MICROSECONDS_A_DAY
+        row_owner = np.repeat(np.arange(len(lengths)), np.diff(last_of_user, prepend=-1))
+        row_ends = ends - (starts - begin)[row_owner]
+
+        stride = int(histories.items[flat].max(initial=0)) + 1
+        key = owner * stride + histories.items[flat]
+        order = np.argsort(key, kind="stable")
+        new = np.append(True, key[order][1:] != key[order][:-1])[: len(key)]
+        group = np.cumsum(new) - 1
+        first = np.flatnonzero(new)
+        # Positions are by user: an item's first event among all such, less those of earlier users, is its rank.
+        by_first = np.argsort(np.argsort(order[first]))
+        items_before = np.searchsorted(np.sort(order[first]), begin)
+        return cls(
+            row_ends,
+            days[row_ends - 1],
+            order,
+            histories.items[flat][order],
+            days[order],
+            np.arange(len(order)) - first[group],
+            by_first[group] - items_before[owner[order]],
+            (last_of_user + 1)[owner[order]],
+        )
+
+    def decayed(self, scale: float) -> npt.NDArray[np.float64]:
+        """n_k at each event: its own 1 and what is left of the earlier ones of its item, ``scale`` in days.
+
+        After the step of width d each sum holds 2 d events, so that log2 of the longest run of one item steps do.
+        """
+        count = np.ones(len(self.days))
+        step = 1
+        later = np.flatnonzero(self.ordinal >= step)
+        while len(later):
+            gap = self.days[later] - self.days[later - step]
+            count[later] += np.exp(-gap / scale) * count[later - step]
+            step *= 2
+            later = later[self.ordinal[later] >= step]
+        return count
 
 
 class Habit(nn.Module):

@@ -17,6 +17,10 @@ from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, 
 
 _LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
 
+_MOST_HAD = 1 << 22
+"""Entries of what users have had in one batch, about 0.5 GB with their gradients. Rows times distinct items grows with
+the square of a history's length; a batch that would hold more asks fewer of its rows, drawn anew in each epoch."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -89,6 +93,7 @@ class Batches:
         first = np.searchsorted(self._ask_end, self.window_start, side="right")
         last = np.searchsorted(self._ask_end, self.window_end, side="right")
         self._first_ask, self._asks = first, last - first
+        self._had = self._count_had() if repeats else np.zeros(0, dtype=np.int64)
 
     @property
     def rows(self) -> int:
@@ -124,9 +129,15 @@ class Batches:
         """
         asks = spans(self._first_ask[windows], self._asks[windows])
         window = np.repeat(np.arange(len(windows)), self._asks[windows])
+        random = np.random.default_rng(seed)
         if self.share < 1:
-            drawn = np.random.default_rng(seed).random(len(asks)) < self.share
+            drawn = random.random(len(asks)) < self.share
             drawn[0] = True
+            asks, window = asks[drawn], window[drawn]
+        if self.repeats and self._had[asks].sum() > _MOST_HAD:
+            shuffled = random.permutation(len(asks))
+            fitting = max(1, int(np.searchsorted(np.cumsum(self._had[asks[shuffled]]), _MOST_HAD, side="right")))
+            drawn = np.sort(shuffled[:fitting])
             asks, window = asks[drawn], window[drawn]
         weight = float((self._weights(asks) * self._targets[asks]).sum(dtype=np.float64))
         lengths = self.window_end[windows] - self.window_start[windows]
@@ -136,6 +147,17 @@ class Batches:
             asks, window = asks[mine], np.searchsorted(dealt, window[mine])
             windows, lengths = windows[dealt], lengths[dealt]
         return self._build(windows, lengths, asks, window, weight)
+
+    def _count_had(self) -> IntArray:
+        """How many items the user of each question has had by then."""
+        histories = self.histories
+        stride = int(histories.items.max(initial=0)) + 1
+        _, first = np.unique(histories.owner * stride + histories.items, return_index=True)
+        firsts = np.zeros(histories.events + 1, dtype=np.int64)
+        firsts[first + 1] = 1
+        np.cumsum(firsts, out=firsts)
+        counts: IntArray = firsts[self._ask_end] - firsts[histories.offsets[self._ask_user]]
+        return counts
 
     def _build(self, windows: IntArray, lengths: IntArray, asks: IntArray, window: IntArray, weight: float) -> Batch:
         """The batch of these windows that asks these questions, each of one of the windows."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hmamba.sequences.catalogue import Catalogue
+from hmamba.training import batches as batches_module
 from hmamba.training.batches import Batches
 from tests.histories import histories_of, random_histories
 
@@ -88,3 +89,28 @@ def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
     assert 0.2 < len(one.positions) / batches.rows < 0.4
     assert not np.array_equal(one.positions, two.positions)
     assert np.array_equal(one.items, two.items)
+
+
+def test_a_batch_holds_no_more_of_what_was_had_than_fits(monkeypatch):
+    histories = random_histories(users=80)
+    batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, repeats=True)
+    (windows,) = batches.epoch(0)
+    whole = batches.load(windows)
+    assert len(whole.positions) == batches.rows
+    monkeypatch.setattr(batches_module, "_MOST_HAD", len(whole.had.rows) // 3)
+    one, again, two = batches.load(windows, 1), batches.load(windows, 1), batches.load(windows, 2)
+    assert len(whole.had.rows) // 4 < len(one.had.rows) <= len(whole.had.rows) // 3
+    assert np.array_equal(one.positions, again.positions)
+    assert not np.array_equal(one.positions, two.positions)
+    assert one.weight == len(one.weights) < whole.weight
+    monkeypatch.setattr(batches_module, "_MOST_HAD", 1)
+    assert len(batches.load(windows, 1).positions) == 1
+
+
+def test_there_is_no_padding():
+    histories = random_histories(users=80)
+    batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=60, repeats=False)
+    windows = batches.epoch(0)
+    loaded = [batches.load(part) for part in windows]
+    assert all(len(batch.items) == batches.events(part) for batch, part in zip(loaded, windows, strict=True))
+    assert all((batch.items > 0).all() for batch in loaded)

@@ -1,0 +1,75 @@
+"""What users have had: the shares of a plain count, at a cost near the size of the answer."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from hmamba.model.habit import TIME_SCALES, Had
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import MICROSECONDS_A_DAY
+from tests.histories import histories_of, random_histories
+
+
+def counted(histories, catalogue, users, ends):
+    """(row, column) -> shares, by a loop over every event of every row."""
+    found = {}
+    for row, (user, end) in enumerate(zip(users, ends, strict=True)):
+        sums = defaultdict(lambda: np.zeros(len(TIME_SCALES)))
+        for event in range(histories.offsets[user], end):
+            age = (histories.times[end - 1] - histories.times[event]) / MICROSECONDS_A_DAY
+            sums[histories.items[event]] += np.exp(-age / np.array(TIME_SCALES))
+        whole = sum(sums.values())
+        found |= {(row, int(catalogue.column[item])): value / whole for item, value in sums.items()}
+    return {key: value for key, value in found.items() if key[1] >= 0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_are_those_of_a_plain_count(seed):
+    histories = random_histories(users=10, items=8, events=40, seed=seed)
+    catalogue = Catalogue.of(histories.item_events(9), 12)
+    starts = histories.basket_starts
+    random = np.random.default_rng(seed)
+    ends = random.permutation(np.concatenate([starts[1:], starts[1:4]]))  # in no order, some twice
+    users = histories.owner[ends - 1]
+    had = Had.before(histories, catalogue, users, ends, histories.times[ends - 1])
+    expected = counted(histories, catalogue, users, ends)
+    assert (np.diff(had.rows) >= 0).all()
+    assert sorted(zip(had.rows.tolist(), had.columns.tolist(), strict=True)) == sorted(expected)
+    for row, column, shares in zip(had.rows.tolist(), had.columns.tolist(), had.shares, strict=True):
+        np.testing.assert_allclose(shares, expected[row, column], rtol=1e-5)
+
+
+def test_a_row_without_a_past_has_nothing():
+    histories = histories_of([(0, 1), (1, 2)], [(0, 2)], [(0, 1)])
+    catalogue = Catalogue.of(np.array([0, 1, 1]), 1)
+    users, ends = np.array([1, 0, 2]), np.array([2, 2, 4])
+    had = Had.before(histories, catalogue, users, ends, histories.times[:3])
+    assert had.rows.tolist() == [1, 1, 2]
+    assert had.columns.tolist() == [0, 1, 0]
+    assert len(Had.before(histories, catalogue, users[:1], ends[:1], histories.times[:1]).rows) == 0
+
+
+def test_many_years_neither_overflow_nor_vanish():
+    histories = histories_of([(day * 400.0, 1 + day % 2) for day in range(100)])
+    catalogue = Catalogue.of(np.array([0, 1, 1]), 1)
+    ends = np.arange(1, 101)
+    had = Had.before(histories, catalogue, np.zeros(100, dtype=np.int64), ends, histories.times)
+    assert np.isfinite(had.shares).all()
+    np.testing.assert_allclose(np.add.reduceat(had.shares, np.searchsorted(had.rows, np.arange(100))), 1, rtol=1e-5)
+
+
+def test_memory_follows_the_answer_and_not_the_square_of_the_history():
+    """2,000 baskets of ten out of 50 items: 20 million (row, event) pairs, 100,000 entries."""
+    histories = histories_of([(event // 10, 1 + (event * 7 + event // 10) % 50) for event in range(20_000)])
+    catalogue = Catalogue.of(histories.item_events(51), 1)
+    ends = histories.basket_starts[1:]
+    tracemalloc.start()
+    had = Had.before(histories, catalogue, np.zeros(len(ends), dtype=np.int64), ends, histories.times[ends - 1])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 90_000 < len(had.rows) <= 100_000
+    assert peak < 40e6
