@@ -158,6 +158,9 @@ class TrainConfig(Section):
     )
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of a target's weight that is spread over all items; full softmax only."
+    )
     full_softmax_items: int = Field(
         200_000, ge=1, description="Competing items up to which the softmax is full; beyond, it is sampled."
     )

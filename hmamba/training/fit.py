@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hmamba.errors import ConfigError
 from hmamba.evaluation.metrics import ranking_metrics
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Question
@@ -81,7 +82,13 @@ def rate_at(step: int, steps: int, warm_up: float) -> float:
 
 
 def batch_loss(
-    model: HMamba, batch: Batch, eligible_V: Tensor, shift_V: Tensor | None = None, *, bf16: bool | None = None
+    model: HMamba,
+    batch: Batch,
+    eligible_V: Tensor,
+    shift_V: Tensor | None = None,
+    smoothing: float = 0.0,
+    *,
+    bf16: bool | None = None,
 ) -> Tensor:
     """Weighted sum of -log softmax over the batch's targets.
 
@@ -90,6 +97,7 @@ def batch_loss(
         batch: what to ask.
         eligible_V: indices of the items in the softmax, which the batch's columns count, on the model's device.
         shift_V: added to their logits.
+        smoothing: share of each target's weight that is spread over all of them.
         bf16: whether the blocks run in bfloat16; None: on CUDA only.
     """
     device = eligible_V.device
@@ -114,6 +122,7 @@ def batch_loss(
         targets=(put(batch.targets[0]), put(batch.targets[1])),
         weights=torch.from_numpy(batch.weights).to(device),
         shift_V=shift_V,
+        smoothing=smoothing,
     )
 
 
@@ -140,6 +149,9 @@ class Fit:
         model: where training starts.
         plan: what to do.
         ranks: the processes that share it, this one among them; the model of rank 0 alone ends with the best weights.
+
+    Raises:
+        ConfigError: label smoothing is asked for where the softmax is sampled.
     """
 
     def __init__(self, model: HMamba, plan: Plan, ranks: Ranks | None = None) -> None:
@@ -152,6 +164,11 @@ class Fit:
         self.eligible_V = torch.from_numpy(plan.catalogue.eligible).to(self.device)
         self.negatives = None
         if len(plan.catalogue) > self.settings.full_softmax_items:
+            if self.settings.label_smoothing:
+                raise ConfigError(
+                    f"train.label_smoothing = {self.settings.label_smoothing} needs the full softmax, but "
+                    f"{len(plan.catalogue)} items compete: set it to 0, or raise train.full_softmax_items."
+                )
             events_V = plan.batches.histories.item_events(len(plan.catalogue.column))[plan.catalogue.eligible]
             self.negatives = Negatives(events_V, self.settings.negatives)
             model.tangents.sparse = True  # a step then costs what its items cost, however many there are
@@ -253,7 +270,9 @@ class Fit:
             tangents = cast(nn.Parameter, self.model.tangents.weight)
             touched[tangents] = self.ranks.union(rows, len(tangents))
         if len(batch.positions):  # a rank whose part of a small batch asks nothing still joins the sum
-            loss = batch_loss(self.model, batch, eligible_V, shift_V, bf16=self.plan.bf16)
+            loss = batch_loss(
+                self.model, batch, eligible_V, shift_V, self.settings.label_smoothing, bf16=self.plan.bf16
+            )
             (loss / batch.weight).backward()
         loss = self.ranks.sum_gradients(self.model.parameters(), loss.detach(), touched)
         clip_gradients(self.model.parameters(), self.settings.clip)

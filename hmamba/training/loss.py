@@ -9,6 +9,9 @@ row r and p_r its softmax, the loss is sum_r W_r logsumexp(l_r) - sum_t w_t l_t,
 
     dl[r, v] = W_r p_r[v] - (w_t summed over the targets t = (r, v))            dP = dl g'(P)
 
+With label smoothing a target keeps 1 - s of its weight and s is spread over all columns: the mean logit enters the
+loss, and W_r s / V is taken off every dl.
+
 The factor W_r is left to the narrow matrices on either side of dl. Where a user has had the item the logit is
 log(exp(l) + exp(h)), and dl is shared out between l and h as the two rates are; such entries are few. ``squared`` and
 ``inner`` are P plus a constant c, which a softmax does not see and which habit meets as h - c: they need neither g' nor
@@ -35,7 +38,13 @@ _Pairs = tuple[Tensor, Tensor]
 
 
 def _softmax_gradient(
-    logits_BV: Tensor, out_BV: Tensor, had: _Pairs, habit_E: Tensor, targets: _Pairs, weights_t: Tensor
+    logits_BV: Tensor,
+    out_BV: Tensor,
+    had: _Pairs,
+    habit_E: Tensor,
+    targets: _Pairs,
+    weights_t: Tensor,
+    smoothing: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write the loss's gradient in the logits to ``out_BV``, but for a factor a row. Habit is added to the logits.
 
@@ -50,10 +59,13 @@ def _softmax_gradient(
     torch.softmax(logits_BV, 1, out=out_BV)
     # The largest probability cannot underflow, so it gives the normaliser without another pass of exponentials.
     normaliser_B = logits_BV.amax(1) - out_BV.amax(1).log()
-    loss = ((normaliser_B[targets[0]] - logits_BV[targets]) * weights_t).sum()
-
     factor_B = torch.zeros_like(normaliser_B).index_add_(0, targets[0], weights_t)
-    share_t = weights_t / factor_B.clamp_min(torch.finfo(factor_B.dtype).tiny)[targets[0]]
+    kept_t = weights_t * (1 - smoothing)
+    loss = ((normaliser_B[targets[0]] - logits_BV[targets]) * kept_t).sum()
+    share_t = kept_t / factor_B.clamp_min(torch.finfo(factor_B.dtype).tiny)[targets[0]]
+    if smoothing:
+        loss += smoothing * ((normaliser_B - logits_BV.mean(1)) * factor_B).sum()
+        out_BV.sub_(smoothing / logits_BV.shape[1])
     out_BV.index_put_(targets, -share_t, accumulate=True)
     habit_grad_E = habit_E
     if len(habit_E):
@@ -66,7 +78,7 @@ def _softmax_gradient(
 class _BlockedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        queries, items, K, scale, habit, kind, had, targets, weights, shift = inputs
+        queries, items, K, scale, habit, kind, had, targets, weights, shift, smoothing = inputs
         affine = kind in _AFFINE
         grads = [
             torch.zeros_like(tensor) if need else None
@@ -96,6 +108,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
                 habit[e],
                 (targets[0][t] - start, targets[1][t]),
                 weights[t],
+                smoothing,
             )
             total += loss
             if not any(ctx.needs_input_grad):
@@ -122,7 +135,7 @@ class _BlockedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outputs: Any) -> Any:
         grads = (None if grad is None else outputs[0] * grad for grad in ctx.saved_tensors)
-        return (*grads, None, None, None, None, None)
+        return (*grads, None, None, None, None, None, None)
 
 
 def blocked_cross_entropy(
@@ -135,6 +148,7 @@ def blocked_cross_entropy(
     targets: tuple[Tensor, Tensor],
     weights: Tensor | None = None,
     shift_V: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Sum over targets of weight times -log softmax(logits of the target's row)[target].
 
@@ -149,6 +163,7 @@ def blocked_cross_entropy(
         targets: (row, column) of each target, sorted by row.
         weights: of the targets; 1 each if None.
         shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero where somebody has had the item.
+        smoothing: share of each target's weight that is spread over all columns.
 
     Returns:
         A scalar, differentiable once in the queries, items, score parameters and log rates.
@@ -161,6 +176,6 @@ def blocked_cross_entropy(
         habit_E = habit_E - score.logits(torch.zeros_like(score.K))
     with torch.autocast(queries_RX.device.type, enabled=False):
         loss: Tensor = _BlockedCrossEntropy.apply(
-            queries_RX, items_VX, score.K, score.scale, habit_E, score.kind, had, targets, weights, shift_V
+            queries_RX, items_VX, score.K, score.scale, habit_E, score.kind, had, targets, weights, shift_V, smoothing
         )  # type: ignore[no-untyped-call]
     return loss

@@ -35,7 +35,7 @@ def test_shares_are_those_of_a_plain_count(seed):
     random = np.random.default_rng(seed)
     ends = random.permutation(np.concatenate([starts[1:], starts[1:4]]))  # in no order, some twice
     users = histories.owner[ends - 1]
-    had = Had.before(histories, catalogue, users, ends, histories.times[ends - 1])
+    had = Had.before(histories, catalogue, users, ends)
     expected = counted(histories, catalogue, users, ends)
     assert (np.diff(had.rows) >= 0).all()
     assert sorted(zip(had.rows.tolist(), had.columns.tolist(), strict=True)) == sorted(expected)
@@ -47,17 +47,17 @@ def test_a_row_without_a_past_has_nothing():
     histories = histories_of([(0, 1), (1, 2)], [(0, 2)], [(0, 1)])
     catalogue = Catalogue.of(np.array([0, 1, 1]), 1)
     users, ends = np.array([1, 0, 2]), np.array([2, 2, 4])
-    had = Had.before(histories, catalogue, users, ends, histories.times[:3])
+    had = Had.before(histories, catalogue, users, ends)
     assert had.rows.tolist() == [1, 1, 2]
     assert had.columns.tolist() == [0, 1, 0]
-    assert len(Had.before(histories, catalogue, users[:1], ends[:1], histories.times[:1]).rows) == 0
+    assert len(Had.before(histories, catalogue, users[:1], ends[:1]).rows) == 0
 
 
 def test_many_years_neither_overflow_nor_vanish():
     histories = histories_of([(day * 400.0, 1 + day % 2) for day in range(100)])
     catalogue = Catalogue.of(np.array([0, 1, 1]), 1)
     ends = np.arange(1, 101)
-    had = Had.before(histories, catalogue, np.zeros(100, dtype=np.int64), ends, histories.times)
+    had = Had.before(histories, catalogue, np.zeros(100, dtype=np.int64), ends)
     assert np.isfinite(had.shares).all()
     np.testing.assert_allclose(np.add.reduceat(had.shares, np.searchsorted(had.rows, np.arange(100))), 1, rtol=1e-5)
 
@@ -68,7 +68,7 @@ def test_memory_follows_the_answer_and_not_the_square_of_the_history():
     catalogue = Catalogue.of(histories.item_events(51), 1)
     ends = histories.basket_starts[1:]
     tracemalloc.start()
-    had = Had.before(histories, catalogue, np.zeros(len(ends), dtype=np.int64), ends, histories.times[ends - 1])
+    had = Had.before(histories, catalogue, np.zeros(len(ends), dtype=np.int64), ends)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 90_000 < len(had.rows) <= 100_000

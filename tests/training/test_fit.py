@@ -185,3 +185,16 @@ def test_the_rate_warms_up_and_falls():
     assert rates[0] == pytest.approx(0.1, rel=0.01)
     assert max(rates) == rates[9] or max(rates) == rates[10]
     assert rates[-1] < 0.06
+
+
+def test_smoothing_is_part_of_training_and_refused_where_the_softmax_is_sampled(tmp_path):
+    losses = []
+    for smoothing in (0.0, 0.2):
+        config = settings(train={"epochs": 1, "label_smoothing": smoothing})
+        ready = prepared(random_histories(), tmp_path / str(smoothing), config)
+        losses.append(Fit(ready.model, ready.plan).run()[0]["loss"])
+    assert losses[0] != losses[1]
+    config = settings(train={"label_smoothing": 0.2, "full_softmax_items": 5})
+    ready = prepared(random_histories(), tmp_path, config)
+    with pytest.raises(ConfigError, match=r"train\.label_smoothing"):
+        Fit(ready.model, ready.plan)

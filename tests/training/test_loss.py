@@ -80,6 +80,27 @@ def test_gradients_agree_with_differences(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_smoothing_spreads_a_share_of_each_target(kind):
+    results = []
+    for blocks in (True, False):
+        queries, items, K, scale, habit = given = leaves()
+        score = Score(kind, K, scale)
+        if blocks:
+            value = blocked_cross_entropy(
+                queries, items, score, had=HAD, habit_E=habit, targets=TARGETS, weights=WEIGHTS, smoothing=0.3
+            )
+        else:
+            logits = score.logits(queries @ items.T)
+            logits = logits.index_put(HAD, torch.logaddexp(logits[HAD], habit))
+            each = F.cross_entropy(logits[TARGETS[0]], TARGETS[1], reduction="none", label_smoothing=0.3)
+            value = (each * WEIGHTS).sum()
+        value.backward()
+        results.append((value.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in given)))
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_shift_is_added_to_the_logits(kind):
     shift = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64)
     shift[HAD[1]] = 0
