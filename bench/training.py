@@ -57,7 +57,8 @@ def model_of(experiment: Experiment, config: Config) -> HMamba:
     device = device_of(config.train.device)
     torch.manual_seed(config.train.seed)
     model = HMamba(config.model, experiment.size - 1, device)
-    model.start_from_popularity(torch.from_numpy(experiment.train.item_events(experiment.size)))
+    counts = experiment.train.item_events(experiment.size), experiment.train.item_users(experiment.size)
+    model.start_from_counts(*map(torch.from_numpy, counts))
     return model.to(device)
 
 

@@ -99,6 +99,7 @@ def rank_all(
         Item indices (U, k), best first and -1 where none is left, and their scores.
     """
     device = model.tangents.weight.device
+    eligible_V = torch.from_numpy(catalogue.eligible).to(device)
     users, depth = len(histories), min(k, len(catalogue))
     best = np.full((users, k), -1, dtype=np.int64)
     scores = np.full((users, k), -np.inf, dtype=np.float32)
@@ -111,8 +112,8 @@ def rank_all(
         if exclude_seen:
             logits[where] = -torch.inf
         elif model.habit is not None:
-            habit_E = model.habit(hidden_Rd, where[0], torch.from_numpy(had.shares).to(device))
-            logits[where] = torch.logaddexp(logits[where], habit_E)
+            rates_E = model.habit_rates(hidden_Rd, had, eligible_V)
+            logits[where] = torch.logaddexp(logits[where], rates_E)
         top, columns = (part.cpu().numpy() for part in torch.topk(logits, depth, dim=1))
         best[rows, :depth] = np.where(np.isfinite(top), catalogue.eligible[columns], -1)
         scores[rows, :depth] = top

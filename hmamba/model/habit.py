@@ -8,11 +8,12 @@ is the scan's own recurrence with one state a (user, item) instead of a learnt p
 
 A purchase comes from taste or from habit, so their rates add (a pointer mixture, left unnormalised):
 
-    score(u, v) = log(exp(taste(u, v)) + exp(g(u)) sum_k pi_k(u) q_k(u, v))
+    score(u, v) = log(exp(taste(u, v)) + exp(g(u) + f(u, v)) sum_k pi_k(u) q_k(u, v))
 
-Gate g and mixture pi are read off the user's hidden state. Items that the user has never had keep the taste score, so
-the term is sparse and retrieval stays exact: search the index for items that are new to the user, rescore the few that
-are not, merge.
+Gate g and mixture pi are read off the user's hidden state; f off how often, how regularly and how long ago the user
+took the item, and how often people take it again at all. Items that the user has never had keep the taste score, so the
+term is sparse and retrieval stays exact: search the index for items that are new to the user, rescore the few that are
+not, merge.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmamba.sequences.catalogue import Catalogue
@@ -32,6 +34,9 @@ FloatArray = npt.NDArray[np.float32]
 TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
 """tau_k in days: what is bought this month, this season, this year, ever."""
 
+_FACTS = 3
+_HIDDEN = 32
+_LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
 _LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
 
 
@@ -43,17 +48,24 @@ class Had:
         rows: (E,) which of the R rows (one moment of one user) an entry belongs to.
         columns: (E,) columns of the catalogue.
         shares: (E, K) q_k, each row's share of its decayed events, one column a time scale.
+        facts: (E, F) log(1 + days since the item was last taken), log of how often it was, log(1 + mean days between
+            two times, 0 after one); days count back from the row's newest event.
     """
 
     rows: IntArray
     columns: IntArray
     shares: FloatArray
+    facts: FloatArray
+
+    def part(self, rows: IntArray, entries: IntArray) -> Had:
+        """These entries under other row numbers."""
+        return Had(rows, self.columns[entries], self.shares[entries], self.facts[entries])
 
     @classmethod
     def nothing(cls) -> Had:
         """No entries."""
         empty = np.zeros(0, dtype=np.int64)
-        return cls(empty, empty, np.zeros((0, len(TIME_SCALES)), dtype=np.float32))
+        return cls(empty, empty, *(np.zeros((0, width), dtype=np.float32) for width in (len(TIME_SCALES), _FACTS)))
 
     @classmethod
     def before(cls, histories: Histories, catalogue: Catalogue, users: IntArray, ends: IntArray) -> Had:
@@ -96,8 +108,12 @@ class Had:
         for k, scale in enumerate(TIME_SCALES):
             weight = past.decayed(scale)[event] * np.exp(-age / scale)
             shares[place, k] = weight / np.bincount(row, weights=weight, minlength=len(order))[row]
+        facts = np.empty((len(row), _FACTS), dtype=np.float32)
+        facts[place, 0] = np.log1p(age)
+        facts[place, 1] = np.log1p(past.ordinal)[event]
+        facts[place, 2] = np.log1p(past.mean_gap)[event]
         known = columns >= 0
-        return cls(rows[known], columns[known], shares[known])
+        return cls(rows[known], columns[known], shares[known], facts[known])
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,7 @@ class _Past:
         newest_day: (R,) of the last event of each row.
         positions, items, days: (N,) of each event; positions count these events by user and time.
         ordinal: (N,) how many earlier events have its user and item.
+        mean_gap: (N,) mean days between two of those, this one included; 0 at the first.
         rank: (N,) how many other items its user had had before the item's first event.
         last_row: (N,) after the last row of its user.
     """
@@ -119,6 +136,7 @@ class _Past:
     items: IntArray
     days: npt.NDArray[np.float64]
     ordinal: IntArray
+    mean_gap: npt.NDArray[np.float64]
     rank: IntArray
     last_row: IntArray
 
@@ -142,13 +160,15 @@ class _Past:
         # Positions are by user: an item's first event among all such, less those of earlier users, is its rank.
         by_first = np.argsort(np.argsort(order[first]))
         items_before = np.searchsorted(np.sort(order[first]), begin)
+        ordinal = np.arange(len(order)) - first[group]
         return cls(
             row_ends,
             days[row_ends - 1],
             order,
             histories.items[flat][order],
             days[order],
-            np.arange(len(order)) - first[group],
+            ordinal,
+            (days[order] - days[order][first[group]]) / np.maximum(ordinal, 1),
             by_first[group] - items_before[owner[order]],
             (last_of_user + 1)[owner[order]],
         )
@@ -170,19 +190,39 @@ class _Past:
 
 
 class Habit(nn.Module):
-    """The gate g and the mixture pi over time scales, read off a user's hidden state of ``dim`` numbers."""
+    """The rate at which users take again what they have had.
+
+    Gate g and mixture pi over time scales are read off a user's hidden state of ``dim`` numbers. The factor f is a
+    network of one hidden layer; it starts at nothing, so that habit starts as decayed counts.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.mixture = nn.Parameter(torch.zeros(len(TIME_SCALES)))
         self.gate = nn.Parameter(torch.zeros(()))
         self.from_hidden = nn.Linear(dim, len(TIME_SCALES) + 1, bias=False)
+        self.widen = nn.Linear(len(TIME_SCALES) + _FACTS + 2, _HIDDEN)
+        self.narrow = nn.Linear(_HIDDEN, 1, bias=False)
         nn.init.zeros_(self.from_hidden.weight)
+        nn.init.zeros_(self.narrow.weight)
 
-    def forward(self, hidden_Rd: Tensor, rows_E: Tensor, shares_EK: Tensor) -> Tensor:
-        """Log rates (E,) of items that users have had: g + log sum_k pi_k q_k."""
+    def forward(
+        self, hidden_Rd: Tensor, rows_E: Tensor, shares_EK: Tensor, facts_EF: Tensor, items_E2: Tensor
+    ) -> Tensor:
+        """Log rates (E,) of items that users have had: g + f + log sum_k pi_k q_k.
+
+        Args:
+            hidden_Rd: the users' hidden states.
+            rows_E: whose entry it is.
+            shares_EK: q_k.
+            facts_EF: :attr:`Had.facts`.
+            items_E2: log of the item's share of all events, and of its events a user who had it.
+        """
         gate_R, mixture_RK = self.from_hidden(hidden_Rd).split([1, len(TIME_SCALES)], dim=-1)
         pi_RK = torch.softmax(self.mixture + mixture_RK, dim=-1)
         rate_E = (pi_RK[rows_E] * shares_EK).sum(-1)
-        log_rate: Tensor = self.gate + gate_R[rows_E, 0] + torch.log(rate_E + _LEAST_SHARE)
+        # Roughly centred and scaled: logarithms of shares lie about -7, days and counts within a few units.
+        known = torch.cat([torch.log(shares_EK + _LEAST_KNOWN) / 4 + 1.5, facts_EF / 2 - 1, items_E2 / 4 + 1], dim=-1)
+        factor_E = self.narrow(F.gelu(self.widen(known)))[:, 0]
+        log_rate: Tensor = self.gate + gate_R[rows_E, 0] + factor_E + torch.log(rate_E + _LEAST_SHARE)
         return log_rate

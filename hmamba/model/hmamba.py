@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hmamba.columns import PADDING_INDEX
 from hmamba.model import lorentz
 from hmamba.model.block import Block
-from hmamba.model.habit import Habit
+from hmamba.model.habit import Habit, Had
 from hmamba.model.kernels import choose
 from hmamba.model.scores import Score, ScoreKind
 from hmamba.model.transitions import Transitions
@@ -35,6 +35,7 @@ class HMamba(nn.Module):
         device: where the model will run; decides the scan.
 
     Attributes:
+        habits: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
         transitions: what followed what, counted and weighed after the training; None without.
     """
 
@@ -50,6 +51,7 @@ class HMamba(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         self.habit = Habit(config.dim) if config.repeat else None
+        self.habits = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
         self.transitions: Transitions | None = None
         self.reset_parameters()
 
@@ -68,27 +70,53 @@ class HMamba(nn.Module):
                 self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
 
     @torch.no_grad()
-    def start_from_popularity(self, events: Tensor) -> None:
-        """Let the bias begin at each item's log share of all events (items + 1,), which the loss then refines."""
+    def start_from_counts(self, events: Tensor, users: Tensor) -> None:
+        """Tell the model how popular items are, and how often they are taken again.
+
+        The bias begins at each item's log share of all events, which the loss then refines. Habit is told both.
+
+        Args:
+            events: (items + 1,) of each item.
+            users: (items + 1,) who had it.
+        """
+        share = torch.log((events + 1.0) / (events.sum() + len(events)))
         if self.bias is not None:
-            self.bias.copy_(torch.log((events + 1.0) / (events.sum() + len(events))))
+            self.bias.copy_(share)
+        if self.habits is not None:
+            self.habits.copy_(torch.stack([share, torch.log((events + 1.0) / (users + 1.0))], dim=1))
 
     @torch.no_grad()
-    def start_from(self, parent: HMamba, events: Tensor) -> int:
+    def start_from(self, parent: HMamba, events: Tensor, users: Tensor) -> int:
         """Take over a parent's weights. Items that it does not know keep their small random tangents.
 
         Returns:
             The number of such items.
         """
-        self.start_from_popularity(events)
+        self.start_from_counts(events, users)
         known = len(parent.tangents.weight)
         mine = self.state_dict()
         for name, value in parent.state_dict().items():
             if name in ("tangents.weight", "bias"):
                 mine[name][:known] = value
-            else:
+            elif name != "habits":  # tonight's counts
                 mine[name].copy_(value)
         return len(self.tangents.weight) - known
+
+    def habit_rates(self, hidden_Rd: Tensor, had: Had, eligible_V: Tensor) -> Tensor:
+        """Log rates (E,) at which users take again what they have had; none without the habit term.
+
+        Args:
+            hidden_Rd: hidden states of the rows.
+            had: what they have had, in columns of ``eligible_V``.
+            eligible_V: indices of the competing items.
+        """
+        if self.habit is None or self.habits is None:
+            return hidden_Rd.new_zeros(0)
+        device, dtype = hidden_Rd.device, hidden_Rd.dtype
+        rows_E, columns_E = torch.from_numpy(had.rows).to(device), torch.from_numpy(had.columns).to(device)
+        shares_EK, facts_EF = (torch.from_numpy(part).to(device, dtype) for part in (had.shares, had.facts))
+        rates_E: Tensor = self.habit(hidden_Rd, rows_E, shares_EK, facts_EF, self.habits[eligible_V[columns_E]])
+        return rates_E
 
     @property
     def curvature(self) -> Tensor:

@@ -89,7 +89,7 @@ def retrieve(
         for start in range(0, len(users), _ROWS):
             block = by_width[start : start + _ROWS]
             own = spans(offsets[block], width[block])
-            seen = Had(np.repeat(np.arange(len(block)), width[block]), had.columns[own], had.shares[own])
+            seen = had.part(np.repeat(np.arange(len(block)), width[block]), own)
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
             rows, columns, scores = _search(model, index, histories, block, hidden_Rd, seen, k, exclude_seen)
             parts.append((block[rows], columns, scores))
@@ -154,9 +154,8 @@ def _raised(
         by = torch.from_numpy(model.transitions.raises(entries.shares)).to(device, dtype)
         return entries.rows, entries.columns, lambda taste_E: taste_E + by
     if model.habit is not None and again is not None:
-        shares_EK = torch.from_numpy(again.shares).to(device, dtype)
-        habit_E = model.habit(hidden_Rd, torch.from_numpy(again.rows).to(device), shares_EK)
-        return again.rows, again.columns, lambda taste_E: torch.logaddexp(taste_E, habit_E)
+        rates_E = model.habit_rates(hidden_Rd, again, torch.from_numpy(catalogue.eligible).to(device))
+        return again.rows, again.columns, lambda taste_E: torch.logaddexp(taste_E, rates_E)
     none = np.zeros(0, dtype=np.int64)
     return none, none, lambda taste_E: taste_E
 

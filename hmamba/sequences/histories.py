@@ -95,6 +95,11 @@ class Histories:
         """(size,) events of each item index."""
         return np.bincount(self.items, minlength=size)
 
+    def item_users(self, size: int) -> IntArray:
+        """(size,) users who had each item index."""
+        pairs = np.unique(self.owner * size + self.items)
+        return np.bincount(pairs % size, minlength=size)
+
 
 def spans(starts: IntArray, lengths: IntArray) -> IntArray:
     """Concatenate the ranges [start, start + length): a gather index without a loop."""

@@ -110,15 +110,12 @@ def batch_loss(
         tokens_Td = model.encode(put(batch.items)[None], put(batch.segments)[None])[0]
     hidden_Rd = tokens_Td[put(batch.positions)].float()
     had = put(batch.had.rows), put(batch.had.columns)
-    habit_E = hidden_Rd.new_zeros(0)
-    if model.habit is not None:
-        habit_E = model.habit(hidden_Rd, had[0], torch.from_numpy(batch.had.shares).to(device))
     return blocked_cross_entropy(
         model.query_vectors(hidden_Rd),
         model.item_vectors(eligible_V),
         model.score(),
         had=had,
-        habit_E=habit_E,
+        habit_E=model.habit_rates(hidden_Rd, batch.had, eligible_V),
         targets=(put(batch.targets[0]), put(batch.targets[1])),
         weights=torch.from_numpy(batch.weights).to(device),
         shift_V=shift_V,

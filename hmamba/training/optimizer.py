@@ -53,17 +53,13 @@ class RowAdamW(torch.optim.AdamW):
 
 def make_optimizer(model: HMamba, config: Config) -> RowAdamW:
     """AdamW in the tangent space; no decay on scalars, biases and norms. Groups carry ``factor``, of the rate."""
-    habit = set(model.habit.parameters()) if model.habit is not None else set()
-    rest = [p for p in model.parameters() if p.requires_grad and p not in habit]
-    decay = config.train.weight_decay
+    fast = [] if model.habit is None else [model.habit.mixture, model.habit.gate]
+    rest = [p for p in model.parameters() if p.requires_grad and not any(p is other for other in fast)]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": decay, "factor": 1.0},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.train.weight_decay, "factor": 1.0},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
+        {"params": fast, "weight_decay": 0.0, "factor": _HABIT_RATE},
     ]
-    if model.habit is not None:
-        scalars = [p for p in model.habit.parameters() if p.ndim <= 1]
-        groups.append({"params": scalars, "weight_decay": 0.0, "factor": _HABIT_RATE})
-        groups.append({"params": [p for p in habit if p.ndim > 1], "weight_decay": decay, "factor": 1.0})
     return RowAdamW(groups, lr=config.train.learning_rate, betas=_BETAS)
 
 

@@ -85,6 +85,7 @@ def prepare(
     settings = config.train
     learnt = histories.between(None, split.validation)
     counts = learnt.item_events(len(ids))
+    holders = torch.from_numpy(learnt.item_users(len(ids)))
     catalogue = Catalogue.of(counts, settings.min_item_events)
     if not len(catalogue):
         raise InputError(
@@ -107,9 +108,9 @@ def prepare(
     model = HMamba(config.model, len(ids) - 1, device)
     windows = None
     if parent is None:
-        model.start_from_popularity(torch.from_numpy(counts))
+        model.start_from_counts(torch.from_numpy(counts), holders)
     else:
-        new_items = model.start_from(parent.model, torch.from_numpy(counts))
+        new_items = model.start_from(parent.model, torch.from_numpy(counts), holders)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
         fresh = learnt.times[batches.window_end - 1] >= parent.provenance.trained_until
         night = split.validation // MICROSECONDS_A_DAY  # other windows every night, the same ones if it is run again

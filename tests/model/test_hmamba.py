@@ -126,7 +126,7 @@ def test_points_keep_their_bound_whatever_the_parameters():
 def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
     parent, child = model(items=10, repeat=True), model(items=14, repeat=True)
     events = torch.arange(15)
-    assert child.start_from(parent, events) == 4
+    assert child.start_from(parent, events, events) == 4
     torch.testing.assert_close(child.tangents.weight[:11], parent.tangents.weight)
     torch.testing.assert_close(child.blocks[0].widen.weight, parent.blocks[0].widen.weight)
     assert child.tangents.weight[11:].abs().min() > 0

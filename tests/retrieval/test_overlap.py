@@ -153,9 +153,7 @@ def brute_force(stored, histories, hidden, k, exclude_seen):
         if exclude_seen:
             logits[where] = -torch.inf
         elif model.habit is not None:
-            logits[where] = torch.logaddexp(
-                logits[where], model.habit(hidden.double(), where[0], torch.from_numpy(had.shares).double())
-            )
+            logits[where] = torch.logaddexp(logits[where], model.habit_rates(hidden.double(), had, eligible))
         best = logits.topk(k, dim=1)
     return stored.catalogue.eligible[best.indices.numpy()], best.values.numpy()
 

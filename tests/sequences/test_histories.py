@@ -93,3 +93,8 @@ def test_what_is_no_snapshot_is_refused(tmp_path, damage):
         pq.write_table(pa.table(columns), tmp_path / "shard-0000.parquet")
     with pytest.raises(InputError, match="snapshot"):
         read_histories(shard_files(tmp_path))
+
+
+def test_item_users_counts_everybody_once():
+    histories = histories_of([(0, 1), (1, 1), (2, 3)], [(0, 1)])
+    assert histories.item_users(5).tolist() == [0, 2, 0, 1, 0]
