@@ -157,7 +157,8 @@ def _report(data: Data, bench: Bench, rows: list[Row], reference: str, options: 
         _, group, view = place
         known = [figure for figure in figures if figure["data"] == data.name and view == MASKED]
         parts += [f"## {options.split}, {group}, {view}", metrics_table(rows, place, reference, known)]
-    parts += ["## Runs", runs_table(rows), "Spread: standard deviation over seeds.", origins(rows)]
+    run_apart = [row for row in rows if row.whole]
+    parts += ["## Runs", runs_table(run_apart), "Spread: standard deviation over seeds.", origins(run_apart)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -169,14 +170,15 @@ def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argpa
     if bench.protocol == "leave-one-out":
         length = options.length or int(bench.experiment.train.lengths.max())
         rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python))
-    return [*rows, mine]
+    return [*rows, mine, *mine.parts()]
 
 
 def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
     seeds, rows = _seeds(options.seeds), []
     for entry in settings.read(options.ablation_file).get("row", []):
         configs = [settings.configure(path, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
-        rows.append(bench.hmamba(entry["name"], configs))
+        row = bench.hmamba(entry["name"], configs)
+        rows += [row, *row.parts()]
     if not rows:
         raise ConfigError(f"{options.ablation_file} has no [[row]].")
     return rows

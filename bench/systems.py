@@ -37,11 +37,19 @@ class Row:
         name: of the system.
         results: finished runs, one a seed.
         absent: why there are none.
+        whole: False for a part of another row's model, which was run with it.
     """
 
     name: str
     results: list[dict[str, Any]] = field(default_factory=list)
     absent: str = ""
+    whole: bool = True
+
+    def parts(self) -> list[Row]:
+        """A row for each part of the model that was measured by itself."""
+        names = self.results[0].get("parts", {}) if self.results else {}
+        measured = {name: [{**result, "measured": result["parts"][name]} for result in self.results] for name in names}
+        return [Row(f"{self.name}: {name}", results, whole=False) for name, results in measured.items()]
 
 
 @dataclass(frozen=True)

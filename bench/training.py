@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hmamba.model.transitions import Transitions
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 from hmamba.training.prepare import device_of
+
+_OVERWHELMING = 1e4  # a strength beside which taste orders only what the transitions leave equal
 
 
 def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) -> Plan:
@@ -62,28 +65,33 @@ def model_of(experiment: Experiment, config: Config) -> HMamba:
     return model.to(device)
 
 
+def _measure(model: HMamba, experiment: Experiment) -> dict[str, Any]:
+    measured = {}
+    for name, exam in experiment.exams.items():
+        ranked, _ = rank_all(model, exam.question.past, experiment.catalogue, k=exam.depth, exclude_seen=False)
+        measured[name] = measure(ranked, exam, len(experiment.catalogue))
+    return measured
+
+
 def train(experiment: Experiment, config: Config, version: str, folder: Path) -> dict[str, Any]:
     """Train to the early stop, or go on from the checkpoint of ``version`` in ``folder``, and measure.
 
     Returns:
-        measured: by test, group, view and metric; epochs: what the loop tells of each; best_epoch; seconds: of all
-        epochs with their validation; parameters; curvature; device.
+        measured: by test, group, view and metric; parts: the same of parts of the model; epochs: what the loop tells of
+        each; best_epoch; seconds: of all epochs with their validation; parameters; curvature; device.
     """
     model = model_of(experiment, config)
     epochs = Fit(model, plan_of(experiment, config, version, folder)).run()
-    measured = {}
-    for name, exam in experiment.exams.items():
-        ranked, _ = rank_all(
-            model,
-            exam.question.past,
-            experiment.catalogue,
-            k=exam.depth,
-            exclude_seen=False,
-        )
-        measured[name] = measure(ranked, exam, len(experiment.catalogue))
+    measured, parts = _measure(model, experiment), {}
+    if model.transitions is not None:
+        weighed, model.transitions = model.transitions, None
+        parts["without transitions"] = _measure(model, experiment)
+        model.transitions = replace(weighed, strength=_OVERWHELMING)
+        parts["transitions alone"] = _measure(model, experiment)
     judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
     return {
         "measured": measured,
+        "parts": parts,
         "epochs": epochs,
         "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
         "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
