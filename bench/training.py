@@ -37,6 +37,7 @@ def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) 
         repeats=config.model.repeat,
         share=settings.row_share,
         half_life_days=settings.half_life_days,
+        horizon=settings.horizon,
     )
     if not batches.rows:
         raise InputError("no user has two events to learn from: use a larger data set.")

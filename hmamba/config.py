@@ -170,6 +170,7 @@ class TrainConfig(Section):
     half_life_days: float | None = Field(
         None, gt=0, description="Age at which a question counts half in the loss; all count alike without one."
     )
+    horizon: int = Field(1, ge=1, description="Baskets after a moment that the loss asks for; later ones weigh less.")
     max_length: int = Field(1024, ge=2, description="Events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
     min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")

@@ -4,8 +4,8 @@ Where a catalogue is large and histories are short, most items have a handful of
 from them generalises, but forgets which few items were in fact taken together. Item-to-item neighbourhoods remember
 just that, and the two make different mistakes (Jannach and Ludewig, RecSys 2017). The paper has no such part. Here
 
-    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs at distance j <= 7 of 0.7^(j-1), a before b, or times 0.7 if after
-    q(u, v) = share of v in the sum over the user's last 50 events x_i, age i, of 0.7^i T(x_i, v), over items new to u
+    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs at distance j <= 15 of 0.8^(j-1), a before b, or times 0.25 if after
+    q(u, v) = share of v in the sum over the user's last 50 events x_i, age i, of 0.8^i T(x_i, v), over items new to u
     score(u, v) = taste(u, v) + strength log(1 + q(u, v) / scale)
 
 The table is counted anew each night; ``strength`` and ``scale`` are chosen on the validation days. The second term is
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-_WINDOW = 7  # events between two of a pair
-_STEP = 0.7  # weight of one more event between them
-_BACKWARD = 0.7  # weight of a pair in the other order: order says something, not everything
+_WINDOW = 15  # events between two of a pair
+_STEP = 0.8  # weight of one more event between them
+_BACKWARD = 0.25  # weight of a pair in the other order, which says less
 _SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # of the items' events: what is everywhere says little
-_FADE = 0.7  # weight of a user's event for each later one
+_FADE = 0.8  # weight of a user's event for each later one
 _READ = 50  # events of a user that are read
 _NEIGHBOURS = 256  # kept of each item, the weightiest
 _NEXT, _WEIGHT = "next_item_index", "weight"

@@ -1,7 +1,9 @@
 """From histories to training batches: windows packed end to end in one row, with no padding at all.
 
 A row of the loss is a user after a basket; its targets are the items of the user's next basket. That is the question
-that the night asks ("what next?"), it never looks inside a basket, and it is all positions at once.
+that the night asks ("what next?"), it never looks inside a basket, and it is all positions at once. With a horizon the
+baskets after the next one are targets too, each weighing less than the one before it: where histories are short and the
+order within them says little, a user's later items are as good an answer, and there are more of them to learn from.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from hmamba.model.habit import FloatArray, Had
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
 
+_HORIZON_FADE = 0.6  # weight of a basket's targets for each basket before it
 _LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
 
 _MOST_HAD = 1 << 22
@@ -32,7 +35,8 @@ class Batch:
         positions: (R,) the token after which each row asks.
         had: what the rows' users have had; nothing where the model has no habit term.
         targets: (row, column) of the next baskets' items, sorted by row.
-        weights: of the targets, 1 at the end of the training events and less before.
+        weights: of the targets. A row's sum is the number of items in its next basket, at the end of the training
+            events, and less before.
         weight: their sum, over the parts of all ranks.
     """
 
@@ -55,6 +59,7 @@ class Batches:
         tokens: events of a batch.
         repeats: whether to count what the users have had.
         half_life_days: age at which a target counts half; None: all count alike.
+        horizon: baskets whose items are targets of a row.
         share: of the rows, drawn anew for each batch of an epoch; the rest is only read.
     """
 
@@ -68,6 +73,7 @@ class Batches:
         repeats: bool,
         share: float = 1.0,
         half_life_days: float | None = None,
+        horizon: int = 1,
     ) -> None:
         self.histories, self.catalogue, self.tokens, self.repeats = histories, catalogue, tokens, repeats
         self.share, self.half_life = share, half_life_days
@@ -76,13 +82,16 @@ class Batches:
         owner = histories.owner[starts[:-1]]
         asks = np.flatnonzero(owner[1:] == owner[:-1])  # a basket with a next basket of the same user
         self._ask_end = starts[asks + 1]
-        self._target_end = starts[asks + 2]
+        next_end = starts[asks + 2]
         self._ask_user = owner[asks]
+        self._basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) if horizon > 1 else None
+        last_basket = np.searchsorted(starts, histories.offsets[self._ask_user + 1]) - 1
+        self._horizon_end = starts[np.minimum(asks + horizon, last_basket) + 1]
         competing = np.concatenate([[0], np.cumsum(catalogue.column[histories.items] >= 0)])
-        targets = competing[self._target_end] - competing[self._ask_end]
+        targets = competing[next_end] - competing[self._ask_end]
         useful = targets > 0
-        self._ask_end, self._target_end, self._ask_user, self._targets = (
-            part[useful] for part in (self._ask_end, self._target_end, self._ask_user, targets)
+        self._ask_end, self._horizon_end, self._ask_user, self._targets = (
+            part[useful] for part in (self._ask_end, self._horizon_end, self._ask_user, targets)
         )
         counts = -(-histories.lengths // max_length)
         ordinal = spans(np.zeros(len(histories), dtype=np.int64), counts)
@@ -163,10 +172,13 @@ class Batches:
         """The batch of these windows that asks these questions, each of one of the windows."""
         histories = self.histories
         shift = np.cumsum(lengths) - lengths - self.window_start[windows]
-        ends, target_ends = self._ask_end[asks], self._target_end[asks]
-        target_rows = np.repeat(np.arange(len(asks)), target_ends - ends)
-        target_columns = self.catalogue.column[histories.items[spans(ends, target_ends - ends)]]
+        ends = self._ask_end[asks]
+        wanted = self._horizon_end[asks] - ends
+        events = spans(ends, wanted)
+        target_rows = np.repeat(np.arange(len(asks)), wanted)
+        target_columns = self.catalogue.column[histories.items[events]]
         known = target_columns >= 0
+        target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
         had = Had.nothing()
         if self.repeats and len(asks):
             had = Had.before(histories, self.catalogue, self._ask_user[asks], ends)
@@ -175,10 +187,20 @@ class Batches:
             segments=np.repeat(np.arange(len(windows)), lengths),
             positions=ends - 1 + shift[window],
             had=had,
-            targets=(target_rows[known], target_columns[known]),
-            weights=self._weights(asks)[target_rows[known]],
+            targets=(target_rows, target_columns),
+            weights=self._weights(asks)[target_rows] * self._shares(asks, target_rows, events),
             weight=weight,
         )
+
+    def _shares(self, asks: IntArray, rows: IntArray, events: IntArray) -> FloatArray:
+        """What each target is of its row: 1, or less where later baskets share the weight of the next one."""
+        if self._basket is None:
+            return np.ones(len(rows), dtype=np.float32)
+        later = self._basket[events] - self._basket[self._ask_end[asks]][rows]
+        fading = _HORIZON_FADE**later
+        whole = np.bincount(rows, weights=fading, minlength=len(asks))
+        shares: FloatArray = (fading * (self._targets[asks] / whole)[rows]).astype(np.float32)
+        return shares
 
     def _weights(self, asks: IntArray) -> FloatArray:
         if self.half_life is None:

@@ -100,6 +100,7 @@ def prepare(
         repeats=config.model.repeat,
         share=settings.row_share,
         half_life_days=settings.half_life_days,
+        horizon=settings.horizon,
     )
     if not batches.rows:
         raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")

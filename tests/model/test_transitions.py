@@ -24,15 +24,15 @@ def by_definition(histories):
     for user in range(len(histories)):
         items = histories.items[histories.offsets[user] : histories.offsets[user + 1]]
         for i, a in enumerate(items):
-            for j, b in enumerate(items[i + 1 : i + 8], start=1):
+            for j, b in enumerate(items[i + 1 : i + 16], start=1):
                 if a != b:
-                    table[a, b] += 0.7 ** (j - 1)
-                    table[b, a] += 0.7**j
+                    table[a, b] += 0.8 ** (j - 1)
+                    table[b, a] += 0.25 * 0.8 ** (j - 1)
     return table / events[:, None] ** 0.5 / events[None] ** 0.2
 
 
 def shares_by_definition(table, items, competing):
-    reached = sum(0.7**age * table[item] for age, item in enumerate(items[::-1][:50]))
+    reached = sum(0.8**age * table[item] for age, item in enumerate(items[::-1][:50]))
     reached[items] = 0
     reached = reached / reached.sum() if reached.sum() else reached
     return {int(v): reached[v] for v in competing if reached[v] > 0}

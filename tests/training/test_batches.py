@@ -114,3 +114,16 @@ def test_there_is_no_padding():
     loaded = [batches.load(part) for part in windows]
     assert all(len(batch.items) == batches.events(part) for batch, part in zip(loaded, windows, strict=True))
     assert all((batch.items > 0).all() for batch in loaded)
+
+
+def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
+    histories = histories_of([(0, 1), (1, 2), (1, 3), (2, 4), (3, 5)], [(0, 1), (1, 2)])
+    catalogue = Catalogue.of(np.array([0, 1, 1, 1, 0, 1]), 1)  # item 4 does not compete
+    batches = Batches(histories, catalogue, max_length=10, tokens=100, repeats=False, horizon=3)
+    batch = batches.load(np.arange(len(batches.window_end)))
+    order = np.lexsort((batch.targets[1], batch.targets[0]))
+    told = [(int(batch.targets[0][i]), int(catalogue.eligible[batch.targets[1][i]])) for i in order]
+    assert told == [(0, 2), (0, 3), (0, 5), (1, 5), (2, 2)]
+    whole = 1 + 1 + 0.6**2
+    np.testing.assert_allclose(batch.weights[order], [2 / whole, 2 / whole, 2 * 0.36 / whole, 1, 1], rtol=1e-6)
+    assert batch.weight == pytest.approx(batch.weights.sum())
