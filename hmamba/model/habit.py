@@ -34,7 +34,7 @@ FloatArray = npt.NDArray[np.float32]
 TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
 """tau_k in days: what is bought this month, this season, this year, ever."""
 
-_FACTS = 3
+_FACTS = 5
 _HIDDEN = 32
 _LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
 _LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
@@ -48,8 +48,9 @@ class Had:
         rows: (E,) which of the R rows (one moment of one user) an entry belongs to.
         columns: (E,) columns of the catalogue.
         shares: (E, K) q_k, each row's share of its decayed events, one column a time scale.
-        facts: (E, F) log(1 + days since the item was last taken), log of how often it was, log(1 + mean days between
-            two times, 0 after one); days count back from the row's newest event.
+        facts: (E, F) logarithms of 1 + days and of 1 + baskets since the item was last taken, of how often it was, of
+            1 + the mean days between two times (0 after one), and of the row's baskets. Days and baskets count back
+            from the row's newest event.
     """
 
     rows: IntArray
@@ -110,8 +111,10 @@ class Had:
             shares[place, k] = weight / np.bincount(row, weights=weight, minlength=len(order))[row]
         facts = np.empty((len(row), _FACTS), dtype=np.float32)
         facts[place, 0] = np.log1p(age)
-        facts[place, 1] = np.log1p(past.ordinal)[event]
-        facts[place, 2] = np.log1p(past.mean_gap)[event]
+        facts[place, 1] = np.log1p(past.newest_basket[row] - past.baskets[event])
+        facts[place, 2] = np.log1p(past.ordinal)[event]
+        facts[place, 3] = np.log1p(past.mean_gap)[event]
+        facts[place, 4] = np.log1p(past.newest_basket - past.first_basket)[row]
         known = columns >= 0
         return cls(rows[known], columns[known], shares[known], facts[known])
 
@@ -122,8 +125,9 @@ class _Past:
 
     Attributes:
         row_ends: (R,) position after the last event of each row, ascending.
-        newest_day: (R,) of the last event of each row.
-        positions, items, days: (N,) of each event; positions count these events by user and time.
+        newest_day, newest_basket: (R,) of the last event of each row.
+        first_basket: (R,) of the row's user.
+        positions, items, days, baskets: (N,) of each event; positions count these events by user and time.
         ordinal: (N,) how many earlier events have its user and item.
         mean_gap: (N,) mean days between two of those, this one included; 0 at the first.
         rank: (N,) how many other items its user had had before the item's first event.
@@ -132,9 +136,12 @@ class _Past:
 
     row_ends: IntArray
     newest_day: npt.NDArray[np.float64]
+    newest_basket: IntArray
+    first_basket: IntArray
     positions: IntArray
     items: IntArray
     days: npt.NDArray[np.float64]
+    baskets: IntArray
     ordinal: IntArray
     mean_gap: npt.NDArray[np.float64]
     rank: IntArray
@@ -150,6 +157,7 @@ class _Past:
         days = histories.times[flat] / MICROSECONDS_A_DAY
         row_owner = np.repeat(np.arange(len(lengths)), np.diff(last_of_user, prepend=-1))
         row_ends = ends - (starts - begin)[row_owner]
+        baskets = np.searchsorted(histories.basket_starts, flat, side="right")
 
         stride = int(histories.items[flat].max(initial=0)) + 1
         key = owner * stride + histories.items[flat]
@@ -164,9 +172,12 @@ class _Past:
         return cls(
             row_ends,
             days[row_ends - 1],
+            baskets[row_ends - 1],
+            baskets[begin][row_owner],
             order,
             histories.items[flat][order],
             days[order],
+            baskets[order],
             ordinal,
             (days[order] - days[order][first[group]]) / np.maximum(ordinal, 1),
             by_first[group] - items_before[owner[order]],

@@ -44,17 +44,17 @@ def test_shares_are_those_of_a_plain_count(seed):
         np.testing.assert_allclose(shares, expected[row, column], rtol=1e-5)
 
 
-def test_facts_are_days_since_times_taken_and_days_between():
-    histories = histories_of([(0, 1), (4, 1), (5, 2), (10, 1), (12, 2), (13, 3)])
-    catalogue = Catalogue.of(np.array([0, 1, 1, 1]), 1)
-    had = Had.before(histories, catalogue, np.zeros(2, dtype=np.int64), np.array([3, 6]))
+def test_facts_are_what_they_are_defined_to_be():
+    histories = histories_of([(0, 9)], [(0, 1), (4, 1), (5, 2), (10, 1), (12, 2), (13, 3), (13, 4)])
+    catalogue = Catalogue.of(np.array([0, 1, 1, 1, 0, 0, 0, 0, 0, 0]), 1)
+    had = Had.before(histories, catalogue, np.ones(2, dtype=np.int64), np.array([4, 8]))
     told = {(row, column): tuple(np.exp(facts)) for row, column, facts in zip(*had_of(had), strict=True)}
     assert told == {
-        (0, 0): pytest.approx((1 + 1, 2, 1 + 4), rel=1e-5),
-        (0, 1): pytest.approx((1 + 0, 1, 1 + 0), rel=1e-5),
-        (1, 0): pytest.approx((1 + 3, 3, 1 + 5), rel=1e-5),
-        (1, 1): pytest.approx((1 + 1, 2, 1 + 7), rel=1e-5),
-        (1, 2): pytest.approx((1 + 0, 1, 1 + 0), rel=1e-5),
+        (0, 0): pytest.approx((1 + 1, 1 + 1, 2, 1 + 4, 3), rel=1e-5),
+        (0, 1): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 3), rel=1e-5),
+        (1, 0): pytest.approx((1 + 3, 1 + 2, 3, 1 + 5, 6), rel=1e-5),
+        (1, 1): pytest.approx((1 + 1, 1 + 1, 2, 1 + 7, 6), rel=1e-5),
+        (1, 2): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 6), rel=1e-5),
     }
 
 
@@ -67,7 +67,7 @@ def test_habit_starts_as_decayed_counts_and_can_tell_items_apart_that_are_taken_
     habit = Habit(4)
     hidden, rows = torch.zeros(1, 4), torch.zeros(2, dtype=torch.int64)
     shares = torch.tensor([[0.2] * len(TIME_SCALES), [0.4] * len(TIME_SCALES)])
-    facts, items = torch.ones(2, 3), torch.tensor([[-5.0, 3.0], [-5.0, 0.0]])
+    facts, items = torch.ones(2, 5), torch.tensor([[-5.0, 3.0], [-5.0, 0.0]])
     torch.testing.assert_close(habit(hidden, rows, shares, facts, items).exp(), torch.tensor([0.2, 0.4]))
     optimizer = torch.optim.Adam(habit.parameters(), lr=0.05)
     for _ in range(60):
