@@ -115,7 +115,7 @@ class ModelConfig(Section):
         description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
     )
     transitions: bool = Field(
-        False,
+        True,
         description="Raises what followed a user's items in other histories. If not set: candidates.exclude_seen.",
     )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")

@@ -32,7 +32,7 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
         if model.habit is not None:
             model.habit.gate.fill_(1.0)
             model.habit.from_hidden.weight.normal_()
-        if model.config.transitions:
+        if settings.get("transitions"):
             model.transitions = replace(Transitions.count(random_histories(items=items), items + 1), strength=2.0)
     mask = np.zeros(items + 1, dtype=np.int64)
     mask[list(range(1, items + 1) if eligible is None else eligible)] = 1
