@@ -14,7 +14,6 @@ from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.model.hmamba import HMamba
-from hmamba.model.transitions import Transitions
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 from hmamba.training.prepare import device_of
@@ -50,7 +49,7 @@ def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) 
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         warm=False,
-        transitions=Transitions.count(experiment.train, experiment.size) if config.model.transitions else None,
+        transitions=config.model.transitions,
         folder=folder,
         config=config,
     )

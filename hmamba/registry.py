@@ -126,7 +126,7 @@ def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catal
         }
         pq.write_table(pa.table(items), folder / "items.parquet")
         if model.transitions is not None:
-            pq.write_table(model.transitions.to_arrow(), folder / _TRANSITIONS)
+            pq.write_table(model.transitions.to_arrow(), folder / _TRANSITIONS, compression="zstd")
         write_json(folder / "metrics.json", {"training": facts})
     return provenance.version
 
@@ -178,7 +178,8 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{folder}: not a whole model version ({error}). Restore it, or remove it and run the train step again."
+            f"{folder}: damaged, or stored by another version of this program ({error}). Restore it, or train anew "
+            "with --full-retrain."
         ) from error
     eligible = np.zeros(size, dtype=np.int64)
     eligible[table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]] = 1

@@ -4,8 +4,10 @@ Where a catalogue is large and histories are short, most items have a handful of
 from them generalises, but forgets which few items were in fact taken together. Item-to-item neighbourhoods remember
 just that, and the two make different mistakes (Jannach and Ludewig, RecSys 2017). The paper has no such part. Here
 
-    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs at distance j <= 15 of 0.8^(j-1), a before b, or times 0.25 if after
-    q(u, v) = share of v in the sum over the user's last 50 events x_i, age i, of 0.8^i T(x_i, v), over items new to u
+    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs within 15 events, j baskets apart, of 0.8^(j-1), a before b, or times
+              0.25 if after; 1 both ways in one basket, whose events have no order
+    q(u, v) = share of v in the sum over the user's last 50 events x_i, i baskets old, of 0.8^i T(x_i, v), over items
+              new to u
     score(u, v) = taste(u, v) + strength log(1 + q(u, v) / scale)
 
 The table is counted anew each night; ``strength`` and ``scale`` are chosen on the validation days. The second term is
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-_WINDOW = 15  # events between two of a pair
-_STEP = 0.8  # weight of one more event between them
+_WINDOW = 15  # events from one of a pair to the other, at most
+_STEP = 0.8  # weight of one more basket between them
 _BACKWARD = 0.25  # weight of a pair in the other order, which says less
 _SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # of the items' events: what is everywhere says little
-_FADE = 0.8  # weight of a user's event for each later one
+_FADE = 0.8  # weight of a user's event for each later basket
 _READ = 50  # events of a user that are read
 _NEIGHBOURS = 256  # kept of each item, the weightiest
 _NEXT, _WEIGHT = "next_item_index", "weight"
@@ -76,13 +78,16 @@ class Transitions:
         import scipy.sparse as sp
 
         items, owner = histories.items, histories.owner
+        basket = _baskets(histories)
         table = sp.csr_array((size, size), dtype=np.float32)
         for distance in range(1, min(_WINDOW, len(items) - 1) + 1):
             first = np.flatnonzero(owner[:-distance] == owner[distance:])
             a, b = items[first], items[first + distance]
-            weight = np.full(len(first), _STEP ** (distance - 1), dtype=np.float32)
+            apart = basket[first + distance] - basket[first]
+            weight = (_STEP ** np.maximum(apart - 1, 0)).astype(np.float32)
+            backward = np.where(apart > 0, np.float32(_BACKWARD), np.float32(1))
             forth = sp.coo_array((weight, (a, b)), (size, size))
-            back = sp.coo_array((_BACKWARD * weight, (b, a)), (size, size))
+            back = sp.coo_array((backward * weight, (b, a)), (size, size))
             table = table + forth.tocsr() + back.tocsr()
         events = np.maximum(histories.item_events(size), 1)
         entries = table.tocoo()
@@ -103,8 +108,8 @@ class Transitions:
         rows = np.arange(len(users))
         lengths = np.minimum(histories.lengths[users], _READ)
         latest = spans(histories.offsets[users + 1] - lengths, lengths)
-        age = spans(np.zeros_like(lengths), lengths)
-        age = np.repeat(lengths, lengths) - 1 - age
+        basket = _baskets(histories)[latest]
+        age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
         read = sp.csr_array(
             ((_FADE**age).astype(np.float32), (np.repeat(rows, lengths), histories.items[latest])), (len(users), size)
         )
@@ -148,3 +153,9 @@ class Transitions:
 
         where = (rows[ITEM_INDEX].to_numpy(), rows[_NEXT].to_numpy())
         return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)), strength, scale)
+
+
+def _baskets(histories: Histories) -> IntArray:
+    """(N,) the basket of each event."""
+    starts = histories.basket_starts
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))

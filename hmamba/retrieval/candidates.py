@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +127,20 @@ def _search(
         elsewhere = np.concatenate([elsewhere, seen.rows * stride + seen.columns])
     plain = ~np.isin(rows * stride + columns, elsewhere)
     taste = score.logits(torch.from_numpy(products.ravel()[plain]).to(device)).cpu().numpy()
-    again = np.einsum("ex,ex->e", queries[raised[0]], index.vectors[raised[1]])
+    cuts = np.searchsorted(raised[0], np.arange(len(users) + 1))
+    # A row at a time: the vectors of all raised items at once would be gigabytes.
+    again = np.empty(len(raised[1]), dtype=queries.dtype)
+    for query, (start, end) in zip(queries, pairwise(cuts), strict=True):
+        again[start:end] = index.vectors[raised[1][start:end]] @ query
     lifted = raised[2](score.logits(torch.from_numpy(again).to(device))).cpu().numpy()
+    kept = np.ones(len(lifted), dtype=bool)
+    for start, end in pairwise(cuts):
+        if end - start > k:
+            kept[start:end] = lifted[start:end] >= np.partition(lifted[start:end], -k)[-k]
     return _best(
-        np.concatenate([rows[plain], raised[0]]),
-        np.concatenate([columns[plain], raised[1]]),
-        np.concatenate([taste, lifted]),
+        np.concatenate([rows[plain], raised[0][kept]]),
+        np.concatenate([columns[plain], raised[1][kept]]),
+        np.concatenate([taste, lifted[kept]]),
         k,
     )
 

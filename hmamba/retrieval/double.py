@@ -25,7 +25,8 @@ _ENTRIES = 2**24
 
 def widen(model: HMamba) -> HMamba:
     """A copy of the model in float64: its points, queries and logits are those of the same weights, in double."""
-    return copy.deepcopy(model).double().eval()
+    shared = {id(model.transitions): model.transitions}  # a table of its own size, which needs no other precision
+    return copy.deepcopy(model, shared).double().eval()
 
 
 def block_rows(items: int) -> int:

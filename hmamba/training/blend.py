@@ -25,8 +25,8 @@ _STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 _SCALES = (1e-4, 3e-4, 1e-3)
 
 
-def weigh(model: HMamba, counted: Transitions, question: Question, catalogue: Catalogue) -> Transitions:
-    """The table with the strength and scale by which the model answers best (NDCG@10); strength 0 if none helps.
+def weigh(model: HMamba, counted: Transitions, question: Question, catalogue: Catalogue) -> Transitions | None:
+    """The table with the strength and scale by which the model answers best (NDCG@10); None if none helps.
 
     Args:
         model: trained.
@@ -44,7 +44,7 @@ def weigh(model: HMamba, counted: Transitions, question: Question, catalogue: Ca
         "train: transitions of strength %g at scale %g: ndcg@10 %.4f, without %.4f",
         best.strength, best.scale, max(values), values[0],
     )  # fmt: skip
-    return best
+    return best if best.strength else None
 
 
 @torch.inference_mode()

@@ -54,7 +54,7 @@ class Plan:
         epochs: at most.
         learning_rate: at its highest.
         warm: whether the model starts from trained weights, which then count as the best so far.
-        transitions: counted from the training events, to be weighed after the last epoch; None without.
+        transitions: whether to count and weigh them after the last epoch.
         folder: of the checkpoints.
         config: all settings.
         bf16: whether the blocks run in bfloat16; None: on CUDA only.
@@ -68,7 +68,7 @@ class Plan:
     epochs: int
     learning_rate: float
     warm: bool
-    transitions: Transitions | None
+    transitions: bool
     folder: Path
     config: Config
     bf16: bool | None = None
@@ -184,8 +184,10 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.load_best(self.model)
         self.model.eval()
-        if self.plan.transitions is not None and self.ranks.leads:
-            self.model.transitions = weigh(self.model, self.plan.transitions, self.plan.question, self.plan.catalogue)
+        if self.plan.transitions and self.ranks.leads:
+            plan, size = self.plan, len(self.plan.catalogue.column)
+            counted = Transitions.count(plan.batches.histories, size)
+            self.model.transitions = weigh(self.model, counted, plan.question, plan.catalogue)
         return place.epochs
 
     def _stalled(self, place: Place) -> bool:

@@ -32,7 +32,7 @@ _BLOCK_LOGITS = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Most logits of a block, of which two are held. Measured on the CPU at 12,101 and 24,000 items: under 2^20 the matrix
 products are too narrow, past 2^22 the passes leave the caches. A GPU wants fewer and larger kernels; not measured."""
 
-_AFFINE: tuple[ScoreKind, ...] = ("squared", "inner")
+_AFFINE: tuple[ScoreKind, ...] = ("squared", "inner", "euclidean")
 
 _Pairs = tuple[Tensor, Tensor]
 

@@ -15,7 +15,6 @@ import torch
 from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.split import Question, Split
 from hmamba.model.hmamba import HMamba
-from hmamba.model.transitions import Transitions
 from hmamba.registry import Provenance, StoredModel
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
@@ -133,7 +132,7 @@ def prepare(
         epochs=settings.epochs if parent is None else settings.fine_tune_epochs,
         learning_rate=settings.learning_rate if parent is None else settings.fine_tune_rate,
         warm=parent is not None,
-        transitions=Transitions.count(learnt, len(ids)) if config.model.transitions else None,
+        transitions=config.model.transitions,
         folder=folder,
         config=config,
     )

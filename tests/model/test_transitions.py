@@ -18,24 +18,39 @@ from tests.stored import stored_model
 ITEMS = 20
 
 
+def baskets_of(histories, user):
+    """Items and the number of the basket that each lies in."""
+    own = slice(histories.offsets[user], histories.offsets[user + 1])
+    return histories.items[own], np.unique(histories.times[own], return_inverse=True)[1]
+
+
 def by_definition(histories):
     events = np.maximum(histories.item_events(ITEMS + 1), 1)
     table = np.zeros((ITEMS + 1, ITEMS + 1))
     for user in range(len(histories)):
-        items = histories.items[histories.offsets[user] : histories.offsets[user + 1]]
+        items, baskets = baskets_of(histories, user)
         for i, a in enumerate(items):
-            for j, b in enumerate(items[i + 1 : i + 16], start=1):
+            for j in range(i + 1, min(i + 16, len(items))):
+                b, apart = items[j], baskets[j] - baskets[i]
                 if a != b:
-                    table[a, b] += 0.8 ** (j - 1)
-                    table[b, a] += 0.25 * 0.8 ** (j - 1)
+                    table[a, b] += 0.8 ** max(apart - 1, 0)
+                    table[b, a] += 0.25 * 0.8 ** (apart - 1) if apart else 1
     return table / events[:, None] ** 0.5 / events[None] ** 0.2
 
 
-def shares_by_definition(table, items, competing):
-    reached = sum(0.8**age * table[item] for age, item in enumerate(items[::-1][:50]))
+def shares_by_definition(table, items, baskets, competing):
+    ages = baskets.max(initial=0) - baskets
+    reached = sum(0.8**age * table[item] for item, age in list(zip(items, ages, strict=True))[-50:])
     reached[items] = 0
     reached = reached / reached.sum() if reached.sum() else reached
     return {int(v): reached[v] for v in competing if reached[v] > 0}
+
+
+def test_what_lies_in_one_basket_has_no_order():
+    table = Transitions.count(histories_of([(0, 1), (0, 2)]), 3).table.toarray()
+    assert table[1, 2] == table[2, 1] > 0
+    table = Transitions.count(histories_of([(0, 1), (1, 2)]), 3).table.toarray()
+    assert table[1, 2] > table[2, 1] > 0
 
 
 def test_the_table_is_what_it_is_defined_to_be():
@@ -56,8 +71,7 @@ def test_shares_add_up_over_new_items_and_hold_none_that_was_had():
     assert (np.diff(entries.rows * len(catalogue) + entries.columns) > 0).all()
     for row, user in enumerate(users):
         mine = entries.rows == row
-        items = histories.items[histories.offsets[user] : histories.offsets[user + 1]]
-        expected = shares_by_definition(table, items, catalogue.eligible)
+        expected = shares_by_definition(table, *baskets_of(histories, user), catalogue.eligible)
         assert dict(zip(catalogue.eligible[entries.columns[mine]].tolist(), entries.shares[mine], strict=True)) == (
             pytest.approx(expected, rel=1e-4)
         )
@@ -92,7 +106,8 @@ def test_they_count_where_they_help_and_not_where_they_mislead():
     rows = np.arange(40)
     after = Question(walks, 0, rows, 1 + (rows + 6) % 40)
     chosen = weigh(model, Transitions.count(walks, 41), after, catalogue)
+    assert chosen is not None
     assert chosen.strength > 0
     others = Question(walks, 0, rows, 1 + (rows + 25) % 40)
-    assert weigh(model, Transitions.count(walks, 41), others, catalogue).strength == 0
+    assert weigh(model, Transitions.count(walks, 41), others, catalogue) is None
     assert model.transitions is None
