@@ -6,7 +6,7 @@ Linear -> Conv1d -> SiLU -> SSM -> LayerNorm, gated by Linear -> SiLU; then FFN;
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,21 @@ if TYPE_CHECKING:
 _DT_MIN, _DT_MAX = 1e-3, 1e-1  # Mamba's range of initial step sizes
 
 
-def causal_conv(x_BTE: Tensor, weight_EK: Tensor, bias_E: Tensor, segment_BT: Tensor | None) -> Tensor:
+class BlockState(NamedTuple):
+    """What a block has to know of a sequence to go on with it.
+
+    Attributes:
+        conv: (B, d_conv - 1, E) the convolution's last inputs, oldest first; zeros before the sequence began.
+        ssm: (B, H, P, N) the state of the state space after the last token.
+    """
+
+    conv: Tensor
+    ssm: Tensor
+
+
+def causal_conv(
+    x_BTE: Tensor, weight_EK: Tensor, bias_E: Tensor, segment_BT: Tensor | None, before_BKE: Tensor | None = None
+) -> Tensor:
     """Depthwise causal convolution that does not look across the boundaries of packed sequences.
 
     Args:
@@ -29,11 +43,13 @@ def causal_conv(x_BTE: Tensor, weight_EK: Tensor, bias_E: Tensor, segment_BT: Te
         weight_EK: one filter of K taps a channel; the last tap meets the current token.
         bias_E: one bias a channel.
         segment_BT: which sequence a token belongs to, or None.
+        before_BKE: the K - 1 inputs before the first token, where a row is one sequence; zeros if None.
     """
     taps = weight_EK.shape[-1]
     if segment_BT is None:
-        padded = F.pad(x_BTE.transpose(1, 2), (taps - 1, 0))
-        return F.conv1d(padded, weight_EK[:, None], bias_E, groups=weight_EK.shape[0]).transpose(1, 2)
+        before_BKE = x_BTE.new_zeros(len(x_BTE), taps - 1, x_BTE.shape[-1]) if before_BKE is None else before_BKE
+        whole_BET = torch.cat([before_BKE, x_BTE], dim=1).transpose(1, 2)
+        return F.conv1d(whole_BET, weight_EK[:, None], bias_E, groups=weight_EK.shape[0]).transpose(1, 2)
     out_BTE = torch.addcmul(bias_E, x_BTE, weight_EK[:, -1])
     for back in range(1, min(taps, x_BTE.shape[1])):
         same_BT1 = (segment_BT[:, back:] == segment_BT[:, :-back]).unsqueeze(-1)
@@ -74,14 +90,41 @@ class SelectiveStateSpace(nn.Module):
             dt = torch.empty(self.heads).uniform_(math.log(_DT_MIN), math.log(_DT_MAX)).exp_()
             self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
 
-    def forward(self, x_BTI: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
-        """Mix tokens (B, T, inputs) into (B, T, dim). ``curvature`` is |k| = 1/K, a scalar."""
+    def start(self, rows: int, like: Tensor) -> BlockState:
+        """The state before any token of ``rows`` sequences, of the dtype and on the device of ``like``."""
+        conv_BKE = like.new_zeros(rows, self.conv_weight.shape[-1] - 1, self.mixed)
+        return BlockState(conv_BKE, like.new_zeros(rows, self.heads, self.head_dim, self.size))
+
+    def forward(
+        self,
+        x_BTI: Tensor,
+        segment_BT: Tensor | None,
+        curvature: Tensor,
+        state: BlockState | None = None,
+        length_B: Tensor | None = None,
+    ) -> tuple[Tensor, BlockState | None]:
+        """Mix tokens (B, T, inputs) into (B, T, dim).
+
+        Args:
+            x_BTI: tokens.
+            segment_BT: which sequence a token belongs to, or None.
+            curvature: |k| = 1/K, a scalar.
+            state: after the tokens before these, to go on from; then each row is one sequence.
+            length_B: tokens of each row, the rest being padding at its end; None: all.
+
+        Returns:
+            The mixed tokens; the state after each row's last token, None if none was given.
+        """
         projected_BTX = self.project_in(x_BTI)
         gate_BTE, mixed_BTE, dt_BTH = torch.split(projected_BTX, [self.inner, self.mixed, self.heads], dim=-1)
-        mixed_BTE = F.silu(causal_conv(mixed_BTE, self.conv_weight, self.conv_bias, segment_BT))
+        input_BTE = mixed_BTE
+        before_BKE = None if state is None else state.conv
+        mixed_BTE = F.silu(causal_conv(mixed_BTE, self.conv_weight, self.conv_bias, segment_BT, before_BKE))
         x_BTE, B_BTN, C_BTN = torch.split(mixed_BTE, [self.inner, self.size, self.size], dim=-1)
         dt_BTH = F.softplus(dt_BTH + self.dt_bias)
-        y_BTHP, _ = self.scan(
+        if length_B is not None:  # a step of 0 leaves the state as it is
+            dt_BTH = dt_BTH * (torch.arange(dt_BTH.shape[1], device=dt_BTH.device) < length_B[:, None])[..., None]
+        y_BTHP, ssm_BHPN = self.scan(
             x_BTE.view(*x_BTE.shape[:2], self.heads, self.head_dim),
             dt_BTH,
             self.decay(curvature),
@@ -89,10 +132,16 @@ class SelectiveStateSpace(nn.Module):
             C_BTN,
             self.skip,
             segment_BT=segment_BT,
+            state_BHPN=None if state is None else state.ssm,
             chunk=self.chunk,
         )
         out_BTd: Tensor = self.project_out(self.norm(y_BTHP.flatten(2)) * F.silu(gate_BTE))
-        return out_BTd
+        if before_BKE is None:
+            return out_BTd, None
+        first_B = torch.full_like(dt_BTH[:, 0, 0], x_BTI.shape[1], dtype=torch.long) if length_B is None else length_B
+        place_BK = first_B[:, None] + torch.arange(before_BKE.shape[1], device=x_BTI.device)
+        whole_BTE = torch.cat([before_BKE, input_BTE], dim=1)
+        return out_BTd, BlockState(whole_BTE.gather(1, place_BK[..., None].expand_as(before_BKE)), ssm_BHPN)
 
     def decay(self, curvature: Tensor) -> Tensor:
         """A (.) K(k): one negative scalar a head, the first scaled by sqrt|k| in HMamba-Full."""
@@ -122,25 +171,32 @@ class Block(nn.Module):
         self.norm_ffn = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTd: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
-        """Tangents in, tangents out: (B, T, dim)."""
+    def forward(
+        self,
+        x_BTd: Tensor,
+        segment_BT: Tensor | None,
+        curvature: Tensor,
+        state: BlockState | None = None,
+        length_B: Tensor | None = None,
+    ) -> tuple[Tensor, BlockState | None]:
+        """Tangents in, tangents out (B, T, dim), and the state after them; see :class:`SelectiveStateSpace`."""
+        mixed_BTd = self.norm_mixer(x_BTd) if self.pre else x_BTd
+        mixed_BTd, after = self.mixer(self._seen(mixed_BTd, curvature), segment_BT, curvature, state, length_B)
+        x_BTd = x_BTd + self.dropout(mixed_BTd)
         if self.pre:
-            x_BTd = x_BTd + self._mix(self.norm_mixer(x_BTd), segment_BT, curvature)
-            out: Tensor = x_BTd + self._feed(self.norm_ffn(x_BTd))
-        else:
-            x_BTd = self.norm_mixer(x_BTd + self._mix(x_BTd, segment_BT, curvature))
-            out = self.norm_ffn(x_BTd + self._feed(x_BTd))
-        return out
+            return x_BTd + self._feed(self.norm_ffn(x_BTd)), after
+        x_BTd = self.norm_mixer(x_BTd)
+        return self.norm_ffn(x_BTd + self._feed(x_BTd)), after
 
-    def _mix(self, x_BTd: Tensor, segment_BT: Tensor | None, curvature: Tensor) -> Tensor:
+    def _seen(self, x_BTd: Tensor, curvature: Tensor) -> Tensor:
+        """What the state space reads of the stream."""
         seen = x_BTd
         if self.lifted:
             K = 1 / curvature
             seen = lorentz.exp0(lorentz.bound(x_BTd, self.max_norm * K.sqrt()), K=K)
             # The time coordinate starts at sqrt(K), far above the space part: as an input it is measured from there.
             seen = torch.cat([seen[..., :1] - K.sqrt(), seen[..., 1:]], dim=-1)
-        mixed: Tensor = self.dropout(self.mixer(seen, segment_BT, curvature))
-        return mixed
+        return seen
 
     def _feed(self, x_BTd: Tensor) -> Tensor:
         fed: Tensor = self.dropout(self.narrow(self.dropout(F.gelu(self.widen(x_BTd)))))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from hmamba.columns import PADDING_INDEX
 from hmamba.model import lorentz
-from hmamba.model.block import Block
+from hmamba.model.block import Block, BlockState
 from hmamba.model.habit import Habit, Had
 from hmamba.model.kernels import choose
 from hmamba.model.scores import Score, ScoreKind
@@ -152,11 +153,43 @@ class HMamba(nn.Module):
             item_index_BT: item indices, oldest first.
             segment_BT: which user's sequence a token belongs to; None if each row is one.
         """
-        x_BTd = self.dropout(self._item_tangents(item_index_BT))
-        for block in self.blocks:
-            x_BTd = block(x_BTd, segment_BT, self.curvature)
-        hidden_BTd: Tensor = self.norm_out(x_BTd)
-        return hidden_BTd
+        return self._through(item_index_BT, segment_BT, [None] * len(self.blocks))[0]
+
+    def start(self, rows: int) -> list[BlockState]:
+        """The states of all blocks before any event of ``rows`` sequences."""
+        return [cast(Block, block).mixer.start(rows, self.tangents.weight) for block in self.blocks]
+
+    def advance(
+        self, item_index_BT: Tensor, states: list[BlockState], length_B: Tensor | None = None
+    ) -> tuple[Tensor, list[BlockState]]:
+        """Encode what comes after events that have been encoded before; those are not needed again.
+
+        Encoding a sequence in parts, each from the states that the part before it left, is encoding it whole: its
+        cost is that of the new events, and its memory does not grow with the length.
+
+        Args:
+            item_index_BT: the next items of each row, oldest first, padded at the end.
+            states: of each block: :meth:`start`, or what the call before returned.
+            length_B: items of each row, 0 or more; None: all T.
+
+        Returns:
+            Tangents (B, T, d), meaningless at padding, and the states after each row's last item.
+        """
+        hidden_BTd, after = self._through(item_index_BT, None, states, length_B)
+        return hidden_BTd, cast("list[BlockState]", after)
+
+    def _through(
+        self,
+        item_index_BT: Tensor,
+        segment_BT: Tensor | None,
+        states: Sequence[BlockState | None],
+        length_B: Tensor | None = None,
+    ) -> tuple[Tensor, list[BlockState | None]]:
+        x_BTd, after = self.dropout(self._item_tangents(item_index_BT)), []
+        for block, state in zip(self.blocks, states, strict=True):
+            x_BTd, left = block(x_BTd, segment_BT, self.curvature, state, length_B)
+            after.append(left)
+        return self.norm_out(x_BTd), after
 
     def user_points(self, hidden_Rd: Tensor) -> Tensor:
         """Lorentz points (R, d + 1) of hidden states (R, d), by the same lift as the items."""

@@ -58,6 +58,33 @@ def test_the_past_does_not_depend_on_the_future(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cuts", [[5, 7], [1, 1, 1, 9], [2, 0, 10], [12]])
+def test_encoding_in_parts_is_encoding_the_whole(kind, cuts):
+    net = model(**kind).eval().double()
+    items = torch.randint(1, 20, (3, 12))
+    states, parts = net.start(3), []
+    for part in items.split(cuts, dim=1):
+        if part.shape[1]:
+            hidden, states = net.advance(part, states)
+            parts.append(hidden)
+    torch.testing.assert_close(torch.cat(parts, dim=1), net.encode(items), atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_users_with_different_numbers_of_new_events_advance_together(kind):
+    net = model(**kind).eval().double()
+    before, new = torch.randint(1, 20, (4, 6)), torch.randint(1, 20, (4, 5))
+    lengths = torch.tensor([5, 0, 2, 1])
+    _, states = net.advance(before, net.start(4))
+    _, states = net.advance(new, states, lengths)
+    last = torch.randint(1, 20, (4, 1))
+    together, _ = net.advance(last, states)
+    for row, length in enumerate(lengths):
+        whole = torch.cat([before[row], new[row, :length], last[row]])
+        torch.testing.assert_close(together[row, 0], net.encode(whole[None])[0, -1], atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_inner_products_rank_as_the_score_is_defined(kind):
     """The one index ranks exactly: logits from vectors equal the score computed from points."""
     net = model(**kind).double()
