@@ -285,6 +285,20 @@ def parse(values: dict[str, Any], where: str) -> Config:
         raise ConfigError(_explain(error, where)) from None
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Values of a TOML file.
+
+    Raises:
+        ConfigError: there is no such file, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Give the path of a .toml file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from None
+
+
 def load(choice: str | None, layout: Layout) -> Config:
     """Load a configuration.
 
@@ -310,10 +324,4 @@ def load(choice: str | None, layout: Layout) -> Config:
             f"--config {choice}: no such configuration. Give the path of a .toml file or one of "
             f"{', '.join(named_configs())}."
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-        return parse(tomllib.loads(text), str(path))
-    except FileNotFoundError:
-        raise ConfigError(f"--config {path}: no such file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from None
+    return parse(read_toml(path), str(path))
