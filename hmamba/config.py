@@ -126,7 +126,12 @@ class ModelConfig(Section):
         return self.model_dump(exclude=free) == other.model_dump(exclude=free)
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ModelConfig:
+    def _parts_fit(self) -> ModelConfig:
+        if self.repeat and self.transitions:
+            raise ValueError(
+                "repeat = true is for items that are taken again, transitions = true for items that are not: "
+                "set one of them to false"
+            )
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
         if self.variant != "full" and self.score != "squared":
@@ -232,7 +237,9 @@ class Config(Section):
         if not isinstance(model, dict) or not isinstance(candidates, dict):
             return values
         once = candidates.get("exclude_seen", True) is not False
-        return {**values, "model": {"repeat": not once, "transitions": once, **model}}
+        repeat = not once and model.get("transitions") is not True
+        transitions = once and model.get("repeat") is not True
+        return {**values, "model": {"repeat": repeat, "transitions": transitions, **model}}
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Config:
