@@ -159,7 +159,8 @@ class TrainConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="Decay a step of an average of the weights, which is then judged and kept.",
+        description="Decay a step of an average of the weights, which is then judged and kept. Each step then goes "
+        "over all items' vectors, also where the softmax is sampled.",
     )
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
