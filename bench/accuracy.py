@@ -30,7 +30,7 @@ from bench.protocols import (
 from bench.store import ROOT, Store
 from bench.systems import FLOORS, HMAMBA, REFERENCE, Bench, Row
 from bench.tables import metrics_table, origins, runs_table, table
-from hmamba.config import Config
+from hmamba.config import Config, read_toml
 from hmamba.errors import ConfigError, HMambaError
 from hmamba.files import atomic_file
 
@@ -152,7 +152,7 @@ def _places(experiment: Experiment, split: str) -> list[tuple[str, str, str]]:
 def _report(data: Data, bench: Bench, rows: list[Row], reference: str, options: argparse.Namespace, title: str) -> str:
     parts = [f"# {title}", _conditions(data, bench.experiment, bench.protocol, options)]
     comparable = options.split == TEST and bench.protocol == "leave-one-out" and options.length == PUBLISHED_LENGTH
-    figures = settings.read(settings.FOLDER / "published.toml")["figure"] if comparable else []
+    figures = read_toml(settings.FOLDER / "published.toml")["figure"] if comparable else []
     for place in _places(bench.experiment, options.split):
         _, group, view = place
         known = [figure for figure in figures if figure["data"] == data.name and view == MASKED]
@@ -175,7 +175,7 @@ def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argpa
 
 def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
     seeds, rows = _seeds(options.seeds), []
-    for entry in settings.read(options.ablation_file).get("row", []):
+    for entry in read_toml(options.ablation_file).get("row", []):
         configs = [settings.configure(path, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
         row = bench.hmamba(entry["name"], configs)
         rows += [row, *row.parts()]

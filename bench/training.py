@@ -27,17 +27,7 @@ def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) 
     Raises:
         InputError: no user has two events to learn from.
     """
-    settings = config.train
-    batches = Batches(
-        experiment.train,
-        experiment.catalogue,
-        max_length=settings.max_length,
-        tokens=settings.tokens,
-        repeats=config.model.repeat,
-        share=settings.row_share,
-        half_life_days=settings.half_life_days,
-        horizon=settings.horizon,
-    )
+    batches = Batches.of(experiment.train, experiment.catalogue, config)
     if not batches.rows:
         raise InputError("no user has two events to learn from: use a larger data set.")
     return Plan(
@@ -46,8 +36,8 @@ def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) 
         windows=None,
         catalogue=experiment.catalogue,
         question=experiment.stop.question,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
+        epochs=config.train.epochs,
+        learning_rate=config.train.learning_rate,
         warm=False,
         transitions=config.model.transitions,
         folder=folder,

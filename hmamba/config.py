@@ -126,7 +126,12 @@ class ModelConfig(Section):
         return self.model_dump(exclude=free) == other.model_dump(exclude=free)
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ModelConfig:
+    def _parts_fit(self) -> ModelConfig:
+        if self.repeat and self.transitions:
+            raise ValueError(
+                "repeat = true is for items that are taken again, transitions = true for items that are not: "
+                "set one of them to false"
+            )
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
         if self.variant != "full" and self.score != "squared":
@@ -154,7 +159,8 @@ class TrainConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="Decay a step of an average of the weights, which is then judged and kept.",
+        description="Decay a step of an average of the weights, which is then judged and kept. Each step then goes "
+        "over all items' vectors, also where the softmax is sampled.",
     )
     tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
@@ -232,7 +238,9 @@ class Config(Section):
         if not isinstance(model, dict) or not isinstance(candidates, dict):
             return values
         once = candidates.get("exclude_seen", True) is not False
-        return {**values, "model": {"repeat": not once, "transitions": once, **model}}
+        repeat = not once and model.get("transitions") is not True
+        transitions = once and model.get("repeat") is not True
+        return {**values, "model": {"repeat": repeat, "transitions": transitions, **model}}
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Config:
@@ -285,6 +293,20 @@ def parse(values: dict[str, Any], where: str) -> Config:
         raise ConfigError(_explain(error, where)) from None
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Values of a TOML file.
+
+    Raises:
+        ConfigError: there is no such file, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Give the path of a .toml file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from None
+
+
 def load(choice: str | None, layout: Layout) -> Config:
     """Load a configuration.
 
@@ -310,10 +332,4 @@ def load(choice: str | None, layout: Layout) -> Config:
             f"--config {choice}: no such configuration. Give the path of a .toml file or one of "
             f"{', '.join(named_configs())}."
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-        return parse(tomllib.loads(text), str(path))
-    except FileNotFoundError:
-        raise ConfigError(f"--config {path}: no such file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from None
+    return parse(read_toml(path), str(path))

@@ -53,10 +53,22 @@ class RunLayout:
         """Candidate parts, one a shard, before they are checked and published."""
         return self.folder / "candidates"
 
+    def candidate_part(self, shard: int) -> Path:
+        """Candidates of the users of one shard."""
+        return self.candidates / f"part-{shard:04d}.parquet"
+
+    def user_points(self, shard: int) -> Path:
+        """Lorentz points of the users of one shard."""
+        return self.vectors / f"users-{shard:04d}.parquet"
+
     @property
     def facts(self) -> Path:
         """What each step printed, with its wall time and peak memory."""
         return self.folder / "facts"
+
+    def step_facts(self, step: str, shard: int | None = None) -> Path:
+        """Facts of one step, or of its part for one shard."""
+        return self.facts / (f"{step}.json" if shard is None else f"{step}-{shard:04d}.json")
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,10 @@ class Layout:
     def published(self, day: date) -> Path:
         """Published candidate table of one day."""
         return self.candidates / f"run_date={day.isoformat()}"
+
+    def published_parts(self, day: date) -> list[Path]:
+        """Files of the published candidate table of one day, in the order of their shards; none if it is absent."""
+        return sorted(self.published(day).glob("part-*.parquet"))
 
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.

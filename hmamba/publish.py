@@ -51,7 +51,7 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
         InputError: the snapshot is missing, or shards have not been scored.
     """
     shards = int(read_json(run.sequences / MANIFEST)["shards"])
-    parts = tuple(run.candidates / f"part-{shard:04d}.parquet" for shard in range(shards))
+    parts = tuple(run.candidate_part(shard) for shard in range(shards))
     missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
     if missing:
         raise InputError(

@@ -15,8 +15,8 @@ log = logging.getLogger("hmamba")
 
 def _fallback_users(run: RunLayout) -> int:
     """Users that the score step served from popularity, over all shards of the snapshot."""
-    facts = [run.facts / f"{part.stem.replace('part', 'score')}.json" for part in candidate_parts(run)]
-    return sum(int(read_json(path)["fallback_users"]) for path in facts)
+    shards = range(len(candidate_parts(run)))
+    return sum(int(read_json(run.step_facts("score", shard))["fallback_users"]) for shard in shards)
 
 
 def body(context: StepContext) -> Facts:

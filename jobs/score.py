@@ -39,8 +39,8 @@ def body(context: StepContext) -> Facts:
         popularity,
         k=config.candidates.k,
         exclude_seen=config.candidates.exclude_seen,
-        candidates=run.candidates / f"part-{shard:04d}.parquet",
-        vectors=run.vectors / f"users-{shard:04d}.parquet",
+        candidates=run.candidate_part(shard),
+        vectors=run.user_points(shard),
     )
     return {"shard": shard, "users": done.users, "fallback_users": done.fallback_users, "rows": done.rows}
 

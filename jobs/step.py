@@ -104,8 +104,6 @@ def run_step(
         "seconds": round(time.monotonic() - started, 3),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    shard = getattr(given, "shard", None)
-    label = name if shard is None else f"{name}-{shard:04d}"
-    write_json(context.run.facts / f"{label}.json", facts)
+    write_json(context.run.step_facts(name, getattr(given, "shard", None)), facts)
     print(json.dumps(facts, default=str), flush=True)
     return 0

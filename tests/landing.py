@@ -16,6 +16,21 @@ from jobs import ingest, publish, snapshot
 DAY = date(2024, 1, 30)
 """The last day of ``make_interactions()``."""
 STEPS = {"ingest": ingest.main, "snapshot": snapshot.main, "publish": publish.main}
+TINY = """
+[snapshot]
+shards = 2
+[model]
+dim = 8
+d_state = 4
+head_dim = 8
+[train]
+epochs = 4
+min_item_events = 3
+[candidates]
+k = 5
+exclude_seen = false
+"""
+"""Settings of a night that trains in seconds."""
 
 
 class Root:

@@ -73,5 +73,5 @@ def write_run(
     run.vectors.mkdir(parents=True, exist_ok=True)
     items[items.events >= 5][["item_index", "item_id"]].to_parquet(run.vectors / "items.parquet", index=False)
     for number, part in enumerate(candidates(run.sequences, k, exclude_seen)):
-        write_part(run.candidates / f"part-{number:04d}.parquet", part)
-        write_json(run.facts / f"score-{number:04d}.json", {"fallback_users": number + 1})
+        write_part(run.candidate_part(number), part)
+        write_json(run.step_facts("score", number), {"fallback_users": number + 1})

@@ -23,7 +23,8 @@ ITEMS = 40
 def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> StoredModel:
     """A small model of ``items`` items, all of which compete unless ``eligible`` names some."""
     torch.manual_seed(0)
-    model = HMamba(ModelConfig(**{"dim": 8, "d_state": 4, "head_dim": 8, **settings}), items).eval()
+    given = {"dim": 8, "d_state": 4, "head_dim": 8, "transitions": False, **settings}
+    model = HMamba(ModelConfig(**given), items).eval()
     with torch.no_grad():
         model.tangents.weight.normal_()
         model.log_scale.zero_()
@@ -32,7 +33,7 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
         if model.habit is not None:
             model.habit.gate.fill_(1.0)
             model.habit.from_hidden.weight.normal_()
-        if settings.get("transitions"):
+        if model.config.transitions:
             model.transitions = replace(Transitions.count(random_histories(items=items), items + 1), strength=2.0)
     mask = np.zeros(items + 1, dtype=np.int64)
     mask[list(range(1, items + 1) if eligible is None else eligible)] = 1

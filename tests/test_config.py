@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from hmamba.config import Config, load, named_configs, parse
+from hmamba.config import Config, ModelConfig, load, named_configs, parse
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
@@ -50,6 +51,8 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[source]\ntime_format = 'roman'", "source.time_format = 'roman'"),
         ("[model]\ndim = 10\nhead_dim = 16", "is not a multiple of head_dim"),
         ("[model]\nrepeat = true", "candidates.exclude_seen drops them"),
+        ("[model]\ntransitions = true\n[candidates]\nexclude_seen = false", "needs candidates.exclude_seen = true"),
+        ("[model]\nrepeat = true\ntransitions = true", "repeat = true is for items that are taken again"),
         ("[gate]\nmetric = 'ndcg@7'", "needs its cutoff among cutoffs"),
         ("this is not toml", "is not TOML"),
     ],
@@ -86,15 +89,23 @@ def test_the_training_digest_changes_with_what_training_depends_on_only() -> Non
 
 
 @pytest.mark.parametrize(
-    ("values", "repeat"),
+    ("values", "repeat", "transitions"),
     [
-        ({}, False),
-        ({"candidates": {"exclude_seen": False}}, True),
-        ({"candidates": {"exclude_seen": False}, "model": {"repeat": False}}, False),
-        ({"candidates": {"exclude_seen": True}}, False),
+        ({}, False, True),
+        ({"candidates": {"exclude_seen": False}}, True, False),
+        ({"candidates": {"exclude_seen": False}, "model": {"repeat": False}}, False, False),
+        ({"candidates": {"exclude_seen": True}}, False, True),
+        ({"candidates": {"exclude_seen": True}, "model": {"transitions": False}}, False, False),
     ],
 )
-def test_habit_is_on_where_things_are_bought_again_unless_it_is_switched_off(
-    values: dict[str, dict[str, bool]], repeat: bool
+def test_habit_is_on_where_things_are_bought_again_and_transitions_where_not_unless_switched_off(
+    values: dict[str, dict[str, bool]], repeat: bool, transitions: bool
 ) -> None:
-    assert parse(values, "test").model.repeat is repeat
+    model = parse(values, "test").model
+    assert (model.repeat, model.transitions) == (repeat, transitions)
+
+
+def test_a_model_has_habit_or_transitions() -> None:
+    with pytest.raises(ValidationError, match="set one of them to false"):
+        ModelConfig(repeat=True)
+    assert ModelConfig(repeat=True, transitions=False).repeat

@@ -31,12 +31,28 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         run.vectors,
         run.index,
         run.candidates,
+        run.candidate_part(0),
+        run.candidate_part(1),
+        run.user_points(0),
         run.facts,
+        run.step_facts("score"),
+        run.step_facts("score", 0),
     ]
     assert all(path.is_relative_to(tmp_path) for path in paths)
     assert len(set(paths)) == len(paths)
     assert layout.published(DAY).name == "run_date=2024-01-02"
     assert run.folder.relative_to(tmp_path).parts[:2] == ("runs", "2024-01-02")
+
+
+def test_published_parts_are_in_the_order_of_their_shards(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path)
+    assert layout.published_parts(DAY) == []
+    names = [layout.run(DAY, "a").candidate_part(shard).name for shard in (4095, 10, 9, 0)]
+    for name in (*names, "_manifest.json"):
+        path = layout.published(DAY) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [path.name for path in layout.published_parts(DAY)] == names[::-1]
 
 
 def test_relative_roots_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,24 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hmamba.config import Config, Section, parse
+from hmamba.config import Config, Section, parse, read_toml
 from hmamba.errors import ConfigError
 
 FOLDER = Path(__file__).parent
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Values of a TOML file.
-
-    Raises:
-        ConfigError: there is no such file, or it is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Give the path of a .toml file with --settings.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from None
 
 
 def path_of(data: str, given: Path | None) -> Path:
@@ -55,9 +41,10 @@ def configure(path: Path, overrides: Mapping[str, Any]) -> Config:
     """The settings of a file with overrides, named ``section.key``.
 
     Raises:
-        ConfigError: a setting is unknown or wrong, or an override names no section.
+        ConfigError: the file does not exist or is not TOML, a setting is unknown or wrong, or an override names no
+            section.
     """
-    values = read(path)
+    values = read_toml(path)
     for name, value in overrides.items():
         section, dot, key = name.partition(".")
         if not dot:

@@ -17,14 +17,16 @@ is among the k best by taste.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from hmamba.columns import ITEM_INDEX
+from hmamba.progress import Progress
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 
@@ -40,6 +42,7 @@ _SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # of the items' events: what is everywh
 _FADE = 0.8  # weight of a user's event for each later basket
 _READ = 50  # events of a user that are read
 _NEIGHBOURS = 256  # kept of each item, the weightiest
+_BLOCK_PAIRS = 1 << 20  # counted at once
 _NEXT, _WEIGHT = "next_item_index", "weight"
 
 
@@ -74,31 +77,34 @@ class Transitions:
 
     @classmethod
     def count(cls, histories: Histories, size: int) -> Transitions:
-        """Count the pairs of all histories, of item indices below ``size``."""
+        """Count the pairs of all histories, of item indices below ``size``.
+
+        Rows are summed and pruned a block at a time: memory is that of the pruned table (8 bytes an entry), of one
+        block and of a few integers an event, however many pairs there are.
+        """
         import scipy.sparse as sp
 
-        items, owner = histories.items, histories.owner
-        basket = _baskets(histories)
-        table = sp.csr_array((size, size), dtype=np.float32)
-        for distance in range(1, min(_WINDOW, len(items) - 1) + 1):
-            first = np.flatnonzero(owner[:-distance] == owner[distance:])
-            a, b = items[first], items[first + distance]
-            apart = basket[first + distance] - basket[first]
-            weight = (_STEP ** np.maximum(apart - 1, 0)).astype(np.float32)
-            backward = np.where(apart > 0, np.float32(_BACKWARD), np.float32(1))
-            forth = sp.coo_array((weight, (a, b)), (size, size))
-            back = sp.coo_array((backward * weight, (b, a)), (size, size))
-            table = table + forth.tocsr() + back.tocsr()
-        events = np.maximum(histories.item_events(size), 1)
-        entries = table.tocoo()
-        keep = entries.row != entries.col
-        row, column = entries.row[keep].astype(np.int64), entries.col[keep].astype(np.int64)
-        value = entries.data[keep] * events[row] ** -_SOURCE_POWER * events[column] ** -_TARGET_POWER
-        order = np.lexsort((column, -value, row))
-        row, column, value = row[order], column[order], value[order]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        kept = place < _NEIGHBOURS
-        return cls(sp.csr_array((value[kept].astype(np.float32), (row[kept], column[kept])), (size, size)))
+        events = histories.item_events(size)
+        source, target = (np.maximum(events, 1) ** -power for power in (_SOURCE_POWER, _TARGET_POWER))
+        most = int(np.minimum(2 * _WINDOW * events, _NEIGHBOURS).sum())  # untouched pages take no memory
+        columns, weights = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.float32)
+        index = np.int32 if most <= np.iinfo(np.int32).max else np.int64  # of two widths scipy would copy one
+        offsets = np.zeros(size + 1, dtype=index)
+        filled = 0
+        for first, block in _blocks(histories, size):
+            rows = slice(first, first + block.shape[0])
+            lengths = np.diff(block.indptr)
+            block.data *= np.repeat(source[rows], lengths)
+            block.data *= target[block.indices]
+            kept = _weightiest(block)
+            end = filled + len(kept)
+            columns[filled:end], weights[filled:end] = block.indices[kept], block.data[kept]
+            offsets[1:][rows] = np.minimum(lengths, _NEIGHBOURS)
+            filled = end
+        columns.resize(filled, refcheck=False)
+        weights.resize(filled, refcheck=False)
+        np.cumsum(offsets, out=offsets)
+        return cls(sp.csr_array((weights, columns, offsets), (size, size)))
 
     def after(self, histories: Histories, catalogue: Catalogue, users: IntArray) -> Entries:
         """The items that may follow the histories of ``users``; none that a user has had."""
@@ -108,11 +114,10 @@ class Transitions:
         rows = np.arange(len(users))
         lengths = np.minimum(histories.lengths[users], _READ)
         latest = spans(histories.offsets[users + 1] - lengths, lengths)
-        basket = _baskets(histories)[latest]
+        owner, times = np.repeat(rows, lengths), histories.times[latest]
+        basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
         age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
-        read = sp.csr_array(
-            ((_FADE**age).astype(np.float32), (np.repeat(rows, lengths), histories.items[latest])), (len(users), size)
-        )
+        read = sp.csr_array(((_FADE**age).astype(np.float32), (owner, histories.items[latest])), (len(users), size))
         reached = (read @ self.table).tocoo()
         row, item, value = reached.row.astype(np.int64), reached.col.astype(np.int64), reached.data
         every = spans(histories.offsets[users], histories.lengths[users])
@@ -155,7 +160,67 @@ class Transitions:
         return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)), strength, scale)
 
 
-def _baskets(histories: Histories) -> IntArray:
-    """(N,) the basket of each event."""
+def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array]]:
+    """Sums over pairs for a few rows of the table at a time, the diagonal left out.
+
+    A block is the pairs of events that lie next to each other when sorted by item. A row that goes on in the next block
+    is held back and summed on there. Sums are float64, where they are exact: they do not depend on where blocks end.
+
+    Yields:
+        The first row's item index and the sums, columns ascending; each row that has any once.
+    """
+    import scipy.sparse as sp
+
+    if not histories.events:
+        return
+    later = _STEP ** np.arange(_WINDOW)
+    weights = np.concatenate([_BACKWARD * later[::-1], [1.0], later]).astype(np.float32).astype(np.float64)
+    # One user's baskets and the next one's are out of each other's reach.
     starts = histories.basket_starts
-    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) + _WINDOW * histories.owner
+    near_baskets = _windows(basket, -_WINDOW - 1)
+    del basket
+    near_items = _windows(histories.items.astype(np.int32), 0)
+    order = np.argsort(histories.items, kind="stable")
+    step = max(1, _BLOCK_PAIRS // (2 * _WINDOW))
+    held, sums = np.zeros(0, dtype=np.int32), np.zeros(0)
+    with Progress("train: transitions", len(order), "events") as progress:
+        for start in range(0, len(order), step):
+            part = order[start : start + step]
+            source = histories.items[part]
+            apart = near_baskets[part]
+            apart -= apart[:, [_WINDOW]]
+            pairs = (np.abs(apart) <= _WINDOW) & (near_items[part] != source[:, None])
+            ends = np.concatenate([[0], np.cumsum(pairs.sum(1))])
+            offsets = ends[np.searchsorted(source, np.arange(source[0], source[-1] + 2))]
+            offsets[1:] += len(held)
+            offsets = offsets.astype(np.int32)
+            columns = np.concatenate([held, near_items[part][pairs]])
+            values = np.concatenate([sums, weights[apart[pairs] + _WINDOW]])
+            block = sp.csr_array((values, columns, offsets), (len(offsets) - 1, size))
+            block.sum_duplicates()
+            goes_on = start + step < len(order) and histories.items[order[start + step]] == source[-1]
+            whole = block.shape[0] - goes_on
+            cut = block.indptr[whole]
+            held, sums = block.indices[cut:].copy(), block.data[cut:].copy()
+            yield int(source[0]), block[:whole]
+            progress.update(len(part))
+
+
+def _weightiest(block: sp.csr_array) -> IntArray:
+    """Places of the entries that are kept; of equal ones those of the lowest columns."""
+    lengths = np.diff(block.indptr)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    kept = np.ones(block.nnz, dtype=bool)
+    crowded = np.flatnonzero(lengths[row] > _NEIGHBOURS)
+    ranked = crowded[np.lexsort((-block.data[crowded], row[crowded]))]  # stable: columns stay ascending
+    place = np.arange(len(ranked)) - np.searchsorted(row[ranked], row[ranked])
+    kept[ranked[place >= _NEIGHBOURS]] = False
+    return np.flatnonzero(kept)
+
+
+def _windows(values_N: npt.NDArray[Any], outside: int) -> npt.NDArray[Any]:
+    """(N, 2 _WINDOW + 1) what lies around each value; a view."""
+    padded = np.pad(values_N, _WINDOW, constant_values=outside)
+    windows: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, 2 * _WINDOW + 1)
+    return windows

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.layout import Layout, RunLayout
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
@@ -80,11 +80,12 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     """
     run = layout.run(day, run_id)
     shards = sorted(run.sequences.glob("shard-*.parquet"))
-    facts, costs = _facts(run.facts, len(shards))
+    facts, costs = _facts(run, len(shards))
     verdict = read_json(run.verdict) if run.verdict.exists() else None
     items = run.sequences / "items.parquet"
     vectors = run.vectors / "items.parquet"
-    parts = _parts(run.candidates)[: len(shards) or None] or _parts(layout.published(day))
+    parts = [part for part in map(run.candidate_part, range(len(shards))) if part.exists()]
+    parts = parts or layout.published_parts(day)
     report = layout.report(day).parent
     return Night(
         day=day,
@@ -111,15 +112,15 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     )
 
 
-def _facts(folder: Path, shards: int) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
+def _facts(run: RunLayout, shards: int) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
     """The facts of each step, counts summed where it is mapped over shards, and what each step cost.
 
-    More parts than ``shards`` are what an earlier snapshot of this run has left.
+    Parts of shards from ``shards`` on are what an earlier snapshot of this run has left.
     """
     facts: dict[str, Json] = {}
     costs = []
     for name in STEPS:
-        paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}-[0-9]*.json"))[: shards or None]]
+        paths = [run.step_facts(name), *(run.step_facts(name, shard) for shard in range(shards))]
         found = [read_json(path) for path in paths if path.exists()]
         if found:
             counts = {key: sum(part.get(key, 0) for part in found) for key in COUNTS if key in found[0]}
@@ -128,10 +129,6 @@ def _facts(folder: Path, shards: int) -> tuple[dict[str, Json], tuple[StepCost, 
             peak = max(int(part.get("peak_bytes", 0)) for part in found)
             costs.append(StepCost(name, len(found), sum(seconds), max(seconds), peak))
     return facts, tuple(costs)
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
 
 
 def _training(layout: Layout, train: Json, verdict: Json | None) -> Training | None:

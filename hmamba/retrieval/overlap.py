@@ -2,6 +2,11 @@
 
 The error of the scores tells nothing: its median stays at 1e-7 while the ranking of near items is already noise. So the
 rankings themselves are compared, and where float32 keeps too little of them the night searches in float64.
+
+What is compared is taste alone, which is all that the index holds. Habit and transitions are added afterwards. They are
+computed without the products whose rounding grows with the norms, and neither makes an error of taste larger: the score
+grows with taste by 1 (taste + raise) or less (log(exp(taste) + exp(rate))). So float32 is judged where an error counts
+most, among items whose order taste alone decides.
 """
 
 from __future__ import annotations

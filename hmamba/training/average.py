@@ -13,6 +13,7 @@ class WeightAverage:
     """Averages what a model learns: after step t, average = d average + (1 - d) weights.
 
     The decay d is min(``decay``, (1 + t) / (10 + t)), so that the first steps soon forget where training began.
+    A step goes over all weights, also those that a sampled softmax has left alone.
 
     Args:
         model: whose weights are the average to begin with.

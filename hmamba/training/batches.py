@@ -9,6 +9,7 @@ order within them says little, a user's later items are as good an answer, and t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from hmamba.model.habit import FloatArray, Had
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
 
 _HORIZON_FADE = 0.6  # weight of a basket's targets for each basket before it
 _LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
@@ -103,6 +107,21 @@ class Batches:
         last = np.searchsorted(self._ask_end, self.window_end, side="right")
         self._first_ask, self._asks = first, last - first
         self._had = self._count_had() if repeats else np.zeros(0, dtype=np.int64)
+
+    @classmethod
+    def of(cls, histories: Histories, catalogue: Catalogue, config: Config) -> Batches:
+        """The windows of these histories as the settings want them."""
+        settings = config.train
+        return cls(
+            histories,
+            catalogue,
+            max_length=settings.max_length,
+            tokens=settings.tokens,
+            repeats=config.model.repeat,
+            share=settings.row_share,
+            half_life_days=settings.half_life_days,
+            horizon=settings.horizon,
+        )
 
     @property
     def rows(self) -> int:

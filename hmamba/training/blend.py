@@ -1,7 +1,8 @@
 """How much the table of transitions counts beside the trained model: chosen on the validation days.
 
-Only two numbers are chosen, so a few thousand users decide them well. They are not trained with the model: then the
-model learns only what the table cannot explain, and generalises worse from it (docs/model.md).
+Only two numbers are chosen, so a few thousand users decide them well; a few dozen would choose noise. They are not
+trained with the model: then the model learns only what the table cannot explain, and generalises worse from it
+(docs/model.md).
 """
 
 from __future__ import annotations
@@ -23,28 +24,41 @@ log = logging.getLogger("hmamba")
 
 _STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 _SCALES = (1e-4, 3e-4, 1e-3)
+_ENOUGH_USERS = 200  # among fewer the best of twelve choices is mostly luck
 
 
-def weigh(model: HMamba, counted: Transitions, question: Question, catalogue: Catalogue) -> Transitions | None:
-    """The table with the strength and scale by which the model answers best (NDCG@10); None if none helps.
+def weigh(
+    model: HMamba, counted: Transitions, question: Question, catalogue: Catalogue
+) -> tuple[Transitions | None, dict[str, float]]:
+    """The table with the strength and scale by which the model answers best; None if it answers no better with it.
+
+    Where fewer than ``_ENOUGH_USERS`` users answer, the table's own strength and scale are the only ones tried.
 
     Args:
         model: trained.
         counted: from the training events alone.
         question: what to judge by; with nobody to ask the table keeps its own.
         catalogue: the items that compete.
+
+    Returns:
+        The table, and what was judged: strength (0 if none), scale, ndcg@10 with them, ndcg@10 without any, and users,
+        how many answered. With nobody to ask both ndcg@10 are 0.
     """
-    if not len(question.past):
-        return counted
-    choices = [replace(counted, strength=0.0)]
-    choices += [replace(counted, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
+    users = len(question.past)
+    if not users:
+        return counted, {**counted.weighing(), "ndcg@10": 0.0, "ndcg@10 without": 0.0, "users": 0}
+    choices = [replace(counted, strength=0.0), counted]
+    if users >= _ENOUGH_USERS:
+        choices[1:] = [replace(counted, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
     values = _judge(model, choices, question, catalogue)
-    best = choices[int(np.argmax(values))]
+    number = int(np.argmax(values))  # the first of equal ones: none, unless there is a gain
+    best = choices[number]
+    weighed = {**best.weighing(), "ndcg@10": values[number], "ndcg@10 without": values[0], "users": users}
     log.info(
-        "train: transitions of strength %g at scale %g: ndcg@10 %.4f, without %.4f",
-        best.strength, best.scale, max(values), values[0],
+        "train: transitions of strength %g at scale %g: ndcg@10 %.4f, without %.4f, %d users",
+        best.strength, best.scale, values[number], values[0], users,
     )  # fmt: skip
-    return best if best.strength else None
+    return (best if best.strength else None), weighed
 
 
 @torch.inference_mode()

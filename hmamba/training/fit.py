@@ -147,6 +147,10 @@ class Fit:
         plan: what to do.
         ranks: the processes that share it, this one among them; the model of rank 0 alone ends with the best weights.
 
+    Attributes:
+        weighed: what :func:`hmamba.training.blend.weigh` judged in :meth:`run`; None if the plan has no transitions,
+            and on ranks other than 0.
+
     Raises:
         ConfigError: label smoothing is asked for where the softmax is sampled.
     """
@@ -158,6 +162,7 @@ class Fit:
         self.optimizer = make_optimizer(model, plan.config)
         self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
+        self.weighed: dict[str, float] | None = None
         self.eligible_V = torch.from_numpy(plan.catalogue.eligible).to(self.device)
         self.negatives = None
         if len(plan.catalogue) > self.settings.full_softmax_items:
@@ -187,7 +192,7 @@ class Fit:
         if self.plan.transitions and self.ranks.leads:
             plan, size = self.plan, len(self.plan.catalogue.column)
             counted = Transitions.count(plan.batches.histories, size)
-            self.model.transitions = weigh(self.model, counted, plan.question, plan.catalogue)
+            self.model.transitions, self.weighed = weigh(self.model, counted, plan.question, plan.catalogue)
         return place.epochs
 
     def _stalled(self, place: Place) -> bool:

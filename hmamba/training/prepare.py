@@ -91,16 +91,7 @@ def prepare(
             f"no item has {settings.min_item_events} events before the validation days: load a longer history, or "
             "lower train.min_item_events."
         )
-    batches = Batches(
-        learnt,
-        catalogue,
-        max_length=settings.max_length,
-        tokens=settings.tokens,
-        repeats=config.model.repeat,
-        share=settings.row_share,
-        half_life_days=settings.half_life_days,
-        horizon=settings.horizon,
-    )
+    batches = Batches.of(learnt, catalogue, config)
     if not batches.rows:
         raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")
     device = device_of(settings.device)

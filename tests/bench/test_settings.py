@@ -7,7 +7,7 @@ import pytest
 from bench import settings
 from bench.datasets import NAMES
 from bench.tables import METRICS
-from hmamba.config import Config
+from hmamba.config import Config, read_toml
 from hmamba.errors import ConfigError
 
 
@@ -58,7 +58,7 @@ def test_missing_and_broken_files_are_explained(tmp_path):
 
 
 def test_every_row_of_the_ablation_is_a_valid_override():
-    rows = settings.read(settings.FOLDER / "ablation.toml")["row"]
+    rows = read_toml(settings.FOLDER / "ablation.toml")["row"]
     assert len({row["name"] for row in rows}) == len(rows) > 5
     for name in ("beauty", "complete-journey"):
         for row in rows:
@@ -66,6 +66,6 @@ def test_every_row_of_the_ablation_is_a_valid_override():
 
 
 def test_published_figures_are_of_metrics_that_are_measured():
-    figures = settings.read(settings.FOLDER / "published.toml")["figure"]
+    figures = read_toml(settings.FOLDER / "published.toml")["figure"]
     assert {figure["data"] for figure in figures} == {"beauty", "sports", "toys"}
     assert {name for figure in figures for name in figure["metrics"]} <= set(METRICS)

@@ -13,27 +13,9 @@ from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs.cli import main
 from jobs.night import STEPS, NightOptions, StepFailedError
+from tests.landing import TINY
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
-
-TINY = """
-[snapshot]
-shards = 2
-
-[model]
-dim = 8
-d_state = 4
-head_dim = 8
-repeat = true
-
-[train]
-epochs = 4
-min_item_events = 1
-
-[candidates]
-k = 5
-exclude_seen = false
-"""
 
 
 def call(*arguments: str) -> int:

@@ -15,25 +15,11 @@ import pytest
 from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, report, score, snapshot, train
+from tests.landing import TINY
 from tests.synthetic import make_interactions, write_landing
 
 FIRST, QUIET, THIRD = date(2024, 1, 28), date(2024, 1, 29), date(2024, 1, 30)
-SETTINGS = """
-[snapshot]
-shards = 2
-[model]
-dim = 8
-d_state = 4
-head_dim = 8
-[train]
-epochs = 4
-min_item_events = 3
-[gate]
-tolerance = 0.9
-[candidates]
-k = 5
-exclude_seen = false
-"""
+SETTINGS = TINY + "[gate]\ntolerance = 0.9\n"
 
 
 def run_night(layout: Layout, day: date, run_id: str, *, full_retrain: bool = False) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from hmamba.model.scores import Score
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, midnight
 
-SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0}
+SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "transitions": False}
 KINDS = [
     {"score": "squared"},
     {"score": "linear"},

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Question
 from hmamba.model import transitions as module
 from hmamba.model.transitions import Transitions
 from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories
 from hmamba.training.blend import weigh
 from tests.histories import histories_of, random_histories
 from tests.stored import stored_model
@@ -85,6 +93,67 @@ def test_only_the_weightiest_neighbours_are_kept(monkeypatch):
     np.testing.assert_allclose(kept.sum(1), np.sort(full, axis=1)[:, -2:].sum(1), rtol=1e-5)
 
 
+def at_once(histories, size, neighbours):
+    """The pruned table, from all pairs held at once."""
+    items, owner = histories.items, histories.owner
+    basket = np.repeat(np.arange(len(histories.basket_starts) - 1), np.diff(histories.basket_starts))
+    table = sp.csr_array((size, size))
+    for distance in range(1, min(15, len(items) - 1) + 1):
+        first = np.flatnonzero(owner[:-distance] == owner[distance:])
+        a, b = items[first], items[first + distance]
+        apart = basket[first + distance] - basket[first]
+        weight = (0.8 ** np.maximum(apart - 1, 0)).astype(np.float32).astype(float)
+        table = table + sp.coo_array((weight, (a, b)), (size, size)).tocsr()
+        table = table + sp.coo_array((np.where(apart > 0, 0.25, 1) * weight, (b, a)), (size, size)).tocsr()
+    events = np.maximum(histories.item_events(size), 1)
+    entries = table.tocoo()
+    keep = entries.row != entries.col
+    row, column = entries.row[keep].astype(np.int64), entries.col[keep].astype(np.int64)
+    value = entries.data[keep] * events[row] ** -0.5 * events[column] ** -0.2
+    order = np.lexsort((column, -value, row))
+    row, column, value = row[order], column[order], value[order]
+    kept = np.arange(len(row)) - np.searchsorted(row, row) < neighbours
+    return sp.csr_array((value[kept].astype(np.float32), (row[kept], column[kept])), (size, size))
+
+
+@st.composite
+def some_histories(draw):
+    """Up to 8 users, some without events; few items, so that rows are long and many weights are equal."""
+    lengths = draw(st.lists(st.integers(0, 40), max_size=8))
+    random = np.random.default_rng(draw(st.integers(0, 1_000)))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    times = np.concatenate([np.zeros(0, np.int64), *(np.sort(random.integers(0, 20, n)) for n in lengths)])
+    items = random.integers(1, draw(st.sampled_from([2, 8, 60])) + 1, offsets[-1])
+    return Histories(pa.array([str(user) for user in range(len(lengths))], pa.string()), offsets, items, times)
+
+
+@given(some_histories(), st.sampled_from([1, 90, 300, 1 << 20]), st.sampled_from([1, 3, 256]))
+def test_the_table_is_the_same_wherever_blocks_end(histories, pairs, neighbours):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_PAIRS", pairs)
+        patch.setattr(module, "_NEIGHBOURS", neighbours)
+        counted = Transitions.count(histories, 61).table
+    assert (counted != at_once(histories, 61, neighbours)).nnz == 0
+    assert counted.has_canonical_format
+
+
+def test_memory_does_not_grow_with_the_pairs():
+    """A million pairs, nearly each another one: 76 MB if held at once."""
+    random = np.random.default_rng(0)
+    histories = histories_of(
+        *([(float(day), int(item)) for day, item in enumerate(row)] for row in random.integers(1, 2_001, (700, 50)))
+    )
+    assert len(histories.basket_starts) == len(histories.owner) + 1  # counted once and kept
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_PAIRS", 1 << 14)
+        patch.setattr(module, "_NEIGHBOURS", 16)
+        tracemalloc.start()
+        Transitions.count(histories, 2_001)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 5_000_000
+
+
 def test_histories_too_short_for_a_pair_count_nothing():
     counted = Transitions.count(histories_of([(0, 1)], [(0, 2)]), 4)
     assert counted.table.nnz == 0
@@ -98,16 +167,62 @@ def test_rows_of_arrow_and_back():
     assert again.weighing() == {"strength": 1.5, "scale": 1e-3}
 
 
-def test_they_count_where_they_help_and_not_where_they_mislead():
-    """The model is untrained. Users walk 1, 2, 3, ...; the table learns that, or that every walk ends."""
-    walks = histories_of(*([(day, 1 + (start + day) % 40) for day in range(6)] for start in range(40)))
-    model = stored_model().model
-    catalogue = Catalogue.of(np.r_[0, np.ones(40, dtype=np.int64)], 1)
-    rows = np.arange(40)
-    after = Question(walks, 0, rows, 1 + (rows + 6) % 40)
-    chosen = weigh(model, Transitions.count(walks, 41), after, catalogue)
+def walkers(users):
+    """Each walks 1, 2, 3, ... through 40 items; and what an untrained model knows of them."""
+    walks = histories_of(*([(day, 1 + (start + day) % 40) for day in range(6)] for start in range(users)))
+    return walks, stored_model().model, Catalogue.of(np.r_[0, np.ones(40, dtype=np.int64)], 1)
+
+
+def after_walks(walks, steps):
+    rows = np.arange(len(walks))
+    return Question(walks, 0, rows, 1 + (rows + 5 + steps) % 40)
+
+
+@pytest.mark.parametrize("users", [40, 240])
+def test_they_count_where_they_help_and_not_where_they_mislead(users):
+    """The table learns that after an item comes the next one, or that it never does."""
+    walks, model, catalogue = walkers(users)
+    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 1), catalogue)
     assert chosen is not None
-    assert chosen.strength > 0
-    others = Question(walks, 0, rows, 1 + (rows + 25) % 40)
-    assert weigh(model, Transitions.count(walks, 41), others, catalogue) is None
+    assert chosen.weighing() == {name: weighed[name] for name in ("strength", "scale")}
+    assert weighed["users"] == users
+    assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
+    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 20), catalogue)
+    assert chosen is None
+    assert weighed["strength"] == 0
+    assert weighed["ndcg@10"] == weighed["ndcg@10 without"]
     assert model.transitions is None
+
+
+def ndcg(model, transitions, question, catalogue):
+    model.transitions = transitions
+    ranked, _ = rank_all(model, question.past, catalogue, k=10, exclude_seen=True)
+    model.transitions = None
+    return ranking_metrics(ranked, question.rows, question.items, cutoffs=(10,), catalogue=len(catalogue))["ndcg@10"]
+
+
+def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
+    walks, model, catalogue = walkers(240)
+    own = replace(Transitions.count(walks, 41), strength=1.0, scale=0.1)
+    question = after_walks(walks, 1)
+    chosen, weighed = weigh(model, own, question, catalogue)
+    others = [
+        ndcg(model, replace(own, strength=a, scale=b), question, catalogue) for a in (0.5, 2) for b in (1e-4, 1e-3)
+    ]
+    assert weighed["ndcg@10"] == pytest.approx(ndcg(model, chosen, question, catalogue)) == pytest.approx(max(others))
+    assert weighed["ndcg@10 without"] == pytest.approx(ndcg(model, None, question, catalogue))
+    assert weighed["ndcg@10"] > 1.02 * ndcg(model, own, question, catalogue)
+    few = after_walks(walks.select(np.arange(199)), 1)
+    chosen, weighed = weigh(model, own, few, catalogue)
+    assert chosen.weighing() == own.weighing()
+    assert weighed["ndcg@10"] == pytest.approx(ndcg(model, own, few, catalogue))
+    assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
+
+
+def test_with_nobody_to_ask_the_table_keeps_its_own_weighing():
+    walks, model, catalogue = walkers(40)
+    counted = Transitions.count(walks, 41)
+    nobody = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
+    chosen, weighed = weigh(model, counted, nobody, catalogue)
+    assert chosen is counted
+    assert weighed == {**counted.weighing(), "ndcg@10": 0.0, "ndcg@10 without": 0.0, "users": 0}

@@ -116,6 +116,12 @@ def test_what_a_snapshot_with_more_shards_left_is_not_counted(copied: Layout) ->
     (folder / "part-0002.parquet").write_bytes((folder / "part-0001.parquet").read_bytes())
     assert gather(copied, DAY, RUN).facts == before.facts
     assert gather(copied, DAY, RUN).candidates == before.candidates
+    (folder / "part-0001.parquet").unlink()
+    copied.run(DAY, RUN).step_facts("score", 1).unlink()
+    found = gather(copied, DAY, RUN)
+    assert found.facts["score"]["users"] == 20
+    assert found.candidates is not None
+    assert found.candidates.users == 20
 
 
 def test_shards_add_up(copied: Layout) -> None:

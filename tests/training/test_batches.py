@@ -9,6 +9,7 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.training import batches as batches_module
 from hmamba.training.batches import Batches
 from tests.histories import histories_of, random_histories
+from tests.training.trainings import settings
 
 
 def catalogue_of(histories, least=1):
@@ -127,3 +128,25 @@ def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
     whole = 1 + 1 + 0.6**2
     np.testing.assert_allclose(batch.weights[order], [2 / whole, 2 / whole, 2 * 0.36 / whole, 1, 1], rtol=1e-6)
     assert batch.weight == pytest.approx(batch.weights.sum())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train": {"max_length": 4}},
+        {"train": {"tokens": 64}},
+        {"train": {"row_share": 0.5}},
+        {"train": {"half_life_days": 3.0}},
+        {"train": {"horizon": 3}},
+        {"model": {"repeat": False}},
+    ],
+    ids=str,
+)
+def test_batches_are_as_the_settings_want_them(changed):
+    histories = random_histories(users=80)
+    made = []
+    for config in (settings(), settings(**changed)):
+        batches = Batches.of(histories, catalogue_of(histories), config)
+        parts = [batches.load(windows) for windows in batches.epoch(0)]
+        made.append([(part.items.tolist(), part.weights.tolist(), len(part.had.rows)) for part in parts])
+    assert made[0] != made[1]

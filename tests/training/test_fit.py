@@ -198,3 +198,18 @@ def test_smoothing_is_part_of_training_and_refused_where_the_softmax_is_sampled(
     ready = prepared(random_histories(), tmp_path, config)
     with pytest.raises(ConfigError, match=r"train\.label_smoothing"):
         Fit(ready.model, ready.plan)
+
+
+def test_what_weighed_the_transitions_is_kept(tmp_path):
+    more = {"model": {"transitions": True, "repeat": False}, "candidates": {"exclude_seen": True}}
+    ready = prepared(planted_histories(items=40), tmp_path / "with", settings(train={"epochs": 1}, **more))
+    fit = Fit(ready.model, ready.plan)
+    assert fit.weighed is None
+    fit.run()
+    assert set(fit.weighed) == {"strength", "scale", "ndcg@10", "ndcg@10 without", "users"}
+    assert fit.weighed["users"] == len(ready.plan.question.past)
+    assert ready.model.transitions.weighing() == {name: fit.weighed[name] for name in ("strength", "scale")}
+    ready = prepared(planted_histories(), tmp_path / "without", settings(train={"epochs": 1}))
+    fit = Fit(ready.model, ready.plan)
+    fit.run()
+    assert fit.weighed is None

@@ -16,14 +16,18 @@ TARGETS = torch.tensor([0, 0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 2, 3, 3, 0, 1
 KINDS = ["squared", "linear", "paper", "inner"]
 
 
-def plain(queries, items, score, had, habit, targets, weights):
+def plain(queries, items, score, had, habit, targets, weights, smoothing=0.0, shift_V=None):
     logits = score.logits(queries @ items.T)
+    logits = logits if shift_V is None else logits + shift_V
     logits = logits.index_put(had, torch.logaddexp(logits[had], habit))
-    return (F.cross_entropy(logits[targets[0]], targets[1], reduction="none") * weights).sum()
+    each = F.cross_entropy(logits[targets[0]], targets[1], reduction="none", label_smoothing=smoothing)
+    return (each * weights).sum()
 
 
-def blocked(queries, items, score, had, habit, targets, weights):
-    return blocked_cross_entropy(queries, items, score, had=had, habit_E=habit, targets=targets, weights=weights)
+def blocked(queries, items, score, had, habit, targets, weights, **extra):
+    return blocked_cross_entropy(
+        queries, items, score, had=had, habit_E=habit, targets=targets, weights=weights, **extra
+    )
 
 
 def leaves():
@@ -46,6 +50,7 @@ def leaves():
 
 
 WEIGHTS = torch.tensor([1.0, 0.25, 0.5, 2.0, 1e-6, 0.3, 1.0], dtype=torch.float64)
+SHIFT = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64).index_fill(0, HAD[1], 0.0)
 
 
 @pytest.fixture(params=[1, 40, 10_000])
@@ -56,13 +61,14 @@ def _block(request, monkeypatch):
 @pytest.mark.usefixtures("_block")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("with_habit", [True, False])
-def test_value_and_gradients_equal_the_plain_loss(kind, with_habit):
+@pytest.mark.parametrize("extra", [{}, {"smoothing": 0.3}, {"shift_V": SHIFT}], ids=["plain", "smoothing", "shift"])
+def test_value_and_gradients_equal_the_plain_loss(kind, with_habit, extra):
     results = []
     for function in (blocked, plain):
         queries, items, K, scale, habit = given = leaves()
         had = HAD if with_habit else (HAD[0][:0], HAD[1][:0])
         value = function(
-            queries, items, Score(kind, K, scale), had, habit if with_habit else habit[:0], TARGETS, WEIGHTS
+            queries, items, Score(kind, K, scale), had, habit if with_habit else habit[:0], TARGETS, WEIGHTS, **extra
         )
         (3 * value).backward()
         results.append((value.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in given]))
@@ -77,49 +83,6 @@ def test_gradients_agree_with_differences(kind):
         return blocked(queries, items, Score(kind, K, scale), HAD, habit, TARGETS, WEIGHTS)
 
     assert torch.autograd.gradcheck(value, leaves())
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_smoothing_spreads_a_share_of_each_target(kind):
-    results = []
-    for blocks in (True, False):
-        queries, items, K, scale, habit = given = leaves()
-        score = Score(kind, K, scale)
-        if blocks:
-            value = blocked_cross_entropy(
-                queries, items, score, had=HAD, habit_E=habit, targets=TARGETS, weights=WEIGHTS, smoothing=0.3
-            )
-        else:
-            logits = score.logits(queries @ items.T)
-            logits = logits.index_put(HAD, torch.logaddexp(logits[HAD], habit))
-            each = F.cross_entropy(logits[TARGETS[0]], TARGETS[1], reduction="none", label_smoothing=0.3)
-            value = (each * WEIGHTS).sum()
-        value.backward()
-        results.append((value.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in given)))
-    for mine, expected in zip(*results, strict=True):
-        torch.testing.assert_close(mine, expected)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_shift_is_added_to_the_logits(kind):
-    shift = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64)
-    shift[HAD[1]] = 0
-    results = []
-    for blocks in (True, False):
-        queries, items, K, scale, habit = given = leaves()
-        score = Score(kind, K, scale)
-        if blocks:
-            value = blocked_cross_entropy(
-                queries, items, score, had=HAD, habit_E=habit, targets=TARGETS, weights=WEIGHTS, shift_V=shift
-            )
-        else:
-            logits = score.logits(queries @ items.T) + shift
-            logits = logits.index_put(HAD, torch.logaddexp(logits[HAD], habit))
-            value = (F.cross_entropy(logits[TARGETS[0]], TARGETS[1], reduction="none") * WEIGHTS).sum()
-        value.backward()
-        results.append((value.detach(), items.grad, given[4].grad))
-    for mine, expected in zip(*results, strict=True):
-        torch.testing.assert_close(mine, expected)
 
 
 def test_only_what_is_asked_for_is_differentiated():
