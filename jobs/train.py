@@ -40,7 +40,8 @@ def body(context: StepContext) -> Facts:
             write_json(
                 context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")}
             )
-    return {"epochs": [], "events": None, "parameters": None, "curvature": None, "device": None, **facts}
+    unknown = dict.fromkeys(("events", "parameters", "curvature", "transitions", "device"))
+    return {"epochs": [], **unknown, **facts}
 
 
 def _train(context: StepContext, ranks: Ranks) -> Facts:
@@ -74,8 +75,9 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     if not ready.plan.batches.epoch(config.train.seed, ready.plan.windows):
         reason = "no window holds events that the champion has not been trained on"
         return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
-    epochs = Fit(ready.model, ready.plan, ranks).run()
-    facts = {**facts_of(ready, epochs), "processes": ranks.count}
+    fit = Fit(ready.model, ready.plan, ranks)
+    epochs = fit.run()
+    facts = {**facts_of(ready, epochs, fit.weighed), "processes": ranks.count}
     if ranks.leads:
         registry.save(layout, ready.model, provenance, ready.plan.catalogue, ids, facts)
         shutil.rmtree(run.training, ignore_errors=True)

@@ -36,12 +36,14 @@ class Training:
     """Epochs of a version, as the training step records them; epoch 0 is the champion before fine-tuning, without loss.
 
     ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
-    night, that of the version which serves, because nothing was trained.
+    night, that of the version which serves, because nothing was trained. ``transitions``: their strength and scale, and
+    what they changed on the validation days; None where the version was trained without.
     """
 
     version: str
     origin: Literal["tonight", "found", "earlier"]
     epochs: tuple[Json, ...]
+    transitions: Json | None
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,17 @@ def _facts(run: RunLayout, shards: int) -> tuple[dict[str, Json], tuple[StepCost
 
 
 def _training(layout: Layout, train: Json, verdict: Json | None) -> Training | None:
-    """Tonight's epochs, or those of the version that serves."""
-    version, epochs = train.get("version"), train.get("epochs") or []
+    """What tonight's training tells, or that of the version that serves."""
+    version = train.get("version")
     origin: Literal["tonight", "found", "earlier"] = "found" if train.get("reused") else "tonight"
-    if not version or not epochs:
+    if not version or not train.get("epochs"):
         version, origin = (verdict or {}).get("serving"), "earlier"
         metrics = layout.model(version) / "metrics.json" if version else None
         if metrics is None or not metrics.exists():
             return None
-        epochs = (read_json(metrics).get("training") or {}).get("epochs") or []
-    return Training(str(version), origin, tuple(epochs)) if epochs else None
+        train = read_json(metrics).get("training") or {}
+    epochs = train.get("epochs") or []
+    return Training(str(version), origin, tuple(epochs), train.get("transitions")) if epochs else None
 
 
 def _relative(path: Path, start: Path) -> str:

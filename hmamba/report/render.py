@@ -16,7 +16,7 @@ from hmamba.files import atomic_file
 from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.summary import relative, summarise
+from hmamba.report.summary import relative, summarise, transitions
 from hmamba.report.text import printable, short
 
 NAMES = {
@@ -62,6 +62,7 @@ def render(night: Night) -> str:
         "short": short,
         "sentence": _sentence,
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
+        "transitions": transitions,
     }
     return environment.get_template("template.html").render(
         night=night,

@@ -133,6 +133,23 @@ def _baselines_ahead(verdict: Json) -> list[str]:
     ]
 
 
+def transitions(told: Json) -> str:
+    """What the transitions of a model are worth, from the facts of its training."""
+    what = "What followed a user's items in other histories (transitions)"
+    weight = f"strength {told['strength']:g} at scale {told['scale']:g}"
+    if not told["users"]:
+        return f"{what} raises scores with {weight}, untried: nobody could be asked on the validation days."
+    asked, without = counted(int(told["users"]), "user"), told["ndcg@10 without"]
+    if not told["strength"]:
+        return f"{what} is left out: no help on the validation days (NDCG@10 {without:.4f} without it, {asked})."
+    with_it = told["ndcg@10"]
+    change = relative(with_it, without)
+    return (
+        f"{what} raises scores with {weight}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
+        f" ({change + ', ' if change else ''}{asked})."
+    )
+
+
 def _say_candidates(night: Night, summary: Summary) -> None:
     publish = night.facts.get("publish")
     if publish is None:

@@ -130,9 +130,21 @@ def prepare(
     return Preparation(provenance, plan, model.to(device), ids)
 
 
-def facts_of(preparation: Preparation, epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a finished training has to say."""
+def facts_of(
+    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, float] | None
+) -> dict[str, Any]:
+    """What a finished training has to say.
+
+    Args:
+        preparation: what was trained.
+        epochs: what :meth:`Fit.run` tells of each.
+        weighed: :attr:`Fit.weighed`, told under ``transitions``; without its NDCG where nobody could be asked.
+    """
     model, plan = preparation.model, preparation.plan
+    transitions: dict[str, float | None] | None = None
+    if weighed is not None:
+        asked = weighed["users"] > 0
+        transitions = {key: round(value, 6) if asked or "@" not in key else None for key, value in weighed.items()}
     return {
         "version": preparation.provenance.version,
         "parent": preparation.provenance.parent,
@@ -142,5 +154,6 @@ def facts_of(preparation: Preparation, epochs: list[dict[str, Any]]) -> dict[str
         "items": len(plan.catalogue),
         "parameters": sum(p.numel() for p in model.parameters()),
         "curvature": round(float(model.curvature.detach()), 6),
+        "transitions": transitions,
         "device": str(model.tangents.weight.device),
     }

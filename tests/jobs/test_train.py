@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs import train
 from tests.landing import DAY
@@ -29,7 +32,7 @@ min_item_events = 1
 processes = {processes}
 device = "cpu"
 [candidates]
-exclude_seen = false
+exclude_seen = {exclude_seen}
 """
 
 
@@ -39,15 +42,16 @@ def train_apart(root):
     return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
-def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys):
-    loaded.configure(SETTINGS.format(processes=1))
+@pytest.mark.parametrize("exclude_seen", ["false", "true"])
+def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_seen):
+    loaded.configure(SETTINGS.format(processes=1, exclude_seen=exclude_seen))
     loaded.ok("snapshot")
     shared = Layout.at(tmp_path / "shared")
     shutil.copytree(loaded.layout.root, shared.root)
     assert train.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat()]) == 0
     alone = json.loads(capsys.readouterr().out)
 
-    shared.config.write_text(SETTINGS.format(processes=2))
+    shared.config.write_text(SETTINGS.format(processes=2, exclude_seen=exclude_seen))
     result = train_apart(shared.root)
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.strip().splitlines()
@@ -61,12 +65,24 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys):
     for name, value in load_file(shared.model(facts["version"]) / "model.safetensors").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4, msg=name)
     assert not run.training.exists()
+    stored = shared.model(facts["version"])
+    assert read_json(stored / "metrics.json")["training"]["transitions"] == facts["transitions"]
+    if exclude_seen == "false":
+        assert facts["transitions"] is alone["transitions"] is None
+        return
+    told = facts["transitions"]
+    assert told["ndcg@10"] > told["ndcg@10 without"]
+    assert [told[key] for key in ("strength", "scale", "users")] == [1.0, 3e-4, 7]
+    assert read_json(stored / "config.json")["transitions"] == {"strength": 1.0, "scale": 3e-4}
+    counted = pq.read_table(stored / "transitions.parquet")
+    assert len(counted) > 100
+    assert counted == pq.read_table(loaded.layout.model(alone["version"]) / "transitions.parquet")
 
 
 def test_what_a_person_must_mend_keeps_its_exit_status(loaded):
-    loaded.configure(SETTINGS.format(processes=2))
+    loaded.configure(SETTINGS.format(processes=2, exclude_seen="true"))
     result = train_apart(loaded.layout.root)
     assert result.returncode == 2
     assert "Run the step that writes it first" in result.stderr
-    loaded.configure(SETTINGS.format(processes=0))
+    loaded.configure(SETTINGS.format(processes=0, exclude_seen="true"))
     assert train_apart(loaded.layout.root).returncode == 2

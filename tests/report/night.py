@@ -22,6 +22,7 @@ EPOCHS = [
     {"epoch": n + 1, "loss": 8.0 - 1.5 * n**0.5, "ndcg@10": 0.12 + 0.01 * n - 0.001 * n**2, "seconds": 3.0}
     for n in range(8)
 ]
+TRANSITIONS = {"strength": 1.5, "scale": 0.0003, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
 
 
 def metrics(scale: float) -> dict[str, float]:
@@ -116,9 +117,9 @@ def write_night(
     _write_vectors(run.vectors, items, dim, random)
     users = sorted(events["user_id"].unique())
     _write_candidates(run.candidates, users, items, k, random)
-    judged = judged or verdict()
+    judged, trained = judged or verdict(), {"epochs": EPOCHS, "transitions": TRANSITIONS}
     write_json(run.verdict, judged)
-    write_json(layout.model(VERSION) / "metrics.json", {"training": {"epochs": EPOCHS}, "gate": judged})
+    write_json(layout.model(VERSION) / "metrics.json", {"training": trained, "gate": judged})
     page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("<!doctype html>", encoding="utf-8")
@@ -126,8 +127,8 @@ def write_night(
     write_facts(layout, "ingest", 9.1, 700 * mb, **ingest_facts())
     counts = {"users": len(users), "events": len(events), "items": len(items), "shards": 2}
     write_facts(layout, "snapshot", 1.2, 300 * mb, newest_event="2024-01-30T21:15:00", **counts)
-    trained = {"version": VERSION, "parent": CHAMPION, "reused": False, "skipped_reason": None, "epochs": EPOCHS}
-    write_facts(layout, "train", 75.5, 1800 * mb, **trained, parameters=123456, curvature=0.0156, device="cpu")
+    found = {"version": VERSION, "parent": CHAMPION, "reused": False, "skipped_reason": None}
+    write_facts(layout, "train", 75.5, 1800 * mb, **found, **trained, parameters=123456, curvature=0.0156, device="cpu")
     write_facts(layout, "gate", 6.0, 900 * mb, **judged)
     measured = {"float32_overlap": 0.99998, "overlap_floor": 0.999, "overlap_at": 100, "overlap_users": 31}
     write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="IndexFlatIP", **measured)

@@ -13,7 +13,7 @@ from hmamba.files import read_json, write_json
 from hmamba.layout import Layout
 from hmamba.report.render import write_report
 from tests.report.conftest import HOSTILE
-from tests.report.night import DAY, RUN, VERSION, ingest_facts, verdict, write_facts
+from tests.report.night import DAY, RUN, TRANSITIONS, VERSION, ingest_facts, verdict, write_facts
 
 
 class Page(HTMLParser):
@@ -99,6 +99,8 @@ def test_pictures_have_words(page: Page) -> None:
         "score 2 shards, longest 5.0 s 9.0 s 800 MB",
         "1 min 49 s in all, before this report.",
         f"Trained in this run: {VERSION} .",
+        "(transitions) raises scores with strength 1.5 at scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
+        "without (+12.5 %, 1,234 users).",
         "curvature 1/K 0.0156",
         "candidates/run_date=2024-01-30",
         "Searched in single precision. Of the 100 items that",
@@ -168,12 +170,45 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     assert "No new rows were read" in text
     assert f"these are the epochs of the version that serves: {VERSION} ." in text
     assert "No new model was trained (no new events)" in text
+    assert "(transitions) raises scores with strength 1.5" in text
 
 
 def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     path = copied.run(DAY, RUN).facts / "train.json"
     write_json(path, read_json(path) | {"reused": True})
     assert f"Already trained from the same data and settings, and taken as it was: {VERSION} ." in page_of(copied).text
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            TRANSITIONS | {"strength": 0.0, "ndcg@10": 0.128},
+            "is left out: no help on the validation days (NDCG@10 0.1280",
+        ),
+        (
+            TRANSITIONS | {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
+            "0.0100 with it, 0.0000 without (1 user).",
+        ),
+        (
+            TRANSITIONS | {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
+            "with strength 1.5 at scale 0.0003, untried: nobody could be asked on the validation days.",
+        ),
+    ],
+)
+def test_what_transitions_are_worth_is_told(copied: Layout, told: dict[str, float | None], expected: str) -> None:
+    path = copied.run(DAY, RUN).facts / "train.json"
+    write_json(path, read_json(path) | {"transitions": told})
+    assert expected in page_of(copied).text
+
+
+@pytest.mark.parametrize("facts", [{"transitions": None}, {}])
+def test_a_model_without_transitions_does_not_speak_of_them(copied: Layout, facts: dict[str, None]) -> None:
+    path = copied.run(DAY, RUN).facts / "train.json"
+    told = read_json(path)
+    del told["transitions"]
+    write_json(path, told | facts)
+    assert "transitions" not in page_of(copied).text
 
 
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])
