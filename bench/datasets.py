@@ -26,6 +26,9 @@ NAMES = {
 }
 """What a set is called on the command line, and its folder."""
 
+CATEGORIES = "categories"
+"""The column of items.parquet with an item's categories, the widest first."""
+
 POSITION = "position"
 """The column that orders events where there is no time."""
 
@@ -49,6 +52,8 @@ class Data:
         histories: all events; where the file has an order only, a user's events are a day apart.
         ids: (size,) item ids by index, as text; entry 0 is padding.
         timed: whether times mean anything beyond their order.
+        paths: (size,) category paths by item index, of items.parquet beside the file; None if there is none.
+        paths_sha256: of that file; None likewise.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Data:
     histories: Histories
     ids: pa.Array
     timed: bool
+    paths: pa.ListArray | None = None
+    paths_sha256: str | None = None
 
     @property
     def size(self) -> int:
@@ -113,6 +120,15 @@ def _codes(array: pa.Array) -> tuple[IntArray, pa.Array]:
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.string())
 
 
+def _read_paths(path: Path, ids: pa.Array) -> tuple[pa.ListArray | None, str | None]:
+    """Category paths (size,) of the items, and the digest of the file that tells them."""
+    if not path.is_file() or not {ITEM_ID, CATEGORIES} <= set(pq.read_schema(path).names):
+        return None, None
+    table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
+    place = pc.index_in(ids, table[ITEM_ID].cast(pa.string()).combine_chunks(), skip_nulls=True)
+    return table[CATEGORIES].combine_chunks().take(place), sha256(path)
+
+
 def load(choice: str, folder: Path | None = None, columns: Columns | None = None) -> Data:
     """Read a data set; each user's events in order of time, those of one time in the order of the file.
 
@@ -135,7 +151,8 @@ def load(choice: str, folder: Path | None = None, columns: Columns | None = None
     if not timed:
         ordinal = np.arange(histories.events) - offsets[histories.owner]
         histories = Histories(user_ids, offsets, histories.items, ordinal * MICROSECONDS_A_DAY)
-    return Data(name, sha256(path), histories, pa.concat_arrays([pa.array([None], pa.string()), item_ids]), timed)
+    ids = pa.concat_arrays([pa.array([None], pa.string()), item_ids])
+    return Data(name, sha256(path), histories, ids, timed, *_read_paths(path.parent / "items.parquet", ids))
 
 
 def one_at_a_time(histories: Histories) -> Histories:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from bench.datasets import Data, one_at_a_time
 from hmamba.errors import InputError
@@ -68,6 +69,7 @@ class Experiment:
         size: item indices, padding included.
         stop: what early stopping and every choice of a setting judge by.
         exams: what is asked in the end; ``stop`` is among them where it has the form of the test.
+        paths: (size,) category paths by item index, or None.
     """
 
     train: Histories
@@ -75,6 +77,7 @@ class Experiment:
     size: int
     stop: Exam
     exams: dict[str, Exam]
+    paths: pa.ListArray | None = None
 
 
 def keep(histories: Histories, wanted: npt.NDArray[np.bool_]) -> Histories:
@@ -124,7 +127,7 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
 
     catalogue = Catalogue.of(histories.item_events(data.size), 1)
     stop = ask(2)
-    return Experiment(train, catalogue, data.size, stop, {VALIDATION: stop, TEST: ask(1)})
+    return Experiment(train, catalogue, data.size, stop, {VALIDATION: stop, TEST: ask(1)}, data.paths)
 
 
 def last_day(
@@ -177,6 +180,7 @@ def last_day(
         data.size,
         Exam(early, early.past, (REPEATS,), {"all users": np.arange(len(early.past))}),
         {TEST: Exam(question, past, (REPEATS,), groups)},
+        data.paths,
     )
 
 

@@ -14,11 +14,30 @@ from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.model.hmamba import HMamba
+from hmamba.sequences.categories import number
+from hmamba.sequences.histories import IntArray
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 from hmamba.training.prepare import device_of
 
 _OVERWHELMING = 1e4  # a strength beside which taste orders only what the transitions leave equal
+
+
+def categories_of(experiment: Experiment, config: Config) -> IntArray | None:
+    """(L, size) numbers of the items' categories on the levels that the model wants; None if it wants none.
+
+    Raises:
+        InputError: it wants some and the data has none.
+    """
+    levels, size = config.model.category_levels, experiment.size
+    if not levels:
+        return None
+    if experiment.paths is None:
+        raise InputError(
+            f"model.category_levels = {list(levels)}: beside the data there is no items.parquet with item_id and "
+            "categories. Add it, or set model.category_levels=[]."
+        )
+    return np.stack([number(experiment.paths, np.arange(size), size, level) for level in levels])
 
 
 def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) -> Plan:
@@ -27,7 +46,7 @@ def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) 
     Raises:
         InputError: no user has two events to learn from.
     """
-    batches = Batches.of(experiment.train, experiment.catalogue, config)
+    batches = Batches.of(experiment.train, experiment.catalogue, config, categories_of(experiment, config))
     if not batches.rows:
         raise InputError("no user has two events to learn from: use a larger data set.")
     return Plan(
@@ -50,8 +69,10 @@ def model_of(experiment: Experiment, config: Config) -> HMamba:
     device = device_of(config.train.device)
     torch.manual_seed(config.train.seed)
     model = HMamba(config.model, experiment.size - 1, device)
-    counts = experiment.train.item_events(experiment.size), experiment.train.item_users(experiment.size)
-    model.start_from_counts(*map(torch.from_numpy, counts))
+    events, users = experiment.train.item_events(experiment.size), experiment.train.item_users(experiment.size)
+    category = categories_of(experiment, config)
+    groups = None if category is None else torch.from_numpy(category)
+    model.start_from_counts(torch.from_numpy(events), torch.from_numpy(users), groups)
     return model.to(device)
 
 

@@ -114,6 +114,9 @@ class ModelConfig(Section):
         False,
         description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
     )
+    category_levels: tuple[int, ...] = Field(
+        (), description="Levels of the category path, 1 the widest, on which habit knows what was taken as well."
+    )
     transitions: bool = Field(
         True,
         description="Raises what followed a user's items in other histories. If not set: candidates.exclude_seen.",
@@ -132,6 +135,10 @@ class ModelConfig(Section):
                 "repeat = true is for items that are taken again, transitions = true for items that are not: "
                 "set one of them to false"
             )
+        if min(self.category_levels, default=1) < 1:
+            raise ValueError(f"category_levels = {list(self.category_levels)}: 1 is the widest, none is under it")
+        if self.category_levels and not self.repeat:
+            raise ValueError("category_levels are read by habit only: they need repeat = true")
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
         if self.variant != "full" and self.score != "squared":

@@ -21,7 +21,9 @@ from hmamba.errors import HMambaError
 from hmamba.evaluation.split import Split
 from hmamba.files import read_json, write_json
 from hmamba.layout import Layout
+from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
+from hmamba.sequences.snapshot import ITEMS
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import device_of, facts_of, name_training, prepare
 from hmamba.training.ranks import Ranks, joined, launched
@@ -68,10 +70,11 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
         log.info("train: %s is trained already", provenance.version)
         known = read_json(layout.model(provenance.version) / "metrics.json")["training"]
         return {**known, "reused": True, "skipped_reason": None}
-    ids = registry.vocabulary(run.sequences / "items.parquet")
+    ids = registry.vocabulary(run.sequences / ITEMS)
     if parent is not None:
         registry.check_vocabulary(parent, ids)
-    ready = prepare(histories, ids, provenance, parent, split, run.training, config)
+    category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
+    ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
     if not ready.plan.batches.epoch(config.train.seed, ready.plan.windows):
         reason = "no window holds events that the champion has not been trained on"
         return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}

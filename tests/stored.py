@@ -33,6 +33,9 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
         if model.habit is not None:
             model.habit.gate.fill_(1.0)
             model.habit.from_hidden.weight.normal_()
+            model.habit.narrow.weight.normal_()
+        if model.categories is not None:
+            model.categories.copy_(torch.arange(items + 1)[None] // torch.tensor([[3], [7]]))
         if model.config.transitions:
             model.transitions = replace(Transitions.count(random_histories(items=items), items + 1), strength=2.0)
     mask = np.zeros(items + 1, dtype=np.int64)

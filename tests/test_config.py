@@ -52,6 +52,8 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[model]\ndim = 10\nhead_dim = 16", "is not a multiple of head_dim"),
         ("[model]\nrepeat = true", "candidates.exclude_seen drops them"),
         ("[model]\ntransitions = true\n[candidates]\nexclude_seen = false", "needs candidates.exclude_seen = true"),
+        ("[model]\ncategory_levels = [2]", "category_levels are read by habit only"),
+        ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "none is under it"),
         ("[model]\nrepeat = true\ntransitions = true", "repeat = true is for items that are taken again"),
         ("[gate]\nmetric = 'ndcg@7'", "needs its cutoff among cutoffs"),
         ("this is not toml", "is not TOML"),

@@ -72,9 +72,9 @@ def taste_blocks(
         yield rows, hidden_Rd, score.logits(model.query_vectors(hidden_Rd) @ items_VX.T)
 
 
-def had_by(histories: Histories, catalogue: Catalogue, rows: IntArray) -> Had:
-    """What these users have had of the competing items."""
-    return Had.before(histories, catalogue, rows, histories.offsets[rows + 1])
+def had_by(model: HMamba, histories: Histories, catalogue: Catalogue, rows: IntArray) -> Had:
+    """What these users have had of the competing items, with the facts that the model reads."""
+    return Had.before(histories, catalogue, rows, histories.offsets[rows + 1], model.category_numbers())
 
 
 def place_of(entries: Had | Entries, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def rank_all(
         if model.transitions is not None:
             entries = model.transitions.after(histories, catalogue, rows)
             logits[place_of(entries, device)] += torch.from_numpy(model.transitions.raises(entries.shares)).to(device)
-        had = had_by(histories, catalogue, rows)
+        had = had_by(model, histories, catalogue, rows)
         where = place_of(had, device)
         if exclude_seen:
             logits[where] = -torch.inf

@@ -11,14 +11,15 @@ A purchase comes from taste or from habit, so their rates add (a pointer mixture
     score(u, v) = log(exp(taste(u, v)) + exp(g(u) + f(u, v)) sum_k pi_k(u) q_k(u, v))
 
 Gate g and mixture pi are read off the user's hidden state; f off how often, how regularly and how long ago the user
-took the item, and how often people take it again at all. Items that the user has never had keep the taste score, so the
-term is sparse and retrieval stays exact: search the index for items that are new to the user, rescore the few that are
-not, merge.
+took the item, and how often people take it again at all. Where items have categories, f is told the same of the item's
+category and the item's share of it: who bought another milk yesterday needs none today. Items that the user has never
+had keep the taste score, so the term is sparse and retrieval stays exact: search the index for items that are new to
+the user, rescore the few that are not, merge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
 """tau_k in days: what is bought this month, this season, this year, ever."""
 
 _FACTS = 5
+_CATEGORY_FACTS = 4 + len(TIME_SCALES)
 _HIDDEN = 32
 _LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
 _LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
@@ -50,7 +52,8 @@ class Had:
         shares: (E, K) q_k, each row's share of its decayed events, one column a time scale.
         facts: (E, F) logarithms of 1 + days and of 1 + baskets since the item was last taken, of how often it was, of
             1 + the mean days between two times (0 after one), and of the row's baskets. Days and baskets count back
-            from the row's newest event.
+            from the row's newest event. For each level of categories, then the first four of the item's category, and
+            logarithms of how many times the item's q_k its category's is.
     """
 
     rows: IntArray
@@ -69,7 +72,14 @@ class Had:
         return cls(empty, empty, *(np.zeros((0, width), dtype=np.float32) for width in (len(TIME_SCALES), _FACTS)))
 
     @classmethod
-    def before(cls, histories: Histories, catalogue: Catalogue, users: IntArray, ends: IntArray) -> Had:
+    def before(
+        cls,
+        histories: Histories,
+        catalogue: Catalogue,
+        users: IntArray,
+        ends: IntArray,
+        category: IntArray | None = None,
+    ) -> Had:
         """Collect what each row's user had had by some moment.
 
         Shares are ratios, so the moment of asking cancels: ages are measured from each row's newest event, and the sums
@@ -83,10 +93,26 @@ class Had:
             catalogue: the items that compete; others count towards the shares' sum only.
             users: (R,) the user of each row.
             ends: (R,) flat position after the last event that the row may see.
+            category: (L, size) number of each item's category, from 0, on each of L levels; None: no such facts.
 
         Returns:
             Entries sorted by row; within one, by when the user first had the item.
         """
+        had = cls._of_items(histories, catalogue, users, ends)
+        facts = [had.facts]
+        for of_item in () if category is None else category:
+            count = int(of_item.max()) + 1
+            everything = Catalogue(np.arange(count), np.arange(count))
+            whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends)
+            key, wanted = whole.rows * count + whole.columns, of_item[catalogue.eligible[had.columns]]
+            order = np.argsort(key)
+            mine = order[np.searchsorted(key, had.rows * count + wanted, sorter=order)]
+            times = np.log((whole.shares[mine] + _LEAST_KNOWN) / (had.shares + _LEAST_KNOWN))
+            facts += [whole.facts[mine, :4], times]
+        return replace(had, facts=np.concatenate(facts, axis=1))
+
+    @classmethod
+    def _of_items(cls, histories: Histories, catalogue: Catalogue, users: IntArray, ends: IntArray) -> Had:
         asking = np.flatnonzero(ends > histories.offsets[users])
         order = asking[np.argsort(ends[asking], kind="stable")]  # by user and time: both only grow along the positions
         past = _Past.of(histories, users[order], ends[order])
@@ -204,15 +230,16 @@ class Habit(nn.Module):
     """The rate at which users take again what they have had.
 
     Gate g and mixture pi over time scales are read off a user's hidden state of ``dim`` numbers. The factor f is a
-    network of one hidden layer; it starts at nothing, so that habit starts as decayed counts.
+    network of one hidden layer; it starts at nothing, so that habit starts as decayed counts. ``levels`` is the number
+    of levels of categories of which the facts tell.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, levels: int = 0) -> None:
         super().__init__()
         self.mixture = nn.Parameter(torch.zeros(len(TIME_SCALES)))
         self.gate = nn.Parameter(torch.zeros(()))
         self.from_hidden = nn.Linear(dim, len(TIME_SCALES) + 1, bias=False)
-        self.widen = nn.Linear(len(TIME_SCALES) + _FACTS + 2, _HIDDEN)
+        self.widen = nn.Linear(len(TIME_SCALES) + _FACTS + levels * _CATEGORY_FACTS + 2, _HIDDEN)
         self.narrow = nn.Linear(_HIDDEN, 1, bias=False)
         nn.init.zeros_(self.from_hidden.weight)
         nn.init.zeros_(self.narrow.weight)

@@ -16,6 +16,7 @@ from hmamba.model.habit import Habit, Had
 from hmamba.model.kernels import choose
 from hmamba.model.scores import Score, ScoreKind
 from hmamba.model.transitions import Transitions
+from hmamba.sequences.histories import IntArray
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
@@ -37,6 +38,7 @@ class HMamba(nn.Module):
 
     Attributes:
         habits: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
+        categories: (L, items + 1) number of each item's category on L levels; None where habit knows of none.
         transitions: what followed what, counted and weighed after the training; None without.
     """
 
@@ -51,8 +53,10 @@ class HMamba(nn.Module):
         self.norm_out = nn.LayerNorm(config.dim)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
-        self.habit = Habit(config.dim) if config.repeat else None
+        levels = len(config.category_levels)
+        self.habit = Habit(config.dim, levels) if config.repeat else None
         self.habits = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
+        self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if config.repeat and levels else None
         self.transitions: Transitions | None = None
         self.reset_parameters()
 
@@ -71,15 +75,18 @@ class HMamba(nn.Module):
                 self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
 
     @torch.no_grad()
-    def start_from_counts(self, events: Tensor, users: Tensor) -> None:
-        """Tell the model how popular items are, and how often they are taken again.
+    def start_from_counts(self, events: Tensor, users: Tensor, category: Tensor | None = None) -> None:
+        """Tell the model how popular items are, how often they are taken again, and which are of one category.
 
         The bias begins at each item's log share of all events, which the loss then refines. Habit is told both.
 
         Args:
             events: (items + 1,) of each item.
             users: (items + 1,) who had it.
+            category: (L, items + 1) number of its category on each of the levels; None: each item is alone.
         """
+        if self.categories is not None and category is not None:
+            self.categories.copy_(category)
         share = torch.log((events + 1.0) / (events.sum() + len(events)))
         if self.bias is not None:
             self.bias.copy_(share)
@@ -87,21 +94,31 @@ class HMamba(nn.Module):
             self.habits.copy_(torch.stack([share, torch.log((events + 1.0) / (users + 1.0))], dim=1))
 
     @torch.no_grad()
-    def start_from(self, parent: HMamba, events: Tensor, users: Tensor) -> int:
+    def start_from(self, parent: HMamba, events: Tensor, users: Tensor, category: Tensor | None = None) -> int:
         """Take over a parent's weights. Items that it does not know keep their small random tangents.
+
+        Args:
+            parent: of the same configuration, with fewer items or as many.
+            events: as of :meth:`start_from_counts`, tonight's.
+            users: likewise.
+            category: likewise.
 
         Returns:
             The number of such items.
         """
-        self.start_from_counts(events, users)
+        self.start_from_counts(events, users, category)
         known = len(parent.tangents.weight)
         mine = self.state_dict()
         for name, value in parent.state_dict().items():
             if name in ("tangents.weight", "bias"):
                 mine[name][:known] = value
-            elif name != "habits":  # tonight's counts
+            elif name not in ("habits", "categories"):  # tonight's
                 mine[name].copy_(value)
         return len(self.tangents.weight) - known
+
+    def category_numbers(self) -> IntArray | None:
+        """The categories as :meth:`Had.before` takes them."""
+        return None if self.categories is None else self.categories.cpu().numpy()
 
     def habit_rates(self, hidden_Rd: Tensor, had: Had, eligible_V: Tensor) -> Tensor:
         """Log rates (E,) at which users take again what they have had; none without the habit term.

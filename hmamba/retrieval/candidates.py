@@ -80,7 +80,7 @@ def retrieve(
     """
     model = double.widen(stored.model) if index.kind == FLOAT64 else stored.model
     users = np.arange(len(histories))
-    had = had_by(histories, index.catalogue, users)
+    had = had_by(model, histories, index.catalogue, users)
     offsets = np.searchsorted(had.rows, np.arange(len(users) + 1))
     width = np.diff(offsets)
     parts: list[tuple[IntArray, IntArray, RealArray]] = []

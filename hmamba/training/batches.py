@@ -65,6 +65,7 @@ class Batches:
         half_life_days: age at which a target counts half; None: all count alike.
         horizon: baskets whose items are targets of a row.
         share: of the rows, drawn anew for each batch of an epoch; the rest is only read.
+        category: (L, size) numbers of the items' categories, see :meth:`Had.before`; None without.
     """
 
     def __init__(
@@ -78,9 +79,10 @@ class Batches:
         share: float = 1.0,
         half_life_days: float | None = None,
         horizon: int = 1,
+        category: IntArray | None = None,
     ) -> None:
         self.histories, self.catalogue, self.tokens, self.repeats = histories, catalogue, tokens, repeats
-        self.share, self.half_life = share, half_life_days
+        self.share, self.half_life, self.category = share, half_life_days, category
         self._end = int(histories.times.max(initial=0))
         starts = histories.basket_starts
         owner = histories.owner[starts[:-1]]
@@ -109,7 +111,9 @@ class Batches:
         self._had = self._count_had() if repeats else np.zeros(0, dtype=np.int64)
 
     @classmethod
-    def of(cls, histories: Histories, catalogue: Catalogue, config: Config) -> Batches:
+    def of(
+        cls, histories: Histories, catalogue: Catalogue, config: Config, category: IntArray | None = None
+    ) -> Batches:
         """The windows of these histories as the settings want them."""
         settings = config.train
         return cls(
@@ -121,6 +125,7 @@ class Batches:
             share=settings.row_share,
             half_life_days=settings.half_life_days,
             horizon=settings.horizon,
+            category=category,
         )
 
     @property
@@ -200,7 +205,7 @@ class Batches:
         target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
         had = Had.nothing()
         if self.repeats and len(asks):
-            had = Had.before(histories, self.catalogue, self._ask_user[asks], ends)
+            had = Had.before(histories, self.catalogue, self._ask_user[asks], ends, self.category)
         return Batch(
             items=histories.items[spans(self.window_start[windows], lengths)],
             segments=np.repeat(np.arange(len(windows)), lengths),

@@ -70,7 +70,7 @@ def _judge(model: HMamba, choices: list[Transitions], question: Question, catalo
     for rows, _, logits in taste_blocks(model, past, catalogue):
         entries = choices[0].after(past, catalogue, rows)
         where = place_of(entries, device)
-        logits[place_of(had_by(past, catalogue, rows), device)] = -torch.inf
+        logits[place_of(had_by(model, past, catalogue, rows), device)] = -torch.inf
         taste_E = logits[where]
         for number, choice in enumerate(choices):
             logits[where] = taste_E + torch.from_numpy(choice.raises(entries.shares)).to(device)

@@ -17,7 +17,7 @@ from hmamba.evaluation.split import Question, Split
 from hmamba.model.hmamba import HMamba
 from hmamba.registry import Provenance, StoredModel
 from hmamba.sequences.catalogue import Catalogue
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
 
@@ -72,11 +72,22 @@ def prepare(
     split: Split,
     folder: Path,
     config: Config,
+    category: IntArray | None = None,
 ) -> Preparation:
     """Split in time, choose the windows, build the model.
 
     From nothing, all windows take part. From a parent, each user's newest window takes part if it holds events that
     the parent has not been trained on, and a share of all others is replayed, so that nothing is forgotten.
+
+    Args:
+        histories: all events.
+        ids: (size,) item ids by index.
+        provenance: names the version.
+        parent: the champion, or None.
+        split: the days.
+        folder: of the checkpoints.
+        config: all settings.
+        category: (L, size) numbers of the items' categories on the levels of ``model.category_levels``; None without.
 
     Raises:
         InputError: there is nothing to learn from.
@@ -91,17 +102,18 @@ def prepare(
             f"no item has {settings.min_item_events} events before the validation days: load a longer history, or "
             "lower train.min_item_events."
         )
-    batches = Batches.of(learnt, catalogue, config)
+    batches = Batches.of(learnt, catalogue, config, category)
     if not batches.rows:
         raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")
     device = device_of(settings.device)
     torch.manual_seed(settings.seed)
     model = HMamba(config.model, len(ids) - 1, device)
+    groups = None if category is None else torch.from_numpy(category)
     windows = None
     if parent is None:
-        model.start_from_counts(torch.from_numpy(counts), holders)
+        model.start_from_counts(torch.from_numpy(counts), holders, groups)
     else:
-        new_items = model.start_from(parent.model, torch.from_numpy(counts), holders)
+        new_items = model.start_from(parent.model, torch.from_numpy(counts), holders, groups)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
         fresh = learnt.times[batches.window_end - 1] >= parent.provenance.trained_until
         night = split.validation // MICROSECONDS_A_DAY  # other windows every night, the same ones if it is run again

@@ -10,6 +10,7 @@ import pytest
 
 from bench.datasets import NAMES, Columns, find, load, one_at_a_time
 from hmamba.errors import InputError
+from hmamba.files import sha256
 from tests.bench.files import order_data, written
 from tests.histories import histories_of
 
@@ -41,6 +42,15 @@ def test_columns_can_be_named(tmp_path):
     data = load(path, columns=Columns("who", "what", "when"))
     assert [data.ids[i].as_py() for i in data.histories.items] == ["y", "x"]
     assert data.name == "c"
+
+
+def test_categories_are_read_from_the_file_beside(tmp_path):
+    path = Path(written(tmp_path / "interactions.parquet", user_id=[1, 1], item_id=[7, 5], position=[0, 1]))
+    assert load(str(path)).paths is None
+    written(tmp_path / "items.parquet", item_id=[5, 6, 7], categories=[["a", "b"], ["c"], ["a"]])
+    data = load(str(path))
+    assert data.paths.to_pylist() == [None, ["a"], ["a", "b"]]
+    assert data.paths_sha256 == sha256(tmp_path / "items.parquet")
 
 
 def test_one_at_a_time_keeps_order_and_users_apart():

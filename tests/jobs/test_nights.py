@@ -16,10 +16,19 @@ from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, report, score, snapshot, train
 from tests.landing import TINY
-from tests.synthetic import make_interactions, write_landing
+from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 FIRST, QUIET, THIRD = date(2024, 1, 28), date(2024, 1, 29), date(2024, 1, 30)
-SETTINGS = TINY + "[gate]\ntolerance = 0.9\n"
+SETTINGS = (
+    TINY.replace("[model]", "[model]\ncategory_levels = [1, 2]")
+    + """
+[gate]
+tolerance = 0.9
+[catalogue]
+path = "landing/products/*.parquet"
+category_path = ["department", "category"]
+"""
+)
 
 
 def run_night(layout: Layout, day: date, run_id: str, *, full_retrain: bool = False) -> dict[str, Any]:
@@ -54,6 +63,9 @@ def after_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     layout.config.write_text(SETTINGS)
     events = make_interactions(users=30, items=40, days=28)
     write_landing(layout.root, events)
+    products = layout.landing / "products"
+    products.mkdir()
+    make_catalogue(39).to_parquet(products / "products.parquet", index=False)  # one item has no category
     return layout.root, run_night(layout, FIRST, "one")
 
 
@@ -136,7 +148,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("[model]", "[model]\nrepeat = false")
+    .replace("category_levels = [1, 2]", "repeat = false")
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,31 @@ def test_facts_are_what_they_are_defined_to_be():
         (1, 1): pytest.approx((1 + 1, 1 + 1, 2, 1 + 7, 6), rel=1e-5),
         (1, 2): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 6), rel=1e-5),
     }
+
+
+def test_facts_of_a_category_are_those_of_its_items_taken_together():
+    histories = random_histories(users=10, items=8, events=40, seed=3)
+    catalogue = Catalogue.of(histories.item_events(9), 12)
+    starts = histories.basket_starts
+    ends, users = starts[1:], histories.owner[starts[1:] - 1]
+    category = np.array([[0, 1, 1, 1, 2, 2, 3, 3, 4], [0, 1, 1, 1, 1, 1, 1, 1, 1]])
+    had = Had.before(histories, catalogue, users, ends, category)
+    alone = Had.before(histories, catalogue, users, ends)
+    np.testing.assert_array_equal(had.columns, alone.columns)
+    np.testing.assert_array_equal(had.facts[:, :5], alone.facts)
+    all_of = Catalogue(np.arange(5), np.arange(5))
+    for level, start in enumerate((5, 13)):
+        groups = replace(histories, items=category[level][histories.items])
+        merged = Had.before(groups, all_of, users, ends)
+        of_category = {
+            (row, column): place for place, (row, column) in enumerate(zip(*had_of(merged)[:2], strict=True))
+        }
+        for place, (row, column) in enumerate(zip(*had_of(had)[:2], strict=True)):
+            whole = of_category[row, category[level][catalogue.eligible[column]]]
+            np.testing.assert_array_equal(had.facts[place, start : start + 4], merged.facts[whole, :4])
+            times = merged.shares[whole] / had.shares[place]
+            np.testing.assert_allclose(had.facts[place, start + 4 : start + 8], np.log(times), rtol=1e-2, atol=1e-3)
+            assert (times > 1 - 1e-5).all()
 
 
 def had_of(had):

@@ -29,6 +29,7 @@ KINDS = {
     "half": {"variant": "half"},
     "euclidean": {"variant": "euclidean"},
     "repeat": {"repeat": True},
+    "categories": {"repeat": True, "category_levels": (1, 2)},
     "transitions": {"transitions": True},
     "linear with repeat": {"score": "linear", "repeat": True},
 }

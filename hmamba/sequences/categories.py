@@ -1,0 +1,64 @@
+"""Which items are of one category: the hierarchy that a catalogue's owner gave it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hmamba.columns import CATEGORY_PATH, ITEM_INDEX
+from hmamba.errors import InputError
+from hmamba.sequences.histories import IntArray
+
+_BETWEEN = "\x1f"
+
+
+def number(paths: pa.ListArray, index: IntArray, size: int, level: int) -> IntArray:
+    """Number the categories of items.
+
+    Args:
+        paths: (I,) of each item, from the widest category to the narrowest; may be null, empty or short.
+        index: (I,) the items' indices.
+        size: item indices, padding included.
+        level: of the path that makes a category, 1 the widest; a shorter path makes one by its end.
+
+    Returns:
+        (size,) numbers from 0; an item without a path, and an index without an item, is alone in its category.
+    """
+    names = pc.binary_join(pc.list_slice(paths, 0, level), _BETWEEN)
+    named = np.asarray(pc.fill_null(pc.greater(pc.list_value_length(paths), 0), False)) & np.asarray(names.is_valid())
+    category = np.arange(size)
+    codes = names.filter(pa.array(named)).dictionary_encode().indices.to_numpy().astype(np.int64)
+    category[index[named]] = size + codes
+    dense: IntArray = np.unique(category, return_inverse=True)[1].astype(np.int64)
+    return dense
+
+
+def read_categories(path: Path, size: int, levels: tuple[int, ...]) -> IntArray | None:
+    """Number the categories of a snapshot's items.
+
+    Args:
+        path: its items.parquet.
+        size: item indices, padding included.
+        levels: which make a category; see :func:`number`.
+
+    Returns:
+        (L, size); None without levels.
+
+    Raises:
+        InputError: no item has a category.
+    """
+    if not levels:
+        return None
+    table = pq.read_table(path, columns=[ITEM_INDEX, CATEGORY_PATH])
+    paths = table[CATEGORY_PATH].combine_chunks()
+    if not pc.any(pc.greater(pc.list_value_length(paths), 0)).as_py():
+        raise InputError(
+            f"{path}: model.category_levels = {list(levels)}, but no item has a category. Say where the categories "
+            "are in [catalogue], or set model.category_levels = []."
+        )
+    index = table[ITEM_INDEX].to_numpy()
+    return np.stack([number(paths, index, size, level) for level in levels])
