@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from bench.gpu.context import Context
-from hmamba.evaluation.ranking import encode_users, rank_all
+from hmamba.evaluation.encode import encode_users
+from hmamba.evaluation.ranking import rank_all
 from hmamba.registry import StoredModel
 from hmamba.retrieval.candidates import retrieve
 from hmamba.retrieval.index import ItemIndex

@@ -13,7 +13,8 @@ from torch import Tensor
 from bench.gpu.context import Context
 from bench.gpu.fused import interpreting, why_not, with_fused_kernels
 from bench.gpu.search import index_of
-from hmamba.evaluation.ranking import encode_users, rank_all
+from hmamba.evaluation.encode import encode_users
+from hmamba.evaluation.ranking import rank_all
 from hmamba.model.kernels import Scan, fused_scan
 from hmamba.model.scan import chunked_scan
 from hmamba.model.scores import Score

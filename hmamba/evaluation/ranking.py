@@ -9,47 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hmamba.evaluation.encode import encode_users
 from hmamba.model.habit import Had
 from hmamba.model.hmamba import HMamba
 from hmamba.model.transitions import Entries
-from hmamba.progress import Progress, track
+from hmamba.progress import track
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray
 
-ENCODE_TOKENS = 16_384
-"""Events that are encoded at once. Memory is about 8 kB an event."""
-
 _RANK_ROWS = 256
-
-
-def by_length(histories: Histories, tokens: int = ENCODE_TOKENS) -> Iterator[IntArray]:
-    """Users with events in groups of about ``tokens`` events, short histories first."""
-    users = np.flatnonzero(histories.lengths > 0)
-    users = users[np.argsort(histories.lengths[users], kind="stable")]
-    filled = np.cumsum(histories.lengths[users])
-    cuts = np.flatnonzero(np.diff(filled // tokens)) + 1
-    yield from (part for part in np.split(users, cuts) if len(part))
-
-
-@torch.inference_mode()
-def encode_users(model: HMamba, histories: Histories) -> Tensor:
-    """Hidden states (U, d) after each user's last event, on the CPU; zeros for users without events.
-
-    Sequences are packed end to end, so there is no padding.
-    """
-    device = model.tangents.weight.device
-    hidden_Ud = torch.zeros(len(histories), model.config.dim)
-    model.eval()
-    with Progress("encode", histories.events, "events") as progress:
-        for users in by_length(histories):
-            part = histories.select(users)
-            items = torch.from_numpy(part.items).to(device)
-            segments = torch.from_numpy(part.owner).to(device)
-            tokens_Td = model.encode(items[None], segments[None])[0]
-            last = torch.from_numpy(part.offsets[1:] - 1).to(device)
-            hidden_Ud[torch.from_numpy(users)] = tokens_Td[last].float().cpu()
-            progress.update(part.events)
-    return hidden_Ud
 
 
 @torch.inference_mode()

@@ -95,6 +95,16 @@ class SelectiveStateSpace(nn.Module):
         conv_BKE = like.new_zeros(rows, self.conv_weight.shape[-1] - 1, self.mixed)
         return BlockState(conv_BKE, like.new_zeros(rows, self.heads, self.head_dim, self.size))
 
+    def project(self, x_BTI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a token is by itself: gate (.., E), inputs of the convolution for x, B and C, and raw steps (.., H)."""
+        gate_BTE, input_BTM, dt_BTH = self.project_in(x_BTI).split([self.inner, self.mixed, self.heads], dim=-1)
+        return gate_BTE, input_BTM, dt_BTH
+
+    def close(self, y_BTE: Tensor, gate_BTE: Tensor) -> Tensor:
+        """The state space's output, normalised, gated and projected back."""
+        out_BTd: Tensor = self.project_out(self.norm(y_BTE) * F.silu(gate_BTE))
+        return out_BTd
+
     def forward(
         self,
         x_BTI: Tensor,
@@ -115,11 +125,9 @@ class SelectiveStateSpace(nn.Module):
         Returns:
             The mixed tokens; the state after each row's last token, None if none was given.
         """
-        projected_BTX = self.project_in(x_BTI)
-        gate_BTE, mixed_BTE, dt_BTH = torch.split(projected_BTX, [self.inner, self.mixed, self.heads], dim=-1)
-        input_BTE = mixed_BTE
+        gate_BTE, input_BTE, dt_BTH = self.project(x_BTI)
         before_BKE = None if state is None else state.conv
-        mixed_BTE = F.silu(causal_conv(mixed_BTE, self.conv_weight, self.conv_bias, segment_BT, before_BKE))
+        mixed_BTE = F.silu(causal_conv(input_BTE, self.conv_weight, self.conv_bias, segment_BT, before_BKE))
         x_BTE, B_BTN, C_BTN = torch.split(mixed_BTE, [self.inner, self.size, self.size], dim=-1)
         dt_BTH = F.softplus(dt_BTH + self.dt_bias)
         if length_B is not None:  # a step of 0 leaves the state as it is
@@ -135,7 +143,7 @@ class SelectiveStateSpace(nn.Module):
             state_BHPN=None if state is None else state.ssm,
             chunk=self.chunk,
         )
-        out_BTd: Tensor = self.project_out(self.norm(y_BTHP.flatten(2)) * F.silu(gate_BTE))
+        out_BTd = self.close(y_BTHP.flatten(2), gate_BTE)
         if before_BKE is None:
             return out_BTd, None
         first_B = torch.full_like(dt_BTH[:, 0, 0], x_BTI.shape[1], dtype=torch.long) if length_B is None else length_B
@@ -180,20 +188,28 @@ class Block(nn.Module):
         length_B: Tensor | None = None,
     ) -> tuple[Tensor, BlockState | None]:
         """Tangents in, tangents out (B, T, dim), and the state after them; see :class:`SelectiveStateSpace`."""
-        mixed_BTd = self.norm_mixer(x_BTd) if self.pre else x_BTd
-        mixed_BTd, after = self.mixer(self._seen(mixed_BTd, curvature), segment_BT, curvature, state, length_B)
+        mixed_BTd, after = self.mixer(self._seen(x_BTd, curvature), segment_BT, curvature, state, length_B)
+        return self.close(x_BTd, mixed_BTd), after
+
+    def project(self, x_BTd: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the state space makes of a token by itself; see :meth:`SelectiveStateSpace.project`."""
+        return self.mixer.project(self._seen(x_BTd, curvature))
+
+    def close(self, x_BTd: Tensor, mixed_BTd: Tensor) -> Tensor:
+        """Add what the state space mixed to the stream, then the feed-forward network."""
         x_BTd = x_BTd + self.dropout(mixed_BTd)
         if self.pre:
-            return x_BTd + self._feed(self.norm_ffn(x_BTd)), after
+            return x_BTd + self._feed(self.norm_ffn(x_BTd))
         x_BTd = self.norm_mixer(x_BTd)
-        return self.norm_ffn(x_BTd + self._feed(x_BTd)), after
+        out_BTd: Tensor = self.norm_ffn(x_BTd + self._feed(x_BTd))
+        return out_BTd
 
     def _seen(self, x_BTd: Tensor, curvature: Tensor) -> Tensor:
         """What the state space reads of the stream."""
-        seen = x_BTd
+        seen: Tensor = self.norm_mixer(x_BTd) if self.pre else x_BTd
         if self.lifted:
             K = 1 / curvature
-            seen = lorentz.exp0(lorentz.bound(x_BTd, self.max_norm * K.sqrt()), K=K)
+            seen = lorentz.exp0(lorentz.bound(seen, self.max_norm * K.sqrt()), K=K)
             # The time coordinate starts at sqrt(K), far above the space part: as an input it is measured from there.
             seen = torch.cat([seen[..., :1] - K.sqrt(), seen[..., 1:]], dim=-1)
         return seen

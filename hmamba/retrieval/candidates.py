@@ -18,7 +18,8 @@ import torch
 
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
-from hmamba.evaluation.ranking import encode_users, had_by
+from hmamba.evaluation.encode import encode_users
+from hmamba.evaluation.ranking import had_by
 from hmamba.files import atomic_file
 from hmamba.model.habit import Had
 from hmamba.model.hmamba import HMamba

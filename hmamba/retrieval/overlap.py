@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hmamba.evaluation.ranking import encode_users
+from hmamba.evaluation.encode import encode_users
 from hmamba.progress import track
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double

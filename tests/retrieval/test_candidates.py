@@ -14,7 +14,8 @@ import torch
 from hmamba import registry
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import InputError
-from hmamba.evaluation.ranking import encode_users, rank_all
+from hmamba.evaluation.encode import encode_users
+from hmamba.evaluation.ranking import rank_all
 from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.retrieval import index as item_index

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hmamba.errors import InputError
-from hmamba.evaluation.ranking import encode_users
+from hmamba.evaluation.encode import encode_users
 from hmamba.files import read_json, write_json
 from hmamba.model import lorentz
 from hmamba.model.habit import Had

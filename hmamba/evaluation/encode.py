@@ -1,0 +1,98 @@
+"""Every user's hidden state after the last event: the one thing that ranking and retrieval need of the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hmamba.model.hmamba import HMamba
+from hmamba.progress import Progress
+from hmamba.sequences.histories import Histories, IntArray, spans
+
+GROUP_TOKENS = 8_192
+"""Events that are encoded at once, padding included. Memory is about 4 kB an event; more of them leave the cache."""
+
+LONGEST = 16_384
+"""Events of a user that are encoded at once; longer histories go through in pieces, in the memory of one."""
+
+_PADDING = 0.05  # of a group's tokens at most
+_TABLE_ITEMS = 200_000  # items whose projections are made in advance, at about 3.5 kB each
+
+
+def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
+    """Users with events in groups of like length, short histories first.
+
+    Args:
+        lengths: (U,) events of each user.
+        tokens: of a group, padding included; one user may have more.
+
+    Yields:
+        Users whose histories, filled up to the longest of them, are padded by 5 % at most.
+    """
+    users = np.flatnonzero(lengths > 0)
+    users = users[np.argsort(lengths[users], kind="stable")]
+    ordered, start = lengths[users], 0
+    while start < len(users):
+        most = int(ordered[start] / (1 - _PADDING))
+        fitting = np.searchsorted(ordered, most, side="right") - start
+        stop = start + max(1, min(int(fitting), tokens // most))
+        yield users[start:stop]
+        start = stop
+
+
+@torch.inference_mode()
+def encode_users(model: HMamba, histories: Histories) -> Tensor:
+    """Hidden states (U, d) after each user's last event, on the CPU; zeros for users without events.
+
+    The last block is computed at the last events alone (:mod:`hmamba.model.last`).
+    """
+    model.eval()
+    hidden_Ud = torch.zeros(len(histories), model.config.dim)
+    lengths = histories.lengths
+    table = None
+    if len(model.blocks) == 1:
+        present = np.unique(histories.items)
+        if len(present) <= _TABLE_ITEMS:
+            row = np.zeros(int(present.max(initial=0)) + 1, dtype=np.int64)
+            row[present] = np.arange(1, len(present) + 1)
+            table = model.last_token(model.stream(_on(model, present)[None])[0]), row
+    with Progress("encode", histories.events, "events") as progress:
+        for users in alike(np.where(lengths <= LONGEST, lengths, 0)):
+            at_U, place_BL = torch.from_numpy(users), _aligned(lengths[users])
+            if table is not None:
+                last, row = table
+                flat = spans(histories.offsets[users], lengths[users])
+                rows = np.concatenate([[0], row[histories.items[flat]]])[place_BL]
+            else:
+                part = histories.select(users)
+                stream_BTd = model.stream(_on(model, part.items)[None], _on(model, part.owner)[None])
+                last, rows = model.last_token(stream_BTd[0]), place_BL
+            hidden_Ud[at_U] = model.after(last, _on(model, rows)).float().cpu()
+            progress.update(int(lengths[users].sum()))
+        for user in np.flatnonzero(lengths > LONGEST):
+            hidden_Ud[user] = _in_pieces(model, histories.items[histories.offsets[user] : histories.offsets[user + 1]])
+            progress.update(int(lengths[user]))
+    return hidden_Ud
+
+
+def _on(model: HMamba, array: IntArray) -> Tensor:
+    return torch.from_numpy(array).to(model.tangents.weight.device)
+
+
+def _aligned(lengths: IntArray) -> IntArray:
+    """(B, L) numbers from 1 of sequences that lie end to end, aligned to the right; 0 before the shorter ones."""
+    place = np.zeros((len(lengths), int(lengths.max())), dtype=np.int64)
+    column = spans(place.shape[1] - lengths, lengths)
+    place[np.repeat(np.arange(len(lengths)), lengths), column] = np.arange(1, len(column) + 1)
+    return place
+
+
+def _in_pieces(model: HMamba, items: IntArray) -> Tensor:
+    """The hidden state (d,) after a sequence, its pieces read one after another."""
+    states = model.start(1)
+    for start in range(0, len(items), LONGEST):
+        hidden_BTd, states = model.advance(_on(model, items[start : start + LONGEST])[None], states)
+    return hidden_BTd[0, -1].float().cpu()

@@ -1,0 +1,102 @@
+"""The last block at each sequence's last token only, in closed form: all that scoring needs of it.
+
+Unrolled, the recurrence of :mod:`hmamba.model.scan` says what the last token reads:
+
+    y_T = C_T . sum over t of exp(sum over t < i <= T of dt_i A) dt_t x_t B_t^T + D x_T
+
+so no other output is computed: one weight a token and head, then one product a sequence. Gate, C and the feed-forward
+network are needed at the last token alone. Where the stream that enters the block depends on the item alone (a model of
+one block), its projections are made once an item instead of once a token, and the convolution is a sum of table rows.
+
+Shape suffixes as in :mod:`hmamba.model.scan`; V rows of the table, L the longest sequence, M = E + N channels of x and
+B, K taps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hmamba.model.block import Block
+
+
+@dataclass(frozen=True)
+class LastToken:
+    """A block's view of the tokens that a set of sequences is made of; row 0 is padding.
+
+    Attributes:
+        block: the last one.
+        stream: (V, d) what enters the block.
+        tapped: (K V, M) inputs of the convolution for x and B, each times one of its taps, the oldest token's first;
+            the bias is in the current token's.
+        read: (V, N) inputs of the convolution for C.
+        gate: (V, E) what the gate is made of.
+        dt: (V, H) step sizes, 0 for padding.
+        decay: (V, H) their logarithmic decay, dt A.
+    """
+
+    block: Block
+    stream: Tensor
+    tapped: Tensor
+    read: Tensor
+    gate: Tensor
+    dt: Tensor
+    decay: Tensor
+
+    @classmethod
+    def of(cls, block: Block, stream_Vd: Tensor, curvature: Tensor) -> LastToken:
+        """Project tokens.
+
+        Args:
+            block: the last one.
+            stream_Vd: what enters it; a row for padding is put before.
+            curvature: |k| = 1/K.
+        """
+        mixer = block.mixer
+        stream_Vd = F.pad(stream_Vd, (0, 0, 1, 0))
+        gate_VE, input_VM, dt_VH = block.project(stream_Vd, curvature)
+        dt_VH = F.softplus(dt_VH + mixer.dt_bias)
+        dt_VH[0] = 0
+        input_VM[0] = 0
+        x_and_B = mixer.inner + mixer.size
+        tapped_KVM = mixer.conv_weight[:x_and_B].T[:, None] * input_VM[:, :x_and_B]
+        tapped_KVM[-1, 1:] += mixer.conv_bias[:x_and_B]
+        decay_VH = dt_VH * mixer.decay(curvature)
+        read_VN = input_VM[:, x_and_B:].contiguous()
+        return cls(block, stream_Vd, tapped_KVM.flatten(0, 1), read_VN, gate_VE.contiguous(), dt_VH, decay_VH)
+
+    def __call__(self, row_BL: Tensor) -> Tensor:
+        """The block's output (B, d) at the last token of each sequence.
+
+        Args:
+            row_BL: rows of the table, from 1, aligned to the right; 0 before a shorter sequence's first token.
+        """
+        mixer, (rows, longest) = self.block.mixer, row_BL.shape
+        taps, size = mixer.conv_weight.shape[1], len(self.stream)
+        window_BLK = F.pad(row_BL, (taps - 1, 0)).unfold(1, taps, 1)
+        bag_BLK = window_BLK + torch.arange(0, taps * size, size, device=row_BL.device)
+        mixed_BLM = F.silu(F.embedding_bag(bag_BLK.flatten(0, 1), self.tapped, mode="sum"), inplace=True)
+        mixed_BLM = mixed_BLM.view(rows, longest, -1)
+        x_BLE, B_BLN = mixed_BLM.split([mixer.inner, mixer.size], dim=-1)
+
+        end_BK = window_BLK[:, -1]
+        last_B, x_bias = row_BL[:, -1], mixer.inner + mixer.size
+        read_BKN = self.read[end_BK] * mixer.conv_weight[x_bias:].T
+        C_BN = F.silu(read_BKN.sum(1) + mixer.conv_bias[x_bias:])
+
+        decay_BLH = self.decay[row_BL]
+        # What is forgotten after a token: summed from the end, where the weights are largest, so that these are exact.
+        later_BLH = F.pad(decay_BLH[:, 1:].flip(1).cumsum(1).flip(1), (0, 0, 0, 1))
+        weight_BLH = later_BLH.exp() * self.dt[row_BL] * (B_BLN @ C_BN[..., None])
+        y_BHP = torch.stack(
+            [
+                (weight_BL[:, None] @ x_BLP)[:, 0]
+                for weight_BL, x_BLP in zip(weight_BLH.unbind(-1), x_BLE.split(mixer.head_dim, dim=-1), strict=True)
+            ],
+            dim=1,
+        )
+        y_BHP = y_BHP + mixer.skip[:, None] * x_BLE[:, -1].view_as(y_BHP)
+        return self.block.close(self.stream[last_B], mixer.close(y_BHP.flatten(1), self.gate[last_B]))
