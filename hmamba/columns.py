@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import pyarrow as pa
+
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
 ITEM_INDEX: Final = "item_index"
@@ -16,6 +18,18 @@ EVENTS: Final = "events"
 RANK: Final = "rank"
 SCORE: Final = "score"
 MODEL_VERSION: Final = "model_version"
+
+POINT: Final = "point"
+"""Lorentz coordinates, the time coordinate first."""
+
+CANDIDATES: Final = {
+    USER_ID: pa.string(),
+    RANK: pa.int32(),
+    ITEM_ID: pa.string(),
+    SCORE: pa.float32(),
+    MODEL_VERSION: pa.string(),
+}
+"""Columns of the candidates, and their types: what readers are promised."""
 
 FALLBACK_VERSION: Final = "popularity"
 """What model_version says of users whose history holds nothing that the model knows."""

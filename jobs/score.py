@@ -12,9 +12,12 @@ from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.errors import InputError
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import score_shard
-from hmamba.sequences.histories import read_histories, shard_files
+from hmamba.sequences.histories import shard_files, stream_histories
 from hmamba.training.prepare import device_of
 from jobs.step import Facts, StepContext, run_step
+
+BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
+"""Of a shard, what is held at once: at about 1 kB an event and 5 kB a user, whatever the shard's size."""
 
 
 def body(context: StepContext) -> Facts:
@@ -35,7 +38,7 @@ def body(context: StepContext) -> Facts:
     done = score_shard(
         stored,
         index,
-        read_histories([files[shard]]),
+        stream_histories(files[shard], events=BLOCK_EVENTS, users=BLOCK_USERS),
         popularity,
         k=config.candidates.k,
         exclude_seen=config.candidates.exclude_seen,

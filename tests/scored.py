@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hmamba.columns import CANDIDATES
 from hmamba.files import write_json
 from hmamba.layout import Layout
-from hmamba.quality.candidates import SCHEMA
 from hmamba.sequences.snapshot import shard_name, write_snapshot
 from hmamba.warehouse.tables import create_tables
 from tests.synthetic import make_catalogue
@@ -51,14 +51,16 @@ def candidates(folder: Path, k: int, exclude_seen: bool, least_events: int = 5) 
             eligible = items[~items.item_index.isin(seen)] if exclude_seen else items
             best = eligible.item_id.head(k)
             rows += [(user, rank, item, 1.0 / rank, "v1") for rank, item in enumerate(best, 1)]
-        parts.append(pd.DataFrame(rows, columns=list(SCHEMA)))
+        parts.append(pd.DataFrame(rows, columns=list(CANDIDATES)))
     return parts
 
 
 def write_part(path: Path, frame: pd.DataFrame) -> None:
     """Write one part of candidates with the types that readers are promised."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(frame, pa.schema(SCHEMA), preserve_index=False).replace_schema_metadata(), path)
+    pq.write_table(
+        pa.Table.from_pandas(frame, pa.schema(CANDIDATES), preserve_index=False).replace_schema_metadata(), path
+    )
 
 
 def write_run(

@@ -113,7 +113,7 @@ def _score(context: Context, stored: StoredModel, split: Split) -> None:
     done = score_shard(
         stored,
         index_of(stored),
-        shop.histories,
+        [shop.histories],
         shop.histories.item_events(len(shop.ids)),
         k=settings.k,
         exclude_seen=settings.exclude_seen,

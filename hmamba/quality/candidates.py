@@ -19,14 +19,6 @@ from hmamba.errors import QualityError
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
 from hmamba.statements import statement
 
-SCHEMA = {
-    columns.USER_ID: pa.string(),
-    columns.RANK: pa.int32(),
-    columns.ITEM_ID: pa.string(),
-    columns.SCORE: pa.float32(),
-    columns.MODEL_VERSION: pa.string(),
-}
-
 
 @dataclass(frozen=True)
 class CandidateFiles:
@@ -64,8 +56,8 @@ def _check_columns(parts: Sequence[Path]) -> None:
         except (pa.ArrowException, OSError) as error:
             raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
         found = dict(zip(schema.names, schema.types, strict=True))
-        if found != SCHEMA:
-            told = ", ".join(f"{name} {kind}" for name, kind in SCHEMA.items())
+        if found != columns.CANDIDATES:
+            told = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
             seen = ", ".join(f"{name} {kind}" for name, kind in found.items())
             raise QualityError(f"{part} has the columns {seen}; candidates have {told}. Nothing has been published.")
 

@@ -5,7 +5,8 @@ The search stays exact with all of these, see :func:`_search`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, RANK, SCORE, USER_ID
+from hmamba.columns import CANDIDATES, FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.encode import encode_users
 from hmamba.evaluation.ranking import had_by
@@ -32,6 +33,8 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 
 _ROWS = 512
+_CANDIDATES = pa.schema(CANDIDATES)
+_POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
 
 
 @dataclass(frozen=True)
@@ -184,11 +187,15 @@ class ShardFacts:
     fallback_users: int
     rows: int
 
+    def and_so(self, users: int, fallback_users: int, rows: int) -> ShardFacts:
+        """With a further block."""
+        return ShardFacts(self.users + users, self.fallback_users + fallback_users, self.rows + rows)
+
 
 def score_shard(
     stored: StoredModel,
     index: ItemIndex,
-    histories: Histories,
+    blocks: Iterable[Histories],
     popularity: IntArray,
     *,
     k: int,
@@ -196,18 +203,39 @@ def score_shard(
     candidates: Path,
     vectors: Path,
 ) -> ShardFacts:
-    """Write the candidates and the Lorentz points of a shard's users.
+    """Write the candidates and the Lorentz points of a shard's users, a block of them at a time.
 
     Args:
         stored: the model that serves.
         index: its items.
-        histories: the shard.
+        blocks: the shard's users; no more than one block is held.
         popularity: (size,) events of each item index, for users whose history holds nothing that the model knows.
         k: items a user.
         exclude_seen: leave out items that the user has had.
         candidates: file to write: user_id, rank, item_id, score, model_version.
         vectors: file to write: user_id, point.
     """
+    facts = ShardFacts(0, 0, 0)
+    with ExitStack() as stack:
+        tables, points = (
+            stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic_file(path)), schema, compression="zstd"))
+            for path, schema in ((candidates, _CANDIDATES), (vectors, _POINTS))
+        )
+        for histories in blocks:
+            ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen)
+            tables.write_table(_table(stored, histories, ranked, is_known))
+            with torch.inference_mode():
+                points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu()
+            columns = {USER_ID: histories.users.cast(pa.string()), POINT: point_column(points_UX.numpy())}
+            points.write_table(pa.table(columns, schema=_POINTS))
+            facts = facts.and_so(len(histories), int((~is_known).sum()), len(ranked.users))
+    return facts
+
+
+def _rank(
+    stored: StoredModel, index: ItemIndex, histories: Histories, popularity: IntArray, k: int, exclude_seen: bool
+) -> tuple[Ranked, torch.Tensor, npt.NDArray[np.bool_]]:
+    """Candidates of a block of users, their hidden states (U, d), and of whom (U,) the model knows something."""
     read, is_known = readable(stored, histories)
     hidden_Ud = encode_users(stored.model, read)
     served, lost = np.flatnonzero(is_known), np.flatnonzero(~is_known)
@@ -224,25 +252,21 @@ def score_shard(
         ranked = Ranked(served[part.users], part.items, part.scores)
     if len(lost):
         ranked = _with_fallback(ranked, lost, index, popularity, histories, k)
-    order = np.lexsort((np.arange(len(ranked.users)), ranked.users))
-    users, items, scores = ranked.users[order], ranked.items[order], ranked.scores[order]
-    starts = np.searchsorted(users, users)
-    table = pa.table(
-        {
-            USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
-            RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
-            ITEM_ID: stored.item_ids.take(pa.array(items)),
-            SCORE: pa.array(scores, pa.float32()),
-            MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK_VERSION)).take(pa.array(users)),
-        }
-    )
-    with atomic_file(candidates) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    with torch.inference_mode():
-        points = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
-    with atomic_file(vectors) as temporary:
-        pq.write_table(pa.table({USER_ID: histories.users.cast(pa.string()), "point": point_column(points)}), temporary)
-    return ShardFacts(len(histories), len(lost), len(table))
+    order = np.argsort(ranked.users, kind="stable")
+    return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
+
+
+def _table(stored: StoredModel, histories: Histories, ranked: Ranked, is_known: npt.NDArray[np.bool_]) -> pa.Table:
+    """Candidates as rows of what is published."""
+    users, starts = ranked.users, np.searchsorted(ranked.users, ranked.users)
+    columns = {
+        USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
+        RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
+        ITEM_ID: stored.item_ids.take(pa.array(ranked.items)),
+        SCORE: pa.array(ranked.scores, pa.float32()),
+        MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK_VERSION)).take(pa.array(users)),
+    }
+    return pa.table(columns, schema=_CANDIDATES)
 
 
 def _with_fallback(

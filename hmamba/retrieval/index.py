@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import ITEM_ID, ITEM_INDEX
+from hmamba.columns import ITEM_ID, ITEM_INDEX, POINT
 from hmamba.errors import InputError
 from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.model import lorentz
@@ -188,7 +188,7 @@ def write_item_points(stored: StoredModel, catalogue: Catalogue, path: Path) -> 
         {
             ITEM_INDEX: pa.array(catalogue.eligible, pa.int32()),
             ITEM_ID: stored.item_ids.take(pa.array(catalogue.eligible)),
-            "point": point_column(points.numpy()),
+            POINT: point_column(points.numpy()),
             "space_norm": pa.array(points[:, 1:].norm(dim=1).numpy()),
             "distance_from_origin": pa.array(lorentz.distance0(points, K=K).numpy()),
             "bias": pa.array(np.zeros(len(points), np.float32) if bias is None else bias.float().cpu().numpy()),

@@ -6,6 +6,7 @@ Where every event has its own time a basket is one event.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -23,6 +24,7 @@ from hmamba.errors import InputError
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 MICROSECONDS_A_DAY = 86_400_000_000
+_COLUMNS = [USER_ID, ITEM_INDEX, EVENT_TIME]
 
 
 def midnight(day: date) -> int:
@@ -137,6 +139,15 @@ def _runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
     return ids.filter(pa.array(~goes_on)), ends[~goes_on]
 
 
+def _flat(table: pa.Table, users: pa.Array, ends: IntArray) -> Histories:
+    return Histories(
+        users,
+        np.concatenate([[0], ends]),
+        table[ITEM_INDEX].to_numpy().astype(np.int64),
+        table[EVENT_TIME].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(),
+    )
+
+
 def read_histories(files: list[Path]) -> Histories:
     """Read shards, each sorted by user and time.
 
@@ -144,15 +155,51 @@ def read_histories(files: list[Path]) -> Histories:
         InputError: a file is no snapshot shard, or is not sorted by user.
     """
     try:
-        table = pa.concat_tables([pq.read_table(file, columns=[USER_ID, ITEM_INDEX, EVENT_TIME]) for file in files])
+        table = pa.concat_tables([pq.read_table(file, columns=_COLUMNS) for file in files])
     except (pa.ArrowException, KeyError) as error:
         raise InputError(f"{files[0].parent}: not a snapshot ({error}). Run the snapshot step again.") from error
     users, ends = _runs(table[USER_ID])
     if pc.count_distinct(users).as_py() != len(users):
         raise InputError(f"{files[0].parent}: a user's events are not together. Run the snapshot step again.")
-    return Histories(
-        users,
-        np.concatenate([[0], ends]),
-        table[ITEM_INDEX].to_numpy().astype(np.int64),
-        table[EVENT_TIME].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(),
-    )
+    return _flat(table, users, ends)
+
+
+def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histories]:
+    """Read a shard a block of whole users at a time, so that memory does not grow with the shard.
+
+    Args:
+        file: sorted by user and time.
+        events: of a block, about; a user with more is a block alone.
+        users: of a block, at most.
+
+    Raises:
+        InputError: the file is no snapshot shard, or is not sorted by user.
+    """
+    before: pa.Scalar | None = None
+    for table in _whole_users(file, events):
+        ids, ends = _runs(table[USER_ID])
+        ascending = pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))
+        if not pc.all(ascending, min_count=0).as_py() or (before is not None and not pc.less(before, ids[0]).as_py()):
+            raise InputError(f"{file}: not sorted by user. Run the snapshot step again.")
+        before = ids[-1]
+        block = _flat(table, ids, ends)
+        for start in range(0, len(block), users):
+            yield block.select(np.arange(start, min(start + users, len(block))))
+
+
+def _whole_users(file: Path, events: int) -> Iterator[pa.Table]:
+    """A shard's rows in tables of about so many, cut where a user ends."""
+    held: pa.Table | None = None
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(events, columns=_COLUMNS):
+                read = pa.Table.from_batches([batch])
+                held = read if held is None else pa.concat_tables([held, read])
+                last = pc.index(held[USER_ID], held[USER_ID][-1]).as_py()  # more of this user's rows may follow
+                if last and len(held) >= events:
+                    yield held.slice(0, last)
+                    held = held.slice(last)
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(f"{file}: not a snapshot ({error}). Run the snapshot step again.") from error
+    if held is not None and len(held):
+        yield held

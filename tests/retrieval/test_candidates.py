@@ -58,7 +58,7 @@ def write(stored, histories, folder, **options):
     facts = score_shard(
         stored,
         item_index.build(stored, stored.catalogue),
-        histories,
+        [histories],
         np.arange(ITEMS + 1),
         candidates=folder / "part.parquet",
         vectors=folder / "users.parquet",
@@ -80,6 +80,24 @@ def test_the_table_is_sorted_ranked_and_typed(tmp_path):
     points = torch.tensor(pq.read_table(tmp_path / "users.parquet")["point"].to_pylist())
     K = 1 / stored.model.curvature.detach()
     torch.testing.assert_close(lorentz.inner(points, points), -K.expand(len(points)), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_users_make_no_difference(tmp_path, kind):
+    stored, histories = stored_model(**KINDS[kind]), random_histories(items=ITEMS + 3, baskets=False)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    facts, table = write(stored, histories, whole)
+    blocks = [histories.select(users) for users in np.split(np.arange(len(histories)), [1, 2, 17])]
+    paths = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
+    built = item_index.build(stored, stored.catalogue)
+    popularity = np.arange(ITEMS + 1)
+    assert facts == score_shard(stored, built, iter(blocks), popularity, k=5, exclude_seen=False, **paths)
+    again = pq.read_table(paths["candidates"])
+    assert again.drop_columns("score").equals(table.drop_columns("score"))
+    np.testing.assert_allclose(again["score"], table["score"], rtol=1e-4, atol=1e-5)
+    points = (pq.read_table(folder / "users.parquet") for folder in (tmp_path, whole))
+    assert next(points)["user_id"].equals(next(points)["user_id"])
 
 
 def test_users_of_whom_the_model_knows_nothing_get_popular_items_and_it_is_said(tmp_path):

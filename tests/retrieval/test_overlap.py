@@ -189,7 +189,7 @@ def test_a_float64_index_reads_back_and_publishes_float32_scores_that_never_rise
     assert (again.kind, again.vectors.dtype) == (FLOAT64, np.float64)
     assert np.array_equal(again.vectors, built.vectors)
     parts = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
-    score_shard(stored, again, histories, np.arange(601), k=50, exclude_seen=False, **parts)
+    score_shard(stored, again, [histories], np.arange(601), k=50, exclude_seen=False, **parts)
     table = pq.read_table(parts["candidates"])
     assert table.schema.field("score").type == pa.float32()
     assert table.to_pandas().groupby("user_id", sort=False)["score"].agg(lambda s: s.is_monotonic_decreasing).all()

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba.errors import InputError
-from hmamba.sequences.histories import read_histories, shard_files, spans
+from hmamba.sequences.histories import read_histories, shard_files, spans, stream_histories
 from tests.histories import START, histories_of, random_histories
 
 DAY = 86_400_000_000
@@ -76,6 +76,51 @@ def test_text_of_user_ids_may_pass_what_one_string_array_holds(tmp_path):
     assert histories.items.tolist() == histories.times.tolist() == list(range(1, 9))
     one = read_histories([tmp_path / "shard-0004.parquet"])
     assert (one.users.to_pylist(), one.offsets.tolist()) == (["d"], [0, 1])
+
+
+@pytest.mark.parametrize(("events", "users"), [(1, 100), (3, 100), (4, 1), (7, 2), (1000, 100)])
+def test_a_shard_streams_in_blocks_of_whole_users(tmp_path, events, users):
+    histories = histories_of(*([(float(day), 1 + day) for day in range(n)] for n in (3, 1, 9, 2, 1, 1, 6)))
+    path = write_shard(tmp_path / "shard-0000.parquet", histories)
+    blocks = list(stream_histories(path, events=events, users=users))
+    assert all(len(block) <= users for block in blocks)
+    assert all(block.events < 2 * events or len(block) <= 2 for block in blocks)
+    assert [user for block in blocks for user in block.users.to_pylist()] == histories.users.to_pylist()
+    np.testing.assert_array_equal(np.concatenate([block.items for block in blocks]), histories.items)
+    np.testing.assert_array_equal(np.concatenate([block.times for block in blocks]), histories.times)
+    np.testing.assert_array_equal(np.concatenate([block.lengths for block in blocks]), histories.lengths)
+
+
+def test_an_empty_shard_streams_nothing(tmp_path):
+    assert list(stream_histories(write_shard(tmp_path / "s.parquet", histories_of()), events=5, users=5)) == []
+
+
+@pytest.mark.parametrize("order", [[1, 0], [0, 1, 0]])
+@pytest.mark.parametrize("events", [1, 100])
+def test_a_shard_that_is_not_sorted_does_not_stream(tmp_path, order, events):
+    path = tmp_path / "s.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "user_id": [f"u{user}" for user in order],
+                "item_index": pa.array([1] * len(order), pa.int32()),
+                "event_time": pa.array(range(len(order)), pa.timestamp("us")),
+            }
+        ),
+        path,
+    )
+    with pytest.raises(InputError, match=r"s.parquet: not sorted by user"):
+        list(stream_histories(path, events=events, users=10))
+
+
+def write_shard(path, histories):
+    columns = {
+        "user_id": histories.users.take(pa.array(histories.owner)),
+        "item_index": pa.array(histories.items, pa.int32()),
+        "event_time": pa.array(histories.times, pa.timestamp("us")),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
 
 
 @pytest.mark.parametrize("damage", ["absent", "not parquet", "scattered", "columns"])
