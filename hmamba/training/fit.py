@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -123,6 +124,16 @@ def batch_loss(
     )
 
 
+def _keep_no_primitives() -> None:
+    """Let oneDNN, which runs the convolution on CPUs, forget what it compiles; no effect once it has compiled anything.
+
+    It would keep some 100 kB for each number of tokens that it has met, and no two batches have the same: nothing is
+    ever found again, and what is kept lies between the activations and cuts the heap into pieces that the next, larger
+    batch does not fit into. A setting from outside stands.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+
+
 def validate(model: HMamba, plan: Plan) -> float | None:
     """NDCG@10 on the validation days; None if nobody can be asked."""
     question = plan.question
@@ -156,6 +167,7 @@ class Fit:
     """
 
     def __init__(self, model: HMamba, plan: Plan, ranks: Ranks | None = None) -> None:
+        _keep_no_primitives()
         self.model, self.plan, self.settings = model, plan, plan.config.train
         self.device = model.tangents.weight.device
         self.ranks = ranks or Ranks(device=self.device)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +217,25 @@ def test_what_weighed_the_transitions_is_kept(tmp_path):
     fit = Fit(ready.model, ready.plan)
     fit.run()
     assert fit.weighed is None
+
+
+def test_compiled_convolutions_are_not_kept(tmp_path):
+    """oneDNN reads its settings once a process and tells of each primitive whether it was kept."""
+    code = f"""
+from pathlib import Path
+from hmamba.training.fit import Fit
+from tests.histories import random_histories
+from tests.training.trainings import prepared
+ready = prepared(random_histories(), Path({str(tmp_path)!r}))
+fit = Fit(ready.model, ready.plan)
+place = fit.checkpoint.restore("none", fit.model, fit.optimizer, None)
+for _ in range(2):
+    fit._step(place, ready.plan.batches.load(ready.plan.batches.epoch(0)[0]))
+"""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("ONEDNN", "DNNL"))}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={**ours, "ONEDNN_VERBOSE": "2"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "create:cache_hit" not in done.stdout
