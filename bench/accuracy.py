@@ -174,13 +174,15 @@ def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argpa
 
 
 def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
-    seeds, rows = _seeds(options.seeds), []
+    seeds, rows, name = _seeds(options.seeds), [], str(read_toml(path)["name"])
     for entry in read_toml(options.ablation_file).get("row", []):
+        if name not in entry.get("data", [name]):
+            continue
         configs = [settings.configure(path, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
         row = bench.hmamba(entry["name"], configs)
         rows += [row, *row.parts()]
     if not rows:
-        raise ConfigError(f"{options.ablation_file} has no [[row]].")
+        raise ConfigError(f"{options.ablation_file} has no [[row]] for settings named {name!r}.")
     return rows
 
 

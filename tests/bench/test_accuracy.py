@@ -164,6 +164,7 @@ def test_ablation(command, tmp_path):
     rows = tmp_path / "rows.toml"
     rows.write_text(
         '[[row]]\nname = "as it is"\nset = {}\n[[row]]\nname = "half"\nset = { "model.variant" = "half" }\n'
+        '[[row]]\nname = "elsewhere"\ndata = ["beauty"]\nset = {}\n'
     )
     data = order_only(tmp_path / "order.parquet")
     text = command(data, "--ablation", "--ablation-file", str(rows))
@@ -172,6 +173,7 @@ def test_ablation(command, tmp_path):
     assert first[-1] == "1.000"
     assert second[1:-1] != first[1:-1]
     assert "model.variant = half" in cells(text, "Runs", "half")[-1]
+    assert "elsewhere" not in text
 
 
 def test_tables_name_no_folder_of_the_machine(command, tmp_path):
