@@ -103,7 +103,7 @@ def split_of(
         }
         experiment = last_day(data, **facts)
         facts["protocol"] = protocol
-    return experiment, {**facts, "data": data.sha256, "categories": data.paths_sha256}
+    return experiment, {**facts, "data": data.sha256}
 
 
 def command_of(given: list[str]) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from hmamba.columns import EVENT_TIME, ITEM_ID, USER_ID
 from hmamba.errors import InputError
 from hmamba.files import sha256
+from hmamba.sequences.categories import number_categories
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 
 NAMES = {
@@ -26,8 +27,8 @@ NAMES = {
 }
 """What a set is called on the command line, and its folder."""
 
-CATEGORIES = "categories"
-"""The column of items.parquet with an item's categories, the widest first."""
+ITEMS, CATEGORIES = "items.parquet", "categories"
+"""The file beside a data set, and its column with an item's categories, the widest first."""
 
 POSITION = "position"
 """The column that orders events where there is no time."""
@@ -52,8 +53,7 @@ class Data:
         histories: all events; where the file has an order only, a user's events are a day apart.
         ids: (size,) item ids by index, as text; entry 0 is padding.
         timed: whether times mean anything beyond their order.
-        paths: (size,) category paths by item index, of items.parquet beside the file; None if there is none.
-        paths_sha256: of that file; None likewise.
+        items: the file beside it that tells the items' categories, whether it is there or not.
     """
 
     name: str
@@ -61,8 +61,7 @@ class Data:
     histories: Histories
     ids: pa.Array
     timed: bool
-    paths: pa.ListArray | None = None
-    paths_sha256: str | None = None
+    items: Path
 
     @property
     def size(self) -> int:
@@ -120,13 +119,36 @@ def _codes(array: pa.Array) -> tuple[IntArray, pa.Array]:
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.string())
 
 
-def _read_paths(path: Path, ids: pa.Array) -> tuple[pa.ListArray | None, str | None]:
-    """Category paths (size,) of the items, and the digest of the file that tells them."""
-    if not path.is_file() or not {ITEM_ID, CATEGORIES} <= set(pq.read_schema(path).names):
-        return None, None
-    table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
+def read_categories(path: Path, ids: pa.Array, levels: tuple[int, ...]) -> IntArray | None:
+    """Number the items' categories on the levels that a model wants; see :func:`number_categories`.
+
+    Args:
+        path: a file with the columns item_id and categories, a list of text, the widest category first.
+        ids: (size,) item ids by index.
+        levels: ascending; with none the file is not read.
+
+    Returns:
+        (L, size), or None without levels.
+
+    Raises:
+        InputError: the file is not as it should be.
+    """
+    if not levels:
+        return None
+    wanted = f"model.category_levels = {list(levels)} needs"
+    try:
+        table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
+        paths = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(
+            f"{wanted} {path} with the columns {ITEM_ID} and {CATEGORIES}, a list of text ({error}). "
+            "Add it, or set model.category_levels=[]."
+        ) from error
     place = pc.index_in(ids, table[ITEM_ID].cast(pa.string()).combine_chunks(), skip_nulls=True)
-    return table[CATEGORIES].combine_chunks().take(place), sha256(path)
+    of_item = paths.take(place)
+    if (pc.max(pc.list_value_length(of_item)).as_py() or 0) < max(levels):
+        raise InputError(f"{wanted} deeper paths than those in {path}. Set model.category_levels=[].")
+    return np.stack([number_categories(of_item, np.arange(len(ids)), len(ids), level) for level in levels])
 
 
 def load(choice: str, folder: Path | None = None, columns: Columns | None = None) -> Data:
@@ -152,7 +174,7 @@ def load(choice: str, folder: Path | None = None, columns: Columns | None = None
         ordinal = np.arange(histories.events) - offsets[histories.owner]
         histories = Histories(user_ids, offsets, histories.items, ordinal * MICROSECONDS_A_DAY)
     ids = pa.concat_arrays([pa.array([None], pa.string()), item_ids])
-    return Data(name, sha256(path), histories, ids, timed, *_read_paths(path.parent / "items.parquet", ids))
+    return Data(name, sha256(path), histories, ids, timed, path.parent / ITEMS)
 
 
 def one_at_a_time(histories: Histories) -> Histories:

@@ -7,6 +7,7 @@ last-day        each user's last shopping day is the test; nothing after a cut T
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -69,7 +70,8 @@ class Experiment:
         size: item indices, padding included.
         stop: what early stopping and every choice of a setting judge by.
         exams: what is asked in the end; ``stop`` is among them where it has the form of the test.
-        paths: (size,) category paths by item index, or None.
+        ids: (size,) item ids by index.
+        items: the file that tells their categories, if there is one.
     """
 
     train: Histories
@@ -77,7 +79,8 @@ class Experiment:
     size: int
     stop: Exam
     exams: dict[str, Exam]
-    paths: pa.ListArray | None = None
+    ids: pa.Array
+    items: Path
 
 
 def keep(histories: Histories, wanted: npt.NDArray[np.bool_]) -> Histories:
@@ -127,7 +130,7 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
 
     catalogue = Catalogue.of(histories.item_events(data.size), 1)
     stop = ask(2)
-    return Experiment(train, catalogue, data.size, stop, {VALIDATION: stop, TEST: ask(1)}, data.paths)
+    return Experiment(train, catalogue, data.size, stop, {VALIDATION: stop, TEST: ask(1)}, data.ids, data.items)
 
 
 def last_day(
@@ -180,7 +183,8 @@ def last_day(
         data.size,
         Exam(early, early.past, (REPEATS,), {"all users": np.arange(len(early.past))}),
         {TEST: Exam(question, past, (REPEATS,), groups)},
-        data.paths,
+        data.ids,
+        data.items,
     )
 
 

@@ -15,6 +15,7 @@ from bench.settings import differences
 from bench.store import Store, sources
 from bench.training import train
 from hmamba.config import Config
+from hmamba.files import sha256
 
 log = logging.getLogger("hmamba")
 
@@ -104,7 +105,9 @@ class Bench:
         """Train the product's model, once for each configuration; they differ in their seeds."""
         row = Row(name)
         for config in configs:
-            identity = self._identity("hmamba", config.training_digest(), _MODEL)
+            read = self.experiment.items if config.model.category_levels else None
+            items = sha256(read) if read is not None and read.is_file() else None  # training says what it misses
+            identity = self._identity("hmamba", [config.training_digest(), items], _MODEL)
             to_run = "hmamba" in self.wanted
             found = self.store.find(identity, to_run=to_run)
             if found is None and to_run:

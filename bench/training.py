@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.datasets import read_categories
 from bench.protocols import Experiment, measure
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.model.hmamba import HMamba
-from hmamba.sequences.categories import number
-from hmamba.sequences.histories import IntArray
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 from hmamba.training.prepare import device_of
@@ -23,30 +22,13 @@ from hmamba.training.prepare import device_of
 _OVERWHELMING = 1e4  # a strength beside which taste orders only what the transitions leave equal
 
 
-def categories_of(experiment: Experiment, config: Config) -> IntArray | None:
-    """(L, size) numbers of the items' categories on the levels that the model wants; None if it wants none.
-
-    Raises:
-        InputError: it wants some and the data has none.
-    """
-    levels, size = config.model.category_levels, experiment.size
-    if not levels:
-        return None
-    if experiment.paths is None:
-        raise InputError(
-            f"model.category_levels = {list(levels)}: beside the data there is no items.parquet with item_id and "
-            "categories. Add it, or set model.category_levels=[]."
-        )
-    return np.stack([number(experiment.paths, np.arange(size), size, level) for level in levels])
-
-
-def plan_of(experiment: Experiment, config: Config, version: str, folder: Path) -> Plan:
+def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str, folder: Path) -> Plan:
     """What to do, as :func:`hmamba.training.prepare.prepare` says it for a night that starts from nothing.
 
     Raises:
         InputError: no user has two events to learn from.
     """
-    batches = Batches.of(experiment.train, experiment.catalogue, config, categories_of(experiment, config))
+    batches = Batches.of(experiment.train, experiment.catalogue, config, model.category_numbers())
     if not batches.rows:
         raise InputError("no user has two events to learn from: use a larger data set.")
     return Plan(
@@ -70,7 +52,7 @@ def model_of(experiment: Experiment, config: Config) -> HMamba:
     torch.manual_seed(config.train.seed)
     model = HMamba(config.model, experiment.size - 1, device)
     events, users = experiment.train.item_events(experiment.size), experiment.train.item_users(experiment.size)
-    category = categories_of(experiment, config)
+    category = read_categories(experiment.items, experiment.ids, config.model.category_levels)
     groups = None if category is None else torch.from_numpy(category)
     model.start_from_counts(torch.from_numpy(events), torch.from_numpy(users), groups)
     return model.to(device)
@@ -89,10 +71,12 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
 
     Returns:
         measured: by test, group, view and metric; parts: the same of parts of the model; epochs: what the loop tells of
-        each; best_epoch; seconds: of all epochs with their validation; parameters; curvature; device.
+        each; weighed: :attr:`Fit.weighed`; best_epoch; seconds: of all epochs with their validation; parameters;
+        curvature; device.
     """
     model = model_of(experiment, config)
-    epochs = Fit(model, plan_of(experiment, config, version, folder)).run()
+    fit = Fit(model, plan_of(experiment, config, model, version, folder))
+    epochs = fit.run()
     measured, parts = _measure(model, experiment), {}
     if model.transitions is not None:
         weighed, model.transitions = model.transitions, None
@@ -104,6 +88,7 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
         "measured": measured,
         "parts": parts,
         "epochs": epochs,
+        "weighed": fit.weighed,
         "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
         "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),

@@ -135,10 +135,14 @@ class ModelConfig(Section):
                 "repeat = true is for items that are taken again, transitions = true for items that are not: "
                 "set one of them to false"
             )
-        if min(self.category_levels, default=1) < 1:
-            raise ValueError(f"category_levels = {list(self.category_levels)}: 1 is the widest, none is under it")
-        if self.category_levels and not self.repeat:
-            raise ValueError("category_levels are read by habit only: they need repeat = true")
+        levels = list(self.category_levels)
+        if levels != sorted(set(levels)) or min(levels, default=1) < 1:
+            raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
+        if levels and not self.repeat:
+            raise ValueError(
+                f"category_levels = {levels} are read by habit, which is off: set category_levels = [], or turn habit "
+                "on (repeat = true, for which candidates.exclude_seen has to be false)"
+            )
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
         if self.variant != "full" and self.score != "squared":

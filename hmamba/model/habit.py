@@ -36,7 +36,8 @@ TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
 """tau_k in days: what is bought this month, this season, this year, ever."""
 
 _FACTS = 5
-_CATEGORY_FACTS = 4 + len(TIME_SCALES)
+_SHARED_FACTS = 4  # that a category has as well: all but the row's baskets, which are the row's
+_CATEGORY_FACTS = _SHARED_FACTS + len(TIME_SCALES)
 _HIDDEN = 32
 _LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
 _LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
@@ -98,9 +99,15 @@ class Had:
         Returns:
             Entries sorted by row; within one, by when the user first had the item.
         """
+        if category is None:
+            return cls._of_items(histories, catalogue, users, ends)
+        # Of the users asked about only: what follows goes over all events that it is given.
+        asked, users = np.unique(users, return_inverse=True)
+        starts, histories = histories.offsets[asked], histories.select(asked)
+        ends = ends - starts[users] + histories.offsets[users]
         had = cls._of_items(histories, catalogue, users, ends)
         facts = [had.facts]
-        for of_item in () if category is None else category:
+        for of_item in category:
             count = int(of_item.max()) + 1
             everything = Catalogue(np.arange(count), np.arange(count))
             whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends)
@@ -108,7 +115,7 @@ class Had:
             order = np.argsort(key)
             mine = order[np.searchsorted(key, had.rows * count + wanted, sorter=order)]
             times = np.log((whole.shares[mine] + _LEAST_KNOWN) / (had.shares + _LEAST_KNOWN))
-            facts += [whole.facts[mine, :4], times]
+            facts += [whole.facts[mine, :_SHARED_FACTS], times]
         return replace(had, facts=np.concatenate(facts, axis=1))
 
     @classmethod

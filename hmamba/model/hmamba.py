@@ -84,9 +84,14 @@ class HMamba(nn.Module):
         Args:
             events: (items + 1,) of each item.
             users: (items + 1,) who had it.
-            category: (L, items + 1) number of its category on each of the levels; None: each item is alone.
+            category: (L, items + 1) number of its category on each of the model's levels; None where it has none.
+
+        Raises:
+            ValueError: the model has levels and ``category`` is None.
         """
-        if self.categories is not None and category is not None:
+        if self.categories is not None:
+            if category is None:
+                raise ValueError(f"category_levels = {list(self.config.category_levels)}, but no categories are given")
             self.categories.copy_(category)
         share = torch.log((events + 1.0) / (events.sum() + len(events)))
         if self.bias is not None:
@@ -209,6 +214,8 @@ class HMamba(nn.Module):
         Returns:
             Tangents (B, T, d), meaningless at padding, and the states after each row's last item.
         """
+        if not item_index_BT.shape[1]:
+            return self.tangents.weight.new_zeros(len(item_index_BT), 0, self.config.dim), states
         hidden_BTd, after = self._through(item_index_BT, None, states, length_B)
         return hidden_BTd, cast("list[BlockState]", after)
 

@@ -16,7 +16,7 @@ from hmamba.sequences.histories import IntArray
 _BETWEEN = "\x1f"
 
 
-def number(paths: pa.ListArray, index: IntArray, size: int, level: int) -> IntArray:
+def number_categories(paths: pa.ListArray, index: IntArray, size: int, level: int) -> IntArray:
     """Number the categories of items.
 
     Args:
@@ -43,22 +43,23 @@ def read_categories(path: Path, size: int, levels: tuple[int, ...]) -> IntArray 
     Args:
         path: its items.parquet.
         size: item indices, padding included.
-        levels: which make a category; see :func:`number`.
+        levels: which make a category; see :func:`number_categories`.
 
     Returns:
         (L, size); None without levels.
 
     Raises:
-        InputError: no item has a category.
+        InputError: no item's path is as deep as the deepest level.
     """
     if not levels:
         return None
     table = pq.read_table(path, columns=[ITEM_INDEX, CATEGORY_PATH])
     paths = table[CATEGORY_PATH].combine_chunks()
-    if not pc.any(pc.greater(pc.list_value_length(paths), 0)).as_py():
+    deepest = pc.max(pc.list_value_length(paths)).as_py() or 0
+    if deepest < max(levels):
         raise InputError(
-            f"{path}: model.category_levels = {list(levels)}, but no item has a category. Say where the categories "
-            "are in [catalogue], or set model.category_levels = []."
+            f"{path}: model.category_levels = {list(levels)}, but the deepest category path has {deepest} levels. Say "
+            "where the categories are in [catalogue], or change model.category_levels ([] for none)."
         )
     index = table[ITEM_INDEX].to_numpy()
-    return np.stack([number(paths, index, size, level) for level in levels])
+    return np.stack([number_categories(paths, index, size, level) for level in levels])

@@ -25,8 +25,9 @@ _HORIZON_FADE = 0.6  # weight of a basket's targets for each basket before it
 _LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
 
 _MOST_HAD = 1 << 20
-"""Entries of what users have had in one batch, about 0.5 GB with their gradients. Rows times distinct items grows with
-the square of a history's length; a batch that would hold more asks fewer of its rows, drawn anew in each epoch."""
+"""Entries of what users have had in one batch, about 0.5 GB with their gradients, a tenth more a level of categories.
+Rows times distinct items grows with the square of a history's length; a batch that would hold more asks fewer of its
+rows, drawn anew in each epoch."""
 
 
 @dataclass(frozen=True)

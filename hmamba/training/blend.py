@@ -24,7 +24,7 @@ log = logging.getLogger("hmamba")
 
 _STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 _SCALES = (1e-4, 3e-4, 1e-3)
-_ENOUGH_USERS = 200  # among fewer the best of twelve choices is mostly luck
+_ENOUGH_USERS = 200  # among fewer the best of many choices is mostly luck
 
 
 def weigh(
@@ -32,7 +32,8 @@ def weigh(
 ) -> tuple[Transitions | None, dict[str, float]]:
     """The table with the strength and scale by which the model answers best; None if it answers no better with it.
 
-    Where fewer than ``_ENOUGH_USERS`` users answer, the table's own strength and scale are the only ones tried.
+    Where fewer than ``_ENOUGH_USERS`` users answer, the table keeps its own strength and scale, and it is left out only
+    if the model answers better without it.
 
     Args:
         model: trained.
@@ -51,7 +52,8 @@ def weigh(
     if users >= _ENOUGH_USERS:
         choices[1:] = [replace(counted, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
     values = _judge(model, choices, question, catalogue)
-    number = int(np.argmax(values))  # the first of equal ones: none, unless there is a gain
+    gain = int(np.argmax(values))  # the first of equal ones: none, unless there is a gain
+    number = gain if users >= _ENOUGH_USERS else int(values[1] >= values[0])
     best = choices[number]
     weighed = {**best.weighing(), "ndcg@10": values[number], "ndcg@10 without": values[0], "users": users}
     log.info(

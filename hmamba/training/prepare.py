@@ -102,19 +102,20 @@ def prepare(
             f"no item has {settings.min_item_events} events before the validation days: load a longer history, or "
             "lower train.min_item_events."
         )
-    batches = Batches.of(learnt, catalogue, config, category)
-    if not batches.rows:
-        raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")
     device = device_of(settings.device)
     torch.manual_seed(settings.seed)
     model = HMamba(config.model, len(ids) - 1, device)
     groups = None if category is None else torch.from_numpy(category)
-    windows = None
     if parent is None:
         model.start_from_counts(torch.from_numpy(counts), holders, groups)
     else:
         new_items = model.start_from(parent.model, torch.from_numpy(counts), holders, groups)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
+    batches = Batches.of(learnt, catalogue, config, model.category_numbers())
+    if not batches.rows:
+        raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")
+    windows = None
+    if parent is not None:
         fresh = learnt.times[batches.window_end - 1] >= parent.provenance.trained_until
         night = split.validation // MICROSECONDS_A_DAY  # other windows every night, the same ones if it is run again
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay

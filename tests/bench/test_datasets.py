@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.datasets import NAMES, Columns, find, load, one_at_a_time
+from bench.datasets import NAMES, Columns, find, load, one_at_a_time, read_categories
 from hmamba.errors import InputError
-from hmamba.files import sha256
 from tests.bench.files import order_data, written
 from tests.histories import histories_of
 
@@ -45,12 +44,20 @@ def test_columns_can_be_named(tmp_path):
 
 
 def test_categories_are_read_from_the_file_beside(tmp_path):
-    path = Path(written(tmp_path / "interactions.parquet", user_id=[1, 1], item_id=[7, 5], position=[0, 1]))
-    assert load(str(path)).paths is None
-    written(tmp_path / "items.parquet", item_id=[5, 6, 7], categories=[["a", "b"], ["c"], ["a"]])
+    path = Path(written(tmp_path / "interactions.parquet", user_id=[1, 1, 1], item_id=[7, 5, 9], position=[0, 1, 2]))
     data = load(str(path))
-    assert data.paths.to_pylist() == [None, ["a"], ["a", "b"]]
-    assert data.paths_sha256 == sha256(tmp_path / "items.parquet")
+    assert data.items == tmp_path / "items.parquet"
+    assert read_categories(data.items, data.ids, ()) is None
+    with pytest.raises(InputError, match=r"items.parquet with the columns item_id and categories"):
+        read_categories(data.items, data.ids, (1,))
+    written(data.items, item_id=[5, 6, 7], categories=[["a", "b"], ["c"], ["a"]])
+    found = read_categories(data.items, data.ids, (1, 2))
+    assert [[len(set(level[list(pair)])) for pair in ([1, 2], [1, 3])] for level in found] == [[1, 2], [2, 2]]
+    with pytest.raises(InputError, match="deeper paths"):
+        read_categories(data.items, data.ids, (3,))
+    written(data.items, item_id=[5, 7], categories=["a", "b"])
+    with pytest.raises(InputError, match="a list of text"):
+        read_categories(data.items, data.ids, (1,))
 
 
 def test_one_at_a_time_keeps_order_and_users_apart():

@@ -134,3 +134,16 @@ def test_memory_follows_the_answer_and_not_the_square_of_the_history():
     tracemalloc.stop()
     assert 90_000 < len(had.rows) <= 100_000
     assert peak < 40e6
+
+
+def test_the_cost_of_categories_does_not_follow_the_users_who_are_not_asked_about():
+    histories = histories_of(*([(day, 1 + (user + day) % 50) for day in range(50)] for user in range(4_000)))
+    catalogue, category = Catalogue.of(histories.item_events(51), 1), np.arange(51)[None] // 7
+    _ = histories.owner, histories.lengths, histories.basket_starts  # the same for both, and kept
+    peaks = []
+    for levels in (None, category):
+        tracemalloc.start()
+        Had.before(histories, catalogue, np.array([7]), histories.offsets[8:9], levels)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000  # one array over all events has 1.6 MB

@@ -64,9 +64,8 @@ def test_encoding_in_parts_is_encoding_the_whole(kind, cuts):
     items = torch.randint(1, 20, (3, 12))
     states, parts = net.start(3), []
     for part in items.split(cuts, dim=1):
-        if part.shape[1]:
-            hidden, states = net.advance(part, states)
-            parts.append(hidden)
+        hidden, states = net.advance(part, states)
+        parts.append(hidden)
     torch.testing.assert_close(torch.cat(parts, dim=1), net.encode(items), atol=1e-10, rtol=1e-10)
 
 
@@ -157,6 +156,18 @@ def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
     torch.testing.assert_close(child.tangents.weight[:11], parent.tangents.weight)
     torch.testing.assert_close(child.blocks[0].widen.weight, parent.blocks[0].widen.weight)
     assert child.tangents.weight[11:].abs().min() > 0
+
+
+def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none():
+    settings = {"repeat": True, "transitions": False, "category_levels": (1, 2)}
+    parent, child = model(items=10, **settings), model(items=10, **settings)
+    events, mine, theirs = torch.arange(11), torch.arange(22).view(2, 11) // 3, torch.arange(22).view(2, 11) // 4
+    parent.start_from_counts(events, events, theirs)
+    child.start_from(parent, events, events, mine)
+    np.testing.assert_array_equal(child.category_numbers(), mine)
+    np.testing.assert_array_equal(parent.category_numbers(), theirs)
+    with pytest.raises(ValueError, match="no categories are given"):
+        child.start_from_counts(events, events)
 
 
 def test_packed_convolution_equals_separate_ones():

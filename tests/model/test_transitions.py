@@ -219,6 +219,19 @@ def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
     assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
 
 
+def test_among_few_users_the_table_stays_unless_it_does_harm():
+    """Nobody among three is hit either way: that says nothing."""
+    walks, model, catalogue = walkers(40)
+    own = replace(Transitions.count(walks, 41), strength=1e-9)
+    question = after_walks(walks.select(np.arange(3)), 20)
+    last = rank_all(model, question.past, catalogue, k=40, exclude_seen=True)[0]
+    missed = replace(question, items=np.array([row[row > 0][-1] for row in last]))
+    chosen, weighed = weigh(model, own, missed, catalogue)
+    assert weighed["ndcg@10"] == weighed["ndcg@10 without"] == 0
+    assert chosen is not None
+    assert chosen.weighing() == own.weighing()
+
+
 def test_with_nobody_to_ask_the_table_keeps_its_own_weighing():
     walks, model, catalogue = walkers(40)
     counted = Transitions.count(walks, 41)

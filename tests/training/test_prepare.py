@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
+from hmamba.training.fit import Fit
 from hmamba.training.prepare import facts_of
 from tests.histories import random_histories
-from tests.training.trainings import prepared
+from tests.training.trainings import prepared, settings
 
 
 def test_the_facts_tell_what_transitions_are_worth(tmp_path):
@@ -17,3 +20,15 @@ def test_the_facts_tell_what_transitions_are_worth(tmp_path):
     told = {"strength": 1.5, "scale": 3e-4, "ndcg@10": None, "ndcg@10 without": None, "users": 0}
     assert json.loads(json.dumps(unasked))["transitions"] == told
     assert facts_of(ready, [], None)["transitions"] is None
+
+
+def test_model_and_batches_read_the_same_categories(tmp_path):
+    histories = random_histories()
+    category = np.arange(2 * 21).reshape(2, 21) // 5
+    config = settings(model={"category_levels": [1, 2]})
+    ready = prepared(histories, tmp_path, config, category=category)
+    np.testing.assert_array_equal(ready.model.category_numbers(), category)
+    np.testing.assert_array_equal(ready.plan.batches.category, category)
+    batch = ready.plan.batches.load(ready.plan.batches.epoch(0)[0])
+    assert batch.had.facts.shape[1] == 5 + 2 * 8
+    Fit(ready.model, ready.plan).run()
