@@ -7,7 +7,7 @@ import sys
 from hmamba import registry
 from hmamba.columns import ITEM_ID
 from hmamba.retrieval import index as item_index
-from hmamba.retrieval import overlap
+from hmamba.retrieval.choice import choose
 from hmamba.sequences.histories import shard_files
 from hmamba.source.ids import read_ids
 from hmamba.training.prepare import device_of
@@ -25,14 +25,14 @@ def body(context: StepContext) -> Facts:
     run.vectors.mkdir(parents=True, exist_ok=True)
     item_index.write_item_points(stored, stored.catalogue, run.vectors / "items.parquet")
     wishes = config.candidates
-    built, found = overlap.choose(
-        stored, catalogue, shard_files(run.sequences), k=wishes.k, floor=wishes.float32_overlap
-    )
+    chosen = choose(stored, catalogue, shard_files(run.sequences), k=wishes.k, floor=wishes.float32_overlap)
+    built, found = chosen.index, chosen.overlap
     measured = {
         "float32_overlap": found.share,
         "overlap_floor": wishes.float32_overlap,
         "overlap_at": found.depth,
         "overlap_users": found.users,
+        "queries_per_second": chosen.queries_per_second,
     }
     size = item_index.save(built, run.index, measured)
     return {

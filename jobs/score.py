@@ -31,7 +31,7 @@ def body(context: StepContext) -> Facts:
     if not 0 <= shard < len(files):
         raise InputError(f"--shard {shard}: the snapshot has the shards 0 to {len(files) - 1}.")
     stored = registry.load(layout, registry.serving(run.verdict), device_of(config.train.device), config.model.kernels)
-    index = item_index.load(run.index, stored.version)
+    index = item_index.load(run.index, stored.version, stored.model.tangents.weight.device)
     items = pq.read_table(run.sequences / "items.parquet", columns=[ITEM_INDEX, EVENTS])
     popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(stored.catalogue.column))
     run.candidates.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from bench.gpu.context import Context
 from hmamba.evaluation.encode import encode_users
@@ -16,32 +15,13 @@ from hmamba.evaluation.ranking import rank_all
 from hmamba.registry import StoredModel
 from hmamba.retrieval.candidates import retrieve
 from hmamba.retrieval.index import ItemIndex
+from hmamba.retrieval.product import Product
 from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
 
 OVERLAP = 0.999
 """Least share of the true best k that must be found; under it the night would have to search in float64."""
-
-_ROWS = 1_024
-
-
-class ProductIndex:
-    """An exact index: blocks of a matrix product with top-k, on the device where the items are."""
-
-    def __init__(self, items_VX: Tensor) -> None:
-        self.items_VX = items_VX
-
-    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-        """The ``k`` largest inner products of each query, and the items they belong to, as FAISS gives them."""
-        device, depth = self.items_VX.device, min(k, len(self.items_VX))
-        products, columns = [], []
-        for start in range(0, len(queries), _ROWS):
-            block = torch.from_numpy(queries[start : start + _ROWS]).to(device, self.items_VX.dtype)
-            top, where = torch.topk(block @ self.items_VX.T, depth, dim=1)
-            products.append(top.float().cpu().numpy())
-            columns.append(where.cpu().numpy())
-        return np.concatenate(products), np.concatenate(columns)
 
 
 def overlap(found: IntArray, right: IntArray) -> float:
@@ -55,7 +35,7 @@ def index_of(stored: StoredModel) -> ItemIndex:
     with torch.inference_mode():
         eligible = torch.from_numpy(stored.catalogue.eligible).to(stored.model.tangents.weight.device)
         items_VX = stored.model.item_vectors(eligible).float()
-    return ItemIndex(stored.version, stored.catalogue, items_VX.cpu().numpy(), ProductIndex(items_VX))
+    return ItemIndex(stored.version, stored.catalogue, items_VX.cpu().numpy(), Product(items_VX))
 
 
 def search(context: Context) -> None:
@@ -69,7 +49,7 @@ def search(context: Context) -> None:
     index = index_of(stored)
     _, found = index.search(queries, k)
 
-    _, right = ProductIndex(torch.from_numpy(index.vectors).double()).search(queries, k)
+    _, right = Product(torch.from_numpy(index.vectors).double()).search(queries.astype(np.float64), k)
     value = overlap(found, right)
     record.check(
         "float32 product on the device, float64 product of the same vectors",

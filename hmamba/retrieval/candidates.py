@@ -27,8 +27,8 @@ from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
-from hmamba.retrieval.double import RealArray
 from hmamba.retrieval.index import FLOAT64, FloatArray, ItemIndex, point_column
+from hmamba.retrieval.product import RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 
@@ -121,7 +121,7 @@ def _search(
     """
     score, device = model.score(), hidden_Rd.device
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
-    products, columns = index.search(queries, k + (int(np.bincount(seen.rows).max(initial=0)) if exclude_seen else 0))
+    products, columns = index.search(queries, k, (seen.rows, seen.columns) if exclude_seen else None)
     rows = np.repeat(np.arange(len(users)), columns.shape[1])
     columns = columns.ravel()
     stride = len(index.catalogue)
@@ -129,14 +129,11 @@ def _search(
     elsewhere = raised[0] * stride + raised[1]
     if exclude_seen:
         elsewhere = np.concatenate([elsewhere, seen.rows * stride + seen.columns])
-    plain = ~np.isin(rows * stride + columns, elsewhere)
-    taste = score.logits(torch.from_numpy(products.ravel()[plain]).to(device)).cpu().numpy()
+    plain = np.isfinite(products.ravel()) & ~np.isin(rows * stride + columns, elsewhere)
+    # Multiplied anew, so that scores do not depend on what searched.
+    taste = score.logits(_products(index, queries, rows[plain], columns[plain]).to(device)).cpu().numpy()
     cuts = np.searchsorted(raised[0], np.arange(len(users) + 1))
-    # A row at a time: the vectors of all raised items at once would be gigabytes.
-    again = np.empty(len(raised[1]), dtype=queries.dtype)
-    for query, (start, end) in zip(queries, pairwise(cuts), strict=True):
-        again[start:end] = index.vectors[raised[1][start:end]] @ query
-    lifted = raised[2](score.logits(torch.from_numpy(again).to(device))).cpu().numpy()
+    lifted = raised[2](score.logits(_products(index, queries, *raised[:2]).to(device))).cpu().numpy()
     kept = np.ones(len(lifted), dtype=bool)
     for start, end in pairwise(cuts):
         if end - start > k:
@@ -147,6 +144,16 @@ def _search(
         np.concatenate([taste, lifted[kept]]),
         k,
     )
+
+
+def _products(index: ItemIndex, queries: RealArray, rows: IntArray, columns: IntArray) -> torch.Tensor:
+    """Inner products of entries that are sorted by row."""
+    products = np.empty(len(rows), dtype=queries.dtype)
+    # A row at a time: the vectors of all entries at once would be gigabytes.
+    cuts = np.searchsorted(rows, np.arange(len(queries) + 1))
+    for query, (start, end) in zip(queries, pairwise(cuts), strict=True):
+        products[start:end] = index.vectors[columns[start:end]] @ query
+    return torch.from_numpy(products)
 
 
 def _raised(

@@ -2,8 +2,9 @@
 
 <u,v>_L is a plain inner product once the query's time coordinate is negated, and an item's bias is one more coordinate
 that meets a 1 in the query. So an inner-product index over (v_0, v_1, ..., v_d, b) ranks exactly as the model does,
-whatever its score. The index is flat: it compares with every item and misses none. It holds float32; where that cannot
-tell near items apart (:mod:`hmamba.retrieval.overlap`) the vectors are kept in float64 and multiplied with every query.
+whatever its score. It compares with every item and misses none: by FAISS or by a matrix product, whichever was faster
+on the night's own queries (:mod:`hmamba.retrieval.choice`). It holds float32; where that cannot tell near items apart
+(:mod:`hmamba.retrieval.overlap`) the vectors are kept and multiplied in float64.
 
 FAISS is imported where an index is made or read, so that anything that searches can stand in for one.
 """
@@ -26,17 +27,40 @@ from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_js
 from hmamba.model import lorentz
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
-from hmamba.retrieval.double import RealArray
+from hmamba.retrieval.product import Barred, Product, RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
-Kind: TypeAlias = Literal["IndexFlatIP", "float64"]
+Kind: TypeAlias = Literal["IndexFlatIP", "product", "float64"]
 
 FLAT: Kind = "IndexFlatIP"
+PRODUCT: Kind = "product"
 FLOAT64: Kind = "float64"
 _DESCRIPTION = "index.json"
-_FILES = {FLAT: "items.faiss", FLOAT64: "items.npy"}
+_FILES = {FLAT: "items.faiss", PRODUCT: "items.faiss", FLOAT64: "items.npy"}
+
+
+class Flat:
+    """FAISS's exact index."""
+
+    def __init__(self, index: Any) -> None:
+        self.faiss = index
+
+    @classmethod
+    def of(cls, vectors: RealArray) -> Flat:
+        """Index float32 vectors (V, X)."""
+        import faiss
+
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(np.asarray(vectors, dtype=np.float32))
+        return cls(index)
+
+    def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
+        """As :meth:`Product.search`, but it asks for as many more as any query has barred, and returns those too."""
+        more = 0 if barred is None else int(np.bincount(barred[0]).max(initial=0))
+        products, columns = self.faiss.search(np.ascontiguousarray(queries), min(k + more, self.faiss.ntotal))
+        return products, columns
 
 
 @dataclass(frozen=True)
@@ -46,36 +70,35 @@ class ItemIndex:
     Attributes:
         model_version: whose points these are.
         catalogue: the items in the index; its columns are the index's ids.
-        vectors: (V, d + 2) what the index holds: float32, or float64 where ``index`` is None.
-        index: the FAISS index, or anything else whose ``search`` returns inner products and columns; None for an
-            exact search in float64.
+        vectors: (V, d + 2) what the index holds: float32, or float64 where float32 cannot rank.
+        index: what searches them.
     """
 
     model_version: str
     catalogue: Catalogue
     vectors: RealArray
-    index: Any
+    index: Flat | Product
 
     @property
     def kind(self) -> Kind:
-        """How it is searched: by FAISS in float32, or by a blocked matrix product in float64."""
-        return FLOAT64 if self.index is None else FLAT
+        """How it is searched: by FAISS, by a matrix product, or by one in float64."""
+        if isinstance(self.index, Flat):
+            return FLAT
+        return FLOAT64 if self.vectors.dtype == np.float64 else PRODUCT
 
-    def search(self, queries: RealArray, k: int) -> tuple[RealArray, IntArray]:
+    def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
         """The ``k`` largest inner products of each query, and the columns that they belong to.
 
         Args:
             queries: (R, d + 2), of the type of ``vectors``.
             k: how many; all items if there are fewer.
+            barred: (row, column) of entries that are not wanted, sorted by row.
 
         Returns:
-            Products and columns, (R, k) each, largest product first.
+            Products and columns, (R, at least k) each, largest product first. Barred ones may be among them, or
+            products of -inf in their place; the k largest of the others are there.
         """
-        wanted = min(k, len(self.catalogue))
-        if self.kind == FLOAT64:
-            return double.search(queries, self.vectors, wanted)
-        products, columns = self.index.search(np.ascontiguousarray(queries), wanted)
-        return products, columns
+        return self.index.search(queries, min(k, len(self.catalogue)), barred)
 
 
 def restrict(catalogue: Catalogue, ids: pa.Array, allowed: pa.ChunkedArray | None) -> Catalogue:
@@ -105,18 +128,10 @@ def build(stored: StoredModel, catalogue: Catalogue, kind: Kind = FLAT) -> ItemI
     with torch.inference_mode():
         eligible = torch.from_numpy(catalogue.eligible).to(model.tangents.weight.device)
         vectors = model.item_vectors(eligible).cpu()
-    if kind == FLOAT64:
-        return ItemIndex(stored.version, catalogue, vectors.numpy(), None)
-    single: FloatArray = vectors.float().numpy()
-    return ItemIndex(stored.version, catalogue, single, _faiss_index(single))
-
-
-def _faiss_index(vectors: FloatArray) -> Any:
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    return index
+    vectors = vectors if kind == FLOAT64 else vectors.float()
+    held: RealArray = vectors.numpy()
+    index = Flat.of(held) if kind == FLAT else Product(vectors, eligible.device if kind == PRODUCT else None)
+    return ItemIndex(stored.version, catalogue, held, index)
 
 
 def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None) -> int:
@@ -134,7 +149,8 @@ def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None)
         else:
             import faiss
 
-            faiss.write_index(built.index, str(path))
+            flat = built.index if isinstance(built.index, Flat) else Flat.of(built.vectors)
+            faiss.write_index(flat.faiss, str(path))
         size = path.stat().st_size
         description = {
             "model_version": built.model_version,
@@ -150,8 +166,13 @@ def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None)
     return size
 
 
-def load(folder: Path, model_version: str) -> ItemIndex:
+def load(folder: Path, model_version: str, device: torch.device | None = None) -> ItemIndex:
     """Read an index.
+
+    Args:
+        folder: where it is.
+        model_version: of the model that asks it.
+        device: where float32 products are computed; None: on the CPU.
 
     Raises:
         InputError: it is missing, damaged, or of another model.
@@ -170,11 +191,14 @@ def load(folder: Path, model_version: str) -> ItemIndex:
     mask[np.load(folder / "eligible.npy", allow_pickle=False)] = 1
     catalogue = Catalogue.of(mask, 1)
     if kind == FLOAT64:
-        return ItemIndex(model_version, catalogue, np.load(path, allow_pickle=False), None)
+        vectors: RealArray = np.load(path, allow_pickle=False)
+        return ItemIndex(model_version, catalogue, vectors, Product(torch.from_numpy(vectors)))
     import faiss
 
     index = faiss.read_index(str(path))
-    return ItemIndex(model_version, catalogue, index.reconstruct_n(0, index.ntotal), index)
+    vectors = index.reconstruct_n(0, index.ntotal)
+    found = Flat(index) if kind == FLAT else Product(torch.from_numpy(vectors), device)
+    return ItemIndex(model_version, catalogue, vectors, found)
 
 
 def write_item_points(stored: StoredModel, catalogue: Catalogue, path: Path) -> None:

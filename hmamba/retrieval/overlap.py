@@ -11,7 +11,6 @@ most, among items whose order taste alone decides.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hmamba.evaluation.encode import encode_users
 from hmamba.progress import track
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
 from hmamba.retrieval.candidates import readable
-from hmamba.retrieval.double import DoubleArray, RealArray
-from hmamba.retrieval.index import FLOAT64, ItemIndex, build
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.retrieval.index import ItemIndex
+from hmamba.retrieval.product import DoubleArray, RealArray, block_rows
 from hmamba.sequences.histories import Histories, read_histories
-
-log = logging.getLogger("hmamba")
 
 USERS = 512
 """Enough to know the mean to a few ten-thousandths, few enough to encode in seconds."""
@@ -51,34 +46,6 @@ class Overlap:
     share: float | None
     depth: int
     users: int
-
-
-def choose(
-    stored: StoredModel, catalogue: Catalogue, shards: list[Path], *, k: int, floor: float
-) -> tuple[ItemIndex, Overlap]:
-    """Index the catalogue in float32 if that ranks as float64 does, in float64 if not.
-
-    Args:
-        stored: the model that serves.
-        catalogue: the items to index.
-        shards: the snapshot's sequences, to draw users from.
-        k: items that are published for a user.
-        floor: least share of the float64 ranking that float32 has to keep.
-    """
-    single, exact = build(stored, catalogue), build(stored, catalogue, FLOAT64)
-    hidden = [encode_users(stored.model, part) for part in sample(stored, shards)]
-    hidden_Rd = torch.cat(hidden) if hidden else torch.zeros(0, stored.model.config.dim)
-    found = measure(stored, single, exact, hidden_Rd, depth_of(k, len(catalogue)))
-    if found.share is None or found.share >= floor:
-        return single, found
-    log.warning(
-        "index: float32 finds only %.4f of the %d best items that float64 finds, less than candidates.float32_overlap "
-        "= %g: the search runs in float64, which is slower. With a smaller model.max_norm float32 would do.",
-        found.share,
-        found.depth,
-        floor,
-    )
-    return exact, found
 
 
 def depth_of(k: int, items: int) -> int:
@@ -140,7 +107,7 @@ def shares(single: ItemIndex, exact: ItemIndex, queries: RealArray, precise: Dou
     """
     table = torch.from_numpy(exact.vectors)
     rounding = table.shape[1] * torch.finfo(torch.float64).eps * table.norm(dim=1).max()
-    rows = double.block_rows(len(table))
+    rows = block_rows(len(table))
     parts = []
     starts = range(0, len(queries), rows)
     for start in track(starts, "index: float32 against float64", len(starts), "blocks of users"):

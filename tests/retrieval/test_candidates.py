@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import retrieve, score_shard
+from hmamba.retrieval.index import FLAT, PRODUCT
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -39,11 +41,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("k", [1, 7, 100])
-def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k):
+@pytest.mark.parametrize("way", [FLAT, PRODUCT])
+def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k, way):
     stored = stored_model(eligible=range(1, ITEMS, 2), **KINDS[kind])
     histories = random_histories(items=ITEMS, baskets=False)  # equal scores would have no order
     expected, scores = rank_all(stored.model, histories, stored.catalogue, k=k, exclude_seen=exclude_seen)
-    built = item_index.build(stored, stored.catalogue)
+    built = item_index.build(stored, stored.catalogue, way)
     hidden = encode_users(stored.model, histories)
     ranked = retrieve(stored, built, histories, hidden, k=k, exclude_seen=exclude_seen)
     for user in range(len(histories)):
@@ -134,11 +137,14 @@ def test_an_allowed_set_restricts_the_index():
         item_index.restrict(stored.catalogue, stored.item_ids, pa.chunked_array([["unheard of"]]))
 
 
-def test_the_index_reads_back_and_belongs_to_its_model(tmp_path):
+@pytest.mark.parametrize("way", [FLAT, PRODUCT])
+def test_the_index_reads_back_and_belongs_to_its_model(tmp_path, way):
     stored = stored_model()
-    built = item_index.build(stored, stored.catalogue)
+    built = item_index.build(stored, stored.catalogue, way)
     item_index.save(built, tmp_path / "index")
     again = item_index.load(tmp_path / "index", "v1")
+    assert again.kind == way
+    assert faiss.read_index(str(tmp_path / "index" / "items.faiss")).ntotal == ITEMS
     np.testing.assert_array_equal(again.vectors, built.vectors)
     assert np.array_equal(again.catalogue.eligible, built.catalogue.eligible)
     with pytest.raises(InputError, match="v2 serves"):

@@ -13,10 +13,12 @@ from hmamba.evaluation.encode import encode_users
 from hmamba.files import read_json, write_json
 from hmamba.model import lorentz
 from hmamba.model.habit import Had
-from hmamba.retrieval import double, overlap
+from hmamba.retrieval import double, overlap, product
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import retrieve, score_shard
-from hmamba.retrieval.index import FLAT, FLOAT64, ItemIndex
+from hmamba.retrieval.choice import choose
+from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex
+from hmamba.retrieval.product import Product
 from hmamba.sequences.catalogue import Catalogue
 from tests.histories import histories_of, random_histories
 from tests.stored import stored_model
@@ -43,8 +45,8 @@ def indices(queries, items):
     catalogue = Catalogue.of(np.r_[0, np.ones(len(items), dtype=np.int64)], 1)
     single = items.float().numpy()
     return (
-        ItemIndex("v1", catalogue, single, item_index._faiss_index(single)),
-        ItemIndex("v1", catalogue, items.numpy(), None),
+        ItemIndex("v1", catalogue, single, item_index.Flat.of(single)),
+        ItemIndex("v1", catalogue, items.numpy(), Product(items)),
         queries.float().numpy(),
         queries.numpy(),
     )
@@ -81,7 +83,7 @@ def test_the_share_counts_the_items_that_are_missing():
     best = exact.search(precise[:1], 10)[1][0]
     worse = single.vectors.copy()
     worse[best] *= 10
-    blind = ItemIndex("v1", single.catalogue, worse, item_index._faiss_index(worse))
+    blind = ItemIndex("v1", single.catalogue, worse, item_index.Flat.of(worse))
     assert overlap.shares(blind, exact, queries[:1], precise[:1], 100).tolist() == [0.9]
 
 
@@ -90,7 +92,7 @@ def test_exact_ties_are_no_mistake(monkeypatch):
     queries, items = points(2, users=6, items=40)
     single, exact, queries, precise = indices(queries, items.repeat(50, 1))
     assert overlap.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
-    monkeypatch.setattr(double, "_ENTRIES", 2 * len(exact.vectors))
+    monkeypatch.setattr(product, "_ENTRIES", 2 * len(exact.vectors))
     assert overlap.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
     assert exact.search(precise, 7)[0].shape == (6, 7)
 
@@ -129,16 +131,19 @@ def test_the_sample_is_always_the_same_and_skips_users_without_a_readable_histor
 def test_an_ordinary_model_stays_in_float32(tmp_path):
     stored = stored_model(items=300)
     files = write_shards(tmp_path, random_histories(items=300))
-    built, found = overlap.choose(stored, stored.catalogue, files, k=20, floor=0.999)
-    assert (built.kind, found.depth, found.users) == (FLAT, 100, 30)
-    assert found.share >= 0.999
+    chosen = choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    assert (chosen.overlap.depth, chosen.overlap.users) == (100, 30)
+    assert chosen.overlap.share >= 0.999
+    assert set(chosen.queries_per_second) == {FLAT, PRODUCT}
+    assert chosen.index.kind == max(chosen.queries_per_second, key=chosen.queries_per_second.get)
 
 
 def test_without_anybody_to_ask_nothing_is_claimed(tmp_path):
     stored = stored_model()
     files = write_shards(tmp_path, histories_of([(0, 99)], [(0, 98)]))
-    built, found = overlap.choose(stored, stored.catalogue, files, k=20, floor=0.999)
-    assert (built.kind, found.share, found.users) == (FLAT, None, 0)
+    chosen = choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    assert (chosen.index.kind, chosen.overlap.share, chosen.overlap.users) == (FLAT, None, 0)
+    assert chosen.queries_per_second == {}
 
 
 def brute_force(stored, histories, hidden, k, exclude_seen):
@@ -164,9 +169,10 @@ def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exc
     stored = far_model(**kind)
     histories = random_histories(items=600, baskets=False)
     files = write_shards(tmp_path, histories)
-    built, found = overlap.choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    chosen = choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    built = chosen.index
     assert built.kind == FLOAT64
-    assert found.share < 0.999
+    assert chosen.overlap.share < 0.999
     assert "float64" in caplog.text
     hidden = encode_users(stored.model, histories)
     wanted, scores = brute_force(stored, histories, hidden, 20, exclude_seen)
