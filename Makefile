@@ -7,6 +7,7 @@
 #
 # make bench-accuracy DATA=beauty   accuracy tables, see docs/accuracy.md
 # make bench-peers                  the peer's own environment, for its column of those tables
+# make bench, make bench-quick      speed beside peers, see docs/performance.md
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -18,7 +19,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test lint types deps check picture gpu-check clean bench-accuracy bench-peers
+.PHONY: venv demo test lint types deps check picture gpu-check clean bench bench-quick bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -61,6 +62,12 @@ gpu-check:
 bench-accuracy: $(INSTALLED)
 	@if [ -z "$(DATA)" ]; then echo 'Say which data: make bench-accuracy DATA=beauty'; exit 2; fi
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m bench.accuracy $(DATA) $(ARGS)
+
+bench: $(INSTALLED)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m bench.speed $(ARGS)
+
+bench-quick: $(INSTALLED)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m bench.speed --quick --print-only $(ARGS)
 
 bench-peers: $(PEERS)/.installed
 

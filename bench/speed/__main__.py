@@ -1,0 +1,77 @@
+"""Speed beside peers: ratios in one run, taken in turns, medians; each result is checked before it is timed.
+
+python -m bench.speed [--quick] [--only encode,search]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from bench.machine import commit, machine, today
+from bench.speed import encode, search
+from bench.speed.rounds import Figure
+from bench.store import ROOT
+from bench.tables import table
+from hmamba.errors import ConfigError, HMambaError
+from hmamba.files import atomic_file
+
+log = logging.getLogger("hmamba")
+
+PARTS = {"encode": encode.figures, "search": search.figures}
+
+
+def _line(figure: Figure) -> list[str]:
+    count, unit = figure.units
+    others = [
+        f"{name}: {count / seconds:,.0f} (rounds {figure.spread[name]:.2f})" for name, seconds in figure.seconds.items()
+    ]
+    target = "-" if figure.target is None else f"{figure.target:.2f}"
+    return [figure.what, f"**{figure.ratio:.2f}**", target, figure.peer, f"{unit} a second: " + "; ".join(others)]
+
+
+def report(figures: list[Figure], command: str) -> str:
+    """The tables as Markdown."""
+    facts = [["command", f"`{command}`"], ["commit, date", f"{commit()}, {today()}"], ["machine", machine()]]
+    note = (
+        "Ratio: how many times as fast as the peer, from the medians of rounds taken in turns. Rounds: the slowest "
+        "divided by the fastest, which says how quiet the machine was."
+    )
+    header = ["", "ratio", "target", "peer", "each way"]
+    return "\n\n".join(["# Speed", table(["", ""], facts), table(header, [_line(f) for f in figures]), note]) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds, for a look")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas (%(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
+    parser.add_argument("--print-only", action="store_true", help="write no file")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    options = parser.parse_args(arguments)
+    wanted = options.only.split(",")
+    try:
+        if set(wanted) - set(PARTS):
+            raise ConfigError(f"--only {options.only}: choose among {', '.join(PARTS)}, with commas.")
+        figures = []
+        for name in wanted:
+            for figure in PARTS[name](quick=options.quick):
+                log.info("%s: %.2f times %s", figure.what, figure.ratio, figure.peer)
+                figures.append(figure)
+    except HMambaError as error:
+        log.error("bench: %s", error)
+        return error.exit_code
+    given = ["--quick"] * options.quick + ([] if wanted == list(PARTS) else ["--only", options.only])
+    text = report(figures, " ".join(["python -m bench.speed", *given]))
+    if not options.print_only:
+        with atomic_file(options.out / f"speed-{today()}.md") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
