@@ -30,8 +30,9 @@ class LastToken:
     Attributes:
         block: the last one.
         stream: (V, d) what enters the block.
-        tapped: (K V, M) inputs of the convolution for x and B, each times one of its taps, the oldest token's first;
-            the bias is in the current token's.
+        tapped_x: (K V, E) inputs of the convolution for x, each times one of its taps, the oldest token's first; the
+            bias is in the current token's.
+        tapped_B: (K V, N) the same for B.
         read: (V, N) inputs of the convolution for C.
         gate: (V, E) what the gate is made of.
         dt: (V, H) step sizes, 0 for padding.
@@ -40,7 +41,8 @@ class LastToken:
 
     block: Block
     stream: Tensor
-    tapped: Tensor
+    tapped_x: Tensor
+    tapped_B: Tensor
     read: Tensor
     gate: Tensor
     dt: Tensor
@@ -66,7 +68,8 @@ class LastToken:
         tapped_KVM[-1, 1:] += mixer.conv_bias[:x_and_B]
         decay_VH = dt_VH * mixer.decay(curvature)
         read_VN = input_VM[:, x_and_B:].contiguous()
-        return cls(block, stream_Vd, tapped_KVM.flatten(0, 1), read_VN, gate_VE.contiguous(), dt_VH, decay_VH)
+        tapped = (part.flatten(0, 1).contiguous() for part in tapped_KVM.split([mixer.inner, mixer.size], dim=-1))
+        return cls(block, stream_Vd, *tapped, read_VN, gate_VE.contiguous(), dt_VH, decay_VH)
 
     def __call__(self, row_BL: Tensor) -> Tensor:
         """The block's output (B, d) at the last token of each sequence.
@@ -78,9 +81,11 @@ class LastToken:
         taps, size = mixer.conv_weight.shape[1], len(self.stream)
         window_BLK = F.pad(row_BL, (taps - 1, 0)).unfold(1, taps, 1)
         bag_BLK = window_BLK + torch.arange(0, taps * size, size, device=row_BL.device)
-        mixed_BLM = F.silu(F.embedding_bag(bag_BLK.flatten(0, 1), self.tapped, mode="sum"), inplace=True)
-        mixed_BLM = mixed_BLM.view(rows, longest, -1)
-        x_BLE, B_BLN = mixed_BLM.split([mixer.inner, mixer.size], dim=-1)
+        bags = bag_BLK.flatten(0, 1)
+        x_BLE, B_BLN = (
+            F.silu(F.embedding_bag(bags, taps_KVM, mode="sum"), inplace=True).view(rows, longest, -1)
+            for taps_KVM in (self.tapped_x, self.tapped_B)
+        )
 
         end_BK = window_BLK[:, -1]
         last_B, x_bias = row_BL[:, -1], mixer.inner + mixer.size
@@ -91,12 +96,8 @@ class LastToken:
         # What is forgotten after a token: summed from the end, where the weights are largest, so that these are exact.
         later_BLH = F.pad(decay_BLH[:, 1:].flip(1).cumsum(1).flip(1), (0, 0, 0, 1))
         weight_BLH = later_BLH.exp() * self.dt[row_BL] * (B_BLN @ C_BN[..., None])
-        y_BHP = torch.stack(
-            [
-                (weight_BL[:, None] @ x_BLP)[:, 0]
-                for weight_BL, x_BLP in zip(weight_BLH.unbind(-1), x_BLE.split(mixer.head_dim, dim=-1), strict=True)
-            ],
-            dim=1,
-        )
+        # Every head's weights with every head's channels, in one product; what does not belong together is dropped.
+        y_BHHP = (weight_BLH.transpose(1, 2) @ x_BLE).unflatten(-1, (mixer.heads, mixer.head_dim))
+        y_BHP = y_BHHP.diagonal(dim1=1, dim2=2).transpose(1, 2)
         y_BHP = y_BHP + mixer.skip[:, None] * x_BLE[:, -1].view_as(y_BHP)
         return self.block.close(self.stream[last_B], mixer.close(y_BHP.flatten(1), self.gate[last_B]))
