@@ -32,7 +32,7 @@ class LastToken:
         stream: (V, d) what enters the block.
         tapped_x: (K V, E) inputs of the convolution for x, each times one of its taps, the oldest token's first; the
             bias is in the current token's.
-        tapped_B: (K V, N) the same for B.
+        tapped_b: (K V, N) the same for B.
         read: (V, N) inputs of the convolution for C.
         gate: (V, E) what the gate is made of.
         dt: (V, H) step sizes, 0 for padding.
@@ -42,7 +42,7 @@ class LastToken:
     block: Block
     stream: Tensor
     tapped_x: Tensor
-    tapped_B: Tensor
+    tapped_b: Tensor
     read: Tensor
     gate: Tensor
     dt: Tensor
@@ -68,8 +68,8 @@ class LastToken:
         tapped_KVM[-1, 1:] += mixer.conv_bias[:x_and_B]
         decay_VH = dt_VH * mixer.decay(curvature)
         read_VN = input_VM[:, x_and_B:].contiguous()
-        tapped = (part.flatten(0, 1).contiguous() for part in tapped_KVM.split([mixer.inner, mixer.size], dim=-1))
-        return cls(block, stream_Vd, *tapped, read_VN, gate_VE.contiguous(), dt_VH, decay_VH)
+        tapped_x, tapped_b = (part.flatten(0, 1) for part in tapped_KVM.split([mixer.inner, mixer.size], dim=-1))
+        return cls(block, stream_Vd, tapped_x, tapped_b, read_VN, gate_VE.contiguous(), dt_VH, decay_VH)
 
     def __call__(self, row_BL: Tensor) -> Tensor:
         """The block's output (B, d) at the last token of each sequence.
@@ -84,7 +84,7 @@ class LastToken:
         bags = bag_BLK.flatten(0, 1)
         x_BLE, B_BLN = (
             F.silu(F.embedding_bag(bags, taps_KVM, mode="sum"), inplace=True).view(rows, longest, -1)
-            for taps_KVM in (self.tapped_x, self.tapped_B)
+            for taps_KVM in (self.tapped_x, self.tapped_b)
         )
 
         end_BK = window_BLK[:, -1]
