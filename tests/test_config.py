@@ -78,7 +78,12 @@ def test_every_wrong_setting_is_told_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("choice", "told"),
-    [("nowhere.toml", "no such file"), ("./x/y", "no such file"), ("movies", "one of complete_journey")],
+    [
+        ("nowhere.toml", "no such file"),
+        ("./x/y", "no such file"),
+        ("./tests", "tests cannot be read: Is a directory"),
+        ("movies", "one of complete_journey"),
+    ],
 )
 def test_a_choice_that_does_not_exist(layout: Layout, choice: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
