@@ -17,7 +17,7 @@ from hmamba.training.prepare import device_of
 from jobs.step import Facts, StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
-"""Of a shard, what is held at once: at about 1 kB an event and 5 kB a user, whatever the shard's size."""
+"""Of a shard, what is held at once, whatever its size."""
 
 
 def body(context: StepContext) -> Facts:
