@@ -1,132 +1,108 @@
 """The softmax over the items that compete, in blocks, so that the logits are never held whole.
 
-For R rows and V items the logits would take 4 R V bytes, three times over with their gradients. Here a block of rows is
-scored, differentiated and forgotten before the next one: memory is that of one block, and the cost is the three matrix
-products that the gradient needs anyway.
+With l_rv the taste logits of row r, h_re the log rates of what the row's user has had (:mod:`hmamba.model.habit`), w_t
+the weights of the targets and W_r their sum over a row, the loss is
 
-The gradient is written out, not recorded. With products P = q . v, logits l = g(P), W_r the weight of all targets of
-row r and p_r its softmax, the loss is sum_r W_r logsumexp(l_r) - sum_t w_t l_t, so
+    sum_r W_r log(sum_v exp(l_rv) + sum_e exp(h_re)) - sum_t w_t log(exp(l_t) + exp(h_t))
 
-    dl[r, v] = W_r p_r[v] - (w_t summed over the targets t = (r, v))            dP = dl g'(P)
+where h_t is missing for a target that its user has not had. Rates add, so habit meets the sum over all items as one
+number a row; its entries and the targets are few, and left to autograd. Label smoothing keeps 1 - s of each target's
+weight and spreads s over all columns: then the row's mean logit, weighing W_r s, is one more target.
 
-With label smoothing a target keeps 1 - s of its weight and s is spread over all columns: the mean logit enters the
-loss, and W_r s / V is taken off every dl.
-
-The factor W_r is left to the narrow matrices on either side of dl. Where a user has had the item the logit is
-log(exp(l) + exp(h)), and dl is shared out between l and h as the two rates are; such entries are few. ``squared`` and
-``inner`` are P plus a constant c, which a softmax does not see and which habit meets as h - c: they need neither g' nor
-gradients in K and scale here. The other scores are recorded, elementwise only.
+The sum over all items is :class:`_Normaliser`. It takes a block of rows and goes over the items in tiles that stay in
+the caches, with the running maximum of the online softmax (Milakov and Gimelshein, arXiv 1805.02867). The gradient in
+the products P = q . v is W_r exp(l_rv) / Z_r g'(P), taken while the block's exponentials are there: what belongs to a
+row goes to the narrow matrices on either side. ``squared``, ``inner`` and ``euclidean`` are P plus a constant, which a
+softmax does not see and which habit meets as h minus it: they need neither g' nor gradients in K and scale. For the
+other scores a tile is computed again, with g recorded.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from hmamba.model.scores import Score, ScoreKind
 
-_BLOCK_LOGITS = {"cpu": 1 << 21, "cuda": 1 << 26}
-"""Most logits of a block, of which two are held. Measured on the CPU at 12,101 and 24,000 items: under 2^20 the matrix
-products are too narrow, past 2^22 the passes leave the caches. A GPU wants fewer and larger kernels; not measured."""
+
+class _Sizes(NamedTuple):
+    rows: int  # of a block, whose logits are held at once
+    columns: int  # of a tile
+
+
+_SIZES = {"cpu": _Sizes(256, 1024), "cuda": _Sizes(2048, 1 << 16)}
+"""Measured on the CPU at 12,101 and 27,000 items: half the rows, or products with all the columns, take half as long
+again, and more of either brings nothing. A GPU wants fewer and larger kernels; not measured."""
+
+_GATHERED = 1 << 16  # entries whose vectors are held at once
 
 _AFFINE: tuple[ScoreKind, ...] = ("squared", "inner", "euclidean")
 
 _Pairs = tuple[Tensor, Tensor]
 
 
-def _softmax_gradient(
-    logits_BV: Tensor,
-    out_BV: Tensor,
-    had: _Pairs,
-    habit_E: Tensor,
-    targets: _Pairs,
-    weights_t: Tensor,
-    smoothing: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Write the loss's gradient in the logits to ``out_BV``, but for a factor a row. Habit is added to the logits.
+class _Normaliser(torch.autograd.Function):
+    """Sum over rows of W_r (log(sum_v exp(l_rv) + exp(habit_r)) - smoothing mean_v l_rv), and its gradients."""
 
-    Returns:
-        The loss, the rows' factors (B,) and the gradient (E,) in the habit's log rates.
-    """
-    taste_share_E = habit_E
-    if len(habit_E):
-        taste_E = logits_BV[had]
-        taste_share_E = torch.sigmoid(taste_E - habit_E)
-        logits_BV[had] = torch.logaddexp(taste_E, habit_E)
-    torch.softmax(logits_BV, 1, out=out_BV)
-    # The largest probability cannot underflow, so it gives the normaliser without another pass of exponentials.
-    normaliser_B = logits_BV.amax(1) - out_BV.amax(1).log()
-    factor_B = torch.zeros_like(normaliser_B).index_add_(0, targets[0], weights_t)
-    kept_t = weights_t * (1 - smoothing)
-    loss = ((normaliser_B[targets[0]] - logits_BV[targets]) * kept_t).sum()
-    share_t = kept_t / factor_B.clamp_min(torch.finfo(factor_B.dtype).tiny)[targets[0]]
-    if smoothing:
-        loss += smoothing * ((normaliser_B - logits_BV.mean(1)) * factor_B).sum()
-        out_BV.sub_(smoothing / logits_BV.shape[1])
-    out_BV.index_put_(targets, -share_t, accumulate=True)
-    habit_grad_E = habit_E
-    if len(habit_E):
-        both_E = out_BV[had]
-        out_BV[had] = both_E * taste_share_E
-        habit_grad_E = both_E * (1 - taste_share_E) * factor_B[had[0]]
-    return loss, factor_B, habit_grad_E
-
-
-class _BlockedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        queries, items, K, scale, habit, kind, had, targets, weights, shift, smoothing = inputs
-        affine = kind in _AFFINE
+        queries, items, K, scale, habit, kind, weights, shift, smoothing = inputs
+        affine, sizes = kind in _AFFINE, _SIZES[queries.device.type]
         grads = [
             torch.zeros_like(tensor) if need else None
             for tensor, need in zip(inputs[:5], ctx.needs_input_grad[:5], strict=True)
         ]
-        block = max(1, min(_BLOCK_LOGITS[queries.device.type] // len(items), len(queries)))
-        buffers = queries.new_empty(2, block, len(items))
+        tiles = [slice(start, start + sizes.columns) for start in range(0, len(items), sizes.columns)]
+        block = min(sizes.rows, len(queries))
+        buffers = [queries.new_empty(block, len(items[tile])) for tile in tiles]
         total = queries.new_zeros(())
-        bounds = torch.arange(0, len(queries) + block, block, device=queries.device)
-        had_cuts, target_cuts = torch.stack([torch.searchsorted(x[0], bounds) for x in (had, targets)]).tolist()
-        for number, start in enumerate(range(0, len(queries), block)):
-            e, t = (slice(*cuts[number : number + 2]) for cuts in (had_cuts, target_cuts))
-            rows = queries[start : start + block]
-            logits, gradient = buffers[:, : len(rows)]
-            if affine:
-                torch.addmm(shift, rows, items.T, out=logits)
-            else:
-                torch.mm(rows, items.T, out=logits)
-                leaves = [leaf.detach().requires_grad_() for leaf in (logits, K, scale)]
-                with torch.enable_grad():
-                    recorded = Score(kind, leaves[1], leaves[2]).logits(leaves[0])
-                logits = recorded.detach() + shift
-            loss, factor, habit_grad = _softmax_gradient(
-                logits,
-                gradient,
-                (had[0][e] - start, had[1][e]),
-                habit[e],
-                (targets[0][t] - start, targets[1][t]),
-                weights[t],
-                smoothing,
-            )
-            total += loss
-            if not any(ctx.needs_input_grad):
-                continue
-            if not affine:
-                gradient, *scalars = torch.autograd.grad(
-                    recorded, leaves, gradient.mul_(factor[:, None]), allow_unused=True, materialize_grads=True
-                )
-                factor = torch.ones_like(factor)
-                for grad, part in zip(grads[2:4], scalars, strict=True):
-                    if grad is not None:
-                        grad += part
-            if grads[0] is not None:
-                torch.mm(gradient, items, out=grads[0][start : start + block]).mul_(factor[:, None])
-            if grads[1] is not None:
-                grads[1].addmm_(gradient.T, rows * factor[:, None])
+        for part in (slice(start, start + sizes.rows) for start in range(0, len(queries), sizes.rows)):
+            rows, weight = queries[part], weights[part]
+            top, tops = torch.full_like(weight, -torch.inf), []
+            normaliser, mean = torch.zeros_like(weight), torch.zeros_like(weight)
+            exponentials = [buffer[: len(rows)] for buffer in buffers]
+            for tile, logits in zip(tiles, exponentials, strict=True):
+                torch.mm(rows, items[tile].T, out=logits)
+                if not affine:
+                    logits.copy_(Score(kind, K, scale).logits(logits))
+                if shift is not None:
+                    logits += shift[tile]
+                if smoothing:
+                    mean += logits.sum(1) / len(items)
+                before, top = top, torch.maximum(top, logits.amax(1))
+                logits.sub_(top[:, None]).exp_()
+                normaliser = normaliser * (before - top).exp() + logits.sum(1)
+                tops.append(top)
+            taste = top + normaliser.log()
+            total += (weight * (torch.logaddexp(taste, habit[part]) - smoothing * mean)).sum()
+            share = weight * torch.sigmoid(taste - habit[part])
             if grads[4] is not None:
-                grads[4][e] = habit_grad
+                grads[4][part] = weight - share
+            if not any(ctx.needs_input_grad[:4]):
+                continue
+            for tile, gradient, highest in zip(tiles, exponentials, tops, strict=True):
+                factor, vectors = share * (highest - taste).exp(), items[tile]
+                if smoothing or not affine:
+                    gradient.mul_(factor[:, None]).sub_((weight * smoothing / len(items))[:, None])
+                    factor = torch.ones_like(factor)
+                if not affine:
+                    leaves = [leaf.detach().requires_grad_() for leaf in (rows @ vectors.T, K, scale)]
+                    with torch.enable_grad():
+                        recorded = Score(kind, leaves[1], leaves[2]).logits(leaves[0])
+                    gradient, *scalars = torch.autograd.grad(
+                        recorded, leaves, gradient, allow_unused=True, materialize_grads=True
+                    )
+                    for grad, scalar in zip(grads[2:4], scalars, strict=True):
+                        if grad is not None:
+                            grad += scalar
+                if grads[0] is not None:
+                    grads[0][part].addcmul_(gradient @ vectors, factor[:, None])
+                if grads[1] is not None:
+                    grads[1][tile].addmm_(gradient.T, rows * factor[:, None])
         ctx.save_for_backward(*grads)
         loss_sum: Tensor = total
         return loss_sum
@@ -135,7 +111,40 @@ class _BlockedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outputs: Any) -> Any:
         grads = (None if grad is None else outputs[0] * grad for grad in ctx.saved_tensors)
-        return (*grads, None, None, None, None, None, None)
+        return (*grads, None, None, None, None)
+
+
+def _products(queries_RX: Tensor, items_VX: Tensor, at: _Pairs) -> Tensor:
+    """Inner products at these (row, column); no more than ``_GATHERED`` pairs of vectors are held."""
+
+    def some(rows: Tensor, columns: Tensor) -> Tensor:
+        return (queries_RX[rows] * items_VX[columns]).sum(-1)
+
+    parts = list(zip(*(indices.split(_GATHERED) for indices in at), strict=True))
+    if len(parts) == 1:
+        return some(*parts[0])
+    return torch.cat([checkpoint(some, *part, use_reentrant=False) for part in parts])
+
+
+def _of_rows(habit_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
+    """log sum exp (R,) of each row's entries; -inf where it has none."""
+    none_R = habit_E.new_full((rows,), -torch.inf)
+    top_R = none_R.scatter_reduce(0, rows_E, habit_E.detach(), "amax")
+    has_R = top_R > -torch.inf
+    top_R = torch.where(has_R, top_R, 0.0)
+    sum_R = torch.zeros_like(top_R).index_add(0, rows_E, (habit_E - top_R[rows_E]).exp())
+    return torch.where(has_R, top_R + sum_R.clamp_min(torch.finfo(sum_R.dtype).tiny).log(), none_R)
+
+
+def _entry_of(targets: _Pairs, had: _Pairs, columns: int) -> Tensor:
+    """(T,) which entry of what users have had each target is; -1: none."""
+    wanted, of_target = torch.unique(targets[0] * columns + targets[1], return_inverse=True)
+    keys = had[0] * columns + had[1]
+    place = torch.searchsorted(wanted, keys).clamp_max(len(wanted) - 1)
+    found = torch.nonzero(wanted[place] == keys)[:, 0]
+    entries = torch.full_like(wanted, -1)
+    entries[place[found]] = found
+    return entries[of_target]
 
 
 def blocked_cross_entropy(
@@ -158,9 +167,9 @@ def blocked_cross_entropy(
         queries_RX: query vectors.
         items_VX: vectors of the items that compete.
         score: turns inner products into logits.
-        had: (row, column) of what the rows' users have had, sorted by row, each once.
+        had: (row, column) of what the rows' users have had, each once.
         habit_E: log rates of taking it again, see :mod:`hmamba.model.habit`.
-        targets: (row, column) of each target, sorted by row.
+        targets: (row, column) of each target.
         weights: of the targets; 1 each if None.
         shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero where somebody has had the item.
         smoothing: share of each target's weight that is spread over all columns.
@@ -168,14 +177,31 @@ def blocked_cross_entropy(
     Returns:
         A scalar, differentiable once in the queries, items, score parameters and log rates.
     """
+    rows, columns = len(queries_RX), len(items_VX)
     if weights is None:
         weights = queries_RX.new_ones(len(targets[0]))
-    if shift_V is None:
-        shift_V = queries_RX.new_zeros(len(items_VX))
-    if score.kind in _AFFINE:
-        habit_E = habit_E - score.logits(torch.zeros_like(score.K))
+    kind = score.kind
+    affine = kind in _AFFINE
+
+    def taste(at: _Pairs) -> Tensor:
+        products = _products(queries_RX, items_VX, at)
+        logits = products if affine else score.logits(products)
+        return logits if shift_V is None else logits + shift_V[at[1]]
+
     with torch.autocast(queries_RX.device.type, enabled=False):
-        loss: Tensor = _BlockedCrossEntropy.apply(
-            queries_RX, items_VX, score.K, score.scale, habit_E, score.kind, had, targets, weights, shift_V, smoothing
+        if affine:
+            habit_E = habit_E - score.logits(torch.zeros_like(score.K))
+        weights_R = torch.zeros_like(queries_RX[:, 0]).index_add(0, targets[0], weights)
+        habit_R = _of_rows(habit_E, had[0], rows)
+        loss: Tensor = _Normaliser.apply(
+            queries_RX, items_VX, score.K, score.scale, habit_R, kind, weights_R, shift_V, smoothing
         )  # type: ignore[no-untyped-call]
-    return loss
+        logits_T = taste(targets)
+        if len(habit_E):
+            entries_T = _entry_of(targets, had, columns)
+            again = entries_T >= 0
+            logits_T = logits_T.index_put((again,), torch.logaddexp(logits_T[again], habit_E[entries_T[again]]))
+            if smoothing:
+                raised_E = torch.nn.functional.softplus(habit_E - taste(had))
+                loss = loss - smoothing / columns * (weights_R[had[0]] * raised_E).sum()
+        return loss - (1 - smoothing) * (weights * logits_T).sum()

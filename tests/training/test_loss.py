@@ -53,9 +53,9 @@ WEIGHTS = torch.tensor([1.0, 0.25, 0.5, 2.0, 1e-6, 0.3, 1.0], dtype=torch.float6
 SHIFT = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64).index_fill(0, HAD[1], 0.0)
 
 
-@pytest.fixture(params=[1, 40, 10_000])
+@pytest.fixture(params=[(1, 1), (4, 5), (9, 13), (100, 1_000)])
 def _block(request, monkeypatch):
-    monkeypatch.setitem(loss_module._BLOCK_LOGITS, "cpu", request.param)
+    monkeypatch.setitem(loss_module._SIZES, "cpu", loss_module._Sizes(*request.param))
 
 
 @pytest.mark.usefixtures("_block")
