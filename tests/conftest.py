@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from hmamba.layout import Layout
 from jobs import ingest
 from tests.landing import DAY, Root
 from tests.synthetic import make_interactions, write_landing
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis.settings.register_profile("hmamba", deadline=None)
+hypothesis.settings.load_profile("hmamba")
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import logging
 import math
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -246,11 +248,12 @@ class Fit:
         events = 0
         self.model.train()
         what = f"train: epoch {place.epoch + 1}"
-        with Progress(what, len(batches), "batches", shown=self.ranks.leads) as progress:
+        left = batches[place.batch :]
+        progress = Progress(what, len(batches), "batches", shown=self.ranks.leads)
+        with progress, closing(self._loaded(left, self.settings.seed + place.step)) as loaded:
             progress.update(place.batch)
-            for windows in batches[place.batch :]:
-                seed = self.settings.seed + place.step
-                self._step(place, self.plan.batches.load(windows, seed, self.ranks.rank, self.ranks.count))
+            for windows, batch in zip(left, loaded, strict=True):
+                self._step(place, batch)
                 events += self.plan.batches.events(windows)
                 progress.update(1, f"loss {place.loss / place.weight:.3f}")
                 if time.monotonic() - saved > self.settings.checkpoint_seconds:
@@ -268,6 +271,18 @@ class Fit:
         place.loss, place.weight = 0.0, 0.0
         self._judge(place, facts)
         self._save(place)
+
+    def _loaded(self, batches: list[IntArray], seed: int) -> Generator[Batch]:
+        """This rank's part of each batch; the next one is prepared while the caller computes."""
+        load, rank, ranks = self.plan.batches.load, self.ranks.rank, self.ranks.count
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            ahead = None
+            for number, windows in enumerate(batches):
+                ready, ahead = ahead, pool.submit(load, windows, seed + number, rank, ranks)
+                if ready is not None:
+                    yield ready.result()
+            if ahead is not None:
+                yield ahead.result()
 
     def _step(self, place: Place, batch: Batch) -> None:
         # A seed a step: dropout does not depend on whether the training was interrupted, and differs between ranks.

@@ -127,7 +127,7 @@ def _products(queries_RX: Tensor, items_VX: Tensor, at: _Pairs) -> Tensor:
 
 
 def _of_rows(habit_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
-    """log sum exp (R,) of each row's entries; -inf where it has none."""
+    """Logarithm (R,) of each row's sum of exponentials; -inf where it has no entries."""
     none_R = habit_E.new_full((rows,), -torch.inf)
     top_R = none_R.scatter_reduce(0, rows_E, habit_E.detach(), "amax")
     has_R = top_R > -torch.inf

@@ -35,7 +35,7 @@ shapes = given(
 
 
 @shapes
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_points_lie_on_the_hyperboloid_and_lead_back_to_their_tangents(seed, dim, K, norm, dtype):
     v = tangents(seed, 5, dim, norm * K**0.5, dtype)
     x = lorentz.exp0(v, K=K)
@@ -49,7 +49,7 @@ def test_points_lie_on_the_hyperboloid_and_lead_back_to_their_tangents(seed, dim
 
 
 @shapes
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_distance_is_a_metric_and_geodesics_through_the_origin_have_unit_speed(seed, dim, K, norm, dtype):
     x, y, z = (lorentz.exp0(tangents(seed + i, 4, dim, norm * K**0.5, dtype), K=K) for i in range(3))
     xy, yz, xz = (distance(a, b, K) for a, b in ((x, y), (y, z), (x, z)))
@@ -91,7 +91,7 @@ def test_distance_has_a_finite_gradient_between_equal_points():
 
 
 @given(norm=st.floats(0, 1e6), limit=st.floats(0.5, 10))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_bound_stays_below_its_limit_and_never_loses_the_gradient(norm, limit):
     v = torch.tensor([[norm, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
     bounded = lorentz.bound(v, limit)
