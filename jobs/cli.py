@@ -61,6 +61,10 @@ def run(
     full_retrain: Annotated[bool, typer.Option("--full-retrain", help="Train from nothing, not from the champion.")] = (
         False
     ),
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Shards scored at once, the cores shared out. Default: one a core; 1 with a GPU."),
+    ] = None,
 ) -> None:
     """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
 
@@ -75,7 +79,7 @@ def run(
     layout = Layout.at(root)
     if not layout.root.is_dir():
         raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
-    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain)
+    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers)
     layout.run(options.day, run_id)
     started = datetime.now(UTC)
     for done in run_night(options):

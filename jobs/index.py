@@ -17,7 +17,8 @@ from jobs.step import Facts, StepContext, run_step
 def body(context: StepContext) -> Facts:
     """Build the index of whoever serves tonight, and measure on some of tonight's queries what float32 loses."""
     run, layout, config = context.run, context.layout, context.config
-    stored = registry.load(layout, registry.serving(run.verdict), device_of(config.train.device), config.model.kernels)
+    device = device_of(config.train.device)
+    stored = registry.load(layout, registry.serving(run.verdict), device, config.model.kernels)
     registry.check_vocabulary(stored, registry.vocabulary(run.sequences / "items.parquet"))
     allowed = config.candidates.allowed_items
     wanted = None if allowed is None else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items")
@@ -40,6 +41,7 @@ def body(context: StepContext) -> Facts:
         "dim": int(built.vectors.shape[1]),
         "kind": built.kind,
         "bytes": size,
+        "device": device.type,
         **measured,
         "model_version": stored.version,
     }

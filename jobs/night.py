@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -39,13 +41,14 @@ class StepDone:
 
 @dataclass(frozen=True)
 class NightOptions:
-    """What the steps are told."""
+    """What the steps are told; ``workers``: shards scored at once, None: one a core, or one with a GPU."""
 
     root: str
     day: date
     config: str | None = None
     run_id: str = "manual"
     full_retrain: bool = False
+    workers: int | None = None
 
     def command(self, step: str, shard: int | None = None) -> list[str]:
         """The command line of one step."""
@@ -61,25 +64,55 @@ class NightOptions:
 
 
 def run_night(options: NightOptions) -> Iterator[StepDone]:
-    """Run the steps, yielding each as it ends.
+    """Run the steps, yielding each as it ends, and the shards of ``score`` in order.
 
     Standard error of the steps is this process's own, so that progress bars reach the terminal.
 
     Raises:
         StepFailedError: a step left with another status than 0. Nothing after it runs.
     """
-    shards = 1
+    facts: dict[str, dict[str, Any]] = {}
     for step in STEPS:
-        for shard in range(shards) if step == "score" else [None]:
-            done = _run(options, step, shard, shards if step == "score" else 1)
-            yield done
-        if step == "snapshot":
-            shards = int(done.facts["shards"])
+        if step == "score":
+            yield from score_shards(options, range(int(facts["snapshot"]["shards"])), facts["index"]["device"])
+            continue
+        done = _run(options, step)
+        facts[step] = done.facts
+        yield done
 
 
-def _run(options: NightOptions, step: str, shard: int | None, shards: int) -> StepDone:
+def score_shards(options: NightOptions, shards: Sequence[int], device: str) -> Iterator[StepDone]:
+    """Score shards, as many at once as there are cores: much of a worker's time does not divide among threads.
+
+    Each has an equal part of the cores, unless ``OMP_NUM_THREADS`` says otherwise. One GPU's memory is not shared.
+    """
+    cores = len(os.sched_getaffinity(0))
+    workers = options.workers or (1 if device != "cpu" else max(1, min(cores, len(shards))))
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // workers))} if workers > 1 else {}
+    with ThreadPoolExecutor(workers, thread_name_prefix="score") as pool:
+        started = [pool.submit(_run, options, "score", shard, len(shards), threads) for shard in shards]
+        try:
+            for result in started:
+                yield result.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(
+    options: NightOptions,
+    step: str,
+    shard: int | None = None,
+    shards: int = 1,
+    environment: dict[str, str] | None = None,
+) -> StepDone:
     started = time.monotonic()
-    result = subprocess.run(options.command(step, shard), stdout=subprocess.PIPE, text=True, check=False)
+    result = subprocess.run(
+        options.command(step, shard),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**(environment or {}), **os.environ},
+    )
     if result.returncode != 0:
         raise StepFailedError(step, result.returncode)
     facts = json.loads(result.stdout.strip().splitlines()[-1])

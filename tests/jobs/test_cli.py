@@ -12,7 +12,7 @@ from hmamba.config import Config, parse
 from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs.cli import main
-from jobs.night import STEPS, NightOptions, StepFailedError
+from jobs.night import STEPS, NightOptions, StepFailedError, score_shards
 from tests.landing import TINY
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -171,6 +171,17 @@ class TestRun:
         assert [step for step, command in told.items() if "--full-retrain" in command] == ["train"]
         assert all(command[-2:] == ["--config", "films"] for step, command in told.items() if step != "train")
         assert options.command("score", 3)[-2:] == ["--shard", "3"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_shard_that_cannot_be_scored_ends_the_night(
+    layout: Layout, capfd: pytest.CaptureFixture[str], workers: int
+) -> None:
+    layout.root.mkdir()
+    options = NightOptions(str(layout.root), date(2024, 1, 30), workers=workers)
+    with pytest.raises(StepFailedError, match="score ended with exit status 2"):
+        list(score_shards(options, range(3), "cpu"))
+    assert "sequences" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("status", "code", "words"), [(3, 3, "exit status 3"), (-9, 137, "memory ran out")])
