@@ -20,10 +20,10 @@ All return ``y_BTHP`` and the state after the last token of each row, ``(B, H, P
 
 The chunked form computes groups of tokens that fit into the cache, and its gradient by hand, from what it recomputes of
 each group: a recorded one would keep every intermediate of all tokens and read all of them from memory. With the masked
-decays L, W = (C B^T) (.) L and s = dt x, y = W s + D x, and each gradient is a product of the same kind. The decays
-need none of their own: L_ij = exp(a_i - a_j), where a is the logarithm of the decay up to a token, so that
-
-    da_i = dy_i . (y_i - D x_i) - s_i . ds_i        and, at a chunk's end, + dh . h of the state h that leaves it.
+decays L and s = dt x, the outputs of a chunk are y = (L (.) C B^T) s + D x and what they read of the state, and each
+gradient is a product of the same kind. L_ij is the product of the decays of the tokens after j up to i, so the gradient
+in the logarithm of one of these is the sum of dL (.) L over the pairs on either side of it, and likewise for what
+crosses the chunk.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CHUNK = {"cpu": 32, "cuda": 64}
-"""Tokens of a chunk. Measured on the CPU: fewer make more states; of the products of more, the causal mask throws more
-away."""
+_CHUNKS = range(32, 65, 8)
+"""Tokens of a chunk that are tried for the least padding, the smaller first. Measured on the CPU: with fewer, states
+cost more than the products inside a chunk save; with more, the causal mask throws too much of those products away."""
 
-_GROUP = {"cpu": 1 << 10, "cuda": 1 << 20}
+_GROUP = {"cpu": 1 << 11, "cuda": 1 << 20}
 """Tokens that are computed at once. On the CPU so few that an operation finds in the cache what the one before it left,
 and so many that the operations are worth their calls. A GPU wants fewer and larger kernels; not measured."""
 
-_GROUP_CHUNKS = 64  # of one row: what passes between the chunks of a group costs the square of their number
+_GROUP_CHUNKS = 32  # of one row: what passes between the chunks of a group costs the square of their number
 
 _LEAST_EXPONENT = -80.0
 """Exponents are cut here: exp(-80) is far less than float32 can add to a sum, and where exp underflows it takes many
@@ -97,9 +97,7 @@ def chunked_scan(
     """
     rows, tokens, heads, channels = x_BTHP.shape
     device = x_BTHP.device.type
-    chunk = chunk or _CHUNK.get(device, _CHUNK["cuda"])
-    if tokens <= _GROUP_CHUNKS * chunk:  # cut evenly, so that less is padded
-        chunk = -(-tokens // -(-tokens // chunk))
+    chunk = min(chunk or _chunk_for(tokens), tokens)
     short = -tokens % chunk
     if short:
         x_BTHP = F.pad(x_BTHP, (0, 0, 0, 0, 0, short))
@@ -109,11 +107,18 @@ def chunked_scan(
     if state_BHPN is None:
         state_BHPN = x_BTHP.new_zeros(rows, heads, channels, B_BTN.shape[-1])
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_BTHP.dtype
+    dt_BTH, A_H = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (dt_BTH, A_H))
     with torch.autocast(device, enabled=False):
         y_BTHP, last_BHNP = _ChunkedScan.apply(  # type: ignore[no-untyped-call]
             x_BTHP, dt_BTH, A_H, B_BTN, C_BTN, D_H, state_BHPN.transpose(-1, -2), segment_BT, chunk, dtype
         )
     return y_BTHP[:, :tokens] if short else y_BTHP, last_BHNP.transpose(-1, -2)
+
+
+def _chunk_for(tokens: int) -> int:
+    if tokens <= _CHUNKS[-1]:
+        return tokens
+    return min(_CHUNKS, key=lambda chunk: -tokens % chunk)
 
 
 def _exp(exponent: Tensor) -> Tensor:
@@ -123,7 +128,7 @@ def _exp(exponent: Tensor) -> Tensor:
 
 def _chunks(part_BTX: Tensor, chunk: int) -> Tensor:
     """(B, T, H, P) or (B, T, N) as a view (B, H or 1, C, Q, P or N)."""
-    apart = part_BTX.unflatten(1, (-1, chunk))
+    apart: Tensor = part_BTX.unflatten(1, (-1, chunk))
     return apart.unsqueeze(1) if apart.dim() == 4 else apart.permute(0, 3, 1, 2, 4)
 
 
@@ -244,9 +249,8 @@ class _Group(NamedTuple):
     def backward(
         self,
         D_H11: Tensor,
-        y_BHCQP: Tensor,
         dy_BHCQP: Tensor,
-        states: tuple[Tensor, Tensor],
+        states_BHCNP: Tensor,
         dfinal_BHNP: Tensor,
         grads: tuple[Tensor, Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -254,52 +258,52 @@ class _Group(NamedTuple):
 
         Args:
             D_H11: skip connection.
-            y_BHCQP: what forward wrote.
-            dy_BHCQP: its gradient.
-            states: what forward returned.
-            dfinal_BHNP: the gradient of the state after the last chunk.
+            dy_BHCQP: gradient of y.
+            states_BHCNP: what forward returned.
+            dfinal_BHNP: gradient of the state after the last chunk.
             grads: of x, B and C, to be written.
 
         Returns:
             The gradients of dt as a factor of x (B, H, C, Q), of the logarithms of the decays (B, H, C, Q), of D (H,),
             and of the state before the first chunk.
         """
-        (states_BHCNP, final_BHNP), decays, dtype = states, self.decays, self.dtype
+        decays, dtype, carry_BHC11 = self.decays, self.dtype, self.decays.carry[..., None, None]
+        from_start_BHCQ1, to_end_BHCQ1 = decays.from_start[..., None], decays.to_end[..., None]
         step_BHCQP, dy_BHCQP = self.step(), dy_BHCQP.contiguous()
-        carry_BHC11, from_start_BHCQ1, to_end_BHCQ1 = (
-            decays.carry[..., None, None],
-            *(left[..., None] for left in (decays.from_start, decays.to_end)),
-        )
-        # Of the states: first as this group's outputs read them, then with all that comes later.
+
+        # Of the states: as this group's outputs read them, then of those that the chunks leave, with all that follows.
         read_BHCNP = _product((self.C * from_start_BHCQ1).transpose(-1, -2), dy_BHCQP, dtype)
         if read_BHCNP.shape[2] == 1:
-            dstates_BHCNP = dfinal_BHNP[:, :, None]
+            dleft_BHCNP = dfinal_BHNP[:, :, None]
         else:
             read_BHCNP[:, :, -1].addcmul_(carry_BHC11[:, :, -1], dfinal_BHNP)
-            dstates_BHCNP = _product(decays.between().transpose(-1, -2), read_BHCNP.flatten(-2), dtype)
-            dstates_BHCNP = dstates_BHCNP.view_as(read_BHCNP)
-            dstates_BHCNP[:, :, -1] += dfinal_BHNP
-        dstate_BHNP = torch.addcmul(read_BHCNP[:, :, 0], carry_BHC11[:, :, 0], dstates_BHCNP[:, :, 0])
+            dleft_BHCX = _product(decays.between().transpose(-1, -2), read_BHCNP.flatten(-2), dtype)
+            dleft_BHCNP = dleft_BHCX.view_as(read_BHCNP)
+            dleft_BHCNP[:, :, -1] += dfinal_BHNP
+        dstate_BHNP = torch.addcmul(read_BHCNP[:, :, 0], carry_BHC11[:, :, 0], dleft_BHCNP[:, :, 0])
 
         left_BHCQQ, seen = decays.inside()
-        weight_BHCQQ = self.shared(seen) * left_BHCQQ
-        dstep_BHCQP = _product(self.B * to_end_BHCQ1, dstates_BHCNP, dtype)
-        _add_product(dstep_BHCQP, weight_BHCQQ.transpose(-1, -2), dy_BHCQP)
-        dweight_BHCQQ = _product(dy_BHCQP, step_BHCQP.transpose(-1, -2), dtype)
-        dshared_B1CQQ = dweight_BHCQQ.mul_(left_BHCQQ).sum(1, keepdim=True).mul_(seen)
-        dB_BHCQN = _product(step_BHCQP, dstates_BHCNP.transpose(-1, -2), dtype).mul_(to_end_BHCQ1)
+        shared_B1CQQ = self.shared(seen)
+        dstep_BHCQP = _product(self.B * to_end_BHCQ1, dleft_BHCNP, dtype)
+        _add_product(dstep_BHCQP, (shared_B1CQQ * left_BHCQQ).transpose(-1, -2), dy_BHCQP)
+        dpair_BHCQQ = _product(dy_BHCQP, step_BHCQP.transpose(-1, -2), dtype).mul_(left_BHCQQ)
+        dshared_B1CQQ = dpair_BHCQQ.sum(1, keepdim=True).mul_(seen)
+        dB_BHCQN = _product(step_BHCQP, dleft_BHCNP.transpose(-1, -2), dtype).mul_(to_end_BHCQ1)
         dC_BHCQN = _product(dy_BHCQP, states_BHCNP.transpose(-1, -2), dtype).mul_(from_start_BHCQ1)
         grads[1].copy_(_add_product(dB_BHCQN.sum(1, keepdim=True), dshared_B1CQQ.transpose(-1, -2), self.C))
         grads[2].copy_(_add_product(dC_BHCQN.sum(1, keepdim=True), dshared_B1CQQ, self.B))
-
         torch.mul(dstep_BHCQP, decays.dt[..., None], out=grads[0]).addcmul_(dy_BHCQP, D_H11[..., None])
-        skip_BHCQ = (dy_BHCQP * self.x).sum(-1)
+
+        # Decays: of pairs in the chunk, of what tokens read from before it, leave after it, and of what passes through.
+        dpair_BHCQQ.mul_(shared_B1CQQ.tril(-1))
+        dread_BHCQ = dpair_BHCQQ.sum(-1) - dpair_BHCQQ.sum(-2) + dC_BHCQN.mul_(self.C).sum(-1)
+        dadded_BHCQ = dB_BHCQN.mul_(self.B).sum(-1)
+        ddecay_BHCQ = dread_BHCQ.flip(-1).cumsum(-1).flip(-1)
+        ddecay_BHCQ[..., 1:] += dadded_BHCQ.cumsum(-1)[..., :-1]
+        ddecay_BHCQ += ((dleft_BHCNP * states_BHCNP).sum((-1, -2)) * decays.carry)[..., None]
+
         ddt_BHCQ = dstep_BHCQP.mul_(self.x).sum(-1)
-        dlog_BHCQ = (dy_BHCQP * y_BHCQP).sum(-1) - D_H11 * skip_BHCQ - decays.dt * ddt_BHCQ
-        dlog_BHCQ[:, :, :-1, -1] += (dstates_BHCNP[:, :, :-1] * states_BHCNP[:, :, 1:]).sum((-1, -2))
-        dlog_BHCQ[:, :, -1, -1] += (dstates_BHCNP[:, :, -1] * final_BHNP).sum((-1, -2))
-        ddecay_BHCQ = dlog_BHCQ.flip(-1).cumsum(-1).flip(-1)
-        return ddt_BHCQ, ddecay_BHCQ, skip_BHCQ.sum((0, 2, 3)), dstate_BHNP
+        return ddt_BHCQ, ddecay_BHCQ, (dy_BHCQP * self.x).sum((0, 2, 3, 4)), dstate_BHNP
 
 
 def _split(part: Tensor | None, rows: slice, width: int) -> Iterable[Any]:
@@ -312,19 +316,15 @@ def _groups(
 ) -> Iterator[tuple[slice, list[tuple[_Group, list[Tensor]]]]]:
     """Rows, and their groups in order, each with its share of the parts after the first three, which are x, B and C."""
     rows, _, chunks = decays.carry.shape
-    device = decays.carry.device.type
-    budget = max(1, _GROUP.get(device, _GROUP["cuda"]) // chunk)
+    budget = max(1, _GROUP.get(decays.carry.device.type, _GROUP["cuda"]) // chunk)
     height, width = max(1, budget // chunks), min(budget, _GROUP_CHUNKS)
     for row in range(0, rows, height):
         some = slice(row, row + height)
-        tokens = zip(*(_split(part, some, width) for part in parts), strict=True)
+        shares = zip(*(_split(part, some, width) for part in parts), strict=True)
         left = zip(*(_split(part, some, width) for part in decays), strict=False)
         yield (
             some,
-            [
-                (_Group(*own[:3], _Decays(*of_own), dtype), list(own[3:]))
-                for own, of_own in zip(tokens, left, strict=False)
-            ],
+            [(_Group(x, B, C, _Decays(*of), dtype), rest) for (x, B, C, *rest), of in zip(shares, left, strict=False)],
         )
 
 
@@ -338,36 +338,34 @@ class _ChunkedScan(torch.autograd.Function):
         for rows, groups in _groups(parts, _Decays.of(dt, A, segment, chunk), chunk, dtype):
             state_BHNP = state[rows]
             for group, (y_BHCQP,) in groups:
-                states = group.forward(D[:, None, None], state_BHNP, y_BHCQP)
-                state_BHNP = states[1]
+                states_BHCNP, state_BHNP = group.forward(D[:, None, None], state_BHNP, y_BHCQP)
                 if any(ctx.needs_input_grad):
-                    kept.append(states)
+                    kept.append(states_BHCNP)
             last[rows] = state_BHNP
-        ctx.save_for_backward(x, dt, A, B, C, D, segment, y)
+        ctx.save_for_backward(x, dt, A, B, C, D, segment)
         ctx.kept, ctx.chunk, ctx.dtype = kept, chunk, dtype
         return y, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outputs: Any) -> Any:
-        x, dt, A, B, C, D, segment, y = ctx.saved_tensors
-        dy, dstate = outputs[0], outputs[1].contiguous().clone()
+        x, dt, A, B, C, D, segment = ctx.saved_tensors
+        dy, dstate = outputs[0], outputs[1].clone(memory_format=torch.contiguous_format)
         decays = _Decays.of(dt, A, segment, ctx.chunk)
         grads = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in (x, B, C)]
         ddt, ddecay = torch.empty_like(decays.dt), torch.empty_like(decays.dt)
         dD = torch.zeros_like(D)
-        parts = [_chunks(part, ctx.chunk) for part in (x, B, C, y, dy, *grads)]
-        kept = iter(reversed(ctx.kept))
+        parts = [*(_chunks(part, ctx.chunk) for part in (x, B, C, dy, *grads)), ddt, ddecay]
+        kept = reversed(ctx.kept)
         with torch.autocast(x.device.type, enabled=False):
-            for rows, groups in reversed(list(_groups([*parts, ddt, ddecay], decays, ctx.chunk, ctx.dtype))):
-                for group, (y_BHCQP, dy_BHCQP, *written, ddt_BHCQ, ddecay_BHCQ) in reversed(groups):
-                    found = group.backward(
-                        D[:, None, None], y_BHCQP, dy_BHCQP, next(kept), dstate[rows], tuple(written)
+            for rows, groups in reversed(list(_groups(parts, decays, ctx.chunk, ctx.dtype))):
+                for group, (dy_BHCQP, dx_BHCQP, dB_B1CQN, dC_B1CQN, ddt_BHCQ, ddecay_BHCQ) in reversed(groups):
+                    of_x, of_log, of_D, dstate[rows] = group.backward(
+                        D[:, None, None], dy_BHCQP, next(kept), dstate[rows], (dx_BHCQP, dB_B1CQN, dC_B1CQN)
                     )
-                    ddt_BHCQ.copy_(found[0])
-                    ddecay_BHCQ.copy_(found[1])
-                    dD += found[2]
-                    dstate[rows] = found[3]
+                    ddt_BHCQ.copy_(of_x)
+                    ddecay_BHCQ.copy_(of_log)
+                    dD += of_D
         dA = (ddecay * decays.dt).sum((0, 2, 3))
         ddt_BTH = ddt.addcmul_(ddecay, A[:, None, None]).flatten(2).transpose(1, 2)
         return grads[0], ddt_BTH, dA, grads[1], grads[2], dD, dstate, None, None, None
