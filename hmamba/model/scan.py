@@ -97,7 +97,7 @@ def chunked_scan(
     """
     rows, tokens, heads, channels = x_BTHP.shape
     device = x_BTHP.device.type
-    chunk = min(chunk or _chunk_for(tokens), tokens)
+    chunk = min(chunk or chunk_for(tokens), tokens)
     short = -tokens % chunk
     if short:
         x_BTHP = F.pad(x_BTHP, (0, 0, 0, 0, 0, short))
@@ -115,7 +115,8 @@ def chunked_scan(
     return y_BTHP[:, :tokens] if short else y_BTHP, last_BHNP.transpose(-1, -2)
 
 
-def _chunk_for(tokens: int) -> int:
+def chunk_for(tokens: int) -> int:
+    """The chunk that is chosen for rows of so many tokens."""
     if tokens <= _CHUNKS[-1]:
         return tokens
     return min(_CHUNKS, key=lambda chunk: -tokens % chunk)

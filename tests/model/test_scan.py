@@ -125,7 +125,7 @@ def test_a_sequence_that_goes_on_elsewhere_is_another_one():
 def test_the_chunk_is_chosen_by_length(tokens):
     x = inputs(rows=1, tokens=tokens)
     compare(chunked_scan(*x)[0], reference_scan(*x)[0], 1e-12)
-    assert scan._chunk_for(tokens) == {1: 1, 40: 40, 64: 64, 65: 40, 200: 40, 1000: 40}[tokens]
+    assert scan.chunk_for(tokens) == {1: 1, 40: 40, 64: 64, 65: 40, 200: 40, 1000: 40}[tokens]
 
 
 @pytest.mark.parametrize("state_dtype", [torch.float32, torch.bfloat16])
