@@ -117,13 +117,13 @@ def _seconds(way: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _threads() -> Iterator[int]:
+def threads() -> Iterator[int]:
     """One, and two where there are two cores; as many as before afterwards."""
     before = torch.get_num_threads()
     try:
-        for threads in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
-            torch.set_num_threads(threads)
-            yield threads
+        for count in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
+            torch.set_num_threads(count)
+            yield count
     finally:
         torch.set_num_threads(before)
 
@@ -132,7 +132,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     """For each number of threads and length, forward alone and with backward: beside the listing, then the peak."""
     tokens, rounds = (4_000, 5) if quick else (16_000, 11)
     square = torch.randn(_SQUARE, _SQUARE)
-    for threads in _threads():
+    for count in threads():
         for length in LENGTHS:
             rows = tokens // length
             _check(min(rows, 2), length)
@@ -151,7 +151,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
                 }
                 ways |= {f"{OURS}, packed by {_PACKED}": partial(run, packed)}
                 seconds, spread = in_turns(ways, rounds)
-                where = f"{length:,} tokens a row, {what}, {threads} thread{'s' * (threads > 1)}"
+                where = f"{length:,} tokens a row, {what}, {count} thread{'s' * (count > 1)}"
                 reached = times * flop(length) * rows * length
                 seconds[PEAK] *= reached / (2 * _SQUARE**3)
                 units = rows * length, "tokens"
