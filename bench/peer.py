@@ -37,7 +37,8 @@ def _numbers(histories: Histories, everybody: pa.Array) -> IntArray:
     return numbers
 
 
-def _write_events(path: Path, histories: Histories, everybody: pa.Array) -> None:
+def write_events(path: Path, histories: Histories, everybody: pa.Array) -> None:
+    """A file of users, by their place in ``everybody``, items, and the places of events in a history."""
     columns = {
         "user": _numbers(histories, everybody)[histories.owner],
         "item": histories.items,
@@ -76,12 +77,12 @@ def run_sasrec(
         HMambaError: the peer failed.
     """
     everybody = experiment.train.users
-    _write_events(folder / "train.parquet", experiment.train, everybody)
+    write_events(folder / "train.parquet", experiment.train, everybody)
     stop = experiment.stop.question
     asked = _numbers(stop.past, everybody)[stop.rows]
     pq.write_table(pa.table({"user": asked, "item": stop.items}), folder / "stop.parquet")
     for name, exam in experiment.exams.items():
-        _write_events(folder / f"past-{name}.parquet", exam.question.past, everybody)
+        write_events(folder / f"past-{name}.parquet", exam.question.past, everybody)
     depth = {name: exam.depth for name, exam in experiment.exams.items()}
     job = {"settings": {**settings, "session_max_len": length}, "seed": seed, "depth": depth}
     write_json(folder / "job.json", job)

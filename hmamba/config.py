@@ -100,7 +100,9 @@ class ModelConfig(Section):
     d_conv: int = Field(4, ge=1, le=4, description="Width of the causal convolution.")
     expand: int = Field(2, ge=1, description="Inner width as a multiple of dim.")
     head_dim: int = Field(64, ge=1, description="P: channels of one head; divides dim * expand.")
-    chunk: int = Field(64, ge=1, description="Tokens in a chunk of the scan.")
+    chunk: int | None = Field(
+        None, ge=1, description="Tokens in a chunk of the scan; if absent, 32 to 64 for the least padding."
+    )
     norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each branch, or after each sum.")
     dropout: float = Field(0.2, ge=0, lt=1, description="While training.")
     curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: where the curvature starts.")

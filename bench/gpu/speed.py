@@ -46,7 +46,7 @@ def speed(context: Context) -> None:
         context.record.skip("fused scan", reason)
         return
     # At one chunk only: Triton searches a hundred variants anew for each.
-    measure_scan(context, "fused scan", fused_scan, context.shop.config.model.chunk, ceilings)
+    measure_scan(context, "fused scan", fused_scan, 64, ceilings)
     _training(context, "training with fused kernels", fused=True)
     fused = with_fused_kernels(stored.model, context.device)
     past = context.shop.histories

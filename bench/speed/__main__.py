@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bench.machine import commit, machine, today
-from bench.speed import encode, search
+from bench.speed import encode, epoch, scan, search
 from bench.speed.rounds import Figure
 from bench.store import ROOT
 from bench.tables import table
@@ -20,7 +20,7 @@ from hmamba.files import atomic_file
 
 log = logging.getLogger("hmamba")
 
-PARTS = {"encode": encode.figures, "search": search.figures}
+PARTS = {"encode": encode.figures, "scan": scan.figures, "search": search.figures, "epoch": epoch.figures}
 
 
 def _line(figure: Figure) -> list[str]:
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds, for a look")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas (%(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of the data sets, for the epochs (the variable HMAMBA_DATA)")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
     parser.add_argument("--print-only", action="store_true", help="write no file")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
@@ -58,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(f"--only {options.only}: choose among {', '.join(PARTS)}, with commas.")
         figures = []
         for name in wanted:
-            for figure in PARTS[name](quick=options.quick):
+            options_of = {"data": options.data} if name == "epoch" else {}
+            for figure in PARTS[name](quick=options.quick, **options_of):
                 log.info("%s: %.2f times %s", figure.what, figure.ratio, figure.peer)
                 figures.append(figure)
     except HMambaError as error:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmamba.model import lorentz
+from hmamba.model.conv import causal_conv
 from hmamba.model.kernels import Scan
 
 if TYPE_CHECKING:
@@ -31,31 +32,6 @@ class BlockState(NamedTuple):
 
     conv: Tensor
     ssm: Tensor
-
-
-def causal_conv(
-    x_BTE: Tensor, weight_EK: Tensor, bias_E: Tensor, segment_BT: Tensor | None, before_BKE: Tensor | None = None
-) -> Tensor:
-    """Depthwise causal convolution that does not look across the boundaries of packed sequences.
-
-    Args:
-        x_BTE: input.
-        weight_EK: one filter of K taps a channel; the last tap meets the current token.
-        bias_E: one bias a channel.
-        segment_BT: which sequence a token belongs to, or None.
-        before_BKE: the K - 1 inputs before the first token, where a row is one sequence; zeros if None.
-    """
-    taps = weight_EK.shape[-1]
-    if segment_BT is None:
-        before_BKE = x_BTE.new_zeros(len(x_BTE), taps - 1, x_BTE.shape[-1]) if before_BKE is None else before_BKE
-        whole_BET = torch.cat([before_BKE, x_BTE], dim=1).transpose(1, 2)
-        return F.conv1d(whole_BET, weight_EK[:, None], bias_E, groups=weight_EK.shape[0]).transpose(1, 2)
-    out_BTE = torch.addcmul(bias_E, x_BTE, weight_EK[:, -1])
-    for back in range(1, min(taps, x_BTE.shape[1])):
-        same_BT1 = (segment_BT[:, back:] == segment_BT[:, :-back]).unsqueeze(-1)
-        shifted = x_BTE[:, :-back] * weight_EK[:, -1 - back] * same_BT1
-        out_BTE = out_BTE + F.pad(shifted, (0, 0, back, 0))
-    return out_BTE
 
 
 class SelectiveStateSpace(nn.Module):

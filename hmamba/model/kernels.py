@@ -64,7 +64,7 @@ def fused_scan(
     *,
     segment_BT: Tensor | None = None,
     state_BHPN: Tensor | None = None,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The scan by mamba_ssm's Triton kernels. CUDA tensors only; products of float32 are in TF32 there."""
     # The kernels take each row's first sequence to be number 0: under any other number they would drop its state.
@@ -75,7 +75,7 @@ def fused_scan(
         A_H,
         B_BTN.unsqueeze(2),
         C_BTN.unsqueeze(2),
-        chunk_size=chunk,
+        chunk_size=chunk or 64,
         D=D_H,
         initial_states=state_BHPN,
         seq_idx=first_is_0_BT,

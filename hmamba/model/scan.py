@@ -17,13 +17,39 @@ Shape suffixes: B rows, T tokens, H heads, P channels of a head, N state size, C
 ==============  ==========================================================================================
 
 All return ``y_BTHP`` and the state after the last token of each row, ``(B, H, P, N)``.
+
+The chunked form computes groups of tokens that fit into the cache, and its gradient by hand, from what it recomputes of
+each group: a recorded one would keep every intermediate of all tokens and read all of them from memory. With the masked
+decays L and s = dt x, the outputs of a chunk are y = (L (.) C B^T) s + D x and what they read of the state, and each
+gradient is a product of the same kind. L_ij is the product of the decays of the tokens after j up to i, so the gradient
+in the logarithm of one of these is the sum of dL (.) L over the pairs on either side of it, and likewise for what
+crosses the chunk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_CHUNKS = range(32, 65, 8)
+"""Tokens of a chunk that are tried for the least padding, the smaller first. Measured on the CPU: with fewer, states
+cost more than the products inside a chunk save; with more, the causal mask throws too much of those products away."""
+
+_GROUP = {"cpu": 1 << 11, "cuda": 1 << 20}
+"""Tokens that are computed at once. On the CPU so few that an operation finds in the cache what the one before it left,
+and so many that the operations are worth their calls. A GPU wants fewer and larger kernels; not measured."""
+
+_GROUP_CHUNKS = 32  # of one row: what passes between the chunks of a group costs the square of their number
+
+_LEAST_EXPONENT = -80.0
+"""Exponents are cut here: exp(-80) is far less than float32 can add to a sum, and where exp underflows it takes many
+times as long."""
 
 
 def reference_scan(
@@ -62,66 +88,285 @@ def chunked_scan(
     *,
     segment_BT: Tensor | None = None,
     state_BHPN: Tensor | None = None,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the scan in time linear in T with matrix products (Mamba-2, arXiv 2405.21060, section 6).
 
     Inside a chunk the recurrence is a masked product; between chunks only the states are passed on. C.B^T is shared by
-    the heads, and the products with the state carry all heads in their columns. Every exponent is <= 0.
+    the heads. Every exponent is <= 0. Differentiable once. ``chunk``: tokens of a chunk; None: what was fastest.
     """
     rows, tokens, heads, channels = x_BTHP.shape
-    size = B_BTN.shape[-1]
-    chunk = min(chunk, tokens)
+    device = x_BTHP.device.type
+    chunk = min(chunk or chunk_for(tokens), tokens)
     short = -tokens % chunk
-    skip_BTHP = D_H[:, None] * x_BTHP
-    step_BTHP = dt_BTH[..., None] * x_BTHP
-    decay_BTH = dt_BTH * A_H
     if short:
-        step_BTHP = F.pad(step_BTHP, (0, 0, 0, 0, 0, short))
-        decay_BTH = F.pad(decay_BTH, (0, 0, 0, short))
-        B_BTN, C_BTN = F.pad(B_BTN, (0, 0, 0, short)), F.pad(C_BTN, (0, 0, 0, short))
+        x_BTHP = F.pad(x_BTHP, (0, 0, 0, 0, 0, short))
+        dt_BTH, B_BTN, C_BTN = (F.pad(part_BTX, (0, 0, 0, short)) for part_BTX in (dt_BTH, B_BTN, C_BTN))
         if segment_BT is not None:
             segment_BT = torch.cat([segment_BT, segment_BT[:, -1:].expand(-1, short)], dim=1)
-    chunks = (tokens + short) // chunk
-    step_BCQHP = step_BTHP.reshape(rows, chunks, chunk, heads, channels)
-    B_BCQN, C_BCQN = B_BTN.reshape(rows, chunks, chunk, size), C_BTN.reshape(rows, chunks, chunk, size)
-    log_BCHQ = decay_BTH.reshape(rows, chunks, chunk, heads).transpose(2, 3).cumsum(-1)
-    total_BCH = log_BCHQ[..., -1]
-
-    # Within chunks: L[i, j] = exp(log_i - log_j) for j <= i, of one sequence.
-    visible = torch.ones(chunk, chunk, dtype=torch.bool, device=x_BTHP.device).tril()
-    to_end_BCHQ = (total_BCH[..., None] - log_BCHQ).exp()
-    from_start_BCHQ = log_BCHQ.exp()
-    carry_BCH = total_BCH.exp()
-    if segment_BT is not None:
-        segment_BCQ = segment_BT.reshape(rows, chunks, chunk)
-        last_BC = segment_BCQ[..., -1]
-        before_BC = torch.cat([segment_BCQ[:, :1, 0], last_BC[:, :-1]], dim=1)
-        visible = (visible & (segment_BCQ[..., :, None] == segment_BCQ[..., None, :]))[:, :, None]
-        to_end_BCHQ = to_end_BCHQ * (segment_BCQ == last_BC[..., None])[:, :, None]
-        from_start_BCHQ = from_start_BCHQ * (segment_BCQ == before_BC[..., None])[:, :, None]
-        carry_BCH = carry_BCH * (last_BC == before_BC)[..., None]
-    gap_BCHQQ = log_BCHQ[..., :, None] - log_BCHQ[..., None, :]
-    # Masked before the exponential: above the diagonal it would overflow, and inf * 0 is not 0 in the gradient.
-    weight_BCHQQ = gap_BCHQQ.masked_fill(~visible, float("-inf")).exp()
-    weight_BCHQQ = weight_BCHQQ * (C_BCQN @ B_BCQN.transpose(-1, -2))[:, :, None]
-    inside_BCHQP = weight_BCHQQ @ step_BCQHP.transpose(2, 3)
-
-    # Between chunks: what each adds to the state, then a recurrence over chunks only.
-    weighted_BCQHP = step_BCQHP * to_end_BCHQ.transpose(2, 3)[..., None]
-    added_BCNX = B_BCQN.transpose(-1, -2) @ weighted_BCQHP.reshape(rows, chunks, chunk, heads * channels)
     if state_BHPN is None:
-        state_BNX = x_BTHP.new_zeros(rows, size, heads * channels)
-    else:
-        state_BNX = state_BHPN.permute(0, 3, 1, 2).reshape(rows, size, heads * channels)
-    carry_BCX = carry_BCH.repeat_interleave(channels, dim=-1)
-    entering = []
-    # unbind: indexing inside the loop would allocate a whole gradient a step.
-    for added_BNX, carry_BX in zip(added_BCNX.unbind(1), carry_BCX.unbind(1), strict=True):
-        entering.append(state_BNX)
-        state_BNX = carry_BX[:, None] * state_BNX + added_BNX
-    passed_BCQHP = (C_BCQN @ torch.stack(entering, dim=1)).reshape(rows, chunks, chunk, heads, channels)
+        state_BHPN = x_BTHP.new_zeros(rows, heads, channels, B_BTN.shape[-1])
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_BTHP.dtype
+    dt_BTH, A_H = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (dt_BTH, A_H))
+    with torch.autocast(device, enabled=False):
+        y_BTHP, last_BHNP = _ChunkedScan.apply(  # type: ignore[no-untyped-call]
+            x_BTHP, dt_BTH, A_H, B_BTN, C_BTN, D_H, state_BHPN.transpose(-1, -2), segment_BT, chunk, dtype
+        )
+    return y_BTHP[:, :tokens] if short else y_BTHP, last_BHNP.transpose(-1, -2)
 
-    y_BCQHP = inside_BCHQP.transpose(2, 3) + passed_BCQHP * from_start_BCHQ.transpose(2, 3)[..., None]
-    y_BTHP = y_BCQHP.reshape(rows, chunks * chunk, heads, channels)[:, :tokens] + skip_BTHP
-    return y_BTHP, state_BNX.reshape(rows, size, heads, channels).permute(0, 2, 3, 1)
+
+def chunk_for(tokens: int) -> int:
+    """The chunk that is chosen for rows of so many tokens."""
+    if tokens <= _CHUNKS[-1]:
+        return tokens
+    return min(_CHUNKS, key=lambda chunk: -tokens % chunk)
+
+
+def _exp(exponent: Tensor) -> Tensor:
+    """In place. What is above 0 is above a diagonal and will be masked; it could overflow, and inf * 0 is not 0."""
+    return exponent.clamp_(_LEAST_EXPONENT, 0.0).exp_()
+
+
+def _chunks(part_BTX: Tensor, chunk: int) -> Tensor:
+    """(B, T, H, P) or (B, T, N) as a view (B, H or 1, C, Q, P or N)."""
+    apart: Tensor = part_BTX.unflatten(1, (-1, chunk))
+    return apart.unsqueeze(1) if apart.dim() == 4 else apart.permute(0, 3, 1, 2, 4)
+
+
+def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix product, all dimensions before the last two as one batch."""
+    product = torch.bmm(left.to(dtype).flatten(0, -3), right.to(dtype).flatten(0, -3))
+    return product.view(*left.shape[:-1], right.shape[-1])
+
+
+def _add_product(onto: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The product added to ``onto``, in place."""
+    onto.flatten(0, -3).baddbmm_(left.to(onto.dtype).flatten(0, -3), right.to(onto.dtype).flatten(0, -3))
+    return onto
+
+
+class _Decays(NamedTuple):
+    """What the step sizes alone decide, head after head.
+
+    Attributes:
+        dt: (B, H, C, Q) step sizes.
+        log: (B, H, C, Q) logarithm of what is left, at each token, of what there was before its chunk.
+        from_start: (B, H, C, Q) what is left of the state that entered the chunk; 0 in another sequence.
+        to_end: (B, H, C, Q) what will be left, at the chunk's end, of what the token adds; 0 in another sequence.
+        carry: (B, H, C) what a chunk leaves of the state that entered it; 0 if a sequence begins in it.
+        ordinal: (B, 1, C, Q) number of the token's sequence in its row; None where each row is one sequence.
+        entered: (B, 1, C) number of the sequence whose state enters the chunk, or None.
+    """
+
+    dt: Tensor
+    log: Tensor
+    from_start: Tensor
+    to_end: Tensor
+    carry: Tensor
+    ordinal: Tensor | None
+    entered: Tensor | None
+
+    @classmethod
+    def of(cls, dt_BTH: Tensor, A_H: Tensor, segment_BT: Tensor | None, chunk: int) -> _Decays:
+        """Those of rows of whole chunks."""
+        dt = dt_BTH.transpose(1, 2).contiguous().unflatten(-1, (-1, chunk))
+        log = (dt * A_H[:, None, None]).cumsum(-1)
+        from_start = _exp(log.clone())
+        to_end = _exp(log[..., -1:] - log)
+        carry = from_start[..., -1].clone()
+        if segment_BT is None:
+            return cls(dt, log, from_start, to_end, carry, None, None)
+        changes_BT = (segment_BT[:, 1:] != segment_BT[:, :-1]).cumsum(1)
+        # float32 counts exactly as far as 16 million and is compared several times as fast as integers.
+        ordinal = F.pad(changes_BT, (1, 0)).float().view(len(segment_BT), 1, -1, chunk)
+        last = ordinal[..., -1]
+        entered = F.pad(last[..., :-1], (1, 0))
+        from_start.mul_(ordinal == entered[..., None])
+        to_end.mul_(ordinal == last[..., None])
+        carry.mul_(last == entered)
+        return cls(dt, log, from_start, to_end, carry, ordinal, entered)
+
+    def inside(self) -> tuple[Tensor, Tensor]:
+        """What is left at token i of token j (B, H, C, Q, Q), 1 for j > i; and 1 where i sees j, else 0."""
+        left_BHCQQ = _exp(self.log[..., :, None] - self.log[..., None, :])
+        seen_QQ = self.log.new_ones(left_BHCQQ.shape[-2:]).tril_()
+        if self.ordinal is None:
+            return left_BHCQQ, seen_QQ
+        return left_BHCQQ, torch.sub(self.ordinal[..., :, None], self.ordinal[..., None, :]).eq_(0).mul_(seen_QQ)
+
+    def between(self) -> Tensor:
+        """What is left, where chunk c begins, of what chunk b has added: (B, H, C, C), 0 for b >= c."""
+        total_BHC = self.log[..., -1]
+        end_BHC = total_BHC.cumsum(-1)
+        left_BHCC = _exp((end_BHC - total_BHC)[..., :, None] - end_BHC[..., None, :]).tril_(-1)
+        if self.ordinal is not None and self.entered is not None:
+            left_BHCC.mul_(self.entered[..., :, None] == self.ordinal[..., None, :, -1])
+        return left_BHCC
+
+
+class _Group(NamedTuple):
+    """Chunks that are computed at once: of one row, or of whole rows.
+
+    Attributes:
+        x: (B, H, C, Q, P) as in the module.
+        B: (B, 1, C, Q, N) likewise.
+        C: (B, 1, C, Q, N) likewise.
+        decays: of these chunks.
+        dtype: of the matrix products.
+    """
+
+    x: Tensor
+    B: Tensor
+    C: Tensor
+    decays: _Decays
+    dtype: torch.dtype
+
+    def step(self) -> Tensor:
+        """The inputs dt x, one head after the other however x lies."""
+        return torch.mul(self.x, self.decays.dt[..., None], out=self.x.new_empty(self.x.shape))
+
+    def shared(self, seen: Tensor) -> Tensor:
+        """C B^T where one token sees the other, (B, 1, C, Q, Q)."""
+        return _product(self.C, self.B.transpose(-1, -2), self.dtype).mul_(seen)
+
+    def forward(self, D_H11: Tensor, state_BHNP: Tensor, y_BHCQP: Tensor) -> tuple[Tensor, Tensor]:
+        """Write y; returns the states that enter the chunks (B, H, C, N, P), and the one after the last."""
+        decays, step_BHCQP = self.decays, self.step()
+        carry_BHC11 = decays.carry[..., None, None]
+        added_BHCNP = _product((self.B * decays.to_end[..., None]).transpose(-1, -2), step_BHCQP, self.dtype)
+        added_BHCNP[:, :, 0].addcmul_(carry_BHC11[:, :, 0], state_BHNP)
+        if added_BHCNP.shape[2] == 1:
+            states_BHCNP, final_BHNP = state_BHNP[:, :, None], added_BHCNP[:, :, 0]
+        else:
+            states_BHCNP = _product(decays.between(), added_BHCNP.flatten(-2), self.dtype).view_as(added_BHCNP)
+            states_BHCNP[:, :, 0] = state_BHNP
+            final_BHNP = torch.addcmul(added_BHCNP[:, :, -1], carry_BHC11[:, :, -1], states_BHCNP[:, :, -1])
+        left_BHCQQ, seen = decays.inside()
+        weight_BHCQQ = left_BHCQQ.mul_(self.shared(seen))
+        passed_BHCQP = _product(self.C * decays.from_start[..., None], states_BHCNP, self.dtype)
+        torch.addcmul(_add_product(passed_BHCQP, weight_BHCQQ, step_BHCQP), self.x, D_H11[..., None], out=y_BHCQP)
+        return states_BHCNP, final_BHNP
+
+    def backward(
+        self,
+        D_H11: Tensor,
+        dy_BHCQP: Tensor,
+        states_BHCNP: Tensor,
+        dfinal_BHNP: Tensor,
+        grads: tuple[Tensor, Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Write the gradients of x, B and C.
+
+        Args:
+            D_H11: skip connection.
+            dy_BHCQP: gradient of y.
+            states_BHCNP: what forward returned.
+            dfinal_BHNP: gradient of the state after the last chunk.
+            grads: of x, B and C, to be written.
+
+        Returns:
+            The gradients of dt as a factor of x (B, H, C, Q), of the logarithms of the decays (B, H, C, Q), of D (H,),
+            and of the state before the first chunk.
+        """
+        decays, dtype, carry_BHC11 = self.decays, self.dtype, self.decays.carry[..., None, None]
+        from_start_BHCQ1, to_end_BHCQ1 = decays.from_start[..., None], decays.to_end[..., None]
+        step_BHCQP, dy_BHCQP = self.step(), dy_BHCQP.contiguous()
+
+        # Of the states: as this group's outputs read them, then of those that the chunks leave, with all that follows.
+        read_BHCNP = _product((self.C * from_start_BHCQ1).transpose(-1, -2), dy_BHCQP, dtype)
+        if read_BHCNP.shape[2] == 1:
+            dleft_BHCNP = dfinal_BHNP[:, :, None]
+        else:
+            read_BHCNP[:, :, -1].addcmul_(carry_BHC11[:, :, -1], dfinal_BHNP)
+            dleft_BHCX = _product(decays.between().transpose(-1, -2), read_BHCNP.flatten(-2), dtype)
+            dleft_BHCNP = dleft_BHCX.view_as(read_BHCNP)
+            dleft_BHCNP[:, :, -1] += dfinal_BHNP
+        dstate_BHNP = torch.addcmul(read_BHCNP[:, :, 0], carry_BHC11[:, :, 0], dleft_BHCNP[:, :, 0])
+
+        left_BHCQQ, seen = decays.inside()
+        shared_B1CQQ = self.shared(seen)
+        dstep_BHCQP = _product(self.B * to_end_BHCQ1, dleft_BHCNP, dtype)
+        _add_product(dstep_BHCQP, (shared_B1CQQ * left_BHCQQ).transpose(-1, -2), dy_BHCQP)
+        dpair_BHCQQ = _product(dy_BHCQP, step_BHCQP.transpose(-1, -2), dtype).mul_(left_BHCQQ)
+        dshared_B1CQQ = dpair_BHCQQ.sum(1, keepdim=True).mul_(seen)
+        dB_BHCQN = _product(step_BHCQP, dleft_BHCNP.transpose(-1, -2), dtype).mul_(to_end_BHCQ1)
+        dC_BHCQN = _product(dy_BHCQP, states_BHCNP.transpose(-1, -2), dtype).mul_(from_start_BHCQ1)
+        grads[1].copy_(_add_product(dB_BHCQN.sum(1, keepdim=True), dshared_B1CQQ.transpose(-1, -2), self.C))
+        grads[2].copy_(_add_product(dC_BHCQN.sum(1, keepdim=True), dshared_B1CQQ, self.B))
+        torch.mul(dstep_BHCQP, decays.dt[..., None], out=grads[0]).addcmul_(dy_BHCQP, D_H11[..., None])
+
+        # Decays: of pairs in the chunk, of what tokens read from before it, leave after it, and of what passes through.
+        dpair_BHCQQ.mul_(shared_B1CQQ.tril(-1))
+        dread_BHCQ = dpair_BHCQQ.sum(-1) - dpair_BHCQQ.sum(-2) + dC_BHCQN.mul_(self.C).sum(-1)
+        dadded_BHCQ = dB_BHCQN.mul_(self.B).sum(-1)
+        ddecay_BHCQ = dread_BHCQ.flip(-1).cumsum(-1).flip(-1)
+        ddecay_BHCQ[..., 1:] += dadded_BHCQ.cumsum(-1)[..., :-1]
+        ddecay_BHCQ += ((dleft_BHCNP * states_BHCNP).sum((-1, -2)) * decays.carry)[..., None]
+
+        ddt_BHCQ = dstep_BHCQP.mul_(self.x).sum(-1)
+        return ddt_BHCQ, ddecay_BHCQ, (dy_BHCQP * self.x).sum((0, 2, 3, 4)), dstate_BHNP
+
+
+def _split(part: Tensor | None, rows: slice, width: int) -> Iterable[Any]:
+    """Views of ``width`` chunks each; in one call, as slicing one by one takes a tenth of the whole time."""
+    return repeat(None) if part is None else part[rows].split(width, 2)
+
+
+def _groups(
+    parts: list[Tensor], decays: _Decays, chunk: int, dtype: torch.dtype
+) -> Iterator[tuple[slice, list[tuple[_Group, list[Tensor]]]]]:
+    """Rows, and their groups in order, each with its share of the parts after the first three, which are x, B and C."""
+    rows, _, chunks = decays.carry.shape
+    budget = max(1, _GROUP.get(decays.carry.device.type, _GROUP["cuda"]) // chunk)
+    height, width = max(1, budget // chunks), min(budget, _GROUP_CHUNKS)
+    for row in range(0, rows, height):
+        some = slice(row, row + height)
+        shares = zip(*(_split(part, some, width) for part in parts), strict=True)
+        left = zip(*(_split(part, some, width) for part in decays), strict=False)
+        yield (
+            some,
+            [(_Group(x, B, C, _Decays(*of), dtype), rest) for (x, B, C, *rest), of in zip(shares, left, strict=False)],
+        )
+
+
+class _ChunkedScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        x, dt, A, B, C, D, state, segment, chunk, dtype = inputs
+        y, last = (torch.empty_like(part, memory_format=torch.contiguous_format) for part in (x, state))
+        parts = [_chunks(part, chunk) for part in (x, B, C, y)]
+        kept = []
+        for rows, groups in _groups(parts, _Decays.of(dt, A, segment, chunk), chunk, dtype):
+            state_BHNP = state[rows]
+            for group, (y_BHCQP,) in groups:
+                states_BHCNP, state_BHNP = group.forward(D[:, None, None], state_BHNP, y_BHCQP)
+                if any(ctx.needs_input_grad):
+                    kept.append(states_BHCNP)
+            last[rows] = state_BHNP
+        ctx.save_for_backward(x, dt, A, B, C, D, segment)
+        ctx.kept, ctx.chunk, ctx.dtype = kept, chunk, dtype
+        return y, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        x, dt, A, B, C, D, segment = ctx.saved_tensors
+        dy, dstate = outputs[0], outputs[1].clone(memory_format=torch.contiguous_format)
+        decays = _Decays.of(dt, A, segment, ctx.chunk)
+        grads = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in (x, B, C)]
+        ddt, ddecay = torch.empty_like(decays.dt), torch.empty_like(decays.dt)
+        dD = torch.zeros_like(D)
+        parts = [*(_chunks(part, ctx.chunk) for part in (x, B, C, dy, *grads)), ddt, ddecay]
+        kept = reversed(ctx.kept)
+        with torch.autocast(x.device.type, enabled=False):
+            for rows, groups in reversed(list(_groups(parts, decays, ctx.chunk, ctx.dtype))):
+                for group, (dy_BHCQP, dx_BHCQP, dB_B1CQN, dC_B1CQN, ddt_BHCQ, ddecay_BHCQ) in reversed(groups):
+                    of_x, of_log, of_D, dstate[rows] = group.backward(
+                        D[:, None, None], dy_BHCQP, next(kept), dstate[rows], (dx_BHCQP, dB_B1CQN, dC_B1CQN)
+                    )
+                    ddt_BHCQ.copy_(of_x)
+                    ddecay_BHCQ.copy_(of_log)
+                    dD += of_D
+        dA = (ddecay * decays.dt).sum((0, 2, 3))
+        ddt_BTH = ddt.addcmul_(ddecay, A[:, None, None]).flatten(2).transpose(1, 2)
+        return grads[0], ddt_BTH, dA, grads[1], grads[2], dD, dstate, None, None, None

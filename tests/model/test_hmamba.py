@@ -12,7 +12,6 @@ import torch
 from hmamba.config import ModelConfig
 from hmamba.errors import ConfigError
 from hmamba.model import lorentz
-from hmamba.model.block import causal_conv
 from hmamba.model.habit import TIME_SCALES, Had
 from hmamba.model.hmamba import HMamba
 from hmamba.model.kernels import choose
@@ -168,14 +167,6 @@ def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none
     np.testing.assert_array_equal(parent.category_numbers(), theirs)
     with pytest.raises(ValueError, match="no categories are given"):
         child.start_from_counts(events, events)
-
-
-def test_packed_convolution_equals_separate_ones():
-    x, weight, bias = torch.randn(1, 9, 6), torch.randn(6, 4), torch.randn(6)
-    segment = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 2, 2]])
-    packed = causal_conv(x, weight, bias, segment)
-    alone = torch.cat([causal_conv(part, weight, bias, None) for part in x.split([5, 2, 2], dim=1)], dim=1)
-    torch.testing.assert_close(packed, alone)
 
 
 def test_fused_kernels_are_refused_with_an_instruction_where_they_cannot_run():

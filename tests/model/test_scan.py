@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hmamba.model import scan
 from hmamba.model.scan import chunked_scan, reference_scan
 
 
@@ -79,14 +80,71 @@ def test_gradients_in_float64(packed):
     assert torch.autograd.gradcheck(run, (*x, state))
 
 
-def test_gradients_equal_those_of_the_recurrence():
+@pytest.mark.parametrize("scale", [1.0, 100.0])  # at 100 most of what a token adds is forgotten at once
+def test_gradients_equal_those_of_the_recurrence(scale):
     grads = []
-    for scan in (lambda *a, **k: chunked_scan(*a, chunk=16, **k), reference_scan):
-        x = [t.requires_grad_() for t in inputs(tokens=50, dtype=torch.float32)]
-        scan(*x, segment_BT=segments(2, 50))[0].square().sum().backward()
+    for way in (lambda *a, **k: chunked_scan(*a, chunk=16, **k), reference_scan):
+        x = [t.requires_grad_() for t in inputs(tokens=50, dtype=torch.float32, scale=scale)]
+        way(*x, segment_BT=segments(2, 50))[0].square().sum().backward()
         grads.append([t.grad for t in x])
     for mine, expected in zip(*grads, strict=True):
         compare(mine / expected.abs().max(), expected / expected.abs().max(), 1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 24, 37])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("group", [1, 24, 64])  # tokens: one chunk of one row, several chunks, several rows
+@pytest.mark.parametrize("read", ["outputs", "state", "both"])
+def test_groups_pass_states_and_gradients_on(monkeypatch, tokens, packed, group, read):
+    monkeypatch.setitem(scan._GROUP, "cpu", group)
+    monkeypatch.setattr(scan, "_GROUP_CHUNKS", 3)
+    random = torch.Generator().manual_seed(0)
+    y_part, state_part = (torch.randn(shape, generator=random).double() for shape in ((4, tokens, 3, 5), (4, 3, 5, 4)))
+    boundary = segments(4, tokens, count=3) if packed else None
+    found = []
+    for way in (lambda *a, **k: chunked_scan(*a, chunk=8, **k), reference_scan):
+        x = [t.requires_grad_() for t in inputs(rows=4, tokens=tokens)]
+        x.append(torch.ones(4, 3, 5, 4, dtype=torch.float64, requires_grad=True))
+        y, state = way(*x[:-1], segment_BT=boundary, state_BHPN=x[-1])
+        loss = (y * y_part).sum() * (read != "state") + (state * state_part).sum() * (read != "outputs")
+        found.append([y, state, *torch.autograd.grad(loss, x)])
+    for mine, expected in zip(*found, strict=True):
+        compare(mine, expected, 1e-11)
+
+
+def test_a_sequence_that_goes_on_elsewhere_is_another_one():
+    x = inputs(rows=1, tokens=30)
+    boundary = torch.tensor([0] * 7 + [1] * 9 + [0] * 14)[None]
+    for mine, expected in zip(
+        chunked_scan(*x, segment_BT=boundary, chunk=16), reference_scan(*x, segment_BT=boundary), strict=True
+    ):
+        compare(mine, expected, 1e-12)
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 64, 65, 200, 1000])
+def test_the_chunk_is_chosen_by_length(tokens):
+    x = inputs(rows=1, tokens=tokens)
+    compare(chunked_scan(*x)[0], reference_scan(*x)[0], 1e-12)
+    assert scan.chunk_for(tokens) == {1: 1, 40: 40, 64: 64, 65: 40, 200: 40, 1000: 40}[tokens]
+
+
+@pytest.mark.parametrize("state_dtype", [torch.float32, torch.bfloat16])
+def test_products_follow_autocast(state_dtype):
+    exact = inputs(tokens=130, dtype=torch.float32)
+    x = [t.clone().requires_grad_() for t in exact]
+    x[3] = x[3].detach().to(state_dtype).requires_grad_()  # as a projection under autocast leaves it
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = chunked_scan(*x, segment_BT=segments(2, 130))
+    y.square().sum().backward()
+    expected = [t.requires_grad_() for t in exact]
+    right, _ = chunked_scan(*expected, segment_BT=segments(2, 130))
+    right.square().sum().backward()
+    assert y.dtype == torch.float32
+    assert not torch.equal(y, right)
+    compare(y, right, 0.5)
+    for mine, other in zip(x, expected, strict=True):
+        assert mine.grad.dtype == mine.dtype
+        compare(mine.grad / other.grad.abs().max(), other.grad / other.grad.abs().max(), 0.05)
 
 
 def test_packed_sequences_equal_one_by_one():

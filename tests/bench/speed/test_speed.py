@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from bench.speed import __main__ as speed
-from bench.speed import encode, search
+from bench.speed import encode, epoch, scan, search
 from bench.speed.rounds import Figure, check, in_turns
 from hmamba.errors import HMambaError
+from hmamba.model.scan import reference_scan
+from tests.bench.files import order_data
 
 
 def test_rounds_are_taken_in_turns_after_one_that_does_not_count():
@@ -31,15 +34,53 @@ def test_the_ratio_is_the_peers_time_by_ours():
     )
 
 
-def test_both_parts_run(monkeypatch, tmp_path, capsys):
+def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
     monkeypatch.setattr(encode, "TARGETS", {5: None, 40: 3.0})
+    monkeypatch.setattr(scan, "LENGTHS", (200,))
     monkeypatch.setattr(search, "_SEEN", 50)
+    monkeypatch.setattr(epoch, "PYTHON", tmp_path / "nowhere")
     assert speed.main(["--quick", "--out", str(tmp_path)]) == 0
     (written,) = tmp_path.iterdir()
     assert written.read_text() == capsys.readouterr().out.removesuffix("\n")
-    assert written.read_text().count("**") == 2 * 5
+    threads = len(list(scan.threads()))
+    assert written.read_text().count("**") == 2 * (2 + 3 + 4 * threads)
+    assert "epoch of complete-journey: left out, because there is no .venv-peers (make bench-peers)." in caplog.text
 
 
 def test_a_part_that_does_not_exist(caplog):
     assert speed.main(["--only", "sleep"]) == 2
-    assert "choose among encode, search" in caplog.text
+    assert "choose among encode, scan, search, epoch" in caplog.text
+
+
+def test_the_listing_is_the_recurrence():
+    mixed, dt, A, D = scan._leaves(2, 50, torch.float64)
+    for chunk in (10, 50):
+        found = scan._forward(lambda *given, chunk=chunk: scan.listing(*given, chunk=chunk), (mixed, dt, A, D))
+        torch.testing.assert_close(found, scan._forward(reference_scan, (mixed, dt, A, D)))
+
+
+def test_threads_are_as_before_afterwards():
+    before = torch.get_num_threads()
+    assert list(scan.threads())[:1] == [1]
+    assert torch.get_num_threads() == before
+
+
+def test_an_epoch_without_data_is_left_out_with_a_sentence(monkeypatch, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "python").touch()
+    monkeypatch.setattr(epoch, "PYTHON", tmp_path / "python")
+    monkeypatch.delenv("HMAMBA_DATA", raising=False)
+    assert not list(epoch.figures(quick=True))
+    assert "nobody says where the data sets are" in caplog.text
+    assert not list(epoch.figures(quick=True, data=tmp_path))
+    assert f"{tmp_path / 'complete-journey'} does not exist" in caplog.text
+
+
+def test_our_epoch_asks_after_every_event_and_learns(tmp_path):
+    experiment = epoch.experiment_of(order_data(tmp_path, users=60), 40)
+    run = epoch.ours(experiment, "other", layers=1)
+    epochs = [run() for _ in range(3)]
+    assert len(experiment.train) == 40
+    assert {taken.answers for taken in epochs} == {experiment.train.events - 40}
+    assert epochs[-1].loss < epochs[0].loss
+    assert min(taken.seconds for taken in epochs) > 0
