@@ -35,6 +35,7 @@ def test_the_ratio_is_the_peers_time_by_ours():
 
 
 def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(encode, "TARGETS", {5: None, 40: 3.0})
     monkeypatch.setattr(scan, "LENGTHS", (200,))
     monkeypatch.setattr(search, "_SEEN", 50)
