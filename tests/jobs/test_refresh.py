@@ -17,6 +17,7 @@ from hmamba.files import read_json, sha256
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.landing import TINY
+from tests.scored import write_part
 from tests.synthetic import make_interactions, write_landing
 
 NIGHT, NEXT = date(2024, 1, 28), date(2024, 1, 29)
@@ -44,9 +45,11 @@ def run_score(layout: Layout, day: date, run_id: str) -> None:
         assert score.main([*arguments(layout, day, run_id), "--shard", shard]) == 0
 
 
-def night(root: Path, settings: str) -> Path:
-    layout = Layout.at(root)
-    layout.config.write_text(settings)
+@pytest.fixture(scope="module")
+def after_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root after a night that kept states. Tests copy it."""
+    layout = Layout.at(tmp_path_factory.mktemp("refresh"))
+    layout.config.write_text(STATES)
     write_landing(layout.root, make_interactions(users=30, items=40, days=28))
     run(layout, NIGHT, "one", ingest, snapshot, train, gate, index)
     run_score(layout, NIGHT, "one")
@@ -54,16 +57,24 @@ def night(root: Path, settings: str) -> Path:
     return layout.root
 
 
-@pytest.fixture(scope="module")
-def after_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root after a night that kept states. Tests copy it."""
-    return night(tmp_path_factory.mktemp("refresh"), STATES)
-
-
 @pytest.fixture
 def shop(after_night: Path, tmp_path: Path) -> Layout:
     shutil.copytree(after_night, tmp_path / "root", symlinks=True)
     return Layout.at(tmp_path / "root")
+
+
+@pytest.fixture(scope="module")
+def after_pull(after_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same root once new events are in the warehouse."""
+    layout = Layout.at(shutil.copytree(after_night, tmp_path_factory.mktemp("pulled") / "root", symlinks=True))
+    write_landing(layout.root, new_events(), "later.parquet")
+    run(layout, NEXT, "noon", ingest)
+    return layout.root
+
+
+@pytest.fixture
+def pulled(after_pull: Path, tmp_path: Path) -> Layout:
+    return Layout.at(shutil.copytree(after_pull, tmp_path / "pulled", symlinks=True))
 
 
 def new_events() -> pd.DataFrame:
@@ -103,35 +114,34 @@ def check_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-4)
 
 
-def test_touched_users_are_as_from_scratch_and_others_as_they_were(shop: Layout) -> None:
-    before, manifest = table(shop), read_json(shop.latest)
-    write_landing(shop.root, new_events(), "later.parquet")
-    run(shop, NEXT, "noon", ingest, refresh)
-    after, told = table(shop), facts(shop, NEXT, "noon", "refresh")
+def test_touched_users_are_as_from_scratch_and_others_as_they_were(pulled: Layout) -> None:
+    before, manifest = table(pulled), read_json(pulled.latest)
+    run(pulled, NEXT, "noon", refresh)
+    after, told = table(pulled), facts(pulled, NEXT, "noon", "refresh")
 
     expected = {"users": 6, "new_users": 2, "new_events": 7, "advanced": 3, "anew": 3, "changed": True}
     assert {key: told[key] for key in expected} == expected
     newcomers = ["aaa newcomer", "zzz stranger"]
     others = sorted(set(before.user_id) - set(TOUCHED))
     pd.testing.assert_frame_equal(of_users(after, others), of_users(before, others))
-    scratch = from_scratch(shop, NEXT)
+    scratch = from_scratch(pulled, NEXT)
     known = [*TOUCHED, "aaa newcomer"]
     check_same(of_users(after, known), of_users(scratch, known))
     assert not of_users(after, TOUCHED).equals(of_users(before, TOUCHED))
     assert set(of_users(after, ["zzz stranger"]).model_version) == {"popularity"}
     assert sorted(set(after.user_id)) == sorted({*others, *TOUCHED, *newcomers})
-    for part in shop.published_parts(NIGHT):
+    for part in pulled.published_parts(NIGHT):
         frame = pd.read_parquet(part)
         assert frame[KEYS].equals(frame[KEYS].sort_values(KEYS, ignore_index=True))
 
-    new = read_json(shop.latest)
+    new = read_json(pulled.latest)
     assert new["refresh"] == {"day": "2024-01-29", "run_id": "noon", "users": 6, "new_users": 2}
     assert (manifest["refresh"], manifest["users"], new["users"], new["rows"]) == (None, 30, 32, len(after))
     assert new["fallback_users"] == manifest["fallback_users"] + 1
     assert {key: new[key] for key in ("day", "run_id", "model_version", "snapshot")} == {
         key: manifest[key] for key in ("day", "run_id", "model_version", "snapshot")
     }
-    assert not shop.run(NEXT, "noon").refresh.folder.exists()
+    assert not pulled.run(NEXT, "noon").refresh.folder.exists()
 
 
 def test_again_changes_nothing_and_later_events_are_added_to_it(shop: Layout) -> None:
@@ -153,73 +163,67 @@ def test_again_changes_nothing_and_later_events_are_added_to_it(shop: Layout) ->
 
 
 def test_nobody_new_publishes_nothing(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     before = shop.latest.read_bytes()
-    run(shop, NEXT, "noon", ingest, refresh)
+    run(shop, NEXT, "noon", refresh)
     assert shop.latest.read_bytes() == before
     told = facts(shop, NEXT, "noon", "refresh")
     assert (told["users"], told["changed"]) == (0, False)
     assert "nobody has new events" in caplog.text
 
 
-def test_without_states_and_with_those_of_another_model_the_table_is_the_same(shop: Layout) -> None:
-    write_landing(shop.root, new_events(), "later.parquet")
-    states = shop.run(NIGHT, "one").states
-    run(shop, NEXT, "with", ingest, refresh)
-    with_states = table(shop)
-    shutil.rmtree(states)
-    run(shop, NEXT, "without", refresh)
-    assert facts(shop, NEXT, "without", "refresh")["anew"] == 6
-    check_same(table(shop), with_states)
+def test_without_states_the_table_is_the_same(pulled: Layout) -> None:
+    run(pulled, NEXT, "with", refresh)
+    with_states = table(pulled)
+    shutil.rmtree(pulled.run(NIGHT, "one").states)
+    run(pulled, NEXT, "without", refresh)
+    assert facts(pulled, NEXT, "without", "refresh")["anew"] == 6
+    check_same(table(pulled), with_states)
 
 
-@pytest.mark.parametrize("at", ["parts", "check", "exchange", "link"])
-def test_killed_anywhere_the_table_is_whole(shop: Layout, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception that nothing catches, as late as a kill can come."""
-    before = table(shop)
-    write_landing(shop.root, new_events(), "later.parquet")
-    run(shop, NEXT, "noon", ingest)
-    where = {
-        "parts": (refresh, "replace_users"),
-        "check": (publishing, "check_candidates"),
-        "exchange": (publishing, "_copy"),
-        "link": (publishing, "_lead"),
-    }
+    before = table(pulled)
+    places = [
+        (refresh, "replace_users"),
+        (publishing, "check_candidates"),
+        (publishing, "_copy"),
+        (publishing, "_lead"),
+    ]
 
     def kill(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(*where[at], kill)
-        with pytest.raises(KeyboardInterrupt):
-            refresh.main(arguments(shop, NEXT, "noon"))
-    left = table(shop)
-    assert left.equals(before) is (at != "link")
-    run(shop, NEXT, "noon", refresh)
-    assert len(set(table(shop).user_id)) == 32
+    for place in places:
+        assert table(pulled).equals(before), place
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, kill)
+            with pytest.raises(KeyboardInterrupt):
+                refresh.main(arguments(pulled, NEXT, "noon"))
+    assert len(set(table(pulled).user_id)) == 32  # the folder had been exchanged
+    run(pulled, NEXT, "noon", refresh)
+    assert not facts(pulled, NEXT, "noon", "refresh")["changed"]
 
 
-def test_a_broken_rule_publishes_nothing(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
-    write_landing(shop.root, new_events(), "later.parquet")
-    run(shop, NEXT, "noon", ingest)
-    before = table(shop)
-    part = shop.run(NIGHT, "one").candidate_part(0)
+def test_a_broken_rule_publishes_nothing(pulled: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    before = table(pulled)
+    part = pulled.run(NIGHT, "one").candidate_part(0)
     frame = pd.read_parquet(part)
-    frame[frame.user_id != frame[~frame.user_id.isin(TOUCHED)].user_id.iloc[0]].to_parquet(part, index=False)
-    assert refresh.main(arguments(shop, NEXT, "noon")) == 3
+    write_part(part, frame[frame.user_id != frame[~frame.user_id.isin(TOUCHED)].user_id.iloc[0]])
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 3
     assert "users_missing" in caplog.text
-    pd.testing.assert_frame_equal(table(shop), before)
+    pd.testing.assert_frame_equal(table(pulled), before)
 
 
-def test_what_does_not_belong_together_is_refused(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
-    write_landing(shop.root, new_events(), "later.parquet")
-    run(shop, NEXT, "noon", ingest, refresh)
-    before = shop.latest.read_bytes()
-    assert refresh.main(arguments(shop, NIGHT, "noon")) == 2
+def test_what_does_not_belong_together_is_refused(pulled: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    run(pulled, NEXT, "noon", refresh)
+    before = pulled.latest.read_bytes()
+    assert refresh.main(arguments(pulled, NIGHT, "noon")) == 2
     assert "holds events up to 2024-01-29" in caplog.text
-    run(shop, NIGHT, "one", snapshot)  # one of the new events is late: the run's snapshot is another now
-    assert refresh.main(arguments(shop, NEXT, "noon")) == 2
+    run(pulled, NIGHT, "one", snapshot)  # one of the new events is late: the run's snapshot is another now
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 2
     assert "Run the night of 2024-01-28 to its end" in caplog.text
-    assert shop.latest.read_bytes() == before
+    assert pulled.latest.read_bytes() == before
 
 
 def test_without_a_night_there_is_nothing_to_refresh(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
@@ -227,15 +231,14 @@ def test_without_a_night_there_is_nothing_to_refresh(layout: Layout, caplog: pyt
     assert "Run a night first" in caplog.text
 
 
-def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(shop: Layout) -> None:
-    write_landing(shop.root, new_events(), "later.parquet")
-    champion = shop.champion.read_bytes()
-    run(shop, NEXT, "manual", ingest, refresh)
-    assert shop.champion.read_bytes() == champion
-    run(shop, NEXT, "manual", ingest, snapshot, train, gate, index)
-    run_score(shop, NEXT, "manual")
-    run(shop, NEXT, "manual", publish)
-    manifest = read_json(shop.latest)
+def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(pulled: Layout) -> None:
+    champion = pulled.champion.read_bytes()
+    run(pulled, NEXT, "manual", refresh)
+    assert pulled.champion.read_bytes() == champion
+    run(pulled, NEXT, "manual", ingest, snapshot, train, gate, index)
+    run_score(pulled, NEXT, "manual")
+    run(pulled, NEXT, "manual", publish)
+    manifest = read_json(pulled.latest)
     assert (manifest["day"], manifest["refresh"], manifest["users"]) == ("2024-01-29", None, 32)
-    assert not shop.run(NIGHT, "one").states.exists()
-    assert len(list(shop.run(NEXT, "manual").states.iterdir())) == 4
+    assert not pulled.run(NIGHT, "one").states.exists()
+    assert len(list(pulled.run(NEXT, "manual").states.iterdir())) == 4
