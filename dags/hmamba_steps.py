@@ -1,4 +1,4 @@
-"""What both DAGs share: an operator that runs one step of the library in a process of its own.
+"""What the DAGs share: an operator that runs one step of the library in a process of its own.
 
 Airflow and the library need not live in one environment: ``HMAMBA_PYTHON`` names the interpreter that has the
 library. Nothing here, and nothing in the DAG files, imports more than ``airflow.sdk`` and the standard library.
@@ -54,7 +54,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def common_params() -> dict[str, Param]:
-    """The params that both DAGs show in Airflow's trigger form."""
+    """The params that all DAGs show in Airflow's trigger form."""
     return {
         "day": Param(
             None,

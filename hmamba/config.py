@@ -227,6 +227,11 @@ class CandidatesConfig(Section):
     )
     allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
     keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
+    states: bool = Field(
+        False,
+        description="Keep users' carried states (19 kB each by default; of the newest night alone), so that "
+        "`hmamba refresh` reads new events only and not whole histories. It works without them, more slowly.",
+    )
 
 
 class Config(Section):

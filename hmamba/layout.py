@@ -61,6 +61,28 @@ class RunLayout:
         """Lorentz points of the users of one shard."""
         return self.vectors / f"users-{shard:04d}.parquet"
 
+    def state_part(self, shard: int) -> Path:
+        """Carried states of the users of one shard."""
+        return self.states / f"part-{shard:04d}.parquet"
+
+    def state_users(self, shard: int) -> Path:
+        """Whose states they are, in the same order."""
+        return self.states / f"users-{shard:04d}.parquet"
+
+    @property
+    def states(self) -> Path:
+        """Carried states, from which a refresh goes on."""
+        return self.folder / "states"
+
+    @property
+    def refresh(self) -> RunLayout:
+        """What a refresh makes: apart, so that a night of the same name is not disturbed."""
+        return RunLayout(self.folder / "refresh")
+
+    def refreshed_part(self, shard: int) -> Path:
+        """A shard's candidates after a refresh, of all its users."""
+        return self.folder / "refreshed" / f"part-{shard:04d}.parquet"
+
     @property
     def facts(self) -> Path:
         """What each step printed, with its wall time and peak memory."""

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ def _describe(parts: Sequence[Path], target: Path, root: Path) -> list[dict[str,
 
 
 def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in manifest.items() if key not in _VOLATILE}
+    content = {key: value for key, value in manifest.items() if key not in _VOLATILE}
+    return {key: _content(value) if isinstance(value, Mapping) else value for key, value in content.items()}
 
 
 def _is_whole(manifest: Mapping[str, Any], root: Path) -> bool:
@@ -142,9 +143,17 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         "users": totals.users,
         "fallback_users": fallback_users,
         "exclude_seen": settings.exclude_seen,
+        "snapshot": read_json(layout.run(day, run_id).sequences / MANIFEST)["digest"],
+        "refresh": None,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": _describe(files.parts, target, layout.root),
     }
+    return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
+
+
+def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
+    """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
+    target = layout.published(day)
     # Read before the exchange, after which the link leads to the new manifest.
     latest = read_json(layout.latest) if layout.latest.exists() else None
     before = read_json(target / DAY_MANIFEST) if (target / DAY_MANIFEST).exists() else None
@@ -153,7 +162,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
     else:
         changed = True
         with atomic_folder(target) as folder:
-            for part in files.parts:
+            for part in parts:
                 _copy(part, folder)
             write_json(folder / DAY_MANIFEST, manifest)
     if latest is None or latest["day"] <= manifest["day"]:
@@ -161,7 +170,78 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         changed = changed or latest != manifest
     else:
         log.info("%s stays the newest: %s is published beside it", latest["day"], day)
-    return Published(totals, len(files.parts), changed)
+    return changed
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A night's table in which some users' candidates are new.
+
+    Attributes:
+        base: the manifest of the day's table that is out, night or refresh.
+        day: events up to its end have been read.
+        run_id: of the refresh.
+        parts: the new table, one part a shard.
+        changed: shards with the whole histories of the users whose candidates are new.
+        users: how many they are.
+        new_users: of them, those whom the night had not served.
+        fallback_users: in the whole table.
+    """
+
+    base: Mapping[str, Any]
+    day: date
+    run_id: str
+    parts: tuple[Path, ...]
+    changed: tuple[Path, ...]
+    users: int
+    new_users: int
+    fallback_users: int
+
+
+def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
+    """Check a refreshed table as a night's is, and put it in the place of the night's.
+
+    Raises:
+        InputError: something else has been published in the meantime.
+        QualityError: a rule is broken; what was published before still is.
+    """
+    base, day = refreshed.base, date.fromisoformat(refreshed.base["day"])
+    night = _candidate_files(layout, layout.run(day, base["run_id"]), config)
+    # Touched users are in the night's shards too, with less: together that is what they have had.
+    files = replace(night, parts=refreshed.parts, shards=(*night.shards, *refreshed.changed))
+    with in_memory(config.warehouse) as connection:
+        name = f"{day} {base['run_id']} refreshed to {refreshed.day} by {refreshed.run_id}"
+        totals = check_candidates(layout.expectations, connection, files, base["k"], base["exclude_seen"], name)
+    manifest = {
+        **base,
+        "model_version": totals.model_version,
+        "rows": totals.rows,
+        "users": totals.users,
+        "fallback_users": refreshed.fallback_users,
+        "refresh": {
+            "day": refreshed.day.isoformat(),
+            "run_id": refreshed.run_id,
+            "users": refreshed.users,
+            "new_users": refreshed.new_users,
+        },
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": _describe(files.parts, layout.published(day), layout.root),
+    }
+    if read_json(layout.published(day) / DAY_MANIFEST) != base:
+        raise InputError(f"{layout.published(day)} has been published anew during this refresh. Run refresh again.")
+    return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
+
+
+def prune_states(layout: Layout) -> list[Path]:
+    """Delete carried states of all runs but the one that latest.json names; returns their folders."""
+    if not layout.latest.exists():
+        return []
+    newest = read_json(layout.latest)
+    kept = layout.run(date.fromisoformat(newest["day"]), newest["run_id"]).states
+    doomed = [path for path in sorted((layout.root / "runs").glob(f"*/*/{kept.name}")) if path != kept]
+    for path in doomed:
+        shutil.rmtree(path)
+    return doomed
 
 
 def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:

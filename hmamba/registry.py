@@ -77,7 +77,11 @@ class StoredModel:
 
 def vocabulary(path: Path, size: int | None = None) -> pa.Array:
     """Item ids by index (size,), null where an index has no item, from a table of items."""
-    table = pq.read_table(path, columns=[ITEM_INDEX, ITEM_ID])
+    return vocabulary_of(pq.read_table(path, columns=[ITEM_INDEX, ITEM_ID]), size)
+
+
+def vocabulary_of(table: pa.Table, size: int | None = None) -> pa.Array:
+    """As :func:`vocabulary`, of items that have been read."""
     index = table[ITEM_INDEX].to_numpy()
     count = int(index.max(initial=0)) + 1 if size is None else size
     where = np.full(count, -1, dtype=np.int64)

@@ -39,6 +39,7 @@ _SHOWN = {
     "index": ("kind", "items"),
     "score": ("users", "rows"),
     "publish": ("users", "rows"),
+    "refresh": ("users", "new_users", "advanced", "anew", "changed"),
     "report": ("path",),
 }
 
@@ -98,6 +99,36 @@ def _brief(step: str, facts: dict[str, Any]) -> str:
             figure = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
             shown.append(f"{key.replace('_', ' ')} {figure}")
     return ", ".join(shown)
+
+
+@app.command()
+def refresh(
+    root: Root,
+    day: Annotated[str, typer.Option(help="The UTC day under way, such as 2017-12-15: later events are not seen.")],
+    config: Annotated[
+        str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
+    ] = None,
+    run_id: Annotated[str, typer.Option(help="Names the working folder and the pull.")] = "refresh",
+) -> None:
+    """Between nights: pull new files and renew the candidates of users with new events, by the model that serves.
+
+    Everybody else's candidates stay as they are. Nothing is trained. Safe to run again; publishes nothing if nobody
+    has new events. With `candidates.states = true` only the new events are read through the model.
+
+    Example: `hmamba refresh --root demo --day 2017-12-16`
+    """
+    from hmamba.layout import Layout
+    from jobs.night import NightOptions, run_refresh
+
+    layout = Layout.at(root)
+    if not layout.root.is_dir():
+        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
+    options = NightOptions(str(layout.root), _day(day), config, run_id)
+    layout.run(options.day, run_id)
+    for done in run_refresh(options):
+        typer.echo(f"{done.name:<12}{done.seconds:8.1f} s  {_brief(done.name, done.facts)}")
+        if done.name == "refresh" and not done.facts["users"]:
+            typer.echo("Nobody has new events: nothing has been published.")
 
 
 @app.command()

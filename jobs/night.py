@@ -15,6 +15,7 @@ from typing import Any
 
 from hmamba.errors import HMambaError
 
+REFRESH = ("ingest", "refresh")
 STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish", "report")
 
 
@@ -79,6 +80,16 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
         done = _run(options, step)
         facts[step] = done.facts
         yield done
+
+
+def run_refresh(options: NightOptions) -> Iterator[StepDone]:
+    """Pull, then replace the candidates of users with new events, yielding each step as it ends.
+
+    Raises:
+        StepFailedError: a step left with another status than 0. Nothing after it runs.
+    """
+    for step in REFRESH:
+        yield _run(options, step)
 
 
 def score_shards(options: NightOptions, shards: Sequence[int], device: str) -> Iterator[StepDone]:

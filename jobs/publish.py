@@ -7,7 +7,7 @@ import sys
 
 from hmamba.files import read_json
 from hmamba.layout import RunLayout
-from hmamba.publish import candidate_parts, prune_runs, publish
+from hmamba.publish import candidate_parts, prune_runs, prune_states, publish
 from jobs.step import Facts, StepContext, run_step
 
 log = logging.getLogger("hmamba")
@@ -30,6 +30,8 @@ def body(context: StepContext) -> Facts:
     done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run))
     for folder in prune_runs(context.layout, context.day, config.candidates.keep_runs):
         log.info("deleted the working folder %s", folder)
+    for folder in prune_states(context.layout):
+        log.info("deleted the carried states %s of an older night", folder)
     return {
         "users": done.totals.users,
         "rows": done.totals.rows,

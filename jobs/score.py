@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 
 import pyarrow.parquet as pq
 
 from hmamba import registry
 from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.errors import InputError
+from hmamba.evaluation.encode import Encode, encode_users
+from hmamba.evaluation.states import StateFiles, write_states
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import score_shard
 from hmamba.sequences.histories import shard_files, stream_histories
@@ -35,16 +38,22 @@ def body(context: StepContext) -> Facts:
     items = pq.read_table(run.sequences / "items.parquet", columns=[ITEM_INDEX, EVENTS])
     popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(stored.catalogue.column))
     run.candidates.mkdir(parents=True, exist_ok=True)
-    done = score_shard(
-        stored,
-        index,
-        stream_histories(files[shard], events=BLOCK_EVENTS, users=BLOCK_USERS),
-        popularity,
-        k=config.candidates.k,
-        exclude_seen=config.candidates.exclude_seen,
-        candidates=run.candidate_part(shard),
-        vectors=run.user_points(shard),
-    )
+    with ExitStack() as stack:
+        encode: Encode = encode_users
+        if config.candidates.states:
+            kept = StateFiles(run.state_part(shard), run.state_users(shard))
+            encode = stack.enter_context(write_states(kept, stored.model, stored.version)).encode
+        done = score_shard(
+            stored,
+            index,
+            stream_histories(files[shard], events=BLOCK_EVENTS, users=BLOCK_USERS),
+            popularity,
+            k=config.candidates.k,
+            exclude_seen=config.candidates.exclude_seen,
+            candidates=run.candidate_part(shard),
+            vectors=run.user_points(shard),
+            encode=encode,
+        )
     return {"shard": shard, "users": done.users, "fallback_users": done.fallback_users, "rows": done.rows}
 
 

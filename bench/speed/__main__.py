@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bench.machine import commit, machine, today
-from bench.speed import encode, epoch, scan, search
+from bench.speed import encode, epoch, refresh, scan, search
 from bench.speed.rounds import Figure
 from bench.store import ROOT
 from bench.tables import table
@@ -20,7 +20,13 @@ from hmamba.files import atomic_file
 
 log = logging.getLogger("hmamba")
 
-PARTS = {"encode": encode.figures, "scan": scan.figures, "search": search.figures, "epoch": epoch.figures}
+PARTS = {
+    "encode": encode.figures,
+    "scan": scan.figures,
+    "search": search.figures,
+    "refresh": refresh.figures,
+    "epoch": epoch.figures,
+}
 
 
 def _line(figure: Figure) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hmamba.model.block import BlockState
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
 from hmamba.sequences.histories import Histories, IntArray, spans
@@ -19,7 +20,14 @@ LONGEST = 16_384
 """Events of a user that are encoded at once; longer histories go through in pieces, in the memory of one."""
 
 _PADDING = 0.05  # of a group's tokens at most
-_TABLE_ITEMS = 200_000  # items whose projections are made in advance, at about 3.5 kB each
+_TABLE_ITEMS = 200_000  # items whose projections are made in advance, at about 4 kB each
+
+Keep = Callable[[IntArray, list[BlockState]], None]
+"""Takes positions of users and the states of all blocks after their last events, a group of users at a time."""
+
+
+Encode = Callable[[HMamba, Histories], Tensor]
+"""Hidden states (U, d) of users, as :func:`encode_users` makes them."""
 
 
 def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
@@ -44,10 +52,16 @@ def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
 
 
 @torch.inference_mode()
-def encode_users(model: HMamba, histories: Histories) -> Tensor:
+def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) -> Tensor:
     """Hidden states (U, d) after each user's last event, on the CPU; zeros for users without events.
 
     The last block is computed at the last events alone (:mod:`hmamba.model.last`).
+
+    Args:
+        model: the encoder.
+        histories: (U) whole, in indices that the model knows.
+        keep: is given what :meth:`HMamba.advance` goes on from, of every user with events; what is returned is the
+            same to the bit.
     """
     model.eval()
     hidden_Ud = torch.zeros(len(histories), model.config.dim)
@@ -58,22 +72,30 @@ def encode_users(model: HMamba, histories: Histories) -> Tensor:
         if len(present) <= _TABLE_ITEMS:
             row = np.zeros(int(present.max(initial=0)) + 1, dtype=np.int64)
             row[present] = np.arange(1, len(present) + 1)
-            table = model.last_token(model.stream(_on(model, present)[None])[0]), row
+            table = model.last_token(model.streams(_on(model, present)[None])[0][0]), row
     with Progress("encode", histories.events, "events") as progress:
         for users in alike(np.where(lengths <= LONGEST, lengths, 0)):
             at_U, place_BL = torch.from_numpy(users), _aligned(lengths[users])
             if table is not None:
-                last, row = table
+                blocks, row = [table[0]], table[1]
                 flat = spans(histories.offsets[users], lengths[users])
                 rows = np.concatenate([[0], row[histories.items[flat]]])[place_BL]
             else:
                 part = histories.select(users)
-                stream_BTd = model.stream(_on(model, part.items)[None], _on(model, part.owner)[None])
-                last, rows = model.last_token(stream_BTd[0]), place_BL
-            hidden_Ud[at_U] = model.after(last, _on(model, rows)).float().cpu()
+                streams = model.streams(_on(model, part.items)[None], _on(model, part.owner)[None])
+                wanted = range(len(streams) - 1 if keep is None else 0, len(streams))
+                blocks, rows = [model.last_token(streams[block][0], block) for block in wanted], place_BL
+            sums = [block.sums(_on(model, rows)) for block in blocks]
+            hidden_Ud[at_U] = model.after(blocks[-1], sums[-1]).float().cpu()
+            if keep is not None:
+                keep(users, [block.state(read) for block, read in zip(blocks, sums, strict=True)])
             progress.update(int(lengths[users].sum()))
         for user in np.flatnonzero(lengths > LONGEST):
-            hidden_Ud[user] = _in_pieces(model, histories.items[histories.offsets[user] : histories.offsets[user + 1]])
+            hidden_Ud[user], states = _in_pieces(
+                model, histories.items[histories.offsets[user] : histories.offsets[user + 1]]
+            )
+            if keep is not None:
+                keep(np.array([user]), states)
             progress.update(int(lengths[user]))
     return hidden_Ud
 
@@ -90,9 +112,9 @@ def _aligned(lengths: IntArray) -> IntArray:
     return place
 
 
-def _in_pieces(model: HMamba, items: IntArray) -> Tensor:
-    """The hidden state (d,) after a sequence, its pieces read one after another."""
+def _in_pieces(model: HMamba, items: IntArray) -> tuple[Tensor, list[BlockState]]:
+    """The hidden state (d,) after a sequence, its pieces read one after another, and the states that they leave."""
     states = model.start(1)
     for start in range(0, len(items), LONGEST):
         hidden_BTd, states = model.advance(_on(model, items[start : start + LONGEST])[None], states)
-    return hidden_BTd[0, -1].float().cpu()
+    return hidden_BTd[0, -1].float().cpu(), states

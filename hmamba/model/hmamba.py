@@ -14,7 +14,7 @@ from hmamba.model import lorentz
 from hmamba.model.block import Block, BlockState
 from hmamba.model.habit import Habit, Had
 from hmamba.model.kernels import choose
-from hmamba.model.last import LastToken
+from hmamba.model.last import LastToken, Sums
 from hmamba.model.scores import Score, ScoreKind
 from hmamba.model.transitions import Transitions
 from hmamba.sequences.histories import IntArray
@@ -178,20 +178,20 @@ class HMamba(nn.Module):
         """
         return self._through(item_index_BT, segment_BT, [None] * len(self.blocks))[0]
 
-    def stream(self, item_index_BT: Tensor, segment_BT: Tensor | None = None) -> Tensor:
-        """What enters the last block (B, T, d); with one block, a function of each item alone."""
-        x_BTd: Tensor = self.dropout(self._item_tangents(item_index_BT))
+    def streams(self, item_index_BT: Tensor, segment_BT: Tensor | None = None) -> list[Tensor]:
+        """What enters each block (B, T, d); the first, a function of each item alone."""
+        entering: list[Tensor] = [self.dropout(self._item_tangents(item_index_BT))]
         for block in self.blocks[:-1]:
-            x_BTd, _ = block(x_BTd, segment_BT, self.curvature)
-        return x_BTd
+            entering.append(block(entering[-1], segment_BT, self.curvature)[0])
+        return entering
 
-    def last_token(self, stream_Vd: Tensor) -> LastToken:
-        """The last block, ready to be computed at the end of sequences of these rows of :meth:`stream`."""
-        return LastToken.of(cast(Block, self.blocks[-1]), stream_Vd, self.curvature)
+    def last_token(self, stream_Vd: Tensor, block: int = -1) -> LastToken:
+        """A block, ready to be computed at the end of sequences of these rows of what enters it."""
+        return LastToken.of(cast(Block, self.blocks[block]), stream_Vd, self.curvature)
 
-    def after(self, last: LastToken, row_BL: Tensor) -> Tensor:
-        """The tangents (B, d) that :meth:`encode` ends with; see :class:`LastToken`."""
-        hidden_Bd: Tensor = self.norm_out(last(row_BL))
+    def after(self, last: LastToken, sums: Sums) -> Tensor:
+        """The tangents (B, d) that :meth:`encode` ends with, of the last block; see :class:`LastToken`."""
+        hidden_Bd: Tensor = self.norm_out(last.output(sums))
         return hidden_Bd
 
     def start(self, rows: int) -> list[BlockState]:

@@ -5,8 +5,9 @@ Unrolled, the recurrence of :mod:`hmamba.model.scan` says what the last token re
     y_T = C_T . sum over t of exp(sum over t < i <= T of dt_i A) dt_t x_t B_t^T + D x_T
 
 so no other output is computed: one weight a token and head, then one product a sequence. Gate, C and the feed-forward
-network are needed at the last token alone. Where the stream that enters the block depends on the item alone (a model of
-one block), its projections are made once an item instead of once a token, and the convolution is a sum of table rows.
+network are needed at the last token alone. The same sum without C is the state that the sequence leaves. Where the
+stream that enters the block depends on the item alone (a model of one block), its projections are made once an item
+instead of once a token, and the convolution is a sum of table rows.
 
 Shape suffixes as in :mod:`hmamba.model.scan`; V rows of the table, L the longest sequence, M = E + N channels of x and
 B, K taps.
@@ -15,12 +16,29 @@ B, K taps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hmamba.model.block import Block
+from hmamba.model.block import Block, BlockState
+
+
+class Sums(NamedTuple):
+    """The terms of the sum that a sequence's last token reads.
+
+    Attributes:
+        windows: (B, L, K) rows of the table that the convolution meets at each token, the oldest first.
+        x: (B, L, E) what each token adds to the state, and
+        b: (B, L, N) where.
+        kept: (B, L, H) how much of it is left after the last token, times its step size.
+    """
+
+    windows: Tensor
+    x: Tensor
+    b: Tensor
+    kept: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class LastToken:
         tapped_x: (K V, E) inputs of the convolution for x, each times one of its taps, the oldest token's first; the
             bias is in the current token's.
         tapped_b: (K V, N) the same for B.
-        read: (V, N) inputs of the convolution for C.
+        inputs: (V, M + N) inputs of the convolution, for x, B and C.
         gate: (V, E) what the gate is made of.
         dt: (V, H) step sizes, 0 for padding.
         decay: (V, H) their logarithmic decay, dt A.
@@ -43,7 +61,7 @@ class LastToken:
     stream: Tensor
     tapped_x: Tensor
     tapped_b: Tensor
-    read: Tensor
+    inputs: Tensor
     gate: Tensor
     dt: Tensor
     decay: Tensor
@@ -67,12 +85,11 @@ class LastToken:
         tapped_KVM = mixer.conv_weight[:x_and_B].T[:, None] * input_VM[:, :x_and_B]
         tapped_KVM[-1, 1:] += mixer.conv_bias[:x_and_B]
         decay_VH = dt_VH * mixer.decay(curvature)
-        read_VN = input_VM[:, x_and_B:].contiguous()
         tapped_x, tapped_b = (part.flatten(0, 1) for part in tapped_KVM.split([mixer.inner, mixer.size], dim=-1))
-        return cls(block, stream_Vd, tapped_x, tapped_b, read_VN, gate_VE.contiguous(), dt_VH, decay_VH)
+        return cls(block, stream_Vd, tapped_x, tapped_b, input_VM.contiguous(), gate_VE.contiguous(), dt_VH, decay_VH)
 
-    def __call__(self, row_BL: Tensor) -> Tensor:
-        """The block's output (B, d) at the last token of each sequence.
+    def sums(self, row_BL: Tensor) -> Sums:
+        """What :meth:`output` and :meth:`state` are made of.
 
         Args:
             row_BL: rows of the table, from 1, aligned to the right; 0 before a shorter sequence's first token.
@@ -87,17 +104,29 @@ class LastToken:
             for taps_KVM in (self.tapped_x, self.tapped_b)
         )
 
-        end_BK = window_BLK[:, -1]
-        last_B, x_bias = row_BL[:, -1], mixer.inner + mixer.size
-        read_BKN = self.read[end_BK] * mixer.conv_weight[x_bias:].T
-        C_BN = F.silu(read_BKN.sum(1) + mixer.conv_bias[x_bias:])
-
         decay_BLH = self.decay[row_BL]
         # What is forgotten after a token: summed from the end, where the weights are largest, so that these are exact.
         later_BLH = F.pad(decay_BLH[:, 1:].flip(1).cumsum(1).flip(1), (0, 0, 0, 1))
-        weight_BLH = later_BLH.exp() * self.dt[row_BL] * (B_BLN @ C_BN[..., None])
+        return Sums(window_BLK, x_BLE, B_BLN, later_BLH.exp() * self.dt[row_BL])
+
+    def output(self, sums: Sums) -> Tensor:
+        """The block's output (B, d) at the last token of each sequence."""
+        mixer, (window_BLK, x_BLE, B_BLN, kept_BLH) = self.block.mixer, sums
+        end_BK, x_and_B = window_BLK[:, -1], mixer.inner + mixer.size
+        last_B = end_BK[:, -1]
+        read_BKN = self.inputs[:, x_and_B:][end_BK] * mixer.conv_weight[x_and_B:].T
+        C_BN = F.silu(read_BKN.sum(1) + mixer.conv_bias[x_and_B:])
+        weight_BLH = kept_BLH * (B_BLN @ C_BN[..., None])
         # Every head's weights with every head's channels, in one product; what does not belong together is dropped.
         y_BHHP = (weight_BLH.transpose(1, 2) @ x_BLE).unflatten(-1, (mixer.heads, mixer.head_dim))
         y_BHP = y_BHHP.diagonal(dim1=1, dim2=2).transpose(1, 2)
         y_BHP = y_BHP + mixer.skip[:, None] * x_BLE[:, -1].view_as(y_BHP)
         return self.block.close(self.stream[last_B], mixer.close(y_BHP.flatten(1), self.gate[last_B]))
+
+    def state(self, sums: Sums) -> BlockState:
+        """What the block has to know to go on after the last token of each sequence."""
+        mixer, (window_BLK, x_BLE, B_BLN, kept_BLH) = self.block.mixer, sums
+        added_BLHP = x_BLE.unflatten(-1, (mixer.heads, mixer.head_dim)) * kept_BLH[..., None]
+        ssm_BEN = added_BLHP.flatten(2).transpose(1, 2) @ B_BLN
+        # Row 0 of the inputs is zero, as the convolution has it before a sequence began.
+        return BlockState(self.inputs[window_BLK[:, -1, 1:]], ssm_BEN.unflatten(1, (mixer.heads, mixer.head_dim)))

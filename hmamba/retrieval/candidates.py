@@ -19,7 +19,7 @@ import torch
 
 from hmamba.columns import CANDIDATES, FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
-from hmamba.evaluation.encode import encode_users
+from hmamba.evaluation.encode import Encode, encode_users
 from hmamba.evaluation.ranking import had_by
 from hmamba.files import atomic_file
 from hmamba.model.habit import Had
@@ -209,6 +209,7 @@ def score_shard(
     exclude_seen: bool,
     candidates: Path,
     vectors: Path,
+    encode: Encode = encode_users,
 ) -> ShardFacts:
     """Write the candidates and the Lorentz points of a shard's users, a block of them at a time.
 
@@ -221,6 +222,7 @@ def score_shard(
         exclude_seen: leave out items that the user has had.
         candidates: file to write: user_id, rank, item_id, score, model_version.
         vectors: file to write: user_id, point.
+        encode: what makes hidden states of histories; it may keep, or go on from, carried states.
     """
     facts = ShardFacts(0, 0, 0)
     with ExitStack() as stack:
@@ -229,7 +231,7 @@ def score_shard(
             for path, schema in ((candidates, _CANDIDATES), (vectors, _POINTS))
         )
         for histories in blocks:
-            ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen)
+            ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen, encode)
             tables.write_table(_table(stored, histories, ranked, is_known))
             with torch.inference_mode():
                 points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu()
@@ -240,11 +242,17 @@ def score_shard(
 
 
 def _rank(
-    stored: StoredModel, index: ItemIndex, histories: Histories, popularity: IntArray, k: int, exclude_seen: bool
+    stored: StoredModel,
+    index: ItemIndex,
+    histories: Histories,
+    popularity: IntArray,
+    k: int,
+    exclude_seen: bool,
+    encode: Encode,
 ) -> tuple[Ranked, torch.Tensor, npt.NDArray[np.bool_]]:
     """Candidates of a block of users, their hidden states (U, d), and of whom (U,) the model knows something."""
     read, is_known = readable(stored, histories)
-    hidden_Ud = encode_users(stored.model, read)
+    hidden_Ud = encode(stored.model, read)
     served, lost = np.flatnonzero(is_known), np.flatnonzero(~is_known)
     ranked = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     if len(served):

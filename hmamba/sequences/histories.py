@@ -123,7 +123,7 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
-def _runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
+def runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
     """Runs of equal ids: the id of each, and where it ends. A run may go on from one chunk into the next.
 
     The text of all events can pass the 2 GB that one string array holds, so it is never put together: the chunks are
@@ -132,9 +132,9 @@ def _runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
     encoded = [pc.run_end_encode(chunk) for chunk in users.chunks if len(chunk)]
     if not encoded:
         return pa.array([], pa.large_string()), np.zeros(0, dtype=np.int64)
-    ids = pa.concat_arrays([runs.values.cast(pa.large_string()) for runs in encoded])
-    starts = np.cumsum([0, *(len(runs) for runs in encoded)])
-    ends = np.concatenate([start + runs.run_ends.to_numpy() for start, runs in zip(starts, encoded, strict=False)])
+    ids = pa.concat_arrays([chunk.values.cast(pa.large_string()) for chunk in encoded])
+    starts = np.cumsum([0, *(len(chunk) for chunk in encoded)])
+    ends = np.concatenate([start + chunk.run_ends.to_numpy() for start, chunk in zip(starts, encoded, strict=False)])
     goes_on = np.append(np.asarray(pc.equal(ids.slice(0, len(ids) - 1), ids.slice(1))), False)
     return ids.filter(pa.array(~goes_on)), ends[~goes_on]
 
@@ -158,7 +158,7 @@ def read_histories(files: list[Path]) -> Histories:
         table = pa.concat_tables([pq.read_table(file, columns=_COLUMNS) for file in files])
     except (pa.ArrowException, KeyError) as error:
         raise InputError(f"{files[0].parent}: not a snapshot ({error}). Run the snapshot step again.") from error
-    users, ends = _runs(table[USER_ID])
+    users, ends = runs(table[USER_ID])
     if pc.count_distinct(users).as_py() != len(users):
         raise InputError(f"{files[0].parent}: a user's events are not together. Run the snapshot step again.")
     return _flat(table, users, ends)
@@ -177,7 +177,7 @@ def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histori
     """
     before: pa.Scalar | None = None
     for table in _whole_users(file, events):
-        ids, ends = _runs(table[USER_ID])
+        ids, ends = runs(table[USER_ID])
         ascending = pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))
         if not pc.all(ascending, min_count=0).as_py() or (before is not None and not pc.less(before, ids[0]).as_py()):
             raise InputError(f"{file}: not sorted by user. Run the snapshot step again.")

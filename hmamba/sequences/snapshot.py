@@ -6,7 +6,8 @@ future. Equal content gives byte-identical shards and an equal digest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,16 @@ def _runs(shards: pa.ChunkedArray) -> Iterator[tuple[int, int, int]]:
 
 
 def _write_shards(
-    connection: duckdb.DuckDBPyConnection, folder: Path, end: datetime, shards: int, events: int
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    query: str,
+    values: dict[str, Any],
+    shards: int,
+    events: int,
 ) -> list[int]:
-    """Stream the sorted events into one file a shard; returns the rows of each."""
+    """Stream sorted events into one file a shard; returns the rows of each."""
     rows = [0] * shards
-    reader = connection.execute(statement("sequences/events"), {"shards": shards, "end_time": end}).to_arrow_reader(
-        ROWS_PER_GROUP
-    )
+    reader = connection.execute(statement(query), {"shards": shards, **values}).to_arrow_reader(ROWS_PER_GROUP)
     current, writer = 0, _ShardWriter(folder / shard_name(0))
     try:
         with Progress("snapshot", events, "events") as progress:
@@ -118,6 +122,10 @@ def _write_shards(
     return rows
 
 
+def _end_of(day: date) -> datetime:
+    return datetime.combine(day + timedelta(days=1), datetime.min.time())
+
+
 def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: date, shards: int) -> dict[str, Any]:
     """Write the snapshot of ``day`` as the folder ``target``, whole or not at all.
 
@@ -133,7 +141,7 @@ def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: dat
     Raises:
         InputError: the warehouse has no event before the end of ``day``.
     """
-    end = datetime.combine(day + timedelta(days=1), datetime.min.time())
+    end = _end_of(day)
     if is_empty(connection):
         raise InputError("The warehouse is empty. Put files into the landing folder and run ingest first.")
     totals = one(connection, "sequences/totals", {"end_time": end})
@@ -143,7 +151,7 @@ def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: dat
             f"The warehouse has no event before the end of {day}. Check --day, or run ingest with that day's files."
         )
     with atomic_folder(target) as folder:
-        rows = _write_shards(connection, folder, end, shards, events)
+        rows = _write_shards(connection, folder, "sequences/events", {"end_time": end}, shards, events)
         catalogue = connection.execute(statement("sequences/items"), {"end_time": end}).to_arrow_table()
         pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
         names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
@@ -159,6 +167,7 @@ def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: dat
             "events": events,
             "items": items,
             "newest_event": totals["newest_event"].isoformat(),
+            "batch": totals["batch"],
             "files": files,
             "digest": digest([[file["name"], file["sha256"]] for file in files]),
         }
@@ -166,3 +175,44 @@ def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: dat
             raise AssertionError(f"wrote {sum(rows)} of {events} events and {catalogue.num_rows} of {items} items")
         write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has come since a snapshot: events, the users who had them, and all events of these users."""
+
+    new_events: int
+    users: int
+    events: int
+
+
+def write_changes(connection: duckdb.DuckDBPyConnection, target: Path, day: date, held: Mapping[str, Any]) -> Changes:
+    """Write the whole histories of users with events that a snapshot does not hold, cut into shards as that is.
+
+    Events are only ever added, so the histories hold what the snapshot has of these users, and more.
+
+    Args:
+        connection: the warehouse; it is only read.
+        target: the folder, whole or not at all; an older one is replaced. Left alone if nothing has come.
+        day: events before midnight UTC after it are in.
+        held: the snapshot's manifest.
+
+    Raises:
+        InputError: the snapshot does not say which batches it holds.
+    """
+    if held.get("batch") is None:
+        raise InputError(
+            f"The snapshot of {held['day']} does not say which batches it holds: an earlier version of this program "
+            "made it. Run that night again."
+        )
+    since = {
+        "end_time": _end_of(day),
+        "held_time": datetime.fromisoformat(held["end"]),
+        "held_batch": int(held["batch"]),
+    }
+    changed = one(connection, "sequences/changed_totals", since)
+    if changed["users"]:
+        with atomic_folder(target) as folder:
+            query, shards = "sequences/changed_events", int(held["shards"])
+            _write_shards(connection, folder, query, since, shards, changed["events"])
+    return Changes(changed["new_events"], changed["users"], changed["events"])

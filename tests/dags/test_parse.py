@@ -32,8 +32,8 @@ print(json.dumps({"seconds": seconds, "modules": sorted({name.partition(".")[0] 
 """
 
 
-def test_there_are_two_dag_files() -> None:
-    assert [path.name for path in DAG_FILES] == ["hmamba_ingest.py", "hmamba_retrain.py"]
+def test_there_are_three_dag_files() -> None:
+    assert [path.name for path in DAG_FILES] == ["hmamba_ingest.py", "hmamba_refresh.py", "hmamba_retrain.py"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

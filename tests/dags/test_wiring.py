@@ -14,9 +14,9 @@ from tests.dags.conftest import DAGS
 CHAIN = ["ingest", "snapshot", "train", "gate", "index", "score", "publish", "report"]
 
 
-def test_both_dags_load_without_errors(dagbag: Any) -> None:
+def test_all_dags_load_without_errors(dagbag: Any) -> None:
     assert dagbag.import_errors == {}
-    assert sorted(dagbag.dags) == ["hmamba_ingest", "hmamba_retrain"]
+    assert sorted(dagbag.dags) == ["hmamba_ingest", "hmamba_refresh", "hmamba_retrain"]
 
 
 def test_edges_of_the_night(dagbag: Any) -> None:
@@ -30,6 +30,12 @@ def test_edges_of_the_night(dagbag: Any) -> None:
 def test_edges_of_the_hourly_pull(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_ingest"]
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {"ingest": set()}
+
+
+def test_edges_of_the_refresh(dagbag: Any) -> None:
+    dag = dagbag.dags["hmamba_refresh"]
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {"ingest": {"refresh"}, "refresh": set()}
+    assert {task.days_back for task in dag.tasks} == {0}
 
 
 def test_only_scoring_is_mapped_and_each_shard_is_named(dagbag: Any) -> None:
@@ -57,6 +63,7 @@ def test_only_scoring_is_mapped_and_each_shard_is_named(dagbag: Any) -> None:
             },
         ),
         ("hmamba_ingest", {"ingest": "hmamba_warehouse"}),
+        ("hmamba_refresh", {"ingest": "hmamba_warehouse", "refresh": "hmamba_warehouse"}),
     ],
 )
 def test_pools(dagbag: Any, dag_id: str, pools: dict[str, str]) -> None:
@@ -81,7 +88,7 @@ def test_pools_are_imported_as_written(metadata_database: Any, dagbag: Any) -> N
     }
 
 
-@pytest.mark.parametrize("dag_id", ["hmamba_retrain", "hmamba_ingest"])
+@pytest.mark.parametrize("dag_id", ["hmamba_retrain", "hmamba_ingest", "hmamba_refresh"])
 def test_every_task_backs_off_times_out_and_explains_itself(dagbag: Any, dag_id: str) -> None:
     for task in dagbag.dags[dag_id].tasks:
         assert task.retry_exponential_backoff == 2.0, task.task_id
@@ -101,7 +108,7 @@ def test_retries_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert importlib.import_module("hmamba_steps").RETRYING["retries"] == 2
 
 
-@pytest.mark.parametrize("dag_id", ["hmamba_retrain", "hmamba_ingest"])
+@pytest.mark.parametrize("dag_id", ["hmamba_retrain", "hmamba_ingest", "hmamba_refresh"])
 def test_one_run_at_a_time_and_no_catching_up(dagbag: Any, dag_id: str) -> None:
     dag = dagbag.dags[dag_id]
     assert dag.max_active_runs == 1
@@ -115,6 +122,7 @@ def test_one_run_at_a_time_and_no_catching_up(dagbag: Any, dag_id: str) -> None:
     [
         ("hmamba_retrain", datetime(2024, 2, 28, 2, tzinfo=UTC), timedelta(days=1)),
         ("hmamba_ingest", datetime(2024, 2, 28, 23, 15, tzinfo=UTC), timedelta(hours=1)),
+        ("hmamba_refresh", datetime(2024, 2, 28, 23, 45, tzinfo=UTC), timedelta(hours=1)),
     ],
 )
 def test_two_intervals_meet_without_a_gap(dagbag: Any, dag_id: str, first: datetime, width: timedelta) -> None:
@@ -140,7 +148,8 @@ def test_only_publishing_emits_the_asset(dagbag: Any) -> None:
         for task in dag.tasks
         for asset in task.outlets
     }
-    assert emitted == {("publish", "hmamba_candidates", "hmamba://nightly/candidates")}
+    asset = ("hmamba_candidates", "hmamba://nightly/candidates")
+    assert emitted == {("publish", *asset), ("refresh", *asset)}
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hmamba.config import Config, parse
@@ -37,7 +38,7 @@ def published(layout: Layout) -> Layout:
     return layout
 
 
-@pytest.mark.parametrize("command", ["run", "recommend", "doctor", "init"])
+@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init"])
 def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     assert f"Example: hmamba {command} " in " ".join(capsys.readouterr().out.split())
@@ -138,6 +139,15 @@ class TestRun:
         page = layout.report(date(2024, 1, 30)).read_text(encoding="utf-8")
         assert "The first model was" in page
         assert "<svg" in page
+
+        assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == ["ingest", "refresh", "Nobody"]
+        late = pd.DataFrame({"user_id": ["new"], "item_id": ["item-001"], "event_time": [datetime(2024, 1, 31)]})
+        write_landing(layout.root, late.assign(weight=1.0), "later.parquet")
+        assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
+        assert "users 1, new users 1, advanced 0, anew 1" in capfd.readouterr().out
+        assert read_json(layout.latest)["users"] == 41
 
     def test_the_first_failure_ends_the_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
         layout.root.mkdir()

@@ -1,0 +1,109 @@
+"""A refresh of 1 % of the users, from carried states to the new part of the table, against scoring all users."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from bench.speed.rounds import Figure, check, in_turns
+from hmamba.columns import ITEM_ID, SCORE, USER_ID
+from hmamba.config import ModelConfig
+from hmamba.evaluation.encode import Encode, encode_users
+from hmamba.evaluation.states import CarriedStates, StateFiles, write_states
+from hmamba.model.hmamba import HMamba
+from hmamba.registry import Provenance, StoredModel
+from hmamba.retrieval import index as item_index
+from hmamba.retrieval.candidates import score_shard
+from hmamba.retrieval.index import ItemIndex
+from hmamba.retrieval.replace import replace_users
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
+
+TARGET = 30.0
+OURS, PEER = "1 % from their states", "all users"
+_ITEMS, _LENGTH, _NEW, _K, _BLOCK = 10_000, 200, 3, 100, 1 << 13
+
+
+class _Shard:
+    """One shard before and after its users' last events, of which a hundredth of the users has some."""
+
+    def __init__(self, users: int, folder: Path) -> None:
+        torch.manual_seed(0)
+        model = HMamba(ModelConfig(transitions=False), _ITEMS).eval()
+        mask = np.r_[0, np.ones(_ITEMS, dtype=np.int64)]
+        ids = pa.array([None, *(f"item-{number}" for number in range(1, _ITEMS + 1))])
+        self.stored = StoredModel(
+            "v1", Provenance(date(2024, 1, 1), None, "s", 0, "x"), model, Catalogue.of(mask, 1), ids
+        )
+        self.index: ItemIndex = item_index.build(self.stored, self.stored.catalogue)
+        self.folder, self.files = folder, StateFiles(folder / "states.parquet", folder / "names.parquet")
+        random = np.random.default_rng(0)
+        length = np.full(users, _LENGTH)
+        length[::100] += _NEW
+        items = np.minimum(random.zipf(1.2, length.sum()), _ITEMS).astype(np.int64)
+        day = np.concatenate([np.arange(n) for n in length])
+        names = pa.array([f"user-{number:08d}" for number in range(users)], pa.large_string())
+        offsets = np.concatenate([[0], np.cumsum(length)])
+        self.now = Histories(names, offsets, items, day * MICROSECONDS_A_DAY)
+        self.touched = self.now.select(np.arange(0, users, 100))
+        with write_states(self.files, model, "v1") as states:
+            self.score(self.now.between(None, _LENGTH * MICROSECONDS_A_DAY), "night", states.encode)
+
+    def score(self, histories: Histories, name: str, encode: Encode = encode_users) -> Path:
+        """Write the candidates of users."""
+        part = self.folder / f"{name}.parquet"
+        blocks = (
+            histories.select(np.arange(start, min(start + _BLOCK, len(histories))))
+            for start in range(0, len(histories), _BLOCK)
+        )
+        score_shard(
+            self.stored,
+            self.index,
+            blocks,
+            np.ones(_ITEMS + 1, dtype=np.int64),
+            k=_K,
+            exclude_seen=True,
+            candidates=part,
+            vectors=self.folder / f"{name}-points.parquet",
+            encode=encode,
+        )
+        return part
+
+    def everybody(self) -> Path:
+        """Score all users from their whole histories."""
+        return self.score(self.now, "everybody")
+
+    def refresh(self) -> Path:
+        """Score touched users from their states, and replace their rows."""
+        with CarriedStates.opened(self.files, self.stored.model, "v1") as carried:
+            fresh = self.score(self.touched, "fresh", carried.encode)
+        check(carried.anew == 0, f"{carried.anew} users were encoded anew")
+        target = self.folder / "refreshed.parquet"
+        replace_users(self.folder / "night.parquet", self.touched.users.cast(pa.string()), fresh, target)
+        return target
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """One, of one shard; the pull, the checks and the copy of the table are the same either way and are not in it."""
+    users, rounds = (2_000, 3) if quick else (20_000, 5)
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
+        shard = _Shard(users, Path(folder))
+        tables = [pq.read_table(path) for path in (shard.refresh(), shard.everybody())]
+        is_touched = [pc.is_in(table[USER_ID], value_set=shard.touched.users.cast(pa.string())) for table in tables]
+        mine, right = (table.filter(mask) for table, mask in zip(tables, is_touched, strict=True))
+        check(len(tables[0]) == len(tables[1]), "the refreshed part has other rows than a new one")
+        check(mine[USER_ID].equals(right[USER_ID]), "the refreshed part has other users than a new one")
+        check(np.allclose(mine[SCORE], right[SCORE], atol=1e-4), "scores differ from those of scoring everybody")
+        same = np.mean(np.asarray(pc.equal(mine[ITEM_ID], right[ITEM_ID])))
+        check(same > 0.99, f"only {same:.1%} of the places hold the same item")  # equal scores may change places
+        seconds, spread = in_turns({OURS: shard.refresh, PEER: shard.everybody}, rounds)
+    what = f"refresh of 1 % of {users:,} users, {_LENGTH} events each, {_NEW} new"
+    yield Figure(what, OURS, PEER, (users, "users"), seconds, spread, TARGET)

@@ -1,0 +1,178 @@
+"""Refresh: new candidates for users with new events, by the model that serves, in the table that is out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from hmamba import registry
+from hmamba.columns import EVENTS, FALLBACK_VERSION, ITEM_INDEX, USER_ID
+from hmamba.errors import InputError
+from hmamba.evaluation.states import CarriedStates, StateFiles
+from hmamba.files import read_json
+from hmamba.layout import RunLayout
+from hmamba.progress import Progress
+from hmamba.publish import Refreshed, publish_refresh
+from hmamba.registry import StoredModel
+from hmamba.retrieval import index as item_index
+from hmamba.retrieval.candidates import score_shard
+from hmamba.retrieval.replace import Replaced, replace_users
+from hmamba.sequences.histories import shard_files, stream_histories
+from hmamba.sequences.snapshot import ITEMS, MANIFEST, Changes, write_changes
+from hmamba.statements import statement
+from hmamba.training.prepare import device_of
+from hmamba.warehouse.connection import connect
+from jobs.score import BLOCK_EVENTS, BLOCK_USERS
+from jobs.step import Facts, StepContext, run_step
+
+log = logging.getLogger("hmamba")
+
+
+def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
+    """The manifest that is out, and the run that it goes back to.
+
+    Raises:
+        InputError: nothing is out, the day is before what is out, or the run is not what has been published.
+    """
+    layout = context.layout
+    if not layout.latest.exists():
+        raise InputError(f"{layout.latest} does not exist: nothing has been published. Run a night first.")
+    latest = read_json(layout.latest)
+    reached = (latest.get("refresh") or latest)["day"]
+    if context.day.isoformat() < reached:
+        raise InputError(
+            f"--day {context.day}: what is out holds events up to {reached}. Give that day or a later one."
+        )
+    night = layout.run(date.fromisoformat(latest["day"]), latest["run_id"])
+    version = registry.serving(night.verdict)
+    if latest.get("snapshot") != read_json(night.sequences / MANIFEST)["digest"] or latest["model_version"] not in (
+        version,
+        FALLBACK_VERSION,
+    ):
+        raise InputError(
+            f"{night.folder} is not what {layout.latest} has been published from: its night has been run again since, "
+            f"or was run by an earlier version of this program. Run the night of {latest['day']} to its end."
+        )
+    return latest, night
+
+
+def _changes(context: StepContext, night: RunLayout, stored: StoredModel) -> Changes:
+    """Write the histories of users with new events to the refresh's own folder."""
+    path = context.layout.warehouse
+    with connect(path, context.config.warehouse, read_only=True) as connection:
+        items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
+        registry.check_vocabulary(stored, registry.vocabulary_of(items))
+        held = read_json(night.sequences / MANIFEST)
+        return write_changes(connection, context.run.refresh.sequences, context.day, held)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard of the new table, and how many of its users' states have been gone on from."""
+
+    replaced: Replaced
+    advanced: int
+    anew: int
+
+
+class _Scorer:
+    """Scores users as the night did: its model, index, popularity, k and exclude_seen."""
+
+    def __init__(self, context: StepContext, night: RunLayout, told: Mapping[str, Any], stored: StoredModel) -> None:
+        self._work, self._night, self._told, self._stored = context.run.refresh, night, told, stored
+        self._index = item_index.load(night.index, stored.version, stored.model.tangents.weight.device)
+        items = pq.read_table(night.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
+        size = len(stored.catalogue.column)
+        self._popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), size)
+        self._work.candidates.mkdir(parents=True, exist_ok=True)
+        self._work.vectors.mkdir(parents=True, exist_ok=True)
+
+    def shard(self, number: int, histories: Path) -> _Shard:
+        """Write a shard's new part: the night's, but for the users with these histories."""
+        stored, work, night = self._stored, self._work, self._night
+        files = StateFiles(night.state_part(number), night.state_users(number))
+        with CarriedStates.opened(files, stored.model, stored.version) as carried:
+            score_shard(
+                stored,
+                self._index,
+                stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
+                self._popularity,
+                k=self._told["k"],
+                exclude_seen=self._told["exclude_seen"],
+                candidates=work.candidate_part(number),
+                vectors=work.user_points(number),
+                encode=carried.encode,
+            )
+        touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
+        # The night's own part, not what an earlier refresh made of it: that had fewer new events, or as many.
+        part, target = night.candidate_part(number), work.refreshed_part(number)
+        replaced = replace_users(part, touched, work.candidate_part(number), target)
+        return _Shard(replaced, carried.advanced, carried.anew)
+
+
+def body(context: StepContext) -> Facts:
+    """Score users with events that the night had not seen, and publish the table with their candidates replaced.
+
+    Raises:
+        InputError: no night has been published, or its working folder is not what it was.
+        QualityError: the new table broke a rule; what was published before still is.
+    """
+    told, night = _night(context)
+    device = device_of(context.config.train.device)
+    version = registry.serving(night.verdict)
+    stored = registry.load(context.layout, version, device, context.config.model.kernels)
+    work = context.run.refresh
+    try:
+        changes = _changes(context, night, stored)
+        facts = {"night": told["day"], "model_version": version, "new_events": changes.new_events}
+        if not changes.users:
+            log.info("nobody has new events since the night of %s: nothing to publish", told["day"])
+            return {**facts, "users": 0, "new_users": 0, "advanced": 0, "anew": 0, "changed": False}
+        scorer = _Scorer(context, night, told, stored)
+        histories = shard_files(work.sequences)
+        shards = []
+        with Progress("refresh", changes.users, "users") as progress:
+            for number, file in enumerate(histories):
+                shards.append(scorer.shard(number, file))
+                progress.update(shards[-1].advanced + shards[-1].anew)
+        new_users = sum(shard.replaced.new_users for shard in shards)
+        refreshed = Refreshed(
+            base=told,
+            day=context.day,
+            run_id=context.run_id,
+            parts=tuple(work.refreshed_part(number) for number in range(len(shards))),
+            changed=tuple(histories),
+            users=changes.users,
+            new_users=new_users,
+            fallback_users=sum(shard.replaced.fallback_users for shard in shards),
+        )
+        done = publish_refresh(context.layout, context.config, refreshed)
+    finally:
+        # Only what is published is kept: it is a whole table.
+        shutil.rmtree(work.folder, ignore_errors=True)
+    return {
+        **facts,
+        "users": changes.users,
+        "new_users": new_users,
+        "advanced": sum(shard.advanced for shard in shards),
+        "anew": sum(shard.anew for shard in shards),
+        "rows": done.totals.rows,
+        "changed": done.changed,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; returns its exit status."""
+    return run_step("refresh", __doc__ or "", body, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
