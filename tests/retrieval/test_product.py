@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hmamba.retrieval import product
+from hmamba.retrieval.index import Flat
 from hmamba.retrieval.product import Product, largest
 
 
@@ -52,3 +53,40 @@ def test_products_with_some_items_barred(dtype, rows, monkeypatch):
 def test_nobody_asks():
     found, columns = Product(torch.randn(50, 4)).search(np.zeros((0, 4), dtype=np.float32), 5)
     assert found.shape == columns.shape == (0, 5)
+
+
+@pytest.mark.parametrize("order", ["equal", "rising", "falling", "twice", "popular"])
+@pytest.mark.parametrize("barred", [False, True])
+def test_the_best_are_those_of_faiss_flat(order, barred):
+    """Up to ties: the same products, each item once, its product its own, none that is barred."""
+    items, asked, k = 20_000, 300, 100
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.randn(items, 9, generator=generator)
+    queries = torch.randn(asked, 9, generator=generator)
+    queries[:, -1] = 1
+    if order == "equal":
+        vectors[:] = 1
+    elif order == "twice":
+        vectors[items // 2 :] = vectors[: items // 2].clone()
+    elif order == "popular":  # a bias that outweighs all taste
+        vectors[:, -1] = -20 * torch.rand(items, generator=generator).log()
+    else:
+        vectors[:, -1] = torch.arange(items).float() * (0.01 if order == "rising" else -0.01)
+    rows, columns = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if barred:  # each user's very best, nothing of one, and everything of another
+        columns = (queries @ vectors.T).topk(500, dim=1).indices.numpy().copy()
+        rows = np.repeat(np.arange(asked), 500)
+        keep = (rows != 4) & (rows != 299)
+        rows = np.r_[rows[keep], np.full(items, 299)]
+        columns = np.r_[columns.ravel()[keep], np.arange(items)]
+    found, at = Product(vectors).search(queries.numpy(), k, (rows, columns))
+    flat, flat_at = Flat.of(vectors.numpy()).search(queries.numpy(), k + 500 * barred)
+    out = np.isin(np.arange(asked)[:, None] * items + flat_at, rows * items + columns)
+    for row in range(asked - barred):
+        np.testing.assert_allclose(found[row], flat[row][~out[row]][:k], rtol=1e-4, atol=1e-4)
+        assert len(set(at[row])) == k
+    own = np.take_along_axis((queries @ vectors.T).numpy(), at, axis=1)
+    finite = np.isfinite(found)
+    np.testing.assert_allclose(found[finite], own[finite], rtol=1e-4, atol=1e-4)
+    assert not np.isin((np.arange(asked)[:, None] * items + at)[finite], rows * items + columns).any()
+    assert finite.all(axis=1).sum() == asked - barred
