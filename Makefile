@@ -8,6 +8,7 @@
 # make bench-accuracy DATA=beauty   accuracy tables, see docs/accuracy.md
 # make bench-peers                  the peer's own environment, for its column of those tables
 # make bench, make bench-quick      speed beside peers, see docs/performance.md
+# make bench-scale ARGS=--quick     ingest and snapshot at size, see docs/performance.md
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -19,7 +20,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test lint types deps check picture gpu-check clean bench bench-quick bench-accuracy bench-peers
+.PHONY: venv demo test lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -68,6 +69,10 @@ bench: $(INSTALLED)
 
 bench-quick: $(INSTALLED)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m bench.speed --quick --print-only $(ARGS)
+
+# ARGS: --quick, or --events N; without, 50 million.
+bench-scale: $(INSTALLED)
+	$(BIN)/python -m bench.scale $(ARGS)
 
 bench-peers: $(PEERS)/.installed
 

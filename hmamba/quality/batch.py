@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hmamba import columns
+import duckdb
+
 from hmamba.config import QualityConfig
 from hmamba.errors import QualityError
-from hmamba.quality.expectations import RULE, Figure, broken_figures, broken_rows, data_docs, open_project
+from hmamba.progress import Progress
+from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
+from hmamba.statements import statement
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from great_expectations.expectations.expectation import Expectation
+ROWS_PER_SLICE = 4_000_000
+"""Rows that are looked at between two signs of progress."""
 
-POSITION = "position"
-MALFORMED = "malformed"
 ROW_RULES = (
     "record_readable",
     "user_id_present",
@@ -55,54 +53,32 @@ def end_of(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), datetime.min.time())
 
 
-def row_rules(config: QualityConfig, day: date) -> list[Expectation]:
-    """The row rules, as expectations over a frame of the staged batch."""
-    from great_expectations import expectations as gxe
+def check_rows(connection: duckdb.DuckDBPyConnection, config: QualityConfig, day: date, total: int) -> None:
+    """Enter (position, rule) into the table ``broken`` for every row rule that a row of ``staged`` breaks.
 
+    DuckDB looks at the rows, a slice at a time; what Great Expectations judges is how many broke each rule.
+
+    Args:
+        connection: has the tables ``staged`` and ``broken``.
+        config: bounds.
+        day: the day that is processed; later events than its end plus the tolerance are refused.
+        total: rows of ``staged``; their positions count from 0.
+    """
     earliest = config.min_time
     if earliest.tzinfo is not None:
         earliest = earliest.astimezone(UTC).replace(tzinfo=None)
-    latest = end_of(day) + timedelta(hours=config.max_future_hours)
-    rules: list[Expectation] = [gxe.ExpectColumnValuesToBeNull(column=MALFORMED, meta={RULE: "record_readable"})]
-    for column in (columns.USER_ID, columns.ITEM_ID):
-        rules += [
-            gxe.ExpectColumnValuesToNotBeNull(column=column, meta={RULE: f"{column}_present"}),
-            gxe.ExpectColumnValueLengthsToBeBetween(
-                column=column, min_value=1, max_value=config.max_id_length, meta={RULE: f"{column}_length"}
-            ),
-        ]
-    when, weight = columns.EVENT_TIME, columns.WEIGHT
-    return [
-        *rules,
-        gxe.ExpectColumnValuesToNotBeNull(column=when, meta={RULE: "event_time_readable"}),
-        gxe.ExpectColumnValuesToBeBetween(column=when, min_value=earliest, meta={RULE: "event_time_not_before"}),
-        gxe.ExpectColumnValuesToBeBetween(
-            column=when, max_value=latest, strict_max=True, meta={RULE: "event_time_not_after"}
-        ),
-        gxe.ExpectColumnValuesToNotBeNull(column=weight, meta={RULE: "weight_is_number"}),
-        gxe.ExpectColumnValuesToBeBetween(
-            column=weight, min_value=config.min_weight, max_value=config.max_weight, meta={RULE: "weight_in_bounds"}
-        ),
-    ]
-
-
-def check_rows(
-    project: Path, config: QualityConfig, day: date, frames: Iterable[pd.DataFrame]
-) -> Iterator[tuple[str, list[int]]]:
-    """Yield (rule, positions of the rows that break it).
-
-    Args:
-        project: folder of the Great Expectations project.
-        config: bounds.
-        day: the day that is processed; later events than its end plus the tolerance are refused.
-        frames: slices of the staged batch with the columns position (int), malformed (text or null), user_id, item_id,
-            event_time (naive UTC or NaT) and weight (float).
-
-    Raises:
-        QualityError: a rule could not be computed.
-    """
-    with open_project(project) as opened:
-        yield from broken_rows(opened, "staged_rows", row_rules(config, day), frames, POSITION)
+    bounds = {
+        "max_id_length": config.max_id_length,
+        "earliest": earliest,
+        "latest": end_of(day) + timedelta(hours=config.max_future_hours),
+        "min_weight": config.min_weight,
+        "max_weight": config.max_weight,
+    }
+    with Progress("check rows", total, "rows") as progress:
+        for first in range(0, total, ROWS_PER_SLICE):
+            past = min(first + ROWS_PER_SLICE, total)
+            connection.execute(statement("quality/row_rules"), {**bounds, "first": first, "past": past})
+            progress.update(past - first)
 
 
 def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:

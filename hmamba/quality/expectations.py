@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any
 from hmamba.errors import InputError, QualityError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
     from great_expectations.data_context import AbstractDataContext
-    from great_expectations.expectations.expectation import Expectation
 
 KEPT_RUNS = 60
 """Results of each suite that Data Docs keep."""
@@ -99,46 +97,6 @@ def _rule(result: ExpectationValidationResult) -> str:
                 "data: report it as a fault, with the versions that `hmamba doctor` prints."
             )
     return rule
-
-
-def broken_rows(
-    project: AbstractDataContext,
-    name: str,
-    expectations: Sequence[Expectation],
-    frames: Iterable[pd.DataFrame],
-    key: str,
-) -> Iterable[tuple[str, list[int]]]:
-    """Check frames one after the other against a suite of row rules.
-
-    Args:
-        project: from :func:`open_project`.
-        name: of the suite.
-        expectations: each with its rule's name in ``meta``.
-        frames: slices of the data, so that memory stays flat.
-        key: an integer column of the frames that identifies a row.
-
-    Yields:
-        (rule, keys of the rows that break it) for each frame and rule that was broken.
-
-    Raises:
-        QualityError: a rule could not be computed.
-    """
-    import great_expectations as gx
-
-    suite = project.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=list(expectations)))
-    definition = _frames(project, name)
-    wanted = {
-        "result_format": "COMPLETE",
-        "unexpected_index_column_names": [key],
-        "include_unexpected_rows": False,
-        "return_unexpected_index_query": False,
-    }
-    for frame in frames:
-        batch = definition.get_batch(batch_parameters={"dataframe": frame})
-        for result in batch.validate(suite, result_format=wanted).results:
-            rule = _rule(result)
-            if not result.success:
-                yield rule, [int(row[key]) for row in result.result["unexpected_index_list"]]
 
 
 def broken_figures(project: AbstractDataContext, name: str, figures: Sequence[Figure], run_name: str) -> list[Figure]:

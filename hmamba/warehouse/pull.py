@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from hmamba.config import Config
 from hmamba.errors import ConfigError
@@ -18,7 +17,7 @@ from hmamba.source.discover import SourceFile, find_files
 from hmamba.statements import statement
 from hmamba.warehouse.catalogue import apply_catalogue
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
-from hmamba.warehouse.staging import chunk_of, quarantine, stage, staged_frames
+from hmamba.warehouse.staging import quarantine, stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
 PULLS_COMPARED = 28
@@ -149,9 +148,7 @@ def _judge(
     project = request.layout.expectations
     connection.execute(statement("ingest/create_broken"))
     if total:
-        for rule, positions in check_rows(project, config, request.day, staged_frames(connection, total)):
-            with chunk_of(connection, pa.RecordBatch.from_pydict({"position": pa.array(positions, pa.int64())})):
-                connection.execute(statement("ingest/add_broken"), {"rule": rule})
+        check_rows(connection, config, request.day, total)
     connection.execute(statement("ingest/create_refused"))
     connection.execute(statement("ingest/create_events"))
     overlap = timedelta(days=request.config.warehouse.overlap_days)

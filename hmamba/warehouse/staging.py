@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 
 from hmamba.config import InteractionColumns, SourceConfig
@@ -17,9 +16,6 @@ from hmamba.source.read import Reading, open_file, require_columns
 from hmamba.source.text import LINE, RECORD
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import Kind, TakenFile, changed, hash_of
-
-ROWS_PER_SLICE = 250_000
-"""Rows that Great Expectations sees at once; bounds its memory."""
 
 
 def pointer(member: str) -> str:
@@ -127,16 +123,6 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
             counts.append(read_unchanged(connection, taken, _wanted(columns), partial(insert, number)))
             progress.update(taken.file.size)
     return counts
-
-
-def staged_frames(connection: duckdb.DuckDBPyConnection, total: int) -> Iterator[pd.DataFrame]:
-    """The staged batch in slices, as the row rules want it."""
-    with Progress("check rows", total, "rows") as progress:
-        for first in range(0, total, ROWS_PER_SLICE):
-            values = {"first": first, "past": first + ROWS_PER_SLICE}
-            frame = connection.execute(statement("ingest/staged_slice"), values).to_arrow_table().to_pandas()
-            yield frame
-            progress.update(len(frame))
 
 
 def quarantine(

@@ -9,13 +9,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 
 from hmamba.config import QualityConfig
 from hmamba.errors import InputError, QualityError
-from hmamba.quality import expectations
+from hmamba.quality import batch, expectations
 from hmamba.quality.batch import ROW_RULES, BatchFigures, check_batch, check_rows
+from hmamba.statements import statement
 
 DAY = date(2024, 1, 30)
 CONFIG = QualityConfig(
@@ -62,11 +64,19 @@ ROWS: list[tuple[dict[str, Any], set[str]]] = [
 ]
 
 
-def frame(rows: list[dict[str, Any]], first: int = 0) -> pd.DataFrame:
-    table = pd.DataFrame([{**GOOD, **row} for row in rows])
-    table.insert(0, "position", range(first, first + len(table)))
-    table["event_time"] = pd.array(table["event_time"], dtype="datetime64[us]")
-    return table.astype({"malformed": "str", "user_id": "str", "item_id": "str", "weight": "float64"})
+def check(rows: list[dict[str, Any]]) -> list[set[str]]:
+    """Rules that each row breaks."""
+    found: list[set[str]] = [set() for _ in rows]
+    with duckdb.connect() as connection:
+        for name in ("create_staged", "create_broken"):
+            connection.execute(statement(f"ingest/{name}"))
+        values = [[position, 0, position, *({**GOOD, **row}.values())] for position, row in enumerate(rows)]
+        connection.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        check_rows(connection, CONFIG, DAY, len(rows))
+        for position, rule in connection.execute("SELECT position, rule FROM broken").fetchall():
+            assert rule not in found[position]
+            found[position].add(rule)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -74,36 +84,32 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("root") / "gx"
 
 
-@pytest.fixture(scope="module")
-def broken(project: Path) -> dict[int, set[str]]:
-    """Rules that each row of ROWS breaks. They are checked as two slices, the second beginning with the eighth row."""
+@pytest.mark.parametrize("slice_rows", [7, 1000])
+def test_row_rules(monkeypatch: pytest.MonkeyPatch, slice_rows: int) -> None:
+    monkeypatch.setattr(batch, "ROWS_PER_SLICE", slice_rows)
     rows = [row for row, _ in ROWS]
-    found: dict[int, set[str]] = {position: set() for position in range(len(ROWS))}
-    for rule, positions in check_rows(project, CONFIG, DAY, [frame(rows[:7]), frame(rows[7:], 7)]):
-        for position in positions:
-            found[position].add(rule)
-    return found
-
-
-@pytest.mark.parametrize("position", range(len(ROWS)))
-def test_row_rules(broken: dict[int, set[str]], position: int) -> None:
-    assert broken[position] == ROWS[position][1]
+    assert list(zip(rows, check(rows), strict=True)) == ROWS
 
 
 def test_every_row_rule_is_broken_by_some_row() -> None:
     assert set().union(*(rules for _, rules in ROWS)) == set(ROW_RULES)
 
 
-def test_a_slice_in_which_nothing_is_right(project: Path) -> None:
+def test_rows_in_which_nothing_is_right() -> None:
     nothing = {"user_id": None, "item_id": None, "event_time": None, "weight": None}
-    found = dict(check_rows(project, CONFIG, DAY, [frame([nothing, nothing], 40)]))
-    rules = ("user_id_present", "item_id_present", "event_time_readable", "weight_is_number")
-    assert found == {rule: [40, 41] for rule in rules}
+    rules = {"user_id_present", "item_id_present", "event_time_readable", "weight_is_number"}
+    assert check([nothing, nothing]) == [rules, rules]
 
 
 def test_a_rule_that_cannot_be_computed_is_not_bad_data(project: Path) -> None:
+    from great_expectations import expectations as gxe
+
+    frame = pd.DataFrame({"rows": [1.0]})
+    with expectations.open_project(project) as opened:
+        whole = expectations._frames(opened, "without").get_batch(batch_parameters={"dataframe": frame})
+        result = whole.validate(gxe.ExpectColumnMaxToBeBetween(column="staleness_days", max_value=1))
     with pytest.raises(QualityError, match=r"could not be computed .*says nothing about the data"):
-        list(check_rows(project, CONFIG, DAY, [frame([{}]).drop(columns="weight")]))
+        expectations._rule(result)
 
 
 FINE = BatchFigures(100, 5, 0.5, 1.0, 2.0, {"user_id_length": 5})

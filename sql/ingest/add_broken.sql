@@ -1,2 +1,0 @@
--- chunk: positions in the staged batch.
-INSERT INTO broken SELECT position, $rule FROM chunk;
