@@ -83,13 +83,15 @@ class Shop:
     def _user_shares(self) -> npt.NDArray[np.float64]:
         """(users,) cumulated."""
         activity = np.random.default_rng(0).lognormal(0.0, _SPREAD, self.users).cumsum()
-        return activity / activity[-1]
+        shares: npt.NDArray[np.float64] = activity / activity[-1]
+        return shares
 
     @cached_property
     def _item_shares(self) -> npt.NDArray[np.float64]:
         """(items,) cumulated."""
         popularity = (1.0 / np.arange(1, self.items + 1)).cumsum()
-        return popularity / popularity[-1]
+        shares: npt.NDArray[np.float64] = popularity / popularity[-1]
+        return shares
 
     def first(self, folder: Path) -> Written:
         """Write the first days."""
