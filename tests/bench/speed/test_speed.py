@@ -44,13 +44,13 @@ def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
     (written,) = tmp_path.iterdir()
     assert written.read_text() == capsys.readouterr().out.removesuffix("\n")
     threads = len(list(scan.threads()))
-    assert written.read_text().count("**") == 2 * (2 + 3 + 4 * threads)
+    assert written.read_text().count("**") == 2 * (2 + 3 + 1 + 4 * threads)
     assert "epoch of complete-journey: left out, because there is no .venv-peers (make bench-peers)." in caplog.text
 
 
 def test_a_part_that_does_not_exist(caplog):
     assert speed.main(["--only", "sleep"]) == 2
-    assert "choose among encode, scan, search, epoch" in caplog.text
+    assert "choose among encode, scan, search, refresh, epoch" in caplog.text
 
 
 def test_the_listing_is_the_recurrence():
