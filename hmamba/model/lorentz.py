@@ -79,6 +79,11 @@ def distance0(x: Tensor, *, K: Curvature) -> Tensor:
     return root * torch.asinh(_safe_norm(x[..., 1:]).squeeze(-1) / root)
 
 
+def least_gap(dtype: torch.dtype) -> float:
+    """The gap <x-y,x-y> under which two points count as one."""
+    return torch.finfo(dtype).eps ** 2
+
+
 def distance_from_gap(gap: Tensor, *, K: Curvature) -> Tensor:
     """Geodesic distance sqrt(K) arcosh(-<x,y>/K) of two points, from their gap <x-y,x-y> = -2K - 2<x,y>.
 
@@ -87,5 +92,4 @@ def distance_from_gap(gap: Tensor, *, K: Curvature) -> Tensor:
     further.
     """
     root = _root(K, gap)
-    tiny = torch.finfo(gap.dtype).eps ** 2
-    return 2 * root * torch.asinh((gap.clamp_min(tiny) / (4 * K)).sqrt())
+    return 2 * root * torch.asinh((gap.clamp_min(least_gap(gap.dtype)) / (4 * K)).sqrt())

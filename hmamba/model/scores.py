@@ -58,3 +58,29 @@ class Score:
             return product + 2 * self.scale * self.K
         distance = lorentz.distance_from_gap(-2 * self.K - 2 * product, K=self.K)
         return -self.scale * distance if self.kind == "linear" else -2 * distance
+
+    def logits_of(self, product: Tensor, slope: Tensor) -> Tensor:
+        """:meth:`logits` of a distance, unrecorded; ``slope``, of the product's shape, takes their derivatives in it.
+
+        With q = (-P/K - 1) / 2 the logit is -2 s sqrt(K) asinh(sqrt q), its derivative s / (2 sqrt(K q (q + 1))).
+        Written out, asinh(r) = log1p(r + r^2 / (1 + sqrt(1 + r^2))) takes a tenth of PyTorch's own time on a CPU.
+        """
+        factor, least = self.scale if self.kind == "linear" else 2.0, lorentz.least_gap(product.dtype)
+        q = torch.mul(product, -2).sub_(2 * self.K).clamp_min_(least).div_(4 * self.K)
+        root, secant = q.sqrt(), (q + 1).sqrt_()
+        torch.mul(root, secant, out=slope).reciprocal_().mul_(factor / (2 * self.K.sqrt()))
+        slope.mul_(q > least / (4 * self.K))
+        return q.div_(secant.add_(1)).add_(root).log1p_().mul_(-2 * factor * self.K.sqrt())
+
+    def scalar_gradients(self, times_logit: Tensor, times_product: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients in K and scale of a function of a distance's logits l.
+
+        l is proportional to the scale, and to sqrt(K) where P/K is given. So with G the gradient in the logits, and G'
+        that in the products, they are sum(G l) / 2K - sum(G' P) / K and sum(G l) / s.
+
+        Args:
+            times_logit: sum(G l).
+            times_product: sum(G' P).
+        """
+        of_scale = times_logit / self.scale if self.kind == "linear" else torch.zeros_like(self.scale)
+        return (times_logit / 2 - times_product) / self.K, of_scale

@@ -14,7 +14,9 @@ the caches, with the running maximum of the online softmax (Milakov and Gimelshe
 the products P = q . v is W_r exp(l_rv) / Z_r g'(P), taken while the block's exponentials are there: what belongs to a
 row goes to the narrow matrices on either side. ``squared``, ``inner`` and ``euclidean`` are P plus a constant, which a
 softmax does not see and which habit meets as h minus it: they need neither g' nor gradients in K and scale. For the
-other scores a tile is computed again, with g recorded.
+distances g' is kept beside the exponentials, and the gradients in K and scale follow from two sums
+(:meth:`.scores.Score.scalar_gradients`): that of gradient times logit, and that of gradient times product, which is
+what the gradient in the queries has in common with them.
 """
 
 from __future__ import annotations
@@ -51,58 +53,66 @@ class _Normaliser(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         queries, items, K, scale, habit, kind, weights, shift, smoothing = inputs
-        affine, sizes = kind in _AFFINE, _SIZES[queries.device.type]
+        affine, sizes, score = kind in _AFFINE, _SIZES[queries.device.type], Score(kind, K, scale)
         grads = [
             torch.zeros_like(tensor) if need else None
             for tensor, need in zip(inputs[:5], ctx.needs_input_grad[:5], strict=True)
         ]
+        scalars = not affine and any(ctx.needs_input_grad[2:4])
+        # Gradient times product is summed from the queries' gradient, so the scalars need that too.
+        to_queries = torch.zeros_like(queries) if scalars and grads[0] is None else grads[0]
+        to_vectors = to_queries is not None or grads[1] is not None
         tiles = [slice(start, start + sizes.columns) for start in range(0, len(items), sizes.columns)]
         block = min(sizes.rows, len(queries))
         buffers = [queries.new_empty(block, len(items[tile])) for tile in tiles]
-        total = queries.new_zeros(())
+        slopes = [] if affine else [torch.empty_like(buffer) for buffer in buffers]
+        total, times_logit = queries.new_zeros(()), queries.new_zeros(())
+        mean_shift = 0.0 if shift is None else shift.mean()
         for part in (slice(start, start + sizes.rows) for start in range(0, len(queries), sizes.rows)):
             rows, weight = queries[part], weights[part]
             top, tops = torch.full_like(weight, -torch.inf), []
-            normaliser, mean = torch.zeros_like(weight), torch.zeros_like(weight)
+            normaliser, mean, expected = (torch.zeros_like(weight) for _ in range(3))
             exponentials = [buffer[: len(rows)] for buffer in buffers]
-            for tile, logits in zip(tiles, exponentials, strict=True):
+            for number, (tile, logits) in enumerate(zip(tiles, exponentials, strict=True)):
                 torch.mm(rows, items[tile].T, out=logits)
+                scores = logits
                 if not affine:
-                    logits.copy_(Score(kind, K, scale).logits(logits))
-                if shift is not None:
-                    logits += shift[tile]
+                    scores = score.logits_of(logits, slopes[number][: len(rows)])
+                    logits.copy_(scores)
                 if smoothing:
                     mean += logits.sum(1) / len(items)
+                if shift is not None:
+                    logits += shift[tile]
                 before, top = top, torch.maximum(top, logits.amax(1))
                 logits.sub_(top[:, None]).exp_()
-                normaliser = normaliser * (before - top).exp() + logits.sum(1)
+                fade = (before - top).exp()
+                normaliser = normaliser * fade + logits.sum(1)
+                if scalars:
+                    expected = expected * fade + (logits * scores).sum(1)
                 tops.append(top)
             taste = top + normaliser.log()
-            total += (weight * (torch.logaddexp(taste, habit[part]) - smoothing * mean)).sum()
+            total += (weight * (torch.logaddexp(taste, habit[part]) - smoothing * (mean + mean_shift))).sum()
             share = weight * torch.sigmoid(taste - habit[part])
             if grads[4] is not None:
                 grads[4][part] = weight - share
-            if not any(ctx.needs_input_grad[:4]):
+            if scalars:
+                times_logit += (share * expected / normaliser - weight * smoothing * mean).sum()
+            if not to_vectors:
                 continue
-            for tile, gradient, highest in zip(tiles, exponentials, tops, strict=True):
+            for number, (tile, gradient, highest) in enumerate(zip(tiles, exponentials, tops, strict=True)):
                 factor, vectors = share * (highest - taste).exp(), items[tile]
-                if smoothing or not affine:
+                if smoothing:
                     gradient.mul_(factor[:, None]).sub_((weight * smoothing / len(items))[:, None])
                     factor = torch.ones_like(factor)
                 if not affine:
-                    leaves = [leaf.detach().requires_grad_() for leaf in (rows @ vectors.T, K, scale)]
-                    with torch.enable_grad():
-                        recorded = Score(kind, leaves[1], leaves[2]).logits(leaves[0])
-                    gradient, *scalars = torch.autograd.grad(
-                        recorded, leaves, gradient, allow_unused=True, materialize_grads=True
-                    )
-                    for grad, scalar in zip(grads[2:4], scalars, strict=True):
-                        if grad is not None:
-                            grad += scalar
-                if grads[0] is not None:
-                    grads[0][part].addcmul_(gradient @ vectors, factor[:, None])
+                    gradient.mul_(slopes[number][: len(rows)])
+                if to_queries is not None:
+                    to_queries[part].addcmul_(gradient @ vectors, factor[:, None])
                 if grads[1] is not None:
                     grads[1][tile].addmm_(gradient.T, rows * factor[:, None])
+        if scalars and to_queries is not None:
+            of_scalars = score.scalar_gradients(times_logit, (to_queries * queries).sum())
+            grads[2:4] = [None if grad is None else of for grad, of in zip(grads[2:4], of_scalars, strict=True)]
         ctx.save_for_backward(*grads)
         loss_sum: Tensor = total
         return loss_sum

@@ -118,3 +118,23 @@ def test_without_gradients_only_the_value_is_computed():
             targets=(torch.tensor([0]), torch.tensor([2])),
         )
     assert value > 0
+
+
+@pytest.mark.parametrize("kind", ["linear", "paper"])
+def test_a_user_at_an_items_very_place_gets_the_gradient_that_autograd_gives(kind):
+    space = torch.tensor([[0.5, -1.0], [0.5, -1.0], [3.0, 2.0]])
+    points = torch.cat([(2.0 + space.square().sum(-1, keepdim=True)).sqrt(), space], -1)
+    vectors = torch.nn.functional.pad(points, (0, 1))
+    queries = vectors[:1] * torch.tensor([-1.0, 1, 1, 0])
+    assert torch.equal(queries @ vectors[:1].T, torch.tensor([[-2.0]]))
+    results = []
+    for function in (blocked, plain):
+        mine = [tensor.clone().requires_grad_() for tensor in (queries, vectors)]
+        score = Score(kind, torch.tensor(2.0, requires_grad=True), torch.tensor(0.7, requires_grad=True))
+        empty = torch.zeros(0, dtype=torch.long)
+        target = torch.tensor([0]), torch.tensor([2])
+        function(*mine, score, (empty, empty), torch.zeros(0), target, torch.ones(1)).backward()
+        results.append([tensor.grad for tensor in (*mine, score.K)])
+    for got, expected in zip(*results, strict=True):
+        assert got.isfinite().all()
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
