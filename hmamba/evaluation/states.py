@@ -100,7 +100,8 @@ def write_states(files: StateFiles, model: HMamba, version: str) -> Iterator[Sta
     with ExitStack() as stack:
         # The names last: without them nobody finds the states.
         users, states = (stack.enter_context(atomic_file(path)) for path in (files.users, files.part))
-        plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+        # Bytes that have changed on the disk would be read as a state like any other, so each page has a checksum.
+        plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
         yield StateWriter(
             stack.enter_context(pq.ParquetWriter(states, schema, **plain)),
             stack.enter_context(pq.ParquetWriter(users, schema.remove(3).remove(2).remove(1), compression="zstd")),
@@ -126,8 +127,8 @@ class CarriedStates:
         anew: users that have been encoded from their whole histories.
     """
 
-    def __init__(self, model: HMamba, part: pq.ParquetFile | None = None, users: pa.Array | None = None) -> None:
-        self._model, self._part, self._users = model, part, users
+    def __init__(self, model: HMamba, files: StateFiles, part: pq.ParquetFile | None, users: pa.Array | None) -> None:
+        self._model, self._files, self._part, self._users = model, files, part, users
         groups = 0 if part is None else part.num_row_groups
         sizes = [] if part is None else [part.metadata.row_group(group).num_rows for group in range(groups)]
         self._ends: IntArray = np.cumsum(sizes, dtype=np.int64)
@@ -137,23 +138,29 @@ class CarriedStates:
     @contextmanager
     def opened(cls, files: StateFiles, model: HMamba, version: str) -> Iterator[CarriedStates]:
         """Open a shard's states. Those of another model version are not used: who had one is encoded anew."""
-        schema = _schema(model, version)
+        with ExitStack() as stack:
+            try:
+                part, names = cls._open(stack, files, _schema(model, version))
+            except (OSError, pa.ArrowException) as error:
+                log.warning("%s or %s is damaged, and is not used: %s", files.part, files.users, error)
+                part, names = None, None
+            yield cls(model, files, part, names)
+
+    @staticmethod
+    def _open(stack: ExitStack, files: StateFiles, schema: pa.Schema) -> tuple[pq.ParquetFile | None, pa.Array | None]:
         if not files.users.is_file() or not files.part.is_file():
-            yield cls(model)
-            return
-        with pq.ParquetFile(files.part, memory_map=True) as part:
-            found = part.schema_arrow
-            if not found.equals(schema, check_metadata=True):
-                told = (found.metadata or {}).get(MODEL_VERSION.encode(), b"?").decode()
-                log.warning("%s is of model %s, not of %s, and is not used", files.part, told, version)
-                yield cls(model)
-                return
-            names = pq.read_table(files.users)[USER_ID].combine_chunks()
-            if len(names) != part.metadata.num_rows:
-                log.warning("%s and %s do not belong together, and are not used", files.part, files.users)
-                yield cls(model)
-                return
-            yield cls(model, part, names)
+            return None, None
+        part = stack.enter_context(pq.ParquetFile(files.part, memory_map=True, page_checksum_verification=True))
+        found = part.schema_arrow
+        if not found.equals(schema, check_metadata=True):
+            told, wanted = ((of.metadata or {}).get(MODEL_VERSION.encode(), b"?").decode() for of in (found, schema))
+            log.warning("%s is of model %s, not of %s, and is not used", files.part, told, wanted)
+            return None, None
+        names = pq.read_table(files.users, columns=[USER_ID])[USER_ID].combine_chunks()
+        if len(names) != part.metadata.num_rows:
+            log.warning("%s and %s do not belong together, and are not used", files.part, files.users)
+            return None, None
+        return part, names
 
     @torch.inference_mode()
     def encode(self, model: HMamba, histories: Histories) -> Tensor:
@@ -212,10 +219,14 @@ class CarriedStates:
         rows, at = rows[order], at[order]
         group = np.searchsorted(self._ends, at, side="right")
         tables = []
-        for number in np.unique(group):
-            read = self._part.read_row_group(int(number), use_threads=False)
-            start = self._ends[number] - len(read)
-            tables.append(read.take(pa.array(at[group == number] - start)))
+        try:
+            for number in np.unique(group):
+                read = self._part.read_row_group(int(number), use_threads=False)
+                start = self._ends[number] - len(read)
+                tables.append(read.take(pa.array(at[group == number] - start)))
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%s is damaged, and is not used: %s", self._files.part, error)
+            tables = []
         if not tables:
             return _Found(nothing, nothing, nothing, np.zeros((0, width), dtype=np.float32))
         table = pa.concat_tables(tables).combine_chunks()

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import CANDIDATES, FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
+from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.encode import Encode, encode_users
 from hmamba.evaluation.ranking import had_by
@@ -28,12 +28,12 @@ from hmamba.progress import Progress
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
 from hmamba.retrieval.index import FLOAT64, FloatArray, ItemIndex, point_column
+from hmamba.retrieval.part import PLAIN, part_writer
 from hmamba.retrieval.product import RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 
 _ROWS = 512
-_CANDIDATES = pa.schema(CANDIDATES)
 _POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
 
 
@@ -226,10 +226,9 @@ def score_shard(
     """
     facts = ShardFacts(0, 0, 0)
     with ExitStack() as stack:
-        tables, points = (
-            stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic_file(path)), schema, compression="zstd"))
-            for path, schema in ((candidates, _CANDIDATES), (vectors, _POINTS))
-        )
+        target, target_of_points = (stack.enter_context(atomic_file(path)) for path in (candidates, vectors))
+        tables = stack.enter_context(part_writer(target))
+        points = stack.enter_context(pq.ParquetWriter(target_of_points, _POINTS, compression="zstd"))
         for histories in blocks:
             ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen, encode)
             tables.write_table(_table(stored, histories, ranked, is_known))
@@ -281,7 +280,7 @@ def _table(stored: StoredModel, histories: Histories, ranked: Ranked, is_known: 
         SCORE: pa.array(ranked.scores, pa.float32()),
         MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK_VERSION)).take(pa.array(users)),
     }
-    return pa.table(columns, schema=_CANDIDATES)
+    return pa.table(columns, schema=PLAIN)
 
 
 def _with_fallback(

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hmamba.columns import CANDIDATES, FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
+from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.files import atomic_file
+from hmamba.retrieval.part import CODED, PLAIN, part_writer
 from hmamba.sequences.histories import IntArray, runs, spans
 
 _ROWS = 1 << 17
-_SCHEMA = pa.schema(CANDIDATES)
+_TEXT = [field.name for field in CODED if pa.types.is_dictionary(field.type)]
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,16 @@ def replace_users(before: Path, touched: pa.Array, fresh: Path, target: Path) ->
         target: the part to write, whole or not at all.
     """
     touched = touched.cast(pa.large_string())
-    merge = _Merge(pq.read_table(fresh, schema=_SCHEMA))
+    merge = _Merge(pq.read_table(fresh, schema=PLAIN))
     rows = fallback = 0
     with ExitStack() as stack:
-        source = stack.enter_context(pq.ParquetFile(before))
+        source = stack.enter_context(pq.ParquetFile(before, read_dictionary=_TEXT))
         path = stack.enter_context(atomic_file(target))
-        writer = stack.enter_context(pq.ParquetWriter(path, _SCHEMA, compression="zstd"))
+        writer = stack.enter_context(part_writer(path, CODED))
         for table in merge.pieces(source.iter_batches(_ROWS), touched):
             writer.write_table(table)
-            is_fallback = pc.and_(pc.equal(table[RANK], 1), pc.equal(table[MODEL_VERSION], FALLBACK_VERSION))
-            rows, fallback = rows + len(table), fallback + (pc.sum(is_fallback).as_py() or 0)
+            versions = table[MODEL_VERSION].filter(pc.equal(table[RANK], 1)).cast(pa.string())
+            rows, fallback = rows + len(table), fallback + (pc.sum(pc.equal(versions, FALLBACK_VERSION)).as_py() or 0)
     return Replaced(rows, fallback, int((~merge.had).sum()))
 
 
@@ -71,7 +72,7 @@ class _Merge:
         """The part as it is to be, piece by piece."""
         for batch in batches:
             table = pa.Table.from_batches([batch])
-            users, ends = runs(table[USER_ID])
+            users, ends = _coded_runs(batch[USER_ID])
             is_touched = pc.is_in(users, value_set=touched)
             place = pc.index_in(users.filter(is_touched), value_set=self._users).drop_null()
             self.had[place.to_numpy()] = True
@@ -81,7 +82,7 @@ class _Merge:
             kept = ~np.asarray(is_touched)
             yield self._with_fresh(table, users.filter(pa.array(kept)), starts[kept], (ends - starts)[kept], stop)
         nobody = np.zeros(0, dtype=np.int64)
-        yield self._with_fresh(_SCHEMA.empty_table(), self._users.slice(0, 0), nobody, nobody, len(self._names))
+        yield self._with_fresh(CODED.empty_table(), self._users.slice(0, 0), nobody, nobody, len(self._names))
 
     def _with_fresh(self, table: pa.Table, users: pa.Array, starts: IntArray, lengths: IntArray, stop: int) -> pa.Table:
         """These users' rows of a table, and the fresh ones of users up to ``stop``, in order."""
@@ -90,6 +91,14 @@ class _Merge:
         order = np.asarray(pc.sort_indices(names))
         first = np.concatenate([starts, len(table) + mine[:-1] - mine[0]])
         count = np.concatenate([lengths, np.diff(mine)])
-        both = pa.concat_tables([table, self._fresh.slice(mine[0], mine[-1] - mine[0])])
+        fresh = self._fresh.slice(mine[0], mine[-1] - mine[0]).cast(CODED)
+        both = pa.concat_tables([table, fresh]).unify_dictionaries().combine_chunks()
         self._done = stop
         return both.take(pa.array(spans(first[order], count[order])))
+
+
+def _coded_runs(users: pa.DictionaryArray) -> tuple[pa.Array, IntArray]:
+    """As :func:`.histories.runs`, of one array of codes."""
+    codes = users.indices.to_numpy()
+    ends = np.append(np.flatnonzero(np.diff(codes)) + 1, len(codes))
+    return users.dictionary.take(pa.array(codes[ends - 1])).cast(pa.large_string()), ends

@@ -137,6 +137,27 @@ def test_two_files_that_a_kill_left_apart_give_no_wrong_state(others, files, tmp
     torch.testing.assert_close(hidden, encode_users(model, histories), **CLOSE)
 
 
+@pytest.mark.parametrize("damaged", ["states", "users"])
+@pytest.mark.parametrize("how", ["cut short", "emptied", "changed"])
+def test_damaged_files_are_told_and_everybody_is_encoded_anew(damaged, how, files, caplog):
+    model = stored_model().model
+    histories = random_histories(users=60, items=ITEMS, baskets=False)
+    before = until(histories, 30)
+    keep(files, model, before.select(np.flatnonzero(before.lengths)))
+    touched = histories.select(np.flatnonzero((before.lengths > 0) & (histories.lengths > before.lengths)))
+    path = files.part if damaged == "states" else files.users
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    if how == "changed":
+        content[40:middle] = bytes(byte ^ 1 for byte in content[40:middle])
+    path.write_bytes(content[: {"cut short": middle, "emptied": 0, "changed": len(content)}[how]])
+    hidden, advanced, anew = go_on(files, model, touched)
+    assert (advanced, anew) == (0, len(touched))
+    assert f"{path}" in caplog.text
+    assert "damaged" in caplog.text
+    assert torch.equal(hidden, encode_users(model, touched))
+
+
 def test_a_failure_leaves_what_was_there(files):
     model, histories = stored_model().model, random_histories(items=ITEMS)
     beyond = replace(histories, items=histories.items + ITEMS)
