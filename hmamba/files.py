@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -95,6 +96,18 @@ def _exchange(new: Path, target: Path) -> None:
     target.rename(aside)
     new.rename(target)
     aside.rename(new)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process, or thread, is in such a block of this folder, and keep them out.
+
+    The lock is of the kernel's: it ends with the process, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.config import Config
 from hmamba.errors import InputError
-from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_json
+from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, check_candidates
 from hmamba.sequences.snapshot import ITEMS, MANIFEST
@@ -148,7 +148,8 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": _describe(files.parts, target, layout.root),
     }
-    return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
+    with alone(layout.candidates):
+        return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
 
 
 def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
@@ -227,9 +228,10 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": _describe(files.parts, layout.published(day), layout.root),
     }
-    if read_json(layout.published(day) / DAY_MANIFEST) != base:
-        raise InputError(f"{layout.published(day)} has been published anew during this refresh. Run refresh again.")
-    return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
+    with alone(layout.candidates):
+        if read_json(layout.published(day) / DAY_MANIFEST) != base:
+            raise InputError(f"{layout.published(day)} has been published anew during this refresh. Run refresh again.")
+        return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
 
 
 def prune_states(layout: Layout) -> list[Path]:

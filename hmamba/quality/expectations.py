@@ -5,7 +5,6 @@ An expectation that raised is not bad data: it is a fault of ours or of the libr
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmamba.errors import InputError, QualityError
+from hmamba.files import alone
 
 if TYPE_CHECKING:
     from great_expectations.core.batch_definition import BatchDefinition
@@ -57,9 +57,7 @@ def open_project(folder: Path) -> Iterator[AbstractDataContext]:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(folder):
         try:
             context = gx.get_context(mode="file", project_root_dir=folder.parent)
         except Exception as error:

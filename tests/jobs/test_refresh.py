@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from hmamba import publish as publishing
-from hmamba.files import read_json, sha256
+from hmamba.files import read_json, sha256, write_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.landing import TINY
@@ -203,6 +203,24 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
     assert len(set(table(pulled).user_id)) == 32  # the folder had been exchanged
     run(pulled, NEXT, "noon", refresh)
     assert not facts(pulled, NEXT, "noon", "refresh")["changed"]
+
+
+def test_what_is_published_during_a_refresh_is_not_overwritten(
+    pulled: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = publishing.check_candidates
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        totals = check(*given, **more)
+        manifest = json.loads(pulled.latest.read_text())
+        write_json(pulled.latest.resolve(), {**manifest, "created_at": "another's"})
+        return totals
+
+    monkeypatch.setattr(publishing, "check_candidates", meanwhile)
+    before = table(pulled)
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 2
+    assert "has been published anew during this refresh" in caplog.text
+    pd.testing.assert_frame_equal(table(pulled), before)
 
 
 def test_a_broken_rule_publishes_nothing(pulled: Layout, caplog: pytest.LogCaptureFixture) -> None:
