@@ -117,7 +117,10 @@ class ModelConfig(Section):
         description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
     )
     category_levels: tuple[int, ...] = Field(
-        (), description="Levels of the category path, 1 the widest, on which habit knows what was taken as well."
+        (), description="Levels of the category path, 1 the widest: habit knows what was taken on them as well."
+    )
+    category_vectors: bool = Field(
+        False, description="An item's vector is its own plus one of each of its categories on category_levels."
     )
     transitions: bool = Field(
         True,
@@ -140,11 +143,14 @@ class ModelConfig(Section):
         levels = list(self.category_levels)
         if levels != sorted(set(levels)) or min(levels, default=1) < 1:
             raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
-        if levels and not self.repeat:
+        if levels and not self.repeat and not self.category_vectors:
             raise ValueError(
-                f"category_levels = {levels} are read by habit, which is off: set category_levels = [], or turn habit "
-                "on (repeat = true, for which candidates.exclude_seen has to be false)"
+                f"category_levels = {levels} are read by habit and for category_vectors, and both are off: set "
+                "category_vectors = true or category_levels = [], or turn habit on (repeat = true, for which "
+                "candidates.exclude_seen has to be false)"
             )
+        if self.category_vectors and not levels:
+            raise ValueError("category_vectors = true needs category_levels, such as [1, 2]")
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
         if self.variant != "full" and self.score != "squared":

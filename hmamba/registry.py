@@ -167,8 +167,10 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     try:
         config = ModelConfig.model_validate({**description["model"], "kernels": kernels})
         size = int(description["size"])
-        model = HMamba(config, size - 1, device)
-        model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+        model, weights = HMamba(config, size - 1, device), load_file(folder / "model.safetensors")
+        if config.category_vectors:
+            model.hold_categories(len(weights["shared.weight"]) - 1)
+        model.load_state_dict(weights, strict=True)
         if description["transitions"] is not None:
             pairs = pq.read_table(folder / _TRANSITIONS)
             model.transitions = Transitions.from_arrow(pairs, size, **description["transitions"])

@@ -26,6 +26,11 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
     given = {"dim": 8, "d_state": 4, "head_dim": 8, "transitions": False, **settings}
     model = HMamba(ModelConfig(**given), items).eval()
     with torch.no_grad():
+        if model.categories is not None:
+            some = torch.ones(items + 1)
+            model.start_from_counts(some, some, torch.arange(items + 1)[None] // torch.tensor([[3], [7]]))
+        if model.shared is not None:
+            model.shared.weight[1:].normal_()
         model.tangents.weight.normal_()
         model.log_scale.zero_()
         if model.bias is not None:
@@ -34,8 +39,6 @@ def stored_model(eligible: Any = None, items: int = ITEMS, **settings: Any) -> S
             model.habit.gate.fill_(1.0)
             model.habit.from_hidden.weight.normal_()
             model.habit.narrow.weight.normal_()
-        if model.categories is not None:
-            model.categories.copy_(torch.arange(items + 1)[None] // torch.tensor([[3], [7]]))
         if model.config.transitions:
             model.transitions = replace(Transitions.count(random_histories(items=items), items + 1), strength=2.0)
     mask = np.zeros(items + 1, dtype=np.int64)

@@ -39,7 +39,8 @@ class HMamba(nn.Module):
 
     Attributes:
         habits: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
-        categories: (L, items + 1) number of each item's category on L levels; None where habit knows of none.
+        categories: (L, items + 1) number of each item's category on L levels; None where the model knows of none.
+        shared: vectors of categories, to which the items' own are added; None without. Row 0 stands for none.
         transitions: what followed what, counted and weighed after the training; None without.
     """
 
@@ -57,7 +58,12 @@ class HMamba(nn.Module):
         levels = len(config.category_levels)
         self.habit = Habit(config.dim, levels) if config.repeat else None
         self.habits = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
-        self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if config.repeat and levels else None
+        self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
+        rows = torch.zeros(items + 1, levels, dtype=torch.long)
+        self.shared_rows = nn.Buffer(rows) if config.category_vectors else None
+        self.shared: nn.EmbeddingBag | None = None
+        if config.category_vectors:
+            self.hold_categories(0)
         self.transitions: Transitions | None = None
         self.reset_parameters()
 
@@ -74,6 +80,11 @@ class HMamba(nn.Module):
             # item's tangent that of a dot product of the user's tangent and the item's stored weight.
             if self.config.score == "squared":
                 self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
+
+    def hold_categories(self, count: int) -> None:
+        """Make room for the vectors of so many categories, all at zero."""
+        zeros = self.tangents.weight.new_zeros(count + 1, self.config.dim)
+        self.shared = nn.EmbeddingBag.from_pretrained(zeros, freeze=False, mode="sum", padding_idx=0)
 
     @torch.no_grad()
     def start_from_counts(self, events: Tensor, users: Tensor, category: Tensor | None = None) -> None:
@@ -93,6 +104,10 @@ class HMamba(nn.Module):
             if category is None:
                 raise ValueError(f"category_levels = {list(self.config.category_levels)}, but no categories are given")
             self.categories.copy_(category)
+        if self.shared_rows is not None and category is not None:
+            rows, count = _shared_rows(category)
+            self.shared_rows.copy_(rows)
+            self.hold_categories(count)
         share = torch.log((events + 1.0) / (events.sum() + len(events)))
         if self.bias is not None:
             self.bias.copy_(share)
@@ -102,6 +117,8 @@ class HMamba(nn.Module):
     @torch.no_grad()
     def start_from(self, parent: HMamba, events: Tensor, users: Tensor, category: Tensor | None = None) -> int:
         """Take over a parent's weights. Items that it does not know keep their small random tangents.
+
+        Where categories have vectors, such items begin at those of the categories that they share.
 
         Args:
             parent: of the same configuration, with fewer items or as many.
@@ -118,13 +135,18 @@ class HMamba(nn.Module):
         for name, value in parent.state_dict().items():
             if name in ("tangents.weight", "bias"):
                 mine[name][:known] = value
-            elif name not in ("habits", "categories"):  # tonight's
+            elif name not in ("habits", "categories", "shared_rows", "shared.weight"):  # tonight's
                 mine[name].copy_(value)
+        if self.shared is not None and self.shared_rows is not None and parent.shared is not None:
+            # Categories are numbered anew each night: one is known again by the items in it.
+            mine_KL, theirs_KL = self.shared_rows[:known], cast(Tensor, parent.shared_rows)
+            again = (mine_KL > 0) & (theirs_KL > 0)
+            self.shared.weight[mine_KL[again]] = parent.shared.weight[theirs_KL[again]]
         return len(self.tangents.weight) - known
 
     def category_numbers(self) -> IntArray | None:
-        """The categories as :meth:`Had.before` takes them."""
-        return None if self.categories is None else self.categories.cpu().numpy()
+        """The categories as :meth:`Had.before` takes them; None where habit knows of none."""
+        return None if self.categories is None or self.habit is None else self.categories.cpu().numpy()
 
     def habit_rates(self, hidden_Rd: Tensor, had: Had, eligible_V: Tensor) -> Tensor:
         """Log rates (E,) at which users take again what they have had; none without the habit term.
@@ -158,8 +180,10 @@ class HMamba(nn.Module):
             return lorentz.exp0(lorentz.bound(tangents, self.config.max_norm * K.sqrt()), K=K)
 
     def _item_tangents(self, item_index: Tensor) -> Tensor:
-        tangents: Tensor = self.tangents(item_index) * math.sqrt(self.config.dim)
-        return tangents
+        weights: Tensor = self.tangents(item_index)
+        if self.shared is not None and self.shared_rows is not None:
+            weights = weights + self.shared(self.shared_rows[item_index].flatten(0, -2)).view_as(weights)
+        return weights * math.sqrt(self.config.dim)
 
     def item_points(self, item_index: Tensor) -> Tensor:
         """Lorentz points (V, d + 1) of the items given."""
@@ -247,3 +271,17 @@ class HMamba(nn.Module):
     def item_vectors(self, item_index: Tensor) -> Tensor:
         """Item vectors (V, d + 2) of the items given."""
         return self.score().items(self.item_points(item_index), self.item_bias(item_index))
+
+
+def _shared_rows(category_LV: Tensor) -> tuple[Tensor, int]:
+    """Which vector each item shares on each level, (V, L), counted through all levels from 1; and how many there are.
+
+    Who is alone in a category shares nothing, row 0: the vector would be the item's own once more.
+    """
+    rows, count = [], 0
+    for of_item in category_LV:
+        together = torch.bincount(of_item) > 1
+        number = torch.where(together, together.cumsum(0) + count, 0)
+        rows.append(number[of_item])
+        count += int(together.sum())
+    return torch.stack(rows, dim=1), count

@@ -20,7 +20,7 @@ from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 FIRST, QUIET, THIRD = date(2024, 1, 28), date(2024, 1, 29), date(2024, 1, 30)
 SETTINGS = (
-    TINY.replace("[model]", "[model]\ncategory_levels = [1, 2]")
+    TINY.replace("[model]", "[model]\ncategory_levels = [1, 2]\ncategory_vectors = true")
     + """
 [gate]
 tolerance = 0.9
@@ -148,7 +148,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("category_levels = [1, 2]", "repeat = false")
+    .replace("category_levels = [1, 2]\ncategory_vectors = true", "repeat = false")
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 

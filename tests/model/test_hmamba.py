@@ -169,6 +169,37 @@ def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none
         child.start_from_counts(events, events)
 
 
+VECTORS = {"category_levels": (1, 2), "category_vectors": True}
+
+
+def test_an_items_vector_is_its_own_and_those_of_the_categories_that_it_shares():
+    net = model(items=5, **VECTORS)
+    category = torch.tensor([[0, 1, 1, 2, 2, 3], [0, 1, 1, 2, 3, 4]])  # 5 is alone, and 3 and 4 are on the second level
+    net.start_from_counts(torch.ones(6), torch.ones(6), category)
+    items = torch.arange(6)
+    torch.testing.assert_close(net.item_points(items), model(items=5).item_points(items))
+    assert net.shared.weight.shape == (4, SMALL["dim"])
+    with torch.no_grad():
+        net.shared.weight[1:] = torch.tensor([1.0, 10.0, 100.0])[:, None]
+    added = (net._item_tangents(items) / SMALL["dim"] ** 0.5 - net.tangents.weight)[:, 0]
+    torch.testing.assert_close(added, torch.tensor([0.0, 101.0, 101.0, 10.0, 10.0, 0.0]))
+    net.item_points(items)[1].sum().backward()
+    assert (net.shared.weight.grad.abs().sum(1) > 0).tolist() == [False, True, False, True]
+
+
+def test_a_new_item_begins_with_what_its_categories_have_learnt():
+    parent, child = model(items=4, **VECTORS), model(items=6, **VECTORS)
+    parent.start_from_counts(torch.ones(5), torch.ones(5), torch.tensor([[0, 1, 1, 2, 2], [0, 1, 1, 2, 3]]))
+    with torch.no_grad():
+        parent.shared.weight[1:] = torch.tensor([1.0, 10.0, 100.0])[:, None]
+    # Numbered another way; 5 is of the categories of 1 and 2, 6 makes one with 4 that the parent did not know.
+    category = torch.tensor([[5, 4, 4, 3, 3, 4, 3], [6, 0, 0, 1, 2, 0, 2]])
+    assert child.start_from(parent, torch.ones(7), torch.ones(7), category) == 2
+    added = (child._item_tangents(torch.arange(7)) / SMALL["dim"] ** 0.5 - child.tangents.weight)[:, 0]
+    torch.testing.assert_close(added, torch.tensor([0.0, 101.0, 101.0, 10.0, 10.0, 101.0, 10.0]))
+    torch.testing.assert_close(child.item_points(torch.arange(5)), parent.item_points(torch.arange(5)))
+
+
 def test_fused_kernels_are_refused_with_an_instruction_where_they_cannot_run():
     with pytest.raises(ConfigError, match=r"'fused'.*CPU"):
         choose("fused", torch.device("cpu"))

@@ -33,6 +33,7 @@ KINDS = {
     "euclidean": {"variant": "euclidean"},
     "repeat": {"repeat": True},
     "categories": {"repeat": True, "category_levels": (1, 2)},
+    "category vectors": {"category_levels": (1, 2), "category_vectors": True},
     "transitions": {"transitions": True},
     "linear with repeat": {"score": "linear", "repeat": True},
 }
@@ -163,8 +164,9 @@ def test_item_points_are_written_with_their_distance(tmp_path):
     torch.testing.assert_close(torch.tensor(table["distance_from_origin"].to_pylist()), lorentz.distance0(points, K=K))
 
 
-def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(tmp_path):
-    layout, stored = Layout.at(tmp_path), stored_model(repeat=True, eligible=[2, 5])
+@pytest.mark.parametrize("settings", [{"repeat": True}, {"category_levels": (1, 2), "category_vectors": True}])
+def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_path):
+    layout, stored = Layout.at(tmp_path), stored_model(eligible=[2, 5], **settings)
     version = registry.save(layout, stored.model, stored.provenance, stored.catalogue, stored.item_ids, {"epochs": []})
     again = registry.load(layout, version, torch.device("cpu"))
     assert again.catalogue.eligible.tolist() == [2, 5]
