@@ -8,6 +8,7 @@ from functools import partial
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
@@ -81,6 +82,20 @@ def read_unchanged(
     return records
 
 
+def _as_they_are(batch: pa.RecordBatch, source: SourceConfig) -> dict[str, bool]:
+    """Which values mean the same with and without a detour through text."""
+    time = batch.schema.field(source.columns.event_time).type
+    weight = batch.schema.field(source.columns.weight or source.columns.user_id).type
+    return {
+        "is_utc": source.time_format == "auto"
+        and source.timezone == "UTC"
+        and pa.types.is_timestamp(time)
+        and time.tz is None
+        and time.unit != "ns",
+        "is_number": pa.types.is_integer(weight) or pa.types.is_float64(weight),
+    }
+
+
 def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], source: SourceConfig) -> list[int]:
     """Read files into the temporary table ``staged``; returns the rows of each.
 
@@ -104,7 +119,7 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
         "weight": pointer(columns.weight or columns.user_id),
     }
 
-    def insert(number: int, reading: Reading, _: pa.RecordBatch, before: int) -> None:
+    def insert(number: int, reading: Reading, batch: pa.RecordBatch, before: int) -> None:
         values = {
             "first": sum(counts) + before,
             "file": number,
@@ -114,7 +129,7 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
         if reading.columns is None:
             connection.execute(statement("ingest/stage_records"), values | members)
         else:
-            connection.execute(by_column, values)
+            connection.execute(by_column, values | _as_they_are(batch, source))
         progress.update(0, f"{before:,} rows of {files[number].file.name}")
 
     counts: list[int] = []
@@ -135,7 +150,11 @@ def quarantine(
     """Copy the refused rows of one file, with all their columns, into the quarantine. The caller commits."""
     reading = open_file(taken.file, ())
     values = {"batch_id": batch_id, "kind": kind, "path": taken.file.name, "file": number}
-    for batch in reading.batches(reading.columns or ()):
+    refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
+    for everything in reading.batches(reading.columns or ()):
+        batch = everything.filter(pc.is_in(everything.column(LINE), value_set=refused))
+        if not batch.num_rows:
+            continue
         if reading.columns is None:
             name, chunk = "ingest/add_quarantine_records", batch
         else:
