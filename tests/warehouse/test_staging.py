@@ -18,8 +18,8 @@ from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
 from hmamba.source import read
 from hmamba.source.discover import find_files
-from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse import staging
+from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse.staging import stage
 from tests.synthetic import write_landing
 
