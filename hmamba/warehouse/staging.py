@@ -24,14 +24,31 @@ def pointer(member: str) -> str:
     return "/" + member.replace("~", "~0").replace("/", "~1")
 
 
+class _Chunk:
+    """An Arrow batch that DuckDB can be made to let go of.
+
+    It keeps every object that was ever registered until the transaction ends, which here is that of the whole pull.
+    """
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch: pa.RecordBatch | None = batch
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        batch = self.batch
+        assert batch is not None  # a statement that comes after the block has no table of this name
+        return pa.RecordBatchReader.from_batches(batch.schema, [batch]).__arrow_c_stream__(requested_schema)
+
+
 @contextmanager
 def chunk_of(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> Iterator[None]:
     """Let statements read an Arrow batch as the table ``chunk``."""
-    connection.register("chunk", batch)
+    chunk = _Chunk(batch)
+    connection.register("chunk", chunk)
     try:
         yield
     finally:
         connection.unregister("chunk")
+        chunk.batch = None
 
 
 def _wanted(columns: InteractionColumns) -> list[str]:

@@ -234,3 +234,17 @@ def test_what_skips_the_detour_through_text_is_the_same(
     direct = staged(connection, tmp_path, source)
     monkeypatch.setattr(staging, "_as_they_are", lambda *_: {"is_utc": False, "is_number": False})
     assert repr(direct) == repr(staged(connection, tmp_path, source))  # NaN is not equal to itself
+
+
+def test_nothing_of_a_chunk_is_kept_until_the_transaction_ends(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.begin()
+    before = pa.total_allocated_bytes()
+    for start in range(5):
+        batch = pa.record_batch({"n": pa.array(range(start, start + 100_000), pa.int64())})
+        with staging.chunk_of(connection, batch):
+            assert connection.execute("SELECT count(*), min(n) FROM chunk").fetchall() == [(100_000, start)]
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("SELECT * FROM chunk")
+    del batch
+    assert pa.total_allocated_bytes() - before < 2 * 800_000  # of five, the last may stay
+    connection.rollback()
