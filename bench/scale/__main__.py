@@ -1,6 +1,6 @@
 """What a night costs at size: the real steps as processes, on a shop that is made up.
 
-python -m bench.scale [--events N] [--quick]
+python -m bench.scale [--events N] [--users N,N] [--quick] [--only nights|scoring]
 """
 
 from __future__ import annotations
@@ -12,29 +12,52 @@ import tempfile
 from pathlib import Path
 
 from bench.machine import commit, machine, today
-from bench.scale import nights
+from bench.scale import nights, scoring
 from bench.store import ROOT
 from bench.tables import table
 from hmamba.files import atomic_file
 
-EVENTS, QUICK = 50_000_000, 300_000
+EVENTS, QUICK_EVENTS = 50_000_000, 300_000
+USERS, QUICK_USERS = (100_000, 1_000_000), (2_000, 8_000)
+NIGHTS, SCORING = "nights", "scoring"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--events", type=int, help=f"of the first pull, a multiple of 100 ({EVENTS})")
+    parser.add_argument("--users", type=_numbers, help="whom to score, sizes one after another (100000,1000000)")
+    parser.add_argument("--shards", type=int, help="how many of the shards to score (all)")
+    parser.add_argument("--only", choices=(NIGHTS, SCORING), help="ingest and snapshot, or index and score")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_EVENTS:,} events, few users")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", type=int, default=EVENTS, help="of the first pull, a multiple of 100 (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} events")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _options().parse_args(given)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    options = parser.parse_args(arguments)
-    given = ["--quick"] if options.quick else ["--events", str(options.events)]
-    command = " ".join(["python -m bench.scale", *given])
-    facts = [["command", f"`{command}`"], ["commit, date", f"{commit()}, {today()}"], ["machine", machine()]]
-    with tempfile.TemporaryDirectory(prefix="hmamba-scale-") as folder:
-        part = nights.report(nights.measure(QUICK if options.quick else options.events, Path(folder)))
-    text = "\n\n".join(["# A night at size", table(["", ""], facts), part]) + "\n"
-    with atomic_file(options.out / f"scale-{today()}.md") as temporary:
+    shown = " ".join(["python -m bench.scale", *given]).partition(" --out")[0]
+    facts = [["command", f"`{shown}`"], ["commit, date", f"{commit()}, {today()}"], ["machine", machine()]]
+    parts = ["# A night at size", table(["", ""], facts)]
+    if options.only != SCORING:
+        events = options.events or (QUICK_EVENTS if options.quick else EVENTS)
+        with tempfile.TemporaryDirectory(prefix="hmamba-scale-") as folder:
+            parts.append(nights.report(nights.measure(events, Path(folder))))
+    if options.only != NIGHTS:
+        measured = []
+        for users in options.users or (QUICK_USERS if options.quick else USERS):
+            with tempfile.TemporaryDirectory(prefix="hmamba-scale-") as folder:
+                measured.append(scoring.measure(users, Path(folder), options.shards))
+        parts.append(scoring.report(measured))
+    text = "\n\n".join(parts) + "\n"
+    name = "-".join(["scale", *([options.only] if options.only else []), today()])
+    with atomic_file(options.out / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
     return 0
