@@ -8,7 +8,7 @@
 # make bench-accuracy DATA=beauty   accuracy tables, see docs/accuracy.md
 # make bench-peers                  the peer's own environment, for its column of those tables
 # make bench, make bench-quick      speed beside peers, see docs/performance.md
-# make bench-scale ARGS=--quick     ingest and snapshot at size, see docs/performance.md
+# make bench-scale ARGS=--quick     ingest, snapshot and scoring at size, see docs/performance.md
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -70,7 +70,7 @@ bench: $(INSTALLED)
 bench-quick: $(INSTALLED)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m bench.speed --quick --print-only $(ARGS)
 
-# ARGS: --quick, or --events N; without, 50 million.
+# ARGS: --quick, or --events N, --users N,N, --only nights or scoring; without, 50 million events and a million users.
 bench-scale: $(INSTALLED)
 	$(BIN)/python -m bench.scale $(ARGS)
 

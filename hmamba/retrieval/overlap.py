@@ -24,10 +24,13 @@ from hmamba.retrieval import double
 from hmamba.retrieval.candidates import readable
 from hmamba.retrieval.index import ItemIndex
 from hmamba.retrieval.product import DoubleArray, RealArray, block_rows
-from hmamba.sequences.histories import Histories, read_histories
+from hmamba.sequences.histories import Histories, read_group, row_groups
 
 USERS = 512
 """Enough to know the mean to a few ten-thousandths, few enough to encode in seconds."""
+
+PLACES = 16
+"""Row groups of the snapshot that they are drawn from."""
 
 LEAST_DEPTH = 100
 
@@ -58,19 +61,26 @@ def depth_of(k: int, items: int) -> int:
 
 
 def sample(stored: StoredModel, shards: list[Path], users: int = USERS) -> Iterator[Histories]:
-    """Up to ``users`` users of whom the model knows something, always the same ones, a shard at a time.
+    """Up to ``users`` users of whom the model knows something, always the same ones, a place at a time.
 
-    Users are hashed over the shards, so the first shards are as good a sample as all of them.
+    Users are hashed over the shards and lie there in the order of their ids, which may tell who came when. So a few
+    each are taken from places that are spread over all shards: memory is that of a place, however large the shards are.
     """
-    left = users
-    for file in shards:
-        histories, is_known = readable(stored, read_histories([file]))
-        drawn = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(is_known))[:left])
+    groups = [(file, group) for file in shards for group in range(row_groups(file))]
+    chosen = np.unique(np.linspace(0, len(groups) - 1, min(PLACES, len(groups))).round().astype(int))
+    draw, left = np.random.default_rng(0), users
+    taken: set[str] = set()
+    for number, place in enumerate(chosen):
+        histories, is_known = readable(stored, read_group(*groups[place]))
+        # A user who is longer than a place is met from several.
+        is_new = np.array([user not in taken for user in histories.users.to_pylist()], dtype=bool)
+        share = -(-left // (len(chosen) - number))
+        drawn = np.sort(draw.permutation(np.flatnonzero(is_known & is_new))[:share])
         if len(drawn):
-            yield histories.select(drawn)
+            part = histories.select(drawn)
+            taken.update(part.users.to_pylist())
+            yield part
         left -= len(drawn)
-        if not left:
-            return
 
 
 @torch.inference_mode()

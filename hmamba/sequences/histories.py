@@ -187,6 +187,41 @@ def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histori
             yield block.select(np.arange(start, min(start + users, len(block))))
 
 
+def row_groups(file: Path) -> int:
+    """How many row groups a shard has.
+
+    Raises:
+        InputError: the file is no snapshot shard.
+    """
+    try:
+        return int(pq.read_metadata(file).num_row_groups)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file}: not a snapshot ({error}). Run the snapshot step again.") from error
+
+
+def read_group(file: Path, group: int) -> Histories:
+    """Users whose whole history lies in one row group of a shard; further groups are read only while there is none.
+
+    Raises:
+        InputError: the file is no snapshot shard.
+    """
+    tables: list[pa.Table] = []
+    try:
+        with pq.ParquetFile(file) as parquet:
+            last = parquet.num_row_groups - 1
+            for number in range(group, last + 1):
+                tables.append(parquet.read_row_group(number, columns=_COLUMNS))
+                table = pa.concat_tables(tables)
+                users, ends = runs(table[USER_ID])
+                # The first may have begun before, the last may go on behind.
+                whole = np.arange(int(group > 0), len(users) - int(number < last))
+                if len(whole) or number == last:
+                    return _flat(table, users, ends).select(whole)
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(f"{file}: not a snapshot ({error}). Run the snapshot step again.") from error
+    raise IndexError(f"{file} has no row group {group}")
+
+
 def _whole_users(file: Path, events: int) -> Iterator[pa.Table]:
     """A shard's rows in tables of about so many, cut where a user ends."""
     held: pa.Table | None = None

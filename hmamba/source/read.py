@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -97,7 +98,7 @@ def _read_parquet(file: SourceFile, only: Sequence[str]) -> Iterator[pa.RecordBa
         with pq.ParquetFile(file.path) as parquet:
             for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=list(only)):
                 batch.validate(full=True)
-                lines = pa.array(range(line, line + batch.num_rows), pa.int64())
+                lines = pa.array(np.arange(line, line + batch.num_rows))
                 line += batch.num_rows
                 columns = [batch.column(name) for name in only]
                 nothing = pa.nulls(batch.num_rows, pa.string())

@@ -17,6 +17,7 @@ from hmamba.source.discover import SourceFile, find_files
 from hmamba.statements import statement
 from hmamba.warehouse.catalogue import apply_catalogue
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
+from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.staging import quarantine, stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
@@ -86,14 +87,22 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
     history = one(connection, "ingest/history", {"pulls": PULLS_COMPARED})
     batch_id = history["last_batch"] + 1
     counts = stage(connection, files.to_load, config.source)
-    figures = _judge(connection, request, files.to_load, counts, history)
-    loaded_at = _now()
+    refused = _refuse(connection, request, sum(counts))
     highest = one(connection, "ingest/highest_index")["item_index"]
-    connection.execute(statement("ingest/load_events"), {"batch_id": batch_id, "loaded_at": loaded_at})
+    entry = Entry(
+        batch_id=batch_id,
+        loaded_at=_now(),
+        late_before=_late_before(config, history),
+        new_files=[number for number, taken in enumerate(files.to_load) if taken.is_new_path],
+    )
+    merged = merge(connection, sum(counts), entry)
+    if sum(counts):
+        _judge(connection, request, files.to_load, counts, history, refused, merged, entry)
     for name in ("add_items", "first_seen", "index_items"):
         connection.execute(statement(f"ingest/{name}"))
     for row in rows(connection, "ingest/refused_by_file"):
         quarantine(connection, batch_id, "interactions", row["file"], files.to_load[row["file"]])
+    connection.execute(statement("ingest/drop_staged"))
     _enter_files(connection, batch_id, files, counts)
     apply_catalogue(connection, config.catalogue, config.quality.max_id_length, catalogue, batch_id)
     connection.execute(
@@ -104,17 +113,17 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
             "run_id": request.run_id,
             "source": f"{config.source.kind}:{config.source.path}",
             "started_at": started,
-            "loaded_at": loaded_at,
+            "loaded_at": entry.loaded_at,
             "watermark_from": history["watermark"],
             "rows_read": sum(counts),
-            "rows_loaded": figures["loaded"],
-            "rows_duplicate": figures["duplicate"],
-            "rows_quarantined": figures["quarantined"],
-            "rows_late": figures["late"],
+            "rows_loaded": merged.loaded,
+            "rows_duplicate": merged.duplicate,
+            "rows_quarantined": refused,
+            "rows_late": merged.late,
             "items_new": one(connection, "ingest/new_indices", {"highest_before": highest})["items"],
         },
     )
-    _check(connection, batch_id, sum(counts), figures)
+    _check(connection, batch_id, sum(counts), merged)
     return Outcome(batch_id, files.skipped)
 
 
@@ -132,43 +141,53 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
         ) from None
 
 
+def _refuse(connection: duckdb.DuckDBPyConnection, request: Pull, total: int) -> int:
+    """Apply the row rules to the staged batch; leaves the temporary tables ``broken`` and ``refused``.
+
+    Returns:
+        How many rows are refused.
+    """
+    connection.execute(statement("ingest/create_broken"))
+    if total:
+        check_rows(connection, request.config.quality, request.day, total)
+    connection.execute(statement("ingest/create_refused"))
+    return int(one(connection, "ingest/refused_count")["rows"])
+
+
+def _late_before(config: Config, history: Row) -> datetime | None:
+    watermark: datetime | None = history["watermark"]
+    return None if watermark is None else watermark - timedelta(days=config.warehouse.overlap_days)
+
+
 def _judge(
     connection: duckdb.DuckDBPyConnection,
     request: Pull,
     files: Sequence[TakenFile],
     counts: Sequence[int],
     history: Row,
-) -> Row:
-    """Apply the rules to the staged batch; leaves the temporary tables ``refused`` and ``events``.
+    refused: int,
+    merged: Merged,
+    entry: Entry,
+) -> None:
+    """Apply the batch rules, some of which need to know what was new. If one is broken, the caller takes all back.
 
-    Returns:
-        Counts of rows: loaded, duplicate, quarantined, late.
+    Raises:
+        QualityError: a rule is broken.
     """
-    config, total = request.config.quality, sum(counts)
-    project = request.layout.expectations
-    connection.execute(statement("ingest/create_broken"))
-    if total:
-        check_rows(connection, config, request.day, total)
-    connection.execute(statement("ingest/create_refused"))
-    connection.execute(statement("ingest/create_events"))
-    overlap = timedelta(days=request.config.warehouse.overlap_days)
-    late_before = None if history["watermark"] is None else history["watermark"] - overlap
-    figures = one(connection, "ingest/figures", {"late_before": late_before})
-    if total:
-        new_files = [number for number, taken in enumerate(files) if taken.is_new_path]
-        repeated = one(connection, "ingest/duplicates_in_new_files", {"new_files": new_files})
-        newest = max((time for time in (figures["newest"], history["watermark"]) if time is not None), default=None)
-        batch = BatchFigures(
-            rows=total,
-            quarantined=figures["quarantined"],
-            duplicate_share=repeated["known"] / max(repeated["rows"], 1),
-            volume_ratio=None if history["usual_rows"] is None else total / history["usual_rows"],
-            staleness_days=None if newest is None else (end_of(request.day) - newest) / timedelta(days=1),
-            broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
-        )
-        run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
-        check_batch(project, config, batch, run_name, _examples(connection, files))
-    return figures
+    total = sum(counts)
+    in_new_files = sum(counts[number] for number in entry.new_files)
+    newest = max((time for time in (merged.newest, history["watermark"]) if time is not None), default=None)
+    batch = BatchFigures(
+        rows=total,
+        quarantined=refused,
+        duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
+        volume_ratio=None if history["usual_rows"] is None else total / history["usual_rows"],
+        staleness_days=None if newest is None else (end_of(request.day) - newest) / timedelta(days=1),
+        broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
+    )
+    run_name = f"{request.day} {request.run_id}, batch {entry.batch_id}"
+    project, examples = request.layout.expectations, _examples(connection, files)
+    check_batch(project, request.config.quality, batch, run_name, examples)
 
 
 def _examples(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile]) -> str:
@@ -188,11 +207,11 @@ def _enter_files(
         record(connection, batch_id, "interactions", taken, next(of_loaded) if taken.state == "loaded" else 0)
 
 
-def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, figures: Row) -> None:
+def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merged: Merged) -> None:
     """Count again, in the tables themselves. What does not add up is a fault of this project."""
     found = one(connection, "ingest/check_batch", {"batch_id": batch_id})
-    if read != found["loaded"] + figures["duplicate"] + found["quarantined"]:
-        raise AssertionError(f"batch {batch_id}: read {read}, but {found} and {figures['duplicate']} duplicates")
+    if read != found["loaded"] + merged.duplicate + found["quarantined"]:
+        raise AssertionError(f"batch {batch_id}: read {read}, but {found} and {merged.duplicate} duplicates")
     if not found["indexed"] == found["highest_index"] == found["distinct_indices"] or found["repeated_items"]:
         raise AssertionError(f"batch {batch_id}: item_index is not dense and unique: {found}")
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
@@ -23,14 +24,31 @@ def pointer(member: str) -> str:
     return "/" + member.replace("~", "~0").replace("/", "~1")
 
 
+class _Chunk:
+    """An Arrow batch that DuckDB can be made to let go of.
+
+    It keeps every object that was ever registered until the transaction ends, which here is that of the whole pull.
+    """
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch: pa.RecordBatch | None = batch
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        batch = self.batch
+        assert batch is not None  # a statement that comes after the block has no table of this name
+        return pa.RecordBatchReader.from_batches(batch.schema, [batch]).__arrow_c_stream__(requested_schema)
+
+
 @contextmanager
 def chunk_of(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> Iterator[None]:
     """Let statements read an Arrow batch as the table ``chunk``."""
-    connection.register("chunk", batch)
+    chunk = _Chunk(batch)
+    connection.register("chunk", chunk)
     try:
         yield
     finally:
         connection.unregister("chunk")
+        chunk.batch = None
 
 
 def _wanted(columns: InteractionColumns) -> list[str]:
@@ -81,6 +99,20 @@ def read_unchanged(
     return records
 
 
+def _as_they_are(batch: pa.RecordBatch, source: SourceConfig) -> dict[str, bool]:
+    """Which values mean the same with and without a detour through text."""
+    time = batch.schema.field(source.columns.event_time).type
+    weight = batch.schema.field(source.columns.weight or source.columns.user_id).type
+    return {
+        "is_utc": source.time_format == "auto"
+        and source.timezone == "UTC"
+        and pa.types.is_timestamp(time)
+        and time.tz is None
+        and time.unit != "ns",
+        "is_number": pa.types.is_integer(weight) or pa.types.is_float64(weight),
+    }
+
+
 def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], source: SourceConfig) -> list[int]:
     """Read files into the temporary table ``staged``; returns the rows of each.
 
@@ -104,7 +136,7 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
         "weight": pointer(columns.weight or columns.user_id),
     }
 
-    def insert(number: int, reading: Reading, _: pa.RecordBatch, before: int) -> None:
+    def insert(number: int, reading: Reading, batch: pa.RecordBatch, before: int) -> None:
         values = {
             "first": sum(counts) + before,
             "file": number,
@@ -114,7 +146,7 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
         if reading.columns is None:
             connection.execute(statement("ingest/stage_records"), values | members)
         else:
-            connection.execute(by_column, values)
+            connection.execute(by_column, values | _as_they_are(batch, source))
         progress.update(0, f"{before:,} rows of {files[number].file.name}")
 
     counts: list[int] = []
@@ -135,7 +167,11 @@ def quarantine(
     """Copy the refused rows of one file, with all their columns, into the quarantine. The caller commits."""
     reading = open_file(taken.file, ())
     values = {"batch_id": batch_id, "kind": kind, "path": taken.file.name, "file": number}
-    for batch in reading.batches(reading.columns or ()):
+    refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
+    for everything in reading.batches(reading.columns or ()):
+        batch = everything.filter(pc.is_in(everything.column(LINE), value_set=refused))
+        if not batch.num_rows:
+            continue
         if reading.columns is None:
             name, chunk = "ingest/add_quarantine_records", batch
         else:

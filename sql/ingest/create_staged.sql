@@ -1,6 +1,7 @@
--- The batch before it is judged. A value that could not be read as its type is NULL here.
+-- The batch before it is judged. A value that could not be read as its type is NULL here. Made and dropped in the pull's
+-- own transaction: not a temporary table, since those are kept uncompressed, and in memory for as long as it lasts.
 -- position: from 0 over all files. (A rowid is not what it seems before a commit.)
-CREATE OR REPLACE TEMP TABLE staged (
+CREATE OR REPLACE TABLE staged (
     position BIGINT,
     file INTEGER,
     line BIGINT,

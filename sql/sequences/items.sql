@@ -4,10 +4,13 @@ SELECT
     i.item_id,
     coalesce(i.title, i.item_id) AS title,
     coalesce(i.category_path, []) AS category_path,
-    min(e.event_time) AS first_seen,
-    count(*) AS events
+    e.first_seen,
+    e.events
 FROM items AS i
-INNER JOIN interactions AS e ON i.item_id = e.item_id
-WHERE e.event_time < $end_time
-GROUP BY ALL
+INNER JOIN (
+    SELECT item_id, min(event_time) AS first_seen, count(*) AS events
+    FROM interactions
+    WHERE event_time < $end_time
+    GROUP BY item_id
+) AS e ON i.item_id = e.item_id
 ORDER BY i.item_index;

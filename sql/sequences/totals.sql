@@ -1,8 +1,7 @@
 -- batch: the newest one in it, so that what came later can be told.
 SELECT
-    count(*) AS events,
-    count(DISTINCT user_id) AS users,
-    count(DISTINCT item_id) AS items,
+    (SELECT coalesce(sum(events), 0) FROM numbered) AS events,
+    (SELECT count(*) FROM numbered) AS users,
     max(event_time) AS newest_event,
     max(batch_id) AS batch
 FROM interactions

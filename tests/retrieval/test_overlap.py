@@ -20,6 +20,7 @@ from hmamba.retrieval.choice import choose
 from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex
 from hmamba.retrieval.product import Product
 from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import read_group
 from tests.histories import histories_of, random_histories
 from tests.stored import stored_model
 
@@ -102,7 +103,7 @@ def test_the_depth_is_k_and_at_least_a_hundred_where_that_says_something(k, item
     assert overlap.depth_of(k, items) == depth
 
 
-def write_shards(folder, histories, shards=2):
+def write_shards(folder, histories, shards=2, rows_per_group=131_072):
     files = []
     for shard in range(shards):
         part = histories.select(np.arange(shard, len(histories), shards))
@@ -112,7 +113,7 @@ def write_shards(folder, histories, shards=2):
             "event_time": pa.array(part.times, pa.timestamp("us")),
         }
         files.append(folder / f"shard-{shard:04d}.parquet")
-        pq.write_table(pa.table(table), files[-1])
+        pq.write_table(pa.table(table), files[-1], row_group_size=rows_per_group)
     return files
 
 
@@ -126,6 +127,36 @@ def test_the_sample_is_always_the_same_and_skips_users_without_a_readable_histor
     assert not any(int(user[1:]) % 3 == 2 for user in drawn[0])
     everybody = [user for part in overlap.sample(stored, files) for user in part.users.to_pylist()]
     assert len(everybody) == 40
+
+
+def test_the_sample_reads_a_few_places_and_whole_users_only(tmp_path, monkeypatch):
+    stored = stored_model()
+    everybody = histories_of(*([[(float(n), 1 + n % 40) for n in range(1 + user % 7)] for user in range(900)]))
+    files = write_shards(tmp_path, everybody, rows_per_group=20)
+    read = []
+
+    def spy(file, group):
+        read.append((file, group))
+        return read_group(file, group)
+
+    monkeypatch.setattr(overlap, "read_group", spy)
+    drawn = list(overlap.sample(stored, files, 64))
+    assert len(read) == overlap.PLACES < sum(pq.read_metadata(file).num_row_groups for file in files) / 5
+    assert {file for file, _ in read} == set(files)
+    users = [user for part in drawn for user in part.users.to_pylist()]
+    assert len(users) == len(set(users)) > 32
+    lengths = dict(zip(everybody.users.to_pylist(), everybody.lengths, strict=True))
+    assert [length for part in drawn for length in part.lengths] == [lengths[user] for user in users]
+
+
+def test_users_longer_than_a_row_group_can_be_drawn(tmp_path):
+    stored = stored_model()
+    long = [(float(n), 1 + n % 40) for n in range(50)]
+    files = write_shards(tmp_path, histories_of(*([long] * 6)), shards=1, rows_per_group=10)
+    drawn = [
+        (user, n) for part in overlap.sample(stored, files) for user, n in zip(part.users, part.lengths, strict=True)
+    ]
+    assert sorted((user.as_py(), n) for user, n in drawn) == [(f"u{number}", 50) for number in range(6)]
 
 
 def test_an_ordinary_model_stays_in_float32(tmp_path):

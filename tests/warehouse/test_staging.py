@@ -18,6 +18,7 @@ from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
 from hmamba.source import read
 from hmamba.source.discover import find_files
+from hmamba.warehouse import staging
 from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse.staging import stage
 from tests.synthetic import write_landing
@@ -195,3 +196,55 @@ def test_a_file_that_grows_while_it_is_read(
     monkeypatch.setattr("hmamba.warehouse.staging.open_file", grow_after_opening)
     with pytest.raises(InputError, match=r"a\.csv changed while it was read, and nothing has been loaded"):
         staged(connection, tmp_path)
+
+
+TIMES = [0, 1, 1_704_456_000_123_456, -62_135_596_800_000_000, 253_402_300_799_999_999, None]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("carried", [None, "UTC", "America/New_York"])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pa.array([1, -2, 2**60, 0, 5, None], pa.int64()),
+        pa.array([0.1, float("nan"), float("inf"), -0.0, 1e300, None], pa.float64()),
+        pa.array([0.1, float("nan"), float("inf"), -0.0, 1e30, None], pa.float32()),
+        pa.array([True, False, None, True, False, True]),
+        pa.array(["1", "x", "", "nan", "1e3", None]),
+    ],
+    ids=lambda weights: str(weights.type),
+)
+def test_what_skips_the_detour_through_text_is_the_same(
+    connection: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    zone: str,
+    unit: str,
+    carried: str | None,
+    weights: pa.Array,
+) -> None:
+    divisor = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[unit]
+    times = pa.array([None if time is None else time // divisor for time in TIMES], pa.timestamp(unit, carried))
+    folder = tmp_path / "landing" / "interactions"
+    folder.mkdir(parents=True)
+    table = pa.table({"user_id": ["u"] * 6, "item_id": ["i"] * 6, "event_time": times, "weight": weights})
+    pq.write_table(table, folder / "e.parquet")
+    source = SourceConfig(timezone=zone, columns=InteractionColumns(weight="weight"))
+    direct = staged(connection, tmp_path, source)
+    monkeypatch.setattr(staging, "_as_they_are", lambda *_: {"is_utc": False, "is_number": False})
+    assert repr(direct) == repr(staged(connection, tmp_path, source))  # NaN is not equal to itself
+
+
+def test_nothing_of_a_chunk_is_kept_until_the_transaction_ends(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.begin()
+    before = pa.total_allocated_bytes()
+    for start in range(5):
+        batch = pa.record_batch({"n": pa.array(range(start, start + 100_000), pa.int64())})
+        with staging.chunk_of(connection, batch):
+            assert connection.execute("SELECT count(*), min(n) FROM chunk").fetchall() == [(100_000, start)]
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("SELECT * FROM chunk")
+    del batch
+    assert pa.total_allocated_bytes() - before < 2 * 800_000  # of five, the last may stay
+    connection.rollback()

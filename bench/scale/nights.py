@@ -1,0 +1,65 @@
+"""Ingest and snapshot at size: a first pull, and one of 1 % new events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from bench.scale.data import DAYS, FIRST_DAY, Shop, Written, last_day
+from bench.scale.steps import CELLS, Done, run
+from bench.tables import table
+
+MEMORY_LIMIT = "3GB"
+"""Of DuckDB; the process has about a gigabyte besides."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """Two steps of one night: rows pulled, events in the snapshot."""
+
+    name: str
+    rows: int
+    events: int
+    ingest: Done
+    snapshot: Done
+
+
+def _night(root: Path, written: Written, day: date, events: int, name: str) -> Night:
+    """Run both steps, check what they say against what was written; ``events`` is what the warehouse then holds."""
+    pulled = run("ingest", root, day)
+    counted = [pulled.facts[f"rows_{kind}"] for kind in ("read", "loaded", "duplicate", "quarantined")]
+    expected = [written.rows, written.events, written.copies, written.broken]
+    if counted != expected:
+        raise AssertionError(f"{name}: read, loaded, duplicate, quarantined are {counted}, but {expected} were written")
+    cut = run("snapshot", root, day)
+    if cut.facts["events"] != events:
+        raise AssertionError(f"{name}: the snapshot has {cut.facts['events']} events, the warehouse {events}")
+    return Night(name, written.rows, events, pulled, cut)
+
+
+def measure(events: int, root: Path) -> list[Night]:
+    """A night of ``events`` events, then one with 1 % more."""
+    shop, landing = Shop.of(events), root / "landing" / "interactions"
+    settings = f'[source.columns]\nweight = "weight"\n[warehouse]\nmemory_limit = "{MEMORY_LIMIT}"\n'
+    root.joinpath("hmamba.toml").write_text(settings, encoding="utf-8")
+    first = _night(root, shop.first(landing), last_day() - timedelta(days=1), events, "first")
+    more = shop.next(landing)
+    return [first, _night(root, more, FIRST_DAY + timedelta(days=DAYS), events + more.events, "1 % new")]
+
+
+def report(nights: Sequence[Night]) -> str:
+    """The tables as Markdown."""
+    lines = []
+    for night in nights:
+        lines.append([night.name, "ingest", f"{night.rows:,}", *night.ingest.cells()])
+        lines.append([night.name, "snapshot", f"{night.events:,}", *night.snapshot.cells()])
+    first, more = (night.ingest for night in nights)
+    seconds, processor = (100 * more.facts["seconds"] / first.facts["seconds"], 100 * more.processor / first.processor)
+    both = first.facts["seconds"] + nights[0].snapshot.facts["seconds"]
+    note = (
+        f"First night, both steps: {both:.0f} s. Pulling 1 % new events took {seconds:.1f} % of the time of the first "
+        f"pull, {processor:.1f} % of its processor time. DuckDB's limit: {MEMORY_LIMIT}."
+    )
+    return "\n\n".join(["## Ingest and snapshot", table(["pull", "step", "rows", *CELLS], lines), note])

@@ -1,0 +1,152 @@
+"""Index and score at size: the real steps over a made-up snapshot, by an untrained model of the default shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from bench.scale.steps import CELLS, Done, run
+from bench.tables import table
+from hmamba import registry
+from hmamba.config import Config
+from hmamba.files import write_json
+from hmamba.layout import Layout
+from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
+from hmamba.progress import track
+from hmamba.registry import Provenance
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import IntArray, midnight, stream_histories
+from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, ROWS_PER_GROUP, shard_name
+
+DAY = date(2025, 4, 10)
+ITEM_COUNT = 50_000
+_BLOCK = 50_000  # users that are made at once
+_COUNTED = 20_000  # users whose transitions are counted
+_MEAN, _SPREAD = 25.0, 1.2  # events of a user, and the standard deviation of their logarithm
+_HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Steps of one night.
+
+    Attributes:
+        users: of the snapshot.
+        events: of the snapshot.
+        index: the index step.
+        shards: the score step of each shard that was scored.
+        of: shards that there are.
+    """
+
+    users: int
+    events: int
+    index: Done
+    shards: list[Done]
+    of: int
+
+
+def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Table]:
+    """Lengths and events of users: items by Zipf's law, lengths lognormal, an event an hour."""
+    mean = np.log(_MEAN) - _SPREAD**2 / 2
+    lengths = np.ceil(draw.lognormal(mean, _SPREAD, len(users))).astype(np.int64)
+    shares = (1.0 / np.arange(1, ITEM_COUNT + 1)).cumsum()
+    items = np.searchsorted(shares / shares[-1], draw.random(lengths.sum())) + 1
+    place = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    names = pc.utf8_lpad(pa.array(users).cast(pa.string()), 9, "0")
+    columns = [
+        names.take(pa.array(np.repeat(np.arange(len(users)), lengths))),
+        pa.array(items, pa.int32()),
+        pa.array(midnight(DAY) - (lengths.max() - place) * _HOUR, pa.timestamp("us")),
+        pa.array(np.ones(len(items), np.float32)),
+    ]
+    return lengths, pa.Table.from_arrays(columns, schema=EVENT_SCHEMA)
+
+
+def _write_snapshot(folder: Path, users: int, shards: int) -> int:
+    """Write shards and items as the snapshot step does; returns the events."""
+    folder.mkdir(parents=True)
+    counts = np.zeros(ITEM_COUNT + 1, dtype=np.int64)
+    for shard in track(range(shards), "make histories", shards, "shards"):
+        own, draw = np.arange(shard, users, shards), np.random.default_rng(shard)
+        with pq.ParquetWriter(folder / shard_name(shard), EVENT_SCHEMA, compression="zstd") as writer:
+            for start in range(0, len(own), _BLOCK):
+                _, rows = _block(draw, own[start : start + _BLOCK])
+                counts += np.bincount(rows["item_index"].to_numpy(), minlength=len(counts))
+                writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
+    index = np.arange(1, ITEM_COUNT + 1)
+    names = pa.array(index).cast(pa.string())
+    first_seen = pa.array(np.full(ITEM_COUNT, midnight(date(2025, 1, 1))), pa.timestamp("us"))
+    paths = pa.array([[]] * ITEM_COUNT, pa.list_(pa.string()))
+    columns = [pa.array(index, pa.int32()), names, names, paths, first_seen, pa.array(counts[1:])]
+    pq.write_table(pa.Table.from_arrays(columns, schema=ITEM_SCHEMA), folder / ITEMS)
+    return int(counts.sum())
+
+
+def _store_model(layout: Layout, config: Config, shard: Path) -> str:
+    """An untrained model with transitions that are counted in the histories of some users; returns its version."""
+    torch.manual_seed(0)
+    model = HMamba(config.model, ITEM_COUNT)
+    if config.model.transitions:
+        some = next(stream_histories(shard, events=_COUNTED * int(_MEAN), users=_COUNTED))
+        model.transitions = Transitions.count(some, ITEM_COUNT + 1)
+    catalogue = Catalogue.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
+    ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
+    return registry.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), catalogue, ids, {})
+
+
+def measure(users: int, root: Path, scored: int | None) -> Scored:
+    """Index and score a night of so many users.
+
+    Args:
+        users: how many.
+        root: an empty folder.
+        scored: how many of the shards to score; None: all.
+    """
+    layout, config = Layout.at(root), Config.model_validate({})
+    night = layout.run(DAY, "manual")
+    events = _write_snapshot(night.sequences, users, config.snapshot.shards)
+    version = _store_model(layout, config, night.sequences / shard_name(0))
+    write_json(night.verdict, {"serving": version})
+    index = run("index", root, DAY)
+    shards = range(config.snapshot.shards if scored is None else scored)
+    done = [run("score", root, DAY, "--shard", str(shard)) for shard in shards]
+    for shard, step in zip(shards, done, strict=True):
+        expected = len(range(shard, users, config.snapshot.shards))
+        rows = pq.read_metadata(night.candidate_part(shard)).num_rows
+        if step.facts["users"] != expected or rows != expected * config.candidates.k:
+            raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
+    return Scored(users, events, index, done, config.snapshot.shards)
+
+
+def report(nights: Sequence[Scored]) -> str:
+    """The tables as Markdown."""
+    lines = []
+    for night in nights:
+        seconds, processor = (
+            sum(done.facts["seconds"] for done in night.shards),
+            sum(done.processor for done in night.shards),
+        )
+        users = sum(done.facts["users"] for done in night.shards)
+        peak = max(done.facts["peak_bytes"] for done in night.shards) / 1e9
+        load = max(done.load for done in night.shards)
+        size = [f"{night.users:,}", f"{night.events:,}"]
+        lines.append([*size, "index", f"{night.index.facts['overlap_users']:,}", *night.index.cells(), "-"])
+        what = f"score, {len(night.shards)} of {night.of} shards"
+        cells = [f"{seconds:.1f}", f"{processor:.1f}", f"{peak:.2f}", f"{load:.1f}", f"{users / processor:,.0f}"]
+        lines.append([*size, what, f"{users:,}", *cells])
+    header = ["users", "events", "step", "users asked", *CELLS, "users a processor second"]
+    kinds = ", ".join(sorted({str(night.index.facts["kind"]) for night in nights}))
+    note = (
+        f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, what users have had left out, transitions "
+        f"on. Shards one after another, each a process; the peak is that of the largest. Searched by: {kinds}."
+    )
+    return "\n\n".join(["## Scoring", table(header, lines), note])

@@ -1,0 +1,9 @@
+-- Events of a part that the warehouse has: they are never rewritten. Its rows lie about in the order of time, so that
+-- the bounds, those of the part, spare what lies outside of them from being read.
+INSERT INTO known
+SELECT i.user_id, i.item_id, i.event_time
+FROM interactions AS i
+SEMI JOIN (
+    SELECT user_id, item_id, event_time FROM staged WHERE event_time >= $oldest AND event_time <= $newest
+) AS s ON i.user_id = s.user_id AND i.item_id = s.item_id AND i.event_time = s.event_time
+WHERE i.event_time >= $oldest AND i.event_time <= $newest;

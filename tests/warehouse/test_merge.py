@@ -1,0 +1,182 @@
+"""A merge by parts of the time gives what a merge in one go would, row for row, and reads only the times it touches."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from hmamba.statements import statement
+from hmamba.warehouse import merge as merging
+from hmamba.warehouse.merge import Entry, Merged, merge
+from hmamba.warehouse.tables import create_tables, one
+from tests.landing import Root
+from tests.synthetic import write_landing
+
+START, NOW = datetime(2024, 1, 1), datetime(2024, 3, 1)
+LATE_BEFORE = START + timedelta(days=20)
+Event = tuple[str, str, datetime]
+Row = tuple[int, int, str | None, str | None, datetime | None, float]
+"""Of staged: position, file, user, item, time, weight."""
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as opened:
+        create_tables(opened)
+        for name in ("create_staged", "create_broken"):
+            opened.execute(statement(f"ingest/{name}"))
+        yield opened
+
+
+def some_rows(seed: int, count: int) -> list[Row]:
+    """Few users, items and times, so that copies are many; some instants hold many events; some rows lack a part."""
+    draw = random.Random(seed)
+    rows: list[Row] = []
+    for position in range(count):
+        hours = draw.choice([0, 0, draw.randrange(24 * 30), draw.randrange(24 * 30)])
+        time = None if draw.random() < 0.02 else START + timedelta(hours=hours)
+        item = None if draw.random() < 0.02 else f"i{draw.randrange(5)}"
+        rows.append((position, position * 3 // count, f"u{draw.randrange(4)}", item, time, draw.randrange(1, 9)))
+    return rows
+
+
+def put(connection: duckdb.DuckDBPyConnection, rows: list[Row]) -> list[Row]:
+    """Stage rows and refuse those that lack a part; returns the others."""
+    connection.execute("DELETE FROM staged")
+    connection.execute("DELETE FROM broken")
+    for position, file, user, item, time, weight in rows:
+        values = [position, file, position, user, item, time, weight]
+        connection.execute("INSERT INTO staged VALUES (?, ?, ?, NULL, ?, ?, ?, ?)", values)
+        if item is None or time is None:
+            connection.execute("INSERT INTO broken VALUES (?, 'present')", [position])
+    connection.execute(statement("ingest/create_refused"))
+    return [row for row in rows if row[3] is not None and row[4] is not None]
+
+
+def held(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """The events in the order in which they lie in the warehouse."""
+    return connection.execute("SELECT user_id, item_id, event_time, weight, batch_id FROM interactions").fetchall()
+
+
+class Oracle:
+    """The same in plain Python, in one go."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+
+    def merge(self, rows: list[Row], entry: Entry) -> tuple[Merged, dict[str, datetime]]:
+        before = {row[:3] for row in self.rows}
+        weights: dict[Any, float] = {}
+        for _, _, user, item, time, weight in rows:
+            weights[user, item, time] = max(weight, weights.get((user, item, time), 0.0))
+        new = sorted((key for key in weights if key not in before), key=lambda key: (key[2], key[0], key[1]))
+        self.rows += [(*key, weights[key], entry.batch_id) for key in new]
+        touched: dict[str, datetime] = {}
+        for _, item, time in new:
+            touched[item] = min(time, touched.get(item, time))
+        figures = Merged(
+            loaded=len(new),
+            duplicate=len(rows) - len(new),
+            late=sum(entry.late_before is not None and key[2] < entry.late_before for key in new),
+            known_in_new_files=sum(row[1] in entry.new_files and row[2:5] in before for row in rows),
+            newest=max((key[2] for key in weights), default=None),
+        )
+        return figures, touched
+
+
+@pytest.mark.parametrize("rows_per_part", [1, 7, 60, 10_000])
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_give_what_one_merge_gives(
+    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, seed: int, rows_per_part: int
+) -> None:
+    monkeypatch.setattr(merging, "ROWS_PER_PART", rows_per_part)
+    monkeypatch.setattr(merging, "_SAMPLES", 20)
+    oracle = Oracle()
+    for batch, (count, late_before) in enumerate([(150, None), (200, LATE_BEFORE), (0, LATE_BEFORE), (90, START)], 1):
+        entry = Entry(batch, NOW, late_before, [0, 2])
+        good = put(connection, some_rows(seed * 10 + batch, count))
+        expected, touched = oracle.merge(good, entry)
+        assert merge(connection, count, entry) == expected
+        assert held(connection) == oracle.rows
+        assert dict(connection.execute("SELECT item_id, first_seen FROM touched").fetchall()) == touched
+    assert any(row[4] == 2 for row in oracle.rows)
+
+
+def test_events_of_one_instant_stay_in_one_part(
+    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "ROWS_PER_PART", 10)
+    rows: list[Row] = [(position, 0, f"u{position % 50}", "i", START, 1.0) for position in range(200)]
+    put(connection, rows)
+    assert merge(connection, 200, Entry(1, NOW, None, [0])) == Merged(50, 150, 0, 0, START)
+
+
+def test_a_pull_reads_only_the_times_that_it_touches(connection: duckdb.DuckDBPyConnection) -> None:
+    """A late event does not make the newest part read everything between."""
+    groups, rows = 10, 122_880  # of a row group in DuckDB
+    connection.execute(
+        "INSERT INTO interactions SELECT 'u', 'i', $start + to_seconds(n), 1, 1, $start FROM range($events) AS r(n)",
+        {"start": START, "events": groups * rows},
+    )
+    newest = START + timedelta(seconds=groups * rows)
+    put(connection, [(0, 0, "u", "i", newest - timedelta(seconds=1), 1), (1, 0, "u", "new", START, 1.0)])
+    entry = Entry(2, NOW, newest - timedelta(days=2), [0])
+    connection.execute(statement("ingest/create_known"))
+    scanned = []
+    for start, past in merging._parts(connection, 2, entry.late_before):
+        part = one(connection, "ingest/part_figures", {"start": start, "past": past})
+        plan = connection.execute(
+            f"EXPLAIN (ANALYZE, FORMAT json) {statement('ingest/find_known')}",
+            {"oldest": part["oldest"], "newest": part["newest"]},
+        ).fetchall()[0][1]
+        scanned.append(scanned_rows(json.loads(plan), "interactions"))
+    assert len(scanned) == 2
+    assert 0 < max(scanned) <= 2 * rows
+    assert merge(connection, 2, entry) == Merged(1, 1, 1, 1, newest - timedelta(seconds=1))
+
+
+def scanned_rows(plan: dict[str, Any], table: str) -> int:
+    """Rows that the scans of a table looked at."""
+    is_it = str(plan.get("extra_info", {}).get("Table", "")).endswith(table)
+    own = int(plan["operator_rows_scanned"]) if is_it else 0
+    return own + sum(scanned_rows(child, table) for child in plan.get("children", []))
+
+
+def test_pulls_by_parts_leave_the_same_warehouse(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the real step: quarantine, items, ledger and the order of rows are those of a merge in one go."""
+    draw = random.Random(3)
+    pulls = []
+    for number in range(2):
+        rows = [(user, item, time, weight) for _, _, user, item, time, weight in some_rows(number, 120)]
+        draw.shuffle(rows)
+        pulls.append(pd.DataFrame(rows, columns=["user_id", "item_id", "event_time", "weight"]))
+    root.configure(
+        '[source.columns]\nweight = "weight"\n[quality]\nmax_quarantined_share = 1\nmax_duplicate_share = 1\n'
+    )
+    left = []
+    for rows_per_part in (5, 1_000_000):
+        monkeypatch.setattr(merging, "ROWS_PER_PART", rows_per_part)
+        root.layout.warehouse.unlink(missing_ok=True)
+        for path in root.landing().iterdir():
+            path.unlink()
+        for number, frame in enumerate(pulls):
+            write_landing(root.layout.root, frame[:60], f"{number}-a.csv")
+            write_landing(root.layout.root, frame[60:], f"{number}-b.parquet")
+            root.ok("ingest", run_id=str(number))
+        left.append(
+            [
+                root.sql("SELECT * EXCLUDE (loaded_at) FROM interactions"),
+                root.sql("SELECT * FROM items"),
+                root.sql("SELECT * EXCLUDE (started_at, loaded_at) FROM batches"),
+                root.sql("SELECT * FROM quarantine"),
+            ]
+        )
+    assert left[0] == left[1]
+    assert all(left[0])
