@@ -26,7 +26,7 @@ def body(context: StepContext) -> Facts:
     run.vectors.mkdir(parents=True, exist_ok=True)
     item_index.write_item_points(stored, stored.catalogue, run.vectors / "items.parquet")
     wishes = config.candidates
-    chosen = choose(stored, catalogue, shard_files(run.sequences), k=wishes.k, floor=wishes.float32_overlap)
+    chosen = choose(stored, catalogue, shard_files(run.sequences), wishes)
     built, found = chosen.index, chosen.overlap
     measured = {
         "float32_overlap": found.share,

@@ -5,8 +5,6 @@ that meets a 1 in the query. So an inner-product index over (v_0, v_1, ..., v_d,
 whatever its score. It compares with every item and misses none: by FAISS or by a matrix product, whichever was faster
 on the night's own queries (:mod:`hmamba.retrieval.choice`). It holds float32; where that cannot tell near items apart
 (:mod:`hmamba.retrieval.overlap`) the vectors are kept and multiplied in float64.
-
-FAISS is imported where an index is made or read, so that anything that searches can stand in for one.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_js
 from hmamba.model import lorentz
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
+from hmamba.retrieval.flat import Flat, faiss_module
 from hmamba.retrieval.product import Barred, Product, RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
@@ -37,30 +36,11 @@ Kind: TypeAlias = Literal["IndexFlatIP", "product", "float64"]
 FLAT: Kind = "IndexFlatIP"
 PRODUCT: Kind = "product"
 FLOAT64: Kind = "float64"
+ROWS = 512
+"""Queries that are searched at once, where the night's way is chosen as where it is used."""
+
 _DESCRIPTION = "index.json"
 _FILES = {FLAT: "items.faiss", PRODUCT: "items.faiss", FLOAT64: "items.npy"}
-
-
-class Flat:
-    """FAISS's exact index."""
-
-    def __init__(self, index: Any) -> None:
-        self.faiss = index
-
-    @classmethod
-    def of(cls, vectors: RealArray) -> Flat:
-        """Index float32 vectors (V, X)."""
-        import faiss
-
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(np.asarray(vectors, dtype=np.float32))
-        return cls(index)
-
-    def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
-        """As :meth:`Product.search`, but it asks for as many more as any query has barred, and returns those too."""
-        more = 0 if barred is None else int(np.bincount(barred[0]).max(initial=0))
-        products, columns = self.faiss.search(np.ascontiguousarray(queries), min(k + more, self.faiss.ntotal))
-        return products, columns
 
 
 @dataclass(frozen=True)
@@ -147,10 +127,8 @@ def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None)
         if built.kind == FLOAT64:
             np.save(path, built.vectors, allow_pickle=False)
         else:
-            import faiss
-
             flat = built.index if isinstance(built.index, Flat) else Flat.of(built.vectors)
-            faiss.write_index(flat.faiss, str(path))
+            faiss_module().write_index(flat.faiss, str(path))
         size = path.stat().st_size
         description = {
             "model_version": built.model_version,
@@ -193,9 +171,7 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     if kind == FLOAT64:
         vectors: RealArray = np.load(path, allow_pickle=False)
         return ItemIndex(model_version, catalogue, vectors, Product(torch.from_numpy(vectors)))
-    import faiss
-
-    index = faiss.read_index(str(path))
+    index = faiss_module().read_index(str(path))
     vectors = index.reconstruct_n(0, index.ntotal)
     found = Flat(index) if kind == FLAT else Product(torch.from_numpy(vectors), device)
     return ItemIndex(model_version, catalogue, vectors, found)
