@@ -34,6 +34,9 @@ def body(context: StepContext) -> Facts:
         "overlap_at": found.depth,
         "overlap_users": found.users,
         "queries_per_second": chosen.queries_per_second,
+        "recall": chosen.recall,
+        "recall_floor": wishes.recall,
+        "recall_at": min(wishes.k, len(catalogue)),
     }
     size = item_index.save(built, run.index, measured)
     return {

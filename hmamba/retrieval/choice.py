@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from hmamba.evaluation.encode import encode_users
 from hmamba.evaluation.ranking import had_by
 from hmamba.registry import StoredModel
 from hmamba.retrieval import overlap
-from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex, Kind, build
+from hmamba.retrieval.approximate import Approximate
+from hmamba.retrieval.index import CELLS, FLAT, FLOAT64, PRODUCT, ItemIndex, Kind, build
 from hmamba.retrieval.overlap import Overlap
-from hmamba.retrieval.product import Barred
+from hmamba.retrieval.product import Barred, RealArray
+from hmamba.retrieval.tuning import Tuned, tune
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories
 
@@ -37,18 +39,22 @@ class Choice:
         index: what the night searches.
         overlap: of float32 with float64.
         queries_per_second: of each way to search in float32, with the threads of this process; empty where nobody
-            could be asked, or float32 does not do.
+            could be asked, or float32 does not do. Cells are among them if they reach the recall that is wanted.
+        recall: of the cells with the exact search; None where they were not tried.
     """
 
     index: ItemIndex
     overlap: Overlap
     queries_per_second: dict[Kind, int]
+    recall: float | None = None
 
 
 def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], wishes: CandidatesConfig) -> Choice:
     """Index the catalogue in float32 if that ranks as float64 does, in float64 if not; and by what is fastest.
 
-    Every way to search is exact, so that only the time depends on the choice.
+    By cells a search misses some items: it is tried for catalogues of more than ``approximate_items``, and taken if it
+    is the fastest and finds the share ``recall`` of what an exact one does. Otherwise only the time depends on the
+    choice.
 
     Args:
         stored: the model that serves.
@@ -75,10 +81,48 @@ def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], wishes
         return Choice(exact, found, {})
     ways: dict[Kind, ItemIndex] = {FLAT: single, PRODUCT: build(stored, catalogue, PRODUCT)}
     barred = _had(stored, catalogue, parts) if wishes.exclude_seen else None
-    speeds = _speeds(ways, stored, hidden_Rd, wishes.k, barred)
+    queries = _queries(stored, hidden_Rd)
+    recall = None
+    if len(catalogue) > wishes.approximate_items and len(queries) > 1:
+        tuned = _tune(ways, stored, queries, barred, wishes)
+        recall = tuned.recall
+        if tuned.index is not None:
+            ways[CELLS] = replace(ways[PRODUCT], index=tuned.index)
+        else:
+            log.warning(
+                "index: a search by cells does not reach candidates.recall = %g in less time than the exact one (tried "
+                "up to a recall of %.4f): the search is exact.",
+                wishes.recall,
+                recall,
+            )
+    speeds = _speeds(ways, queries, wishes.k, barred)
     best = max(speeds, key=lambda way: speeds[way])
     log.info("index: %s", ", ".join(f"{way} answers {speed:,} queries a second" for way, speed in speeds.items()))
-    return Choice(ways[best], found, {**speeds})
+    return Choice(ways[best], found, {**speeds}, recall)
+
+
+@torch.inference_mode()
+def _queries(stored: StoredModel, hidden_Rd: torch.Tensor) -> RealArray:
+    found: RealArray = (
+        stored.model.query_vectors(hidden_Rd.to(stored.model.tangents.weight.device)).float().cpu().numpy()
+    )
+    return found
+
+
+def _tune(
+    ways: dict[Kind, ItemIndex],
+    stored: StoredModel,
+    queries: RealArray,
+    barred: Barred | None,
+    wishes: CandidatesConfig,
+) -> Tuned:
+    """Build cells and find how much of them has to be looked at."""
+    cells = build(stored, ways[PRODUCT].catalogue, CELLS).index
+    assert isinstance(cells, Approximate)
+    product, k = ways[PRODUCT].index, min(wishes.k, len(ways[PRODUCT].catalogue))
+    speeds = _speeds(ways, queries, k, barred)
+    seconds = len(queries) / max(speeds.values())
+    return tune(cells, queries, k, barred, product.search(queries, k, barred), floor=wishes.recall, seconds=seconds)
 
 
 def _had(stored: StoredModel, catalogue: Catalogue, parts: list[Histories]) -> Barred:
@@ -92,15 +136,11 @@ def _had(stored: StoredModel, catalogue: Catalogue, parts: list[Histories]) -> B
     return np.concatenate(rows), np.concatenate(columns)
 
 
-@torch.inference_mode()
-def _speeds(
-    ways: dict[Kind, ItemIndex], stored: StoredModel, hidden_Rd: torch.Tensor, k: int, barred: Barred | None
-) -> dict[Kind, int]:
+def _speeds(ways: dict[Kind, ItemIndex], queries: RealArray, k: int, barred: Barred | None) -> dict[Kind, int]:
     """Queries a second of each way, taken in turns; the best of a few rounds, after one to warm up.
 
     The queries are asked at once: there are no more of them than scoring asks at once (``index.ROWS``).
     """
-    queries = stored.model.query_vectors(hidden_Rd.to(stored.model.tangents.weight.device)).float().cpu().numpy()
     seconds = dict.fromkeys(ways, np.inf)
     for turn in range(_ROUNDS + 1):
         for way, index in ways.items():
