@@ -72,6 +72,8 @@ def build_cells(vectors: RealArray) -> Any:
     largest = faiss.IndexFlatIP(width)
     largest.add(centres)
     index.quantizer = largest  # assigned by distance, searched by inner product
+    index.own_fields = True
+    largest.this.disown()  # it belongs to the index now, and would be freed under it otherwise
     return index
 
 

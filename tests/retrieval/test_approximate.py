@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from dataclasses import replace
@@ -232,6 +233,15 @@ def test_it_reads_back_in_another_process_and_a_damaged_one_is_refused(tmp_path,
     (tmp_path / "index" / "cells.faiss").write_bytes(b"junk")
     with pytest.raises(InputError, match="index step again"):
         item_index.load(tmp_path / "index", "v1")
+
+
+def test_the_centres_belong_to_the_cells():
+    """FAISS keeps a bare pointer to what ranks the cells: Python must not free it."""
+    cells = build_cells(np.random.default_rng(0).standard_normal((2_000, 6)).astype(np.float32))
+    assert cells.own_fields
+    assert not cells.quantizer.thisown
+    del cells
+    gc.collect()
 
 
 def test_the_same_items_make_the_same_cells(built, queries):
