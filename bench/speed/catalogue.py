@@ -1,7 +1,7 @@
 """A large catalogue that is shaped like a trained one, and the queries of the model that was trained.
 
 The product's loop learns Beauty for a few epochs. Each item is then given many siblings, spread about it like its
-neighbours: the mean of its 100 nearest items, with what sets it apart from them and a Gaussian of their covariance,
+neighbours: the mean of its 300 nearest items, with what sets it apart from them and a Gaussian of their covariance,
 half as wide again, both scaled so that the covariance stays. So the siblings of near items overlap, and norms, biases
 and the local dimension stay what training made them; the dimension is told beside the figures.
 
@@ -34,7 +34,7 @@ from hmamba.training.fit import Fit
 log = logging.getLogger("hmamba")
 
 DATA = "beauty"
-_NEIGHBOURS, _WIDER = 100, 1.5
+_NEIGHBOURS, _DRAWN, _WIDER = 300, 32, 1.5
 _ROWS = 2_048
 _LENGTH = 50
 
@@ -86,17 +86,17 @@ def grow(weights: Tensor, bias: Tensor, items: int) -> tuple[Tensor, Tensor]:
     near = torch.cat(
         [torch.cdist(some, weights).topk(_NEIGHBOURS + 1, largest=False).indices[:, 1:] for some in weights.split(512)]
     )
+    middle = torch.cat([joint[some].mean(dim=1) for some in near.split(512)])
     parents = (torch.arange(items) % len(weights))[torch.randperm(items, generator=generator)]
     grown = torch.empty(items, joint.shape[1])
     blocks = range(0, items, _ROWS)
     for start in track(blocks, "bench: catalogue", len(blocks), "blocks of items"):
         block = parents[start : start + _ROWS]
-        around = joint[near[block]]
-        middle = around.mean(dim=1)
-        noise = torch.randn(len(block), 1, _NEIGHBOURS, generator=generator) / _NEIGHBOURS**0.5
-        spread = (noise @ (around - middle[:, None]))[:, 0]
-        apart = joint[block] - middle + _WIDER * spread
-        grown[start : start + _ROWS] = middle + apart / (1 + _WIDER**2) ** 0.5
+        drawn = torch.randint(near.shape[1], (len(block), _DRAWN), generator=generator)
+        around = joint[near[block[:, None], drawn]] - middle[block, None]
+        noise = torch.randn(len(block), 1, _DRAWN, generator=generator) / _DRAWN**0.5
+        apart = joint[block] - middle[block] + _WIDER * (noise @ around)[:, 0]
+        grown[start : start + _ROWS] = middle[block] + apart / (1 + _WIDER**2) ** 0.5
     return grown[:, :-1], grown[:, -1]
 
 
