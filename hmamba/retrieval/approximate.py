@@ -131,8 +131,8 @@ class Approximate:
     def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
         """As :meth:`Product.search`, but for items that are not looked at.
 
-        A query is asked for ``deep`` k items, and again for as many more as it has barred ones where that many are
-        not left of them. If fewer than k are left then, it is searched exactly.
+        A query is asked for ``deep`` k items and some more, and again for twice as many where too many of those are
+        barred. If fewer than k are left in its cells, it is searched exactly.
         """
         items, asked = self.items, len(queries)
         rows, columns = barred if barred is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -143,9 +143,10 @@ class Approximate:
         columns_Rk = np.zeros((asked, k), dtype=np.int64)
         left = np.zeros(asked, dtype=np.int64)
 
-        def ask(these: IntArray, more: int) -> IntArray:
+        def ask(these: IntArray, depth: int) -> IntArray:
             """Search some of the queries; those of them (n,) that what is barred leaves with too few."""
-            found = self._look(queries[these], min(wanted + more, items))
+            found = self._look(queries[these], depth)
+            cut_off = found[:, -1] >= 0  # otherwise the cells hold no more
             out = found < 0
             is_had = np.zeros(items, dtype=bool)
             for place, row in enumerate(these):
@@ -153,15 +154,21 @@ class Approximate:
                 is_had[had] = True
                 out[place] |= is_had[found[place]]
                 is_had[had] = False
-            products_Rk[these], columns_Rk[these] = self._best(queries[these], found, out, k)
             left[these] = (~out).sum(axis=1)
-            cut_off = found[:, -1] >= 0  # otherwise the cells hold no more
+            if depth > wanted:  # of those left, the best by their codes
+                first = np.argsort(out, axis=1, kind="stable")[:, :wanted]
+                found, out = np.take_along_axis(found, first, axis=1), np.take_along_axis(out, first, axis=1)
+            products_Rk[these], columns_Rk[these] = self._best(queries[these], found, out, k)
             return these[cut_off & (left[these] < wanted)]
 
-        if asked:
-            again = ask(np.arange(asked), min(int(width.max()), wanted))
-            if len(again):
-                ask(again, int(width[again].max()))
+        these: IntArray = np.arange(asked)
+        depth = min(wanted + min(int(width.max(initial=0)), wanted // 4), items)
+        while len(these):
+            most = min(wanted + int(width[these].max()), items)
+            these = ask(these, depth)
+            if depth >= most:  # all that can be left has been found
+                break
+            depth = min(2 * depth, most)
         short = np.flatnonzero(left < k)
         if len(short):
             theirs = np.repeat(np.arange(len(short)), width[short]), columns[spans(cuts[short], width[short])]

@@ -192,11 +192,13 @@ def test_users_with_five_thousand_seen_items_still_get_k():
     assert not had & set(zip(mine.users.tolist(), mine.items.tolist(), strict=True))
 
 
-def test_more_is_barred_than_leaves_k(built, queries):
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("effort", [Effort(4, 2), EVERYTHING])
+def test_more_is_barred_than_leaves_k(built, queries, effort):
     """As by the product: what is left comes first, then products of -inf."""
     items = len(built.vectors)
     barred = np.repeat([0, 1], items - 5), np.r_[np.arange(5, items), np.arange(items - 5)]
-    products, columns = with_effort(built, Effort(4, 2)).search(queries[:3], K, barred)
+    products, columns = with_effort(built, effort).search(queries[:3], K, barred)
     assert np.isfinite(products).sum(axis=1).tolist() == [5, 5, K]
     assert set(columns[0, :5]) == set(range(5))
     assert set(columns[1, :5]) == set(range(items - 5, items))
