@@ -231,6 +231,18 @@ class CandidatesConfig(Section):
         le=1,
         description="Share of the float64 ranking that float32 must keep; the search is float64 if not.",
     )
+    approximate_items: int = Field(
+        200_000,
+        ge=1_000,
+        description="Larger catalogues may be searched approximately, where that reaches recall and is faster.",
+    )
+    recall: float = Field(
+        0.99,
+        gt=0,
+        le=1,
+        description="Share of each user's k best items that an approximate search must find, measured each night; "
+        "the search is exact if not.",
+    )
     allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
     keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
     states: bool = Field(

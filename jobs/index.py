@@ -7,6 +7,7 @@ import sys
 from hmamba import registry
 from hmamba.columns import ITEM_ID
 from hmamba.retrieval import index as item_index
+from hmamba.retrieval.approximate import Approximate
 from hmamba.retrieval.choice import choose
 from hmamba.sequences.histories import shard_files
 from hmamba.source.ids import read_ids
@@ -26,7 +27,7 @@ def body(context: StepContext) -> Facts:
     run.vectors.mkdir(parents=True, exist_ok=True)
     item_index.write_item_points(stored, stored.catalogue, run.vectors / "items.parquet")
     wishes = config.candidates
-    chosen = choose(stored, catalogue, shard_files(run.sequences), k=wishes.k, floor=wishes.float32_overlap)
+    chosen = choose(stored, catalogue, shard_files(run.sequences), wishes)
     built, found = chosen.index, chosen.overlap
     measured = {
         "float32_overlap": found.share,
@@ -34,6 +35,10 @@ def body(context: StepContext) -> Facts:
         "overlap_at": found.depth,
         "overlap_users": found.users,
         "queries_per_second": chosen.queries_per_second,
+        "recall": chosen.recall,
+        "looked_at": _looked_at(built),
+        "recall_floor": wishes.recall,
+        "recall_at": min(wishes.k, len(catalogue)),
     }
     size = item_index.save(built, run.index, measured)
     return {
@@ -45,6 +50,14 @@ def body(context: StepContext) -> Facts:
         **measured,
         "model_version": stored.version,
     }
+
+
+def _looked_at(built: item_index.ItemIndex) -> Facts | None:
+    """Where cells search: in how many of them, and how many times k items are multiplied anew."""
+    if not isinstance(built.index, Approximate):
+        return None
+    effort = built.index.effort
+    return {"cells": effort.cells, "of": built.index.count, "times_k": effort.deep}
 
 
 def main(arguments: list[str] | None = None) -> int:

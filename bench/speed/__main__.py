@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds, for a look")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas (%(default)s)")
-    parser.add_argument("--data", type=Path, help="folder of the data sets, for the epochs (the variable HMAMBA_DATA)")
+    parser.add_argument("--data", type=Path, help="folder of the data sets, for epoch and search (HMAMBA_DATA)")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
     parser.add_argument("--print-only", action="store_true", help="write no file")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(f"--only {options.only}: choose among {', '.join(PARTS)}, with commas.")
         figures = []
         for name in wanted:
-            options_of = {"data": options.data} if name == "epoch" else {}
+            options_of = {"data": options.data} if name in ("epoch", "search") else {}
             for figure in PARTS[name](quick=options.quick, **options_of):
                 log.info("%s: %.2f times %s", figure.what, figure.ratio, figure.peer)
                 figures.append(figure)
@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = ["--quick"] * options.quick + ([] if wanted == list(PARTS) else ["--only", options.only])
     text = report(figures, " ".join(["python -m bench.speed", *given]))
     if not options.print_only:
-        with atomic_file(options.out / f"speed-{today()}.md") as temporary:
+        name = "speed" if wanted == list(PARTS) else "-".join(wanted)
+        with atomic_file(options.out / f"{name}-{today()}.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -27,13 +27,12 @@ from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
-from hmamba.retrieval.index import FLOAT64, FloatArray, ItemIndex, point_column
+from hmamba.retrieval.index import FLOAT64, ROWS, FloatArray, ItemIndex, point_column
 from hmamba.retrieval.part import PLAIN, part_writer
 from hmamba.retrieval.product import RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 
-_ROWS = 512
 _POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
 
 
@@ -91,8 +90,8 @@ def retrieve(
     # Users with histories of like size together, so that few are asked for more than they need.
     by_width = np.argsort(width, kind="stable")
     with Progress("score: search", len(users), "users") as progress:
-        for start in range(0, len(users), _ROWS):
-            block = by_width[start : start + _ROWS]
+        for start in range(0, len(users), ROWS):
+            block = by_width[start : start + ROWS]
             own = spans(offsets[block], width[block])
             seen = had.part(np.repeat(np.arange(len(block)), width[block]), own)
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)

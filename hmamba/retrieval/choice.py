@@ -1,21 +1,30 @@
-"""How the night searches: in which precision, and by what. Both are measured on some of the night's own queries."""
+"""How the night searches: in which precision, and by what. Both are measured on some of the night's own queries.
+
+As many are asked at once as scoring asks, and what their users have had is left out as there.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hmamba.config import CandidatesConfig
 from hmamba.evaluation.encode import encode_users
+from hmamba.evaluation.ranking import had_by
 from hmamba.registry import StoredModel
 from hmamba.retrieval import overlap
-from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex, Kind, build
+from hmamba.retrieval.approximate import Approximate
+from hmamba.retrieval.index import CELLS, FLAT, FLOAT64, PRODUCT, ItemIndex, Kind, build
 from hmamba.retrieval.overlap import Overlap
+from hmamba.retrieval.product import Barred, RealArray
+from hmamba.retrieval.tuning import Tuned, tune
 from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories
 
 log = logging.getLogger("hmamba")
 
@@ -30,58 +39,113 @@ class Choice:
         index: what the night searches.
         overlap: of float32 with float64.
         queries_per_second: of each way to search in float32, with the threads of this process; empty where nobody
-            could be asked, or float32 does not do.
+            could be asked, or float32 does not do. Cells are among them if they reach the recall that is wanted.
+        recall: of the cells with the exact search; None where they were not tried.
     """
 
     index: ItemIndex
     overlap: Overlap
     queries_per_second: dict[Kind, int]
+    recall: float | None = None
 
 
-def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], *, k: int, floor: float) -> Choice:
+def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], wishes: CandidatesConfig) -> Choice:
     """Index the catalogue in float32 if that ranks as float64 does, in float64 if not; and by what is fastest.
 
-    Every way to search is exact, so that only the time depends on the choice.
+    By cells a search misses some items: it is tried for catalogues of more than ``approximate_items``, and taken if it
+    is the fastest and finds the share ``recall`` of what an exact one does. Otherwise only the time depends on the
+    choice.
 
     Args:
         stored: the model that serves.
         catalogue: the items to index.
         shards: the snapshot's sequences, to draw users from.
-        k: items that are published for a user.
-        floor: least share of the float64 ranking that float32 has to keep.
+        wishes: how many items a user gets, whether those that they had are left out, and the floors.
     """
     single, exact = build(stored, catalogue), build(stored, catalogue, FLOAT64)
-    hidden = [encode_users(stored.model, part) for part in overlap.sample(stored, shards)]
+    parts = list(overlap.sample(stored, shards))
+    hidden = [encode_users(stored.model, part) for part in parts]
     hidden_Rd = torch.cat(hidden) if hidden else torch.zeros(0, stored.model.config.dim)
-    found = overlap.measure(stored, single, exact, hidden_Rd, overlap.depth_of(k, len(catalogue)))
+    found = overlap.measure(stored, single, exact, hidden_Rd, overlap.depth_of(wishes.k, len(catalogue)))
     if found.share is None:
         return Choice(single, found, {})
-    if found.share < floor:
+    if found.share < wishes.float32_overlap:
         log.warning(
             "index: float32 finds only %.4f of the %d best items that float64 finds, less than "
             "candidates.float32_overlap = %g: the search runs in float64, which is slower. With a smaller "
             "model.max_norm float32 would do.",
             found.share,
             found.depth,
-            floor,
+            wishes.float32_overlap,
         )
         return Choice(exact, found, {})
     ways: dict[Kind, ItemIndex] = {FLAT: single, PRODUCT: build(stored, catalogue, PRODUCT)}
-    speeds = _speeds(ways, stored, hidden_Rd, k)
+    barred = _had(stored, catalogue, parts) if wishes.exclude_seen else None
+    queries = _queries(stored, hidden_Rd)
+    recall = None
+    if len(catalogue) > wishes.approximate_items and len(queries) > 1:
+        tuned = _tune(ways, stored, queries, barred, wishes)
+        recall = tuned.recall
+        if tuned.index is not None:
+            ways[CELLS] = replace(ways[PRODUCT], index=tuned.index)
+        else:
+            log.warning(
+                "index: a search by cells does not reach candidates.recall = %g in less time than the exact one (tried "
+                "up to a recall of %.4f): the search is exact.",
+                wishes.recall,
+                recall,
+            )
+    speeds = _speeds(ways, queries, wishes.k, barred)
     best = max(speeds, key=lambda way: speeds[way])
     log.info("index: %s", ", ".join(f"{way} answers {speed:,} queries a second" for way, speed in speeds.items()))
-    return Choice(ways[best], found, {**speeds})
+    return Choice(ways[best], found, {**speeds}, recall)
 
 
 @torch.inference_mode()
-def _speeds(ways: dict[Kind, ItemIndex], stored: StoredModel, hidden_Rd: torch.Tensor, k: int) -> dict[Kind, int]:
-    """Queries a second of each way, taken in turns; the best of a few rounds, after one to warm up."""
-    queries = stored.model.query_vectors(hidden_Rd.to(stored.model.tangents.weight.device)).float().cpu().numpy()
+def _queries(stored: StoredModel, hidden_Rd: torch.Tensor) -> RealArray:
+    found: RealArray = (
+        stored.model.query_vectors(hidden_Rd.to(stored.model.tangents.weight.device)).float().cpu().numpy()
+    )
+    return found
+
+
+def _tune(
+    ways: dict[Kind, ItemIndex],
+    stored: StoredModel,
+    queries: RealArray,
+    barred: Barred | None,
+    wishes: CandidatesConfig,
+) -> Tuned:
+    """Build cells and find how much of them has to be looked at."""
+    cells = build(stored, ways[PRODUCT].catalogue, CELLS).index
+    assert isinstance(cells, Approximate)
+    product, k = ways[PRODUCT].index, min(wishes.k, len(ways[PRODUCT].catalogue))
+    speeds = _speeds(ways, queries, k, barred)
+    seconds = len(queries) / max(speeds.values())
+    return tune(cells, queries, k, barred, product.search(queries, k, barred), floor=wishes.recall, seconds=seconds)
+
+
+def _had(stored: StoredModel, catalogue: Catalogue, parts: list[Histories]) -> Barred:
+    """What the users of all parts have had, as rows and columns."""
+    rows, columns, start = [], [], 0
+    for part in parts:
+        had = had_by(stored.model, part, catalogue, np.arange(len(part)))
+        rows.append(had.rows + start)
+        columns.append(had.columns)
+        start += len(part)
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+def _speeds(ways: dict[Kind, ItemIndex], queries: RealArray, k: int, barred: Barred | None) -> dict[Kind, int]:
+    """Queries a second of each way, taken in turns; the best of a few rounds, after one to warm up.
+
+    The queries are asked at once: there are no more of them than scoring asks at once (``index.ROWS``).
+    """
     seconds = dict.fromkeys(ways, np.inf)
     for turn in range(_ROUNDS + 1):
         for way, index in ways.items():
             started = time.perf_counter()
-            index.search(queries, k)
+            index.search(queries, k, barred)
             if turn:
                 seconds[way] = min(seconds[way], time.perf_counter() - started)
     return {way: round(len(queries) / taken) for way, taken in seconds.items()}

@@ -1,17 +1,16 @@
-"""The FAISS index over the items' Lorentz points.
+"""The index over the items' Lorentz points.
 
 <u,v>_L is a plain inner product once the query's time coordinate is negated, and an item's bias is one more coordinate
 that meets a 1 in the query. So an inner-product index over (v_0, v_1, ..., v_d, b) ranks exactly as the model does,
-whatever its score. It compares with every item and misses none: by FAISS or by a matrix product, whichever was faster
-on the night's own queries (:mod:`hmamba.retrieval.choice`). It holds float32; where that cannot tell near items apart
+whatever its score. By FAISS or by a matrix product it compares with every item and misses none; by cells it looks at
+some of a large catalogue's. What was fastest on the night's own queries is what searches, cells only with the recall
+that is wanted (:mod:`hmamba.retrieval.choice`). It holds float32; where that cannot tell near items apart
 (:mod:`hmamba.retrieval.overlap`) the vectors are kept and multiplied in float64.
-
-FAISS is imported where an index is made or read, so that anything that searches can stand in for one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,40 +26,26 @@ from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_js
 from hmamba.model import lorentz
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
+from hmamba.retrieval.approximate import Approximate, Effort, build_cells
+from hmamba.retrieval.flat import Flat, faiss_module
 from hmamba.retrieval.product import Barred, Product, RealArray
+from hmamba.retrieval.tuning import START
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
-Kind: TypeAlias = Literal["IndexFlatIP", "product", "float64"]
+Kind: TypeAlias = Literal["IndexFlatIP", "product", "cells", "float64"]
 
 FLAT: Kind = "IndexFlatIP"
 PRODUCT: Kind = "product"
+CELLS: Kind = "cells"
 FLOAT64: Kind = "float64"
+ROWS = 512
+"""Queries that are searched at once, where the night's way is chosen as where it is used."""
+
 _DESCRIPTION = "index.json"
-_FILES = {FLAT: "items.faiss", PRODUCT: "items.faiss", FLOAT64: "items.npy"}
-
-
-class Flat:
-    """FAISS's exact index."""
-
-    def __init__(self, index: Any) -> None:
-        self.faiss = index
-
-    @classmethod
-    def of(cls, vectors: RealArray) -> Flat:
-        """Index float32 vectors (V, X)."""
-        import faiss
-
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(np.asarray(vectors, dtype=np.float32))
-        return cls(index)
-
-    def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
-        """As :meth:`Product.search`, but it asks for as many more as any query has barred, and returns those too."""
-        more = 0 if barred is None else int(np.bincount(barred[0]).max(initial=0))
-        products, columns = self.faiss.search(np.ascontiguousarray(queries), min(k + more, self.faiss.ntotal))
-        return products, columns
+_FILES = {FLAT: "items.faiss", PRODUCT: "items.faiss", CELLS: "items.npy", FLOAT64: "items.npy"}
+_CELLS_FILE = "cells.faiss"
 
 
 @dataclass(frozen=True)
@@ -77,13 +62,15 @@ class ItemIndex:
     model_version: str
     catalogue: Catalogue
     vectors: RealArray
-    index: Flat | Product
+    index: Flat | Product | Approximate
 
     @property
     def kind(self) -> Kind:
-        """How it is searched: by FAISS, by a matrix product, or by one in float64."""
+        """How it is searched: by FAISS, by a matrix product, by cells, or by a product in float64."""
         if isinstance(self.index, Flat):
             return FLAT
+        if isinstance(self.index, Approximate):
+            return CELLS
         return FLOAT64 if self.vectors.dtype == np.float64 else PRODUCT
 
     def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
@@ -96,7 +83,7 @@ class ItemIndex:
 
         Returns:
             Products and columns, (R, at least k) each, largest product first. Barred ones may be among them, or
-            products of -inf in their place; the k largest of the others are there.
+            products of -inf in their place; the k largest of the others are there, by cells but for those missed.
         """
         return self.index.search(queries, min(k, len(self.catalogue)), barred)
 
@@ -130,7 +117,12 @@ def build(stored: StoredModel, catalogue: Catalogue, kind: Kind = FLAT) -> ItemI
         vectors = model.item_vectors(eligible).cpu()
     vectors = vectors if kind == FLOAT64 else vectors.float()
     held: RealArray = vectors.numpy()
-    index = Flat.of(held) if kind == FLAT else Product(vectors, eligible.device if kind == PRODUCT else None)
+    if kind == FLAT:
+        index: Flat | Product | Approximate = Flat.of(held)
+    elif kind == CELLS:
+        index = Approximate(build_cells(held), held, START, Product(vectors, eligible.device))
+    else:
+        index = Product(vectors, eligible.device if kind == PRODUCT else None)
     return ItemIndex(stored.version, catalogue, held, index)
 
 
@@ -144,14 +136,18 @@ def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None)
     """
     with atomic_folder(folder) as temporary:
         path = temporary / _FILES[built.kind]
-        if built.kind == FLOAT64:
+        cells = {}
+        if built.kind in (FLOAT64, CELLS):
             np.save(path, built.vectors, allow_pickle=False)
         else:
-            import faiss
-
             flat = built.index if isinstance(built.index, Flat) else Flat.of(built.vectors)
-            faiss.write_index(flat.faiss, str(path))
+            faiss_module().write_index(flat.faiss, str(path))
         size = path.stat().st_size
+        if isinstance(built.index, Approximate):
+            beside = temporary / _CELLS_FILE
+            faiss_module().write_index(built.index.faiss, str(beside))
+            size += beside.stat().st_size
+            cells = {"effort": asdict(built.index.effort), "cells_sha256": sha256(beside)}
         description = {
             "model_version": built.model_version,
             "kind": built.kind,
@@ -159,6 +155,7 @@ def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None)
             "size": len(built.catalogue.column),
             "dim": int(built.vectors.shape[1]),
             "sha256": sha256(path),
+            **cells,
             **(measured or {}),
         }
         np.save(temporary / "eligible.npy", built.catalogue.eligible, allow_pickle=False)
@@ -180,8 +177,14 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     description = read_json(folder / _DESCRIPTION)
     kind = description["kind"]
     path = folder / _FILES.get(kind, "")
-    if not path.is_file() or sha256(path) != description["sha256"]:
-        raise InputError(f"{path} is not the index that {folder / _DESCRIPTION} describes. Run the index step again.")
+    files = {path: description["sha256"]}
+    if kind == CELLS:
+        files[folder / _CELLS_FILE] = description["cells_sha256"]
+    for file, digest in files.items():
+        if not file.is_file() or sha256(file) != digest:
+            raise InputError(
+                f"{file} is not the index that {folder / _DESCRIPTION} describes. Run the index step again."
+            )
     if description["model_version"] != model_version:
         raise InputError(
             f"{folder}: the index is of model {description['model_version']}, but {model_version} serves. "
@@ -190,12 +193,14 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     mask = np.zeros(description["size"], dtype=np.int64)
     mask[np.load(folder / "eligible.npy", allow_pickle=False)] = 1
     catalogue = Catalogue.of(mask, 1)
-    if kind == FLOAT64:
+    if kind in (FLOAT64, CELLS):
         vectors: RealArray = np.load(path, allow_pickle=False)
-        return ItemIndex(model_version, catalogue, vectors, Product(torch.from_numpy(vectors)))
-    import faiss
-
-    index = faiss.read_index(str(path))
+        if kind == FLOAT64:
+            return ItemIndex(model_version, catalogue, vectors, Product(torch.from_numpy(vectors)))
+        exact, effort = Product(torch.from_numpy(vectors), device), Effort(**description["effort"])
+        cells = faiss_module().read_index(str(folder / _CELLS_FILE))
+        return ItemIndex(model_version, catalogue, vectors, Approximate(cells, vectors, effort, exact))
+    index = faiss_module().read_index(str(path))
     vectors = index.reconstruct_n(0, index.ntotal)
     found = Flat(index) if kind == FLAT else Product(torch.from_numpy(vectors), device)
     return ItemIndex(model_version, catalogue, vectors, found)

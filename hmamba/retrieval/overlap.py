@@ -22,12 +22,12 @@ from hmamba.progress import track
 from hmamba.registry import StoredModel
 from hmamba.retrieval import double
 from hmamba.retrieval.candidates import readable
-from hmamba.retrieval.index import ItemIndex
+from hmamba.retrieval.index import ROWS, ItemIndex
 from hmamba.retrieval.product import DoubleArray, RealArray, block_rows
 from hmamba.sequences.histories import Histories, read_group, row_groups
 
-USERS = 512
-"""Enough to know the mean to a few ten-thousandths, few enough to encode in seconds."""
+USERS = ROWS
+"""Enough to know the mean to a few ten-thousandths, few enough to encode in seconds; what scoring asks at once."""
 
 PLACES = 16
 """Row groups of the snapshot that they are drawn from."""

@@ -81,7 +81,8 @@ def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: t
     assert facts["gate"]["promoted"]
     assert facts["gate"]["metrics"]["challenger"]["ndcg@10"] > facts["gate"]["metrics"]["popularity"]["ndcg@10"]
     assert facts["publish"]["rows"] == 30 * 5
-    assert facts["index"]["kind"] == "IndexFlatIP"
+    assert facts["index"]["kind"] in ("IndexFlatIP", "product")
+    assert facts["index"]["recall"] is None  # so few items are searched exactly
     assert facts["index"]["float32_overlap"] >= 0.999
     assert 0 < facts["index"]["overlap_users"] <= 30
 

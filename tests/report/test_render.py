@@ -111,6 +111,26 @@ def test_the_figures_are_there(page: Page, expected: str) -> None:
     assert expected in page.text
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("cells", "looks into 1,300 of 8,000. Of the 100 best items of an exact search that finds 99.12 %, the mean"),
+        ("product", "Searched exactly. A search by cells was tried and found 99.12 % of the 100 best items, the mean"),
+    ],
+)
+def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expected: str) -> None:
+    assert "cells" not in page_of(copied).text
+    told = {"float32_overlap": 1.0, "overlap_floor": 0.999, "overlap_at": 100, "overlap_users": 31, "recall": 0.9912}
+    speeds = {"product": 700, kind: 2000}
+    told |= {"recall_floor": 0.99, "recall_at": 100, "kind": kind, "queries_per_second": speeds}
+    looked_at = {"cells": 1_300, "of": 8_000, "times_k": 4} if kind == "cells" else None
+    write_facts(copied, "index", 1.0, 1, **told, looked_at=looked_at)
+    text = page_of(copied).text
+    assert expected in text
+    assert "used if it finds 99 % and is faster" in text
+    assert f"{kind} 2,000" in text
+
+
 def test_data_docs_are_linked_relatively(page: Page, night_layout: Layout) -> None:
     link = next(value for tag, name, value in page.attributes if tag == "a" and name == "href")
     assert (night_layout.report(DAY).parent / link).resolve().is_file()

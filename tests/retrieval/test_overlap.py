@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hmamba.config import CandidatesConfig
 from hmamba.errors import InputError
 from hmamba.evaluation.encode import encode_users
 from hmamba.files import read_json, write_json
@@ -17,6 +18,7 @@ from hmamba.retrieval import double, overlap, product
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import retrieve, score_shard
 from hmamba.retrieval.choice import choose
+from hmamba.retrieval.flat import Flat
 from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex
 from hmamba.retrieval.product import Product
 from hmamba.sequences.catalogue import Catalogue
@@ -24,6 +26,7 @@ from hmamba.sequences.histories import read_group
 from tests.histories import histories_of, random_histories
 from tests.stored import stored_model
 
+WISHES = CandidatesConfig(k=20, float32_overlap=0.999)
 FAR = {"items": 600, "max_norm": 5.0, "curvature": 1.0}
 
 
@@ -46,7 +49,7 @@ def indices(queries, items):
     catalogue = Catalogue.of(np.r_[0, np.ones(len(items), dtype=np.int64)], 1)
     single = items.float().numpy()
     return (
-        ItemIndex("v1", catalogue, single, item_index.Flat.of(single)),
+        ItemIndex("v1", catalogue, single, Flat.of(single)),
         ItemIndex("v1", catalogue, items.numpy(), Product(items)),
         queries.float().numpy(),
         queries.numpy(),
@@ -84,7 +87,7 @@ def test_the_share_counts_the_items_that_are_missing():
     best = exact.search(precise[:1], 10)[1][0]
     worse = single.vectors.copy()
     worse[best] *= 10
-    blind = ItemIndex("v1", single.catalogue, worse, item_index.Flat.of(worse))
+    blind = ItemIndex("v1", single.catalogue, worse, Flat.of(worse))
     assert overlap.shares(blind, exact, queries[:1], precise[:1], 100).tolist() == [0.9]
 
 
@@ -162,17 +165,36 @@ def test_users_longer_than_a_row_group_can_be_drawn(tmp_path):
 def test_an_ordinary_model_stays_in_float32(tmp_path):
     stored = stored_model(items=300)
     files = write_shards(tmp_path, random_histories(items=300))
-    chosen = choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    chosen = choose(stored, stored.catalogue, files, WISHES)
     assert (chosen.overlap.depth, chosen.overlap.users) == (100, 30)
     assert chosen.overlap.share >= 0.999
     assert set(chosen.queries_per_second) == {FLAT, PRODUCT}
     assert chosen.index.kind == max(chosen.queries_per_second, key=chosen.queries_per_second.get)
 
 
+def test_ways_are_timed_as_scoring_asks(tmp_path, monkeypatch):
+    """Everybody of the sample at once, with what they have had left out only where it will be."""
+    stored = stored_model(items=300)
+    histories = random_histories(items=300)
+    files, asked, search = write_shards(tmp_path, histories), [], ItemIndex.search
+
+    def told(index, queries, k, barred=None):
+        asked.append((len(queries), k, 0 if barred is None else len(barred[0])))
+        return search(index, queries, k, barred)
+
+    monkeypatch.setattr(ItemIndex, "search", told)
+    pairs = len({(row, item) for row, item in zip(histories.owner, histories.items, strict=True)})
+    for exclude_seen in (True, False):
+        asked.clear()
+        choose(stored, stored.catalogue, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
+        timed = [call for call in asked if call[1] == WISHES.k]
+        assert set(timed) == {(len(histories), WISHES.k, pairs if exclude_seen else 0)}
+
+
 def test_without_anybody_to_ask_nothing_is_claimed(tmp_path):
     stored = stored_model()
     files = write_shards(tmp_path, histories_of([(0, 99)], [(0, 98)]))
-    chosen = choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    chosen = choose(stored, stored.catalogue, files, WISHES)
     assert (chosen.index.kind, chosen.overlap.share, chosen.overlap.users) == (FLAT, None, 0)
     assert chosen.queries_per_second == {}
 
@@ -200,7 +222,7 @@ def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exc
     stored = far_model(**kind)
     histories = random_histories(items=600, baskets=False)
     files = write_shards(tmp_path, histories)
-    chosen = choose(stored, stored.catalogue, files, k=20, floor=0.999)
+    chosen = choose(stored, stored.catalogue, files, WISHES)
     built = chosen.index
     assert built.kind == FLOAT64
     assert chosen.overlap.share < 0.999

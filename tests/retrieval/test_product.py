@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hmamba.retrieval import product
-from hmamba.retrieval.index import Flat
+from hmamba.retrieval.flat import Flat, faiss_module
 from hmamba.retrieval.product import Product, largest
 
 
@@ -48,6 +48,12 @@ def test_products_with_some_items_barred(dtype, rows, monkeypatch):
     assert (finite == right.values.isfinite().numpy()).all()
     assert (columns[finite] == right.indices.numpy()[finite]).all()
     assert found.dtype == queries.numpy().dtype
+
+
+def test_faiss_multiplies_matrices_in_blocks_as_small_as_scoring_asks():
+    """Left alone it compares item by item there: FAISS itself says where it changes over."""
+    faiss = faiss_module()
+    assert faiss.cvar.distance_compute_blas_threshold <= 66 * 8
 
 
 def test_nobody_asks():

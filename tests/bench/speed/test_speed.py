@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.speed import __main__ as speed
-from bench.speed import encode, epoch, scan, search
+from bench.speed import catalogue, encode, epoch, scan, search
 from bench.speed.rounds import Figure, check, in_turns
 from hmamba.errors import HMambaError
 from hmamba.model.scan import reference_scan
@@ -40,12 +40,40 @@ def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
     monkeypatch.setattr(scan, "LENGTHS", (200,))
     monkeypatch.setattr(search, "_SEEN", 50)
     monkeypatch.setattr(epoch, "PYTHON", tmp_path / "nowhere")
+    monkeypatch.delenv("HMAMBA_DATA", raising=False)
     assert speed.main(["--quick", "--out", str(tmp_path)]) == 0
     (written,) = tmp_path.iterdir()
     assert written.read_text() == capsys.readouterr().out.removesuffix("\n")
     threads = len(list(scan.threads()))
-    assert written.read_text().count("**") == 2 * (2 + 3 + 1 + 4 * threads)
+    assert written.read_text().count("**") == 2 * (2 + 5 + 1 + 4 * threads)
+    assert "approximate search: left out, because nobody says where the data sets are" in caplog.text
     assert "epoch of complete-journey: left out, because there is no .venv-peers (make bench-peers)." in caplog.text
+
+
+def test_a_file_of_some_parts_is_named_after_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(encode, "TARGETS", {5: None})
+    assert speed.main(["--quick", "--only", "encode", "--out", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [f"encode-{speed.today()}.md"]
+
+
+def test_the_local_dimension_of_a_sheet_is_its_own():
+    generator = torch.Generator().manual_seed(0)
+    sheet = torch.rand(4_000, 3, generator=generator) @ torch.randn(3, 20, generator=generator)
+    assert catalogue.local_dimension(sheet) == pytest.approx(3, abs=0.4)
+
+
+def test_siblings_are_spread_as_the_trained_items_are():
+    """On average about the same mean, with the same covariance, and neither copies nor clusters of their own."""
+    generator = torch.Generator().manual_seed(0)
+    weights, bias = torch.randn(2_000, 6, generator=generator), torch.randn(2_000, generator=generator)
+    weights[:, 0] *= 3
+    grown, biases = catalogue.grow(weights, bias, 20_000)
+    assert grown.shape == (20_000, 6)
+    torch.testing.assert_close(grown.mean(0), weights.mean(0), atol=0.1, rtol=0)
+    torch.testing.assert_close(grown.std(0), weights.std(0), atol=0, rtol=0.2)
+    assert biases.std() == pytest.approx(float(bias.std()), rel=0.6)
+    assert len(grown.unique(dim=0)) == 20_000
+    assert catalogue.local_dimension(grown) == pytest.approx(catalogue.local_dimension(weights), rel=0.25)
 
 
 def test_a_part_that_does_not_exist(caplog):

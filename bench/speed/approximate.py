@@ -1,0 +1,86 @@
+"""Approximate top-100 of a million items against FAISS's flat index, at a recall that is measured on other users."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from bench.datasets import NAMES
+from bench.speed.catalogue import DATA, large, trained
+from bench.speed.flat import AS_IT_COMES, PEER, K, as_it_comes, in_blocks
+from bench.speed.rounds import Figure, check, in_turns
+from hmamba.retrieval.approximate import Approximate, build_cells
+from hmamba.retrieval.flat import Flat
+from hmamba.retrieval.index import ROWS
+from hmamba.retrieval.product import Product
+from hmamba.retrieval.tuning import START, recalls, tune
+
+log = logging.getLogger("hmamba")
+
+OURS, EXACT = "by cells", "product, grouped"
+_FLOOR, _TARGET = 0.99, 20.0
+
+
+def _missing(folder: Path | None) -> str | None:
+    if folder is None:
+        return "nobody says where the data sets are (--data, or the variable HMAMBA_DATA)"
+    return None if (folder / NAMES[DATA]).is_dir() else f"{folder / NAMES[DATA]} does not exist"
+
+
+def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
+    """Against FAISS at its best, and as it comes; nothing where the data are not there.
+
+    Args:
+        quick: fewer items and epochs.
+        data: folder of the data sets; the variable HMAMBA_DATA if None.
+    """
+    folder = data or (Path(os.environ["HMAMBA_DATA"]) if os.environ.get("HMAMBA_DATA") else None)
+    missing = _missing(folder)
+    if missing is not None:
+        log.info("approximate search: left out, because %s.", missing)
+        return
+    assert folder is not None
+    items, epochs, users, rounds = (50_000, 2, 2 * ROWS, 3) if quick else (1_000_000, 5, 4 * ROWS, 5)
+    model, asked = trained(folder, epochs, users)
+    catalogue = large(model, asked, items)
+    vectors, chosen_by, others = catalogue.vectors, asked[:ROWS], asked[ROWS:]
+    product, flat = Product(torch.from_numpy(vectors)), Flat.of(vectors)
+
+    started = time.perf_counter()
+    cells = Approximate(build_cells(vectors), vectors, START, product)
+    built = time.perf_counter() - started
+    exact = product.search(chosen_by, K)
+    tuned = tune(cells, chosen_by, K, None, exact, floor=_FLOOR, seconds=float("inf"))
+    check(tuned.index is not None, f"no effort reaches a recall of {_FLOOR}, the last one {tuned.recall}")
+    assert tuned.index is not None
+    best, right = product.search(others, K)
+    products, found = tuned.index.search(others, K)
+    recall = float(recalls(found, products, right, best).mean())
+    check(recall >= _FLOOR - 0.003, f"users that it was not set with: recall {recall:.4f}")
+
+    block = others[:ROWS]
+    seconds, spread = in_turns(
+        {
+            OURS: partial(tuned.index.search, block, K),
+            EXACT: partial(product.search, block, K),
+            PEER: partial(in_blocks, flat, block),
+            AS_IT_COMES: partial(as_it_comes, flat, block),
+        },
+        rounds,
+    )
+    effort = tuned.index.effort
+    told = [
+        f"approximate top-{K} of {items:,} items",
+        f"recall {recall:.4f} on {len(others):,} users that it was not set with, {tuned.recall:.4f} with the others",
+        f"{effort.cells:,} of {cells.count:,} cells, {effort.deep} times k products anew",
+        f"built in {built:.0f} s",
+        f"local dimension {catalogue.dimension:.1f}, of the trained items {catalogue.trained_dimension:.1f}",
+    ]
+    yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET)
+    yield Figure("the same against FAISS flat as it comes", OURS, AS_IT_COMES, (len(block), "queries"), seconds, spread)
