@@ -168,8 +168,8 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
         config = ModelConfig.model_validate({**description["model"], "kernels": kernels})
         size = int(description["size"])
         model, weights = HMamba(config, size - 1, device), load_file(folder / "model.safetensors")
-        if config.category_vectors:
-            model.hold_categories(len(weights["shared.weight"]) - 1)
+        if config.category_levels:
+            model.hold_categories(weights["categories"])
         model.load_state_dict(weights, strict=True)
         if description["transitions"] is not None:
             pairs = pq.read_table(folder / _TRANSITIONS)

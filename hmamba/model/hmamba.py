@@ -44,6 +44,8 @@ class HMamba(nn.Module):
         transitions: what followed what, counted and weighed after the training; None without.
     """
 
+    shared_rows: Tensor | None
+
     def __init__(self, config: ModelConfig, items: int, device: torch.device | None = None) -> None:
         super().__init__()
         self.config = config
@@ -59,11 +61,10 @@ class HMamba(nn.Module):
         self.habit = Habit(config.dim, levels) if config.repeat else None
         self.habits = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
         self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
-        rows = torch.zeros(items + 1, levels, dtype=torch.long)
-        self.shared_rows = nn.Buffer(rows) if config.category_vectors else None
         self.shared: nn.EmbeddingBag | None = None
-        if config.category_vectors:
-            self.hold_categories(0)
+        self.register_buffer("shared_rows", None, persistent=False)  # follows from the categories
+        if self.categories is not None:
+            self.hold_categories(self.categories)
         self.transitions: Transitions | None = None
         self.reset_parameters()
 
@@ -81,8 +82,17 @@ class HMamba(nn.Module):
             if self.config.score == "squared":
                 self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
 
-    def hold_categories(self, count: int) -> None:
-        """Make room for the vectors of so many categories, all at zero."""
+    def hold_categories(self, category: Tensor) -> None:
+        """Make these the items' categories; where they have vectors, with room for those that are shared, at zero.
+
+        Args:
+            category: (L, items + 1) as of :meth:`start_from_counts`.
+        """
+        categories = cast(Tensor, self.categories).copy_(category)
+        if not self.config.category_vectors:
+            return
+        rows, count = _shared_rows(categories)
+        self.shared_rows = rows
         zeros = self.tangents.weight.new_zeros(count + 1, self.config.dim)
         self.shared = nn.EmbeddingBag.from_pretrained(zeros, freeze=False, mode="sum", padding_idx=0)
 
@@ -103,11 +113,7 @@ class HMamba(nn.Module):
         if self.categories is not None:
             if category is None:
                 raise ValueError(f"category_levels = {list(self.config.category_levels)}, but no categories are given")
-            self.categories.copy_(category)
-        if self.shared_rows is not None and category is not None:
-            rows, count = _shared_rows(category)
-            self.shared_rows.copy_(rows)
-            self.hold_categories(count)
+            self.hold_categories(category)
         share = torch.log((events + 1.0) / (events.sum() + len(events)))
         if self.bias is not None:
             self.bias.copy_(share)
@@ -135,7 +141,7 @@ class HMamba(nn.Module):
         for name, value in parent.state_dict().items():
             if name in ("tangents.weight", "bias"):
                 mine[name][:known] = value
-            elif name not in ("habits", "categories", "shared_rows", "shared.weight"):  # tonight's
+            elif name not in ("habits", "categories", "shared.weight"):  # tonight's
                 mine[name].copy_(value)
         if self.shared is not None and self.shared_rows is not None and parent.shared is not None:
             # Categories are numbered anew each night: one is known again by the items in it.

@@ -71,7 +71,7 @@ def retrieve(
     k: int,
     exclude_seen: bool,
 ) -> Ranked:
-    """The ``k`` best items of the index for every user, exactly.
+    """The ``k`` best items of the index for every user; where the index has cells, but for those that it misses.
 
     Args:
         stored: the model.

@@ -82,12 +82,13 @@ def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], wishes
     ways: dict[Kind, ItemIndex] = {FLAT: single, PRODUCT: build(stored, catalogue, PRODUCT)}
     barred = _had(stored, catalogue, parts) if wishes.exclude_seen else None
     queries = _queries(stored, hidden_Rd)
-    recall = None
+    recall, speeds = None, _speeds(ways, queries, wishes.k, barred)
     if len(catalogue) > wishes.approximate_items and len(queries) > 1:
-        tuned = _tune(ways, stored, queries, barred, wishes)
+        tuned = _tune(ways[PRODUCT], stored, queries, barred, wishes, len(queries) / max(speeds.values()))
         recall = tuned.recall
         if tuned.index is not None:
             ways[CELLS] = replace(ways[PRODUCT], index=tuned.index)
+            speeds |= _speeds({CELLS: ways[CELLS]}, queries, wishes.k, barred)
         else:
             log.warning(
                 "index: a search by cells does not reach candidates.recall = %g in less time than the exact one (tried "
@@ -95,7 +96,6 @@ def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], wishes
                 wishes.recall,
                 recall,
             )
-    speeds = _speeds(ways, queries, wishes.k, barred)
     best = max(speeds, key=lambda way: speeds[way])
     log.info("index: %s", ", ".join(f"{way} answers {speed:,} queries a second" for way, speed in speeds.items()))
     return Choice(ways[best], found, {**speeds}, recall)
@@ -110,19 +110,19 @@ def _queries(stored: StoredModel, hidden_Rd: torch.Tensor) -> RealArray:
 
 
 def _tune(
-    ways: dict[Kind, ItemIndex],
+    exact: ItemIndex,
     stored: StoredModel,
     queries: RealArray,
     barred: Barred | None,
     wishes: CandidatesConfig,
+    seconds: float,
 ) -> Tuned:
-    """Build cells and find how much of them has to be looked at."""
-    cells = build(stored, ways[PRODUCT].catalogue, CELLS).index
+    """Build cells and find how much of them has to be looked at; ``seconds``: what the fastest exact way takes."""
+    cells = build(stored, exact.catalogue, CELLS).index
     assert isinstance(cells, Approximate)
-    product, k = ways[PRODUCT].index, min(wishes.k, len(ways[PRODUCT].catalogue))
-    speeds = _speeds(ways, queries, k, barred)
-    seconds = len(queries) / max(speeds.values())
-    return tune(cells, queries, k, barred, product.search(queries, k, barred), floor=wishes.recall, seconds=seconds)
+    k = min(wishes.k, len(exact.catalogue))
+    right = exact.search(queries, k, barred)
+    return tune(cells, queries, k, barred, right, floor=wishes.recall, seconds=seconds)
 
 
 def _had(stored: StoredModel, catalogue: Catalogue, parts: list[Histories]) -> Barred:

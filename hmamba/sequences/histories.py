@@ -7,6 +7,7 @@ Where every event has its own time a basket is one event.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -148,16 +149,23 @@ def _flat(table: pa.Table, users: pa.Array, ends: IntArray) -> Histories:
     )
 
 
+@contextmanager
+def _of_a_snapshot(path: Path) -> Iterator[None]:
+    """Say of a file or folder that cannot be read what it should have been."""
+    try:
+        yield
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(f"{path}: not a snapshot ({error}). Run the snapshot step again.") from error
+
+
 def read_histories(files: list[Path]) -> Histories:
     """Read shards, each sorted by user and time.
 
     Raises:
         InputError: a file is no snapshot shard, or is not sorted by user.
     """
-    try:
+    with _of_a_snapshot(files[0].parent):
         table = pa.concat_tables([pq.read_table(file, columns=_COLUMNS) for file in files])
-    except (pa.ArrowException, KeyError) as error:
-        raise InputError(f"{files[0].parent}: not a snapshot ({error}). Run the snapshot step again.") from error
     users, ends = runs(table[USER_ID])
     if pc.count_distinct(users).as_py() != len(users):
         raise InputError(f"{files[0].parent}: a user's events are not together. Run the snapshot step again.")
@@ -193,10 +201,8 @@ def row_groups(file: Path) -> int:
     Raises:
         InputError: the file is no snapshot shard.
     """
-    try:
+    with _of_a_snapshot(file):
         return int(pq.read_metadata(file).num_row_groups)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: not a snapshot ({error}). Run the snapshot step again.") from error
 
 
 def read_group(file: Path, group: int) -> Histories:
@@ -206,35 +212,29 @@ def read_group(file: Path, group: int) -> Histories:
         InputError: the file is no snapshot shard.
     """
     tables: list[pa.Table] = []
-    try:
-        with pq.ParquetFile(file) as parquet:
-            last = parquet.num_row_groups - 1
-            for number in range(group, last + 1):
-                tables.append(parquet.read_row_group(number, columns=_COLUMNS))
-                table = pa.concat_tables(tables)
-                users, ends = runs(table[USER_ID])
-                # The first may have begun before, the last may go on behind.
-                whole = np.arange(int(group > 0), len(users) - int(number < last))
-                if len(whole) or number == last:
-                    return _flat(table, users, ends).select(whole)
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise InputError(f"{file}: not a snapshot ({error}). Run the snapshot step again.") from error
+    with _of_a_snapshot(file), pq.ParquetFile(file) as parquet:
+        last = parquet.num_row_groups - 1
+        for number in range(group, last + 1):
+            tables.append(parquet.read_row_group(number, columns=_COLUMNS))
+            table = pa.concat_tables(tables)
+            users, ends = runs(table[USER_ID])
+            # The first may have begun before, the last may go on behind.
+            whole = np.arange(int(group > 0), len(users) - int(number < last))
+            if len(whole) or number == last:
+                return _flat(table, users, ends).select(whole)
     raise IndexError(f"{file} has no row group {group}")
 
 
 def _whole_users(file: Path, events: int) -> Iterator[pa.Table]:
     """A shard's rows in tables of about so many, cut where a user ends."""
     held: pa.Table | None = None
-    try:
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(events, columns=_COLUMNS):
-                read = pa.Table.from_batches([batch])
-                held = read if held is None else pa.concat_tables([held, read])
-                last = pc.index(held[USER_ID], held[USER_ID][-1]).as_py()  # more of this user's rows may follow
-                if last and len(held) >= events:
-                    yield held.slice(0, last)
-                    held = held.slice(last)
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise InputError(f"{file}: not a snapshot ({error}). Run the snapshot step again.") from error
+    with _of_a_snapshot(file), pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(events, columns=_COLUMNS):
+            read = pa.Table.from_batches([batch])
+            held = read if held is None else pa.concat_tables([held, read])
+            last = pc.index(held[USER_ID], held[USER_ID][-1]).as_py()  # more of this user's rows may follow
+            if last and len(held) >= events:
+                yield held.slice(0, last)
+                held = held.slice(last)
     if held is not None and len(held):
         yield held
