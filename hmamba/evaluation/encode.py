@@ -68,7 +68,7 @@ def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) 
     lengths = histories.lengths
     table = None
     if len(model.blocks) == 1:
-        present = np.unique(histories.items)
+        present = np.flatnonzero(np.bincount(histories.items))
         if len(present) <= _TABLE_ITEMS:
             row = np.zeros(int(present.max(initial=0)) + 1, dtype=np.int64)
             row[present] = np.arange(1, len(present) + 1)

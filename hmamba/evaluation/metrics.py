@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hmamba.sequences.histories import IntArray
+from hmamba.sequences.sets import contained, distinct
 
 
 def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> npt.NDArray[np.bool_]:
     """Which of the ranked items (U, k) are relevant, given (user row, item) pairs; items below 0 never are."""
     stride = int(max(ranked_Uk.max(initial=0), truth_items.max(initial=0))) + 1
     keys = np.arange(len(ranked_Uk))[:, None] * stride + ranked_Uk
-    relevant: npt.NDArray[np.bool_] = np.isin(keys, truth_rows * stride + truth_items) & (ranked_Uk >= 0)
-    return relevant
+    return contained(keys, distinct(truth_rows * stride + truth_items)) & (ranked_Uk >= 0)
 
 
 def ranking_metrics(

@@ -16,6 +16,7 @@ import numpy as np
 
 from hmamba.errors import InputError
 from hmamba.sequences.histories import Histories, IntArray, midnight
+from hmamba.sequences.sets import contained, distinct
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -87,12 +88,12 @@ class Question:
         """
         before, after = histories.between(None, start), histories.between(start, end)
         stride = int(histories.items.max(initial=0)) + 1
-        pairs = np.unique(after.owner * stride + after.items)
+        pairs = distinct(after.owner * stride + after.items)
         pairs = pairs[before.lengths[pairs // stride] > 0]
         if exclude_seen:
-            pairs = pairs[~np.isin(pairs, np.unique(before.owner * stride + before.items))]
-        users = np.unique(pairs // stride)
+            pairs = pairs[~contained(pairs, distinct(before.owner * stride + before.items))]
+        users = distinct(pairs // stride)
         if most is not None and len(users) > most:
             users = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
-            pairs = pairs[np.isin(pairs // stride, users)]
+            pairs = pairs[contained(pairs // stride, users)]
         return cls(before.select(users), start, np.searchsorted(users, pairs // stride), pairs % stride)

@@ -29,6 +29,7 @@ from hmamba.columns import ITEM_INDEX
 from hmamba.progress import Progress
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.sets import among
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -118,16 +119,14 @@ class Transitions:
         basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
         age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
         read = sp.csr_array(((_FADE**age).astype(np.float32), (owner, histories.items[latest])), (len(users), size))
-        reached = (read @ self.table).tocoo()
-        row, item, value = reached.row.astype(np.int64), reached.col.astype(np.int64), reached.data
-        every = spans(histories.offsets[users], histories.lengths[users])
-        had = np.repeat(rows, histories.lengths[users]) * size + histories.items[every]
-        new = ~np.isin(row * size + item, had)
-        row, item, value = row[new], item[new], value[new]
+        reached = read @ self.table
+        every = histories.lengths[users]
+        had = histories.items[spans(histories.offsets[users], every)]
+        new = ~among(reached.indices, reached.indptr, had, np.concatenate([[0], np.cumsum(every)]), size)
+        row, value = np.repeat(rows, np.diff(reached.indptr)), np.where(new, reached.data, 0)
         whole = np.bincount(row, weights=value, minlength=len(users))
-        columns = catalogue.column[item]
-        known = np.flatnonzero(columns >= 0)
-        known = known[np.lexsort((columns[known], row[known]))]
+        columns = catalogue.column[reached.indices]
+        known = np.flatnonzero(new & (columns >= 0))
         shares = (value[known] / whole[row[known]]).astype(np.float32)
         return Entries(row[known], columns[known], shares)
 

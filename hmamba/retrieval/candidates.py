@@ -32,6 +32,7 @@ from hmamba.retrieval.part import PLAIN, part_writer
 from hmamba.retrieval.product import RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.sets import among
 
 _POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
 
@@ -122,13 +123,12 @@ def _search(
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
     products, columns = index.search(queries, k, (seen.rows, seen.columns) if exclude_seen else None)
     rows = np.repeat(np.arange(len(users)), columns.shape[1])
-    columns = columns.ravel()
-    stride = len(index.catalogue)
+    cuts, columns = np.arange(len(users) + 1) * columns.shape[1], columns.ravel()
     raised = _raised(model, index.catalogue, histories, users, hidden_Rd, None if exclude_seen else seen)
-    elsewhere = raised[0] * stride + raised[1]
-    if exclude_seen:
-        elsewhere = np.concatenate([elsewhere, seen.rows * stride + seen.columns])
-    plain = np.isfinite(products.ravel()) & ~np.isin(rows * stride + columns, elsewhere)
+    plain = np.isfinite(products.ravel())
+    for elsewhere in [raised[:2], *([(seen.rows, seen.columns)] if exclude_seen else [])]:
+        of_cuts = np.searchsorted(elsewhere[0], np.arange(len(users) + 1))
+        plain &= ~among(columns, cuts, elsewhere[1], of_cuts, len(index.catalogue))
     # Multiplied anew, so that scores do not depend on what searched.
     taste = score.logits(_products(index, queries, rows[plain], columns[plain]).to(device)).cpu().numpy()
     cuts = np.searchsorted(raised[0], np.arange(len(users) + 1))

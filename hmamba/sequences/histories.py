@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import EVENT_TIME, ITEM_INDEX, USER_ID
 from hmamba.errors import InputError
+from hmamba.sequences.sets import distinct
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 MICROSECONDS_A_DAY = 86_400_000_000
@@ -100,7 +101,7 @@ class Histories:
 
     def item_users(self, size: int) -> IntArray:
         """(size,) users who had each item index."""
-        pairs = np.unique(self.owner * size + self.items)
+        pairs = distinct(self.owner * size + self.items)
         return np.bincount(pairs % size, minlength=size)
 
 

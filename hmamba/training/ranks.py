@@ -79,7 +79,9 @@ class Ranks:
     def union(self, numbers: IntArray, size: int) -> IntArray:
         """The numbers below ``size`` that any rank gives, ascending, each once."""
         if self.count == 1:
-            return np.unique(numbers)
+            is_given = np.zeros(size, dtype=bool)
+            is_given[numbers] = True
+            return np.flatnonzero(is_given)
         given = torch.zeros(size, dtype=torch.uint8, device=self.device)
         given[torch.from_numpy(numbers).to(self.device)] = 1
         dist.all_reduce(given, op=dist.ReduceOp.MAX)
