@@ -12,7 +12,6 @@ from torch import Tensor
 from hmamba.evaluation.encode import encode_users
 from hmamba.model.habit import Had
 from hmamba.model.hmamba import HMamba
-from hmamba.model.transitions import Entries
 from hmamba.progress import track
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray
@@ -45,9 +44,9 @@ def had_by(model: HMamba, histories: Histories, catalogue: Catalogue, rows: IntA
     return Had.before(histories, catalogue, rows, histories.offsets[rows + 1], model.category_numbers())
 
 
-def place_of(entries: Had | Entries, device: torch.device) -> tuple[Tensor, Tensor]:
+def place_of(rows: IntArray, columns: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where entries lie in a block's logits."""
-    return torch.from_numpy(entries.rows).to(device), torch.from_numpy(entries.columns).to(device)
+    return torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
 
 
 @torch.inference_mode()
@@ -74,12 +73,14 @@ def rank_all(
     for rows, hidden_Rd, logits in taste_blocks(model, histories, catalogue):
         if model.transitions is not None:
             entries = model.transitions.after(histories, catalogue, rows)
-            logits[place_of(entries, device)] += torch.from_numpy(model.transitions.raises(entries.shares)).to(device)
-        had = had_by(model, histories, catalogue, rows)
-        where = place_of(had, device)
+            logits[place_of(entries.rows, entries.columns, device)] += torch.from_numpy(
+                model.transitions.raises(entries.shares)
+            ).to(device)
         if exclude_seen:
-            logits[where] = -torch.inf
+            logits[place_of(*catalogue.seen(histories, rows), device)] = -torch.inf
         elif model.habit is not None:
+            had = had_by(model, histories, catalogue, rows)
+            where = place_of(had.rows, had.columns, device)
             rates_E = model.habit_rates(hidden_Rd, had, eligible_V)
             logits[where] = torch.logaddexp(logits[where], rates_E)
         top, columns = (part.cpu().numpy() for part in torch.topk(logits, depth, dim=1))

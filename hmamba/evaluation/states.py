@@ -35,6 +35,7 @@ log = logging.getLogger("hmamba")
 
 NEWEST, STATE = "newest", "state"
 _ROWS = 16  # of a row group, which is what has to be read for one user; fewer make the footer long
+_NAMES = 1 << 16  # of a row group at least, if there are as many
 _TOKENS = 1_024  # of new events, padding included, that are encoded at once: as many users' states are in memory
 
 
@@ -67,10 +68,11 @@ def _schema(model: HMamba, version: str) -> pa.Schema:
 
 
 class StateWriter:
-    """Writes users' states as :func:`encode_users` hands them out."""
+    """Writes users' states as :func:`encode_users` hands them out, and their names many at once: every read reads all."""
 
     def __init__(self, states: pq.ParquetWriter, users: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._states, self._users, self._schema = states, users, schema
+        self._names: list[pa.Table] = []
 
     def encode(self, model: HMamba, histories: Histories) -> Tensor:
         """As :func:`encode_users`, and the states are kept."""
@@ -88,9 +90,17 @@ class StateWriter:
             }
             table = pa.table(columns, schema=self._schema)
             self._states.write_table(table, row_group_size=_ROWS)
-            self._users.write_table(table.select([USER_ID]))
+            self._names.append(table.select([USER_ID]))
+            if sum(map(len, self._names)) >= _NAMES:
+                self.write_names()
 
         return keep
+
+    def write_names(self) -> None:
+        """Write those that are still held."""
+        if self._names:
+            self._users.write_table(pa.concat_tables(self._names))
+        self._names = []
 
 
 @contextmanager
@@ -102,11 +112,13 @@ def write_states(files: StateFiles, model: HMamba, version: str) -> Iterator[Sta
         users, states = (stack.enter_context(atomic_file(path)) for path in (files.users, files.part))
         # Bytes that have changed on the disk would be read as a state like any other, so each page has a checksum.
         plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
-        yield StateWriter(
+        writer = StateWriter(
             stack.enter_context(pq.ParquetWriter(states, schema, **plain)),
             stack.enter_context(pq.ParquetWriter(users, schema.remove(3).remove(2).remove(1), compression="zstd")),
             schema,
         )
+        yield writer
+        writer.write_names()
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,9 @@ class LastToken:
     Attributes:
         block: the last one.
         stream: (V, d) what enters the block.
-        tapped_x: (K V, E) inputs of the convolution for x, each times one of its taps, the oldest token's first; the
+        tapped_x: (V K, E) inputs of the convolution for x, each times one of its taps, the oldest token's first; the
             bias is in the current token's.
-        tapped_b: (K V, N) the same for B.
+        tapped_b: (V K, N) the same for B.
         inputs: (V, M + N) inputs of the convolution, for x, B and C.
         gate: (V, E) what the gate is made of.
         dt: (V, H) step sizes, 0 for padding.
@@ -81,12 +81,15 @@ class LastToken:
         dt_VH = F.softplus(dt_VH + mixer.dt_bias)
         dt_VH[0] = 0
         input_VM[0] = 0
-        x_and_B = mixer.inner + mixer.size
-        tapped_KVM = mixer.conv_weight[:x_and_B].T[:, None] * input_VM[:, :x_and_B]
-        tapped_KVM[-1, 1:] += mixer.conv_bias[:x_and_B]
-        decay_VH = dt_VH * mixer.decay(curvature)
-        tapped_x, tapped_b = (part.flatten(0, 1) for part in tapped_KVM.split([mixer.inner, mixer.size], dim=-1))
-        return cls(block, stream_Vd, tapped_x, tapped_b, input_VM.contiguous(), gate_VE.contiguous(), dt_VH, decay_VH)
+
+        def tapped(of: slice) -> Tensor:
+            # Of one item together: they are read one after another, and lie in the cache then.
+            tapped_VKM = mixer.conv_weight[of].T.contiguous() * input_VM[:, None, of]
+            tapped_VKM[1:, -1] += mixer.conv_bias[of]
+            return tapped_VKM.flatten(0, 1)
+
+        x, B = tapped(slice(mixer.inner)), tapped(slice(mixer.inner, mixer.inner + mixer.size))
+        return cls(block, stream_Vd, x, B, input_VM, gate_VE, dt_VH, dt_VH * mixer.decay(curvature))
 
     def sums(self, row_BL: Tensor) -> Sums:
         """What :meth:`output` and :meth:`state` are made of.
@@ -95,13 +98,13 @@ class LastToken:
             row_BL: rows of the table, from 1, aligned to the right; 0 before a shorter sequence's first token.
         """
         mixer, (rows, longest) = self.block.mixer, row_BL.shape
-        taps, size = mixer.conv_weight.shape[1], len(self.stream)
+        taps = mixer.conv_weight.shape[1]
         window_BLK = F.pad(row_BL, (taps - 1, 0)).unfold(1, taps, 1)
-        bag_BLK = window_BLK + torch.arange(0, taps * size, size, device=row_BL.device)
+        bag_BLK = window_BLK * taps + torch.arange(taps, device=row_BL.device)
         bags = bag_BLK.flatten(0, 1)
         x_BLE, B_BLN = (
-            F.silu(F.embedding_bag(bags, taps_KVM, mode="sum"), inplace=True).view(rows, longest, -1)
-            for taps_KVM in (self.tapped_x, self.tapped_b)
+            F.silu(F.embedding_bag(bags, table, mode="sum"), inplace=True).view(rows, longest, -1)
+            for table in (self.tapped_x, self.tapped_b)
         )
 
         decay_BLH = self.decay[row_BL]

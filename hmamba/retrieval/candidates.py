@@ -29,7 +29,7 @@ from hmamba.registry import StoredModel
 from hmamba.retrieval import double
 from hmamba.retrieval.index import FLOAT64, ROWS, FloatArray, ItemIndex, point_column
 from hmamba.retrieval.part import PLAIN, part_writer
-from hmamba.retrieval.product import RealArray
+from hmamba.retrieval.product import Barred, RealArray
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
@@ -52,14 +52,30 @@ class Ranked:
     scores: FloatArray
 
 
-def _best(rows: IntArray, columns: IntArray, scores: RealArray, k: int) -> tuple[IntArray, IntArray, RealArray]:
-    """The ``k`` best entries of each row, best first; equal scores by column, so that the order is always the same."""
-    order = np.lexsort((columns, -scores, rows))
-    rows, columns, scores = rows[order], columns[order], scores[order]
-    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]]) if len(rows) else np.zeros(0, dtype=np.int64)
-    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
-    keep = place < k
-    return rows[keep], columns[keep], scores[keep]
+def _best(k: int, *parts: tuple[IntArray, IntArray, RealArray]) -> tuple[IntArray, IntArray, RealArray]:
+    """The ``k`` best entries of each row, best first; equal scores by column, so that the order is always the same.
+
+    Args:
+        k: entries a row.
+        parts: (R + 1,) offsets of the rows, columns and scores; no column twice in a row.
+
+    Returns:
+        Row, column and score of each.
+    """
+    offsets = [part[0].tolist() for part in parts]
+    best_columns, best_scores = [], []
+    for row in range(len(offsets[0]) - 1):  # a row at a time: sorting all at once takes three times as long
+        own = [slice(*of[row : row + 2]) for of in offsets]
+        columns = np.concatenate([part[1][place] for part, place in zip(parts, own, strict=True)])
+        scores = np.concatenate([part[2][place] for part, place in zip(parts, own, strict=True)])
+        if len(scores) > k:
+            keep = scores >= np.partition(scores, -k)[-k]
+            columns, scores = columns[keep], scores[keep]
+        order = np.lexsort((columns, -scores))[:k]
+        best_columns.append(columns[order])
+        best_scores.append(scores[order])
+    rows = np.repeat(np.arange(len(best_columns)), [len(columns) for columns in best_columns])
+    return rows, np.concatenate(best_columns), np.concatenate(best_scores)
 
 
 @torch.inference_mode()
@@ -84,8 +100,9 @@ def retrieve(
     """
     model = double.widen(stored.model) if index.kind == FLOAT64 else stored.model
     users = np.arange(len(histories))
-    had = had_by(model, histories, index.catalogue, users)
-    offsets = np.searchsorted(had.rows, np.arange(len(users) + 1))
+    had = had_by(model, histories, index.catalogue, users) if model.habit is not None and not exclude_seen else None
+    owner, columns = index.catalogue.seen(histories, users) if had is None else (had.rows, had.columns)
+    offsets = np.searchsorted(owner, np.arange(len(users) + 1))
     width = np.diff(offsets)
     parts: list[tuple[IntArray, IntArray, RealArray]] = []
     # Users with histories of like size together, so that few are asked for more than they need.
@@ -94,14 +111,16 @@ def retrieve(
         for start in range(0, len(users), ROWS):
             block = by_width[start : start + ROWS]
             own = spans(offsets[block], width[block])
-            seen = had.part(np.repeat(np.arange(len(block)), width[block]), own)
+            within = np.repeat(np.arange(len(block)), width[block])
+            barred = (within, columns[own]) if exclude_seen else None
+            again = None if had is None else had.part(within, own)
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
-            rows, columns, scores = _search(model, index, histories, block, hidden_Rd, seen, k, exclude_seen)
-            parts.append((block[rows], columns, scores))
+            rows, found, scores = _search(model, index, histories, block, hidden_Rd, barred, again, k)
+            parts.append((block[rows], found, scores))
             progress.update(len(block))
-    rows, columns, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    rows, found, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
-    return Ranked(rows[order], index.catalogue.eligible[columns[order]], scores[order].astype(np.float32))
+    return Ranked(rows[order], index.catalogue.eligible[found[order]], scores[order].astype(np.float32))
 
 
 def _search(
@@ -110,47 +129,40 @@ def _search(
     histories: Histories,
     users: IntArray,
     hidden_Rd: torch.Tensor,
-    seen: Had,
+    barred: Barred | None,
+    again: Had | None,
     k: int,
-    exclude_seen: bool,
 ) -> tuple[IntArray, IntArray, RealArray]:
     """The best ``k`` of each of a block of users: (row, column, score), best first in each row.
+
+    ``barred`` may not be recommended, ``again`` may although the user has had it, at a rate of its own.
 
     The index knows taste alone. Habit and transitions only ever raise a score, so an item that they do not raise is
     among the k best only if it is so by taste, and the index need not be asked for more than k, and what is left out.
     """
     score, device = model.score(), hidden_Rd.device
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
-    products, columns = index.search(queries, k, (seen.rows, seen.columns) if exclude_seen else None)
-    rows = np.repeat(np.arange(len(users)), columns.shape[1])
-    cuts, columns = np.arange(len(users) + 1) * columns.shape[1], columns.ravel()
-    raised = _raised(model, index.catalogue, histories, users, hidden_Rd, None if exclude_seen else seen)
-    plain = np.isfinite(products.ravel())
-    for elsewhere in [raised[:2], *([(seen.rows, seen.columns)] if exclude_seen else [])]:
-        of_cuts = np.searchsorted(elsewhere[0], np.arange(len(users) + 1))
-        plain &= ~among(columns, cuts, elsewhere[1], of_cuts, len(index.catalogue))
+    products, columns = index.search(queries, k, barred)
+    every = np.arange(len(users) + 1)
+    raised_rows, raised_columns, score_of = _raised(model, index.catalogue, histories, users, hidden_Rd, again)
+    raised = np.searchsorted(raised_rows, every)
+    asked, columns = every * columns.shape[1], columns.ravel()
+    is_plain = np.isfinite(products.ravel())
+    is_plain &= ~among(columns, asked, raised_columns, raised, len(index.catalogue))
+    if barred is not None:
+        is_plain &= ~among(columns, asked, barred[1], np.searchsorted(barred[0], every), len(index.catalogue))
+    plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[asked], columns[is_plain]
     # Multiplied anew, so that scores do not depend on what searched.
-    taste = score.logits(_products(index, queries, rows[plain], columns[plain]).to(device)).cpu().numpy()
-    cuts = np.searchsorted(raised[0], np.arange(len(users) + 1))
-    lifted = raised[2](score.logits(_products(index, queries, *raised[:2]).to(device))).cpu().numpy()
-    kept = np.ones(len(lifted), dtype=bool)
-    for start, end in pairwise(cuts):
-        if end - start > k:
-            kept[start:end] = lifted[start:end] >= np.partition(lifted[start:end], -k)[-k]
-    return _best(
-        np.concatenate([rows[plain], raised[0][kept]]),
-        np.concatenate([columns[plain], raised[1][kept]]),
-        np.concatenate([taste, lifted[kept]]),
-        k,
-    )
+    taste = score.logits(_products(index, queries, plain, columns).to(device)).cpu().numpy()
+    lifted = score_of(score.logits(_products(index, queries, raised, raised_columns).to(device))).cpu().numpy()
+    return _best(k, (plain, columns, taste), (raised, raised_columns, lifted))
 
 
-def _products(index: ItemIndex, queries: RealArray, rows: IntArray, columns: IntArray) -> torch.Tensor:
-    """Inner products of entries that are sorted by row."""
-    products = np.empty(len(rows), dtype=queries.dtype)
+def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:
+    """Inner products of entries, query by query."""
+    products = np.empty(len(columns), dtype=queries.dtype)
     # A row at a time: the vectors of all entries at once would be gigabytes.
-    cuts = np.searchsorted(rows, np.arange(len(queries) + 1))
-    for query, (start, end) in zip(queries, pairwise(cuts), strict=True):
+    for query, (start, end) in zip(queries, pairwise(offsets.tolist()), strict=True):
         products[start:end] = index.vectors[columns[start:end]] @ query
     return torch.from_numpy(products)
 
@@ -163,10 +175,7 @@ def _raised(
     hidden_Rd: torch.Tensor,
     again: Had | None,
 ) -> tuple[IntArray, IntArray, Callable[[torch.Tensor], torch.Tensor]]:
-    """Rows and columns whose taste is not all of their score, and what makes a score of it.
-
-    ``again``: what may be recommended although the user has had it.
-    """
+    """Rows and columns whose taste is not all of their score, and what makes a score of it."""
     device, dtype = hidden_Rd.device, hidden_Rd.dtype
     if model.transitions is not None:
         entries = model.transitions.after(histories, catalogue, users)

@@ -15,7 +15,6 @@ import torch
 
 from hmamba.config import CandidatesConfig
 from hmamba.evaluation.encode import encode_users
-from hmamba.evaluation.ranking import had_by
 from hmamba.registry import StoredModel
 from hmamba.retrieval import overlap
 from hmamba.retrieval.approximate import Approximate
@@ -80,7 +79,7 @@ def choose(stored: StoredModel, catalogue: Catalogue, shards: list[Path], wishes
         )
         return Choice(exact, found, {})
     ways: dict[Kind, ItemIndex] = {FLAT: single, PRODUCT: build(stored, catalogue, PRODUCT)}
-    barred = _had(stored, catalogue, parts) if wishes.exclude_seen else None
+    barred = _had(catalogue, parts) if wishes.exclude_seen else None
     queries = _queries(stored, hidden_Rd)
     recall, speeds = None, _speeds(ways, queries, wishes.k, barred)
     if len(catalogue) > wishes.approximate_items and len(queries) > 1:
@@ -125,13 +124,13 @@ def _tune(
     return tune(cells, queries, k, barred, right, floor=wishes.recall, seconds=seconds)
 
 
-def _had(stored: StoredModel, catalogue: Catalogue, parts: list[Histories]) -> Barred:
+def _had(catalogue: Catalogue, parts: list[Histories]) -> Barred:
     """What the users of all parts have had, as rows and columns."""
     rows, columns, start = [], [], 0
     for part in parts:
-        had = had_by(stored.model, part, catalogue, np.arange(len(part)))
-        rows.append(had.rows + start)
-        columns.append(had.columns)
+        row, column = catalogue.seen(part, np.arange(len(part)))
+        rows.append(row + start)
+        columns.append(column)
         start += len(part)
     return np.concatenate(rows), np.concatenate(columns)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmamba.sequences.histories import IntArray
+from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.sets import distinct
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Catalogue:
         column = np.full(len(events), -1, dtype=np.int64)
         column[eligible] = np.arange(len(eligible))
         return cls(eligible, column)
+
+    def seen(self, histories: Histories, users: IntArray) -> tuple[IntArray, IntArray]:
+        """Competing items that users (R,) have had: (row, column) entries, ascending, each once."""
+        lengths = histories.lengths[users]
+        columns = self.column[histories.items[spans(histories.offsets[users], lengths)]]
+        width = max(len(self), 1)
+        pairs = distinct((np.repeat(np.arange(len(users)), lengths) * width + columns)[columns >= 0])
+        return pairs // width, pairs % width
 
     def __len__(self) -> int:
         return len(self.eligible)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hmamba.evaluation.metrics import ranking_metrics
-from hmamba.evaluation.ranking import had_by, place_of, taste_blocks
+from hmamba.evaluation.ranking import place_of, taste_blocks
 from hmamba.evaluation.split import Question
 from hmamba.model.hmamba import HMamba
 from hmamba.model.transitions import Transitions
@@ -71,8 +71,8 @@ def _judge(model: HMamba, choices: list[Transitions], question: Question, catalo
     ranked = np.zeros((len(choices), len(past), depth), dtype=np.int64)
     for rows, _, logits in taste_blocks(model, past, catalogue):
         entries = choices[0].after(past, catalogue, rows)
-        where = place_of(entries, device)
-        logits[place_of(had_by(model, past, catalogue, rows), device)] = -torch.inf
+        where = place_of(entries.rows, entries.columns, device)
+        logits[place_of(*catalogue.seen(past, rows), device)] = -torch.inf
         taste_E = logits[where]
         for number, choice in enumerate(choices):
             logits[where] = taste_E + torch.from_numpy(choice.raises(entries.shares)).to(device)
