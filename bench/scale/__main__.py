@@ -1,12 +1,13 @@
 """What a night costs at size: the real steps as processes, on a shop that is made up.
 
-python -m bench.scale [--events N] [--users N,N] [--quick] [--only nights|scoring]
+python -m bench.scale [--events N] [--users N,N] [--workers N,N] [--quick] [--only nights|scoring]
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=int, help=f"of the first pull, a multiple of 100 ({EVENTS})")
     parser.add_argument("--users", type=_numbers, help="whom to score, sizes one after another (100000,1000000)")
     parser.add_argument("--shards", type=int, help="how many of the shards to score (all)")
+    parser.add_argument("--workers", type=_numbers, help="shards at once; of several numbers each is tried (cores)")
     parser.add_argument("--only", choices=(NIGHTS, SCORING), help="ingest and snapshot, or index and score")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_EVENTS:,} events, few users")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
@@ -50,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="hmamba-scale-") as folder:
             parts.append(nights.report(nights.measure(events, Path(folder))))
     if options.only != NIGHTS:
-        measured = []
+        measured, workers = [], options.workers or (len(os.sched_getaffinity(0)),)
         for users in options.users or (QUICK_USERS if options.quick else USERS):
             with tempfile.TemporaryDirectory(prefix="hmamba-scale-") as folder:
-                measured.append(scoring.measure(users, Path(folder), options.shards))
+                measured.append(scoring.measure(users, Path(folder), options.shards, workers))
         parts.append(scoring.report(measured))
     text = "\n\n".join(parts) + "\n"
     name = "-".join(["scale", *([options.only] if options.only else []), today()])

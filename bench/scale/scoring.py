@@ -1,8 +1,11 @@
-"""Index and score at size: the real steps over a made-up snapshot, by an untrained model of the default shape."""
+"""Index, score and publish at size: real steps over a made-up snapshot, by an untrained model of the default shape."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,7 +28,7 @@ from hmamba.progress import track
 from hmamba.registry import Provenance
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import IntArray, midnight, stream_histories
-from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, ROWS_PER_GROUP, shard_name
+from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, MANIFEST, ROWS_PER_GROUP, shard_name
 
 DAY = date(2025, 4, 10)
 ITEM_COUNT = 50_000
@@ -37,21 +40,38 @@ _HOUR = 3_600_000_000
 
 @dataclass(frozen=True)
 class Scored:
+    """Shards that have been scored.
+
+    Attributes:
+        workers: at once, each with its part of the cores.
+        seconds: that all took.
+        shards: the score step of each.
+    """
+
+    workers: int
+    seconds: float
+    shards: list[Done]
+
+
+@dataclass(frozen=True)
+class Night:
     """Steps of one night.
 
     Attributes:
         users: of the snapshot.
         events: of the snapshot.
+        of: its shards.
         index: the index step.
-        shards: the score step of each shard that was scored.
-        of: shards that there are.
+        scored: the score steps, once for each number of workers.
+        publish: the publish step; None where not all shards were scored.
     """
 
     users: int
     events: int
-    index: Done
-    shards: list[Done]
     of: int
+    index: Done
+    scored: list[Scored]
+    publish: Done | None
 
 
 def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Table]:
@@ -88,6 +108,8 @@ def _write_snapshot(folder: Path, users: int, shards: int) -> int:
     paths = pa.array([[]] * ITEM_COUNT, pa.list_(pa.string()))
     columns = [pa.array(index, pa.int32()), names, names, paths, first_seen, pa.array(counts[1:])]
     pq.write_table(pa.Table.from_arrays(columns, schema=ITEM_SCHEMA), folder / ITEMS)
+    names = [*map(shard_name, range(shards)), ITEMS]
+    write_json(folder / MANIFEST, {"shards": shards, "digest": "made up", "files": [{"name": name} for name in names]})
     return int(counts.sum())
 
 
@@ -103,13 +125,24 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
     return registry.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), catalogue, ids, {})
 
 
-def measure(users: int, root: Path, scored: int | None) -> Scored:
-    """Index and score a night of so many users.
+def _score(root: Path, shards: Sequence[int], workers: int) -> Scored:
+    """Score shards, some at once, as ``hmamba run`` does."""
+    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
+    started = time.monotonic()
+    with ThreadPoolExecutor(workers) as pool:
+        steps = [pool.submit(run, "score", root, DAY, "--shard", str(shard), environment=threads) for shard in shards]
+        done = [step.result() for step in steps]
+    return Scored(workers, time.monotonic() - started, done)
+
+
+def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) -> Night:
+    """Index, score and publish a night of so many users.
 
     Args:
         users: how many.
         root: an empty folder.
-        scored: how many of the shards to score; None: all.
+        scored: how many of the shards to score; None: all, which are then published.
+        workers: how many shards at once; for each of these numbers all are scored anew.
     """
     layout, config = Layout.at(root), Config.model_validate({})
     night = layout.run(DAY, "manual")
@@ -118,35 +151,42 @@ def measure(users: int, root: Path, scored: int | None) -> Scored:
     write_json(night.verdict, {"serving": version})
     index = run("index", root, DAY)
     shards = range(config.snapshot.shards if scored is None else scored)
-    done = [run("score", root, DAY, "--shard", str(shard)) for shard in shards]
-    for shard, step in zip(shards, done, strict=True):
+    done = [_score(root, shards, count) for count in workers]
+    for shard, step in zip(shards, done[-1].shards, strict=True):
         expected = len(range(shard, users, config.snapshot.shards))
         rows = pq.read_metadata(night.candidate_part(shard)).num_rows
         if step.facts["users"] != expected or rows != expected * config.candidates.k:
             raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
-    return Scored(users, events, index, done, config.snapshot.shards)
+    published = run("publish", root, DAY) if len(shards) == config.snapshot.shards else None
+    if published is not None and published.facts["users"] != users:
+        raise AssertionError(f"{published.facts['users']} users were published, not {users}")
+    return Night(users, events, config.snapshot.shards, index, done, published)
 
 
-def report(nights: Sequence[Scored]) -> str:
+def report(nights: Sequence[Night]) -> str:
     """The tables as Markdown."""
     lines = []
     for night in nights:
-        seconds, processor = (
-            sum(done.facts["seconds"] for done in night.shards),
-            sum(done.processor for done in night.shards),
-        )
-        users = sum(done.facts["users"] for done in night.shards)
-        peak = max(done.facts["peak_bytes"] for done in night.shards) / 1e9
-        load = max(done.load for done in night.shards)
         size = [f"{night.users:,}", f"{night.events:,}"]
-        lines.append([*size, "index", f"{night.index.facts['overlap_users']:,}", *night.index.cells(), "-"])
-        what = f"score, {len(night.shards)} of {night.of} shards"
-        cells = [f"{seconds:.1f}", f"{processor:.1f}", f"{peak:.2f}", f"{load:.1f}", f"{users / processor:,.0f}"]
-        lines.append([*size, what, f"{users:,}", *cells])
-    header = ["users", "events", "step", "users asked", *CELLS, "users a processor second"]
+        lines.append([*size, "index", f"{night.index.facts['overlap_users']:,}", *night.index.cells(), "-", "-"])
+        for scored in night.scored:
+            users, processor = (
+                sum(done.facts["users"] for done in scored.shards),
+                sum(done.processor for done in scored.shards),
+            )
+            peak = max(done.facts["peak_bytes"] for done in scored.shards) / 1e9
+            load = max(done.load for done in scored.shards)
+            what = f"score, {len(scored.shards)} of {night.of} shards, {scored.workers} at once"
+            cells = [f"{scored.seconds:.1f}", f"{processor:.1f}", f"{peak:.2f}", f"{load:.1f}"]
+            speeds = [f"{users / scored.seconds:,.0f}", f"{users / processor:,.0f}"]
+            lines.append([*size, what, f"{users:,}", *cells, *speeds])
+        if night.publish is not None:
+            lines.append([*size, "publish", f"{night.users:,}", *night.publish.cells(), "-", "-"])
+    header = ["users", "events", "step", "users asked", *CELLS, "users a second", "users a processor second"]
     kinds = ", ".join(sorted({str(night.index.facts["kind"]) for night in nights}))
     note = (
         f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, what users have had left out, transitions "
-        f"on. Shards one after another, each a process; the peak is that of the largest. Searched by: {kinds}."
+        f"on. Each shard is a process, which has the cores divided by how many there are at once; the peak is that of "
+        f"the largest. Searched by: {kinds}."
     )
     return "\n\n".join(["## Scoring", table(header, lines), note])

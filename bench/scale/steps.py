@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -38,18 +38,21 @@ class Done:
 CELLS = ["seconds", "processor seconds", "peak, GB", "load"]
 
 
-def _used() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return children.ru_utime + children.ru_stime
-
-
-def run(name: str, root: Path, day: date, *options: str) -> Done:
-    """Run a step to its end.
+def run(name: str, root: Path, day: date, *options: str, environment: Mapping[str, str] | None = None) -> Done:
+    """Run a step to its end; ``environment`` is added to that of this process.
 
     Raises:
         CalledProcessError: it failed.
     """
     command = [sys.executable, "-m", f"jobs.{name}", "--root", str(root), "--day", day.isoformat(), *options]
-    before = _used()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    return Done(json.loads(done.stdout), _used() - before, os.getloadavg()[0])
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}
+    ) as process:
+        assert process.stdout is not None
+        told = process.stdout.read()
+        # Not subprocess's own wait: several steps run at once, and each is to tell its own processor time.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Done(json.loads(told), used.ru_utime + used.ru_stime, os.getloadavg()[0])

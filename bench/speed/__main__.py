@@ -46,7 +46,17 @@ def report(figures: list[Figure], command: str) -> str:
         "divided by the fastest, which says how quiet the machine was."
     )
     header = ["", "ratio", "target", "peer", "each way"]
-    return "\n\n".join(["# Speed", table(["", ""], facts), table(header, [_line(f) for f in figures]), note]) + "\n"
+    parts = ["# Speed", table(["", ""], facts), table(header, [_line(f) for f in figures]), note]
+    profiles = [
+        f"**{figure.what}: {figure.ours}**\n\n"
+        + table(["", "of its time"], [[f"`{n}`", f"{s:.0%}"] for n, s in figure.hot])
+        for figure in figures
+        if figure.is_missed and figure.hot
+    ]
+    if profiles:
+        why = "Functions by the time that they take themselves, of our way where its target was missed, by cProfile."
+        parts += ["## Where the time goes", why, *profiles]
+    return "\n\n".join(parts) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bench.datasets import NAMES
 from bench.speed.catalogue import DATA, large, trained
-from bench.speed.flat import AS_IT_COMES, PEER, K, as_it_comes, in_blocks
-from bench.speed.rounds import Figure, check, in_turns
+from bench.speed.flat import AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
+from bench.speed.rounds import Figure, check, hot, in_turns
 from hmamba.retrieval.approximate import Approximate, build_cells
 from hmamba.retrieval.flat import Flat
 from hmamba.retrieval.index import ROWS
-from hmamba.retrieval.product import Product
+from hmamba.retrieval.product import Barred, Product, RealArray
 from hmamba.retrieval.tuning import START, recalls, tune
 
 log = logging.getLogger("hmamba")
@@ -74,7 +75,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         },
         rounds,
     )
-    effort = tuned.index.effort
+    effort, hottest = tuned.index.effort, hot(partial(tuned.index.search, block, K))
     told = [
         f"approximate top-{K} of {items:,} items",
         f"recall {recall:.4f} on {len(others):,} users that it was not set with, {tuned.recall:.4f} with the others",
@@ -82,5 +83,26 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         f"built in {built:.0f} s",
         f"local dimension {catalogue.dimension:.1f}, of the trained items {catalogue.trained_dimension:.1f}",
     ]
-    yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET)
+    yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET, hottest)
     yield Figure("the same against FAISS flat as it comes", OURS, AS_IT_COMES, (len(block), "queries"), seconds, spread)
+    yield from _left_out(tuned.index, block, rounds)
+
+
+def _left_out(cells: Approximate, queries: RealArray, rounds: int) -> Iterator[Figure]:
+    """What it costs to leave out items of every query: any, and where a tenth of them are its very best."""
+    random = np.random.default_rng(0)
+    any_RS = np.stack([random.choice(cells.items, SEEN, replace=False) for _ in queries])
+    best_RS = np.concatenate([cells.exact.search(queries, SEEN // 10)[1], any_RS[:, : -SEEN // 10]], axis=1)
+    ways: dict[str, Barred | None] = {"nothing left out": None}
+    for name, barred_RS in (("any", any_RS), ("a tenth of them the best", best_RS)):
+        ways[name] = np.repeat(np.arange(len(queries)), SEEN), barred_RS.ravel()
+        found = cells.search(queries, K, ways[name])[1]
+        out = [np.isin(one, others).any() for one, others in zip(found, barred_RS, strict=True)]
+        check(not any(out), f"{name}: what was to be left out was found")
+    seconds, spread = in_turns(
+        {name: partial(cells.search, queries, K, barred) for name, barred in ways.items()}, rounds
+    )
+    plain, *others = ways
+    for name in others:
+        what = f"approximate, {SEEN:,} items of each user left out, {name}"
+        yield Figure(what, name, plain, (len(queries), "queries"), seconds, spread, LEAST_KEPT)

@@ -11,6 +11,10 @@ from hmamba.retrieval.product import RealArray
 PEER, ALL_AT_ONCE = "FAISS flat", "FAISS flat, all queries at once"
 AS_IT_COMES = "FAISS flat as it comes, item by item"
 K = 100
+SEEN = 5_000
+"""Items of each user that are left out."""
+LEAST_KEPT = 1 / 1.3
+"""Of the speed, where they are."""
 
 _ITEM_BY_ITEM = 128_000  # FAISS's own threshold, under which it multiplies no matrices
 

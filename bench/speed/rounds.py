@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import cProfile
+import pstats
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hmamba.errors import HMambaError
 
 Ways = Mapping[str, Callable[[], Any]]
+_HOT = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Figure:
         seconds: of each way, the median of its rounds.
         spread: of each way, the slowest round divided by the fastest.
         target: ratio that is aimed at; None without one.
+        hot: where the time of our way goes, see :func:`hot`.
     """
 
     what: str
@@ -34,11 +39,17 @@ class Figure:
     seconds: dict[str, float]
     spread: dict[str, float]
     target: float | None = None
+    hot: tuple[tuple[str, float], ...] = ()
 
     @property
     def ratio(self) -> float:
         """How many times as fast as the peer."""
         return self.seconds[self.peer] / self.seconds[self.ours]
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the ratio is below its target."""
+        return self.target is not None and self.ratio < self.target
 
 
 def in_turns(ways: Ways, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -54,6 +65,23 @@ def in_turns(ways: Ways, rounds: int) -> tuple[dict[str, float], dict[str, float
         {name: statistics.median(times) for name, times in taken.items()},
         {name: max(times) / min(times) for name, times in taken.items()},
     )
+
+
+def hot(way: Callable[[], Any]) -> tuple[tuple[str, float], ...]:
+    """The functions in which a way spends most of its time by itself, and their shares of it, by cProfile.
+
+    Calls of libraries are functions too, so what a product or a write takes is seen as such.
+    """
+    way()
+    profile = cProfile.Profile()
+    profile.runcall(way)
+    seconds = {
+        name if file == "~" else f"{Path(file).parent.name}/{Path(file).name}: {name}": own
+        for (file, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
+    }
+    total = sum(seconds.values())
+    longest = sorted(seconds, key=lambda name: -seconds[name])[:_HOT]
+    return tuple((name, seconds[name] / total) for name in longest)
 
 
 def check(right: bool, what: str) -> None:

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 
 from bench.speed import approximate
-from bench.speed.flat import ALL_AT_ONCE, AS_IT_COMES, PEER, K, as_it_comes, in_blocks
-from bench.speed.rounds import Figure, check, in_turns
+from bench.speed.flat import ALL_AT_ONCE, AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
+from bench.speed.rounds import Figure, check, hot, in_turns
 from hmamba.retrieval.flat import Flat
 from hmamba.retrieval.index import ROWS
 from hmamba.retrieval.product import Barred, Product
 
 OURS, PLAIN = "product, grouped", "product and torch.topk"
 _WIDTH = 66
-_SEEN = 5_000
 
 
 def _plain(queries: torch.Tensor, vectors: torch.Tensor) -> list[torch.Tensor]:
@@ -58,16 +57,17 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         target = 2.0 if items == 50_000 else None
         peer = min((PEER, ALL_AT_ONCE), key=lambda way: seconds[way])  # FAISS at its best
         what = f"exact top-{K} of {items:,} items"
-        yield Figure(what, OURS, peer, (asked, "queries"), seconds, spread, target)
+        hottest = hot(partial(product.search, queries.numpy(), K))
+        yield Figure(what, OURS, peer, (asked, "queries"), seconds, spread, target, hottest)
         faiss_ways = {way: seconds[way] for way in (PEER, AS_IT_COMES)}
         what = f"FAISS flat by matrix products, {ROWS} queries at once, {items:,} items"
         yield Figure(what, PEER, AS_IT_COMES, (asked, "queries"), faiss_ways, spread)
-    rows = np.repeat(np.arange(asked), _SEEN)
+    rows = np.repeat(np.arange(asked), SEEN)
     barred: Barred = (rows, np.random.default_rng(0).integers(0, items, len(rows)))
     found = product.search(queries.numpy(), K, barred)[1]
     out = np.isin(np.repeat(np.arange(asked), K) * items + found.ravel(), barred[0] * items + barred[1])
     check(not out.any(), "what was to be left out was found")
-    with_seen, without = f"{_SEEN:,} items of each user left out", "nothing left out"
+    with_seen, without = f"{SEEN:,} items of each user left out", "nothing left out"
     seconds, spread = in_turns(
         {
             with_seen: partial(product.search, queries.numpy(), K, barred),
@@ -76,4 +76,4 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         rounds,
     )
     what = f"exact top-{K} of {items:,} items, the cost of leaving out"
-    yield Figure(what, with_seen, without, (asked, "queries"), seconds, spread, 1 / 1.3)
+    yield Figure(what, with_seen, without, (asked, "queries"), seconds, spread, LEAST_KEPT)

@@ -44,9 +44,9 @@ def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
     users = users[np.argsort(lengths[users], kind="stable")]
     ordered, start = lengths[users], 0
     while start < len(users):
-        most = int(ordered[start] / (1 - _PADDING))
-        fitting = np.searchsorted(ordered, most, side="right") - start
-        stop = start + max(1, min(int(fitting), tokens // most))
+        similar = int(np.searchsorted(ordered, int(ordered[start] / (1 - _PADDING)), side="right")) - start
+        most = max(1, min(similar, tokens // int(ordered[start])))
+        stop = start + max(1, min(most, tokens // int(ordered[start + most - 1])))
         yield users[start:stop]
         start = stop
 

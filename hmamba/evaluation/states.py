@@ -68,7 +68,7 @@ def _schema(model: HMamba, version: str) -> pa.Schema:
 
 
 class StateWriter:
-    """Writes users' states as :func:`encode_users` hands them out, and their names many at once: every read reads all."""
+    """Writes users' states as :func:`encode_users` hands them out; their names many at once, as all are always read."""
 
     def __init__(self, states: pq.ParquetWriter, users: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._states, self._users, self._schema = states, users, schema

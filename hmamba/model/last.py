@@ -53,8 +53,7 @@ class LastToken:
         tapped_b: (V K, N) the same for B.
         inputs: (V, M + N) inputs of the convolution, for x, B and C.
         gate: (V, E) what the gate is made of.
-        dt: (V, H) step sizes, 0 for padding.
-        decay: (V, H) their logarithmic decay, dt A.
+        steps: (V, 2 H) step sizes, 0 for padding, and their logarithmic decay, dt A.
     """
 
     block: Block
@@ -63,8 +62,7 @@ class LastToken:
     tapped_b: Tensor
     inputs: Tensor
     gate: Tensor
-    dt: Tensor
-    decay: Tensor
+    steps: Tensor
 
     @classmethod
     def of(cls, block: Block, stream_Vd: Tensor, curvature: Tensor) -> LastToken:
@@ -89,7 +87,8 @@ class LastToken:
             return tapped_VKM.flatten(0, 1)
 
         x, B = tapped(slice(mixer.inner)), tapped(slice(mixer.inner, mixer.inner + mixer.size))
-        return cls(block, stream_Vd, x, B, input_VM, gate_VE, dt_VH, dt_VH * mixer.decay(curvature))
+        steps = torch.cat([dt_VH, dt_VH * mixer.decay(curvature)], dim=1)
+        return cls(block, stream_Vd, x, B, input_VM, gate_VE, steps)
 
     def sums(self, row_BL: Tensor) -> Sums:
         """What :meth:`output` and :meth:`state` are made of.
@@ -107,10 +106,10 @@ class LastToken:
             for table in (self.tapped_x, self.tapped_b)
         )
 
-        decay_BLH = self.decay[row_BL]
+        dt_BLH, decay_BLH = self.steps[row_BL].chunk(2, dim=-1)
         # What is forgotten after a token: summed from the end, where the weights are largest, so that these are exact.
         later_BLH = F.pad(decay_BLH[:, 1:].flip(1).cumsum(1).flip(1), (0, 0, 0, 1))
-        return Sums(window_BLK, x_BLE, B_BLN, later_BLH.exp() * self.dt[row_BL])
+        return Sums(window_BLK, x_BLE, B_BLN, later_BLH.exp() * dt_BLH)
 
     def output(self, sums: Sums) -> Tensor:
         """The block's output (B, d) at the last token of each sequence."""

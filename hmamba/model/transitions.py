@@ -120,9 +120,8 @@ class Transitions:
         age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
         read = sp.csr_array(((_FADE**age).astype(np.float32), (owner, histories.items[latest])), (len(users), size))
         reached = read @ self.table
-        every = histories.lengths[users]
-        had = histories.items[spans(histories.offsets[users], every)]
-        new = ~among(reached.indices, reached.indptr, had, np.concatenate([[0], np.cumsum(every)]), size)
+        had = histories.offsets[users], histories.offsets[users + 1]
+        new = ~among(reached.indices, reached.indptr, histories.items, had, size)
         row, value = np.repeat(rows, np.diff(reached.indptr)), np.where(new, reached.data, 0)
         whole = np.bincount(row, weights=value, minlength=len(users))
         columns = catalogue.column[reached.indices]

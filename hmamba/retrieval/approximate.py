@@ -24,6 +24,7 @@ from hmamba.progress import Progress, track
 from hmamba.retrieval.flat import faiss_module
 from hmamba.retrieval.product import Barred, Product, RealArray
 from hmamba.sequences.histories import IntArray, spans
+from hmamba.sequences.sets import among
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
@@ -131,8 +132,8 @@ class Approximate:
     def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
         """As :meth:`Product.search`, but for items that are not looked at.
 
-        A query is asked for ``deep`` k items and some more, and again for twice as many where too many of those are
-        barred. If fewer than k are left in its cells, it is searched exactly.
+        A query is asked for ``deep`` k items and as many more as it has barred, up to twice as many in all, and again
+        for twice as many where too many of those are barred. If its cells leave fewer than k, it is searched exactly.
         """
         items, asked = self.items, len(queries)
         rows, columns = barred if barred is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -142,33 +143,28 @@ class Approximate:
         products_Rk = np.full((asked, k), -np.inf, dtype=np.float32)
         columns_Rk = np.zeros((asked, k), dtype=np.int64)
         left = np.zeros(asked, dtype=np.int64)
-
-        def ask(these: IntArray, depth: int) -> IntArray:
-            """Search some of the queries; those of them (n,) that what is barred leaves with too few."""
+        # Looking twice as deep costs a sixth, looking twice costs all: who has much barred is asked for more at once.
+        is_long = width > wanted // 4
+        waiting = [np.flatnonzero(~is_long), np.flatnonzero(is_long)]
+        depths = [wanted + min(int(width[these].max(initial=0)), wanted) for these in waiting]
+        while waiting:
+            these, depth = waiting.pop(), min(depths.pop(), items)
+            if not len(these):
+                continue
             found = self._look(queries[these], depth)
-            cut_off = found[:, -1] >= 0  # otherwise the cells hold no more
-            out = found < 0
-            is_had = np.zeros(items, dtype=bool)
-            for place, row in enumerate(these):
-                had = columns[cuts[row] : cuts[row + 1]]
-                is_had[had] = True
-                out[place] |= is_had[found[place]]
-                is_had[had] = False
+            places = np.arange(len(these) + 1) * depth
+            out = among(found.ravel(), places, columns, (cuts[these], cuts[these + 1]), items)
+            out = out.reshape(found.shape) | (found < 0)
             left[these] = (~out).sum(axis=1)
+            is_done = (left[these] >= wanted) | (found[:, -1] < 0) | (depth == items)  # or the cells hold no more
+            done, found, out = these[is_done], found[is_done], out[is_done]
             if depth > wanted:  # of those left, the best by their codes
                 first = np.argsort(out, axis=1, kind="stable")[:, :wanted]
                 found, out = np.take_along_axis(found, first, axis=1), np.take_along_axis(out, first, axis=1)
-            products_Rk[these], columns_Rk[these] = self._best(queries[these], found, out, k)
-            return these[cut_off & (left[these] < wanted)]
-
-        these: IntArray = np.arange(asked)
-        depth = min(wanted + min(int(width.max(initial=0)), wanted // 4), items)
-        while len(these):
-            most = min(wanted + int(width[these].max()), items)
-            these = ask(these, depth)
-            if depth >= most:  # all that can be left has been found
-                break
-            depth = min(2 * depth, most)
+            if len(done):
+                products_Rk[done], columns_Rk[done] = self._best(queries[done], found, out, k)
+            waiting.append(these[~is_done])
+            depths.append(2 * depth)
         short = np.flatnonzero(left < k)
         if len(short):
             theirs = np.repeat(np.arange(len(short)), width[short]), columns[spans(cuts[short], width[short])]

@@ -148,9 +148,9 @@ def _search(
     raised = np.searchsorted(raised_rows, every)
     asked, columns = every * columns.shape[1], columns.ravel()
     is_plain = np.isfinite(products.ravel())
-    is_plain &= ~among(columns, asked, raised_columns, raised, len(index.catalogue))
-    if barred is not None:
-        is_plain &= ~among(columns, asked, barred[1], np.searchsorted(barred[0], every), len(index.catalogue))
+    for of_rows, of_columns in [(raised_rows, raised_columns), *([] if barred is None else [barred])]:
+        of_offsets = np.searchsorted(of_rows, every)
+        is_plain &= ~among(columns, asked, of_columns, (of_offsets[:-1], of_offsets[1:]), len(index.catalogue))
     plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[asked], columns[is_plain]
     # Multiplied anew, so that scores do not depend on what searched.
     taste = score.logits(_products(index, queries, plain, columns).to(device)).cpu().numpy()

@@ -36,7 +36,7 @@ def among(
     columns: npt.NDArray[np.integer],
     offsets: npt.NDArray[np.integer],
     of_columns: npt.NDArray[np.integer],
-    of_offsets: npt.NDArray[np.integer],
+    of_spans: tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]],
     width: int,
 ) -> _Bools:
     """Which entries (E,) of a sparse matrix are entries of another one with as many rows.
@@ -44,16 +44,15 @@ def among(
     Args:
         columns: (E,) of the entries, row by row, in any order within one.
         offsets: (R + 1,) where rows begin and end.
-        of_columns: (F,) likewise, of the other one.
-        of_offsets: (R + 1,) likewise.
+        of_columns: (F,) of the other one's entries.
+        of_spans: (R,) where rows begin among those, and (R,) where they end.
         width: columns that there are.
     """
     found = np.empty(len(columns), dtype=bool)
-    marked = np.zeros(width, dtype=bool)
-    # A row at a time: what it marks stays in the cache.
-    for (start, end), (first, last) in zip(pairwise(offsets.tolist()), pairwise(of_offsets.tolist()), strict=True):
-        marks = of_columns[first:last]
-        marked[marks] = True
-        found[start:end] = marked[columns[start:end]]
-        marked[marks] = False
+    # A row at a time: what it marks stays in the cache. Its own number marks it, so that nothing need be wiped off.
+    marks = np.zeros(width, dtype=np.min_scalar_type(len(offsets)))
+    spans = zip(pairwise(offsets.tolist()), *(part.tolist() for part in of_spans), strict=True)
+    for row, ((start, end), first, last) in enumerate(spans, start=1):
+        marks[of_columns[first:last]] = row
+        np.equal(marks[columns[start:end]], row, out=found[start:end])
     return found

@@ -62,3 +62,14 @@ def test_the_report_divides_the_second_pull_by_the_first() -> None:
     assert "First night, both steps: 250 s. Pulling 1 % new events took 2.0 % of the time" in text
     assert "10.0 % of its processor time" in text
     assert "| first | ingest | 100 | 200.0 | 80.0 | 2.00 | 1.0 |" in text
+
+
+def test_the_report_of_scoring_tells_both_speeds() -> None:
+    def done(users: int) -> Done:
+        facts = {"seconds": 8, "peak_bytes": 1_500_000_000, "users": users, "overlap_users": 512, "kind": "product"}
+        return Done(facts, 10.0, 2.0)
+
+    both = scoring.Scored(2, 12.0, [done(500), done(700)])
+    text = scoring.report([scoring.Night(1_200, 30_000, 2, done(0), [both], done(0))])
+    assert "| 1,200 | 30,000 | score, 2 of 2 shards, 2 at once | 1,200 | 12.0 | 20.0 | 1.50 | 2.0 | 100 | 60 |" in text
+    assert "| 1,200 | 30,000 | publish | 1,200 | 8.0 | 10.0 | 1.50 | 2.0 | - | - |" in text

@@ -29,5 +29,6 @@ def test_entries_are_compared_within_their_row(rows):
     for mine, others in rows:
         flat, of_flat = flat + mine, of_flat + others
         offsets, of_offsets = [*offsets, len(flat)], [*of_offsets, len(of_flat)]
-    arrays = (np.array(part, dtype=np.int64) for part in (flat, offsets, of_flat, of_offsets))
-    assert among(*arrays, width=10).tolist() == [column in others for mine, others in rows for column in mine]
+    arrays = (np.array(part, dtype=np.int64) for part in (flat, offsets, of_flat))
+    spans = np.array(of_offsets[:-1], dtype=np.int64), np.array(of_offsets[1:], dtype=np.int64)
+    assert among(*arrays, spans, width=10).tolist() == [column in others for mine, others in rows for column in mine]

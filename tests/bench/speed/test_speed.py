@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
 from bench.speed import __main__ as speed
 from bench.speed import catalogue, encode, epoch, scan, search
-from bench.speed.rounds import Figure, check, in_turns
+from bench.speed.rounds import Figure, check, hot, in_turns
 from hmamba.errors import HMambaError
 from hmamba.model.scan import reference_scan
 from tests.bench.files import order_data
@@ -34,18 +36,43 @@ def test_the_ratio_is_the_peers_time_by_ours():
     )
 
 
+def test_where_the_time_goes_is_told_of_missed_targets_alone():
+    def slow() -> None:
+        time.sleep(0.05)
+
+    def way() -> None:
+        time.sleep(0.01)
+        slow()
+
+    hottest = hot(way)
+    assert hottest[0][0] == "<built-in method time.sleep>"
+    assert hottest[0][1] == pytest.approx(1, abs=0.05)
+    figures = [
+        Figure(
+            name, "mine", "theirs", (1, "users"), {"mine": 1, "theirs": 2}, {"mine": 1, "theirs": 1}, target, hottest
+        )
+        for name, target in (("met", 2.0), ("missed", 2.1), ("without", None))
+    ]
+    told = speed.report(figures, "x").partition("## Where the time goes")[2]
+    assert "**missed: mine**" in told
+    assert "| `<built-in method time.sleep>` | 100% |" in told
+    assert "met: mine" not in told
+    assert "without: mine" not in told
+
+
 def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(encode, "TARGETS", {5: None, 40: 3.0})
     monkeypatch.setattr(scan, "LENGTHS", (200,))
-    monkeypatch.setattr(search, "_SEEN", 50)
+    monkeypatch.setattr(search, "SEEN", 50)
     monkeypatch.setattr(epoch, "PYTHON", tmp_path / "nowhere")
     monkeypatch.delenv("HMAMBA_DATA", raising=False)
     assert speed.main(["--quick", "--out", str(tmp_path)]) == 0
     (written,) = tmp_path.iterdir()
     assert written.read_text() == capsys.readouterr().out.removesuffix("\n")
     threads = len(list(scan.threads()))
-    assert written.read_text().count("**") == 2 * (2 + 5 + 1 + 4 * threads)
+    table = written.read_text().partition("## Where the time goes")[0]
+    assert table.count("**") == 2 * (2 + 5 + 1 + 4 * threads)
     assert "approximate search: left out, because nobody says where the data sets are" in caplog.text
     assert "epoch of complete-journey: left out, because there is no .venv-peers (make bench-peers)." in caplog.text
 
