@@ -43,7 +43,8 @@ class Progress:
             self._last = now
             rate = self._done / max(now - self._start, 1e-9)
             tail = f", {self._note}" if self._note else ""
-            log.info("%s: %d of %d %s, %.0f a second%s", self.what, self._done, self.total, self.unit, rate, tail)
+            speed = f"{rate:.0f} a second" if rate >= 1 else f"{60 * rate:.0f} a minute"
+            log.info("%s: %d of %d %s, %s%s", self.what, self._done, self.total, self.unit, speed, tail)
 
     def close(self) -> None:
         """End the bar."""

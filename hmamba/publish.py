@@ -23,7 +23,7 @@ from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.layout import Layout, RunLayout
-from hmamba.quality.candidates import CandidateFiles, CandidateTotals, check_candidates
+from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sequences.snapshot import ITEMS, MANIFEST
 from hmamba.source.ids import read_ids
 from hmamba.warehouse.connection import in_memory
@@ -64,9 +64,9 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
 def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
     manifest = read_json(run.sequences / MANIFEST)
     allowed = config.candidates.allowed_items
+    events = [run.sequences / file["name"] for file in manifest["files"] if file["name"] != ITEMS]
     return CandidateFiles(
-        parts=candidate_parts(run),
-        shards=tuple(run.sequences / file["name"] for file in manifest["files"] if file["name"] != ITEMS),
+        shards=tuple(ShardFiles(part, (path,)) for part, path in zip(candidate_parts(run), events, strict=True)),
         items=run.sequences / ITEMS,
         indexed=run.vectors / ITEMS,
         allowed=None
@@ -133,7 +133,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         totals = check_candidates(
             layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
         )
-    target = layout.published(day)
+    target, parts = layout.published(day), tuple(shard.part for shard in files.shards)
     manifest = {
         "run_id": run_id,
         "day": day.isoformat(),
@@ -146,10 +146,10 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         "snapshot": read_json(layout.run(day, run_id).sequences / MANIFEST)["digest"],
         "refresh": None,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(files.parts, target, layout.root),
+        "files": _describe(parts, target, layout.root),
     }
     with alone(layout.candidates):
-        return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
+        return Published(totals, len(parts), _put(layout, day, manifest, parts))
 
 
 def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
@@ -209,7 +209,8 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
     base, day = refreshed.base, date.fromisoformat(refreshed.base["day"])
     night = _candidate_files(layout, layout.run(day, base["run_id"]), config)
     # Touched users are in the night's shards too, with less: together that is what they have had.
-    files = replace(night, parts=refreshed.parts, shards=(*night.shards, *refreshed.changed))
+    shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
+    files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
         name = f"{day} {base['run_id']} refreshed to {refreshed.day} by {refreshed.run_id}"
         totals = check_candidates(layout.expectations, connection, files, base["k"], base["exclude_seen"], name)
@@ -226,12 +227,12 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             "new_users": refreshed.new_users,
         },
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(files.parts, layout.published(day), layout.root),
+        "files": _describe(refreshed.parts, layout.published(day), layout.root),
     }
     with alone(layout.candidates):
         if read_json(layout.published(day) / DAY_MANIFEST) != base:
             raise InputError(f"{layout.published(day)} has been published anew during this refresh. Run refresh again.")
-        return Published(totals, len(files.parts), _put(layout, day, manifest, files.parts))
+        return Published(totals, len(refreshed.parts), _put(layout, day, manifest, refreshed.parts))
 
 
 def prune_states(layout: Layout) -> list[Path]:

@@ -5,7 +5,7 @@ DuckDB counts over the Parquet parts; Great Expectations judges the counts, one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,22 @@ import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.errors import QualityError
+from hmamba.progress import track
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
 from hmamba.statements import statement
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """Parquet files of some users.
+
+    Attributes:
+        part: their candidates.
+        events: what they have had (user_id, item_index), all of it together.
+    """
+
+    part: Path
+    events: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -25,15 +39,13 @@ class CandidateFiles:
     """What the rules compare: Parquet files, and the ids that are allowed.
 
     Attributes:
-        parts: the candidates.
-        shards: the snapshot's events (user_id, item_index).
+        shards: of all users, each user in one.
         items: the snapshot's items (item_index, item_id).
         indexed: the items that were scored (item_index, item_id).
         allowed: ids (strings); nothing else may be recommended. None: everything may.
     """
 
-    parts: tuple[Path, ...]
-    shards: tuple[Path, ...]
+    shards: tuple[ShardFiles, ...]
     items: Path
     indexed: Path
     allowed: pa.ChunkedArray | None
@@ -49,60 +61,70 @@ class CandidateTotals:
     model_version: str
 
 
-def _check_columns(parts: Sequence[Path]) -> None:
-    for part in parts:
-        try:
-            schema = pq.read_schema(part)
-        except (pa.ArrowException, OSError) as error:
-            raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
-        found = dict(zip(schema.names, schema.types, strict=True))
-        if found != columns.CANDIDATES:
-            told = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
-            seen = ", ".join(f"{name} {kind}" for name, kind in found.items())
-            raise QualityError(f"{part} has the columns {seen}; candidates have {told}. Nothing has been published.")
+def _check_columns(part: Path) -> None:
+    try:
+        schema = pq.read_schema(part)
+    except (pa.ArrowException, OSError) as error:
+        raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
+    found = dict(zip(schema.names, schema.types, strict=True))
+    if found != columns.CANDIDATES:
+        told = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
+        seen = ", ".join(f"{name} {kind}" for name, kind in found.items())
+        raise QualityError(f"{part} has the columns {seen}; candidates have {told}. Nothing has been published.")
 
 
 _TABLES = {
-    "candidate_users": ("parts",),
-    "eligible_items": ("indexed", "everything"),
-    "expected_users": ("shards", "k", "exclude_seen"),
+    "candidate_users": ("part",),
+    "expected_users": ("events", "k", "exclude_seen"),
+    "add_recommended": ("part",),
 }
 _FIGURES = {
-    "candidate_rows": ("parts", "fallback"),
+    "candidate_rows": ("part", "fallback"),
     "user_figures": (),
-    "rising_scores": ("parts",),
-    "unknown_items": ("parts", "items"),
-    "seen_items": ("parts", "items", "shards"),
-    "forbidden_items": ("parts",),
+    "rising_scores": ("part",),
+    "unknown_items": ("part", "items"),
+    "seen_items": ("part", "items", "events"),
+    "forbidden_items": ("part",),
 }
-"""Statements under sql/quality/ and the values they bind."""
+"""Statements under sql/quality/ and the values they bind, run for each shard: memory is that of one."""
 
 
 def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int, exclude_seen: bool) -> dict[str, Any]:
     """Every figure, by name. Those of rules that do not apply are absent."""
-    values: dict[str, Any] = {
-        "parts": [str(path) for path in files.parts],
-        "shards": [str(path) for path in files.shards],
-        "items": str(files.items),
-        "indexed": str(files.indexed),
-        "fallback": columns.FALLBACK_VERSION,
-        "everything": files.allowed is None,
-        "k": k,
-        "exclude_seen": exclude_seen,
-    }
-    skipped = {"seen_items": not exclude_seen, "forbidden_items": files.allowed is None}
     nothing = pa.chunked_array([], pa.string())
     connection.register("allowed", pa.table({columns.ITEM_ID: nothing if files.allowed is None else files.allowed}))
-    for name, bound in _TABLES.items():
-        connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
-    figures: dict[str, Any] = {}
-    for name, bound in _FIGURES.items():
-        if skipped.get(name, False):
-            continue
-        cursor = connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
-        (row,) = cursor.fetchall()
-        figures.update(zip((column[0] for column in cursor.description or ()), row, strict=True))
-    return figures
+    eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
+    connection.execute(statement("quality/eligible_items"), eligible)
+    connection.execute(statement("quality/create_recommended"))
+    skipped = {"seen_items": not exclude_seen, "forbidden_items": files.allowed is None}
+    figures: Counter[str] = Counter()
+    versions: set[str] = set()
+    for shard in track(files.shards, "publish: check", len(files.shards), "shards"):
+        values: dict[str, Any] = {
+            "part": str(shard.part),
+            "events": [str(path) for path in shard.events],
+            "items": str(files.items),
+            "fallback": columns.FALLBACK_VERSION,
+            "k": k,
+            "exclude_seen": exclude_seen,
+        }
+        for name, bound in _TABLES.items():
+            connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
+        for name, bound in _FIGURES.items():
+            if skipped.get(name, False):
+                continue
+            cursor = connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
+            (row,) = cursor.fetchall()
+            found = dict(zip((column[0] for column in cursor.description or ()), row, strict=True))
+            versions.update(found.pop("versions", None) or ())
+            figures.update(found)
+    (distinct,) = connection.execute(statement("quality/distinct_items")).fetchall()
+    return {
+        **figures,
+        "distinct_items": distinct[0],
+        "model_versions": len(versions),
+        "model_version": min(versions, default=columns.FALLBACK_VERSION),
+    }
 
 
 def check_candidates(
@@ -115,9 +137,10 @@ def check_candidates(
 ) -> CandidateTotals:
     """Check candidates against the snapshot they were made from, and keep a page of Data Docs about it.
 
-    Every user of the snapshot must have exactly min(k, eligible items) rows with ranks 1, 2, ..., no item twice, scores
-    that are finite and never rise with the rank, items that the snapshot knows (and that are allowed, and not seen,
-    where that is asked for), and one model version throughout, but for users who got popular items instead.
+    Every user of the snapshot must have exactly min(k, eligible items) rows, together in their shard's part and in the
+    order of their ranks 1, 2, ..., users in that of their ids; no item twice, scores that are finite and never rise
+    with the rank, items that the snapshot knows (and that are allowed, and not seen, where that is asked for), and one
+    model version throughout, but for users who got popular items instead.
 
     Args:
         project: folder of the Great Expectations project.
@@ -130,7 +153,8 @@ def check_candidates(
     Raises:
         QualityError: a rule is broken; names it with its figure.
     """
-    _check_columns(files.parts)
+    for shard in files.shards:
+        _check_columns(shard.part)
     counted = _count(connection, files, k, exclude_seen)
     figures = [Figure("rows", counted["rows"], least=1), Figure("model_versions", counted["model_versions"], most=1)]
     figures += [Figure(name, counted[name], most=0) for name in counted if name.startswith(("rows_with", "users_"))]

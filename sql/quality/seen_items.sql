@@ -1,4 +1,4 @@
 SELECT count(*) AS rows_with_seen_item
-FROM read_parquet($parts) AS c
+FROM read_parquet($part) AS c
 INNER JOIN read_parquet($items) AS i ON c.item_id = i.item_id
-SEMI JOIN read_parquet($shards) AS s ON s.user_id = c.user_id AND s.item_index = i.item_index;
+SEMI JOIN read_parquet($events) AS s ON s.user_id = c.user_id AND s.item_index = i.item_index;

@@ -4,7 +4,7 @@ SELECT
     count(*) FILTER (WHERE e.user_id IS NULL) AS users_unknown,
     count(*) FILTER (WHERE c.candidates <> e.candidates) AS users_with_wrong_count,
     count(*) FILTER (
-        WHERE c.lowest <> 1 OR c.highest <> c.candidates OR c.ranks <> c.candidates
+        WHERE c.lowest <> 1 OR c.highest <> c.candidates OR NOT c.together_in_order
     ) AS users_with_wrong_ranks,
     count(*) FILTER (WHERE c.items <> c.candidates) AS users_with_repeated_item
 FROM candidate_users AS c

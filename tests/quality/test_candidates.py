@@ -14,7 +14,7 @@ import pytest
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import QualityError
 from hmamba.layout import Layout
-from hmamba.quality.candidates import CandidateFiles, check_candidates
+from hmamba.quality.candidates import CandidateFiles, ShardFiles, check_candidates
 from tests.landing import DAY
 from tests.scored import SHARDS, candidates, write_part, write_run
 from tests.synthetic import make_interactions
@@ -33,9 +33,9 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 def files(layout: Layout) -> CandidateFiles:
     write_run(layout, make_interactions(), DAY, k=K)
     run = layout.run(DAY, "manual")
+    parts, events = sorted(run.candidates.iterdir()), sorted(run.sequences.glob("shard-*"))
     return CandidateFiles(
-        parts=tuple(sorted(run.candidates.iterdir())),
-        shards=tuple(sorted(run.sequences.glob("shard-*"))),
+        shards=tuple(ShardFiles(part, (path,)) for part, path in zip(parts, events, strict=True)),
         items=run.sequences / "items.parquet",
         indexed=run.vectors / "items.parquet",
         allowed=None,
@@ -44,7 +44,18 @@ def files(layout: Layout) -> CandidateFiles:
 
 @pytest.fixture(scope="module")
 def good(layout: Layout, files: CandidateFiles) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(part) for part in files.parts], ignore_index=True)
+    return pd.concat([pd.read_parquet(shard.part) for shard in files.shards]).sort_values(["user_id", "rank"])
+
+
+def in_one(files: CandidateFiles, part: Path) -> CandidateFiles:
+    """All users in one part."""
+    return replace(files, shards=(ShardFiles(part, tuple(path for shard in files.shards for path in shard.events)),))
+
+
+def instead(files: CandidateFiles, parts: list[Path]) -> CandidateFiles:
+    """The same shards with other parts."""
+    both = zip(files.shards, parts, strict=True)
+    return replace(files, shards=tuple(replace(shard, part=part) for shard, part in both))
 
 
 def check(layout: Layout, files: CandidateFiles, k: int = K, exclude_seen: bool = True) -> dict[str, object]:
@@ -66,8 +77,7 @@ def test_some_users_may_have_popular_items_instead(
 ) -> None:
     version = good.model_version.where(good.user_id != FIRST, FALLBACK_VERSION)
     write_part(tmp_path / "part-0000.parquet", good.assign(model_version=version))
-    parts = (tmp_path / "part-0000.parquet",)
-    assert check(layout, replace(files, parts=parts))["model_version"] == "v1"
+    assert check(layout, in_one(files, tmp_path / "part-0000.parquet"))["model_version"] == "v1"
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
@@ -77,7 +87,7 @@ def test_fewer_eligible_items_than_k(layout: Layout, files: CandidateFiles, tmp_
     for number, frame in enumerate(candidates(files.items.parent, 1000, exclude_seen)):
         parts.append(tmp_path / f"part-{number}.parquet")
         write_part(parts[-1], frame)
-    everything = replace(files, parts=tuple(parts))
+    everything = instead(files, parts)
     lengths = pd.concat(pd.read_parquet(part) for part in parts).groupby("user_id").size()
     assert (lengths.nunique() > 1) == exclude_seen
     assert check(layout, everything, 1000, exclude_seen)["rows"] == lengths.sum()
@@ -101,6 +111,8 @@ BROKEN: list[tuple[Change, set[str]]] = [
     ),
     (lambda f: f.assign(model_version=f.model_version.where(f["rank"] > 1, "v2")), {"model_versions is 2"}),
     (lambda f: f[:0], {"rows is 0", "users_missing is 40"}),
+    (lambda f: f.sort_values(["rank", "user_id"]), {"users_with_wrong_ranks is 40", "rows_with_earlier_user is 9"}),
+    (lambda f: pd.concat([f[f.user_id != FIRST], f[f.user_id == FIRST]]), {"rows_with_earlier_user is 1"}),
 ]
 
 
@@ -111,12 +123,23 @@ def test_broken_candidates_are_named(
     change, expected = BROKEN[case]
     write_part(tmp_path / "part-0000.parquet", change(good))
     with pytest.raises(QualityError) as caught:
-        check(layout, replace(files, parts=(tmp_path / "part-0000.parquet",)))
+        check(layout, in_one(files, tmp_path / "part-0000.parquet"))
     message = str(caught.value)
     named = message.partition("published: ")[2].partition(". Readers")[0].split("; ")
     assert all(any(told.startswith(rule) for told in named) for rule in expected), message
     # Rows without an item also repeat "no item", and a rank that is missing is a score that may rise.
     assert len(named) <= len(expected) + 1, message
+
+
+def test_a_user_belongs_to_one_part(layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path) -> None:
+    parts = []
+    for number, shard in enumerate(files.shards):
+        frame = pd.read_parquet(shard.part)
+        parts.append(tmp_path / f"part-{number}.parquet")
+        elsewhere = good[good.user_id == FIRST] if FIRST not in set(frame.user_id) else frame[:0]
+        write_part(parts[-1], pd.concat([frame, elsewhere]).sort_values(["user_id", "rank"]))
+    with pytest.raises(QualityError, match=r"published: users_unknown is 1, allowed at most 0\. Readers"):
+        check(layout, instead(files, parts))
 
 
 def test_seen_items_are_found_only_where_they_are_forbidden(
@@ -127,7 +150,7 @@ def test_seen_items_are_found_only_where_they_are_forbidden(
         parts.append(tmp_path / f"part-{number}.parquet")
         write_part(parts[-1], frame)
     assert len(parts) == SHARDS
-    with_seen = replace(files, parts=tuple(parts))
+    with_seen = instead(files, parts)
     check(layout, with_seen, exclude_seen=False)
     with pytest.raises(QualityError, match=r"published: rows_with_seen_item is [0-9]+, allowed at most 0"):
         check(layout, with_seen)
@@ -153,11 +176,11 @@ def test_columns_and_types_are_part_of_the_contract(
 ) -> None:
     change(good).to_parquet(tmp_path / "part-0000.parquet", index=False)
     with pytest.raises(QualityError, match=told):
-        check(layout, replace(files, parts=(tmp_path / "part-0000.parquet",)))
+        check(layout, in_one(files, tmp_path / "part-0000.parquet"))
 
 
 def test_a_part_that_is_cut_off(layout: Layout, files: CandidateFiles, tmp_path: Path) -> None:
     part = tmp_path / "part-0000.parquet"
-    part.write_bytes(files.parts[0].read_bytes()[:-20])
+    part.write_bytes(files.shards[0].part.read_bytes()[:-20])
     with pytest.raises(QualityError, match=r"part-0000\.parquet is not a whole Parquet file"):
-        check(layout, replace(files, parts=(part,)))
+        check(layout, in_one(files, part))

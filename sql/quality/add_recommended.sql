@@ -1,0 +1,3 @@
+INSERT INTO recommended
+SELECT DISTINCT item_id
+FROM read_parquet($part);

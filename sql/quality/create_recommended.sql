@@ -1,0 +1,1 @@
+CREATE OR REPLACE TEMP TABLE recommended (item_id VARCHAR);

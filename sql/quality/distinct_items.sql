@@ -1,0 +1,2 @@
+SELECT count(DISTINCT item_id) AS distinct_items
+FROM recommended;
