@@ -8,7 +8,7 @@
 # make bench-accuracy DATA=beauty   accuracy tables, see docs/accuracy.md
 # make bench-peers                  the peer's own environment, for its column of those tables
 # make bench, make bench-quick      speed beside peers, see docs/performance.md
-# make bench-scale ARGS=--quick     ingest, snapshot and scoring at size, see docs/performance.md
+# make bench-scale ARGS=--quick     ingest, snapshot, scoring and publishing at size, see docs/performance.md
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile

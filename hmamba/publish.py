@@ -24,7 +24,7 @@ from hmamba.errors import InputError
 from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
-from hmamba.sequences.snapshot import ITEMS, MANIFEST
+from hmamba.sequences.snapshot import ITEMS, MANIFEST, shard_name
 from hmamba.source.ids import read_ids
 from hmamba.warehouse.connection import in_memory
 
@@ -62,11 +62,10 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
 
 
 def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
-    manifest = read_json(run.sequences / MANIFEST)
     allowed = config.candidates.allowed_items
-    events = [run.sequences / file["name"] for file in manifest["files"] if file["name"] != ITEMS]
+    parts = enumerate(candidate_parts(run))
     return CandidateFiles(
-        shards=tuple(ShardFiles(part, (path,)) for part, path in zip(candidate_parts(run), events, strict=True)),
+        shards=tuple(ShardFiles(part, (run.sequences / shard_name(shard),)) for shard, part in parts),
         items=run.sequences / ITEMS,
         indexed=run.vectors / ITEMS,
         allowed=None

@@ -24,7 +24,10 @@ NIGHTS, SCORING = "nights", "scoring"
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    numbers = tuple(int(part) for part in text.split(","))
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: each has to be 1 or more")
+    return numbers
 
 
 def _options() -> argparse.ArgumentParser:

@@ -151,12 +151,14 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
     write_json(night.verdict, {"serving": version})
     index = run("index", root, DAY)
     shards = range(config.snapshot.shards if scored is None else scored)
-    done = [_score(root, shards, count) for count in workers]
-    for shard, step in zip(shards, done[-1].shards, strict=True):
-        expected = len(range(shard, users, config.snapshot.shards))
-        rows = pq.read_metadata(night.candidate_part(shard)).num_rows
-        if step.facts["users"] != expected or rows != expected * config.candidates.k:
-            raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
+    done = []
+    for count in workers:
+        done.append(_score(root, shards, count))
+        for shard, step in zip(shards, done[-1].shards, strict=True):
+            expected = len(range(shard, users, config.snapshot.shards))
+            rows = pq.read_metadata(night.candidate_part(shard)).num_rows
+            if step.facts["users"] != expected or rows != expected * config.candidates.k:
+                raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
     published = run("publish", root, DAY) if len(shards) == config.snapshot.shards else None
     if published is not None and published.facts["users"] != users:
         raise AssertionError(f"{published.facts['users']} users were published, not {users}")

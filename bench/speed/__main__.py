@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench.machine import commit, machine, today
 from bench.speed import encode, epoch, refresh, scan, search
-from bench.speed.rounds import Figure
+from bench.speed.rounds import Figure, Hot, hot
 from bench.store import ROOT
 from bench.tables import table
 from hmamba.errors import ConfigError, HMambaError
@@ -38,7 +39,7 @@ def _line(figure: Figure) -> list[str]:
     return [figure.what, f"**{figure.ratio:.2f}**", target, figure.peer, f"{unit} a second: " + "; ".join(others)]
 
 
-def report(figures: list[Figure], command: str) -> str:
+def report(figures: list[Figure], profiles: list[tuple[Figure, Hot]], command: str) -> str:
     """The tables as Markdown."""
     facts = [["command", f"`{command}`"], ["commit, date", f"{commit()}, {today()}"], ["machine", machine()]]
     note = (
@@ -47,15 +48,12 @@ def report(figures: list[Figure], command: str) -> str:
     )
     header = ["", "ratio", "target", "peer", "each way"]
     parts = ["# Speed", table(["", ""], facts), table(header, [_line(f) for f in figures]), note]
-    profiles = [
-        f"**{figure.what}: {figure.ours}**\n\n"
-        + table(["", "of its time"], [[f"`{n}`", f"{s:.0%}"] for n, s in figure.hot])
-        for figure in figures
-        if figure.is_missed and figure.hot
-    ]
     if profiles:
         why = "Functions by the time that they take themselves, of our way where its target was missed, by cProfile."
-        parts += ["## Where the time goes", why, *profiles]
+        parts += ["## Where the time goes", why]
+    for figure, hottest in profiles:
+        rows = [[f"`{name}`", f"{share:.0%}"] for name, share in hottest]
+        parts.append(f"**{figure.what}: {figure.ours}**\n\n{table(['', 'of its time'], rows)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,17 +71,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if set(wanted) - set(PARTS):
             raise ConfigError(f"--only {options.only}: choose among {', '.join(PARTS)}, with commas.")
-        figures = []
+        figures: list[Figure] = []
+        profiles: list[tuple[Figure, Hot]] = []
         for name in wanted:
             options_of = {"data": options.data} if name in ("epoch", "search") else {}
             for figure in PARTS[name](quick=options.quick, **options_of):
                 log.info("%s: %.2f times %s", figure.what, figure.ratio, figure.peer)
-                figures.append(figure)
+                if figure.is_missed and figure.way is not None:
+                    profiles.append((figure, hot(figure.way)))
+                figures.append(replace(figure, way=None))  # it may hold much
     except HMambaError as error:
         log.error("bench: %s", error)
         return error.exit_code
     given = ["--quick"] * options.quick + ([] if wanted == list(PARTS) else ["--only", options.only])
-    text = report(figures, " ".join(["python -m bench.speed", *given]))
+    text = report(figures, profiles, " ".join(["python -m bench.speed", *given]))
     if not options.print_only:
         name = "speed" if wanted == list(PARTS) else "-".join(wanted)
         with atomic_file(options.out / f"{name}-{today()}.md") as temporary:

@@ -15,7 +15,7 @@ import torch
 from bench.datasets import NAMES
 from bench.speed.catalogue import DATA, large, trained
 from bench.speed.flat import AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
-from bench.speed.rounds import Figure, check, hot, in_turns
+from bench.speed.rounds import Figure, check, in_turns
 from hmamba.retrieval.approximate import Approximate, build_cells
 from hmamba.retrieval.flat import Flat
 from hmamba.retrieval.index import ROWS
@@ -75,7 +75,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         },
         rounds,
     )
-    effort, hottest = tuned.index.effort, hot(partial(tuned.index.search, block, K))
+    effort, way = tuned.index.effort, partial(tuned.index.search, block, K)
     told = [
         f"approximate top-{K} of {items:,} items",
         f"recall {recall:.4f} on {len(others):,} users that it was not set with, {tuned.recall:.4f} with the others",
@@ -83,7 +83,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         f"built in {built:.0f} s",
         f"local dimension {catalogue.dimension:.1f}, of the trained items {catalogue.trained_dimension:.1f}",
     ]
-    yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET, hottest)
+    yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET, way)
     yield Figure("the same against FAISS flat as it comes", OURS, AS_IT_COMES, (len(block), "queries"), seconds, spread)
     yield from _left_out(tuned.index, block, rounds)
 
@@ -92,7 +92,8 @@ def _left_out(cells: Approximate, queries: RealArray, rounds: int) -> Iterator[F
     """What it costs to leave out items of every query: any, and where a tenth of them are its very best."""
     random = np.random.default_rng(0)
     any_RS = np.stack([random.choice(cells.items, SEEN, replace=False) for _ in queries])
-    best_RS = np.concatenate([cells.exact.search(queries, SEEN // 10)[1], any_RS[:, : -SEEN // 10]], axis=1)
+    few = SEEN // 10
+    best_RS = np.concatenate([cells.exact.search(queries, few)[1], any_RS[:, few:]], axis=1)
     ways: dict[str, Barred | None] = {"nothing left out": None}
     for name, barred_RS in (("any", any_RS), ("a tenth of them the best", best_RS)):
         ways[name] = np.repeat(np.arange(len(queries)), SEEN), barred_RS.ravel()

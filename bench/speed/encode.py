@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.speed.rounds import Figure, check, hot, in_turns
+from bench.speed.rounds import Figure, check, in_turns
 from hmamba.config import ModelConfig
 from hmamba.evaluation.encode import encode_users
 from hmamba.model.hmamba import HMamba
@@ -110,5 +110,5 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         }
         seconds, spread = in_turns(ways, rounds)
         yield Figure(
-            f"encode, {length:,} events a user", OURS, PEER, (users, "users"), seconds, spread, target, hot(ways[OURS])
+            f"encode, {length:,} events a user", OURS, PEER, (users, "users"), seconds, spread, target, ways[OURS]
         )

@@ -6,6 +6,7 @@ import cProfile
 import pstats
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from hmamba.errors import HMambaError
 
 Ways = Mapping[str, Callable[[], Any]]
+Hot = list[tuple[str, float]]
 _HOT = 8
 
 
@@ -29,7 +31,7 @@ class Figure:
         seconds: of each way, the median of its rounds.
         spread: of each way, the slowest round divided by the fastest.
         target: ratio that is aimed at; None without one.
-        hot: where the time of our way goes, see :func:`hot`.
+        way: our way, to be profiled where it missed its target; None: nothing to see.
     """
 
     what: str
@@ -39,7 +41,7 @@ class Figure:
     seconds: dict[str, float]
     spread: dict[str, float]
     target: float | None = None
-    hot: tuple[tuple[str, float], ...] = ()
+    way: Callable[[], Any] | None = None
 
     @property
     def ratio(self) -> float:
@@ -67,7 +69,7 @@ def in_turns(ways: Ways, rounds: int) -> tuple[dict[str, float], dict[str, float
     )
 
 
-def hot(way: Callable[[], Any]) -> tuple[tuple[str, float], ...]:
+def hot(way: Callable[[], Any]) -> Hot:
     """The functions in which a way spends most of its time by itself, and their shares of it, by cProfile.
 
     Calls of libraries are functions too, so what a product or a write takes is seen as such.
@@ -75,13 +77,10 @@ def hot(way: Callable[[], Any]) -> tuple[tuple[str, float], ...]:
     way()
     profile = cProfile.Profile()
     profile.runcall(way)
-    seconds = {
-        name if file == "~" else f"{Path(file).parent.name}/{Path(file).name}: {name}": own
-        for (file, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
-    }
-    total = sum(seconds.values())
-    longest = sorted(seconds, key=lambda name: -seconds[name])[:_HOT]
-    return tuple((name, seconds[name] / total) for name in longest)
+    seconds: Counter[str] = Counter()
+    for (file, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        seconds[name if file == "~" else f"{Path(file).parent.name}/{Path(file).name}: {name}"] += own
+    return [(name, own / seconds.total()) for name, own in seconds.most_common(_HOT)]
 
 
 def check(right: bool, what: str) -> None:

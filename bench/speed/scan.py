@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.speed.rounds import Figure, check, hot, in_turns
+from bench.speed.rounds import Figure, check, in_turns
 from hmamba.model.scan import chunk_for, chunked_scan
 
 OURS, PEER, PEAK = "chunked scan", "the paper's listing", "a square matrix product of as many FLOP"
@@ -156,7 +156,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
                 seconds[PEAK] *= reached / (2 * _SQUARE**3)
                 units = rows * length, "tokens"
                 scans = {name: value for name, value in seconds.items() if name != PEAK}
-                yield Figure(f"scan, {where}", OURS, PEER, units, scans, spread, TARGETS[what], hot(ways[OURS]))
+                yield Figure(f"scan, {where}", OURS, PEER, units, scans, spread, TARGETS[what], ways[OURS])
                 share = {OURS: seconds[OURS], PEAK: seconds[PEAK]}
                 target = _SHARE if times == 1 else None
                 yield Figure(f"share of the peak, {where}", OURS, PEAK, units, share, spread, target)

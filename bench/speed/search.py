@@ -11,7 +11,7 @@ import torch
 
 from bench.speed import approximate
 from bench.speed.flat import ALL_AT_ONCE, AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
-from bench.speed.rounds import Figure, check, hot, in_turns
+from bench.speed.rounds import Figure, check, in_turns
 from hmamba.retrieval.flat import Flat
 from hmamba.retrieval.index import ROWS
 from hmamba.retrieval.product import Barred, Product
@@ -57,8 +57,9 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         target = 2.0 if items == 50_000 else None
         peer = min((PEER, ALL_AT_ONCE), key=lambda way: seconds[way])  # FAISS at its best
         what = f"exact top-{K} of {items:,} items"
-        hottest = hot(partial(product.search, queries.numpy(), K))
-        yield Figure(what, OURS, peer, (asked, "queries"), seconds, spread, target, hottest)
+        yield Figure(
+            what, OURS, peer, (asked, "queries"), seconds, spread, target, partial(product.search, queries.numpy(), K)
+        )
         faiss_ways = {way: seconds[way] for way in (PEER, AS_IT_COMES)}
         what = f"FAISS flat by matrix products, {ROWS} queries at once, {items:,} items"
         yield Figure(what, PEER, AS_IT_COMES, (asked, "queries"), faiss_ways, spread)

@@ -72,7 +72,8 @@ class StateWriter:
 
     def __init__(self, states: pq.ParquetWriter, users: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._states, self._users, self._schema = states, users, schema
-        self._names: list[pa.Table] = []
+        self._names: list[pa.Array] = []
+        self._held = 0
 
     def encode(self, model: HMamba, histories: Histories) -> Tensor:
         """As :func:`encode_users`, and the states are kept."""
@@ -90,8 +91,9 @@ class StateWriter:
             }
             table = pa.table(columns, schema=self._schema)
             self._states.write_table(table, row_group_size=_ROWS)
-            self._names.append(table.select([USER_ID]))
-            if sum(map(len, self._names)) >= _NAMES:
+            self._names.append(columns[USER_ID])
+            self._held += len(users)
+            if self._held >= _NAMES:
                 self.write_names()
 
         return keep
@@ -99,8 +101,8 @@ class StateWriter:
     def write_names(self) -> None:
         """Write those that are still held."""
         if self._names:
-            self._users.write_table(pa.concat_tables(self._names))
-        self._names = []
+            self._users.write_table(pa.table({USER_ID: pa.concat_arrays(self._names)}, schema=self._users.schema))
+        self._names, self._held = [], 0
 
 
 @contextmanager

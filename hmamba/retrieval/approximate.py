@@ -132,8 +132,9 @@ class Approximate:
     def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
         """As :meth:`Product.search`, but for items that are not looked at.
 
-        A query is asked for ``deep`` k items and as many more as it has barred, up to twice as many in all, and again
-        for twice as many where too many of those are barred. If its cells leave fewer than k, it is searched exactly.
+        Queries are asked for ``deep`` k items and as many more as any of them has barred, up to twice as many in all
+        (those with little barred apart from the others), and again for twice as many where too many of those are
+        barred. If its cells leave fewer than k, a query is searched exactly.
         """
         items, asked = self.items, len(queries)
         rows, columns = barred if barred is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -145,10 +146,12 @@ class Approximate:
         left = np.zeros(asked, dtype=np.int64)
         # Looking twice as deep costs a sixth, looking twice costs all: who has much barred is asked for more at once.
         is_long = width > wanted // 4
-        waiting = [np.flatnonzero(~is_long), np.flatnonzero(is_long)]
-        depths = [wanted + min(int(width[these].max(initial=0)), wanted) for these in waiting]
+        waiting = [
+            (these, min(wanted + min(int(width[these].max(initial=0)), wanted), items))
+            for these in (np.flatnonzero(~is_long), np.flatnonzero(is_long))
+        ]
         while waiting:
-            these, depth = waiting.pop(), min(depths.pop(), items)
+            these, depth = waiting.pop()
             if not len(these):
                 continue
             found = self._look(queries[these], depth)
@@ -163,8 +166,7 @@ class Approximate:
                 found, out = np.take_along_axis(found, first, axis=1), np.take_along_axis(out, first, axis=1)
             if len(done):
                 products_Rk[done], columns_Rk[done] = self._best(queries[done], found, out, k)
-            waiting.append(these[~is_done])
-            depths.append(2 * depth)
+            waiting.append((these[~is_done], min(2 * depth, items)))
         short = np.flatnonzero(left < k)
         if len(short):
             theirs = np.repeat(np.arange(len(short)), width[short]), columns[spans(cuts[short], width[short])]

@@ -69,7 +69,7 @@ def _best(k: int, *parts: tuple[IntArray, IntArray, RealArray]) -> tuple[IntArra
         columns = np.concatenate([part[1][place] for part, place in zip(parts, own, strict=True)])
         scores = np.concatenate([part[2][place] for part, place in zip(parts, own, strict=True)])
         if len(scores) > k:
-            keep = scores >= np.partition(scores, -k)[-k]
+            keep = ~(scores < np.partition(scores, -k)[-k])  # what is no number is not lost on the way to the checks
             columns, scores = columns[keep], scores[keep]
         order = np.lexsort((columns, -scores))[:k]
         best_columns.append(columns[order])

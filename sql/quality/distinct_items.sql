@@ -1,2 +1,2 @@
-SELECT count(DISTINCT item_id) AS distinct_items
+SELECT count(item_id) AS distinct_items
 FROM recommended;

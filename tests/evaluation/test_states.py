@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hmamba.evaluation import encode
+from hmamba.evaluation import encode, states
 from hmamba.evaluation.encode import encode_users
 from hmamba.evaluation.states import CarriedStates, StateFiles, write_states
 from tests.histories import START, histories_of, random_histories
@@ -42,6 +42,31 @@ def go_on(files, model, histories, version="v1"):
     with CarriedStates.opened(files, model, version) as carried:
         hidden = carried.encode(model, histories)
         return hidden, carried.advanced, carried.anew
+
+
+@pytest.mark.parametrize("held", [1, 7, 1_000])
+def test_names_lie_in_the_order_of_the_states_however_many_are_held(held, files, monkeypatch):
+    monkeypatch.setattr(states, "_NAMES", held)
+    model, histories = stored_model().model, random_histories(users=40, items=ITEMS)
+    keep(files, model, histories)
+    names = pq.read_table(files.users)["user_id"]
+    assert names.equals(pq.read_table(files.part)["user_id"])
+    assert sorted(names.to_pylist()) == sorted(histories.users.to_pylist())
+    assert (pq.read_metadata(files.users).num_row_groups == 1) == (held == 1_000)
+
+
+def test_nothing_is_left_of_states_that_were_not_written_to_the_end(files, monkeypatch):
+    monkeypatch.setattr(states, "_NAMES", 1)
+    model, histories = stored_model().model, random_histories(users=40, items=ITEMS)
+
+    def stop(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(states.StateWriter, "write_names", stop)
+    with pytest.raises(RuntimeError), write_states(files, model, "v1") as writer:
+        writer.encode(model, histories)
+    assert not files.users.exists()
+    assert not files.part.exists()
 
 
 def until(histories, days):

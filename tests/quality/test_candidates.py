@@ -15,6 +15,7 @@ from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import QualityError
 from hmamba.layout import Layout
 from hmamba.quality.candidates import CandidateFiles, ShardFiles, check_candidates
+from hmamba.statements import statement
 from tests.landing import DAY
 from tests.scored import SHARDS, candidates, write_part, write_run
 from tests.synthetic import make_interactions
@@ -140,6 +141,41 @@ def test_a_user_belongs_to_one_part(layout: Layout, files: CandidateFiles, good:
         write_part(parts[-1], pd.concat([frame, elsewhere]).sort_values(["user_id", "rank"]))
     with pytest.raises(QualityError, match=r"published: users_unknown is 1, allowed at most 0\. Readers"):
         check(layout, instead(files, parts))
+
+
+def written(folder: Path, frames: list[pd.DataFrame]) -> list[Path]:
+    parts = [folder / f"part-{number}.parquet" for number in range(len(frames))]
+    for part, frame in zip(parts, frames, strict=True):
+        write_part(part, frame)
+    return parts
+
+
+def test_what_shards_have_is_put_together(layout: Layout, files: CandidateFiles, tmp_path: Path) -> None:
+    first, *others = [pd.read_parquet(shard.part) for shard in files.shards]
+    assert set(first.item_id) & {item for frame in others for item in frame.item_id}
+    parts = written(tmp_path, [first.assign(model_version="v2"), *others])
+    with pytest.raises(QualityError, match=r"published: model_versions is 2, allowed at most 1\. Readers"):
+        check(layout, instead(files, parts))
+    parts = written(tmp_path, [first[:0], *others])
+    with pytest.raises(QualityError, match=rf"published: users_missing is {first.user_id.nunique()}, allowed"):
+        check(layout, instead(files, parts))
+
+
+def test_parts_in_each_others_place(layout: Layout, files: CandidateFiles) -> None:
+    with pytest.raises(QualityError, match="users_missing is 40, allowed at most 0; users_unknown is 40"):
+        check(layout, instead(files, [shard.part for shard in reversed(files.shards)]))
+
+
+def test_rows_are_compared_as_they_lie_whoever_reads_them(tmp_path: Path) -> None:
+    """Many groups of rows, several threads: DuckDB's window over nothing still goes through the file in order."""
+    users = pd.Series(range(20_000)).map("{:06d}".format)
+    frame = pd.DataFrame({"user_id": users.repeat(K), "rank": list(range(1, K + 1)) * len(users), "score": 0.0})
+    frame["score"] = 1.0 / frame["rank"]
+    frame.to_parquet(tmp_path / "part.parquet", index=False, row_group_size=1_000)
+    with duckdb.connect(config={"threads": 4}) as connection:
+        bound = {"part": str(tmp_path / "part.parquet")}
+        for _ in range(5):
+            assert connection.execute(statement("quality/rising_scores"), bound).fetchall() == [(0, 0)]
 
 
 def test_seen_items_are_found_only_where_they_are_forbidden(

@@ -249,3 +249,24 @@ def test_the_centres_belong_to_the_cells():
 def test_the_same_items_make_the_same_cells(built, queries):
     again = Approximate(build_cells(built.vectors), built.vectors, Effort(5, 2), built.index.exact)
     assert np.array_equal(again.search(queries, K)[1], with_effort(built, Effort(5, 2)).search(queries, K)[1])
+
+
+@pytest.mark.parametrize("best", [0, 300])
+def test_queries_with_little_and_much_barred_are_searched_side_by_side(built, queries, best):
+    """Whole cells are looked into, so the codes alone could miss something; what is wanted is found however deep."""
+    random, items = np.random.default_rng(0), len(built.vectors)
+    first = exact(built, queries, max(best, 1))[1][:, :best]
+    rows, columns = [], []
+    for query in range(len(queries)):
+        mine = (
+            np.union1d(first[query], random.choice(items, 400)) if query % 2 else random.choice(items, 3, replace=False)
+        )
+        rows.append(np.full(len(mine), query))
+        columns.append(mine)
+    barred = np.concatenate(rows), np.concatenate(columns)
+    products, found = built.index.with_effort(Effort(cells=10**6, deep=8)).search(queries, K, barred)
+    best_products, right = exact(built, queries, K, barred)
+    assert recalls(found, products, right, best_products).mean() > 0.99
+    for query, of_query in enumerate(columns):
+        assert not np.isin(found[query], of_query).any()
+        assert len(set(found[query].tolist())) == K

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hmamba.columns import CANDIDATES, FALLBACK_VERSION
 from hmamba.retrieval import replace
+from hmamba.retrieval.part import PLAIN, part_writer
 from hmamba.retrieval.replace import replace_users
 from tests.scored import write_part
 
@@ -29,6 +31,17 @@ def run(folder, before, touched, fresh):
     ids = pa.array(sorted(touched), pa.string())
     told = replace_users(folder / "before.parquet", ids, folder / "fresh.parquet", folder / "after.parquet")
     return told, pd.read_parquet(folder / "after.parquet")
+
+
+def test_users_have_bounds_in_every_group_of_rows_and_nothing_else_has(tmp_path):
+    with part_writer(tmp_path / "part.parquet") as writer:
+        for users in ("ab", "cd"):
+            writer.write_table(pa.Table.from_pandas(rows(users), PLAIN, preserve_index=False))
+    described = pq.read_metadata(tmp_path / "part.parquet")
+    for group, bounds in enumerate([("a", "b"), ("c", "d")]):
+        user, *others = (described.row_group(group).column(number) for number in range(described.num_columns))
+        assert (user.statistics.min, user.statistics.max) == bounds
+        assert not any(column.is_stats_set for column in others)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 1000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,20 @@ def test_distinct_numbers_ascend(numbers):
 def test_contained_numbers_are_told(numbers, others):
     found = contained(np.array(numbers, dtype=np.int64), distinct(np.array(others, dtype=np.int64)))
     assert found.tolist() == [number in others for number in numbers]
+
+
+@pytest.mark.parametrize("rows", [1, 254, 255, 256, 65_535, 65_536])
+def test_rows_are_told_apart_however_many_there_are(rows):
+    """Each row holds the columns 0 and 1, and row i of the other matrix holds i % 2."""
+    numbers = np.arange(rows)
+    mine = np.tile([0, 1], rows)
+    found = among(mine, np.arange(rows + 1) * 2, numbers % 2, (numbers, numbers + 1), width=2)
+    assert (found.reshape(rows, 2) == (np.arange(2) == numbers[:, None] % 2)).all()
+
+
+def test_nothing_is_among_nothing():
+    nothing = np.zeros(0, dtype=np.int64)
+    assert among(nothing, np.zeros(4, dtype=np.int64), nothing, (np.zeros(3, int), np.zeros(3, int)), 0).tolist() == []
 
 
 @given(ROWS)

@@ -32,11 +32,11 @@ def test_the_ratio_is_the_peers_time_by_ours():
     figure = Figure("x", "mine", "theirs", (10, "users"), {"mine": 2.0, "theirs": 5.0}, {"mine": 1, "theirs": 1}, 2.0)
     assert figure.ratio == 2.5
     assert "| x | **2.50** | 2.00 | theirs | users a second: mine: 5 (rounds 1.00); theirs: 2 (rounds 1.00) |" in (
-        speed.report([figure], "python -m bench.speed")
+        speed.report([figure], [], "python -m bench.speed")
     )
 
 
-def test_where_the_time_goes_is_told_of_missed_targets_alone():
+def test_where_the_time_goes_is_told_of_missed_targets_alone(monkeypatch, capsys):
     def slow() -> None:
         time.sleep(0.05)
 
@@ -47,17 +47,27 @@ def test_where_the_time_goes_is_told_of_missed_targets_alone():
     hottest = hot(way)
     assert hottest[0][0] == "<built-in method time.sleep>"
     assert hottest[0][1] == pytest.approx(1, abs=0.05)
-    figures = [
-        Figure(
-            name, "mine", "theirs", (1, "users"), {"mine": 1, "theirs": 2}, {"mine": 1, "theirs": 1}, target, hottest
+
+    def figure(name: str, target: float | None) -> Figure:
+        return Figure(
+            name, "mine", "theirs", (1, "users"), {"mine": 1, "theirs": 2}, {"mine": 1, "theirs": 1}, target, way
         )
-        for name, target in (("met", 2.0), ("missed", 2.1), ("without", None))
-    ]
-    told = speed.report(figures, "x").partition("## Where the time goes")[2]
+
+    made = [figure("met", 2.0), figure("missed", 2.1), figure("without", None)]
+    monkeypatch.setattr(speed, "PARTS", {"encode": lambda quick: iter(made)})
+    assert speed.main(["--print-only", "--only", "encode"]) == 0
+    told = capsys.readouterr().out.partition("## Where the time goes")[2]
     assert "**missed: mine**" in told
     assert "| `<built-in method time.sleep>` | 100% |" in told
     assert "met: mine" not in told
     assert "without: mine" not in told
+
+
+def test_functions_of_one_name_are_added_up():
+    slow = [lambda: time.sleep(0.02), lambda: sum(number for number in range(200_000))]
+    fast = [lambda: sum(number for number in range(10))]
+    (share,) = [share for name, share in hot(lambda: [way() for way in slow + fast]) if name.endswith("<genexpr>")]
+    assert share > 0.05
 
 
 def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):

@@ -1,0 +1,24 @@
+"""What is told of work that goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from hmamba import progress
+from hmamba.progress import Progress
+
+
+@pytest.mark.parametrize(("seconds", "speed"), [(2.0, "2 a second"), (40.0, "6 a minute")])
+def test_slow_work_is_told_by_the_minute(
+    seconds: float, speed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with caplog.at_level(logging.INFO), Progress("publish: check", 8, "shards") as told:
+        told._every, now[0] = 0.0, seconds
+        told.update(4, "well")
+    assert progress.log.name == "hmamba"
+    assert [record.message for record in caplog.records] == [f"publish: check: 4 of 8 shards, {speed}, well"]
