@@ -1,4 +1,4 @@
-"""Index, score and publish at size: real steps over a made-up snapshot, by an untrained model of the default shape."""
+"""Index, score, publish and report at size: real steps, a made-up snapshot, an untrained model of the default shape."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Night:
         of: its shards.
         index: the index step.
         scored: the score steps, once for each number of workers.
-        publish: the publish step; None where not all shards were scored.
+        after: publish and report; nothing where not all shards were scored.
     """
 
     users: int
@@ -71,7 +71,7 @@ class Night:
     of: int
     index: Done
     scored: list[Scored]
-    publish: Done | None
+    after: dict[str, Done]
 
 
 def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Table]:
@@ -136,7 +136,7 @@ def _score(root: Path, shards: Sequence[int], workers: int) -> Scored:
 
 
 def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) -> Night:
-    """Index, score and publish a night of so many users.
+    """Index, score, publish and report a night of so many users.
 
     Args:
         users: how many.
@@ -159,10 +159,11 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
             rows = pq.read_metadata(night.candidate_part(shard)).num_rows
             if step.facts["users"] != expected or rows != expected * config.candidates.k:
                 raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
-    published = run("publish", root, DAY) if len(shards) == config.snapshot.shards else None
-    if published is not None and published.facts["users"] != users:
-        raise AssertionError(f"{published.facts['users']} users were published, not {users}")
-    return Night(users, events, config.snapshot.shards, index, done, published)
+    whole = len(shards) == config.snapshot.shards
+    after = {step: run(step, root, DAY) for step in (("publish", "report") if whole else ())}
+    if whole and after["publish"].facts["users"] != users:
+        raise AssertionError(f"{after['publish'].facts['users']} users were published, not {users}")
+    return Night(users, events, config.snapshot.shards, index, done, after)
 
 
 def report(nights: Sequence[Night]) -> str:
@@ -182,8 +183,7 @@ def report(nights: Sequence[Night]) -> str:
             cells = [f"{scored.seconds:.1f}", f"{processor:.1f}", f"{peak:.2f}", f"{load:.1f}"]
             speeds = [f"{users / scored.seconds:,.0f}", f"{users / processor:,.0f}"]
             lines.append([*size, what, f"{users:,}", *cells, *speeds])
-        if night.publish is not None:
-            lines.append([*size, "publish", f"{night.users:,}", *night.publish.cells(), "-", "-"])
+        lines += [[*size, step, f"{night.users:,}", *done.cells(), "-", "-"] for step, done in night.after.items()]
     header = ["users", "events", "step", "users asked", *CELLS, "users a second", "users a processor second"]
     kinds = ", ".join(sorted({str(night.index.facts["kind"]) for night in nights}))
     note = (

@@ -161,9 +161,12 @@ def _search(
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:
     """Inner products of entries, query by query."""
     products = np.empty(len(columns), dtype=queries.dtype)
-    # A row at a time: the vectors of all entries at once would be gigabytes.
+    # A row at a time, in memory that is used again: the vectors of all entries at once would be gigabytes.
+    gathered = np.empty((int(np.diff(offsets).max(initial=0)), queries.shape[1]), dtype=index.vectors.dtype)
     for query, (start, end) in zip(queries, pairwise(offsets.tolist()), strict=True):
-        products[start:end] = index.vectors[columns[start:end]] @ query
+        mine = gathered[: end - start]
+        np.take(index.vectors, columns[start:end], axis=0, out=mine, mode="clip")  # other modes copy once more
+        np.dot(mine, query, out=products[start:end])
     return torch.from_numpy(products)
 
 

@@ -70,6 +70,6 @@ def test_the_report_of_scoring_tells_both_speeds() -> None:
         return Done(facts, 10.0, 2.0)
 
     both = scoring.Scored(2, 12.0, [done(500), done(700)])
-    text = scoring.report([scoring.Night(1_200, 30_000, 2, done(0), [both], done(0))])
+    text = scoring.report([scoring.Night(1_200, 30_000, 2, done(0), [both], {"publish": done(0)})])
     assert "| 1,200 | 30,000 | score, 2 of 2 shards, 2 at once | 1,200 | 12.0 | 20.0 | 1.50 | 2.0 | 100 | 60 |" in text
     assert "| 1,200 | 30,000 | publish | 1,200 | 8.0 | 10.0 | 1.50 | 2.0 | - | - |" in text
