@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,14 @@ def replace_users(before: Path, touched: pa.Array, fresh: Path, target: Path) ->
         source = stack.enter_context(pq.ParquetFile(before, read_dictionary=_TEXT))
         path = stack.enter_context(atomic_file(target))
         writer = stack.enter_context(part_writer(path, CODED))
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="part"))
+        written = pool.submit(lambda: None)
         for table in merge.pieces(source.iter_batches(_ROWS), touched):
-            writer.write_table(table)
+            written.result()
+            written = pool.submit(writer.write_table, table)  # while the next piece is read and merged
             versions = table[MODEL_VERSION].filter(pc.equal(table[RANK], 1)).cast(pa.string())
             rows, fallback = rows + len(table), fallback + (pc.sum(pc.equal(versions, FALLBACK_VERSION)).as_py() or 0)
+        written.result()
     return Replaced(rows, fallback, int((~merge.had).sum()))
 
 
