@@ -87,8 +87,8 @@ class Transitions:
 
         events = histories.item_events(size)
         source, target = (np.maximum(events, 1) ** -power for power in (_SOURCE_POWER, _TARGET_POWER))
-        most = int(np.minimum(2 * _WINDOW * events, _NEIGHBOURS).sum())  # untouched pages take no memory
-        columns, weights = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.float32)
+        most = int(np.minimum(2 * _WINDOW * events, _NEIGHBOURS).sum())
+        columns, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         index = np.int32 if most <= np.iinfo(np.int32).max else np.int64  # of two widths scipy would copy one
         offsets = np.zeros(size + 1, dtype=index)
         filled = 0
@@ -99,6 +99,9 @@ class Transitions:
             block.data *= target[block.indices]
             kept = _weightiest(block)
             end = filled + len(kept)
+            if end > len(columns):
+                for part in (columns, weights):
+                    part.resize(min(end + end // 4, most), refcheck=False)  # in place, where pages can be moved
             columns[filled:end], weights[filled:end] = block.indices[kept], block.data[kept]
             offsets[1:][rows] = np.minimum(lengths, _NEIGHBOURS)
             filled = end
