@@ -33,6 +33,7 @@ LEAST_ITEMS = 1_000
 
 _CELLS = 8  # times the square root of the items
 _ADDED = 1 << 16
+_MORE = 8  # times k that may be asked for in excess at once, for queries with much barred
 _RESCORED = 1 << 13  # vectors gathered at once: they stay in the cache
 
 
@@ -132,9 +133,9 @@ class Approximate:
     def search(self, queries: RealArray, k: int, barred: Barred | None = None) -> tuple[RealArray, IntArray]:
         """As :meth:`Product.search`, but for items that are not looked at.
 
-        Queries are asked for ``deep`` k items and as many more as any of them has barred, up to twice as many in all
-        (those with little barred apart from the others), and again for twice as many where too many of those are
-        barred. If its cells leave fewer than k, a query is searched exactly.
+        Queries are asked for ``deep`` k items and as many more as any of them has barred, within bounds (those with
+        little barred apart from the others), and again for twice as many where too many of those are barred. If its
+        cells leave fewer than k, a query is searched exactly.
         """
         items, asked = self.items, len(queries)
         rows, columns = barred if barred is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -144,10 +145,10 @@ class Approximate:
         products_Rk = np.full((asked, k), -np.inf, dtype=np.float32)
         columns_Rk = np.zeros((asked, k), dtype=np.int64)
         left = np.zeros(asked, dtype=np.int64)
-        # Looking twice as deep costs a sixth, looking twice costs all: who has much barred is asked for more at once.
+        # Looking deeper costs little, looking again costs all: who has much barred is asked for much more at once.
         is_long = width > wanted // 4
         waiting = [
-            (these, min(wanted + min(int(width[these].max(initial=0)), wanted), items))
+            (these, min(wanted + min(int(width[these].max(initial=0)), max(wanted, _MORE * k)), items))
             for these in (np.flatnonzero(~is_long), np.flatnonzero(is_long))
         ]
         while waiting:
