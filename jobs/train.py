@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 
+import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -32,8 +33,23 @@ from jobs.step import Facts, StepContext, parser, run_step
 log = logging.getLogger("hmamba")
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _leave_a_core() -> None:
+    """Compute on all cores but the one on which the next batch is prepared, unless ``OMP_NUM_THREADS`` says otherwise.
+
+    Threads that compute wait for the slowest of them many times a step: one that shares its core with the preparation
+    costs more than it computes (docs/performance.md).
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, _cores() - 1))
+
+
 def body(context: StepContext) -> Facts:
     """Train this night's challenger, unless it exists or there is nothing new to learn."""
+    _leave_a_core()
     with joined(device_of(context.config.train.device)) as ranks:
         if not ranks.leads:
             log.setLevel(logging.WARNING)
@@ -104,7 +120,7 @@ def _processes(arguments: list[str]) -> int:
 
 def _start(processes: int, arguments: list[str]) -> int:
     """Start this step through torchrun; returns the exit status of the process that failed first, or 0."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     if sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"
     command = ["--standalone", "--nproc-per-node", str(processes), "-m", "jobs.train", *arguments]

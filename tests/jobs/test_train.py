@@ -36,6 +36,21 @@ exclude_seen = {exclude_seen}
 """
 
 
+@pytest.mark.parametrize(("cores", "told", "threads"), [(1, None, 1), (2, None, 1), (8, None, 7), (8, "3", 5)])
+def test_a_core_is_left_to_the_batches(cores, told, threads, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setattr(train, "_cores", lambda: cores)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(5)
+        train._leave_a_core()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_apart(root):
     """Run the step as a scheduler does, in a process of its own."""
     command = [sys.executable, "-P", "-m", "jobs.train", "--root", str(root), "--day", DAY.isoformat()]
