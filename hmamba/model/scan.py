@@ -42,8 +42,11 @@ _CHUNKS = range(32, 65, 8)
 cost more than the products inside a chunk save; with more, the causal mask throws too much of those products away."""
 
 _GROUP = {"cpu": 1 << 11, "cuda": 1 << 20}
-"""Tokens that are computed at once. On the CPU so few that an operation finds in the cache what the one before it left,
-and so many that the operations are worth their calls. A GPU wants fewer and larger kernels; not measured."""
+"""Tokens that are computed at once; on the CPU by one thread, so few that an operation finds in the cache what the one
+before it left, and so many that the operations are worth their calls. A GPU wants fewer and larger kernels; not
+measured."""
+
+_SHARED = 2  # times as many for each of several threads, which wait for each other after every operation
 
 _GROUP_CHUNKS = 32  # of one row: what passes between the chunks of a group costs the square of their number
 
@@ -312,12 +315,19 @@ def _split(part: Tensor | None, rows: slice, width: int) -> Iterable[Any]:
     return repeat(None) if part is None else part[rows].split(width, 2)
 
 
+def _group_tokens(device: str) -> int:
+    if device != "cpu":
+        return _GROUP["cuda"]
+    threads = torch.get_num_threads()
+    return _GROUP["cpu"] * (threads * _SHARED if threads > 1 else 1)
+
+
 def _groups(
     parts: list[Tensor], decays: _Decays, chunk: int, dtype: torch.dtype
 ) -> Iterator[tuple[slice, list[tuple[_Group, list[Tensor]]]]]:
     """Rows, and their groups in order, each with its share of the parts after the first three, which are x, B and C."""
     rows, _, chunks = decays.carry.shape
-    budget = max(1, _GROUP.get(decays.carry.device.type, _GROUP["cuda"]) // chunk)
+    budget = max(1, _group_tokens(decays.carry.device.type) // chunk)
     height, width = max(1, budget // chunks), min(budget, _GROUP_CHUNKS)
     for row in range(0, rows, height):
         some = slice(row, row + height)

@@ -176,3 +176,14 @@ def test_padding_with_steps_of_zero_keeps_the_state():
     dt[:, 20:] = 0
     _, padded = chunked_scan(x, dt, A, B, C, D, chunk=8)
     compare(padded, state, 1e-12)
+
+
+@pytest.mark.parametrize(("threads", "times"), [(1, 1), (2, 4), (3, 6)])
+def test_threads_share_larger_groups(threads, times):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert scan._group_tokens("cpu") == times * scan._GROUP["cpu"]
+        assert scan._group_tokens("cuda") == scan._GROUP["cuda"]
+    finally:
+        torch.set_num_threads(before)
