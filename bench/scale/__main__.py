@@ -14,8 +14,10 @@ from pathlib import Path
 
 from bench.machine import commit, machine, today
 from bench.scale import nights, scoring
+from bench.scale.data import DAYS
 from bench.store import ROOT
 from bench.tables import table
+from hmamba.config import Config
 from hmamba.files import atomic_file
 
 EVENTS, QUICK_EVENTS = 50_000_000, 300_000
@@ -24,17 +26,24 @@ NIGHTS, SCORING = "nights", "scoring"
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: each has to be 1 or more")
-    return numbers
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers from 1, with commas between them")
+    return tuple(map(int, parts))
+
+
+def _events(text: str) -> int:
+    if not text.isdecimal() or not int(text) or int(text) % DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a multiple of {DAYS}, which are the days of the first pull")
+    return int(text)
 
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", type=int, help=f"of the first pull, a multiple of 100 ({EVENTS})")
+    parser.add_argument("--events", type=_events, help=f"of the first pull, a multiple of 100 ({EVENTS})")
     parser.add_argument("--users", type=_numbers, help="whom to score, sizes one after another (100000,1000000)")
-    parser.add_argument("--shards", type=int, help="how many of the shards to score (all)")
+    shards = Config().snapshot.shards
+    parser.add_argument("--shards", type=int, choices=range(1, shards + 1), help=f"how many to score (all {shards})")
     parser.add_argument("--workers", type=_numbers, help="shards at once; of several numbers each is tried (cores)")
     parser.add_argument("--only", choices=(NIGHTS, SCORING), help="ingest and snapshot, or index and score")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_EVENTS:,} events, few users")

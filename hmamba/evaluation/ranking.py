@@ -73,9 +73,8 @@ def rank_all(
     for rows, hidden_Rd, logits in taste_blocks(model, histories, catalogue):
         if model.transitions is not None:
             entries = model.transitions.after(histories, catalogue, rows)
-            logits[place_of(entries.rows, entries.columns, device)] += torch.from_numpy(
-                model.transitions.raises(entries.shares)
-            ).to(device)
+            by_E = torch.from_numpy(model.transitions.raises(entries.shares)).to(device)
+            logits[place_of(entries.rows, entries.columns, device)] += by_E
         if exclude_seen:
             logits[place_of(*catalogue.seen(histories, rows), device)] = -torch.inf
         elif model.habit is not None:

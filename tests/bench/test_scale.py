@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bench.scale import scoring
+from bench.scale.__main__ import main
 from bench.scale.data import Shop
 from bench.scale.nights import Night, report
 from bench.scale.steps import Done
@@ -73,3 +74,18 @@ def test_the_report_of_scoring_tells_both_speeds() -> None:
     text = scoring.report([scoring.Night(1_200, 30_000, 2, done(0), [both], {"publish": done(0)})])
     assert "| 1,200 | 30,000 | score, 2 of 2 shards, 2 at once | 1,200 | 12.0 | 20.0 | 1.50 | 2.0 | 100 | 60 |" in text
     assert "| 1,200 | 30,000 | publish | 1,200 | 8.0 | 10.0 | 1.50 | 2.0 | - | - |" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--workers 0", "'0': give whole numbers from 1"),
+        ("--users many", "'many': give whole numbers from 1"),
+        ("--shards 0", "invalid choice: 0"),
+        ("--events 150", "'150': give a multiple of 100"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_at_once(given: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(given.split())
+    assert told in capsys.readouterr().err
