@@ -17,7 +17,7 @@ from typing import Any, Literal, Union
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from hmamba.config import Config, Section, named_configs
+from hmamba.config import Config, EventsConfig, EventType, Section, named_configs
 from hmamba.errors import ConfigError
 
 _INTRODUCTION = """\
@@ -32,6 +32,9 @@ sentence that names the key.
 
 This page is generated: `python -m hmamba.configdocs > docs/configuration.md`.
 """
+
+_ANY_TYPE = "TYPE"
+"""Stands for the name of an event type, which is the user's own."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ def _walk(model: type[Section], name: str) -> Iterator[SettingGroup]:
     yield SettingGroup(name, " ".join((model.__doc__ or "").split()), tuple(own))
     for path, annotation in nested:
         yield from _walk(annotation, path)
+    if model is EventsConfig:
+        yield from _walk(EventType, f"{name}.{_ANY_TYPE}")
 
 
 def _type(field: FieldInfo) -> str:
@@ -129,9 +134,13 @@ def starter() -> str:
     ]
     for group in groups():
         if group.name:
-            lines += ["", f"# {group.meaning}", f"[{group.name}]"]
+            example = "# " if group.name.endswith(_ANY_TYPE) else ""
+            lines += ["", f"# {group.meaning}", f"{example}[{group.name}]"]
         for setting in group.settings:
             meaning = f"  # {setting.meaning}" if setting.meaning else ""
+            if group.name.endswith(_ANY_TYPE):
+                lines.append(f"# {setting.name} = {_toml(setting.default)}{meaning}")
+                continue
             active = group.name == "source.columns" and setting.default is not None
             if setting.default is None:
                 lines.append(f"#{setting.name} ={meaning or '  # absent'}")

@@ -25,6 +25,12 @@ class InputError(HMambaError):
     exit_code = 2
 
 
+class BusyError(HMambaError):
+    """Something else is at work on the same files, or a resource has run out: another try may succeed."""
+
+    exit_code = 1
+
+
 class QualityError(HMambaError):
     """Data or candidates broke a rule. Running the step again cannot help: schedulers must not retry."""
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from hmamba.config import Config, ModelConfig, load, named_configs, parse
+from hmamba.config import Config, EventType, ModelConfig, load, named_configs, parse
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
@@ -119,3 +120,26 @@ def test_a_model_has_habit_or_transitions() -> None:
     with pytest.raises(ValidationError, match="set one of them to false"):
         ModelConfig(repeat=True)
     assert ModelConfig(repeat=True, transitions=False).repeat
+
+
+def test_event_types_have_tables_of_their_own() -> None:
+    values = {
+        "source": {"columns": {"event_type": "kind"}},
+        "events": {"view": {"weight": 0.2, "target": False}, "buy": {}},
+    }
+    types = parse(values, "here").events.types
+    assert types == {"view": EventType(weight=0.2, target=False), "buy": EventType()}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": {"columns": {"event_type": "kind"}}}, "names no type"),
+        ({"events": {"view": {}}}, "set source.columns.event_type"),
+        ({"source": {"columns": {"event_type": "kind"}}, "events": {"view": {"target": False}}}, "is a target"),
+        ({"source": {"columns": {"event_type": "kind"}}, "events": {"view": {"wieght": 1}}}, "events.view.wieght"),
+    ],
+)
+def test_event_types_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(values, "here")

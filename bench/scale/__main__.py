@@ -17,7 +17,6 @@ from bench.scale import nights, scoring
 from bench.scale.data import DAYS
 from bench.store import ROOT
 from bench.tables import table
-from hmamba.config import Config
 from hmamba.files import atomic_file
 
 EVENTS, QUICK_EVENTS = 50_000_000, 300_000
@@ -42,8 +41,9 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--events", type=_events, help=f"of the first pull, a multiple of 100 ({EVENTS})")
     parser.add_argument("--users", type=_numbers, help="whom to score, sizes one after another (100000,1000000)")
-    shards = Config().snapshot.shards
-    parser.add_argument("--shards", type=int, choices=range(1, shards + 1), help=f"how many to score (all {shards})")
+    parser.add_argument(
+        "--shards", type=int, choices=range(1, scoring.SHARDS + 1), help=f"how many to score (all {scoring.SHARDS})"
+    )
     parser.add_argument("--workers", type=_numbers, help="shards at once; of several numbers each is tried (cores)")
     parser.add_argument("--only", choices=(NIGHTS, SCORING), help="ingest and snapshot, or index and score")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_EVENTS:,} events, few users")

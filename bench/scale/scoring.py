@@ -37,6 +37,9 @@ _COUNTED = 20_000  # users whose transitions are counted
 _MEAN, _SPREAD = 25.0, 1.2  # events of a user, and the standard deviation of their logarithm
 _HOUR = 3_600_000_000
 
+SHARDS = 8
+"""Of the snapshot, however many users it has."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -146,24 +149,24 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
     """
     layout, config = Layout.at(root), Config.model_validate({})
     night = layout.run(DAY, "manual")
-    events = _write_snapshot(night.sequences, users, config.snapshot.shards)
+    events = _write_snapshot(night.sequences, users, SHARDS)
     version = _store_model(layout, config, night.sequences / shard_name(0))
     write_json(night.verdict, {"serving": version})
     index = run("index", root, DAY)
-    shards = range(config.snapshot.shards if scored is None else scored)
+    shards = range(SHARDS if scored is None else scored)
     done = []
     for count in workers:
         done.append(_score(root, shards, count))
         for shard, step in zip(shards, done[-1].shards, strict=True):
-            expected = len(range(shard, users, config.snapshot.shards))
+            expected = len(range(shard, users, SHARDS))
             rows = pq.read_metadata(night.candidate_part(shard)).num_rows
             if step.facts["users"] != expected or rows != expected * config.candidates.k:
                 raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
-    whole = len(shards) == config.snapshot.shards
+    whole = len(shards) == SHARDS
     after = {step: run(step, root, DAY) for step in (("publish", "report") if whole else ())}
     if whole and after["publish"].facts["users"] != users:
         raise AssertionError(f"{after['publish'].facts['users']} users were published, not {users}")
-    return Night(users, events, config.snapshot.shards, index, done, after)
+    return Night(users, events, SHARDS, index, done, after)
 
 
 def report(nights: Sequence[Night]) -> str:

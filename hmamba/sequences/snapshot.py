@@ -27,6 +27,10 @@ from hmamba.warehouse.tables import is_empty, one
 ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 131_072
+USERS_PER_SHARD = 25_000
+"""Unless snapshot.shards is set: starting a process to score a shard takes as long as scoring a few thousand users."""
+
+MOST_SHARDS = 1024
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -118,14 +122,21 @@ def _end_of(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), datetime.min.time())
 
 
-def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: date, shards: int) -> dict[str, Any]:
+def shards_for(users: int) -> int:
+    """Number of shards for a number of users, the same on every machine."""
+    return min(MOST_SHARDS, max(1, -(-users // USERS_PER_SHARD)))
+
+
+def write_snapshot(
+    connection: duckdb.DuckDBPyConnection, target: Path, day: date, shards: int | None
+) -> dict[str, Any]:
     """Write the snapshot of ``day`` as the folder ``target``, whole or not at all.
 
     Args:
         connection: the warehouse; it is only read.
         target: the folder; an older one is replaced.
         day: events before midnight UTC after it are in.
-        shards: number of shards; users are spread over them by a hash of their id.
+        shards: number of shards, over which users are spread by a hash of their id; None: see :func:`shards_for`.
 
     Returns:
         The manifest that is also written as manifest.json.
@@ -136,6 +147,8 @@ def write_snapshot(connection: duckdb.DuckDBPyConnection, target: Path, day: dat
     end = _end_of(day)
     if is_empty(connection):
         raise InputError("The warehouse is empty. Put files into the landing folder and run ingest first.")
+    if shards is None:
+        shards = shards_for(one(connection, "sequences/count_users", {"end_time": end})["users"])
     connection.execute(statement("sequences/number_users"), {"end_time": end, "shards": shards})
     totals = one(connection, "sequences/totals", {"end_time": end})
     events = int(totals["events"])

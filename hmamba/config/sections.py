@@ -1,21 +1,13 @@
-"""Every setting, its default and its bounds. One frozen section for each part of the house.
-
-A configuration is a TOML file. ``load`` finds it, checks it and names the key that is wrong. Unknown keys are errors.
-"""
+"""Every setting, its default and its bounds, as one frozen section for each part of the house."""
 
 from __future__ import annotations
 
-import tomllib
 from datetime import datetime
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hmamba.errors import ConfigError
 from hmamba.files import digest
-from hmamba.layout import Layout
 
 
 class Section(BaseModel):
@@ -30,7 +22,19 @@ class InteractionColumns(Section):
     user_id: str = Field("user_id", description="Column with the user's id; any type, kept as text.")
     item_id: str = Field("item_id", description="Column with the item's id; any type, kept as text.")
     event_time: str = Field("event_time", description="Column with the time of the event.")
-    weight: str | None = Field(None, description="Strength of an event; without one every event weighs 1.")
+    position: str | None = Field(
+        None,
+        description="Column of whole numbers that order each user's events, in the place of event_time, for data "
+        "without times.",
+    )
+    weight: str | None = Field(
+        None,
+        description="Column with the strength of the event: 1 is ordinary, 0 is seen but not wanted, a negative "
+        "number is a return. Without one every event weighs 1.",
+    )
+    event_type: str | None = Field(
+        None, description="Column with the type of the event, such as view or purchase; [events] says what each means."
+    )
 
 
 class SourceConfig(Section):
@@ -39,10 +43,51 @@ class SourceConfig(Section):
     kind: Literal["files"] = Field("files", description="Parquet, CSV or JSON lines, plain or gzipped.")
     path: str = Field("landing/interactions", description="Folder or glob, relative to the root or absolute.")
     columns: InteractionColumns = InteractionColumns()
-    time_format: Literal["auto", "epoch_s", "epoch_ms"] = Field(
-        "auto", description="auto: a time type or ISO text; the others: seconds or milliseconds since 1970."
+    time_format: Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"] = Field(
+        "auto",
+        description="auto: a time type or ISO 8601 text; the others: seconds, milliseconds, microseconds or "
+        "nanoseconds since 1970.",
     )
-    timezone: str = Field("UTC", description="Of times that carry no offset of their own.")
+    timezone: str = Field("UTC", description="Time zone of times that carry no offset of their own.")
+    null_words: tuple[str, ...] = Field(
+        ("\\N", "NULL", ""), description="Words that mean an absent value, in text columns of every file."
+    )
+    follow_links: bool = Field(
+        False, description="Whether links that lead out of the root are read; otherwise they are refused."
+    )
+
+
+class EventType(Section):
+    """What one type of event means."""
+
+    weight: float = Field(1.0, ge=0, description="Factor of the weight of events of this type.")
+    target: bool = Field(True, description="Whether the model learns to predict, and is judged on, such events.")
+    seen: bool = Field(
+        True, description="Whether the item counts as seen, and is left out where candidates.exclude_seen = true."
+    )
+
+
+class EventsConfig(Section):
+    """What events mean. Every type that source.columns.event_type holds has a table of its own, [events.TYPE]."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, EventType] = Field(init=False)
+
+    min_weight_as_target: float | None = Field(
+        None,
+        description="Events of a smaller weight are read but are no targets: 4 makes ratings of 4 and 5 what is "
+        "predicted.",
+    )
+    weight_scale: Literal["log", "linear"] = Field(
+        "log",
+        description="How a weight w counts. log: log2(1 + w), at most 4, so that one bulk purchase does not outweigh "
+        "a year; linear: as it is.",
+    )
+
+    @property
+    def types(self) -> dict[str, EventType]:
+        """Meaning of each type by its name."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 class CatalogueConfig(Section):
@@ -64,27 +109,44 @@ class WarehouseConfig(Section):
     )
     threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
     overlap_days: int = Field(7, ge=0, description="Events this much older than the watermark are counted as late.")
+    wait_seconds: float = Field(
+        300.0, ge=0, description="How long to wait for another process that has the warehouse open."
+    )
 
 
 class QualityConfig(Section):
     """Rules of the staged batch. Row rules send a row to quarantine; batch rules stop the pull."""
 
-    min_time: datetime = Field(datetime(2000, 1, 1), description="Older events are refused.")
-    max_future_hours: float = Field(24.0, ge=0, description="Past the end of the day, before a row is refused.")
+    min_time: datetime = Field(datetime(1990, 1, 1), description="Older events are refused.")
+    max_future_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Events further ahead of the clock are refused. Those merely after the day wait in their file.",
+    )
     max_id_length: int = Field(256, ge=1, description="Characters.")
-    min_weight: float = Field(0.0, description="Smaller weights are refused.")
+    min_weight: float = Field(-1e9, description="Smaller weights are refused.")
     max_weight: float = Field(1e9, description="Larger weights are refused.")
     max_quarantined_share: float = Field(0.05, ge=0, le=1, description="Of a pull's rows; more stops it.")
     max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
     min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
     max_volume_ratio: float = Field(1000.0, gt=0, description="The same, upwards.")
-    max_staleness_days: float | None = Field(None, gt=0, description="Age of the newest event at the end of the day.")
+    warn_staleness_days: float | None = Field(
+        3.0, gt=0, description="Age of the newest event at the end of the day from which on a warning is given."
+    )
+    max_staleness_days: float | None = Field(
+        None, gt=0, description="Age of the newest event at the end of the day beyond which the night stops."
+    )
+    max_day_gap: int = Field(
+        30, ge=1, description="Days from the newest event to --day beyond which --day is taken for a typing error."
+    )
 
 
 class SnapshotConfig(Section):
     """How sequences are cut into shards."""
 
-    shards: int = Field(8, ge=1, le=4096, description="Users are hashed over these; each is one scoring task.")
+    shards: int | None = Field(
+        None, ge=1, le=4096, description="Users are hashed over these. If absent, one for every 25,000 users."
+    )
 
 
 class ModelConfig(Section):
@@ -200,6 +262,11 @@ class TrainConfig(Section):
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
     min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")
     validation_days: int = Field(1, ge=1, description="Days before the held-out ones, for early stopping.")
+    refit: bool = Field(
+        False,
+        description="Whether the model that serves is fine-tuned once more after the verdict, over the validation and "
+        "held-out days.",
+    )
     checkpoint_seconds: float = Field(60.0, gt=0, description="Between checkpoints of a training under way.")
 
 
@@ -207,6 +274,17 @@ class GateConfig(Section):
     """Champion against challenger."""
 
     holdout_days: int = Field(1, ge=1, description="The newest days, seen by neither.")
+    min_users: int = Field(
+        200,
+        ge=1,
+        description="Users to judge on, also on the validation days. Where the days hold fewer, they are widened, up "
+        "to a fifth of all events; where that is too little, each user's last basket is held out.",
+    )
+    first_night: Literal["baseline", "refuse"] = Field(
+        "baseline",
+        description="What happens where there is no champion and the model is not shown to be better than the best "
+        "baseline: that baseline's table is published, or the night stops.",
+    )
     cutoffs: tuple[int, ...] = Field((10, 20, 40), description="The k of HR@k, NDCG@k, MRR@k and coverage@k.")
     metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@[1-9]\d*$", description="Decides who serves.")
     tolerance: float = Field(0.02, ge=0, lt=1, description="How much worse, relatively, a challenger may be.")
@@ -257,6 +335,7 @@ class Config(Section):
 
     name: str = Field("hmamba", description="For people; nothing depends on it.")
     source: SourceConfig = SourceConfig()
+    events: EventsConfig = EventsConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     quality: QualityConfig = QualityConfig()
@@ -286,6 +365,22 @@ class Config(Section):
             raise ValueError("model.transitions = true raises new items only: it needs candidates.exclude_seen = true")
         return self
 
+    @model_validator(mode="after")
+    def _event_types_fit(self) -> Config:
+        column, types = self.source.columns.event_type, self.events.types
+        if column is not None and not types:
+            raise ValueError(
+                f"source.columns.event_type = {column!r}, but [events] names no type: add a table for each, such as "
+                "[events.purchase] with weight = 1.0, or remove event_type"
+            )
+        if types and column is None:
+            raise ValueError(
+                f"[events] names the types {', '.join(types)}, but no column holds them: set source.columns.event_type"
+            )
+        if types and not any(kind.target for kind in types.values()):
+            raise ValueError("no type under [events] is a target, so nothing can be learnt: set target = true for one")
+        return self
+
     def training_digest(self) -> str:
         """Digest of what a trained model depends on, and of nothing that only says how or where it is computed."""
         return digest(
@@ -293,81 +388,8 @@ class Config(Section):
                 "model": self.model.model_dump(exclude={"kernels", "chunk"}),
                 "train": self.train.model_dump(exclude={"device", "processes", "checkpoint_seconds"}),
                 "exclude_seen": self.candidates.exclude_seen,
+                "events": self.events.model_dump(),
+                "by_position": self.source.columns.position is not None,
+                "min_users": self.gate.min_users,
             }
         )
-
-
-def named_configs() -> list[str]:
-    """Names of the configurations that come with the package."""
-    folder = resources.files("hmamba") / "configs"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
-            lines.append(
-                f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
-            )
-        else:
-            shown = repr(problem["input"]) if not isinstance(problem["input"], dict) else "this section"
-            lines.append(f"{where}: {key} = {shown}: {problem['msg']}.")
-    return "\n".join(lines)
-
-
-def parse(values: dict[str, Any], where: str) -> Config:
-    """Check settings that were read from ``where``.
-
-    Raises:
-        ConfigError: a key is unknown, or a value has the wrong type or is out of range.
-    """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Values of a TOML file.
-
-    Raises:
-        ConfigError: there is no such file, it cannot be read, or it is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Give the path of a .toml file.") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}. Give the path of a .toml file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from None
-
-
-def load(choice: str | None, layout: Layout) -> Config:
-    """Load a configuration.
-
-    Args:
-        choice: a path, the name of a configuration of the package, or None: the root's hmamba.toml if there is one,
-            the defaults otherwise.
-        layout: the root.
-
-    Raises:
-        ConfigError: it does not exist, is not TOML, or a setting is wrong.
-    """
-    if choice is None:
-        if not layout.config.exists():
-            return Config()
-        path = layout.config
-    elif choice.endswith(".toml") or "/" in choice:
-        path = Path(choice)
-    elif choice in named_configs():
-        source = resources.files("hmamba") / "configs" / f"{choice}.toml"
-        return parse(tomllib.loads(source.read_text(encoding="utf-8")), f"configuration {choice!r}")
-    else:
-        raise ConfigError(
-            f"--config {choice}: no such configuration. Give the path of a .toml file or one of "
-            f"{', '.join(named_configs())}."
-        )
-    return parse(read_toml(path), str(path))
