@@ -26,7 +26,7 @@ from hmamba.retrieval import index as item_index
 from hmamba.retrieval.candidates import score_shard
 from hmamba.retrieval.replace import Replaced, replace_users
 from hmamba.sequences.histories import shard_files, stream_histories
-from hmamba.sequences.snapshot import ITEMS, MANIFEST, Changes, write_changes
+from hmamba.sequences.snapshot import ITEMS, MANIFEST, Changes, Meaning, write_changes
 from hmamba.statements import statement
 from hmamba.training.prepare import device_of
 from hmamba.warehouse.connection import connect
@@ -71,7 +71,7 @@ def _changes(context: StepContext, night: RunLayout, stored: StoredModel) -> Cha
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
         registry.check_vocabulary(stored, registry.vocabulary_of(items))
         held = read_json(night.sequences / MANIFEST)
-        return write_changes(connection, context.run.refresh.sequences, context.day, held)
+        return write_changes(connection, context.run.refresh.sequences, context.day, held, Meaning.of(context.config))
 
 
 @dataclass(frozen=True)

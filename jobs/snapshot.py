@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hmamba.errors import InputError
-from hmamba.sequences.snapshot import write_snapshot
+from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
 from jobs.step import Facts, StepContext, run_step
 
@@ -22,7 +22,13 @@ def body(context: StepContext) -> Facts:
     if not path.exists():
         raise InputError(f"{path} does not exist. Run ingest first: python -m jobs.ingest --root {context.layout.root}")
     with connect(path, context.config.warehouse, read_only=True) as connection:
-        manifest = write_snapshot(connection, context.run.sequences, context.day, context.config.snapshot.shards)
+        manifest = write_snapshot(
+            connection,
+            context.run.sequences,
+            context.day,
+            context.config.snapshot.shards,
+            Meaning.of(context.config),
+        )
     return {fact: manifest[fact] for fact in FACTS}
 
 

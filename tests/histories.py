@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight
+from hmamba.sequences.snapshot import EVENT_SCHEMA
 
 START = midnight(date(2024, 1, 1))
 
@@ -23,6 +25,20 @@ def histories_of(*users: list[tuple[float, int]]) -> Histories:
         np.array([item for _, item in flat], dtype=np.int64),
         START + np.array([round(day * MICROSECONDS_A_DAY) for day, _ in flat], dtype=np.int64),
     )
+
+
+def shard_table(users: list[str] | pa.Array, items: Any, times: Any) -> pa.Table:
+    """Rows of a snapshot's shard, each an ordinary event; times in microseconds since 1970."""
+    ordinary = pa.array([True] * len(users), pa.bool_())
+    columns = [
+        users,
+        pa.array(items, pa.int32()),
+        pa.array(times, pa.timestamp("us")),
+        pa.array([1.0] * len(users), pa.float32()),
+        ordinary,
+        ordinary,
+    ]
+    return pa.table(dict(zip(EVENT_SCHEMA.names, columns, strict=True)))
 
 
 def random_histories(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -193,8 +193,8 @@ def _raised(
 
 def readable(stored: StoredModel, histories: Histories) -> tuple[Histories, npt.NDArray[np.bool_]]:
     """Histories in indices that the model knows, and which users (U,) have at least one event that it does."""
-    read = Histories(histories.users, histories.offsets, stored.known(histories.items), histories.times)
-    return read, np.bincount(read.owner, weights=read.items > 0, minlength=len(read)) > 0
+    known = replace(histories, items=stored.known(histories.items))
+    return known, np.bincount(known.read.owner, weights=known.read.items > 0, minlength=len(known)) > 0
 
 
 @dataclass(frozen=True)

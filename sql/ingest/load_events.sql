@@ -1,6 +1,6 @@
 -- A part of the time, one row an event. Of copies inside the batch the largest weight stays: it does not depend on the
 -- order of files.
-INSERT INTO interactions
+INSERT INTO interactions (user_id, item_id, event_time, weight, batch_id, loaded_at)
 SELECT s.user_id, s.item_id, s.event_time, CAST(max(s.weight) AS FLOAT), $batch_id, $loaded_at
 FROM staged AS s
 ANTI JOIN refused AS r ON s.position = r.position

@@ -5,5 +5,6 @@ CREATE TABLE IF NOT EXISTS interactions (
     event_time TIMESTAMP NOT NULL,
     weight FLOAT NOT NULL,
     batch_id BIGINT NOT NULL,
-    loaded_at TIMESTAMP NOT NULL
+    loaded_at TIMESTAMP NOT NULL,
+    event_type VARCHAR NOT NULL DEFAULT ''
 );

@@ -151,6 +151,7 @@ def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame)
     rows = events.merge(items[["item_index", "item_id"]], on="item_id").sort_values(
         ["user_id", "event_time", "item_index"]
     )[["user_id", "item_index", "event_time", "weight"]]
+    rows = rows.assign(is_target=True, is_seen=True)
     shards = rows["user_id"].map(lambda user: sum(user.encode()) % 2)
     for shard in range(2):
         rows[shards == shard].to_parquet(folder / f"shard-{shard:04d}.parquet", index=False)
