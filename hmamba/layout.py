@@ -39,6 +39,11 @@ class RunLayout:
         return self.folder / "verdict.json"
 
     @property
+    def model(self) -> Path:
+        """The model that serves the night, with what is counted counted up to the day."""
+        return self.folder / "model"
+
+    @property
     def vectors(self) -> Path:
         """Lorentz points of items and users, as Parquet."""
         return self.folder / "vectors"

@@ -112,7 +112,9 @@ def _lead(latest: Path, manifest: Path) -> None:
             temporary.symlink_to(target)
 
 
-def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_users: int) -> Published:
+def publish(
+    layout: Layout, day: date, run_id: str, config: Config, fallback_users: int, warning: str | None = None
+) -> Published:
     """Check the run's candidates and make them the day's, and the newest if no later day is out.
 
     Args:
@@ -121,6 +123,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         run_id: whose candidates.
         config: says k, whether seen items are excluded, what is allowed, and how many days of runs are kept.
         fallback_users: users who got popular items for want of a history, for the manifest.
+        warning: what readers have to know of the table, for the manifest; None if nothing.
 
     Raises:
         InputError: an earlier step has not run.
@@ -142,6 +145,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, fallback_use
         "users": totals.users,
         "fallback_users": fallback_users,
         "exclude_seen": settings.exclude_seen,
+        "warning": warning,
         "snapshot": read_json(layout.run(day, run_id).sequences / MANIFEST)["digest"],
         "refresh": None,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -6,15 +6,10 @@ import argparse
 import sys
 from contextlib import ExitStack
 
-import pyarrow.parquet as pq
-
-from hmamba import registry
-from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.errors import InputError
 from hmamba.evaluation.encode import Encode, encode_users
 from hmamba.evaluation.states import StateFiles, write_states
-from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import score_shard
+from hmamba.retrieval.night import NightScorer
 from hmamba.sequences.histories import shard_files, stream_histories
 from hmamba.training.prepare import device_of
 from jobs.step import Facts, StepContext, run_step
@@ -29,25 +24,19 @@ def body(context: StepContext) -> Facts:
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
-    run, layout, config = context.run, context.layout, context.config
+    run, config = context.run, context.config
     shard, files = context.options.shard, shard_files(run.sequences)
     if not 0 <= shard < len(files):
         raise InputError(f"--shard {shard}: the snapshot has the shards 0 to {len(files) - 1}.")
-    stored = registry.load(layout, registry.serving(run.verdict), device_of(config.train.device), config.model.kernels)
-    index = item_index.load(run.index, stored.version, stored.model.tangents.weight.device)
-    items = pq.read_table(run.sequences / "items.parquet", columns=[ITEM_INDEX, EVENTS])
-    popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(stored.catalogue.column))
+    scorer = NightScorer.open(run, device_of(config.train.device), config.model.kernels)
     run.candidates.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         encode: Encode = encode_users
-        if config.candidates.states:
+        if config.candidates.states and scorer.stored is not None and config.source.columns.position is None:
             kept = StateFiles(run.state_part(shard), run.state_users(shard))
-            encode = stack.enter_context(write_states(kept, stored.model, stored.version)).encode
-        done = score_shard(
-            stored,
-            index,
+            encode = stack.enter_context(write_states(kept, scorer.stored.model, scorer.version)).encode
+        done = scorer.score(
             stream_histories(files[shard], events=BLOCK_EVENTS, users=BLOCK_USERS),
-            popularity,
             k=config.candidates.k,
             exclude_seen=config.candidates.exclude_seen,
             candidates=run.candidate_part(shard),

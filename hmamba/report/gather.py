@@ -8,6 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow.parquet as pq
+
+from hmamba.columns import POINT
 from hmamba.files import read_json
 from hmamba.layout import Layout, RunLayout
 from hmamba.report import statistics
@@ -85,7 +88,10 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     facts, costs = _facts(run, len(shards))
     verdict = read_json(run.verdict) if run.verdict.exists() else None
     items = run.sequences / "items.parquet"
-    vectors = run.vectors / "items.parquet"
+    vectors: Path | None = run.vectors / "items.parquet"
+    # A baseline has no points, only a list of the items that it may recommend.
+    if vectors is not None and not (vectors.exists() and POINT in pq.read_schema(vectors).names):
+        vectors = None
     parts = [part for part in map(run.candidate_part, range(len(shards))) if part.exists()]
     parts = parts or layout.published_parts(day)
     report = layout.report(day).parent
@@ -96,15 +102,8 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         costs=costs,
         verdict=verdict,
         training=_training(layout, facts.get("train", {}), verdict),
-        candidates=statistics.describe(
-            parts,
-            items,
-            shards,
-            vectors if vectors.exists() else None,
-        )
-        if parts and items.exists()
-        else None,
-        disk=statistics.disk(vectors, items) if vectors.exists() and items.exists() else None,
+        candidates=statistics.describe(parts, items, shards, vectors) if parts and items.exists() else None,
+        disk=statistics.disk(vectors, items) if vectors is not None and items.exists() else None,
         data_docs=_data_docs(layout, facts.get("ingest", {}), report),
         places={
             "Candidates of this night": _relative(layout.published(day), layout.root),

@@ -34,7 +34,8 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
 
-_POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
+POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
+"""Columns of the users' Lorentz points."""
 
 
 @dataclass(frozen=True)
@@ -239,14 +240,15 @@ def score_shard(
     with ExitStack() as stack:
         target, target_of_points = (stack.enter_context(atomic_file(path)) for path in (candidates, vectors))
         tables = stack.enter_context(part_writer(target))
-        points = stack.enter_context(pq.ParquetWriter(target_of_points, _POINTS, compression="zstd"))
+        points = stack.enter_context(pq.ParquetWriter(target_of_points, POINTS, compression="zstd"))
         for histories in blocks:
             ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen, encode)
-            tables.write_table(_table(stored, histories, ranked, is_known))
+            versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
+            tables.write_table(candidate_table(versions, stored.item_ids, histories, ranked))
             with torch.inference_mode():
                 points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu()
             columns = {USER_ID: histories.users.cast(pa.string()), POINT: point_column(points_UX.numpy())}
-            points.write_table(pa.table(columns, schema=_POINTS))
+            points.write_table(pa.table(columns, schema=POINTS))
             facts = facts.and_so(len(histories), int((~is_known).sum()), len(ranked.users))
     return facts
 
@@ -281,15 +283,22 @@ def _rank(
     return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
 
 
-def _table(stored: StoredModel, histories: Histories, ranked: Ranked, is_known: npt.NDArray[np.bool_]) -> pa.Table:
-    """Candidates as rows of what is published."""
+def candidate_table(versions: pa.Array, item_ids: pa.Array, histories: Histories, ranked: Ranked) -> pa.Table:
+    """Candidates as rows of what is published.
+
+    Args:
+        versions: (U,) what made each user's.
+        item_ids: (size,) item ids by index.
+        histories: (U) the users.
+        ranked: their candidates.
+    """
     users, starts = ranked.users, np.searchsorted(ranked.users, ranked.users)
     columns = {
         USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
         RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
-        ITEM_ID: stored.item_ids.take(pa.array(ranked.items)),
+        ITEM_ID: item_ids.take(pa.array(ranked.items)),
         SCORE: pa.array(ranked.scores, pa.float32()),
-        MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK_VERSION)).take(pa.array(users)),
+        MODEL_VERSION: versions.take(pa.array(users)),
     }
     return pa.table(columns, schema=PLAIN)
 
