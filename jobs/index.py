@@ -22,7 +22,11 @@ def body(context: StepContext) -> Facts:
     stored = registry.load(layout, registry.serving(run.verdict), device, config.model.kernels)
     registry.check_vocabulary(stored, registry.vocabulary(run.sequences / "items.parquet"))
     allowed = config.candidates.allowed_items
-    wanted = None if allowed is None else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items")
+    wanted = (
+        None
+        if allowed is None
+        else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items", config.source.null_words)
+    )
     catalogue = item_index.restrict(stored.catalogue, stored.item_ids, wanted)
     run.vectors.mkdir(parents=True, exist_ok=True)
     item_index.write_item_points(stored, stored.catalogue, run.vectors / "items.parquet")
