@@ -93,7 +93,7 @@ class _Search:
         self._found: list[Path] = []
 
     def files(self, starts: list[Path]) -> list[Path]:
-        for start in sorted(starts, key=lambda path: (self._is_by_link(path), path)):
+        for start in sorted(starts, key=lambda path: (self._is_by_link(path), len(path.parts), path)):
             self._take(start)
         while self._links:
             self._take(self._links.popleft())
