@@ -85,8 +85,8 @@ def tell_refusals(
     for found in rows(connection, "ingest/refused_by_file"):
         taken, count = files[found["file"]], counts[found["file"]]
         example, found_cures = _example(taken, found, config)
-        share = 100 * found["refused"] / count
-        log.warning("%s: %d of %d rows refused (%.3g %%): %s", taken.file.name, found["refused"], count, share, example)
+        share = f"{found['refused']} of {count} rows refused ({found['refused'] / count:.3%})"
+        log.warning("%s: %s. %s", taken.file.name, share, " ".join([f"The first: {example}.", *found_cures]))
         cures.update(dict.fromkeys(found_cures))
         if found["refused"] == count:
             whole.append(f"all {count} rows of {taken.file.name}, the first of them {example}")
