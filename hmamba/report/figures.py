@@ -114,10 +114,6 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, float, int]]) -> Marku
         return _inline(figure, name, told)
 
 
-def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:
-    """Lines over the same places, with a legend.
-
-
 @dataclass(frozen=True)
 class Interval:
     """A row of a forest plot: a difference between its bounds, what is compared, and the verdict in a word.
@@ -142,30 +138,6 @@ def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
     Args:
         name: unique on the page; becomes part of the ids.
         title: drawn above the plot.
-        labels: N places, from left to right.
-        rows: label and N values of each line; None leaves a gap.
-    """
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(8.8, 4.2), layout="constrained")
-        axes = figure.add_subplot()
-        for row, (label, values) in enumerate(rows):
-            style = ("-", "--", ":")[row // len(SERIES) % 3]
-            drawn = [float("nan") if value is None else value for value in values]
-            axes.plot(
-                range(len(labels)), drawn, style, color=SERIES[row % len(SERIES)], marker="o", markersize=4, label=label
-            )
-        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-        axes.set_title(title, loc="left")
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="y", linewidth=0.8)
-        figure.legend(loc="outside lower left", ncols=2, frameon=False, labelcolor=INK)
-        told = f"{title}, {labels[0]} to {labels[-1]}: " + "; ".join(
-            f"{label} {', '.join('none' if value is None else f'{value:.4f}' for value in values)}"
-            for label, values in rows
-        )
-        return _inline(figure, name, f"{told}.")
-
-
         rows: from top to bottom, at least one.
     """
     colours = {"good": GOOD, "bad": BAD, "undecided": MUTED}
@@ -195,6 +167,36 @@ def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
 def _padded(low: float, high: float, widest: float) -> tuple[float, float]:
     """Limits of an axis that show 0 as well, with a margin."""
     return min(low, 0.0) - 0.08 * widest, max(high, 0.0) + 0.08 * widest
+
+
+def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:
+    """Lines over the same places, with a legend.
+
+    Args:
+        name: unique on the page; becomes part of the ids.
+        title: drawn above the plot.
+        labels: N places, from left to right.
+        rows: label and N values of each line; None leaves a gap.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(8.8, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for row, (label, values) in enumerate(rows):
+            style = ("-", "--", ":")[row // len(SERIES) % 3]
+            drawn = [float("nan") if value is None else value for value in values]
+            axes.plot(
+                range(len(labels)), drawn, style, color=SERIES[row % len(SERIES)], marker="o", markersize=4, label=label
+            )
+        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+        axes.set_title(title, loc="left")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", linewidth=0.8)
+        figure.legend(loc="outside lower left", ncols=2, frameon=False, labelcolor=INK)
+        told = f"{title}, {labels[0]} to {labels[-1]}: " + "; ".join(
+            f"{label} {', '.join('none' if value is None else f'{value:.4f}' for value in values)}"
+            for label, values in rows
+        )
+        return _inline(figure, name, f"{told}.")
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
