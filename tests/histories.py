@@ -50,7 +50,7 @@ def randomly_valued(histories: Histories, seed: int = 0) -> Histories:
 
 
 def shard_table(users: list[str] | pa.Array, items: Any, times: Any, *flags: Any) -> pa.Table:
-    """Rows of a snapshot's shard; times in microseconds since 1970; ``flags``: weights, targets, seen, None if ordinary."""
+    """Rows of a shard; times in microseconds since 1970; ``flags``: weights, targets, seen, None where ordinary."""
     kinds = pa.float32(), pa.bool_(), pa.bool_()
     given = flags or (None, None, None)
     columns = [users, pa.array(items, pa.int32()), pa.array(times, pa.timestamp("us"))]
