@@ -47,8 +47,9 @@ def body(context: StepContext) -> Facts:
     split = Split.of(histories, config)
     ids = registry.vocabulary(run.sequences / "items.parquet")
     contestants, unusable = _contestants(context, challenger, champion, ids)
-    since, caveat = unseen_from(split, {stored.version: stored.provenance for stored in contestants.values()})
     question = split.ask_holdout(histories, config)
+    known = {stored.version: stored.provenance for stored in contestants.values()}
+    since, caveat = unseen_from(question, split.mode, known)
     if since is not None:
         question = question.since(since)
     measured = _measure(context, contestants, question, split.before_holdout(histories), len(ids))

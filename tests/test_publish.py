@@ -92,6 +92,17 @@ def test_the_manifest_leads_to_whole_files(scored: Root) -> None:
     )
 
 
+def test_readers_are_warned_of_what_the_gate_warned_of(root: Root, events: pd.DataFrame) -> None:
+    root.configure(CONFIG)
+    write_run(root.layout, events, DAY, warning="No model serves")
+    code, facts, log = root.step("publish")
+    assert (code, facts["warning"], latest(root)["warning"]) == (0, "No model serves", "No model serves")
+    assert "publish: No model serves" in log
+    write_run(root.layout, events, DAY)
+    assert root.ok("publish")["changed"]
+    assert latest(root)["warning"] is None
+
+
 def test_duckdb_alone_can_read_the_candidates(scored: Root) -> None:
     facts = scored.ok("publish")
     glob = str(scored.layout.candidates / "*" / "*.parquet")
@@ -140,6 +151,7 @@ def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
 @pytest.mark.parametrize(
     ("missing", "told"),
     [
+        ("verdict.json", "verdict.json does not exist"),
         ("candidates", "part-0000.parquet does not exist. Run the score step for shard 0, 1 (python -m jobs.score"),
         ("candidates/part-0001.parquet", "part-0001.parquet does not exist. Run the score step for shard 1 ("),
         ("sequences", "manifest.json does not exist"),

@@ -18,7 +18,7 @@ from hmamba.evaluation.comparison import Comparison, compare
 from hmamba.evaluation.metrics import coverage, metrics_by_question
 from hmamba.evaluation.question import Question
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import DAYS, LAST, Split
+from hmamba.evaluation.split import DAYS, Mode
 from hmamba.registry import Provenance, StoredModel
 from hmamba.sequences.histories import Histories
 
@@ -63,24 +63,25 @@ def is_baseline(version: str) -> bool:
     return version.startswith(BASELINE_VERSION)
 
 
-def unseen_from(split: Split, contestants: Mapping[str, Provenance]) -> tuple[int | None, str | None]:
+def unseen_from(question: Question, mode: Mode, contestants: Mapping[str, Provenance]) -> tuple[int | None, str | None]:
     """From when on the held-out events are new to every contestant: nobody is judged on what they were trained on.
 
     By days, a contestant may have been trained on held-out days: on a night with fewer ``gate.holdout_days``, or on
     newer data. Where each user's last basket is held out, so it was for a champion of the same kind of split, and what
     it was trained on comes before; but one that was split by days was trained on whatever lies before its cut.
 
+    Args:
+        question: what is asked tonight.
+        mode: tonight's kind of split.
+        contestants: who is judged, by version.
+
     Returns:
         The moment in microseconds, None if all questions may be asked; and why, where some may not.
     """
-    if split.mode == LAST:
-        trained = {name: of.trained_until for name, of in contestants.items() if of.split == DAYS}
-    else:
-        trained = {name: of.trained_until for name, of in contestants.items()}
-    trained = {name: until for name, until in trained.items() if until > split.trained_until}
-    if not trained:
+    trained = {name: of.trained_until for name, of in contestants.items() if DAYS in (mode, of.split)}
+    name, until = max(trained.items(), key=lambda entry: entry[1], default=("", 0))
+    if not len(question) or until <= int(question.as_of.min()):
         return None, None
-    name, until = max(trained.items(), key=lambda entry: entry[1])
     since = datetime.fromtimestamp(until / 1e6, UTC)
     return (
         until,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX
+from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.files import atomic_file
 from hmamba.retrieval.candidates import POINTS, Ranked, ShardFacts, candidate_table
@@ -37,10 +37,14 @@ class Baseline:
     popularity: IntArray
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
-        """The ``k`` best items of each user, scored by their share of all events plus the user's own count."""
+        """The ``k`` best items of each user, scored by their share of all events plus the user's own count.
+
+        Items that came after the popularity was counted are passed over.
+        """
         counts = np.zeros(len(self.popularity), dtype=np.int64)
         eligible = self.catalogue.eligible
         counts[eligible] = np.maximum(self.popularity[eligible], 1)
+        histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
         is_personal = self.version == f"{BASELINE_VERSION}most_bought"
         if is_personal:
             ranked = most_bought(histories, counts, k)

@@ -278,7 +278,7 @@ def _rank(
         )
         ranked = Ranked(served[part.users], part.items, part.scores)
     if len(lost):
-        ranked = _with_fallback(ranked, lost, index, popularity, histories, k)
+        ranked = _with_fallback(ranked, lost, index, popularity, read, k, exclude_seen)
     order = np.argsort(ranked.users, kind="stable")
     return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
 
@@ -304,17 +304,24 @@ def candidate_table(versions: pa.Array, item_ids: pa.Array, histories: Histories
 
 
 def _with_fallback(
-    ranked: Ranked, lost: IntArray, index: ItemIndex, popularity: IntArray, histories: Histories, k: int
+    ranked: Ranked,
+    lost: IntArray,
+    index: ItemIndex,
+    popularity: IntArray,
+    histories: Histories,
+    k: int,
+    exclude_seen: bool,
 ) -> Ranked:
     """Add the most popular items of the index for users of whom the model knows nothing.
 
-    Such users have had no item of the index, so there is nothing to leave out. The score is the log share of events.
+    Such users may still have seen items of the index: events of weight 0 are not read. The score is the log share of
+    events.
     """
     size = len(index.catalogue.column)
     counts = np.zeros(size, dtype=np.int64)
     eligible = index.catalogue.eligible
     counts[eligible] = np.maximum(popularity[eligible], 1)
-    top = popular(histories.select(lost), counts, k, exclude_seen=False)
+    top = popular(histories.select(lost), counts, k, exclude_seen=exclude_seen)
     rows, places = np.nonzero(top >= 0)
     items = top[rows, places]
     scores = np.log(counts[items] / counts.sum()).astype(np.float32)

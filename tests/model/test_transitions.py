@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hmamba.evaluation.metrics import ranking_metrics
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import Question
+from hmamba.evaluation.question import Question
 from hmamba.model import transitions as module
 from hmamba.model.transitions import Transitions
 from hmamba.sequences.catalogue import Catalogue
@@ -176,19 +176,19 @@ def walkers(users):
 
 def after_walks(walks, steps):
     rows = np.arange(len(walks))
-    return Question(walks, 0, rows, 1 + (rows + 5 + steps) % 40)
+    return Question(walks, 0 * rows, rows, 1 + (rows + 5 + steps) % 40)
 
 
 @pytest.mark.parametrize("users", [40, 240])
 def test_they_count_where_they_help_and_not_where_they_mislead(users):
     """The table learns that after an item comes the next one, or that it never does."""
     walks, model, catalogue = walkers(users)
-    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 1), catalogue)
+    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 1), catalogue, 200)
     assert chosen is not None
     assert chosen.weighing() == {name: weighed[name] for name in ("strength", "scale")}
     assert weighed["users"] == users
     assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
-    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 20), catalogue)
+    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 20), catalogue, 200)
     assert chosen is None
     assert weighed["strength"] == 0
     assert weighed["ndcg@10"] == weighed["ndcg@10 without"]
@@ -206,7 +206,7 @@ def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
     walks, model, catalogue = walkers(240)
     own = replace(Transitions.count(walks, 41), strength=1.0, scale=0.1)
     question = after_walks(walks, 1)
-    chosen, weighed = weigh(model, own, question, catalogue)
+    chosen, weighed = weigh(model, own, question, catalogue, 200)
     others = [
         ndcg(model, replace(own, strength=a, scale=b), question, catalogue) for a in (0.5, 2) for b in (1e-4, 1e-3)
     ]
@@ -214,7 +214,7 @@ def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
     assert weighed["ndcg@10 without"] == pytest.approx(ndcg(model, None, question, catalogue))
     assert weighed["ndcg@10"] > 1.02 * ndcg(model, own, question, catalogue)
     few = after_walks(walks.select(np.arange(199)), 1)
-    chosen, weighed = weigh(model, own, few, catalogue)
+    chosen, weighed = weigh(model, own, few, catalogue, 200)
     assert chosen.weighing() == own.weighing()
     assert weighed["ndcg@10"] == pytest.approx(ndcg(model, own, few, catalogue))
     assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
@@ -227,7 +227,7 @@ def test_among_few_users_the_table_stays_unless_it_does_harm():
     question = after_walks(walks.select(np.arange(3)), 20)
     last = rank_all(model, question.past, catalogue, k=40, exclude_seen=True)[0]
     missed = replace(question, items=np.array([row[row > 0][-1] for row in last]))
-    chosen, weighed = weigh(model, own, missed, catalogue)
+    chosen, weighed = weigh(model, own, missed, catalogue, 200)
     assert weighed["ndcg@10"] == weighed["ndcg@10 without"] == 0
     assert chosen is not None
     assert chosen.weighing() == own.weighing()
@@ -237,6 +237,6 @@ def test_with_nobody_to_ask_the_table_keeps_its_own_weighing():
     walks, model, catalogue = walkers(40)
     counted = Transitions.count(walks, 41)
     nobody = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
-    chosen, weighed = weigh(model, counted, nobody, catalogue)
+    chosen, weighed = weigh(model, counted, nobody, catalogue, 200)
     assert chosen is counted
     assert weighed == {**counted.weighing(), "ndcg@10": 0.0, "ndcg@10 without": 0.0, "users": 0}

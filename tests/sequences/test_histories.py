@@ -9,7 +9,7 @@ import pytest
 
 from hmamba.errors import InputError
 from hmamba.sequences.histories import read_histories, shard_files, spans, stream_histories
-from tests.histories import START, histories_of, random_histories, shard_table
+from tests.histories import START, histories_of, random_histories, randomly_valued, shard_table, valued, write_shard
 
 DAY = 86_400_000_000
 
@@ -94,11 +94,6 @@ def test_a_shard_that_is_not_sorted_does_not_stream(tmp_path, order, events):
         list(stream_histories(path, events=events, users=10))
 
 
-def write_shard(path, histories):
-    pq.write_table(shard_table(histories.users.take(pa.array(histories.owner)), histories.items, histories.times), path)
-    return path
-
-
 @pytest.mark.parametrize("damage", ["absent", "not parquet", "scattered", "columns"])
 def test_what_is_no_snapshot_is_refused(tmp_path, damage):
     if damage == "not parquet":
@@ -115,3 +110,45 @@ def test_what_is_no_snapshot_is_refused(tmp_path, damage):
 def test_item_users_counts_everybody_once():
     histories = histories_of([(0, 1), (1, 1), (2, 3)], [(0, 1)])
     assert histories.item_users(5).tolist() == [0, 2, 0, 1, 0]
+
+
+def parts_of(histories):
+    return histories.items, histories.times, histories.weights, histories.targets, histories.seen
+
+
+def test_values_read_back_and_ordinary_ones_are_left_out(tmp_path):
+    histories = randomly_valued(random_histories(users=9))
+    whole = read_histories([write_shard(tmp_path / "a.parquet", histories)])
+    (streamed,) = stream_histories(tmp_path / "a.parquet", events=10_000, users=100)
+    for read in (whole, streamed):
+        for found, expected in zip(parts_of(read), parts_of(histories), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    ordinary = read_histories([write_shard(tmp_path / "b.parquet", random_histories(users=9))])
+    assert ordinary.weights is ordinary.targets is ordinary.seen is None
+
+
+def test_values_stay_with_their_events():
+    histories = randomly_valued(random_histories(users=9))
+    told = set(zip(histories.owner, *parts_of(histories), strict=True))
+    users = np.array([7, 2, 2])
+    cut = histories.select(users, histories.offsets[users + 1] - 1)
+    late = histories.keep(histories.times >= START + 20 * DAY)
+    assert set(zip(users[cut.owner], *parts_of(cut), strict=True)) < told
+    assert set(zip(late.owner, *parts_of(late), strict=True)) < told
+
+
+def test_what_is_read_and_what_is_wanted():
+    histories = valued(
+        histories_of([(0, 1), (1, 2), (2, 3), (3, 1)]), weights=[0, 2, 1, 1], targets=[True, True, False, True]
+    )
+    assert histories.read.items.tolist() == [2, 3, 1]
+    assert histories.wanted.tolist() == [False, True, False, True]
+    assert histories.item_events(4).tolist() == [0, 1, 1, 0]
+    assert histories.item_users(4).tolist() == [0, 1, 1, 0]
+    assert random_histories().read.events == random_histories().events
+
+
+def test_until_cuts_each_user_at_a_place_of_their_own():
+    histories = histories_of([(0, 1), (1, 2), (2, 3)], [(0, 4)], [(0, 5), (1, 6)])
+    cut = histories.until(np.array([2, 4, 4]))
+    assert (cut.items.tolist(), cut.offsets.tolist()) == ([1, 2, 4], [0, 2, 3, 3])
