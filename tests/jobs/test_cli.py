@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -131,8 +132,15 @@ class TestRun:
         layout.config.write_text(TINY, encoding="utf-8")
         assert call("run", "--root", str(layout.root), "--day", "2024-01-30", "--run-id", "first") == 0
         lines = capfd.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == [*STEPS[:5], "score", "score", *STEPS[6:], "all"]
+        said = [line.split()[0] for line in lines]
+        assert said == [*STEPS[:5], "score", "score", *STEPS[6:], "Done", "Look", "The"]
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
+        assert "rows loaded, 0 duplicate, 0 refused, 60 new items" in lines[0]
+        assert str(layout.report(date(2024, 1, 30))) in lines[-1]
+        advised = shlex.split(lines[-2].partition(": ")[2])
+        assert advised[:2] == ["hmamba", "recommend"]
+        assert call(*advised[1:]) == 0
+        capfd.readouterr()
         manifest = read_json(layout.latest)
         assert (manifest["run_id"], manifest["day"], manifest["k"]) == ("first", "2024-01-30", 5)
         assert manifest["rows"] == 40 * 5
@@ -142,11 +150,12 @@ class TestRun:
 
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
         lines = capfd.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == ["ingest", "refresh", "Nobody"]
+        assert [line.split()[0] for line in lines] == ["ingest", "refresh"]
+        assert "nobody has new events: nothing has been published" in lines[1]
         late = pd.DataFrame({"user_id": ["new"], "item_id": ["item-001"], "event_time": [datetime(2024, 1, 31)]})
         write_landing(layout.root, late.assign(weight=1.0), "later.parquet")
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
-        assert "users 1, new users 1, advanced 0, anew 1" in capfd.readouterr().out
+        assert "1 users have new events, 1 of them are new; 0 read from their carried state, 1 from" in capfd.readouterr().out
         assert read_json(layout.latest)["users"] == 41
 
     def test_the_first_failure_ends_the_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
