@@ -229,6 +229,23 @@ def init(
         start_from(root, [*source, *(more or ())], column or (), console)
 
 
+@app.command()
+def example(
+    name: Annotated[
+        str, typer.Argument(help="films (300 people rate 200 films) or sessions (2,000 visits to a shop).")
+    ],
+    folder: Annotated[str, typer.Argument(help="Folder for the files, such as ./data.")],
+) -> None:
+    """Write small made-up data to learn with. The same files every time.
+
+    Example: `hmamba example films data`
+    """
+    from hmamba.examples import write_example
+
+    for path in write_example(name, Path(folder)):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. An error that the user can mend is one sentence, without a traceback.
 

@@ -35,7 +35,10 @@ _LINES: dict[str, Callable[[Facts], str]] = {
         f"{f['rows_loaded']:,} rows loaded, {f['rows_duplicate']:,} duplicate, "
         f"{f['rows_quarantined']:,} refused, {f['items_new']:,} new items"
     ),
-    "snapshot": lambda f: f"{f['users']:,} users, {f['items']:,} items, {f['events']:,} events, {f['shards']} shards",
+    "snapshot": lambda f: (
+        f"{f['users']:,} users, {f['items']:,} items, {f['events']:,} events, "
+        f"{f['shards']} shard{'' if f['shards'] == 1 else 's'}"
+    ),
     "train": _trained,
     "gate": lambda f: f"{'promoted' if f['promoted'] else 'not promoted'}: {f['reason']}",
     "index": lambda f: f"{f['items']:,} items, {f['kind']}",

@@ -137,6 +137,7 @@ def pattern_of(files: Sequence[SourceFile], root: Path) -> str:
     start = "".join(first[0] for first in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
     endings = {"".join(re.findall(r"\.(?:parquet|csv|json|jsonl|ndjson)(?:\.gz)?$", name.lower())) for name in names}
     ending = endings.pop() if len(endings) == 1 else ""
+    start = start[: len(start) - len(ending)].rstrip("0123456789") if start.lower().endswith(ending) else start
     escaped = glob.escape(str(common))
     tries = [
         str(common / names[0]) if len(paths) == 1 else str(common),

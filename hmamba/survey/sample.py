@@ -6,6 +6,7 @@ Parquet file by some of its row groups. Small files represent themselves.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
 import json
@@ -13,19 +14,23 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hmamba.errors import InputError
 from hmamba.source.discover import SourceFile
 from hmamba.source.read import open_file
-from hmamba.source.text import MALFORMED, RECORD
+from hmamba.source.text import MALFORMED, RECORD, csv_header
 
 MAX_FILES = 200
 """Files that are looked into; of more, some evenly spread ones with the first and the last."""
 _BLOCKS = 16
+_TRIES = 64
+"""Lines among which a record of a CSV file has to begin."""
 _GZIP_STEP = 2**20
 _UNPACKED = 8
 """Bytes of text in a byte of its gzip, roughly."""
@@ -151,15 +156,51 @@ def _of_parquet(file: SourceFile, place: Path, cells: int) -> Sample:
     return _part(file, place, rows / max(taken, 1), rows)
 
 
-def _whole_lines(block: bytes, *, from_start: bool, to_end: bool) -> bytes:
-    """The lines of a block that are in it from their first to their last byte; nothing if a quote is open in it."""
-    if not from_start:
-        block = block.partition(b"\n")[2]
-    if not to_end:
-        block = block[: block.rfind(b"\n") + 1]
-    while from_start and block.count(b'"') % 2:
+def _head(block: bytes) -> bytes:
+    """The whole records that a file begins with; a quote that is open at the end of a line spans lines."""
+    block = block[: block.rfind(b"\n") + 1]
+    while block.count(b'"') % 2:
         block = block[: block.rfind(b"\n", 0, -1) + 1]
-    return b"" if block.count(b'"') % 2 else block
+    return block
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How the records of a file are told apart: CSV by its delimiter and number of columns, JSON by lines."""
+
+    delimiter: str | None
+    width: int
+
+    @classmethod
+    def of(cls, file: SourceFile) -> _Shape:
+        if file.kind == "json":
+            return cls(None, 0)
+        try:
+            delimiter, header = csv_header(file, ())
+        except InputError:  # reading it will say so
+            return cls(",", 0)
+        return cls(delimiter, len(header))
+
+    def records(self, block: bytes, *, to_end: bool) -> bytes:
+        """The whole records of a block from the middle of a file; nothing where none can be told for sure."""
+        block = block.partition(b"\n")[2]
+        if self.delimiter is None:
+            return block if to_end else block[: block.rfind(b"\n") + 1]
+        lines = block.splitlines(keepends=True)
+        for start in range(min(_TRIES, len(lines))):
+            if self._begins(lines[start : start + _TRIES]):
+                rest = b"".join(lines[start:])
+                return rest if to_end and not rest.count(b'"') % 2 else _head(rest)
+        return b""
+
+    def _begins(self, lines: Sequence[bytes]) -> bool:
+        """Whether records as wide as the header begin on the first of these lines."""
+        texts = (line.decode("utf-8", "surrogateescape") for line in lines)
+        reader = csv.reader(texts, delimiter=self.delimiter or ",", strict=True)
+        try:
+            return all(len(fields) == self.width for fields in islice(reader, 3))
+        except csv.Error:
+            return False
 
 
 def _of_text(file: SourceFile, place: Path, budget: int) -> Sample:
@@ -170,11 +211,11 @@ def _of_text(file: SourceFile, place: Path, budget: int) -> Sample:
         head = stream.read(length)
         if file.kind == "json" and head.lstrip()[:1] == b"[":
             return _of_elements(file, place, head)
-        kept = [_whole_lines(head, from_start=True, to_end=False)]
+        shape, kept = _Shape.of(file), [_head(head)]
         for block in range(1, _BLOCKS):
             start = block * (file.size - length) // (_BLOCKS - 1)
             stream.seek(start)
-            kept.append(_whole_lines(stream.read(length), from_start=False, to_end=start + length >= file.size))
+            kept.append(shape.records(stream.read(length), to_end=start + length >= file.size))
     return _of_blocks(file, place, kept, file.size)
 
 
@@ -185,12 +226,11 @@ def _of_blocks(file: SourceFile, place: Path, kept: Sequence[bytes], size: float
 
 def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> Sample:
     """The beginning and, within ``packed_bytes``, the end: most exports are sorted by time."""
-    head = b""
-    tail: deque[bytes] = deque(maxlen=max(budget // 2 // _GZIP_STEP, 1))
-    unpacked = 0
+    half = budget // 2
+    tail: deque[bytes] = deque(maxlen=half // _GZIP_STEP + 1)
     try:
         with file.path.open("rb") as packed, gzip.open(packed) as stream:
-            head = stream.read(budget // 2)
+            head = stream.read(half)
             unpacked = len(head)
             while packed.tell() < packed_bytes and (block := stream.read(_GZIP_STEP)):
                 tail.append(block)
@@ -203,8 +243,7 @@ def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> S
         return Sample(file, file, True, 1.0, None)
     if file.kind == "json" and head.lstrip()[:1] == b"[":
         return _of_elements(file, place, head)
-    kept = [_whole_lines(head, from_start=True, to_end=False)]
-    kept.append(_whole_lines(b"".join(tail), from_start=False, to_end=ended))
+    kept = [_head(head), _Shape.of(file).records(b"".join(tail)[-half:], to_end=ended)]
     return _of_blocks(file, place, kept, unpacked if ended else unpacked * file.size / max(seen, 1))
 
 

@@ -155,7 +155,10 @@ class TestRun:
         late = pd.DataFrame({"user_id": ["new"], "item_id": ["item-001"], "event_time": [datetime(2024, 1, 31)]})
         write_landing(layout.root, late.assign(weight=1.0), "later.parquet")
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
-        assert "1 users have new events, 1 of them are new; 0 read from their carried state, 1 from" in capfd.readouterr().out
+        assert (
+            "1 users have new events, 1 of them are new; 0 read from their carried state, 1 from"
+            in capfd.readouterr().out
+        )
         assert read_json(layout.latest)["users"] == 41
 
     def test_the_first_failure_ends_the_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
