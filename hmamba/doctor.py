@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and the command that mends it.
+"""What this machine has, what is missing, and the command that fixes it.
 
 Libraries are looked up, not imported, so that a missing or broken one is a line of the answer and not a crash. The
 one exception is torch, which alone knows whether it sees a GPU.

@@ -51,29 +51,33 @@ def _day(text: str) -> date:
 @app.command()
 def run(
     root: Root,
-    day: Annotated[str, typer.Option(help="The UTC day to process, such as 2017-12-14: later events are not seen.")],
+    day: Annotated[str, typer.Option(help="The UTC day to process, such as 2017-12-14. Later events are ignored.")],
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
-    run_id: Annotated[str, typer.Option(help="Names the run's working folder.")] = "manual",
-    full_retrain: Annotated[bool, typer.Option("--full-retrain", help="Train from nothing, not from the champion.")] = (
+    run_id: Annotated[str, typer.Option(help="Name of the run's working folder.")] = "manual",
+    full_retrain: Annotated[bool, typer.Option("--full-retrain", help="Train from scratch, not from the champion.")] = (
         False
     ),
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Shards scored at once, the cores shared out. Default: one a core; 1 with a GPU."),
+        typer.Option(
+            min=1, help="Shards scored at once, which share the cores. Default: one for each core; 1 with a GPU."
+        ),
     ] = None,
 ) -> None:
     """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
 
-    Safe to run again: what is done is found and not done twice. The first step that fails ends the night with its
-    own exit status (2: a file or setting to mend, 3: the data broke a rule).
+    Safe to run again: finished work is found and not repeated, so that a night that was stopped resumes where it was.
+    The first step that fails ends the night with its own exit status (2: a file or setting has to be fixed, 3: the data
+    broke a rule).
 
     Example: `hmamba run --root demo --day 2017-12-15`
     """
     from hmamba.layout import Layout
     from hmamba.report.lookup import example_user
     from jobs.night import NightOptions, run_night
+    from jobs.words import near
 
     layout = Layout.at(root)
     if not layout.root.is_dir():
@@ -85,7 +89,7 @@ def run(
     typer.echo(
         f"Done in {time.monotonic() - started:.0f} s.\n"
         f"Look somebody up: hmamba recommend {shlex.quote(example_user(layout))} --root {shlex.quote(root)}\n"
-        f"The night's report: {layout.report(options.day)}"
+        f"The night's report: {near(layout.report(options.day))}"
     )
 
 
@@ -105,16 +109,16 @@ def _show(steps: Iterator[StepDone]) -> None:
 @app.command()
 def refresh(
     root: Root,
-    day: Annotated[str, typer.Option(help="The UTC day under way, such as 2017-12-15: later events are not seen.")],
+    day: Annotated[str, typer.Option(help="The current UTC day, such as 2017-12-15. Later events are ignored.")],
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
-    run_id: Annotated[str, typer.Option(help="Names the working folder and the pull.")] = "refresh",
+    run_id: Annotated[str, typer.Option(help="Name of the working folder and of the pull.")] = "refresh",
 ) -> None:
-    """Between nights: pull new files and renew the candidates of users with new events, by the model that serves.
+    """Between nights: pull new files and update the candidates of users with new events, with the serving model.
 
-    Everybody else's candidates stay as they are. Nothing is trained. Safe to run again; publishes nothing if nobody
-    has new events. With `candidates.states = true` only the new events are read through the model.
+    The candidates of all other users stay as they are. Nothing is trained. Safe to run again; publishes nothing if
+    there are no new events. With `candidates.states = true` the model reads the new events only.
 
     Example: `hmamba refresh --root demo --day 2017-12-16`
     """
@@ -164,9 +168,11 @@ def recommend(
 def doctor(
     root: Annotated[str | None, typer.Option(help="Also check this folder.", show_default=False)] = None,
 ) -> None:
-    """Say what this machine has, what is missing, and the command that mends it.
+    """Say what this machine has, what is missing, and the command that fixes it.
 
-    Leaves with 1 if something is missing that the nights need.
+    With `--root` also look into the files that wait to be pulled (a bounded part of large ones): rows, users, items,
+    days, and rows that would be refused, with the setting to change. Exits with 1 if something is missing that the
+    nights need.
 
     Example: `hmamba doctor --root demo`
     """

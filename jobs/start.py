@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,7 @@ from hmamba.survey.choose import parse_given
 from hmamba.survey.landing import examine
 from hmamba.survey.propose import Choice, Proposal, propose
 from hmamba.survey.starter import shown, toml
+from jobs.words import near
 
 
 def fresh(root: str) -> Layout:
@@ -75,7 +77,7 @@ def start_from(root: str, places: Sequence[str], columns: Sequence[str], console
         console.print(Text(printable(f"! {remark}")), soft_wrap=True)
     for line in (
         "",
-        f"Written: {layout.config}, with the reason above each value.",
+        f"Written: {near(layout.config)}, with the reason above each value.",
         "Nothing was copied: the files are read where they are. New and changed ones are found every night.",
         "Next, the first night:",
         f"  hmamba run --root {shlex.quote(root)} --day {proposal.day}",
@@ -105,10 +107,12 @@ def _table(proposal: Proposal) -> Table:
         for name, meaning in proposal.types.items()
     ]
     for choice in (*proposal.choices, *types):
-        taken = "" if choice.value is None else choice.value if choice.key is None else _plain(choice.value)
+        taken = "" if choice.value is None else choice.value if choice.key is None else _plain(choice)
         table.add_row(*(Text(printable(cell)) for cell in (choice.what, taken, choice.seen)))
     return table
 
 
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else shown(value)
+def _plain(choice: Choice) -> str:
+    if not isinstance(choice.value, str):
+        return shown(choice.value)
+    return near(Path(choice.value)) if str(choice.key).endswith(".path") else choice.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Facts = dict[str, Any]
@@ -11,6 +12,12 @@ Facts = dict[str, Any]
 def in_a_line(facts: Facts) -> str:
     """What a step did, from its facts; ``facts["step"]`` names it."""
     return _LINES[facts["step"]](facts)
+
+
+def near(path: Path) -> str:
+    """A path as somebody would type it: from the working folder if it lies there, absolute otherwise."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _new_users(facts: Facts) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -39,7 +41,7 @@ def published(layout: Layout) -> Layout:
     return layout
 
 
-@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init"])
+@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init", "example"])
 def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     assert f"Example: hmamba {command} " in " ".join(capsys.readouterr().out.split())
@@ -136,7 +138,7 @@ class TestRun:
         assert said == [*STEPS[:5], "score", "score", *STEPS[6:], "Done", "Look", "The"]
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
         assert "rows loaded, 0 duplicate, 0 refused, 60 new items" in lines[0]
-        assert str(layout.report(date(2024, 1, 30))) in lines[-1]
+        assert lines[-1] == f"The night's report: {layout.report(date(2024, 1, 30))}"
         advised = shlex.split(lines[-2].partition(": ")[2])
         assert advised[:2] == ["hmamba", "recommend"]
         assert call(*advised[1:]) == 0
@@ -186,6 +188,20 @@ class TestRun:
         assert call("run", *(text for pair in given.items() for text in pair)) == 2
         assert words in " ".join(capfd.readouterr().err.replace("│", " ").split())
         assert list(layout.root.iterdir()) == []
+
+    def test_an_interrupted_night_says_how_to_go_on(self, layout: Layout) -> None:
+        write_landing(layout.root, make_interactions())
+        command = [sys.executable, "-m", "jobs.cli", "run", "--root", str(layout.root), "--day", "2024-01-30"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ingest ")
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert err.endswith("Stopped. Run the same command again: it resumes where it was.\n")
+        assert "Done" not in out
 
     def test_a_full_retrain_is_told_to_training_alone(self) -> None:
         options = NightOptions("/r", date(2024, 1, 30), config="films", full_retrain=True)
