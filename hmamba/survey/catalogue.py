@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from hmamba.errors import HMambaError
 from hmamba.survey.groups import Group
-from hmamba.survey.query import figures
 from hmamba.survey.roles import Profile, words_of
 from hmamba.survey.sample import Budget, read, spread, take
+from hmamba.warehouse.tables import one
 
 LEAST_MATCH = 0.5
 """Share of the sampled items that a catalogue has to name."""
@@ -48,8 +48,8 @@ def find_catalogue(
     connection: duckdb.DuckDBPyConnection, groups: Sequence[Group], item_column: str
 ) -> CatalogueFound | None:
     """The group that describes the items in the table ``sampled``, or None if none names at least half of them."""
-    found = [one for group in groups if (one := _examine(connection, group, item_column)) is not None]
-    return max(found, key=lambda one: (one.title is not None, bool(one.category_path), one.match), default=None)
+    found = [known for group in groups if (known := _examine(connection, group, item_column))]
+    return max(found, key=lambda known: (known.title is not None, bool(known.category_path), known.match), default=None)
 
 
 def _examine(connection: duckdb.DuckDBPyConnection, group: Group, item_column: str) -> CatalogueFound | None:
@@ -71,9 +71,10 @@ def _match(connection: duckdb.DuckDBPyConnection, group: Group, column: str) -> 
             parts = [read(part.file, [column]) for part in take(spread(group.files), Path(folder), _BUDGET)]
         except (HMambaError, OSError):
             return 0.0
-    connection.register("chunk", pa.concat_tables(parts, promote_options="permissive"))
+    ids = pa.concat_tables(parts, promote_options="permissive")[column]
+    connection.register("chunk", pa.table({"item_id": ids}))
     try:
-        found = figures(connection, "survey/matching_items", item_id=column)
+        found = one(connection, "survey/matching_items")
     finally:
         connection.unregister("chunk")
     is_catalogue = found["ids"] > 0.5 * found["rows"]

@@ -21,12 +21,12 @@ from hmamba.source.discover import find_files
 from hmamba.source.read import open_file
 from hmamba.source.text import LINE, RECORD
 from hmamba.statements import statement
-from hmamba.survey.query import figures, rows
 from hmamba.survey.roles import Role, candidates, profiles, unit_of
 from hmamba.survey.sample import Sample, read, spread, take, total_rows
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse.staging import stage
+from hmamba.warehouse.tables import one, rows
 
 CURES = {
     "record_readable": "mend the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
@@ -91,7 +91,7 @@ def examine(layout: Layout, config: Config) -> Examined | None:
         good = [sample for sample, problem in judged if problem is None]
         counts, staged, broken = _stage(connection, good, config)
         latest = clock.now() + timedelta(days=1)
-        found = figures(connection, "survey/staged_figures", {"latest": latest})
+        found = one(connection, "survey/staged_figures", {"latest": latest})
         newest = found["newest"]
         day = (newest or clock.now()).date()
         looked = sum(counts)

@@ -16,9 +16,9 @@ from hmamba.config import Config
 from hmamba.source.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.survey.choose import Columns
-from hmamba.survey.query import figures, rows
 from hmamba.survey.roles import TimeFormat
 from hmamba.survey.sample import Sample, read, total_rows
+from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
 """Share of repeated events from which on things count as taken again."""
@@ -67,7 +67,7 @@ def measure(
     total, exact = total_rows(files, samples, counts)
     whole = len(samples) == len(files) and all(sample.whole for sample in samples)
     latest = clock.now() + timedelta(days=1)
-    found = figures(connection, "survey/sampled_figures", {"latest": latest, "earliest": _DEFAULTS.quality.min_time})
+    found = one(connection, "survey/sampled_figures", {"latest": latest, "earliest": _DEFAULTS.quality.min_time})
     oldest, newest = found["oldest"], found["newest"]
     if not whole and columns.event_time is not None:
         oldest, newest = _extended(files, columns, (oldest, newest), latest)
@@ -80,7 +80,7 @@ def measure(
         whole=whole,
         users=found["users"],
         items=found["items"],
-        common_items=figures(connection, "survey/common_items", least)["items"],
+        common_items=one(connection, "survey/common_items", least)["items"],
         oldest=oldest,
         newest=newest,
         after=found["after_latest"],
@@ -92,24 +92,18 @@ def measure(
 
 
 def _add(connection: duckdb.DuckDBPyConnection, table: pa.Table, columns: Columns) -> int:
-    connection.register("chunk", table)
+    roles = {
+        "user_id": columns.user_id,
+        "item_id": columns.item_id,
+        "event_time": columns.event_time,
+        "weight": columns.weight,
+        "event_type": columns.event_type,
+    }
+    nothing = pa.nulls(table.num_rows, pa.string())
+    chunk = pa.table({role: nothing if name is None else table[name] for role, name in roles.items()})
+    connection.register("chunk", chunk)
     try:
-        connection.execute(
-            statement(
-                "survey/add_sampled",
-                user_id=columns.user_id,
-                item_id=columns.item_id,
-                event_time=columns.event_time or columns.user_id,
-                weight=columns.weight or columns.user_id,
-                event_type=columns.event_type or columns.user_id,
-            ),
-            {
-                "timed": columns.event_time is not None,
-                "per_second": PER_SECOND[columns.time_format],
-                "weighted": columns.weight is not None,
-                "typed": columns.event_type is not None,
-            },
-        )
+        connection.execute(statement("survey/add_sampled"), {"per_second": PER_SECOND[columns.time_format]})
     finally:
         connection.unregister("chunk")
     return int(table.num_rows)
@@ -117,7 +111,7 @@ def _add(connection: duckdb.DuckDBPyConnection, table: pa.Table, columns: Column
 
 def repeats(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> float:
     """Share of the events in ``sampled`` whose user has had their item before; of ``types`` only, if given."""
-    found = figures(connection, "survey/repeats", {"typed": types is not None, "types": list(types or ())})
+    found = one(connection, "survey/repeats", {"typed": types is not None, "types": list(types or ())})
     return found["repeats"] / found["events"] if found["events"] else 0.0
 
 

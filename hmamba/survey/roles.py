@@ -14,7 +14,7 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from hmamba.survey.query import figures
+from hmamba.warehouse.tables import one
 
 Role = Literal["user_id", "item_id", "event_time", "position", "weight", "event_type"]
 ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weight", "event_type")
@@ -127,16 +127,17 @@ def unit_of(number: float) -> TimeFormat | None:
 
 def profiles(connection: duckdb.DuckDBPyConnection, table: pa.Table, null_words: Sequence[str]) -> dict[str, Profile]:
     """The profile of each column of a table, by its name."""
-    connection.register("chunk", table)
+    return {field.name: _profile(connection, table, field, null_words) for field in table.schema}
+
+
+def _profile(
+    connection: duckdb.DuckDBPyConnection, table: pa.Table, field: pa.Field, null_words: Sequence[str]
+) -> Profile:
+    connection.register("chunk", pa.table({"value": table[field.name]}))
     try:
-        return {
-            field.name: Profile(
-                name=field.name,
-                type=field.type,
-                **figures(connection, "survey/profile", {"null_words": list(null_words)}, column=field.name),
-            )
-            for field in table.schema
-        }
+        return Profile(
+            name=field.name, type=field.type, **one(connection, "survey/profile", {"null_words": list(null_words)})
+        )
     finally:
         connection.unregister("chunk")
 

@@ -1,4 +1,4 @@
--- What the values of one column are like. $null_words: texts that mean an absent value.
+-- chunk: one column, called value. What its values are like. $null_words: texts that mean an absent value.
 SELECT
     count(*) AS rows,
     count(value) AS present,
@@ -16,6 +16,6 @@ FROM (
     SELECT value, CASE WHEN isfinite(TRY_CAST(value AS DOUBLE)) THEN CAST(value AS DOUBLE) END AS number
     FROM (
         SELECT CASE WHEN NOT list_contains($null_words, text) THEN text END AS value
-        FROM (SELECT trim(CAST({column} AS VARCHAR)) AS text FROM chunk)
+        FROM (SELECT trim(CAST(value AS VARCHAR)) AS text FROM chunk)
     )
 );
