@@ -93,7 +93,7 @@ def test_every_step_is_documented_and_has_help(step: str, capsys: pytest.Capture
         assert option in text
 
 
-@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init"])
+@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init", "example"])
 def test_every_command_is_documented(command: str) -> None:
     assert any(f"hmamba {command} " in line for page, line in HMAMBA if page == "README.md")
 
