@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hmamba.doctor import Check, diagnose, healthy
-from hmamba.errors import ConfigError, HMambaError, InputError
+from hmamba.errors import ConfigError, InputError, explained
 
 # What is only needed by one command is imported inside it: `hmamba --help` answers at once, and `hmamba doctor` works
 # where a library is missing.
@@ -29,6 +29,7 @@ app = typer.Typer(
     "`hmamba run --root shop --day 2024-05-31`, `hmamba recommend USER --root shop`.",
 )
 
+AnyDay = Annotated[bool, typer.Option("--any-day", help="Accept a day after today, or long after the newest event.")]
 Root = Annotated[str, typer.Option(help="Folder of the recommender, such as ./demo.", show_default=False)]
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
 _SHOWN = {
@@ -66,6 +67,7 @@ def run(
         int | None,
         typer.Option(min=1, help="Shards scored at once, the cores shared out. Default: one a core; 1 with a GPU."),
     ] = None,
+    any_day: AnyDay = False,
 ) -> None:
     """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
 
@@ -80,7 +82,7 @@ def run(
     layout = Layout.at(root)
     if not layout.root.is_dir():
         raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
-    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers)
+    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers, any_day)
     layout.run(options.day, run_id)
     started = datetime.now(UTC)
     for done in run_night(options):
@@ -109,6 +111,7 @@ def refresh(
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
     run_id: Annotated[str, typer.Option(help="Names the working folder and the pull.")] = "refresh",
+    any_day: AnyDay = False,
 ) -> None:
     """Between nights: pull new files and renew the candidates of users with new events, by the model that serves.
 
@@ -123,12 +126,37 @@ def refresh(
     layout = Layout.at(root)
     if not layout.root.is_dir():
         raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
-    options = NightOptions(str(layout.root), _day(day), config, run_id)
+    options = NightOptions(str(layout.root), _day(day), config, run_id, any_day=any_day)
     layout.run(options.day, run_id)
     for done in run_refresh(options):
         typer.echo(f"{done.name:<12}{done.seconds:8.1f} s  {_brief(done.name, done.facts)}")
         if done.name == "refresh" and not done.facts["users"]:
             typer.echo("Nobody has new events: nothing has been published.")
+
+
+@app.command()
+def rollback(
+    root: Root,
+    to: Annotated[str, typer.Option(help="The last UTC day that stays, such as 2017-12-14.", show_default=False)],
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what was published and computed, and do not keep it aside.")
+    ] = False,
+) -> None:
+    """Take back everything that was published and promoted after a day, for instance by a night of a wrong day.
+
+    Readers are led to the newest table up to that day, and the model that served then is the champion again. Later
+    tables and working folders are moved aside. The warehouse keeps its events. Safe to run again.
+
+    Example: `hmamba rollback --root demo --to 2017-12-14`
+    """
+    from hmamba.layout import Layout
+    from hmamba.rollback import roll_back
+
+    layout = Layout.at(root)
+    if not layout.root.is_dir():
+        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
+    for sentence in roll_back(layout, _day(to), delete=delete):
+        typer.echo(sentence)
 
 
 @app.command()
@@ -236,9 +264,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         app(arguments, prog_name="hmamba")
-    except HMambaError as error:
-        print(f"hmamba: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        known = explained(error)
+        if known is None:
+            raise
+        print(f"hmamba: {known}", file=sys.stderr)
+        return known.exit_code
     return 0
 
 

@@ -7,6 +7,7 @@ import sys
 from hmamba.errors import InputError
 from hmamba.sequences.snapshot import write_snapshot
 from hmamba.warehouse.connection import connect
+from hmamba.warehouse.days import check_gap, newest_of
 from jobs.step import Facts, StepContext, run_step
 
 FACTS = ("users", "events", "items", "shards", "newest_event", "digest")
@@ -16,12 +17,14 @@ def body(context: StepContext) -> Facts:
     """Write the run's ``sequences/``.
 
     Raises:
-        InputError: there is no warehouse, or it holds no event before the end of the day.
+        InputError: there is no warehouse, it holds no event before the end of the day, or none for long before it.
     """
     path = context.layout.warehouse
     if not path.exists():
         raise InputError(f"{path} does not exist. Run ingest first: python -m jobs.ingest --root {context.layout.root}")
     with connect(path, context.config.warehouse, read_only=True) as connection:
+        if not context.options.any_day:
+            check_gap(context.config, context.day, newest_of(connection))
         manifest = write_snapshot(connection, context.run.sequences, context.day, context.config.snapshot.shards)
     return {fact: manifest[fact] for fact in FACTS}
 
