@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 import time
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hmamba.doctor import Check, diagnose, healthy
-from hmamba.errors import ConfigError, HMambaError, InputError
+from hmamba.errors import ConfigError, InputError, explained
 
 if TYPE_CHECKING:
     from jobs.night import StepDone
@@ -35,6 +36,7 @@ app = typer.Typer(
     "`hmamba recommend USER --root shop`. To try it without any: `hmamba example films data`.",
 )
 
+AnyDay = Annotated[bool, typer.Option("--any-day", help="Accept a day after today, or long after the newest event.")]
 Root = Annotated[str, typer.Option(help="Folder of the recommender, such as ./demo.", show_default=False)]
 _INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
@@ -65,6 +67,7 @@ def run(
             min=1, help="Shards scored at once, which share the cores. Default: one for each core; 1 with a GPU."
         ),
     ] = None,
+    any_day: AnyDay = False,
 ) -> None:
     """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
 
@@ -82,7 +85,7 @@ def run(
     layout = Layout.at(root)
     if not layout.root.is_dir():
         raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
-    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers)
+    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers, any_day)
     layout.run(options.day, run_id)
     started = time.monotonic()
     _show(run_night(options))
@@ -113,7 +116,8 @@ def refresh(
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
-    run_id: Annotated[str, typer.Option(help="Name of the working folder and of the pull.")] = "refresh",
+    run_id: Annotated[str, typer.Option(help="Names the working folder and the pull.")] = "refresh",
+    any_day: AnyDay = False,
 ) -> None:
     """Between nights: pull new files and update the candidates of users with new events, with the serving model.
 
@@ -128,9 +132,59 @@ def refresh(
     layout = Layout.at(root)
     if not layout.root.is_dir():
         raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
-    options = NightOptions(str(layout.root), _day(day), config, run_id)
+    options = NightOptions(str(layout.root), _day(day), config, run_id, any_day=any_day)
     layout.run(options.day, run_id)
     _show(run_refresh(options))
+
+
+@app.command()
+def backtest(
+    root: Root,
+    first: Annotated[str, typer.Option("--from", help="The first night, a UTC day such as 2017-12-01.")],
+    last: Annotated[str, typer.Option("--to", help="The last night, a UTC day such as 2017-12-10.")],
+    every: Annotated[int, typer.Option(min=1, help="Days from one night to the next.")] = 1,
+    config: Annotated[
+        str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
+    ] = None,
+) -> None:
+    """Replay past nights with the real steps, and judge each on the days that followed it.
+
+    Compares fine-tuning with full retraining, recounting and refitting with neither, and all with the baselines. Writes
+    a table and a chart to `ROOT/backtests/`; nothing that is published or promoted is touched. Safe to run again: it
+    resumes where it was.
+
+    Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
+    """
+    from jobs.backtest import Replay, run_backtest
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    text, path = run_backtest(Replay.of(root, _day(first), _day(last), every, config))
+    typer.echo(f"{text}\nPage: {near(path)}")
+
+
+@app.command()
+def rollback(
+    root: Root,
+    to: Annotated[str, typer.Option(help="The last UTC day that stays, such as 2017-12-14.", show_default=False)],
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what was published and computed, and do not keep it aside.")
+    ] = False,
+) -> None:
+    """Take back everything that was published and promoted after a day, for instance by a night of a wrong day.
+
+    Readers are led to the newest table up to that day, and the model that served then is the champion again. Later
+    tables and working folders are moved aside. The warehouse keeps its events. Safe to run again.
+
+    Example: `hmamba rollback --root demo --to 2017-12-14`
+    """
+    from hmamba.layout import Layout
+    from hmamba.rollback import roll_back
+
+    layout = Layout.at(root)
+    if not layout.root.is_dir():
+        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    for sentence in roll_back(layout, _day(to), delete=delete):
+        typer.echo(sentence)
 
 
 @app.command()
@@ -262,9 +316,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         app(arguments, prog_name="hmamba")
-    except HMambaError as error:
-        print(f"hmamba: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        known = explained(error)
+        if known is None:
+            raise
+        print(f"hmamba: {known}", file=sys.stderr)
+        return known.exit_code
     return 0
 
 

@@ -82,7 +82,7 @@ def examine(layout: Layout, config: Config) -> Examined | None:
     Raises:
         InputError: the folder does not exist, or a file in it cannot be source data.
     """
-    files = find_files(config.source.path, layout.root, "source.path")
+    files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
     if not files:
         return None
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder, in_memory(config.warehouse) as connection:
@@ -90,14 +90,13 @@ def examine(layout: Layout, config: Config) -> Examined | None:
         judged = [(sample, _missing(connection, sample, config)) for sample in samples]
         good = [sample for sample, problem in judged if problem is None]
         counts, staged, broken = _stage(connection, good, config)
-        latest = clock.now() + timedelta(days=1)
+        latest = clock.now() + timedelta(hours=config.quality.max_future_hours)
         found = one(connection, "survey/staged_figures", {"latest": latest})
         newest = found["newest"]
-        day = (newest or clock.now()).date()
         looked = sum(counts)
         connection.execute(statement("ingest/create_broken"))
         if looked:
-            check_rows(connection, config.quality, day, looked)
+            check_rows(connection, config, latest, looked)
         refusals = tuple(_refusals(connection, staged, config))
     total, exact = total_rows(files, staged, counts)
     return Examined(

@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
+from hmamba.source.csv_records import csv_header
 from hmamba.source.discover import SourceFile
 from hmamba.source.read import open_file
-from hmamba.source.text import MALFORMED, RECORD, csv_header
+from hmamba.source.text import MALFORMED, RECORD
 
 MAX_FILES = 200
 """Files that are looked into; of more, some evenly spread ones with the first and the last."""
@@ -275,7 +276,7 @@ def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None =
     Raises:
         InputError: the file is not what its name says, or lacks a column.
     """
-    reading = open_file(file, only or (), only or ())
+    reading = open_file(file, only or ())
     names = list(only) if only is not None else list(reading.columns or ())
     batches: list[pa.RecordBatch] = []
     for batch in _up_to(reading.batches(names), rows):

@@ -41,7 +41,9 @@ def published(layout: Layout) -> Layout:
     return layout
 
 
-@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init", "example"])
+@pytest.mark.parametrize(
+    "command", ["run", "refresh", "rollback", "backtest", "recommend", "doctor", "init", "example"]
+)
 def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     assert f"Example: hmamba {command} " in " ".join(capsys.readouterr().out.split())

@@ -188,7 +188,7 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
         (refresh, "replace_users"),
         (publishing, "check_candidates"),
         (publishing, "_copy"),
-        (publishing, "_lead"),
+        (publishing, "lead"),
     ]
 
     def kill(*_: Any, **__: Any) -> None:
@@ -218,8 +218,8 @@ def test_what_is_published_during_a_refresh_is_not_overwritten(
 
     monkeypatch.setattr(publishing, "check_candidates", meanwhile)
     before = table(pulled)
-    assert refresh.main(arguments(pulled, NEXT, "noon")) == 2
-    assert "has been published anew during this refresh" in caplog.text
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 1
+    assert "has been published again during this refresh" in caplog.text
     pd.testing.assert_frame_equal(table(pulled), before)
 
 

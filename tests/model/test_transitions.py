@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hmamba.evaluation.metrics import ranking_metrics
-from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.question import Question
+from hmamba.evaluation.ranking import rank_all
 from hmamba.model import transitions as module
 from hmamba.model.transitions import Transitions
 from hmamba.sequences.catalogue import Catalogue
