@@ -156,6 +156,7 @@ def backtest(
     Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
     """
     from jobs.backtest import Replay, run_backtest
+    from jobs.words import near
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     text, path = run_backtest(Replay.of(root, _day(first), _day(last), every, config))
