@@ -84,17 +84,21 @@ _BY_TEXT = {os.strerror(code): code for code in (*_TO_FIX, *_TO_RETRY)}
 _PATH = re.compile(r"""(?:["'](/[^"']+)["']| in (/\S+): )""")
 
 
-def explained(error: BaseException) -> HMambaError | None:
+def explained(error: BaseException, where: str | None = None) -> HMambaError | None:
     """The error as one sentence, if the operating system is its reason: no permission, no space, no such folder.
 
     DuckDB, Arrow, safetensors, FAISS and PyTorch wrap such errors in their own; those are recognised by their text.
     An :class:`HMambaError` is returned as it is, unless what it was raised for is worse than it says.
 
+    Args:
+        error: what was caught.
+        where: what to name where the error itself does not name a path.
+
     Returns:
         The error to report, or None if it is a fault of this project.
     """
     for found in _reasons(error):
-        code, path = _code(found), _place(found)
+        code, path = _code(found), _place(found) or where or _first_line(found)
         if isinstance(error, HMambaError) and code not in _WORSE_THAN_SAID:
             continue
         if code in _TO_FIX:
@@ -139,13 +143,13 @@ def _code(error: BaseException) -> int | None:
     return next((code for words, code in _BY_TEXT.items() if words in text), None)
 
 
-def _place(error: BaseException) -> str:
-    """The path that an error is about, as far as it says."""
+def _place(error: BaseException) -> str | None:
+    """The path that an error is about, if it says so."""
     named = [str(name) for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
     if named:
         return named[-1]
     found = _PATH.search(str(error))
-    return (found[1] or found[2]) if found else _first_line(error)
+    return (found[1] or found[2]) if found else None
 
 
 def _first_line(error: BaseException) -> str:

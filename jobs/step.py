@@ -158,7 +158,7 @@ def run_step(
         if shards is None:
             facts = context.keep(facts, started)
     except Exception as error:
-        known = explained(error)
+        known = explained(error, f"a file under {given.root}")
         message = str(known) if known else f"{type(error).__name__}: {error}"
         if context is not None:
             first = None if shards is None else shards[0]
