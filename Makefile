@@ -1,5 +1,6 @@
 # make demo    two nights on real data, in Airflow, kept in ./demo
 # make test    the whole test suite
+# make cases   small inputs of kinds that have gone wrong elsewhere, each with what must come of it
 # make check   everything that a change must pass
 # make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
 # make gpu-check PYTHON=... DATA=...   what only a GPU can show; from a bare checkout, without .venv
@@ -20,7 +21,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
+.PHONY: venv demo test cases lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -38,6 +39,9 @@ demo: $(INSTALLED)
 # One thread for each test process: two processes that each use every core get in one another's way.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+cases: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cases $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -70,7 +70,7 @@ def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> Candidat
         indexed=run.vectors / ITEMS,
         allowed=None
         if allowed is None
-        else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items"),
+        else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items", config.source.null_words),
     )
 
 

@@ -158,7 +158,9 @@ def recommend(
         cells = (row.title or row.item_id, row.category or "", f"{row.score:.4f}", row.item_id)
         table.add_row(str(row.rank), *(Text(printable(short(cell))) for cell in cells))
     console = Console()
-    console.print(Text(f"User {printable(short(user))}: day {found.day}, model {found.model_version}"))
+    console.print(Text(f"User {printable(short(user))}: day {found.day}, model_version {found.model_version}"))
+    if found.warning:
+        console.print(Text(f"Warning: {printable(found.warning)}"))
     console.print(table)
 
 

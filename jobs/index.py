@@ -29,7 +29,11 @@ def body(context: StepContext) -> Facts:
     run, layout, config = context.run, context.layout, context.config
     version = registry.serving(run.verdict)
     allowed = config.candidates.allowed_items
-    wanted = None if allowed is None else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items")
+    wanted = (
+        None
+        if allowed is None
+        else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items", config.source.null_words)
+    )
     run.vectors.mkdir(parents=True, exist_ok=True)
     if is_baseline(version):
         items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])

@@ -12,6 +12,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.quality.expectations import data_docs
+from hmamba.warehouse.catalogue import catalogue_warning
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, find, pull
 from hmamba.warehouse.tables import is_empty
@@ -31,6 +32,7 @@ NOTHING: Facts = {
     "items_new": 0,
     "watermark_from": None,
     "watermark_to": None,
+    "catalogue_warning": None,
 }
 
 
@@ -71,7 +73,11 @@ def body(context: StepContext) -> Facts:
         if batch_id is None:
             batch_id = batch_of_run(connection, context.day, context.run_id)
             log.info("nothing new among %d files", outcome.files_skipped)
-        facts = NOTHING if batch_id is None else batch_facts(connection, batch_id)
+        facts = {**NOTHING, **({} if batch_id is None else batch_facts(connection, batch_id))}
+        if config.catalogue.path is not None:
+            facts["catalogue_warning"] = catalogue_warning(connection)
+    if facts["catalogue_warning"] is not None:
+        log.warning("%s", facts["catalogue_warning"])
     docs = data_docs(layout.expectations)
     return {**facts, "files_skipped": outcome.files_skipped, "data_docs": str(docs) if docs.exists() else None}
 

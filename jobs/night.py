@@ -82,6 +82,15 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
         yield done
 
 
+def run_one(options: NightOptions, step: str) -> StepDone:
+    """Run one step.
+
+    Raises:
+        StepFailedError: it left with another status than 0.
+    """
+    return _run(options, step)
+
+
 def run_refresh(options: NightOptions) -> Iterator[StepDone]:
     """Pull, then replace the candidates of users with new events, yielding each step as it ends.
 

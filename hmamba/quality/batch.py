@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from hmamba.config import QualityConfig
+from hmamba.config import Config, QualityConfig
 from hmamba.errors import QualityError
 from hmamba.progress import Progress
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
@@ -20,12 +20,16 @@ ROWS_PER_SLICE = 4_000_000
 ROW_RULES = (
     "record_readable",
     "user_id_present",
+    "user_id_readable",
     "user_id_length",
     "item_id_present",
+    "item_id_readable",
     "item_id_length",
     "event_time_readable",
+    "position_readable",
     "event_time_not_before",
     "event_time_not_after",
+    "event_type_known",
     "weight_is_number",
     "weight_in_bounds",
 )
@@ -33,10 +37,14 @@ ROW_RULES = (
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """What is known of a batch as a whole. Shares are of 1; None where there is nothing to compare with."""
+    """What is known of a batch as a whole. Shares are of 1; None where there is nothing to compare with.
+
+    ``whole_files`` counts files of which every row is refused.
+    """
 
     rows: int
     quarantined: int
+    whole_files: int
     duplicate_share: float
     volume_ratio: float | None
     staleness_days: float | None
@@ -53,26 +61,31 @@ def end_of(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), datetime.min.time())
 
 
-def check_rows(connection: duckdb.DuckDBPyConnection, config: QualityConfig, day: date, total: int) -> None:
+def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, day: date, total: int) -> None:
     """Enter (position, rule) into the table ``broken`` for every row rule that a row of ``staged`` breaks.
 
     DuckDB looks at the rows, a slice at a time; what Great Expectations judges is how many broke each rule.
 
     Args:
         connection: has the tables ``staged`` and ``broken``.
-        config: bounds.
+        config: bounds, event types, and whether positions stand in the place of times.
         day: the day that is processed; later events than its end plus the tolerance are refused.
         total: rows of ``staged``; their positions count from 0.
     """
-    earliest = config.min_time
+    quality, columns = config.quality, config.source.columns
+    by_position = columns.position is not None
+    earliest = quality.min_time
     if earliest.tzinfo is not None:
         earliest = earliest.astimezone(UTC).replace(tzinfo=None)
     bounds = {
-        "max_id_length": config.max_id_length,
-        "earliest": earliest,
-        "latest": end_of(day) + timedelta(hours=config.max_future_hours),
-        "min_weight": config.min_weight,
-        "max_weight": config.max_weight,
+        "max_id_length": quality.max_id_length,
+        "time_rule": "position_readable" if by_position else "event_time_readable",
+        "earliest": None if by_position else earliest,
+        "latest": None if by_position else end_of(day) + timedelta(hours=quality.max_future_hours),
+        "typed": columns.event_type is not None,
+        "types": list(config.events.types),
+        "min_weight": quality.min_weight,
+        "max_weight": quality.max_weight,
     }
     with Progress("check rows", total, "rows") as progress:
         for first in range(0, total, ROWS_PER_SLICE):
@@ -87,6 +100,7 @@ def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
     figures = [
         Figure("rows", batch.rows, least=1),
         Figure("quarantined_share", batch.quarantined_share, most=most),
+        Figure("files_refused_whole", batch.whole_files, most=0),
         *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows, most=most) for rule in ROW_RULES),
         Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
     ]

@@ -29,11 +29,17 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """A user's best items, the day and the model they are of."""
+    """A user's best items.
+
+    ``model_version`` is that of the user's own rows: a user without usable history has the fallback's beside a model's
+    table. ``warning`` is what the manifest says that readers have to know, such as that no model serves yet; None if
+    nothing.
+    """
 
     user: str
     day: str
     model_version: str
+    warning: str | None
     rows: tuple[Recommendation, ...]
 
 
@@ -62,8 +68,9 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
     return Recommendations(
         user,
         str(manifest["day"]),
-        str(manifest["model_version"]),
-        tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score in rows),
+        rows[0][3],
+        manifest.get("warning"),
+        tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
     )
 
 

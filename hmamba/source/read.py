@@ -4,45 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
+from hmamba.source.csv_blocks import read_csv
+from hmamba.source.csv_records import csv_header
 from hmamba.source.discover import SourceFile
-from hmamba.source.text import LINE, MALFORMED, csv_header, read_csv, read_json
+from hmamba.source.json_records import read_json
+from hmamba.source.text import LINE, MALFORMED, check_encoding
+from hmamba.source.values import Column, UnreadableType
+
+T = TypeVar("T")
 
 ROWS_PER_BATCH = 100_000
 _MAGIC = {b"PAR1": "a Parquet", b"\x1f\x8b": "a gzip", b"PK\x03\x04": "a zip", b"\xd0\xcf\x11\xe0": "an Excel"}
-_BINARY = (pa.binary(), pa.large_binary())
 
 
 @dataclass(frozen=True)
 class Reading:
     """A file that can be read, as often as needed.
 
-    ``columns`` are all that the file has; None for JSON, where each record has its own. ``batches(only)`` yields record
-    batches with ``__line``, ``__malformed`` and either the columns in ``only`` (in that order) or ``__record``.
+    ``columns`` are all that the file has, in its order; None for JSON, where each record has its own. ``batches(only)``
+    yields record batches with ``__line``, ``__malformed`` and either the columns in ``only`` (in that order; all, if
+    None) or ``__record``.
     """
 
     file: SourceFile
     columns: tuple[str, ...] | None
-    batches: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+    batches: Callable[[Sequence[str] | None], Iterator[pa.RecordBatch]]
 
 
 def require_columns(file: SourceFile, wanted: Iterable[str], present: Sequence[str]) -> None:
-    """Check that a file has every column it needs.
+    """Check that a file has every column it needs, once. Names are compared exactly, capitals included.
 
     Raises:
-        InputError: one is missing; names it and lists those that are there.
+        InputError: one is missing, and those that are there are listed; or two are called the same.
     """
-    missing = [name for name in dict.fromkeys(wanted) if name not in present]
+    names = list(dict.fromkeys(wanted))
+    missing = [name for name in names if name not in present]
     if missing:
         raise InputError(
             f"{file.name} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, present))}. "
             "Correct the file, or the names of columns in the configuration."
         )
+    twice = [name for name in names if present.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{file.name}: two columns are called {twice[0]!r}, and which is meant cannot be known. Rename one."
+        )
+
+
+def read_column(file: SourceFile, name: str, column: Column, convert: Callable[[Column], T]) -> T:
+    """What a column of a file means.
+
+    Raises:
+        InputError: it is of a type that ``convert`` cannot read; names file, column and type.
+    """
+    try:
+        return convert(column)
+    except UnreadableType as error:
+        raise InputError(
+            f"{file.name}: column {name!r} is of type {error.kind}. Write it as {error.cure}, or name another column."
+        ) from None
 
 
 def _check_magic(file: SourceFile) -> None:
@@ -56,53 +83,54 @@ def _check_magic(file: SourceFile) -> None:
             raise InputError(f"{file.name} is {what} file by its content. Give it the ending it is, or write it again.")
 
 
-def open_file(file: SourceFile, wanted: Iterable[str], lists: Iterable[str] = ()) -> Reading:
+def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:
     """Look at a file's beginning and say how to read it.
 
     Args:
         file: the file.
         wanted: columns that it must have. JSON records are looked at only when they are read.
-        lists: those of them that may hold lists.
 
     Raises:
-        InputError: the content is not what the name says, or a column is missing.
+        InputError: the content is not what the name says, or a column is missing or there twice.
     """
     names = tuple(dict.fromkeys(wanted))
     _check_magic(file)
+    if file.kind == "parquet":
+        return _open_parquet(file, names)
+    check_encoding(file)
     if file.kind == "json":
         return Reading(file, None, lambda _: read_json(file, ROWS_PER_BATCH))
-    if file.kind == "parquet":
-        return _open_parquet(file, names, set(lists))
     delimiter, header = csv_header(file, names)
     require_columns(file, names, header)
-    return Reading(file, tuple(header), lambda only: read_csv(file, delimiter, header, only, ROWS_PER_BATCH))
+
+    def batches(only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        columns = range(len(header)) if only is None else [header.index(name) for name in only]
+        return read_csv(file, delimiter, len(header), columns, header if only is None else only, ROWS_PER_BATCH)
+
+    return Reading(file, tuple(header), batches)
 
 
-def _open_parquet(file: SourceFile, names: Sequence[str], lists: set[str]) -> Reading:
+def _open_parquet(file: SourceFile, names: Sequence[str]) -> Reading:
     try:
         schema = pq.read_schema(file.path)
     except (pa.ArrowException, OSError) as error:
         raise _broken_parquet(file, error) from None
     require_columns(file, names, schema.names)
-    for name in names:
-        kind = schema.field(name).type
-        is_listed = name in lists and pa.types.is_list(kind)
-        if kind in _BINARY or (pa.types.is_nested(kind) and not is_listed):
-            raise InputError(f"{file.name}: column {name!r} is of type {kind}. Write it as a string, number or time.")
     return Reading(file, tuple(schema.names), lambda only: _read_parquet(file, only))
 
 
-def _read_parquet(file: SourceFile, only: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _read_parquet(file: SourceFile, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     line = 1
     try:
         with pq.ParquetFile(file.path) as parquet:
-            for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=list(only)):
+            for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=None if only is None else list(only)):
                 batch.validate(full=True)
                 lines = pa.array(np.arange(line, line + batch.num_rows))
                 line += batch.num_rows
-                columns = [batch.column(name) for name in only]
+                columns = batch.columns if only is None else [batch.column(name) for name in only]
                 nothing = pa.nulls(batch.num_rows, pa.string())
-                yield pa.RecordBatch.from_arrays([lines, nothing, *columns], [LINE, MALFORMED, *only])
+                names = batch.schema.names if only is None else only
+                yield pa.RecordBatch.from_arrays([lines, nothing, *columns], [LINE, MALFORMED, *names])
     except (pa.ArrowException, OSError) as error:
         raise _broken_parquet(file, error) from None
 

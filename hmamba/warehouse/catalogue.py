@@ -2,92 +2,140 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from hmamba.config import CatalogueConfig
-from hmamba.source.read import Reading
-from hmamba.source.text import LINE, MALFORMED
+from hmamba.config import CatalogueConfig, Config
+from hmamba.errors import QualityError
+from hmamba.source.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import Selection, record
-from hmamba.warehouse.staging import chunk_of, pointer, quarantine, read_unchanged
-from hmamba.warehouse.tables import rows
+from hmamba.warehouse.refused import quarantine, tell_refusals
+from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
+from hmamba.warehouse.tables import one, rows
 
 
-def _levels(batch: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
-    """The category path of each row, as a list of strings; a single column may hold the list already."""
-    columns = [batch.column(name) for name in names]
-    if len(columns) == 1 and pa.types.is_list(columns[0].type):
-        return columns[0].cast(pa.list_(pa.string()))
-    count, depth = batch.num_rows, len(columns)
+def _side_by_side(columns: Sequence[pa.Array], count: int) -> pa.ListArray:
+    """Lists of ``count`` rows: the values of each row, in the order of the columns."""
+    depth = len(columns)
     offsets = pa.array(np.arange(count + 1) * depth, pa.int32())
     if not columns:
         return pa.ListArray.from_arrays(offsets, pa.array([], pa.string()))
     by_row = np.arange(count * depth).reshape(depth, count).T.ravel()
-    values = pa.concat_arrays([column.cast(pa.string()) for column in columns])
-    return pa.ListArray.from_arrays(offsets, values.take(pa.array(by_row)))
+    return pa.ListArray.from_arrays(offsets, pa.concat_arrays(columns).take(pa.array(by_row)))
+
+
+def _path(column: Column, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.BooleanArray]:
+    """The whole path from a column that may hold a list, and which rows hold something that is no text.
+
+    Raises:
+        UnreadableType: the column, or what its lists hold, is nested or binary.
+    """
+    if isinstance(column, Members):
+        return _member_path(column, null_words)
+    column = decoded(column)
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        level, unreadable = texts(column, null_words)
+        return _side_by_side([level], len(level)), unreadable
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    try:
+        levels, _ = texts(column.flatten(), null_words)
+    except UnreadableType:
+        raise UnreadableType(kind, "a string or a list of strings") from None
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, levels), pa.array(np.zeros(len(column), dtype=bool))
+
+
+def _member_path(members: Members, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.BooleanArray]:
+    single, nested = texts(members, null_words)
+    paths: list[list[str] | None] = [None if level is None else [level] for level in single.to_pylist()]
+    unreadable = nested.to_numpy(zero_copy_only=False).copy()
+    for row, text in enumerate(members.of_kind("ARRAY").to_pylist()):
+        if text is not None:
+            levels: list[Any] = json.loads(text)
+            unreadable[row] = any(isinstance(level, dict | list) for level in levels)
+            written = [level if isinstance(level, str) else json.dumps(level) for level in levels if level is not None]
+            trimmed = [level.strip() for level in written]
+            paths[row] = [level for level in trimmed if level and level not in null_words]
+    return pa.array(paths, pa.list_(pa.string())), pa.array(unreadable)
 
 
 def _stage(
-    connection: duckdb.DuckDBPyConnection,
-    config: CatalogueConfig,
-    number: int,
-    reading: Reading,
-    batch: pa.RecordBatch,
-    _: int,
+    connection: duckdb.DuckDBPyConnection, config: CatalogueConfig, words: Sequence[str], number: int, picked: Picked
 ) -> None:
-    if reading.columns is None:
-        values = {
-            "file": number,
-            "item_id": pointer(config.item_id),
-            "titled": config.title is not None,
-            "title": pointer(config.title or config.item_id),
-            "levels": [pointer(level) for level in config.category_path],
-        }
-        connection.execute(statement("ingest/stage_catalogue_records"), values)
-        return
-    count = batch.num_rows
-    titles = pa.nulls(count, pa.string()) if config.title is None else batch.column(config.title)
-    picked = [
-        batch.column(LINE),
-        batch.column(MALFORMED),
-        batch.column(config.item_id),
-        titles,
-        _levels(batch, config.category_path),
-    ]
-    with chunk_of(connection, pa.RecordBatch.from_arrays(picked, [LINE, MALFORMED, "item_id", "title", "levels"])):
-        connection.execute(statement("ingest/stage_catalogue_columns"), {"file": number})
+    count = len(picked)
+    found = picked.read(config.item_id, partial(ids, null_words=words))
+    titles, unreadable = pa.nulls(count, pa.string()), []
+    if config.title is not None:
+        titles, nested = picked.read(config.title, partial(texts, null_words=words))
+        unreadable.append(nested)
+    if len(config.category_path) == 1:
+        levels, nested = picked.read(config.category_path[0], partial(_path, null_words=words))
+        unreadable.append(nested)
+    else:
+        read = [picked.read(name, partial(texts, null_words=words)) for name in config.category_path]
+        levels = _side_by_side([level for level, _ in read], count)
+        unreadable += [nested for _, nested in read]
+    is_text = pc.invert(reduce(pc.or_, unreadable, pa.array(np.zeros(count, dtype=bool))))
+    columns = {
+        "line": picked.lines,
+        "malformed": picked.malformed,
+        "item_id": found.values,
+        "title": titles,
+        "levels": levels,
+        "is_text": is_text,
+    }
+    with chunk_of(connection, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))):
+        connection.execute(statement("ingest/stage_catalogue"), {"file": number})
 
 
-def apply_catalogue(
-    connection: duckdb.DuckDBPyConnection,
-    config: CatalogueConfig,
-    max_id_length: int,
-    selection: Selection,
-    batch_id: int,
-) -> None:
+def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:
     """Lay the catalogue's files over the items, later files and rows over earlier ones. The caller commits.
 
-    Rows without a usable id go to quarantine; they are not part of the batch's counts, which are of interactions.
+    Rows that break a rule go to quarantine; they are not part of the batch's counts, which are of interactions.
 
     Raises:
-        InputError: a file is not what its name says, lacks a column, or changed while it was read.
+        InputError: a file is not what its name says, lacks a column or has one of a type that cannot be read, or
+            changed while it was read.
+        QualityError: every row of a file is refused.
     """
-    files = selection.to_load
+    files, names = selection.to_load, config.catalogue
     if not files:
         return
-    wanted = [config.item_id, *([] if config.title is None else [config.title]), *config.category_path]
+    wanted = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
     connection.execute(statement("ingest/create_catalogue"))
+    counts = []
     for number, taken in enumerate(files):
-        lists = config.category_path if len(config.category_path) == 1 else ()
-        count = read_unchanged(connection, taken, wanted, partial(_stage, connection, config, number), lists)
-        record(connection, batch_id, "catalogue", taken, count)
-    connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": max_id_length})
+        each = partial(_stage, connection, names, config.source.null_words, number)
+        counts.append(read_unchanged(connection, taken, list(dict.fromkeys(wanted)), each))
+        record(connection, batch_id, "catalogue", taken, counts[-1])
+    connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": config.quality.max_id_length})
+    refusals = tell_refusals(connection, files, counts, config)
+    if refusals.whole_files:
+        raise QualityError(
+            f"The catalogue has files of which no row can be read, and nothing has been loaded. {refusals.examples}"
+            "Mend the files, or the names of columns under [catalogue]."
+        )
     for row in rows(connection, "ingest/refused_by_file"):
         quarantine(connection, batch_id, "catalogue", row["file"], files[row["file"]])
     for name in ("add_catalogue_items", "describe_items"):
         connection.execute(statement(f"ingest/{name}"))
+
+
+def catalogue_warning(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """A sentence if the catalogue and the interactions have items, but not one of them in common."""
+    found = one(connection, "ingest/catalogue_match")
+    if found["both_sides"] or not found["touched"] or not found["named"]:
+        return None
+    return (
+        f"The catalogue names no item of the interactions: they have ids such as {found['of_interactions']!r}, it has "
+        f"ids such as {found['of_catalogue']!r}. Write both alike (zeros in front count), or correct catalogue.item_id."
+    )

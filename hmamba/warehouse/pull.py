@@ -18,11 +18,11 @@ from hmamba.statements import statement
 from hmamba.warehouse.catalogue import apply_catalogue
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
 from hmamba.warehouse.merge import Entry, Merged, merge
-from hmamba.warehouse.staging import quarantine, stage
+from hmamba.warehouse.refused import quarantine, tell_refusals
+from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
 PULLS_COMPARED = 28
-EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ def find(layout: Layout, config: Config) -> Found:
     Raises:
         InputError: a folder does not exist, or a file has an unknown ending.
     """
-    interactions = find_files(config.source.path, layout.root, "source.path")
+    follow_links = config.source.follow_links
+    interactions = find_files(config.source.path, layout.root, "source.path", follow_links=follow_links)
     catalogue = []
     if config.catalogue.path is not None:
-        catalogue = find_files(config.catalogue.path, layout.root, "catalogue.path")
+        catalogue = find_files(config.catalogue.path, layout.root, "catalogue.path", follow_links=follow_links)
     return Found(tuple(interactions), tuple(catalogue))
 
 
@@ -104,7 +105,7 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
         quarantine(connection, batch_id, "interactions", row["file"], files.to_load[row["file"]])
     connection.execute(statement("ingest/drop_staged"))
     _enter_files(connection, batch_id, files, counts)
-    apply_catalogue(connection, config.catalogue, config.quality.max_id_length, catalogue, batch_id)
+    apply_catalogue(connection, config, catalogue, batch_id)
     connection.execute(
         statement("ingest/add_batch"),
         {
@@ -149,7 +150,7 @@ def _refuse(connection: duckdb.DuckDBPyConnection, request: Pull, total: int) ->
     """
     connection.execute(statement("ingest/create_broken"))
     if total:
-        check_rows(connection, request.config.quality, request.day, total)
+        check_rows(connection, request.config, request.day, total)
     connection.execute(statement("ingest/create_refused"))
     return int(one(connection, "ingest/refused_count")["rows"])
 
@@ -177,26 +178,18 @@ def _judge(
     total = sum(counts)
     in_new_files = sum(counts[number] for number in entry.new_files)
     newest = max((time for time in (merged.newest, history["watermark"]) if time is not None), default=None)
+    refusals = tell_refusals(connection, files, counts, request.config)
     batch = BatchFigures(
         rows=total,
         quarantined=refused,
+        whole_files=refusals.whole_files,
         duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
         volume_ratio=None if history["usual_rows"] is None else total / history["usual_rows"],
         staleness_days=None if newest is None else (end_of(request.day) - newest) / timedelta(days=1),
         broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
     )
     run_name = f"{request.day} {request.run_id}, batch {entry.batch_id}"
-    project, examples = request.layout.expectations, _examples(connection, files)
-    check_batch(project, request.config.quality, batch, run_name, examples)
-
-
-def _examples(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile]) -> str:
-    """A few refused rows in words, with a space at the end; empty if there are none."""
-    shown = [
-        f"{files[row['file']].file.name}, line {row['line']}: {', '.join(row['rules'])}"
-        for row in rows(connection, "ingest/refused_examples", {"limit": EXAMPLES})
-    ]
-    return f"Refused rows, for example: {'; '.join(shown)}. " if shown else ""
+    check_batch(request.layout.expectations, request.config.quality, batch, run_name, refusals.examples)
 
 
 def _enter_files(

@@ -1,27 +1,29 @@
-"""Reading files into temporary tables: the staged batch, the rows it loses, and those rows as they were."""
+"""Reading files into temporary tables: every kind of file, record by record, into columns that mean the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
 from hmamba.progress import Progress
-from hmamba.source.read import Reading, open_file, require_columns
-from hmamba.source.text import LINE, RECORD
+from hmamba.source.discover import SourceFile
+from hmamba.source.read import Reading, open_file, read_column, require_columns
+from hmamba.source.text import LINE, MALFORMED
+from hmamba.source.times import moments, positions
+from hmamba.source.values import Column, Members, ids, numbers
 from hmamba.statements import statement
-from hmamba.warehouse.ledger import Kind, TakenFile, changed, hash_of
+from hmamba.warehouse.ledger import TakenFile, changed, hash_of
 
-
-def pointer(member: str) -> str:
-    """The JSON pointer (RFC 6901) of an object's member."""
-    return "/" + member.replace("~", "~0").replace("/", "~1")
+T = TypeVar("T")
 
 
 class _Chunk:
@@ -51,42 +53,86 @@ def chunk_of(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> It
         chunk.batch = None
 
 
-def _wanted(columns: InteractionColumns) -> list[str]:
-    names = [columns.user_id, columns.item_id, columns.event_time, columns.weight]
-    return list(dict.fromkeys(name for name in names if name is not None))
+@dataclass(frozen=True)
+class Picked:
+    """N records of a file.
+
+    Attributes:
+        file: the file.
+        before: how many of its records come before these.
+        lines: int64 (N,): where each starts.
+        malformed: string (N,): the text of those that could not be read; null for all others.
+        columns: what was asked for, by the file's own names; null where a record is malformed.
+    """
+
+    file: SourceFile
+    before: int
+    lines: pa.Array
+    malformed: pa.Array
+    columns: Mapping[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def read(self, name: str, convert: Callable[[Column], T]) -> T:
+        """What a column means.
+
+        Raises:
+            InputError: it is of a type that ``convert`` cannot read.
+        """
+        return read_column(self.file, name, self.columns[name], convert)
+
+
+def _pointer(member: str) -> str:
+    """The JSON pointer (RFC 6901) of an object's member."""
+    return "/" + member.replace("~", "~0").replace("/", "~1")
+
+
+def _picked(
+    connection: duckdb.DuckDBPyConnection, reading: Reading, batch: pa.RecordBatch, names: Sequence[str], before: int
+) -> Picked:
+    if reading.columns is not None:
+        columns: dict[str, Column] = {name: batch.column(name) for name in names}
+        return Picked(reading.file, before, batch.column(LINE), batch.column(MALFORMED), columns)
+    pointers = {"members": [_pointer(name) for name in names]}
+    with chunk_of(connection, batch):
+        found = connection.execute(statement("ingest/pick_members"), pointers).to_arrow_table().combine_chunks()
+    (picked,) = found.to_batches() or [pa.RecordBatch.from_pylist([], found.schema)]
+    kinds, texts = picked.column("kinds").flatten(), picked.column("texts").flatten()
+    members: dict[str, Column] = {}
+    for number, name in enumerate(names):
+        at = pa.array(np.arange(number, len(kinds), len(names)))
+        members[name] = Members(kinds.take(at), texts.take(at))
+    return Picked(reading.file, before, picked.column("line"), picked.column("malformed"), members)
 
 
 def read_unchanged(
-    connection: duckdb.DuckDBPyConnection,
-    taken: TakenFile,
-    wanted: Sequence[str],
-    each: Callable[[Reading, pa.RecordBatch, int], None],
-    lists: Sequence[str] = (),
+    connection: duckdb.DuckDBPyConnection, taken: TakenFile, wanted: Sequence[str], each: Callable[[Picked], None]
 ) -> int:
-    """Read a whole file, batch by batch, as ``chunk``.
+    """Read a whole file, some records at a time.
 
     Args:
-        connection: where ``chunk`` appears.
+        connection: where JSON is taken apart.
         taken: the file.
         wanted: columns, or members of JSON objects, that must be there; only these are read.
-        each: called with every batch and the number of records before it.
-        lists: the columns that may hold lists.
+        each: called with the records.
 
     Returns:
         The number of records.
 
     Raises:
-        InputError: the file is not what its name says, lacks a column, or changed while it was read.
+        InputError: the file is not what its name says, lacks a column, has it twice or of a type that cannot be read,
+            or changed while it was read.
     """
-    reading = open_file(taken.file, wanted, lists)
+    reading = open_file(taken.file, wanted)
     records = 0
     keys: set[str] = set()
     try:
         for batch in reading.batches(wanted):
-            with chunk_of(connection, batch):
-                each(reading, batch, records)
-                if reading.columns is None:
+            if reading.columns is None:
+                with chunk_of(connection, batch):
                     keys.update(key for (key,) in connection.execute(statement("ingest/record_keys")).fetchall())
+            each(_picked(connection, reading, batch, wanted, records))
             records += batch.num_rows
     except duckdb.Error as error:
         raise InputError(f"{taken.file.name} cannot be read ({str(error).splitlines()[0]}). Write it again.") from None
@@ -99,87 +145,60 @@ def read_unchanged(
     return records
 
 
-def _as_they_are(batch: pa.RecordBatch, source: SourceConfig) -> dict[str, bool]:
-    """Which values mean the same with and without a detour through text."""
-    time = batch.schema.field(source.columns.event_time).type
-    weight = batch.schema.field(source.columns.weight or source.columns.user_id).type
-    return {
-        "is_utc": source.time_format == "auto"
-        and source.timezone == "UTC"
-        and pa.types.is_timestamp(time)
-        and time.tz is None
-        and time.unit != "ns",
-        "is_number": pa.types.is_integer(weight) or pa.types.is_float64(weight),
+def _wanted(columns: InteractionColumns) -> list[str]:
+    time = columns.position or columns.event_time
+    names = [columns.user_id, columns.item_id, time, columns.weight, columns.event_type]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _events(picked: Picked, source: SourceConfig, first: int) -> tuple[pa.RecordBatch, str]:
+    """The events in some records, in the columns that ``stage_events`` reads, and the form of their times."""
+    columns, words, count = source.columns, source.null_words, len(picked)
+    users = picked.read(columns.user_id, partial(ids, null_words=words))
+    items = picked.read(columns.item_id, partial(ids, null_words=words))
+    if columns.position is not None:
+        times = picked.read(columns.position, partial(positions, null_words=words))
+    else:
+        read = partial(moments, time_format=source.time_format, timezone=source.timezone, null_words=words)
+        times = picked.read(columns.event_time, read)
+    types: pa.Array = pa.repeat("", count)
+    if columns.event_type is not None:
+        types = picked.read(columns.event_type, partial(ids, null_words=words)).values
+    weights: pa.Array = pa.repeat(1.0, count)
+    if columns.weight is not None:
+        weights = picked.read(columns.weight, partial(numbers, null_words=words))
+    events = {
+        "position": pa.array(np.arange(first, first + count)),
+        "line": picked.lines,
+        "malformed": picked.malformed,
+        "user_id": users.values,
+        "item_id": items.values,
+        "event_time": times.values,
+        "event_type": types,
+        "weight": weights,
+        "user_unreadable": users.unreadable,
+        "item_unreadable": items.unreadable,
     }
+    return pa.RecordBatch.from_arrays(list(events.values()), list(events)), times.form
 
 
 def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], source: SourceConfig) -> list[int]:
-    """Read files into the temporary table ``staged``; returns the rows of each.
+    """Read files into the table ``staged``; returns the rows of each.
 
     Raises:
         InputError: see :func:`read_unchanged`.
     """
-    columns = source.columns
-    for name in ("create_staged", "read_time"):
-        connection.execute(statement(f"ingest/{name}"))
-    by_column = statement(
-        "ingest/stage_columns",
-        user_id=columns.user_id,
-        item_id=columns.item_id,
-        event_time=columns.event_time,
-        weight=columns.weight or columns.user_id,
-    )
-    members = {
-        "user_id": pointer(columns.user_id),
-        "item_id": pointer(columns.item_id),
-        "event_time": pointer(columns.event_time),
-        "weight": pointer(columns.weight or columns.user_id),
-    }
+    connection.execute(statement("ingest/create_staged"))
 
-    def insert(number: int, reading: Reading, batch: pa.RecordBatch, before: int) -> None:
-        values = {
-            "first": sum(counts) + before,
-            "file": number,
-            "time_format": source.time_format,
-            "weighted": columns.weight is not None,
-        }
-        if reading.columns is None:
-            connection.execute(statement("ingest/stage_records"), values | members)
-        else:
-            connection.execute(by_column, values | _as_they_are(batch, source))
-        progress.update(0, f"{before:,} rows of {files[number].file.name}")
+    def insert(number: int, picked: Picked) -> None:
+        events, form = _events(picked, source, sum(counts) + picked.before)
+        with chunk_of(connection, events):
+            connection.execute(statement("ingest/stage_events"), {"file": number, "form": form})
+        progress.update(0, f"{picked.before:,} rows of {picked.file.name}")
 
     counts: list[int] = []
     with Progress("read files", sum(taken.file.size for taken in files), "bytes") as progress:
         for number, taken in enumerate(files):
-            counts.append(read_unchanged(connection, taken, _wanted(columns), partial(insert, number)))
+            counts.append(read_unchanged(connection, taken, _wanted(source.columns), partial(insert, number)))
             progress.update(taken.file.size)
     return counts
-
-
-def quarantine(
-    connection: duckdb.DuckDBPyConnection,
-    batch_id: int,
-    kind: Kind,
-    number: int,
-    taken: TakenFile,
-) -> None:
-    """Copy the refused rows of one file, with all their columns, into the quarantine. The caller commits."""
-    reading = open_file(taken.file, ())
-    values = {"batch_id": batch_id, "kind": kind, "path": taken.file.name, "file": number}
-    refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
-    for everything in reading.batches(reading.columns or ()):
-        batch = everything.filter(pc.is_in(everything.column(LINE), value_set=refused))
-        if not batch.num_rows:
-            continue
-        if reading.columns is None:
-            name, chunk = "ingest/add_quarantine_records", batch
-        else:
-            fields = [batch.column(column) for column in reading.columns]
-            structs = pa.StructArray.from_arrays(fields, list(reading.columns))
-            name = "ingest/add_quarantine_columns"
-            chunk = pa.RecordBatch.from_arrays([batch.column(LINE), structs], [LINE, RECORD])
-        with chunk_of(connection, chunk):
-            connection.execute(statement(name), values)
-    if hash_of(taken.file) != taken.sha256:
-        raise changed(taken.file)

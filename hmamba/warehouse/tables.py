@@ -15,9 +15,12 @@ Row = dict[str, Any]
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create what is missing. The caller commits."""
+    """Create what is missing, columns of older warehouses included. The caller commits."""
     for table in TABLES:
         connection.execute(statement(f"warehouse/create_{table}"))
+    if "event_type" not in {row["column_name"] for row in rows(connection, "warehouse/interaction_columns")}:
+        for name in ("add_event_type", "require_event_type"):
+            connection.execute(statement(f"warehouse/{name}"))
 
 
 def rows(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:

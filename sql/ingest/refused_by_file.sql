@@ -1,1 +1,10 @@
-SELECT file, count(*) AS refused FROM refused GROUP BY file ORDER BY file;
+-- first_line: of the first refused row, whose rules are given; it is not always readable.
+SELECT
+    file,
+    count(*) AS refused,
+    min(line) AS first_line,
+    arg_min(rules, line) AS rules,
+    arg_min(malformed, line) AS malformed
+FROM refused
+GROUP BY file
+ORDER BY file;

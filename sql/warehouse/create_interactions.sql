@@ -1,4 +1,5 @@
--- One row for each (user_id, item_id, event_time), kept so by the pull; event_time is UTC.
+-- One row for each (user_id, item_id, event_time, event_type, weight < 0), kept so by the pull; event_time is UTC. With
+-- source.columns.position it is that many microseconds after 1970 began. event_type: '' where the source has none.
 CREATE TABLE IF NOT EXISTS interactions (
     user_id VARCHAR NOT NULL,
     item_id VARCHAR NOT NULL,

@@ -53,7 +53,7 @@ class TestRecommend:
     def test_shows_the_users_items(self, published: Layout, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("recommend", "user-003", "--root", str(published.root), "-n", "3") == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == f"User user-003: day {DAY}, model {VERSION}"
+        assert lines[0] == f"User user-003: day {DAY}, model_version {VERSION}"
         assert lines[1].split() == ["rank", "item", "category", "score", "item", "id"]
         assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3"]
         assert all("item-" in line for line in lines[2:])

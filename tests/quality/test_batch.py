@@ -13,33 +13,49 @@ import duckdb
 import pandas as pd
 import pytest
 
-from hmamba.config import QualityConfig
+from hmamba.config import Config, QualityConfig
 from hmamba.errors import InputError, QualityError
 from hmamba.quality import batch, expectations
 from hmamba.quality.batch import ROW_RULES, BatchFigures, check_batch, check_rows
 from hmamba.statements import statement
 
 DAY = date(2024, 1, 30)
-CONFIG = QualityConfig(
-    min_time=datetime(2001, 1, 1, tzinfo=UTC),
-    max_future_hours=6,
-    max_id_length=5,
-    min_weight=0.5,
-    max_weight=9,
+CONFIG = Config.model_validate(
+    {
+        "source": {"columns": {"event_type": "kind"}},
+        "events": {"buy": {}, "view": {"target": False}},
+        "quality": {
+            "min_time": datetime(2001, 1, 1, tzinfo=UTC),
+            "max_future_hours": 6,
+            "max_id_length": 5,
+            "min_weight": -2,
+            "max_weight": 9,
+        },
+    }
 )
 GOOD: dict[str, Any] = {
     "malformed": None,
     "user_id": "u",
     "item_id": "i",
     "event_time": datetime(2024, 1, 2),
+    "event_type": "buy",
     "weight": 1.0,
+    "is_return": False,
+    "user_unreadable": False,
+    "item_unreadable": False,
 }
 ROWS: list[tuple[dict[str, Any], set[str]]] = [
     ({}, set()),
     ({"user_id": "12345", "item_id": "äöü☃🛒"}, set()),
     ({"event_time": datetime(2001, 1, 1)}, set()),
     ({"event_time": datetime(2024, 1, 31, 5, 59, 59, 999999)}, set()),
-    ({"weight": 0.5}, set()),
+    ({"event_type": "view"}, set()),
+    ({"event_type": "Buy"}, {"event_type_known"}),
+    ({"event_type": None}, {"event_type_known"}),
+    ({"user_id": None, "user_unreadable": True}, {"user_id_readable"}),
+    ({"item_id": None, "item_unreadable": True}, {"item_id_readable"}),
+    ({"weight": -2.0}, set()),
+    ({"weight": 0.0}, set()),
     ({"weight": 9.0}, set()),
     ({"malformed": "a,b,c"}, {"record_readable"}),
     ({"user_id": None}, {"user_id_present"}),
@@ -55,24 +71,24 @@ ROWS: list[tuple[dict[str, Any], set[str]]] = [
     ({"weight": float("nan")}, {"weight_is_number"}),
     ({"weight": float("inf")}, {"weight_in_bounds"}),
     ({"weight": float("-inf")}, {"weight_in_bounds"}),
-    ({"weight": 0.49}, {"weight_in_bounds"}),
+    ({"weight": -2.01}, {"weight_in_bounds"}),
     ({"weight": 9.01}, {"weight_in_bounds"}),
     (
-        {"user_id": None, "event_time": None, "weight": -1},
+        {"user_id": None, "event_time": None, "weight": -3},
         {"user_id_present", "event_time_readable", "weight_in_bounds"},
     ),
 ]
 
 
-def check(rows: list[dict[str, Any]]) -> list[set[str]]:
+def check(rows: list[dict[str, Any]], config: Config = CONFIG) -> list[set[str]]:
     """Rules that each row breaks."""
     found: list[set[str]] = [set() for _ in rows]
     with duckdb.connect() as connection:
         for name in ("create_staged", "create_broken"):
             connection.execute(statement(f"ingest/{name}"))
         values = [[position, 0, position, *({**GOOD, **row}.values())] for position, row in enumerate(rows)]
-        connection.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-        check_rows(connection, CONFIG, DAY, len(rows))
+        connection.executemany(f"INSERT INTO staged VALUES ({', '.join('?' * len(values[0]))})", values)
+        check_rows(connection, config, DAY, len(rows))
         for position, rule in connection.execute("SELECT position, rule FROM broken").fetchall():
             assert rule not in found[position]
             found[position].add(rule)
@@ -92,7 +108,17 @@ def test_row_rules(monkeypatch: pytest.MonkeyPatch, slice_rows: int) -> None:
 
 
 def test_every_row_rule_is_broken_by_some_row() -> None:
-    assert set().union(*(rules for _, rules in ROWS)) == set(ROW_RULES)
+    assert set().union(*(rules for _, rules in ROWS)) | {"position_readable"} == set(ROW_RULES)
+
+
+def test_positions_have_no_bounds_of_time() -> None:
+    config = Config.model_validate({"source": {"columns": {"position": "step"}}})
+    rows = [{"event_time": time} for time in (datetime(1970, 1, 1), datetime(2500, 1, 1), None)]
+    assert check(rows, config) == [set(), set(), {"position_readable"}]
+
+
+def test_without_event_types_any_is_known() -> None:
+    assert check([{"event_type": ""}], Config()) == [set()]
 
 
 def test_rows_in_which_nothing_is_right() -> None:
@@ -112,7 +138,7 @@ def test_a_rule_that_cannot_be_computed_is_not_bad_data(project: Path) -> None:
         expectations._rule(result)
 
 
-FINE = BatchFigures(100, 5, 0.5, 1.0, 2.0, {"user_id_length": 5})
+FINE = BatchFigures(100, 5, 0, 0.5, 1.0, 2.0, {"user_id_length": 5})
 LIMITS = QualityConfig(
     max_quarantined_share=0.05,
     max_duplicate_share=0.5,
@@ -131,6 +157,7 @@ def changed(**changes: Any) -> BatchFigures:
     [
         (changed(quarantined=6), "quarantined_share is 0.06, allowed at most 0.05"),
         (changed(broken={"weight_in_bounds": 6}), "share_against_weight_in_bounds is 0.06, allowed at most 0.05"),
+        (changed(whole_files=1), "files_refused_whole is 1, allowed at most 0"),
         (changed(duplicate_share=0.51), "duplicate_share is 0.51, allowed at most 0.5"),
         (changed(volume_ratio=0.1), "volume_ratio is 0.1, allowed at least 0.2 and at most 3"),
         (changed(volume_ratio=3.5), "volume_ratio is 3.5, allowed at least 0.2 and at most 3"),

@@ -38,7 +38,7 @@ BAD_ROWS = {
     "u,i,yesterday,1": ["event_time_readable"],
     "u,i,2024-01-02,NaN": ["weight_is_number"],
     "u,i,2024-01-02,inf": ["weight_in_bounds"],
-    "u,i,2024-01-02,-1": ["weight_in_bounds"],
+    "u,i,2024-01-02,-2e9": ["weight_in_bounds"],
     "u,i,2024-01-02": ["record_readable"],
     ",i,2090-01-01,": ["event_time_not_after", "user_id_present", "weight_is_number"],
 }

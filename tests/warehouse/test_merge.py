@@ -21,9 +21,8 @@ from tests.synthetic import write_landing
 
 START, NOW = datetime(2024, 1, 1), datetime(2024, 3, 1)
 LATE_BEFORE = START + timedelta(days=20)
-Event = tuple[str, str, datetime]
-Row = tuple[int, int, str | None, str | None, datetime | None, float]
-"""Of staged: position, file, user, item, time, weight."""
+Row = tuple[int, int, str | None, str | None, datetime | None, str, float]
+"""Of staged: position, file, user, item, time, type, weight."""
 
 
 @pytest.fixture
@@ -35,6 +34,9 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield opened
 
 
+KINDS = [("buy", 1.0), ("buy", 3.0), ("buy", 0.0), ("buy", -1.0), ("buy", -2.0), ("view", 1.0)]
+
+
 def some_rows(seed: int, count: int) -> list[Row]:
     """Few users, items and times, so that copies are many; some instants hold many events; some rows lack a part."""
     draw = random.Random(seed)
@@ -43,7 +45,7 @@ def some_rows(seed: int, count: int) -> list[Row]:
         hours = draw.choice([0, 0, draw.randrange(24 * 30), draw.randrange(24 * 30)])
         time = None if draw.random() < 0.02 else START + timedelta(hours=hours)
         item = None if draw.random() < 0.02 else f"i{draw.randrange(5)}"
-        rows.append((position, position * 3 // count, f"u{draw.randrange(4)}", item, time, draw.randrange(1, 9)))
+        rows.append((position, position * 3 // count, f"u{draw.randrange(4)}", item, time, *draw.choice(KINDS)))
     return rows
 
 
@@ -51,9 +53,9 @@ def put(connection: duckdb.DuckDBPyConnection, rows: list[Row]) -> list[Row]:
     """Stage rows and refuse those that lack a part; returns the others."""
     connection.execute("DELETE FROM staged")
     connection.execute("DELETE FROM broken")
-    for position, file, user, item, time, weight in rows:
-        values = [position, file, position, user, item, time, weight]
-        connection.execute("INSERT INTO staged VALUES (?, ?, ?, NULL, ?, ?, ?, ?)", values)
+    for position, file, user, item, time, kind, weight in rows:
+        values = [position, file, position, user, item, time, kind, weight, weight < 0]
+        connection.execute("INSERT INTO staged VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, false, false)", values)
         if item is None or time is None:
             connection.execute("INSERT INTO broken VALUES (?, 'present')", [position])
     connection.execute(statement("ingest/create_refused"))
@@ -62,7 +64,8 @@ def put(connection: duckdb.DuckDBPyConnection, rows: list[Row]) -> list[Row]:
 
 def held(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
     """The events in the order in which they lie in the warehouse."""
-    return connection.execute("SELECT user_id, item_id, event_time, weight, batch_id FROM interactions").fetchall()
+    columns = "user_id, item_id, event_time, event_type, weight < 0, weight, batch_id"
+    return connection.execute(f"SELECT {columns} FROM interactions").fetchall()
 
 
 class Oracle:
@@ -72,20 +75,21 @@ class Oracle:
         self.rows: list[tuple[Any, ...]] = []
 
     def merge(self, rows: list[Row], entry: Entry) -> tuple[Merged, dict[str, datetime]]:
-        before = {row[:3] for row in self.rows}
+        before = {row[:5] for row in self.rows}
         weights: dict[Any, float] = {}
-        for _, _, user, item, time, weight in rows:
-            weights[user, item, time] = max(weight, weights.get((user, item, time), 0.0))
-        new = sorted((key for key in weights if key not in before), key=lambda key: (key[2], key[0], key[1]))
+        for _, _, user, item, time, kind, weight in rows:
+            key = (user, item, time, kind, weight < 0)
+            weights[key] = max(weight, weights.get(key, weight), key=abs)
+        new = sorted((key for key in weights if key not in before), key=lambda key: (key[2], *key[:2], *key[3:]))
         self.rows += [(*key, weights[key], entry.batch_id) for key in new]
         touched: dict[str, datetime] = {}
-        for _, item, time in new:
+        for _, item, time, *_ in new:
             touched[item] = min(time, touched.get(item, time))
         figures = Merged(
             loaded=len(new),
             duplicate=len(rows) - len(new),
             late=sum(entry.late_before is not None and key[2] < entry.late_before for key in new),
-            known_in_new_files=sum(row[1] in entry.new_files and row[2:5] in before for row in rows),
+            known_in_new_files=sum(row[1] in entry.new_files and (*row[2:6], row[6] < 0) in before for row in rows),
             newest=max((key[2] for key in weights), default=None),
         )
         return figures, touched
@@ -106,14 +110,14 @@ def test_parts_give_what_one_merge_gives(
         assert merge(connection, count, entry) == expected
         assert held(connection) == oracle.rows
         assert dict(connection.execute("SELECT item_id, first_seen FROM touched").fetchall()) == touched
-    assert any(row[4] == 2 for row in oracle.rows)
+    assert any(row[6] == 2 for row in oracle.rows)
 
 
 def test_events_of_one_instant_stay_in_one_part(
     connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merging, "ROWS_PER_PART", 10)
-    rows: list[Row] = [(position, 0, f"u{position % 50}", "i", START, 1.0) for position in range(200)]
+    rows: list[Row] = [(position, 0, f"u{position % 50}", "i", START, "", 1.0) for position in range(200)]
     put(connection, rows)
     assert merge(connection, 200, Entry(1, NOW, None, [0])) == Merged(50, 150, 0, 0, START)
 
@@ -122,11 +126,12 @@ def test_a_pull_reads_only_the_times_that_it_touches(connection: duckdb.DuckDBPy
     """A late event does not make the newest part read everything between."""
     groups, rows = 10, 122_880  # of a row group in DuckDB
     connection.execute(
-        "INSERT INTO interactions SELECT 'u', 'i', $start + to_seconds(n), 1, 1, $start FROM range($events) AS r(n)",
+        "INSERT INTO interactions "
+        "SELECT 'u', 'i', $start + to_seconds(n), 1, 1, $start, '' FROM range($events) AS r(n)",
         {"start": START, "events": groups * rows},
     )
     newest = START + timedelta(seconds=groups * rows)
-    put(connection, [(0, 0, "u", "i", newest - timedelta(seconds=1), 1), (1, 0, "u", "new", START, 1.0)])
+    put(connection, [(0, 0, "u", "i", newest - timedelta(seconds=1), "", 1.0), (1, 0, "u", "new", START, "", 1.0)])
     entry = Entry(2, NOW, newest - timedelta(days=2), [0])
     connection.execute(statement("ingest/create_known"))
     scanned = []
@@ -154,11 +159,12 @@ def test_pulls_by_parts_leave_the_same_warehouse(root: Root, monkeypatch: pytest
     draw = random.Random(3)
     pulls = []
     for number in range(2):
-        rows = [(user, item, time, weight) for _, _, user, item, time, weight in some_rows(number, 120)]
+        rows = [row[2:] for row in some_rows(number, 120)]
         draw.shuffle(rows)
-        pulls.append(pd.DataFrame(rows, columns=["user_id", "item_id", "event_time", "weight"]))
+        pulls.append(pd.DataFrame(rows, columns=["user_id", "item_id", "event_time", "kind", "weight"]))
     root.configure(
-        '[source.columns]\nweight = "weight"\n[quality]\nmax_quarantined_share = 1\nmax_duplicate_share = 1\n'
+        '[source.columns]\nweight = "weight"\nevent_type = "kind"\n[events.buy]\n[events.view]\n'
+        "[quality]\nmax_quarantined_share = 1\nmax_duplicate_share = 1\n"
     )
     left = []
     for rows_per_part in (5, 1_000_000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ def staged(
     return connection.execute("SELECT user_id, item_id, event_time, weight FROM staged ORDER BY position").fetchall()
 
 
+def staged_parquet(
+    connection: duckdb.DuckDBPyConnection, root: Path, table: pa.Table, source: SourceConfig | None = None
+) -> list[tuple[Any, ...]]:
+    """Stage one Parquet file."""
+    path = root / "landing" / "interactions" / "a.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+    return staged(connection, root, source)
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet", "a.json"])
 def test_hostile_ids_survive(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -69,7 +80,7 @@ def test_hostile_ids_survive(
     path = write_landing(tmp_path, frame, name)
     if name == "a.json":
         path.write_text(json.dumps(frame.assign(event_time=str(NOON)).to_dict(orient="records"), indent=1))
-    assert staged(connection, tmp_path) == [(text, text[::-1], NOON, 1.0) for text in HOSTILE]
+    assert staged(connection, tmp_path) == [(text.strip(), text[::-1].strip(), NOON, 1.0) for text in HOSTILE]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -138,10 +149,8 @@ def test_times_become_utc(
 def test_times_in_parquet(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, array: pa.Array, settings: dict[str, Any], expected: datetime
 ) -> None:
-    path = tmp_path / "landing" / "interactions" / "a.parquet"
-    path.parent.mkdir(parents=True)
-    pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], "event_time": array}), path)
-    assert staged(connection, tmp_path, SourceConfig(**settings)) == [("u", "i", expected, 1.0)]
+    table = pa.table({"user_id": ["u"], "item_id": ["i"], "event_time": array})
+    assert staged_parquet(connection, tmp_path, table, SourceConfig(**settings)) == [("u", "i", expected, 1.0)]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -198,42 +207,50 @@ def test_a_file_that_grows_while_it_is_read(
         staged(connection, tmp_path)
 
 
-TIMES = [0, 1, 1_704_456_000_123_456, -62_135_596_800_000_000, 253_402_300_799_999_999, None]
+TIMES = [0, 1, 1_704_456_000_123_456, -1_000_000_000_000_000, 253_402_300_799_999_999, None]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Paris"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("carried", [None, "UTC", "America/New_York"])
+def test_time_types_are_read_as_their_text_would_be(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, zone: str, unit: str, carried: str | None
+) -> None:
+    divisor = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[unit]
+    times = pa.array([None if time is None else time // divisor for time in TIMES], pa.timestamp(unit, carried))
+    table = pa.table({"user_id": ["u"] * 6, "item_id": ["i"] * 6, "event_time": times})
+    read = [row[2] for row in staged_parquet(connection, tmp_path, table, SourceConfig(timezone=zone))]
+    text = "SELECT CAST(CAST(event_time AS VARCHAR) AS TIMESTAMPTZ) AT TIME ZONE 'UTC' FROM given"
+    connection.register("given", table)
+    assert read == [time for (time,) in connection.execute(text).fetchall()]
+
+
 @pytest.mark.parametrize(
     "weights",
     [
         pa.array([1, -2, 2**60, 0, 5, None], pa.int64()),
         pa.array([0.1, float("nan"), float("inf"), -0.0, 1e300, None], pa.float64()),
         pa.array([0.1, float("nan"), float("inf"), -0.0, 1e30, None], pa.float32()),
+        pa.array([0.5, float("nan"), float("inf"), -0.0, 8, None], pa.float16()),
         pa.array([True, False, None, True, False, True]),
         pa.array(["1", "x", "", "nan", "1e3", None]),
+        pa.array([Decimal("1.50"), None], pa.decimal256(76, 38)),
     ],
     ids=lambda weights: str(weights.type),
 )
-def test_what_skips_the_detour_through_text_is_the_same(
-    connection: duckdb.DuckDBPyConnection,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    zone: str,
-    unit: str,
-    carried: str | None,
-    weights: pa.Array,
+def test_weights_are_numbers_of_any_type(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, weights: pa.Array
 ) -> None:
-    divisor = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[unit]
-    times = pa.array([None if time is None else time // divisor for time in TIMES], pa.timestamp(unit, carried))
-    folder = tmp_path / "landing" / "interactions"
-    folder.mkdir(parents=True)
-    table = pa.table({"user_id": ["u"] * 6, "item_id": ["i"] * 6, "event_time": times, "weight": weights})
-    pq.write_table(table, folder / "e.parquet")
-    source = SourceConfig(timezone=zone, columns=InteractionColumns(weight="weight"))
-    direct = staged(connection, tmp_path, source)
-    monkeypatch.setattr(staging, "_as_they_are", lambda *_: {"is_utc": False, "is_number": False})
-    assert repr(direct) == repr(staged(connection, tmp_path, source))  # NaN is not equal to itself
+    count = len(weights)
+    table = pa.table({"user_id": ["u"] * count, "item_id": ["i"] * count, "event_time": [NOON] * count, "w": weights})
+    found = staged_parquet(connection, tmp_path, table, SourceConfig(columns=InteractionColumns(weight="w")))
+    if pa.types.is_boolean(weights.type):
+        expected: list[float | None] = [None] * count
+    elif pa.types.is_string(weights.type):
+        expected = [1.0, None, None, float("nan"), 1000.0, None]
+    else:
+        expected = [None if weight is None else float(weight) for weight in weights.to_pylist()]
+    assert repr([row[3] for row in found]) == repr(expected)  # NaN is not equal to itself
 
 
 def test_nothing_of_a_chunk_is_kept_until_the_transaction_ends(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,214 @@
+"""What the values of a column mean, whatever type a file keeps them in: text, ids, numbers.
+
+Functions take an Arrow array as a reader gives it, or the members of JSON objects, and the words that mean an absent
+value. They raise :class:`UnreadableType` where no value of the type could be meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+"""Whole numbers of fewer bits are exact; of two larger ones, both may have become the same float."""
+
+_UUID_BYTES = 16
+_UUID_DASHES = (8, 13, 18, 23)
+_WHOLE_DECIMAL = r"^(?:-?\d+(?:\.0*)?|0E[+-]?\d+)$"
+
+
+class UnreadableType(Exception):  # noqa: N818 - whoever knows the file and the column makes an error of it
+    """A column is of a type whose values cannot be meant; ``cure`` names types that can."""
+
+    def __init__(self, kind: pa.DataType, cure: str) -> None:
+        super().__init__(str(kind))
+        self.kind, self.cure = kind, cure
+
+
+@dataclass(frozen=True)
+class Members:
+    """One member of each of N JSON objects.
+
+    Attributes:
+        kinds: DuckDB's json_type of each; null where there is no such member.
+        texts: strings without their quotes, everything else as JSON.
+    """
+
+    kinds: pa.StringArray
+    texts: pa.StringArray
+
+    def of_kind(self, *kinds: str) -> pa.StringArray:
+        """Texts of members of some kinds, null elsewhere."""
+        return pc.if_else(pc.is_in(self.kinds, value_set=pa.array(kinds)), self.texts, pa.scalar(None, pa.string()))
+
+
+Column: TypeAlias = pa.Array | Members
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Ids of N rows.
+
+    Attributes:
+        values: strings, or whole numbers that are ids when written as text; null where there is none.
+        unreadable: bool (N,): there is a value, but it is no id.
+    """
+
+    values: pa.Array
+    unreadable: pa.BooleanArray
+
+    def texts(self) -> pa.StringArray:
+        """The ids as text."""
+        return self.values.cast(pa.string())
+
+
+def decoded(column: pa.Array) -> pa.Array:
+    """The values of a column without the encoding that Arrow keeps them in; all text is of one type."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.string())
+    return column
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a type holds numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def trimmed(column: pa.StringArray, null_words: Sequence[str]) -> pa.StringArray:
+    """Text without surrounding blanks; null where nothing is left, or one of ``null_words``."""
+    text = pc.utf8_trim_whitespace(column)
+    absent = pc.is_in(text, value_set=pa.array(["", *null_words], pa.string()))
+    return pc.if_else(absent, pa.scalar(None, pa.string()), text) if pc.any(absent).as_py() else text
+
+
+def texts(column: Column, null_words: Sequence[str]) -> tuple[pa.StringArray, pa.BooleanArray]:
+    """Text for people, such as titles, and which rows hold something that is none: a JSON object or array.
+
+    Raises:
+        UnreadableType: the column is nested or binary.
+    """
+    if isinstance(column, Members):
+        words = trimmed(column.of_kind("VARCHAR"), null_words)
+        others = column.of_kind("BIGINT", "UBIGINT", "DOUBLE", "BOOLEAN")
+        return pc.coalesce(words, others), _is_nested(column)
+    column = decoded(column)
+    if pa.types.is_string(column.type):
+        return trimmed(column, null_words), _never(len(column))
+    if not (is_number(column.type) or pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):
+        raise UnreadableType(column.type, "a string")
+    return column.cast(pa.string()), _never(len(column))
+
+
+def ids(column: Column, null_words: Sequence[str]) -> Ids:
+    """The ids that a column holds: the one place where a value becomes an id.
+
+    Text is kept as it is but for surrounding blanks. Numbers are ids if they are whole, and the same ones whatever type
+    they are kept in: 1000, 1000.0 and a decimal 1000.00 are all "1000". NaN is no id, as null is. Sixteen bytes are a
+    UUID. Floats too large to be exact are not readable: several ids may have become one.
+
+    Raises:
+        UnreadableType: the column is of any other type.
+    """
+    if isinstance(column, Members):
+        return _member_ids(column, null_words)
+    column = decoded(column)
+    kind = column.type
+    if pa.types.is_string(kind):
+        return Ids(trimmed(column, null_words), _never(len(column)))
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
+        return Ids(column, _never(len(column)))
+    if pa.types.is_boolean(kind):
+        return Ids(column.cast(pa.string()), _never(len(column)))
+    if kind in _EXACT_BITS:
+        return _float_ids(column)
+    if pa.types.is_decimal(kind):
+        return _decimal_ids(column)
+    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
+        return Ids(_uuids(column), _never(len(column)))
+    raise UnreadableType(kind, "a string, a whole number or a UUID")
+
+
+def numbers(column: Column, null_words: Sequence[str]) -> pa.Array:
+    """Numbers as float64, or text for DuckDB to read as such; null where there is none.
+
+    Raises:
+        UnreadableType: the column is nested, binary or a time.
+    """
+    if isinstance(column, Members):
+        written = trimmed(column.of_kind("VARCHAR"), null_words)
+        return pc.coalesce(written, column.of_kind("BIGINT", "UBIGINT", "DOUBLE"))
+    column = decoded(column)
+    kind = column.type
+    if pa.types.is_string(kind):
+        return trimmed(column, null_words)
+    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return pa.nulls(len(column), pa.float64())
+    if is_number(kind):
+        return column.cast(pa.float64(), safe=False)
+    raise UnreadableType(kind, "a number")
+
+
+def _never(count: int) -> pa.BooleanArray:
+    return pa.array(np.zeros(count, dtype=bool))
+
+
+def _is_nested(members: Members) -> pa.BooleanArray:
+    return pc.is_in(members.kinds, value_set=pa.array(["OBJECT", "ARRAY"]))
+
+
+def _float_ids(column: pa.FloatingPointArray) -> Ids:
+    bits = _EXACT_BITS[column.type]
+    values = column.cast(pa.float64())
+    present = pc.and_(pc.is_valid(values), pc.invert(pc.fill_null(pc.is_nan(values), True)))
+    is_id = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), float(2**bits)))
+    is_id = pc.and_(present, pc.fill_null(is_id, False))
+    whole = pc.if_else(is_id, values, pa.scalar(None, pa.float64())).cast(pa.int64())
+    return Ids(whole, pc.and_not(present, is_id))
+
+
+def _decimal_ids(column: pa.Array) -> Ids:
+    text = column.cast(pa.string())
+    is_id = pc.fill_null(pc.match_substring_regex(text, _WHOLE_DECIMAL), False)
+    whole = pc.replace_substring_regex(text, r"[.E].*$", "")
+    values = pc.if_else(is_id, whole, pa.scalar(None, pa.string()))
+    return Ids(values, pc.and_not(pc.is_valid(text), is_id))
+
+
+def _uuids(column: pa.FixedSizeBinaryArray) -> pa.StringArray:
+    """The canonical text of each UUID: 8-4-4-4-12 digits."""
+    count = len(column)
+    data = column.fill_null(bytes(_UUID_BYTES)).buffers()[1] if column.null_count else column.buffers()[1]
+    offset = 0 if column.null_count else column.offset
+    raw = np.frombuffer(data, np.uint8, count * _UUID_BYTES, offset * _UUID_BYTES)
+    digits = np.frombuffer(raw.tobytes().hex().encode(), np.uint8).reshape(count, 2 * _UUID_BYTES)
+    width = 2 * _UUID_BYTES + len(_UUID_DASHES)
+    texts = np.full((count, width), ord("-"), np.uint8)
+    texts[:, [at for at in range(width) if at not in _UUID_DASHES]] = digits
+    ends = pa.array(np.arange(count + 1, dtype=np.int32) * width)
+    written = pa.StringArray.from_buffers(count, ends.buffers()[1], pa.py_buffer(texts.tobytes()))
+    return pc.if_else(column.is_valid(), written, pa.scalar(None, pa.string()))
+
+
+def _member_ids(members: Members, null_words: Sequence[str]) -> Ids:
+    real = members.of_kind("DOUBLE")
+    # Whole numbers beyond 64 bits are DOUBLE to DuckDB, but their digits are all there.
+    digits = pc.fill_null(pc.match_substring_regex(real, r"^-?\d+$"), False)
+    floats = _float_ids(pc.if_else(digits, pa.scalar(None, pa.string()), real).cast(pa.float64()))
+    values = pc.coalesce(
+        trimmed(members.of_kind("VARCHAR"), null_words),
+        members.of_kind("BIGINT", "UBIGINT", "BOOLEAN"),
+        pc.if_else(digits, real, pa.scalar(None, pa.string())),
+        floats.texts(),
+    )
+    return Ids(values, pc.or_(_is_nested(members), floats.unreadable))

@@ -1,0 +1,188 @@
+"""Refused rows: kept as they were, and told in words with what can be done about them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hmamba.config import Config
+from hmamba.source.read import open_file
+from hmamba.source.records import as_json
+from hmamba.source.text import LINE, conversion
+from hmamba.statements import statement
+from hmamba.warehouse.ledger import Kind, TakenFile, changed, hash_of
+from hmamba.warehouse.staging import chunk_of
+from hmamba.warehouse.tables import Row, rows
+
+log = logging.getLogger("hmamba")
+
+EXAMPLES = 3
+_SHOWN_CHARACTERS = 100
+_UNITS = {"epoch_s": (1e8, 1e11), "epoch_ms": (1e11, 1e14), "epoch_us": (1e14, 1e17), "epoch_ns": (1e17, 1e20)}
+"""Numbers of each unit for times from 1973 to 5138."""
+
+_NUMBER = re.compile(r"-?\d+(\.\d*)?")
+_ABBREVIATION = re.compile(r"\d ?(?!AM$|PM$)[A-Z]{2,5}$")
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What was refused of a pull's interactions, in words.
+
+    Attributes:
+        whole_files: files of which no row was read.
+        examples: a few rows with the value that broke the rule and a cure, with a blank at the end; empty if there are
+            none.
+    """
+
+    whole_files: int
+    examples: str
+
+
+def _refused_rows(taken: TakenFile, lines: pa.Array) -> Iterator[tuple[pa.Array, list[str]]]:
+    """Lines and records (JSON) of the refused rows of one file, some at a time."""
+    reading = open_file(taken.file, ())
+    for everything in reading.batches(None):
+        batch = everything.filter(pc.is_in(everything.column(LINE), value_set=lines))
+        if batch.num_rows:
+            yield batch.column(LINE), as_json(batch, reading.columns)
+
+
+def quarantine(connection: duckdb.DuckDBPyConnection, batch_id: int, kind: Kind, number: int, taken: TakenFile) -> None:
+    """Copy the refused rows of one file, with all their columns, into the quarantine. The caller commits."""
+    values = {"batch_id": batch_id, "kind": kind, "path": taken.file.name, "file": number}
+    refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
+    for lines, records in _refused_rows(taken, refused):
+        chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
+        with chunk_of(connection, chunk):
+            connection.execute(statement("ingest/add_quarantine"), values)
+    if hash_of(taken.file) != taken.sha256:
+        raise changed(taken.file)
+
+
+def tell_refusals(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], counts: Sequence[int], config: Config
+) -> Refusals:
+    """Log, for each file, the share of its rows that are ``refused`` and the first of them.
+
+    Args:
+        connection: has the table ``refused``.
+        files: what was read.
+        counts: rows of each.
+        config: which column a rule is about, and how it was read.
+    """
+    whole: list[str] = []
+    partly: list[str] = []
+    cures: dict[str, None] = {}
+    for found in rows(connection, "ingest/refused_by_file"):
+        taken, count = files[found["file"]], counts[found["file"]]
+        example, found_cures = _example(taken, found, config)
+        share = f"{found['refused']} of {count} rows refused ({found['refused'] / count:.3%})"
+        log.warning("%s: %s. %s", taken.file.name, share, " ".join([f"The first: {example}.", *found_cures]))
+        cures.update(dict.fromkeys(found_cures))
+        if found["refused"] == count:
+            whole.append(f"all {count} rows of {taken.file.name}, the first of them {example}")
+        else:
+            partly.append(example)
+    shown = [*whole[:EXAMPLES], *partly][:EXAMPLES]
+    sentences = [f"Refused rows, for example: {'; '.join(shown)}.", *[*cures][:EXAMPLES]] if shown else []
+    return Refusals(len(whole), "".join(f"{sentence} " for sentence in sentences))
+
+
+def _example(taken: TakenFile, found: Row, config: Config) -> tuple[str, list[str]]:
+    """The first refused row of a file, with the values that broke its rules, and what can be done about it."""
+    record: Any = found["malformed"]
+    if record is None:
+        for _, records in _refused_rows(taken, pa.array([found["first_line"]], pa.int64())):
+            record = json.loads(records[0])
+            break
+    told, cures = [], []
+    columns = _columns(config)
+    for rule in found["rules"]:
+        if isinstance(record, Mapping) and rule in columns:
+            nested = [name for name in columns[rule] if isinstance(record.get(name), dict | list)]
+            column = [*nested, *columns[rule]][0]
+            value = record.get(column)
+            told.append(f"{rule} ({column} = {_cut(value)})")
+        else:
+            value = record
+            told.append(f"{rule} ({_cut(record)})")
+        cures.append(_cure(rule, value, taken, config))
+    return f"{taken.file.name}, line {found['first_line']}: {', '.join(told)}", [cure for cure in cures if cure]
+
+
+def _columns(config: Config) -> dict[str, list[str]]:
+    """The column, or columns, that each rule is about."""
+    names, catalogue = config.source.columns, config.catalogue
+    of_text = [name for name in (catalogue.title, *catalogue.category_path) if name is not None]
+    about = [
+        ([names.user_id], ("user_id_present", "user_id_readable", "user_id_length")),
+        ([names.item_id], ("item_id_present", "item_id_readable", "item_id_length")),
+        ([names.event_time], ("event_time_readable", "event_time_not_before", "event_time_not_after")),
+        ([names.position or ""], ("position_readable",)),
+        ([names.event_type or ""], ("event_type_known",)),
+        ([names.weight or ""], ("weight_is_number", "weight_in_bounds")),
+        ([catalogue.item_id], ("catalogue_item_id",)),
+        (of_text, ("catalogue_text_readable",)),
+    ]
+    return {rule: columns for columns, rules in about for rule in rules}
+
+
+def _cut(value: Any) -> str:
+    """A value for a message: on one line, not endless, text in quotes."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return f"'{text}'" if isinstance(value, str) else text
+
+
+def _unit(value: Any) -> str | None:
+    """The time format that a number looks like."""
+    text = str(value).strip()
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    return next((name for name, (least, most) in _UNITS.items() if least <= float(text) < most), None)
+
+
+def _cure(rule: str, value: Any, taken: TakenFile, config: Config) -> str | None:
+    """A sentence about what to do, where the rule's name and the value do not say it."""
+    time_format, likely = config.source.time_format, _unit(value)
+    if rule.startswith("event_time") and likely is not None and likely != time_format:
+        if time_format == "auto":
+            return (
+                f"Numbers are times only where source.time_format says of which unit: {value} looks like {likely!r}, "
+                f"so set source.time_format = {likely!r}."
+            )
+        return (
+            f"{value} looks like {likely!r}, but source.time_format is {time_format!r}: correct the setting, or write "
+            "all files in one unit."
+        )
+    if rule == "event_time_readable" and isinstance(value, str) and _ABBREVIATION.search(value.strip()):
+        return (
+            f"Abbreviations of time zones such as {value.split()[-1]} mean several zones each: write an offset "
+            "(+01:00), UTC, or a region (Europe/London), or no zone and set source.timezone."
+        )
+    if rule == "event_time_readable":
+        return (
+            "Times are a timestamp or date type, ISO 8601 text (2024-05-29, 2024-05-29 12:32:00+02:00, "
+            "20240529T123200Z, 2024-W22-3T12:32Z), or numbers with source.time_format."
+        )
+    if rule == "record_readable" and "\\x" in str(value):
+        return f"Bytes that are not UTF-8 are another encoding's: {conversion(taken.file, 'WINDOWS-1252')}"
+    if rule in ("user_id_present", "item_id_present") and isinstance(value, str) and value.strip():
+        return f"{_cut(value)} stands for an absent value: see source.null_words."
+    if rule == "event_type_known":
+        return f"[events] names {', '.join(config.events.types)}: add a table for every other type that is meant."
+    if rule == "position_readable":
+        return "Positions are whole numbers, up to 6e16 in size."
+    if rule in ("user_id_readable", "item_id_readable", "catalogue_item_id"):
+        return "Ids are text, whole numbers (as floats, below 2^53) or UUIDs; source.null_words are absent ids."
+    return None

@@ -1,1 +1,0 @@
-SELECT file, line, rules FROM refused ORDER BY file, line LIMIT $limit;

@@ -1,0 +1,1 @@
+SELECT column_name FROM duckdb_columns() WHERE table_name = 'interactions' AND NOT internal;

@@ -1,0 +1,1 @@
+ALTER TABLE interactions ALTER COLUMN event_type SET NOT NULL;
