@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from hmamba.evaluation.split import Split, days_of
 from hmamba.files import read_json, write_json
 from hmamba.registry import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.sequences.snapshot import MANIFEST
 from hmamba.training.prepare import device_of
 from hmamba.training.recount import Counts, recount, wants_transitions
 from hmamba.training.refit import refit
@@ -160,8 +162,10 @@ def _serve(
     recount(stored, Counts.of(histories, size, transitions=wants_transitions(stored.model)))
     told = None
     if context.config.train.refit:
-        told = refit(stored, histories, split, context.run.training / "refit", context.config)
+        snapshot = read_json(context.run.sequences / MANIFEST)["digest"]
+        told = refit(stored, histories, split, snapshot, context.run.training / "refit", context.config)
     registry.save_serving(context.run.model, stored)
+    shutil.rmtree(context.run.training / "refit", ignore_errors=True)
     return told
 
 

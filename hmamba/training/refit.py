@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from hmamba.config import Config
 
 
-def refit(stored: StoredModel, histories: Histories, split: Split, folder: Path, config: Config) -> dict[str, Any]:
+def refit(
+    stored: StoredModel, histories: Histories, split: Split, snapshot: str, folder: Path, config: Config
+) -> dict[str, Any]:
     """Fine-tune a model for an epoch, in place, on the windows that hold validation or held-out events.
 
     A share ``train.replay`` of all others is replayed, as in every fine-tuning. Nobody is left to judge on, so nothing
@@ -29,6 +31,7 @@ def refit(stored: StoredModel, histories: Histories, split: Split, folder: Path,
         stored: what serves.
         histories: all events up to the end of the day.
         split: tonight's.
+        snapshot: digest of tonight's sequences; a checkpoint of another snapshot is not continued.
         folder: of the checkpoints.
         config: all settings.
 
@@ -48,7 +51,7 @@ def refit(stored: StoredModel, histories: Histories, split: Split, folder: Path,
         return {}
     nothing = np.zeros(0, dtype=np.int64)
     plan = Plan(
-        version=f"{stored.version}-refit",
+        version=f"{stored.version}-refit-{snapshot}",
         batches=batches,
         windows=windows,
         catalogue=stored.catalogue,
