@@ -8,6 +8,7 @@ import shutil
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 
@@ -136,6 +137,46 @@ def test_copies_in_a_batch_keep_the_largest_weight_and_the_warehouse_keeps_its_o
     facts = root.ok("ingest")
     assert (facts["rows_loaded"], facts["rows_duplicate"]) == (1, 1)
     assert root.sql("SELECT item_id, weight FROM interactions ORDER BY 1") == [("i", 5.0), ("j", 1.0), ("k", 9.0)]
+
+
+def test_a_return_is_no_copy_of_its_purchase_in_this_pull_or_another(root: Root) -> None:
+    root.configure('[source.columns]\nweight = "weight"\n')
+    rows = few(*[("u", "i", at(1))] * 4)
+    write_landing(root.layout.root, rows.assign(weight=[2.0, -1.0, -4.0, 0.0]), "a.csv")
+    assert root.ok("ingest")["rows_loaded"] == 2
+    write_landing(root.layout.root, rows[:2].assign(weight=[-9.0, 9.0]), "b.csv")
+    root.configure('[source.columns]\nweight = "weight"\n[quality]\nmax_duplicate_share = 1\n')
+    assert root.ok("ingest")["rows_duplicate"] == 2
+    assert root.sql("SELECT weight FROM interactions ORDER BY 1") == [(-4.0,), (2.0,)]
+
+
+def test_a_weight_too_small_for_a_float_is_one_event_however_often_it_comes(root: Root) -> None:
+    root.configure('[source.columns]\nweight = "weight"\n[quality]\nmax_duplicate_share = 1\n')
+    for number in range(2):
+        write_landing(
+            root.layout.root, few(("u", "i", at(1)), ("u", "j", at(2 + number))).assign(weight=-1e-60), f"{number}.csv"
+        )
+        root.ok("ingest", run_id=str(number))
+    assert root.sql("SELECT count(*) FROM interactions WHERE item_id = 'i'") == [(1,)]
+
+
+def test_types_tell_events_of_one_instant_apart(root: Root) -> None:
+    root.configure('[source.columns]\nevent_type = "kind"\n[events.view]\n[events.buy]\n')
+    write_landing(root.layout.root, few(*[("u", "i", at(1))] * 3).assign(kind=["view", "buy", "view"]))
+    assert root.ok("ingest")["rows_loaded"] == 2
+    assert root.sql("SELECT event_type FROM interactions ORDER BY 1") == [("buy",), ("view",)]
+
+
+def test_a_warehouse_from_before_events_had_types_gets_them(loaded: Root) -> None:
+    with duckdb.connect(str(loaded.layout.warehouse)) as connection:
+        connection.execute("ALTER TABLE interactions DROP COLUMN event_type")
+    write_landing(loaded.layout.root, few(("u", "i", at(30))), "2.csv")
+    assert loaded.ok("ingest")["rows_loaded"] == 1
+    assert loaded.sql("SELECT event_type, count(*) FROM interactions GROUP BY 1") == [("", 942)]
+    found = loaded.sql(
+        "SELECT is_nullable, column_default FROM duckdb_columns() WHERE column_name = 'event_type' AND NOT internal"
+    )
+    assert found[0] == (False, "''")
 
 
 def test_indices_are_dense_ordered_by_first_event_and_never_change(root: Root) -> None:
