@@ -38,7 +38,7 @@ _DEPARTMENTS = {
     "Office": ("lamp", "notebook", "chair", "organiser"),
     "Sports": ("mat", "bottle", "rope", "backpack"),
 }
-_COLOURS = ("black", "white", "red", "green", "blue", "grey", "oak")
+_COLOURS = ("black", "white", "red", "green", "blue", "grey", "oak", "copper")
 
 
 def write_example(name: str, folder: Path, seed: int = 0) -> list[Path]:
@@ -142,25 +142,27 @@ def _sessions(random: np.random.Generator) -> Iterator[tuple[str, str]]:
 def _visit(
     random: np.random.Generator, start: int, kinds: int, popularity: np.ndarray
 ) -> Iterator[tuple[int, str, int]]:
-    """(millisecond since 1970, type, product) of one visit: looking around in a category, sometimes buying."""
+    """(millisecond since 1970, type, product) of one visit: looking around in a category, buying a while later."""
     numbers = np.arange(len(popularity))
     kind = int(random.integers(kinds))
     moment = start * 1000
-    bought: set[int] = set()
-    for _ in range(int(random.integers(4, 12))):
+    cart: list[int] = []
+    done: set[int] = set()
+    for _ in range(int(random.integers(6, 15))):
         if random.random() < 0.15:
             kind = kind // 4 * 4 + int(random.integers(4))  # another category of the department
         chances = popularity * np.where(numbers % kinds == kind, 1.0, 0.02)
         product = int(random.choice(numbers, p=chances / chances.sum()))
         moment += int(random.integers(5_000, 90_000))
         yield moment, "view", product
-        if product not in bought and random.random() < 0.35:
+        if cart and random.random() < 0.4:
+            moment += int(random.integers(20_000, 120_000))
+            yield moment, "purchase", cart.pop(int(random.integers(len(cart))))
+        if product not in done and random.random() < 0.4:
             moment += int(random.integers(3_000, 30_000))
             yield moment, "cart", product
-            if random.random() < 0.6:
-                moment += int(random.integers(20_000, 120_000))
-                yield moment, "purchase", product
-                bought.add(product)
+            cart.append(product)
+            done.add(product)
 
 
 EXAMPLES: dict[str, Callable[[np.random.Generator], Iterator[tuple[str, str]]]] = {

@@ -39,6 +39,7 @@ def test_sessions_view_more_than_they_buy(tmp_path: Path) -> None:
     counts = events["event"].value_counts()
     assert counts["view"] > counts["cart"] > counts["purchase"] > 1000
     assert set(events["item_id"]) <= set(known["item_id"])
+    assert known["name"].is_unique
     assert not events[events["event"] == "purchase"].duplicated(["session_id", "item_id"]).any()
     assert pd.to_datetime(events["timestamp"], unit="ms").dt.date.astype(str).max() == "2024-05-31"
 

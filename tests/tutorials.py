@@ -51,7 +51,7 @@ def run(command: str, folder: Path) -> str:
         "COLUMNS": "100",
     }
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return "".join(line.rstrip() + "\n" for line in done.stdout.splitlines())

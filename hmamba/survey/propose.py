@@ -19,6 +19,7 @@ from hmamba import clock
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
 from hmamba.layout import Layout
+from hmamba.report.text import short
 from hmamba.source.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
@@ -208,10 +209,10 @@ def _catalogue(layout: Layout, found: CatalogueFound | None, figures: Figures) -
     yield Choice("catalogue", seen, "catalogue.path", pattern_of(found.group.files, layout.root))
     yield Choice("its item", "the same ids as in the events", "catalogue.item_id", found.item_id)
     if found.title is not None:
-        yield Choice("title", _example(found, found.title), "catalogue.title", found.title)
+        yield Choice("title", f"such as {_example(found, found.title)}", "catalogue.title", found.title)
     if found.category_path:
         examples = [_example(found, name) for name in found.category_path]
-        seen = " > ".join(examples)
+        seen = f"such as {' > '.join(examples)}"
         if found.joined_by is not None:
             seen += f" (joined by {found.joined_by!r}: read as one category)"
         yield Choice("categories", seen, "catalogue.category_path", list(found.category_path))
@@ -219,7 +220,7 @@ def _catalogue(layout: Layout, found: CatalogueFound | None, figures: Figures) -
 
 def _example(found: CatalogueFound, column: str) -> str:
     example = found.group.columns[column].example or ""
-    return f"such as {example}" if len(example) <= 40 else f"such as {example[:39]}…"
+    return short(example, 40)
 
 
 def _oldest(figures: Figures) -> Iterator[Choice]:

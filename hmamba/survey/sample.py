@@ -50,7 +50,7 @@ class Budget:
     packed_bytes: int
 
 
-FULL = Budget(48 * 2**20, 12_000_000, 128 * 2**20)
+FULL = Budget(32 * 2**20, 12_000_000, 128 * 2**20)
 """Enough for figures. A few seconds on one core."""
 PEEK = Budget(2 * 2**20, 200_000, 2**20)
 """Enough to tell what columns there are."""
