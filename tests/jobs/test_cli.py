@@ -17,7 +17,7 @@ from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs.cli import main
 from jobs.night import STEPS, NightOptions, StepFailedError, score_shards
-from tests.landing import TINY
+from tests.landing import TINY_ONCE
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
@@ -133,7 +133,7 @@ class TestInit:
 class TestRun:
     def test_a_whole_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
         write_landing(layout.root, make_interactions())
-        layout.config.write_text(TINY, encoding="utf-8")
+        layout.config.write_text(TINY_ONCE, encoding="utf-8")
         assert call("run", "--root", str(layout.root), "--day", "2024-01-30", "--run-id", "first") == 0
         lines = capfd.readouterr().out.splitlines()
         said = [line.split()[0] for line in lines]

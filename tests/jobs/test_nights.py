@@ -15,14 +15,16 @@ import pytest
 from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, report, score, snapshot, train
-from tests.landing import TINY
+from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
+USERS = 120
 FIRST, QUIET, THIRD = date(2024, 1, 28), date(2024, 1, 29), date(2024, 1, 30)
 SETTINGS = (
-    TINY.replace("[model]", "[model]\ncategory_levels = [1, 2]\ncategory_vectors = true")
+    TINY_ONCE.replace("[model]", "[model]\ncategory_levels = [1, 2]\ncategory_vectors = true")
     + """
 [gate]
+min_users = 10
 tolerance = 0.9
 [catalogue]
 path = "landing/products/*.parquet"
@@ -61,11 +63,11 @@ def after_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     """A root after its first night, and that night's facts. Tests copy it."""
     layout = Layout.at(tmp_path_factory.mktemp("nights"))
     layout.config.write_text(SETTINGS)
-    events = make_interactions(users=30, items=40, days=28)
+    events = make_interactions(users=USERS, items=80, days=28)
     write_landing(layout.root, events)
     products = layout.landing / "products"
     products.mkdir()
-    make_catalogue(39).to_parquet(products / "products.parquet", index=False)  # one item has no category
+    make_catalogue(79).to_parquet(products / "products.parquet", index=False)  # one item has no category
     return layout.root, run_night(layout, FIRST, "one")
 
 
@@ -80,11 +82,16 @@ def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: t
     assert facts["train"]["parent"] is None
     assert facts["gate"]["promoted"]
     assert facts["gate"]["metrics"]["challenger"]["ndcg@10"] > facts["gate"]["metrics"]["popularity"]["ndcg@10"]
-    assert facts["publish"]["rows"] == 30 * 5
+    (compared,) = facts["gate"]["comparisons"]
+    assert (compared["one"], compared["other"], compared["says"]) == ("challenger", "popularity", "better")
+    assert facts["gate"]["split_why"] == "1 held-out day and 1 validation day, as configured"
+    assert (facts["gate"]["holdout_from"], facts["gate"]["holdout_to"]) == ("2024-01-28", "2024-01-28")
+    assert facts["gate"]["users"] == compared["users"] <= facts["gate"]["questions"]
+    assert facts["publish"]["rows"] == USERS * 5
     assert facts["index"]["kind"] in ("IndexFlatIP", "product")
     assert facts["index"]["recall"] is None  # so few items are searched exactly
     assert facts["index"]["float32_overlap"] >= 0.999
-    assert 0 < facts["index"]["overlap_users"] <= 30
+    assert 0 < facts["index"]["overlap_users"] <= USERS
 
 
 @pytest.mark.parametrize("run_id", ["one", "again"])
@@ -103,12 +110,12 @@ def test_on_a_quiet_night_the_champion_still_publishes(shop: Layout, after_first
     assert "no new events" in facts["train"]["skipped_reason"]
     assert facts["gate"]["serving"] == after_first[1]["train"]["version"]
     latest = read_json(shop.latest)
-    assert (latest["day"], latest["rows"]) == (QUIET.isoformat(), 30 * 5)
+    assert (latest["day"], latest["rows"]) == (QUIET.isoformat(), USERS * 5)
 
 
 def newcomers() -> pd.DataFrame:
     """Two ordinary days, a user with one event, and an item that nobody has had before."""
-    events = make_interactions(users=30, items=40, days=30)
+    events = make_interactions(users=USERS, items=80, days=30)
     late = events[events["event_time"] >= datetime(2024, 1, 29)]
     odd = pd.DataFrame(
         {
@@ -129,7 +136,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
     parent = after_first[1]["train"]["version"]
     assert facts["train"]["parent"] == parent
     assert facts["gate"]["champion"] == parent
-    assert facts["publish"]["users"] == 31
+    assert facts["publish"]["users"] == USERS + 1
     table = duckdb.sql(f"SELECT * FROM read_parquet('{shop.published(THIRD)}/part-*.parquet')").df()
     assert (table["user_id"] == "newcomer").sum() == 5
     assert "brand new" not in set(table["item_id"])  # one event is fewer than train.min_item_events
@@ -149,7 +156,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("category_levels = [1, 2]\ncategory_vectors = true", "repeat = false")
+    .replace("category_levels = [1, 2]\ncategory_vectors = true", "transitions = false")
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 
@@ -182,9 +189,15 @@ def test_verdict_and_promotions_agree_however_often_a_night_is_run(shop: Layout)
     assert read_json(shop.champion) == after
 
 
-def test_a_first_model_that_is_refused_when_run_again_does_not_go_on_serving(shop: Layout) -> None:
-    code, verdict = judge(shop, FIRST, RUINED, "one")
-    assert (code, verdict["serving"], verdict["promoted"]) == (3, None, False)
+@pytest.mark.parametrize(
+    ("first_night", "code", "serving"), [("refuse", 3, None), ("baseline", 0, "baseline-popularity")]
+)
+def test_a_first_model_that_is_refused_when_run_again_does_not_go_on_serving(
+    shop: Layout, first_night: str, code: int, serving: str | None
+) -> None:
+    settings = RUINED.replace("tolerance", f'first_night = "{first_night}"\ntolerance')
+    found, verdict = judge(shop, FIRST, settings, "one")
+    assert (found, verdict["serving"], verdict["promoted"]) == (code, serving, False)
     assert not shop.champion.exists()
 
 
@@ -194,7 +207,7 @@ def test_no_model_is_judged_on_days_that_it_was_trained_on(shop: Layout) -> None
     champion = read_json(shop.champion)["version"]  # trained on the days before 27 January
     verdict = judge(shop, THIRD, longer, "longer")[1]
     assert (verdict["holdout_from"], verdict["holdout_to"]) == ("2024-01-27", "2024-01-30")
-    assert f"judged from 2024-01-27 on, because {champion} has been trained on" in verdict["reason"]
+    assert f"judged on what came from 2024-01-27 00:00 on, because {champion} has been trained on" in verdict["reason"]
 
     judge(shop, THIRD, SETTINGS, "changed")
     shop.config.write_text(longer)

@@ -18,12 +18,12 @@ from hmamba import publish as publishing
 from hmamba.files import alone, read_json, sha256, write_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
-from tests.landing import TINY
+from tests.landing import TINY_ONCE
 from tests.scored import write_part
 from tests.synthetic import make_interactions, write_landing
 
 NIGHT, NEXT = date(2024, 1, 28), date(2024, 1, 29)
-STATES = TINY + "states = true\n[gate]\ntolerance = 0.9\n"
+STATES = TINY_ONCE + "states = true\n[gate]\ntolerance = 0.9\n"
 TOUCHED = ["user-000", "user-003", "user-007", "user-011"]
 KEYS = ["user_id", "rank"]
 
@@ -99,6 +99,7 @@ def from_scratch(layout: Layout, day: date) -> pd.DataFrame:
     """All events up to the end of a day, encoded whole and scored by the night's model."""
     run(layout, day, "scratch", snapshot)
     shutil.copyfile(layout.run(NIGHT, "one").verdict, layout.run(day, "scratch").verdict)
+    shutil.copytree(layout.run(NIGHT, "one").model, layout.run(day, "scratch").model, dirs_exist_ok=True)
     run(layout, day, "scratch", index)
     run_score(layout, day, "scratch")
     parts = [layout.run(day, "scratch").candidate_part(shard) for shard in range(2)]
