@@ -19,7 +19,7 @@ from scipy import sparse
 
 from bench.protocols import MASKED, Exam, Experiment, measure
 from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.evaluation.split import Question
+from hmamba.evaluation.question import Question
 from hmamba.progress import track
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -146,7 +146,7 @@ def _sample(exam: Exam, most: int) -> Exam:
     inside = np.isin(question.rows, rows)
     small = Question(
         question.past.select(rows),
-        question.as_of,
+        question.as_of[rows],
         np.searchsorted(rows, question.rows[inside]),
         question.items[inside],
     )

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bench.datasets import Data, one_at_a_time
 from hmamba.errors import InputError
 from hmamba.evaluation.metrics import ranking_metrics
-from hmamba.evaluation.split import Question
+from hmamba.evaluation.question import Question
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 
@@ -83,17 +82,21 @@ class Experiment:
     items: Path
 
 
-def keep(histories: Histories, wanted: npt.NDArray[np.bool_]) -> Histories:
-    """The same users with only the events (N,) wanted."""
-    lengths = np.bincount(histories.owner[wanted], minlength=len(histories))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Histories(histories.users, offsets, histories.items[wanted], histories.times[wanted])
-
-
 def _from_end(histories: Histories) -> IntArray:
     """(N,) how many events of the same user come after each event."""
     later: IntArray = histories.offsets[1:][histories.owner] - 1 - np.arange(histories.events)
     return later
+
+
+def _taken_between(histories: Histories, start: int, end: int) -> Question:
+    """All that users with a past took in [start, end), microseconds: one question for each."""
+    before, after = histories.between(None, start), histories.between(start, end)
+    stride = int(histories.items.max(initial=0)) + 1
+    pairs = np.unique(after.owner * stride + after.items)
+    pairs = pairs[before.lengths[pairs // stride] > 0]
+    users = np.unique(pairs // stride)
+    rows = np.searchsorted(users, pairs // stride)
+    return Question(before.select(users), np.full(len(users), start), rows, pairs % stride)
 
 
 def leave_one_out(data: Data, length: int | None) -> Experiment:
@@ -115,18 +118,18 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
     most = histories.events if length is None else length
     after, owner_asked = _from_end(histories), asked[histories.owner]
     held = np.where(owner_asked, 2, 0)
-    train = keep(histories, (after >= held) & (after < held + most))
+    train = histories.keep((after >= held) & (after < held + most))
     judged = histories.select(np.flatnonzero(asked))
     end = int(histories.times.max()) + 1
 
     def ask(place: int) -> Exam:
         """Ask for the event at this place from the end, 1 being the last."""
         after = _from_end(judged)
-        past = keep(judged, (after >= place) & (after < place + most))
+        past = judged.keep((after >= place) & (after < place + most))
         answers = judged.items[judged.offsets[1:] - place]
         everybody = np.arange(len(judged))
-        question = Question(past, end, everybody, answers)
-        return Exam(question, keep(judged, after >= place), (MASKED, UNMASKED), {"all users": everybody})
+        question = Question(past, np.full(len(past), end), everybody, answers)
+        return Exam(question, judged.keep(after >= place), (MASKED, UNMASKED), {"all users": everybody})
 
     catalogue = Catalogue.of(histories.item_events(data.size), 1)
     stop = ask(2)
@@ -166,17 +169,17 @@ def last_day(
     day = histories.times // MICROSECONDS_A_DAY
     newest = day[histories.offsets[1:] - 1]
     held = day == newest[histories.owner]
-    before = keep(histories, ~held)
+    before = histories.keep(~held)
     train = before.between(None, stop)
     judged = np.flatnonzero(before.lengths > 0)
     late = np.flatnonzero(newest[judged] * MICROSECONDS_A_DAY >= cut)
     if not train.events or not len(late):
         raise InputError(f"{data.name}: too short for a test of {days} days. Lower --days or train.validation_days.")
-    past, truth = before.select(judged), keep(histories, held).select(judged)
+    past, truth = before.select(judged), histories.keep(held).select(judged)
     pairs = np.unique(truth.owner * data.size + truth.items)
-    question = Question(past, end, pairs // data.size, pairs % data.size)
+    question = Question(past, np.full(len(past), end), pairs // data.size, pairs % data.size)
     groups = {f"last day within the last {days} days": late, "all users": np.arange(len(judged))}
-    early = Question.ask(before, stop, cut, exclude_seen=False)
+    early = _taken_between(before, stop, cut)
     return Experiment(
         train,
         Catalogue.of(train.item_events(data.size), min_item_events),

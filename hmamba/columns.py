@@ -11,6 +11,8 @@ ITEM_ID: Final = "item_id"
 ITEM_INDEX: Final = "item_index"
 EVENT_TIME: Final = "event_time"
 WEIGHT: Final = "weight"
+IS_TARGET: Final = "is_target"
+IS_SEEN: Final = "is_seen"
 TITLE: Final = "title"
 CATEGORY_PATH: Final = "category_path"
 FIRST_SEEN: Final = "first_seen"
@@ -33,6 +35,9 @@ CANDIDATES: Final = {
 
 FALLBACK_VERSION: Final = "popularity"
 """What model_version says of users whose history holds nothing that the model knows."""
+
+BASELINE_VERSION: Final = "baseline-"
+"""How model_version begins where no model serves, followed by the name of the baseline that does."""
 
 PADDING_INDEX: Final = 0
 """The item index that stands for no item. Real items start at 1."""

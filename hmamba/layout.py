@@ -39,6 +39,11 @@ class RunLayout:
         return self.folder / "verdict.json"
 
     @property
+    def model(self) -> Path:
+        """The model that serves the night, with what is counted counted up to the day."""
+        return self.folder / "model"
+
+    @property
     def vectors(self) -> Path:
         """Lorentz points of items and users, as Parquet."""
         return self.folder / "vectors"
@@ -90,7 +95,20 @@ class RunLayout:
 
     def step_facts(self, step: str, shard: int | None = None) -> Path:
         """Facts of one step, or of its part for one shard."""
-        return self.facts / (f"{step}.json" if shard is None else f"{step}-{shard:04d}.json")
+        return self.facts / _of_step(step, shard)
+
+    @property
+    def failures(self) -> Path:
+        """How steps failed that have not succeeded since: step, shard, message, exit_status and seconds."""
+        return self.folder / "failures"
+
+    def step_failure(self, step: str, shard: int | None = None) -> Path:
+        """How one step failed last, or its part for one shard; of a range of shards, that of its first."""
+        return self.failures / _of_step(step, shard)
+
+
+def _of_step(step: str, shard: int | None) -> str:
+    return f"{step}.json" if shard is None else f"{step}-{shard:04d}.json"
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Provenance:
         snapshot: digest of the sequences it was trained on.
         trained_until: end of its training events, microseconds, exclusive.
         settings: digest of the settings that training depends on.
+        split: "days", or "last" where each user's last baskets were held out of the training.
     """
 
     day: date
@@ -51,6 +52,7 @@ class Provenance:
     snapshot: str
     trained_until: int
     settings: str
+    split: str = "days"
 
     @property
     def version(self) -> str:
@@ -108,35 +110,45 @@ def save(layout: Layout, model: HMamba, provenance: Provenance, catalogue: Catal
         ids: (size,) item ids by index, null at 0 and at gaps.
         facts: what training has to say, kept in metrics.json.
     """
-    from safetensors.torch import save_file
-
+    stored = StoredModel(provenance.version, provenance, model, catalogue, ids)
     with atomic_folder(layout.model(provenance.version)) as folder:
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
-        )
-        description = {
-            "model": model.config.model_dump(),
-            "size": len(catalogue.column),
-            **asdict(provenance),
-            "version": provenance.version,
-            "transitions": None if model.transitions is None else model.transitions.weighing(),
-        }
-        write_json(folder / "config.json", description)
-        index = np.flatnonzero(~np.asarray(ids.is_null()))
-        items = {
-            ITEM_INDEX: pa.array(index, pa.int32()),
-            ITEM_ID: ids.take(pa.array(index)),
-            _ELIGIBLE: pa.array(catalogue.column[index] >= 0),
-        }
-        pq.write_table(pa.table(items), folder / "items.parquet")
-        if model.transitions is not None:
-            pq.write_table(model.transitions.to_arrow(), folder / _TRANSITIONS, compression="zstd")
+        _write(folder, stored)
         write_json(folder / "metrics.json", {"training": facts})
     return provenance.version
 
 
+def save_serving(folder: Path, stored: StoredModel) -> None:
+    """Store what serves a night: a version, as it is after what is only counted was counted up to the day."""
+    with atomic_folder(folder) as temporary:
+        _write(temporary, stored)
+
+
+def _write(folder: Path, stored: StoredModel) -> None:
+    from safetensors.torch import save_file
+
+    model, ids, catalogue = stored.model, stored.item_ids, stored.catalogue
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    description = {
+        "model": model.config.model_dump(),
+        "size": len(catalogue.column),
+        **asdict(stored.provenance),
+        "version": stored.version,
+        "transitions": None if model.transitions is None else model.transitions.weighing(),
+    }
+    write_json(folder / "config.json", description)
+    index = np.flatnonzero(~np.asarray(ids.is_null()))
+    items = {
+        ITEM_INDEX: pa.array(index, pa.int32()),
+        ITEM_ID: ids.take(pa.array(index)),
+        _ELIGIBLE: pa.array(catalogue.column[index] >= 0),
+    }
+    pq.write_table(pa.table(items), folder / "items.parquet")
+    if model.transitions is not None:
+        pq.write_table(model.transitions.to_arrow(), folder / _TRANSITIONS, compression="zstd")
+
+
 def serving(verdict: Path) -> str:
-    """The version that the gate lets serve.
+    """The version that the gate lets serve, or that of a baseline.
 
     Raises:
         InputError: the gate has not run, or let nobody serve.
@@ -153,16 +165,36 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     Raises:
         InputError: the version does not exist, or its files do not belong together.
     """
+    folder = layout.model(version)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} does not exist, but model {version} is wanted. Restore it, or train again with --full-retrain."
+        )
+    return _read(folder, version, device, kernels)
+
+
+def load_serving(folder: Path, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
+    """Load what serves a night, see :func:`save_serving`.
+
+    Raises:
+        InputError: the gate has not stored it, or it is of another version than the verdict says.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist. Run the gate step first (python -m jobs.gate).")
+    stored = _read(folder, version, device, kernels)
+    if stored.provenance.version != version:
+        raise InputError(
+            f"{folder} holds model {stored.provenance.version}, but {version} serves. Run the gate step again."
+        )
+    return stored
+
+
+def _read(folder: Path, version: str, device: torch.device, kernels: str) -> StoredModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from hmamba.config import ModelConfig
 
-    folder = layout.model(version)
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} does not exist, but model {version} is wanted. Restore it, or train anew with --full-retrain."
-        )
     description = read_json(folder / "config.json")
     try:
         config = ModelConfig.model_validate({**description["model"], "kernels": kernels})
@@ -170,6 +202,8 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
         model, weights = HMamba(config, size - 1, device), load_file(folder / "model.safetensors")
         if config.category_levels:
             model.hold_categories(weights["categories"])
+        if model.prior is not None:
+            weights.setdefault("prior", model.prior)  # versions of before it was stored
         model.load_state_dict(weights, strict=True)
         if description["transitions"] is not None:
             pairs = pq.read_table(folder / _TRANSITIONS)
@@ -181,6 +215,7 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
             description["snapshot"],
             int(description["trained_until"]),
             description["settings"],
+            description.get("split", "days"),
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
@@ -277,15 +312,30 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
         return True
     if past and past[-1].day > day:
         return False
-    history = read_json(layout.champion)["history"] if past else []
-    history = [entry for entry in history if date.fromisoformat(entry["day"]) < day]
+    history = [entry for entry in _history(layout) if date.fromisoformat(entry["day"]) < day]
     if promoted is not None:
         history.append({"version": promoted, "day": day.isoformat(), "promoted_at": datetime.now(UTC).isoformat()})
+    _write_history(layout, history)
+    return True
+
+
+def take_back(layout: Layout, day: date) -> list[Reign]:
+    """Take back the promotions of nights after ``day``; returns them, oldest first."""
+    gone = [reign for reign in reigns(layout) if reign.day > day]
+    if gone:
+        _write_history(layout, [entry for entry in _history(layout) if date.fromisoformat(entry["day"]) <= day])
+    return gone
+
+
+def _history(layout: Layout) -> list[dict[str, Any]]:
+    return list(read_json(layout.champion)["history"]) if layout.champion.exists() else []
+
+
+def _write_history(layout: Layout, history: list[dict[str, Any]]) -> None:
     if history:
         write_json(layout.champion, {"version": history[-1]["version"], "history": history})
     else:
         layout.champion.unlink()
-    return True
 
 
 def record_metrics(layout: Layout, version: str, key: str, value: Any) -> None:

@@ -1,32 +1,46 @@
-"""Gate: judge champion and challenger on the held-out newest days, and decide who serves."""
+"""Gate: judge champion, challenger and baselines on the held-out events, decide who serves, and make it ready."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from hmamba import registry
 from hmamba.errors import InputError, QualityError
-from hmamba.evaluation.gate import decide, measure_baselines, measure_model, unseen_from
-from hmamba.evaluation.split import Question, Split
+from hmamba.evaluation.gate import (
+    CHALLENGER,
+    CHAMPION,
+    Measured,
+    decide,
+    measure_baselines,
+    measure_model,
+    unseen_from,
+)
+from hmamba.evaluation.question import Question
+from hmamba.evaluation.split import Split, days_of
 from hmamba.files import read_json, write_json
 from hmamba.registry import StoredModel
-from hmamba.sequences.histories import read_histories, shard_files
+from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.sequences.snapshot import MANIFEST
 from hmamba.training.prepare import device_of
+from hmamba.training.recount import Counts, recount, wants_transitions
+from hmamba.training.refit import refit
 from jobs.step import Facts, StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
 
 def body(context: StepContext) -> Facts:
-    """Measure everybody on the same question; write the verdict; promote.
+    """Ask everybody the same questions; write the verdict; promote; count again up to the day for who serves.
 
     Raises:
         InputError: an earlier step has not run, or the challenger cannot be loaded.
-        QualityError: there is no champion, and the first model is not good enough or cannot be judged.
+        QualityError: there is no champion, nothing better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
     challenger = read_json(run.training_result)["version"]
@@ -35,35 +49,42 @@ def body(context: StepContext) -> Facts:
     split = Split.of(histories, config)
     ids = registry.vocabulary(run.sequences / "items.parquet")
     contestants, unusable = _contestants(context, challenger, champion, ids)
-    start, caveat = unseen_from(
-        split, {stored.version: stored.provenance.trained_until for stored in contestants.values()}
-    )
-    question = Question.ask(histories, start, split.end, exclude_seen=config.candidates.exclude_seen, most=None)
-    metrics: dict[str, dict[str, float]] = {}
-    if len(question.past):
-        metrics |= {role: measure_model(stored, question, config) for role, stored in contestants.items()}
-        metrics |= measure_baselines(histories, question, config, len(ids))
-    # Where there is nothing to judge on, the newest day stands for none.
-    first, last = replace(split, holdout=min(start, split.end - 1)).holdout_days
+    question = split.ask_holdout(histories, config)
+    known = {stored.version: stored.provenance for stored in contestants.values()}
+    since, caveat = unseen_from(question, split.mode, known)
+    if since is not None:
+        question = question.since(since)
+    measured = _measure(context, contestants, question, split.before_holdout(histories), len(ids))
     verdict = {
         "day": context.day,
-        "holdout_from": first,
-        "holdout_to": last,
-        "users": len(question.past),
+        **_asked(split, question, config.source.columns.position is None),
         "challenger": challenger,
         "champion": champion,
         "metric": config.gate.metric,
-        "metrics": metrics,
+        "metrics": {name: found.means for name, found in measured.items()},
     }
     caveats = [text for text in (unusable, caveat) if text]
     try:
-        decision = decide(challenger, None if unusable else champion, metrics, config)
+        decision, compared = decide(challenger, None if unusable else champion, measured, config)
     except QualityError as error:
         reason = "; ".join([*caveats, str(error)])
-        _conclude(context, {**verdict, "serving": None, "promoted": False, "reason": reason})
+        _conclude(context, {**verdict, "comparisons": [], "serving": None, "promoted": False, "reason": reason})
         raise QualityError(reason) from error
-    reason = "; ".join([decision.reason, *caveats])
-    return _conclude(context, {**verdict, "serving": decision.serving, "promoted": decision.promoted, "reason": reason})
+    facts = _conclude(
+        context,
+        {
+            **verdict,
+            "comparisons": [entry.as_json() for entry in compared],
+            "serving": decision.serving,
+            "promoted": decision.promoted,
+            "reason": "; ".join([decision.reason, *caveats]),
+            "warning": decision.warning,
+        },
+    )
+    serving = {stored.version: stored for stored in contestants.values()}.get(decision.serving)
+    if serving is not None:
+        facts["refit"] = _serve(context, serving, histories, split, len(ids))
+    return facts
 
 
 def _contestants(
@@ -72,17 +93,45 @@ def _contestants(
     """Who is judged, by role; and why the champion is not, if it is lost and there is a challenger to replace it."""
     device, kernels = device_of(context.config.train.device), context.config.model.kernels
     found: dict[str, StoredModel] = {}
-    for role, version in (("challenger", challenger), ("champion", champion)):
+    for role, version in ((CHALLENGER, challenger), (CHAMPION, champion)):
         if version is not None:
             try:
                 stored = registry.load(context.layout, version, device, kernels)
                 registry.check_vocabulary(stored, ids)
             except InputError as error:
-                if role == "challenger" or challenger is None:
+                if role == CHALLENGER or challenger is None:
                     raise
                 return found, f"the champion cannot be judged: {str(error).rstrip('.')}"
             found[role] = stored
     return found, None
+
+
+def _measure(
+    context: StepContext, contestants: Mapping[str, StoredModel], question: Question, counted: Histories, size: int
+) -> dict[str, Measured]:
+    """Everybody's answers, with what is counted counted up to the held-out events; empty if nobody can be asked."""
+    if not len(question):
+        return {}
+    models = [stored.model for stored in contestants.values()]
+    counts = Counts.of(counted, size, transitions=wants_transitions(*models))
+    measured = {}
+    for role, stored in contestants.items():
+        recount(stored, counts)
+        measured[role] = measure_model(stored, question, context.config)
+    return measured | measure_baselines(counted, question, context.config, size)
+
+
+def _asked(split: Split, question: Question, timed: bool) -> dict[str, Any]:
+    """Who was asked about what, for the verdict."""
+    days = days_of(question) if timed else None
+    return {
+        "holdout_from": days[0] if days else None,
+        "holdout_to": days[1] if days else None,
+        "users": question.judged,
+        "questions": len(question),
+        "split": split.mode,
+        "split_why": split.why,
+    }
 
 
 def _conclude(context: StepContext, verdict: Facts) -> Facts:
@@ -95,8 +144,29 @@ def _conclude(context: StepContext, verdict: Facts) -> Facts:
     write_json(run.verdict, verdict)
     if verdict["challenger"] is not None:
         registry.record_metrics(layout, verdict["challenger"], "gate", read_json(run.verdict))
+    log.info("gate: %d users are asked %d questions: %s", verdict["users"], verdict["questions"], verdict["split_why"])
     log.info("gate: %s serves: %s", verdict["serving"] or "nobody", verdict["reason"])
+    if verdict.get("warning"):
+        log.warning("gate: %s", verdict["warning"])
     return verdict
+
+
+def _serve(
+    context: StepContext, stored: StoredModel, histories: Histories, split: Split, size: int
+) -> dict[str, Any] | None:
+    """Store what serves tonight: it may know everything up to the end of the day.
+
+    Returns:
+        What the refit tells of its epoch; None without one.
+    """
+    recount(stored, Counts.of(histories, size, transitions=wants_transitions(stored.model)))
+    told = None
+    if context.config.train.refit:
+        snapshot = read_json(context.run.sequences / MANIFEST)["digest"]
+        told = refit(stored, histories, split, snapshot, context.run.training / "refit", context.config)
+    registry.save_serving(context.run.model, stored)
+    shutil.rmtree(context.run.training / "refit", ignore_errors=True)
+    return told
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -27,7 +27,10 @@ def body(context: StepContext) -> Facts:
         QualityError: the candidates broke a rule; nothing was published.
     """
     config = context.config
-    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run))
+    warning = read_json(context.run.verdict).get("warning")
+    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
+    if warning:
+        log.warning("publish: %s", warning)
     for folder in prune_runs(context.layout, context.day, config.candidates.keep_runs):
         log.info("deleted the working folder %s", folder)
     for folder in prune_states(context.layout):
@@ -39,6 +42,7 @@ def body(context: StepContext) -> Facts:
         "files": done.files,
         "changed": done.changed,
         "model_version": done.totals.model_version,
+        "warning": warning,
         "distinct_items": done.totals.distinct_items,
     }
 

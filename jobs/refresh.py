@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,22 +15,23 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hmamba import registry
-from hmamba.columns import EVENTS, FALLBACK_VERSION, ITEM_INDEX, USER_ID
+from hmamba.columns import FALLBACK_VERSION, USER_ID
 from hmamba.errors import InputError
+from hmamba.evaluation.encode import encode_users
 from hmamba.evaluation.states import CarriedStates, StateFiles
-from hmamba.files import read_json
+from hmamba.files import alone, read_json
 from hmamba.layout import RunLayout
 from hmamba.progress import Progress
 from hmamba.publish import Refreshed, publish_refresh
 from hmamba.registry import StoredModel
-from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import score_shard
+from hmamba.retrieval.night import NightScorer
 from hmamba.retrieval.replace import Replaced, replace_users
 from hmamba.sequences.histories import shard_files, stream_histories
-from hmamba.sequences.snapshot import ITEMS, MANIFEST, Changes, write_changes
+from hmamba.sequences.snapshot import MANIFEST, Changes, Meaning, write_changes
 from hmamba.statements import statement
 from hmamba.training.prepare import device_of
 from hmamba.warehouse.connection import connect
+from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
 from jobs.step import Facts, StepContext, run_step
 
@@ -44,7 +46,7 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
     """
     layout = context.layout
     if not layout.latest.exists():
-        raise InputError(f"{layout.latest} does not exist: nothing has been published. Run a night first.")
+        raise _nothing_published(context)
     latest = read_json(layout.latest)
     reached = (latest.get("refresh") or latest)["day"]
     if context.day.isoformat() < reached:
@@ -64,14 +66,17 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
     return latest, night
 
 
-def _changes(context: StepContext, night: RunLayout, stored: StoredModel) -> Changes:
+def _changes(context: StepContext, night: RunLayout, stored: StoredModel | None) -> Changes:
     """Write the histories of users with new events to the refresh's own folder."""
     path = context.layout.warehouse
     with connect(path, context.config.warehouse, read_only=True) as connection:
-        items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
-        registry.check_vocabulary(stored, registry.vocabulary_of(items))
+        if not context.options.any_day:
+            check_gap(context.config, context.day, newest_of(connection))
+        if stored is not None:
+            items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
+            registry.check_vocabulary(stored, registry.vocabulary_of(items))
         held = read_json(night.sequences / MANIFEST)
-        return write_changes(connection, context.run.refresh.sequences, context.day, held)
+        return write_changes(connection, context.run.refresh.sequences, context.day, held, Meaning.of(context.config))
 
 
 @dataclass(frozen=True)
@@ -84,64 +89,75 @@ class _Shard:
 
 
 class _Scorer:
-    """Scores users as the night did: its model, index, popularity, k and exclude_seen."""
+    """Scores users as the night did: its model or baseline, index, popularity, k and exclude_seen."""
 
-    def __init__(self, context: StepContext, night: RunLayout, told: Mapping[str, Any], stored: StoredModel) -> None:
-        self._work, self._night, self._told, self._stored = context.run.refresh, night, told, stored
-        self._index = item_index.load(night.index, stored.version, stored.model.tangents.weight.device)
-        items = pq.read_table(night.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
-        size = len(stored.catalogue.column)
-        self._popularity = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), size)
+    def __init__(self, context: StepContext, night: RunLayout, told: Mapping[str, Any], scorer: NightScorer) -> None:
+        self._work, self._night, self._told, self._scorer = context.run.refresh, night, told, scorer
         self._work.candidates.mkdir(parents=True, exist_ok=True)
         self._work.vectors.mkdir(parents=True, exist_ok=True)
 
     def shard(self, number: int, histories: Path) -> _Shard:
         """Write a shard's new part: the night's, but for the users with these histories."""
-        stored, work, night = self._stored, self._work, self._night
+        work, night, stored = self._work, self._night, self._scorer.stored
         files = StateFiles(night.state_part(number), night.state_users(number))
-        with CarriedStates.opened(files, stored.model, stored.version) as carried:
-            score_shard(
-                stored,
-                self._index,
+        with ExitStack() as stack:
+            carried = None
+            if stored is not None:
+                carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.version))
+            self._scorer.score(
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
-                self._popularity,
                 k=self._told["k"],
                 exclude_seen=self._told["exclude_seen"],
                 candidates=work.candidate_part(number),
                 vectors=work.user_points(number),
-                encode=carried.encode,
+                encode=encode_users if carried is None else carried.encode,
             )
         touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
         # The night's own part, not what an earlier refresh made of it: that had fewer new events, or as many.
         part, target = night.candidate_part(number), work.refreshed_part(number)
         replaced = replace_users(part, touched, work.candidate_part(number), target)
+        if carried is None:
+            return _Shard(replaced, 0, len(touched))
         return _Shard(replaced, carried.advanced, carried.anew)
 
 
 def body(context: StepContext) -> Facts:
     """Score users with events that the night had not seen, and publish the table with their candidates replaced.
 
+    One refresh at a time: another one is waited for, since both would start from the same table.
+
     Raises:
+        BusyError: another refresh is still at work, or a night was published during this one.
         InputError: no night has been published, or its working folder is not what it was.
         QualityError: the new table broke a rule; what was published before still is.
     """
+    if not context.layout.latest.exists():
+        raise _nothing_published(context)
+    with alone(context.layout.candidates, ".refresh.lock", context.config.warehouse.wait_seconds):
+        return _refresh(context)
+
+
+def _nothing_published(context: StepContext) -> InputError:
+    return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
+
+
+def _refresh(context: StepContext) -> Facts:
     told, night = _night(context)
     device = device_of(context.config.train.device)
-    version = registry.serving(night.verdict)
-    stored = registry.load(context.layout, version, device, context.config.model.kernels)
+    scorer = NightScorer.open(night, device, context.config.model.kernels)
     work = context.run.refresh
     try:
-        changes = _changes(context, night, stored)
-        facts = {"night": told["day"], "model_version": version, "new_events": changes.new_events}
+        changes = _changes(context, night, scorer.stored)
+        facts = {"night": told["day"], "model_version": scorer.version, "new_events": changes.new_events}
         if not changes.users:
             log.info("nobody has new events since the night of %s: nothing to publish", told["day"])
             return {**facts, "users": 0, "new_users": 0, "advanced": 0, "anew": 0, "changed": False}
-        scorer = _Scorer(context, night, told, stored)
+        shard_scorer = _Scorer(context, night, told, scorer)
         histories = shard_files(work.sequences)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
-                shards.append(scorer.shard(number, file))
+                shards.append(shard_scorer.shard(number, file))
                 progress.update(shards[-1].advanced + shards[-1].anew)
         new_users = sum(shard.replaced.new_users for shard in shards)
         refreshed = Refreshed(

@@ -19,14 +19,15 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from hmamba import registry
 from hmamba.config import load
 from hmamba.errors import HMambaError
-from hmamba.evaluation.split import Split
+from hmamba.evaluation.split import LAST, Split
 from hmamba.files import read_json, write_json
 from hmamba.layout import Layout
+from hmamba.registry import Provenance
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.sequences.snapshot import ITEMS
 from hmamba.training.fit import Fit
-from hmamba.training.prepare import device_of, facts_of, name_training, prepare
+from hmamba.training.prepare import NothingToLearnError, device_of, facts_of, name_training, prepare
 from hmamba.training.ranks import Ranks, joined, launched
 from jobs.step import Facts, StepContext, parser, run_step
 
@@ -78,8 +79,8 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     if parent is not None and not parent.model.config.same_weights(config.model):
         log.info("train: the [model] settings have changed since %s: training from nothing", parent.version)
         parent = None
-    if parent is not None and parent.provenance.trained_until > split.validation:
-        log.info("train: %s has seen the days that tonight judges on: training from nothing", parent.version)
+    if parent is not None and _has_seen(parent.provenance, split):
+        log.info("train: %s has seen what tonight judges on: training from nothing", parent.version)
         parent = None
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
     if layout.model(provenance.version).exists():
@@ -90,7 +91,12 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     if parent is not None:
         registry.check_vocabulary(parent, ids)
     category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
-    ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
+    try:
+        ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
+    except NothingToLearnError as error:
+        reason = str(error).rstrip(".")
+        log.warning("train: nothing is trained: %s", reason)
+        return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
     if not ready.plan.batches.epoch(config.train.seed, ready.plan.windows):
         reason = "no window holds events that the champion has not been trained on"
         return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
@@ -101,6 +107,13 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
         registry.save(layout, ready.model, provenance, ready.plan.catalogue, ids, facts)
         shutil.rmtree(run.training, ignore_errors=True)
     return {**facts, "reused": False, "skipped_reason": None}
+
+
+def _has_seen(parent: Provenance, split: Split) -> bool:
+    """Whether a model was trained on events that tonight's split keeps for validation or holds out."""
+    if parent.split == split.mode == LAST:
+        return False  # what was held out then is held out still, or has later baskets behind it
+    return (parent.split != split.mode and split.mode == LAST) or parent.trained_until > split.trained_until
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

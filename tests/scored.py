@@ -28,8 +28,8 @@ def fill(connection: duckdb.DuckDBPyConnection, events: pd.DataFrame) -> None:
     connection.register("some_items", first.assign(item_index=range(1, len(first) + 1)))
     connection.register("some_titles", make_catalogue())
     connection.execute(
-        "INSERT INTO interactions BY NAME "
-        "SELECT user_id, item_id, event_time, weight, 1 AS batch_id, now() AS loaded_at FROM some_events"
+        "INSERT INTO interactions (user_id, item_id, event_time, weight, batch_id, loaded_at) "
+        "SELECT user_id, item_id, event_time, weight, 1, now() FROM some_events"
     )
     connection.execute(
         "INSERT INTO items SELECT item_id, f.item_index, t.title, [t.department, t.category], f.event_time "
@@ -65,9 +65,15 @@ def write_part(path: Path, frame: pd.DataFrame) -> None:
 
 
 def write_run(
-    layout: Layout, events: pd.DataFrame, day: date, run_id: str = "manual", k: int = 10, exclude_seen: bool = True
+    layout: Layout,
+    events: pd.DataFrame,
+    day: date,
+    run_id: str = "manual",
+    k: int = 10,
+    exclude_seen: bool = True,
+    warning: str | None = None,
 ) -> None:
-    """Everything that the steps before publish would have left behind."""
+    """Everything that the steps before publish would have left behind; ``warning``: the gate's."""
     run = layout.run(day, run_id)
     with duckdb.connect() as connection:
         fill(connection, events)
@@ -75,6 +81,7 @@ def write_run(
     items = pd.read_parquet(run.sequences / "items.parquet")
     run.vectors.mkdir(parents=True, exist_ok=True)
     items[items.events >= 5][["item_index", "item_id"]].to_parquet(run.vectors / "items.parquet", index=False)
+    write_json(run.verdict, {"serving": "v1", "warning": warning})
     for number, part in enumerate(candidates(run.sequences, k, exclude_seen)):
         write_part(run.candidate_part(number), part)
         write_json(run.step_facts("score", number), {"fallback_users": number + 1})

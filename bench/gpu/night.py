@@ -13,11 +13,12 @@ from bench.gpu.context import Context
 from bench.gpu.search import index_of, overlap
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.question import Question
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import Question, Split
+from hmamba.evaluation.split import Split
 from hmamba.registry import StoredModel
 from hmamba.retrieval.candidates import score_shard
-from hmamba.sequences.histories import IntArray
+from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.fit import Fit
 
 _CPU_USERS = 200
@@ -43,20 +44,19 @@ def night(context: Context) -> None:
     record.check("every loss is finite", bool(losses) and bool(np.isfinite(losses).all()), last=float(losses[-1]))
 
     split = Split.of(histories, config)
-    exclude_seen = config.candidates.exclude_seen
-    question = Question.ask(histories, split.holdout, split.end, exclude_seen=exclude_seen)
-    if len(question.past):
-        _judge(context, stored, champion, question)
+    question = split.ask_holdout(histories, config)
+    if len(question):
+        _judge(context, stored, champion, question, split.before_holdout(histories))
         _compare_with_cpu(context, stored, question)
     else:
         record.skip("ranking the held-out day", "nobody with a past bought anything on it")
     _score(context, stored, split)
 
 
-def _judge(context: Context, stored: StoredModel, champion: StoredModel, question: Question) -> None:
+def _judge(context: Context, stored: StoredModel, champion: StoredModel, question: Question, before: Histories) -> None:
     """NDCG@10 of both models and both baselines on the held-out day."""
     exclude_seen = context.shop.config.candidates.exclude_seen
-    counts = context.shop.histories.between(None, question.as_of).item_events(len(context.shop.ids))
+    counts = before.item_events(len(context.shop.ids))
 
     def ndcg(ranked: IntArray) -> float:
         catalogue = len(stored.catalogue)
@@ -66,10 +66,10 @@ def _judge(context: Context, stored: StoredModel, champion: StoredModel, questio
         best, _ = rank_all(model.model, question.past, model.catalogue, k=10, exclude_seen=exclude_seen)
         return ndcg(best)
 
-    tuned, before = of(stored), of(champion)
+    tuned, older = of(stored), of(champion)
     general = ndcg(popular(question.past, counts, 10, exclude_seen=exclude_seen))
     own = ndcg(most_bought(question.past, counts, 10))
-    figures = {"fine_tuned": tuned, "champion": before, "most_bought": own, "popularity": general}
+    figures = {"fine_tuned": tuned, "champion": older, "most_bought": own, "popularity": general}
     # A trial's few steps teach nothing; there the figures only have to be numbers.
     passed = bool(np.isfinite(tuned)) if context.tiny else tuned > general
     context.record.check(

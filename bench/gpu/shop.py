@@ -53,8 +53,9 @@ class Shop:
             changes: fields of the plan to replace.
         """
         split = Split.of(histories, self.config)
-        day = datetime.fromtimestamp((split.end - 1) / 1e6, UTC).date()
-        provenance = Provenance(day, parent.version if parent else None, name, split.validation, "gpu check")
+        day = datetime.fromtimestamp(int(histories.times.max()) / 1e6, UTC).date()
+        parent_version = parent.version if parent else None
+        provenance = Provenance(day, parent_version, name, split.trained_until, "gpu check", split.mode)
         ready = prepare(histories, self.ids, provenance, parent, split, self.folder / name, self.config)
         return replace(ready, plan=replace(ready.plan, **changes)) if changes else ready
 

@@ -90,6 +90,7 @@ def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Tab
         pa.array(items, pa.int32()),
         pa.array(midnight(DAY) - (lengths.max() - place) * _HOUR, pa.timestamp("us")),
         pa.array(np.ones(len(items), np.float32)),
+        *[pa.array(np.ones(len(items), dtype=bool))] * 2,
     ]
     return lengths, pa.Table.from_arrays(columns, schema=EVENT_SCHEMA)
 

@@ -25,7 +25,7 @@ from bench.protocols import TEST, leave_one_out
 from bench.settings import configure, path_of
 from bench.training import model_of, plan_of
 from hmamba.evaluation.encode import encode_users
-from hmamba.evaluation.split import Question
+from hmamba.evaluation.question import Question
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import track
 from hmamba.retrieval.product import RealArray
@@ -132,7 +132,7 @@ def trained(folder: Path, epochs: int, users: int) -> tuple[HMamba, RealArray]:
     config = configure(path_of(DATA, None), overrides)
     experiment = leave_one_out(load(DATA, folder), _LENGTH)
     model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)
-    question = Question(experiment.train.select(nobody), experiment.stop.question.as_of, nobody, nobody)
+    question = Question(experiment.train.select(nobody), nobody, nobody, nobody)
     with tempfile.TemporaryDirectory() as temporary:
         plan = plan_of(experiment, config, model, "catalogue", Path(temporary))
         Fit(model, replace(plan, question=question)).run()  # nobody is asked: no epoch is the best one

@@ -32,7 +32,7 @@ from bench.speed.rounds import Figure, check
 from bench.store import ROOT
 from bench.training import model_of, plan_of
 from hmamba.errors import HMambaError
-from hmamba.evaluation.split import Question
+from hmamba.evaluation.question import Question
 from hmamba.files import write_json
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.training.fit import Fit, Plan
@@ -99,7 +99,7 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
     }
     config = configure(path_of(name, None), overrides)
     model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)
-    question = Question(experiment.train.select(nobody), experiment.stop.question.as_of, nobody, nobody)
+    question = Question(experiment.train.select(nobody), nobody, nobody, nobody)
 
     def epoch() -> Epoch:
         with tempfile.TemporaryDirectory() as folder:

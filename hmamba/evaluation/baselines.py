@@ -20,8 +20,12 @@ def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool,
     place = np.full(len(popularity), len(by_popularity))  # items that nobody has had come after all others
     place[by_popularity] = np.arange(len(by_popularity))
     result = np.full((len(histories), k), -1, dtype=np.int64)
+    # What counts towards a user's own is what was read; what is left out is what was seen.
+    mine = histories.read if personal else histories
+    if not personal and histories.seen is not None:
+        mine = histories.keep(histories.seen)
     for start in range(0, len(histories), _ROWS):
-        part = histories.select(np.arange(start, min(start + _ROWS, len(histories))))
+        part = mine.select(np.arange(start, min(start + _ROWS, len(histories))))
         rows, places = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         if personal or exclude_seen:
             pairs, counts = np.unique(part.owner * len(popularity) + part.items, return_counts=True)

@@ -53,17 +53,18 @@ def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
 
 @torch.inference_mode()
 def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) -> Tensor:
-    """Hidden states (U, d) after each user's last event, on the CPU; zeros for users without events.
+    """Hidden states (U, d) after the last event that is read of each user, on the CPU; zeros where there is none.
 
     The last block is computed at the last events alone (:mod:`hmamba.model.last`).
 
     Args:
         model: the encoder.
-        histories: (U) whole, in indices that the model knows.
+        histories: (U) whole, in indices that the model knows; events of weight 0 are not read.
         keep: is given what :meth:`HMamba.advance` goes on from, of every user with events; what is returned is the
             same to the bit.
     """
     model.eval()
+    histories = histories.read
     hidden_Ud = torch.zeros(len(histories), model.config.dim)
     lengths = histories.lengths
     table = None

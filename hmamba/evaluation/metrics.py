@@ -1,4 +1,4 @@
-"""Ranking metrics over sets of relevant items. Each user counts once.
+"""Ranking metrics over sets of relevant items.
 
 HR@k: share of users with a relevant item among the first k. NDCG@k: discounted gain 1 / log2(rank + 1) over its best
 possible value for min(k, relevant) items. MRR@k: mean of 1 / rank of the first relevant item, 0 beyond k. Coverage@k:
@@ -8,12 +8,15 @@ share of the catalogue that appears in anybody's first k.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.sets import contained, distinct
+
+_ORDER = ("hr", "ndcg", "mrr", "coverage")
 
 
 def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> npt.NDArray[np.bool_]:
@@ -23,29 +26,48 @@ def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> np
     return contained(keys, distinct(truth_rows * stride + truth_items)) & (ranked_Uk >= 0)
 
 
-def ranking_metrics(
-    ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int], catalogue: int
-) -> dict[str, float]:
-    """Metrics of ranked items at each cutoff.
+def metrics_by_question(
+    ranked_Qk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int]
+) -> dict[str, npt.NDArray[Any]]:
+    """HR, NDCG and MRR (Q,) of each question at each cutoff.
 
     Args:
-        ranked_Uk: best first; -1 where there is no further item.
-        truth_rows: the user row of each relevant item, every user at least once.
-        truth_items: the relevant items, each once a user.
+        ranked_Qk: best first; -1 where there is no further item.
+        truth_rows: the row of each relevant item, every row at least once.
+        truth_items: the relevant items, each once a row.
         cutoffs: the k of the metrics.
-        catalogue: number of items that could be recommended.
     """
-    relevant = hits(ranked_Uk, truth_rows, truth_items)
-    wanted = np.bincount(truth_rows, minlength=len(ranked_Uk))
-    result: dict[str, float] = {}
+    relevant = hits(ranked_Qk, truth_rows, truth_items)
+    wanted = np.bincount(truth_rows, minlength=len(ranked_Qk))
+    result: dict[str, Any] = {}
     for k in cutoffs:
         top = relevant[:, :k]
         gain = 1 / np.log2(np.arange(2, top.shape[1] + 2))
         best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])[np.minimum(wanted, k)]
-        first = np.where(top.any(1), 1 / (top.argmax(1) + 1), 0.0)
-        shown = np.unique(ranked_Uk[:, :k])
-        result[f"hr@{k}"] = float(top.any(1).mean())
-        result[f"ndcg@{k}"] = float(((top * gain).sum(1) / best).mean())
-        result[f"mrr@{k}"] = float(first.mean())
-        result[f"coverage@{k}"] = float((shown >= 0).sum() / max(catalogue, 1))
+        result[f"hr@{k}"] = top.any(1).astype(np.float64)
+        result[f"ndcg@{k}"] = (top * gain).sum(axis=1) / best
+        result[f"mrr@{k}"] = top.any(1) / (top.argmax(1) + 1)
     return result
+
+
+def coverage(ranked_Qk: IntArray, *, cutoffs: Sequence[int], catalogue: int) -> dict[str, float]:
+    """Share of a catalogue of so many items that appears in anybody's first k."""
+    return {f"coverage@{k}": float((np.unique(ranked_Qk[:, :k]) >= 0).sum() / max(catalogue, 1)) for k in cutoffs}
+
+
+def ranking_metrics(
+    ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int], catalogue: int
+) -> dict[str, float]:
+    """Metrics of ranked items at each cutoff, each row counting once.
+
+    Args:
+        ranked_Uk: as of :func:`metrics_by_question`, as the next two are.
+        truth_rows: likewise.
+        truth_items: likewise.
+        cutoffs: the k of the metrics.
+        catalogue: number of items that could be recommended.
+    """
+    found = metrics_by_question(ranked_Uk, truth_rows, truth_items, cutoffs=cutoffs)
+    covered = coverage(ranked_Uk, cutoffs=cutoffs, catalogue=catalogue)
+    means = {name: float(values.mean()) for name, values in found.items()}
+    return {f"{metric}@{k}": {**means, **covered}[f"{metric}@{k}"] for k in cutoffs for metric in _ORDER}

@@ -41,6 +41,7 @@ def taste_blocks(
 
 def had_by(model: HMamba, histories: Histories, catalogue: Catalogue, rows: IntArray) -> Had:
     """What these users have had of the competing items, with the facts that the model reads."""
+    histories = histories.read
     return Had.before(histories, catalogue, rows, histories.offsets[rows + 1], model.category_numbers())
 
 
@@ -60,7 +61,7 @@ def rank_all(
         histories: what is known of the users.
         catalogue: the items that compete.
         k: items a user.
-        exclude_seen: leave out items that the user has had.
+        exclude_seen: leave out items that the user has seen.
 
     Returns:
         Item indices (U, k), best first and -1 where none is left, and their scores.

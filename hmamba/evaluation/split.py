@@ -1,99 +1,181 @@
-"""The global split in time: train | validation | held out, by whole UTC days counted back from the newest event.
+"""The split: what is learnt from, what stops the training, what decides the gate.
 
-    ... training events ... | validation_days | holdout_days |
+    ... training events ... | validation | held out |
 
-Training sees nothing after its cut; early stopping judges on the validation days, the gate on the held-out ones. A
-user's query is encoded from everything before the days that are judged.
+By days, whole UTC days are counted back from the newest event, as many as are configured. Where they hold fewer users
+than ``gate.min_users`` to judge on, they are widened by whole days, up to a fifth of all events together. Where that is
+still too little, where little would be left to learn from, or where events have an order and no times, each user's last
+basket is held out and the one before it validates. Training sees nothing from a user's validation events on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hmamba.errors import InputError
-from hmamba.sequences.histories import Histories, IntArray, midnight
-from hmamba.sequences.sets import contained, distinct
+from hmamba.evaluation.question import Baskets, Question
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 
 if TYPE_CHECKING:
     from hmamba.config import Config
 
+Mode = Literal["days", "last"]
+
+DAYS: Mode = "days"
+LAST: Mode = "last"
+
+_WIDEST = 0.2  # share of all events that widened days may hold
+_LEAST_LEARNT = 0.5  # share of all events that configured days must leave to learn from
+
+
+def _day(moment: int) -> date:
+    return datetime.fromtimestamp(moment / 1e6, UTC).date()
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
 
 @dataclass(frozen=True)
 class Split:
-    """Cuts in microseconds since 1970; each is the start of what follows it."""
+    """Cuts through each user's events, as flat positions.
 
-    validation: int
-    holdout: int
-    end: int
+    Attributes:
+        mode: by days, or each user's last baskets.
+        validation: (U,) where each user's validation events begin.
+        holdout: (U,) where the held-out events begin.
+        ends: (U,) after each user's last event.
+        trained_until: end of the training events, microseconds, exclusive.
+        why: how it came to be, in words.
+    """
 
-    @property
-    def holdout_days(self) -> tuple[date, date]:
-        """First and last held-out day."""
-        first, last = (datetime.fromtimestamp(cut / 1e6, UTC).date() for cut in (self.holdout, self.end - 1))
-        return first, last
+    mode: Mode
+    validation: IntArray
+    holdout: IntArray
+    ends: IntArray
+    trained_until: int
+    why: str
 
     @classmethod
     def of(cls, histories: Histories, config: Config) -> Split:
-        """Count back from the end of the day of the newest event.
+        """The split that the settings and the data lead to.
 
         Raises:
-            InputError: there are no events, or none before the validation days.
+            InputError: there are no events.
         """
-        if histories.events == 0:
-            raise InputError("the snapshot has no events: load some into the warehouse first.")
-        newest = datetime.fromtimestamp(histories.times.max() / 1e6, UTC).date()
-        end = newest + timedelta(days=1)
-        holdout = end - timedelta(days=config.gate.holdout_days)
-        validation = holdout - timedelta(days=config.train.validation_days)
-        split = cls(midnight(validation), midnight(holdout), midnight(end))
-        if histories.times.min() >= split.validation:
-            raise InputError(
-                f"all events are on or after {validation}: nothing is left to train on. Load a longer history, or "
-                "lower gate.holdout_days and train.validation_days."
-            )
-        return split
+        if not histories.events:
+            raise InputError("The snapshot has no events. Load some into the warehouse first.")
+        if config.source.columns.position is not None:
+            return cls._last(histories, config, "events have an order and no times")
+        end = (int(histories.times.max()) // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
+        holdout = end - config.gate.holdout_days * MICROSECONDS_A_DAY
+        validation = holdout - config.train.validation_days * MICROSECONDS_A_DAY
+        least = config.gate.min_users
+        asked = _Asked.since(histories, validation, config)
+        users = asked.users(validation, holdout), asked.users(holdout, end)
+        days = _count(config.gate.holdout_days, "held-out day"), _count(config.train.validation_days, "validation day")
+        if float((histories.times < validation).mean()) < _LEAST_LEARNT:
+            why = f"{' and '.join(days)} would leave less than half of all events to learn from"
+            return cls._last(histories, config, why)
+        if min(users) >= least:
+            return cls._days(histories, validation, holdout, f"{' and '.join(days)}, as configured")
+        why = f"{days[1]} and {days[0]} have {_count(users[0], 'user')} and {_count(users[1], 'user')} to judge on, "
+        why += f"gate.min_users = {least}"
+        earliest = _start_of_newest(histories, _WIDEST)
+        asked = _Asked.since(histories, earliest, config)
+        if (start := asked.latest_start(end, holdout, least)) is not None and start >= earliest:
+            holdout = start
+            start = asked.latest_start(holdout, holdout - config.train.validation_days * MICROSECONDS_A_DAY, least)
+            if start is not None and start >= earliest:
+                wide = (holdout - start) // MICROSECONDS_A_DAY, (end - holdout) // MICROSECONDS_A_DAY
+                return cls._days(histories, start, holdout, f"{why}: widened to {wide[0]} and {wide[1]} days")
+        return cls._last(histories, config, f"{why}, and a fifth of all events has too few")
+
+    @classmethod
+    def _days(cls, histories: Histories, validation: int, holdout: int, why: str) -> Split:
+        def first_from(cut: int) -> IntArray:
+            before = np.bincount(histories.owner[histories.times < cut], minlength=len(histories))
+            return histories.offsets[:-1] + before
+
+        return cls(DAYS, first_from(validation), first_from(holdout), histories.offsets[1:], validation, why)
+
+    @classmethod
+    def _last(cls, histories: Histories, config: Config, why: str) -> Split:
+        baskets = Baskets.of(histories, exclude_seen=config.candidates.exclude_seen)
+        holdout, validation = histories.offsets[1:].copy(), histories.offsets[1:].copy()
+        if len(baskets.owner):
+            is_last = np.append(baskets.owner[1:] != baskets.owner[:-1], True)
+            is_second = np.append(is_last[1:] & ~is_last[:-1], False)
+            holdout[baskets.owner[is_last]] = baskets.starts[is_last]
+            validation[baskets.owner[is_last]] = baskets.starts[is_last]
+            validation[baskets.owner[is_second]] = baskets.starts[is_second]
+        learnt = histories.times[np.arange(histories.events) < validation[histories.owner]]
+        until = int(learnt.max(initial=-1)) + 1
+        return cls(
+            LAST, validation, holdout, histories.offsets[1:], until, f"{why}: each user's last basket is held out"
+        )
+
+    def learnt(self, histories: Histories) -> Histories:
+        """The training events."""
+        return histories.until(self.validation)
+
+    def before_holdout(self, histories: Histories) -> Histories:
+        """All that may be counted before the gate asks: the training and validation events."""
+        return histories.until(self.holdout)
+
+    def ask_validation(self, histories: Histories, config: Config, most: int | None = None) -> Question:
+        """What early stopping judges by."""
+        exclude = config.candidates.exclude_seen
+        return Question.ask(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
+
+    def ask_holdout(self, histories: Histories, config: Config) -> Question:
+        """What the gate judges by."""
+        return Question.ask(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
 
 
 @dataclass(frozen=True)
-class Question:
-    """Users who had a past and then did something: what did they take?
+class _Asked:
+    """Which users could be asked when: (B,) of all baskets that are questions."""
 
-    Attributes:
-        past: (U) histories before ``as_of``.
-        as_of: the moment of asking, microseconds.
-        rows, items: (pairs) what they took afterwards, each item once a user.
-    """
-
-    past: Histories
-    as_of: int
-    rows: IntArray
-    items: IntArray
+    owner: IntArray
+    times: IntArray
 
     @classmethod
-    def ask(
-        cls, histories: Histories, start: int, end: int, *, exclude_seen: bool, most: int | None = None
-    ) -> Question:
-        """Ask what users took in [start, end), microseconds.
+    def since(cls, histories: Histories, moment: int, config: Config) -> _Asked:
+        """From the users with events since a moment; what they could be asked before it is not complete."""
+        users = np.unique(histories.owner[histories.times >= moment])
+        part = histories.select(users)
+        baskets = Baskets.of(part, exclude_seen=config.candidates.exclude_seen)
+        return cls(baskets.owner, part.times[baskets.starts])
 
-        Args:
-            histories: all events.
-            start: first moment that counts as an answer.
-            end: first moment that no longer does.
-            exclude_seen: only items that are new to the user count.
-            most: a sample of at most so many users, always the same one.
-        """
-        before, after = histories.between(None, start), histories.between(start, end)
-        stride = int(histories.items.max(initial=0)) + 1
-        pairs = distinct(after.owner * stride + after.items)
-        pairs = pairs[before.lengths[pairs // stride] > 0]
-        if exclude_seen:
-            pairs = pairs[~contained(pairs, distinct(before.owner * stride + before.items))]
-        users = distinct(pairs // stride)
-        if most is not None and len(users) > most:
-            users = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
-            pairs = pairs[contained(pairs // stride, users)]
-        return cls(before.select(users), start, np.searchsorted(users, pairs // stride), pairs % stride)
+    def users(self, start: int, end: int) -> int:
+        """How many users have a question in [start, end)."""
+        return len(np.unique(self.owner[(self.times >= start) & (self.times < end)]))
+
+    def latest_start(self, end: int, start: int, least: int) -> int | None:
+        """The latest midnight, no later than ``start``, from which to ``end`` so many users have a question."""
+        before = self.times < end
+        owner, times = self.owner[before], self.times[before]
+        newest = times[np.append(owner[1:] != owner[:-1], True)] if len(owner) else times
+        if len(newest) < least:
+            return None
+        needed = int(np.sort(newest)[-least]) // MICROSECONDS_A_DAY * MICROSECONDS_A_DAY
+        return min(start, needed)
+
+
+def _start_of_newest(histories: Histories, share: float) -> int:
+    """The first midnight from which on at most this share of all events lies."""
+    number = int(histories.events * share)
+    moment = int(np.partition(histories.times, histories.events - number - 1)[histories.events - number - 1])
+    return (moment // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
+
+
+def days_of(question: Question) -> tuple[date, date] | None:
+    """First and last day that is asked about; None if nothing is."""
+    if not len(question):
+        return None
+    return _day(int(question.as_of.min())), _day(int(question.as_of.max()))

@@ -77,6 +77,7 @@ class StateWriter:
 
     def encode(self, model: HMamba, histories: Histories) -> Tensor:
         """As :func:`encode_users`, and the states are kept."""
+        histories = histories.read
         return encode_users(model, histories, self._keep(histories))
 
     def _keep(self, histories: Histories) -> Keep:
@@ -185,8 +186,9 @@ class CarriedStates:
 
         Args:
             model: of the version that the states are of.
-            histories: (U) whole.
+            histories: (U) whole; events of weight 0 are not read.
         """
+        histories = histories.read
         hidden_Ud = torch.zeros(len(histories), model.config.dim)
         found = self._find(histories)
         newest = np.full(len(histories), np.iinfo(np.int64).max)

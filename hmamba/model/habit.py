@@ -4,9 +4,10 @@ Where things are bought again and again, "what this user buys most" is hard to b
 rates of a few hundred items do not fit into it. The paper has no answer to that, so this project adds one. Its memory
 is the scan's own recurrence with one state a (user, item) instead of a learnt projection, on a few fixed time scales:
 
-    n_k(u, v, t) = exp(-gap / tau_k) n_k(u, v, t-1) + 1[the event is v]        q_k = n_k / (sum over v of n_k)
+    n_k(u, v, t) = exp(-gap / tau_k) n_k(u, v, t-1) + w[the event is v]        q_k = n_k / (sum over v of n_k)
 
-A purchase comes from taste or from habit, so their rates add (a pointer mixture, left unnormalised):
+with w the event's weight, 1 where events have none. A purchase comes from taste or from habit, so their rates add (a
+pointer mixture, left unnormalised):
 
     score(u, v) = log(exp(taste(u, v)) + exp(g(u) + f(u, v)) sum_k pi_k(u) q_k(u, v))
 
@@ -90,7 +91,7 @@ class Had:
         same events: n_k is kept at each event and decayed from there to every row for which it is the item's latest.
 
         Args:
-            histories: all events.
+            histories: all events that the model reads.
             catalogue: the items that compete; others count towards the shares' sum only.
             users: (R,) the user of each row.
             ends: (R,) flat position after the last event that the row may see.
@@ -165,6 +166,7 @@ class _Past:
         mean_gap: (N,) mean days between two of those, this one included; 0 at the first.
         rank: (N,) how many other items its user had had before the item's first event.
         last_row: (N,) after the last row of its user.
+        weights: (N,) of each event; None: 1 each.
     """
 
     row_ends: IntArray
@@ -179,6 +181,7 @@ class _Past:
     mean_gap: npt.NDArray[np.float64]
     rank: IntArray
     last_row: IntArray
+    weights: npt.NDArray[np.float64] | None
 
     @classmethod
     def of(cls, histories: Histories, users: IntArray, ends: IntArray) -> _Past:
@@ -215,14 +218,15 @@ class _Past:
             (days[order] - days[order][first[group]]) / np.maximum(ordinal, 1),
             by_first[group] - items_before[owner[order]],
             (last_of_user + 1)[owner[order]],
+            None if histories.weights is None else histories.weights[flat][order].astype(np.float64),
         )
 
     def decayed(self, scale: float) -> npt.NDArray[np.float64]:
-        """n_k at each event: its own 1 and what is left of the earlier ones of its item, ``scale`` in days.
+        """n_k at each event: its own weight and what is left of the earlier ones of its item, ``scale`` in days.
 
         After the step of width d each sum holds 2 d events, so that log2 of the longest run of one item steps do.
         """
-        count = np.ones(len(self.days))
+        count = np.ones(len(self.days)) if self.weights is None else self.weights.copy()
         step = 1
         later = np.flatnonzero(self.ordinal >= step)
         while len(later):

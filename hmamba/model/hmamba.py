@@ -38,6 +38,7 @@ class HMamba(nn.Module):
         device: where the model will run; decides the scan.
 
     Attributes:
+        prior: (items + 1,) what the bias began at, zeros where that is not known; None without a bias.
         habits: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
         categories: (L, items + 1) number of each item's category on L levels; None where the model knows of none.
         shared: vectors of categories, to which the items' own are added; None without. Row 0 stands for none.
@@ -52,6 +53,7 @@ class HMamba(nn.Module):
         scan = choose(config.kernels, device or torch.device("cpu"))
         self.tangents = nn.Embedding(items + 1, config.dim, padding_idx=PADDING_INDEX)
         self.bias = nn.Parameter(torch.zeros(items + 1)) if config.item_bias and config.score == "squared" else None
+        self.prior = nn.Buffer(torch.zeros(items + 1)) if self.bias is not None else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, scan) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.dim)
@@ -114,9 +116,28 @@ class HMamba(nn.Module):
             if category is None:
                 raise ValueError(f"category_levels = {list(self.config.category_levels)}, but no categories are given")
             self.hold_categories(category)
-        share = torch.log((events + 1.0) / (events.sum() + len(events)))
-        if self.bias is not None:
+        share = _log_share(events)
+        if self.bias is not None and self.prior is not None:
             self.bias.copy_(share)
+            self.prior.copy_(share)
+        self._tell_habit(share, events, users)
+
+    @torch.no_grad()
+    def recount(self, events: Tensor, users: Tensor) -> None:
+        """Tell a trained model of further events: the bias moves by as much as the prior that it began at.
+
+        Args:
+            events: as of :meth:`start_from_counts`, of more events.
+            users: likewise.
+        """
+        share = _log_share(events).to(self.tangents.weight.device)
+        if self.bias is not None and self.prior is not None:
+            is_known = self.prior != 0  # a share of all events is never all of them
+            self.bias.add_(torch.where(is_known, share - self.prior, 0.0))
+            self.prior.copy_(torch.where(is_known, share, 0.0))
+        self._tell_habit(share, events.to(share.device), users.to(share.device))
+
+    def _tell_habit(self, share: Tensor, events: Tensor, users: Tensor) -> None:
         if self.habits is not None:
             self.habits.copy_(torch.stack([share, torch.log((events + 1.0) / (users + 1.0))], dim=1))
 
@@ -139,7 +160,7 @@ class HMamba(nn.Module):
         known = len(parent.tangents.weight)
         mine = self.state_dict()
         for name, value in parent.state_dict().items():
-            if name in ("tangents.weight", "bias"):
+            if name in ("tangents.weight", "bias", "prior"):
                 mine[name][:known] = value
             elif name not in ("habits", "categories", "shared.weight"):  # tonight's
                 mine[name].copy_(value)
@@ -277,6 +298,11 @@ class HMamba(nn.Module):
     def item_vectors(self, item_index: Tensor) -> Tensor:
         """Item vectors (V, d + 2) of the items given."""
         return self.score().items(self.item_points(item_index), self.item_bias(item_index))
+
+
+def _log_share(events: Tensor) -> Tensor:
+    """Logarithm of each item's share of all events, one added to each."""
+    return torch.log((events + 1.0) / (events.sum() + len(events)))
 
 
 def _shared_rows(category_LV: Tensor) -> tuple[Tensor, int]:

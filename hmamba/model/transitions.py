@@ -4,10 +4,12 @@ Where a catalogue is large and histories are short, most items have a handful of
 from them generalises, but forgets which few items were in fact taken together. Item-to-item neighbourhoods remember
 just that, and the two make different mistakes (Jannach and Ludewig, RecSys 2017). The paper has no such part. Here
 
-    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs within 15 events, j baskets apart, of 0.8^(j-1), a before b, or times
-              0.25 if after; 1 both ways in one basket, whose events have no order
-    q(u, v) = share of v in the sum over the user's last 50 events x_i, i baskets old, of 0.8^i T(x_i, v), over items
-              new to u
+    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs within 15 events, j baskets apart, of w_a w_b 0.8^(j-1), a before b, or
+              times 0.25 if after; w_a w_b both ways in one basket, whose events have no order
+    q(u, v) = share of v in the sum over the user's last 50 events x_i, i baskets old, of w_i 0.8^i T(x_i, v), over
+              items that u has not seen
+
+with w the weights of the events, 1 where they have none.
     score(u, v) = taste(u, v) + strength log(1 + q(u, v) / scale)
 
 The table is counted anew each night; ``strength`` and ``scale`` are chosen on the validation days. The second term is
@@ -85,7 +87,8 @@ class Transitions:
         """
         import scipy.sparse as sp
 
-        events = histories.item_events(size)
+        histories = histories.read
+        events = np.bincount(histories.items, minlength=size)
         source, target = (np.maximum(events, 1) ** -power for power in (_SOURCE_POWER, _TARGET_POWER))
         most = int(np.minimum(2 * _WINDOW * events, _NEIGHBOURS).sum())
         columns, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
@@ -111,9 +114,11 @@ class Transitions:
         return cls(sp.csr_array((weights, columns, offsets), (size, size)))
 
     def after(self, histories: Histories, catalogue: Catalogue, users: IntArray) -> Entries:
-        """The items that may follow the histories of ``users``; none that a user has had."""
+        """The items that may follow the histories of ``users``; none that a user has seen."""
         import scipy.sparse as sp
 
+        seen = histories if histories.seen is None else histories.keep(histories.seen)
+        histories = histories.read
         size = self.table.shape[0]
         rows = np.arange(len(users))
         lengths = np.minimum(histories.lengths[users], _READ)
@@ -121,10 +126,13 @@ class Transitions:
         owner, times = np.repeat(rows, lengths), histories.times[latest]
         basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
         age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
-        read = sp.csr_array(((_FADE**age).astype(np.float32), (owner, histories.items[latest])), (len(users), size))
+        faded = (_FADE**age).astype(np.float32)
+        if histories.weights is not None:
+            faded *= histories.weights[latest]
+        read = sp.csr_array((faded, (owner, histories.items[latest])), (len(users), size))
         reached = read @ self.table
-        had = histories.offsets[users], histories.offsets[users + 1]
-        new = ~among(reached.indices, reached.indptr, histories.items, had, size)
+        known_to = seen.offsets[users], seen.offsets[users + 1]
+        new = ~among(reached.indices, reached.indptr, seen.items, known_to, size)
         row, value = np.repeat(rows, np.diff(reached.indptr)), np.where(new, reached.data, 0)
         whole = np.bincount(row, weights=value, minlength=len(users))
         columns = catalogue.column[reached.indices]
@@ -182,6 +190,7 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
     near_baskets = _windows(basket, -_WINDOW - 1)
     del basket
     near_items = _windows(histories.items.astype(np.int32), 0)
+    near_weights = None if histories.weights is None else _windows(histories.weights, 0)
     order = np.argsort(histories.items, kind="stable")
     step = max(1, _BLOCK_PAIRS // (2 * _WINDOW))
     held, sums = np.zeros(0, dtype=np.int32), np.zeros(0)
@@ -197,7 +206,11 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
             offsets[1:] += len(held)
             offsets = offsets.astype(np.int32)
             columns = np.concatenate([held, near_items[part][pairs]])
-            values = np.concatenate([sums, weights[apart[pairs] + _WINDOW]])
+            counted = weights[apart[pairs] + _WINDOW]
+            if near_weights is not None:
+                near = near_weights[part].astype(np.float64)
+                counted *= (near * near[:, [_WINDOW]])[pairs]
+            values = np.concatenate([sums, counted])
             block = sp.csr_array((values, columns, offsets), (len(offsets) - 1, size))
             block.sum_duplicates()
             goes_on = start + step < len(order) and histories.items[order[start + step]] == source[-1]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -18,11 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
+GOOD, BAD = "#050001", "#050002"
 SERIES = tuple(f"#04000{place}" for place in range(1, 10))
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     LINE: "var(--line)",
+    GOOD: "var(--good)",
+    BAD: "var(--bad)",
     **{colour: f"var(--c{place})" for place, colour in enumerate(SERIES, start=1)},
 }
 _STYLE: dict[Any, object] = {
@@ -108,6 +112,91 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, float, int]]) -> Marku
         axes.set_title(title, loc="left")
         told = f"{title}: " + ", ".join(f"{label} {value:.4f}" for label, value, _ in rows) + "."
         return _inline(figure, name, told)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A row of a forest plot: a difference between its bounds, what is compared, and the verdict in a word.
+
+    ``tone``: whether the difference is good, bad or undecided; ``told``: the row as it is read aloud.
+    """
+
+    label: str
+    low: float
+    difference: float
+    high: float
+    word: str
+    tone: Literal["good", "bad", "undecided"]
+    told: str
+
+
+def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
+    """Differences with their intervals, one below the other, and the line of no difference.
+
+    An undecided row has a hollow mark, so that colour is not all that tells it apart.
+
+    Args:
+        name: unique on the page; becomes part of the ids.
+        title: drawn above the plot.
+        rows: from top to bottom, at least one.
+    """
+    colours = {"good": GOOD, "bad": BAD, "undecided": MUTED}
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure, axes = _axes(0.85 + 0.48 * len(rows))
+        for place, row in enumerate(rows):
+            colour = colours[row.tone]
+            # In pieces: a whole line would run through the labels.
+            axes.plot([0, 0], [place - 0.2, place + 0.3], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
+            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot([row.low, row.high], [place, place], "|", color=colour, markersize=8, markeredgewidth=2)
+            fill = "none" if row.tone == "undecided" else colour
+            axes.plot(row.difference, place, "o", markersize=7, markeredgecolor=colour, markerfacecolor=fill)
+            across = axes.get_yaxis_transform()
+            axes.text(0, place - 0.42, row.label, transform=across, va="center", color=INK)
+            axes.text(1, place - 0.42, row.word, transform=across, va="center", ha="right", color=colour)
+        widest = max(abs(bound) for row in rows for bound in (row.low, row.high)) or 1.0
+        axes.set_xlim(*(_padded(min(row.low for row in rows), max(row.high for row in rows), widest)))
+        axes.set_ylim(len(rows) - 0.6, -0.7)
+        axes.set_yticks([])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("difference; right of 0 is better")
+        return _inline(figure, name, f"{title}. " + " ".join(row.told for row in rows))
+
+
+def _padded(low: float, high: float, widest: float) -> tuple[float, float]:
+    """Limits of an axis that show 0 as well, with a margin."""
+    return min(low, 0.0) - 0.08 * widest, max(high, 0.0) + 0.08 * widest
+
+
+def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:
+    """Lines over the same places, with a legend.
+
+    Args:
+        name: unique on the page; becomes part of the ids.
+        title: drawn above the plot.
+        labels: N places, from left to right.
+        rows: label and N values of each line; None leaves a gap.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(8.8, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for row, (label, values) in enumerate(rows):
+            style = ("-", "--", ":")[row // len(SERIES) % 3]
+            drawn = [float("nan") if value is None else value for value in values]
+            axes.plot(
+                range(len(labels)), drawn, style, color=SERIES[row % len(SERIES)], marker="o", markersize=4, label=label
+            )
+        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+        axes.set_title(title, loc="left")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", linewidth=0.8)
+        figure.legend(loc="outside lower left", ncols=2, frameon=False, labelcolor=INK)
+        told = f"{title}, {labels[0]} to {labels[-1]}: " + "; ".join(
+            f"{label} {', '.join('none' if value is None else f'{value:.4f}' for value in values)}"
+            for label, values in rows
+        )
+        return _inline(figure, name, f"{told}.")
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,15 +15,11 @@ from hmamba.files import atomic_file
 from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.summary import relative, summarise, transitions
-from hmamba.report.text import printable, short
+from hmamba.report.judged import BASELINES, NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
+from hmamba.report.learnt import VALIDATION, early_stopping, finite, transitions, what_serves_knows
+from hmamba.report.summary import ingest_warnings, summarise
+from hmamba.report.text import metric_name, printable, sentence, short
 
-NAMES = {
-    "challenger": "new model",
-    "champion": "champion",
-    "most_bought": "what the user had most",
-    "popularity": "popularity",
-}
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
 
@@ -36,7 +31,7 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
         The page's path.
 
     Raises:
-        InputError: a file of the run that should be JSON is not.
+        ConfigError: the run id cannot be a folder's name.
     """
     page = render(gather(layout, day, run_id))
     target = layout.report(day)
@@ -60,8 +55,10 @@ def render(night: Night) -> str:
         "percent": lambda share: f"{share * 100:.1f} %",
         "seconds": _seconds,
         "short": short,
-        "sentence": _sentence,
+        "signed": signed,
+        "sentence": sentence,
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
+        "early_stopping": early_stopping,
         "transitions": transitions,
     }
     return environment.get_template("template.html").render(
@@ -69,6 +66,13 @@ def render(night: Night) -> str:
         summary=summarise(night),
         names=NAMES,
         colours=_COLOURS,
+        baselines=BASELINES,
+        says=SAYS,
+        ingest_warnings=ingest_warnings(night),
+        judged_on=judged_on(night.verdict) if night.verdict and "users" in night.verdict else [],
+        contrasts=contrasts(night),
+        forest=_forest(night),
+        what_serves_knows=what_serves_knows(night),
         epochs=_epoch_plots(night),
         comparison=_comparison(night),
         metric_plots=_metric_plots(night),
@@ -88,18 +92,8 @@ def _printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _sentence(text: str) -> str:
-    """A reason as a sentence; metrics keep to capitals, as everywhere on the page."""
-    text = re.sub(r"\b(hr|ndcg|mrr)@", lambda match: match[0].upper(), text)
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
-
-
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _epoch_plots(night: Night) -> list[Markup]:
@@ -108,15 +102,30 @@ def _epoch_plots(night: Night) -> list[Markup]:
         return []
     epochs = night.training.epochs
     plots = []
-    measured = dict.fromkeys(key for epoch in epochs for key in epoch if "@" in key)
-    for key in ("loss", *measured):
-        points = [(int(epoch["epoch"]), float(epoch[key])) for epoch in epochs if _finite(epoch.get(key))]
+    for key, title in {"loss": "training loss", **VALIDATION}.items():
+        points = [(int(epoch["epoch"]), float(epoch[key])) for epoch in epochs if finite(epoch.get(key))]
         if points:
-            title = "training loss" if key == "loss" else f"validation {key.upper()}"
             name = "curve-" + re.sub(r"\W", "-", key)
             xs, ys = [x for x, _ in points], [y for _, y in points]
             plots.append(figures.curve(name, title, xs, ys, "min" if key == "loss" else "max"))
     return plots
+
+
+_TONES: dict[str, Literal["good", "bad", "undecided"]] = {"better": "good", "worse": "bad"}
+
+
+def _forest(night: Night) -> Markup | None:
+    """All comparisons with their intervals; None if nothing was compared."""
+    rows = [_interval(entry) for entry in contrasts(night)]
+    title = f"{metric_of(night)}: difference and 95 % interval"
+    return figures.forest("forest", title, rows) if rows else None
+
+
+def _interval(entry: Contrast) -> figures.Interval:
+    word = SAYS[entry.says]
+    told = f"{entry.label}: {entry.figures}, {word}."
+    tone = _TONES.get(entry.says, "undecided")
+    return figures.Interval(entry.label, entry.low, entry.difference, entry.high, word, tone, told)
 
 
 def _comparison(night: Night) -> list[dict[str, Any]]:
@@ -127,7 +136,7 @@ def _comparison(night: Night) -> list[dict[str, Any]]:
     keys = sorted(night.metrics[judged], key=_metric_order)
     return [
         {
-            "metric": key.upper().replace("COVERAGE", "coverage"),
+            "metric": metric_name(key),
             "deciding": key == (night.verdict or {}).get("metric"),
             "cells": [
                 {
@@ -161,6 +170,5 @@ def _metric_plots(night: Night) -> list[Markup]:
             if night.metrics[name].get(key) is not None
         ]
         if rows:
-            title = f"{family.upper() if family != 'coverage' else family}@{cutoff}"
-            plots.append(figures.bars(f"bars-{family}", title, rows))
+            plots.append(figures.bars(f"bars-{family}", metric_name(key), rows))
     return plots

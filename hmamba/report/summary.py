@@ -5,78 +5,113 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hmamba.report.gather import Json, Night
+from hmamba.report.gather import Night
+from hmamba.report.judged import BASELINES, SAYS, behind, deciding, metric_of
+from hmamba.report.stopped import EXIT_STATUS, Stop
+from hmamba.report.text import counted, sentence
 
 Tone = Literal["good", "calm", "warn", "bad"]
 
 
 @dataclass
 class Summary:
-    """What the top of the page says. ``tone`` chooses its colour; ``alerts`` need somebody's eyes."""
+    """What the top of the page says.
+
+    ``tone`` chooses its colour; ``message`` is what a failed step logged; ``alerts`` need somebody's eyes.
+    """
 
     tone: Tone = "calm"
     headline: str = ""
     sentences: list[str] = field(default_factory=list)
+    message: str | None = None
     alerts: list[str] = field(default_factory=list)
-
-
-def counted(number: int, thing: str) -> str:
-    """``counted(1, "row")`` is "1 row", ``counted(1200, "row")`` is "1,200 rows"."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-def relative(value: float, reference: float) -> str:
-    """How ``value`` compares with ``reference``, such as "+3.1 %"; empty where the reference is not positive."""
-    if reference <= 0:
-        return ""
-    return f"{(value / reference - 1) * 100:+.1f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
-
-
-_BASELINES = {"most_bought": "what each user had most", "popularity": "popularity"}
 
 
 def summarise(night: Night) -> Summary:
     """Say what happened, from the facts alone."""
     summary = Summary()
+    if night.stopped is not None:
+        _say_stop(night, night.stopped, summary)
     _say_ingest(night, summary)
-    _say_model(night, summary)
-    _say_candidates(night, summary)
+    if night.stopped is None:
+        _say_model(night, summary)
+        _say_candidates(night, summary)
+    summary.alerts += night.unreadable
     return summary
+
+
+def _say_stop(night: Night, stop: Stop, summary: Summary) -> None:
+    """A night that did not get as far as to publish: where it ended, why, and what readers have."""
+    summary.tone, summary.headline = "bad", f"The night stopped at {stop.step}: nothing was published"
+    name = f"The step {stop.step}" + ("" if stop.shard is None else f" (shard {stop.shard})")
+    if stop.exit_status is None:
+        summary.sentences.append(
+            f"{name} has left no record: it was not started, or it was killed, for instance for lack of memory. "
+            "Its log says more."
+        )
+    else:
+        after = "" if stop.seconds is None else f" after {stop.seconds:.1f} s"
+        words = EXIT_STATUS.get(stop.exit_status, "a status that no step gives itself, such as that of a signal")
+        summary.sentences.append(f"{name} exited with {stop.exit_status}{after}: {words}.")
+    summary.message = stop.message
+    summary.alerts.append(_what_readers_have(night))
+
+
+def _what_readers_have(night: Night) -> str:
+    readers = night.readers
+    if readers is None:
+        return "Readers have nothing: no night has been published yet."
+    by = f" that run {readers.run_id} published" if readers.day == night.day.isoformat() else ""
+    return f"Readers still have the table of {readers.day}{by} (model_version {readers.model_version})."
 
 
 def _say_ingest(night: Night, summary: Summary) -> None:
     ingest = night.facts.get("ingest")
     if ingest is None:
-        summary.sentences.append("This run has no record of an ingest.")
+        if night.stopped is None or "ingest" in night.stopped.before:
+            summary.sentences.append("This run has no record of an ingest.")
         return
-    read, refused = int(ingest.get("rows_read", 0)), int(ingest.get("rows_quarantined", 0))
-    if not read:
+    read, refused = int(ingest.get("rows_read") or 0), int(ingest.get("rows_quarantined") or 0)
+    if read:
+        summary.sentences.append(
+            f"{counted(read, 'row')} came in from {counted(int(ingest.get('files', 0)), 'file')}: "
+            f"{int(ingest.get('rows_loaded', 0)):,} loaded, {int(ingest.get('rows_duplicate', 0)):,} already known, "
+            f"{refused:,} refused."
+        )
+    else:
         summary.sentences.append("No new data had arrived.")
-        return
-    summary.sentences.append(
-        f"{counted(read, 'row')} came in from {counted(int(ingest.get('files', 0)), 'file')}: "
-        f"{int(ingest.get('rows_loaded', 0)):,} loaded, {int(ingest.get('rows_duplicate', 0)):,} already known, "
-        f"{refused:,} refused."
-    )
     if refused:
         summary.alerts.append(f"{counted(refused, 'row')} refused and kept in quarantine; the rules are listed below.")
-    if late := int(ingest.get("rows_late", 0)):
+    if late := int(ingest.get("rows_late") or 0):
         summary.alerts.append(
             f"{counted(late, 'row')} came more than warehouse.overlap_days late; they count all the same."
         )
+    summary.alerts += ingest_warnings(night)
+
+
+def ingest_warnings(night: Night) -> list[str]:
+    """What the ingest warns of: a stale feed, a catalogue that does not match, rows that wait for a later day."""
+    ingest = night.facts.get("ingest", {})
+    found = [
+        sentence(str(warning)) for warning in (*(ingest.get("warnings") or ()), ingest.get("catalogue_warning") or "")
+    ]
+    if left := int(ingest.get("rows_left") or 0):
+        verb = "is" if left == 1 else "are"
+        found.append(f"{counted(left, 'row')} {verb} of days after {night.day}: left in their files for a later night.")
+    return [warning for warning in dict.fromkeys(found) if warning]
 
 
 def _say_model(night: Night, summary: Summary) -> None:
     verdict = night.verdict
     if verdict is None:
-        summary.tone, summary.headline = "warn", "No model was judged"
-        summary.alerts.append("The gate has left no verdict: this run did not get that far.")
+        summary.tone, summary.headline = "warn", "The verdict is missing"
+        summary.alerts.append("Candidates were published, but the gate's verdict cannot be read any more.")
         return
     serving, challenger, champion = (verdict.get(name) for name in ("serving", "challenger", "champion"))
-    if challenger is None:
-        reason = (night.facts.get("train") or {}).get("skipped_reason")
-        summary.headline = "A quiet night: the champion went on serving"
-        summary.sentences.append(f"No new model was trained{_because(reason)}; {serving} serves.")
+    if night.baseline is not None:
+        _say_baseline(night, summary)
+    elif challenger is None:
+        _say_nothing_trained(night, summary)
     elif verdict.get("promoted"):
         summary.tone = "good"
         summary.headline = "The new model was promoted" if champion else "The first model was promoted"
@@ -88,12 +123,43 @@ def _say_model(night: Night, summary: Summary) -> None:
     else:
         summary.tone = "warn"
         summary.headline = "The new model was not promoted"
-        summary.sentences.append(
-            f"Model {challenger} was kept aside{_by_how_much(night)}; "
-            + (f"{serving} serves." if serving else "no model serves yet.")
-        )
+        summary.sentences.append(f"Model {challenger} was kept aside{_by_how_much(night)}; {serving} serves.")
         summary.alerts.append(f"The gate refused the new model{_because(verdict.get('reason'))}.")
-    summary.alerts += _baselines_ahead(verdict)
+    if night.baseline is None and verdict.get("warning"):
+        summary.alerts.append(sentence(str(verdict["warning"])))
+    for entry in behind(night):
+        summary.tone = "warn"
+        summary.alerts.append(
+            f"A baseline is ahead of the model that serves: against {BASELINES[entry.other]}, the model's "
+            f"{metric_of(night)} differs by {entry.figures}."
+        )
+
+
+def _say_baseline(night: Night, summary: Summary) -> None:
+    """No model has been shown to be better than a baseline yet, so that readers get the baseline's table."""
+    verdict = night.verdict or {}
+    name = BASELINES.get(str(night.baseline), str(night.baseline))
+    summary.tone, summary.headline = "warn", f"No model serves yet: {name} is published"
+    summary.alerts.insert(0, sentence(str(verdict.get("warning") or verdict.get("reason") or "")))
+    if verdict.get("challenger") is None:
+        summary.sentences.append(f"No model was trained{_because(_skipped(night))}.")
+    else:
+        summary.sentences.append(f"Model {verdict['challenger']} was trained and kept aside{_by_how_much(night)}.")
+
+
+def _say_nothing_trained(night: Night, summary: Summary) -> None:
+    """The champion serves and has no challenger: a quiet night, or one whose new rows teach nothing."""
+    serving, reason = (night.verdict or {}).get("serving"), _skipped(night)
+    summary.sentences.append(f"No new model was trained{_because(reason)}; {serving} serves.")
+    if not night.facts.get("ingest", {}).get("rows_loaded"):
+        summary.headline = "A quiet night: the champion continues to serve"
+        return
+    summary.headline = "Nothing could be trained: the champion continues to serve"
+    summary.alerts.append(f"New rows came in, but no model was trained on them{_because(reason)}.")
+
+
+def _skipped(night: Night) -> object:
+    return night.facts.get("train", {}).get("skipped_reason")
 
 
 def _because(reason: object) -> str:
@@ -102,65 +168,25 @@ def _because(reason: object) -> str:
 
 def _by_how_much(night: Night) -> str:
     """The deciding metric against the champion, or against the better baseline where there is no champion."""
-    metric = str((night.verdict or {}).get("metric", ""))
-    values = {name: figures[metric] for name, figures in night.metrics.items() if metric in figures}
-    if "challenger" not in values:
+    entry = deciding(night)
+    if entry is None:
         return ""
-    if "champion" in values:
-        against = "champion"
-    elif baselines := [name for name in _BASELINES if name in values]:
-        against = max(baselines, key=lambda name: values[name])
-    else:
-        return ""
-    difference = relative(values["challenger"], values[against])
-    name = {"champion": "the champion", **_BASELINES}[against]
-    return f": {metric.upper()} {values['challenger']:.4f}, {difference} against {name}" if difference else ""
-
-
-def _baselines_ahead(verdict: Json) -> list[str]:
-    """A sentence for each baseline that is ahead of the model that serves."""
-    metric, figures = str(verdict.get("metric", "")), verdict.get("metrics", {})
-    serving = figures.get("challenger" if verdict.get("serving") == verdict.get("challenger") else "champion", {}).get(
-        metric
-    )
-    if serving is None:
-        return []
-    return [
-        f"A baseline is ahead of the model that serves: {name} has {metric.upper()} {figures[key][metric]:.4f}, "
-        f"the model {serving:.4f}."
-        for key, name in _BASELINES.items()
-        if figures.get(key, {}).get(metric, 0.0) > serving
-    ]
-
-
-def transitions(told: Json) -> str:
-    """What the transitions of a model are worth, from the facts of its training."""
-    what = "What followed a user's items in other histories (transitions)"
-    weight = f"strength {told['strength']:g} at scale {told['scale']:g}"
-    if not told["users"]:
-        return f"{what} raises scores with {weight}, untried: nobody could be asked on the validation days."
-    asked, without = counted(int(told["users"]), "user"), told["ndcg@10 without"]
-    if not told["strength"]:
-        return f"{what} is left out: no help on the validation days (NDCG@10 {without:.4f} without it, {asked})."
-    with_it = told["ndcg@10"]
-    change = relative(with_it, without)
+    mine, theirs = (night.metrics[role][entry.metric] for role in (entry.one, entry.other))
+    name = {"champion": "the champion", **BASELINES}[entry.other]
+    share = f"{entry.relative}; " if entry.relative else ""
     return (
-        f"{what} raises scores with {weight}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
-        f" ({change + ', ' if change else ''}{asked})."
+        f": {metric_of(night)} {mine:.4f} against {theirs:.4f} of {name} ({share}difference {entry.figures}: "
+        f"{SAYS[entry.says]})"
     )
 
 
 def _say_candidates(night: Night, summary: Summary) -> None:
-    publish = night.facts.get("publish")
-    if publish is None:
-        summary.tone, summary.headline = "bad", "Nothing was published"
-        summary.alerts.append("No candidates were published by this run: readers still see the night before.")
-        return
+    publish = night.facts.get("publish", {})
     users, rows, k = (int(publish.get(name, 0)) for name in ("users", "rows", "k"))
-    sentence = f"{counted(users, 'user')} received up to {counted(k, 'item')} each, {counted(rows, 'row')} in all."
+    told = f"{counted(users, 'user')} received up to {counted(k, 'item')} each, {counted(rows, 'row')} in all."
     if not publish.get("changed", True):
-        sentence += " They are the same as were already published for this day."
-    summary.sentences.append(sentence)
+        told += " They are the same as were already published for this day."
+    summary.sentences.append(told)
     index = night.facts.get("index", {})
     if index.get("kind") == "float64":
         summary.alerts.append(

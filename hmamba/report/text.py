@@ -7,6 +7,7 @@ import re
 LONGEST = 100
 _SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_METRICS = re.compile(r"\b(hr|ndcg|mrr)@")
 
 
 def printable(text: str) -> str:
@@ -17,3 +18,19 @@ def printable(text: str) -> str:
 def short(text: str, longest: int = LONGEST) -> str:
     """``text`` cut to ``longest`` characters, the last of them an ellipsis."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def counted(number: int, thing: str) -> str:
+    """``counted(1, "row")`` is "1 row", ``counted(1200, "row")`` is "1,200 rows"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def metric_name(key: str) -> str:
+    """A metric's key as the page writes it: NDCG@10, but coverage@10."""
+    return key if key.startswith("coverage") else key.upper()
+
+
+def sentence(text: str) -> str:
+    """A reason as a sentence, its metrics in capitals as everywhere on the page; empty for no reason."""
+    text = _METRICS.sub(lambda match: match[0].upper(), text).strip()
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
 
-_POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
+POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
+"""Columns of the users' Lorentz points."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,8 @@ def _raised(
 
 def readable(stored: StoredModel, histories: Histories) -> tuple[Histories, npt.NDArray[np.bool_]]:
     """Histories in indices that the model knows, and which users (U,) have at least one event that it does."""
-    read = Histories(histories.users, histories.offsets, stored.known(histories.items), histories.times)
-    return read, np.bincount(read.owner, weights=read.items > 0, minlength=len(read)) > 0
+    known = replace(histories, items=stored.known(histories.items))
+    return known, np.bincount(known.read.owner, weights=known.read.items > 0, minlength=len(known)) > 0
 
 
 @dataclass(frozen=True)
@@ -239,14 +240,15 @@ def score_shard(
     with ExitStack() as stack:
         target, target_of_points = (stack.enter_context(atomic_file(path)) for path in (candidates, vectors))
         tables = stack.enter_context(part_writer(target))
-        points = stack.enter_context(pq.ParquetWriter(target_of_points, _POINTS, compression="zstd"))
+        points = stack.enter_context(pq.ParquetWriter(target_of_points, POINTS, compression="zstd"))
         for histories in blocks:
             ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen, encode)
-            tables.write_table(_table(stored, histories, ranked, is_known))
+            versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
+            tables.write_table(candidate_table(versions, stored.item_ids, histories, ranked))
             with torch.inference_mode():
                 points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu()
             columns = {USER_ID: histories.users.cast(pa.string()), POINT: point_column(points_UX.numpy())}
-            points.write_table(pa.table(columns, schema=_POINTS))
+            points.write_table(pa.table(columns, schema=POINTS))
             facts = facts.and_so(len(histories), int((~is_known).sum()), len(ranked.users))
     return facts
 
@@ -276,36 +278,50 @@ def _rank(
         )
         ranked = Ranked(served[part.users], part.items, part.scores)
     if len(lost):
-        ranked = _with_fallback(ranked, lost, index, popularity, histories, k)
+        ranked = _with_fallback(ranked, lost, index, popularity, read, k, exclude_seen)
     order = np.argsort(ranked.users, kind="stable")
     return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
 
 
-def _table(stored: StoredModel, histories: Histories, ranked: Ranked, is_known: npt.NDArray[np.bool_]) -> pa.Table:
-    """Candidates as rows of what is published."""
+def candidate_table(versions: pa.Array, item_ids: pa.Array, histories: Histories, ranked: Ranked) -> pa.Table:
+    """Candidates as rows of what is published.
+
+    Args:
+        versions: (U,) what made each user's.
+        item_ids: (size,) item ids by index.
+        histories: (U) the users.
+        ranked: their candidates.
+    """
     users, starts = ranked.users, np.searchsorted(ranked.users, ranked.users)
     columns = {
         USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
         RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
-        ITEM_ID: stored.item_ids.take(pa.array(ranked.items)),
+        ITEM_ID: item_ids.take(pa.array(ranked.items)),
         SCORE: pa.array(ranked.scores, pa.float32()),
-        MODEL_VERSION: pa.array(np.where(is_known, stored.version, FALLBACK_VERSION)).take(pa.array(users)),
+        MODEL_VERSION: versions.take(pa.array(users)),
     }
     return pa.table(columns, schema=PLAIN)
 
 
 def _with_fallback(
-    ranked: Ranked, lost: IntArray, index: ItemIndex, popularity: IntArray, histories: Histories, k: int
+    ranked: Ranked,
+    lost: IntArray,
+    index: ItemIndex,
+    popularity: IntArray,
+    histories: Histories,
+    k: int,
+    exclude_seen: bool,
 ) -> Ranked:
     """Add the most popular items of the index for users of whom the model knows nothing.
 
-    Such users have had no item of the index, so there is nothing to leave out. The score is the log share of events.
+    Such users may still have seen items of the index: events of weight 0 are not read. The score is the log share of
+    events.
     """
     size = len(index.catalogue.column)
     counts = np.zeros(size, dtype=np.int64)
     eligible = index.catalogue.eligible
     counts[eligible] = np.maximum(popularity[eligible], 1)
-    top = popular(histories.select(lost), counts, k, exclude_seen=False)
+    top = popular(histories.select(lost), counts, k, exclude_seen=exclude_seen)
     rows, places = np.nonzero(top >= 0)
     items = top[rows, places]
     scores = np.log(counts[items] / counts.sum()).astype(np.float32)

@@ -32,9 +32,12 @@ class Catalogue:
         return cls(eligible, column)
 
     def seen(self, histories: Histories, users: IntArray) -> tuple[IntArray, IntArray]:
-        """Competing items that users (R,) have had: (row, column) entries, ascending, each once."""
+        """Competing items that users (R,) have seen: (row, column) entries, ascending, each once."""
         lengths = histories.lengths[users]
-        columns = self.column[histories.items[spans(histories.offsets[users], lengths)]]
+        events = spans(histories.offsets[users], lengths)
+        columns = self.column[histories.items[events]]
+        if histories.seen is not None:
+            columns[~histories.seen[events]] = -1
         width = max(len(self), 1)
         pairs = distinct((np.repeat(np.arange(len(users)), lengths) * width + columns)[columns >= 0])
         return pairs // width, pairs % width

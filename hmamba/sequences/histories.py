@@ -20,13 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hmamba.columns import EVENT_TIME, ITEM_INDEX, USER_ID
+from hmamba.columns import EVENT_TIME, IS_SEEN, IS_TARGET, ITEM_INDEX, USER_ID, WEIGHT
 from hmamba.errors import InputError
 from hmamba.sequences.sets import distinct
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 MICROSECONDS_A_DAY = 86_400_000_000
-_COLUMNS = [USER_ID, ITEM_INDEX, EVENT_TIME]
+_COLUMNS = [USER_ID, ITEM_INDEX, EVENT_TIME, WEIGHT, IS_TARGET, IS_SEEN]
 
 
 def midnight(day: date) -> int:
@@ -43,12 +45,19 @@ class Histories:
         offsets: (U + 1,) where each user's events begin.
         items: (N,) item indices, >= 1.
         times: (N,) microseconds since 1970, UTC.
+        weights: (N,) strength of each event, >= 0; an event of weight 0 was seen and not wanted: the model neither
+            reads nor predicts it. None: 1 each.
+        targets: (N,) whether the model learns to predict the event and is judged on it. None: all.
+        seen: (N,) whether the event's item counts as seen. None: all.
     """
 
     users: pa.Array
     offsets: IntArray
     items: IntArray
     times: IntArray
+    weights: FloatArray | None = None
+    targets: BoolArray | None = None
+    seen: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,6 +87,19 @@ class Histories:
         new[1:] = (self.owner[1:] != self.owner[:-1]) | (self.times[1:] != self.times[:-1])
         return np.append(np.flatnonzero(new), self.events)
 
+    @cached_property
+    def read(self) -> Histories:
+        """The same users with only the events that the model reads: those of a positive weight."""
+        if self.weights is None or bool((self.weights > 0).all()):
+            return self
+        return self.keep(self.weights > 0)
+
+    @cached_property
+    def wanted(self) -> BoolArray:
+        """(N,) which events the model learns to predict: targets of a positive weight."""
+        wanted = np.ones(self.events, dtype=bool) if self.targets is None else self.targets
+        return wanted if self.weights is None else wanted & (self.weights > 0)
+
     def between(self, start: int | None, end: int | None) -> Histories:
         """The same users with only the events in [start, end), microseconds; None leaves a side open."""
         keep = np.ones(self.events, dtype=bool)
@@ -85,23 +107,49 @@ class Histories:
             keep &= self.times >= start
         if end is not None:
             keep &= self.times < end
-        lengths = np.bincount(self.owner[keep], minlength=len(self))
-        return Histories(self.users, np.concatenate([[0], np.cumsum(lengths)]), self.items[keep], self.times[keep])
+        return self.keep(keep)
 
-    def select(self, users: IntArray) -> Histories:
-        """The users at these positions, in this order."""
-        lengths = self.lengths[users]
-        flat = spans(self.offsets[users], lengths)
+    def until(self, ends: IntArray) -> Histories:
+        """The same users with only the events before these flat positions (U,)."""
+        return self.keep(np.arange(self.events) < ends[self.owner])
+
+    def keep(self, wanted: BoolArray) -> Histories:
+        """The same users with only the events (N,) wanted."""
+        lengths = np.bincount(self.owner[wanted], minlength=len(self))
+        return self._with(self.users, np.concatenate([[0], np.cumsum(lengths)]), wanted)
+
+    def select(self, users: IntArray, ends: IntArray | None = None) -> Histories:
+        """The users at these positions (R,), in this order; a user may come several times.
+
+        Args:
+            users: which.
+            ends: (R,) flat position after the last event of each that is kept; None: all are.
+        """
+        lengths = self.lengths[users] if ends is None else ends - self.offsets[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Histories(self.users.take(pa.array(users)), offsets, self.items[flat], self.times[flat])
+        return self._with(self.users.take(pa.array(users)), offsets, spans(self.offsets[users], lengths))
+
+    def _with(self, users: pa.Array, offsets: IntArray, events: IntArray | BoolArray) -> Histories:
+        """Other users with some of these events."""
+        return Histories(
+            users,
+            offsets,
+            self.items[events],
+            self.times[events],
+            None if self.weights is None else self.weights[events],
+            None if self.targets is None else self.targets[events],
+            None if self.seen is None else self.seen[events],
+        )
 
     def item_events(self, size: int) -> IntArray:
-        """(size,) events of each item index."""
-        return np.bincount(self.items, minlength=size)
+        """(size,) events of each item index that are targets."""
+        if self.targets is None and self.weights is None:
+            return np.bincount(self.items, minlength=size)
+        return np.bincount(self.items[self.wanted], minlength=size)
 
     def item_users(self, size: int) -> IntArray:
-        """(size,) users who had each item index."""
-        pairs = distinct(self.owner * size + self.items)
+        """(size,) users with a target event of each item index."""
+        pairs = distinct((self.owner * size + self.items)[self.wanted])
         return np.bincount(pairs % size, minlength=size)
 
 
@@ -142,11 +190,17 @@ def runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
 
 
 def _flat(table: pa.Table, users: pa.Array, ends: IntArray) -> Histories:
+    """Events as read from shards; what is the same for all of them is left out."""
+    weights = table[WEIGHT].to_numpy()
+    targets, seen = (table[name].to_numpy() for name in (IS_TARGET, IS_SEEN))
     return Histories(
         users,
         np.concatenate([[0], ends]),
         table[ITEM_INDEX].to_numpy().astype(np.int64),
         table[EVENT_TIME].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(),
+        None if (weights == 1).all() else weights,
+        None if targets.all() else targets,
+        None if seen.all() else seen,
     )
 
 

@@ -7,7 +7,7 @@ future. Equal content gives byte-identical shards and an equal digest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba import columns
-from hmamba.errors import InputError
+from hmamba.config import Config, EventsConfig, EventType
+from hmamba.errors import ConfigError, InputError
 from hmamba.files import atomic_folder, digest, sha256, write_json
 from hmamba.progress import Progress
 from hmamba.statements import statement
-from hmamba.warehouse.tables import is_empty, one
+from hmamba.warehouse.tables import is_empty, one, rows
 
 ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
@@ -38,6 +39,8 @@ EVENT_SCHEMA = pa.schema(
         pa.field(columns.ITEM_INDEX, pa.int32(), nullable=False),
         pa.field(columns.EVENT_TIME, pa.timestamp("us"), nullable=False),
         pa.field(columns.WEIGHT, pa.float32(), nullable=False),
+        pa.field(columns.IS_TARGET, pa.bool_(), nullable=False),
+        pa.field(columns.IS_SEEN, pa.bool_(), nullable=False),
     ]
 )
 ITEM_SCHEMA = pa.schema(
@@ -118,17 +121,75 @@ def _write_shards(reader: pa.RecordBatchReader, folder: Path, shards: int, event
     return rows
 
 
-def _end_of(day: date) -> datetime:
-    return datetime.combine(day + timedelta(days=1), datetime.min.time())
-
-
 def shards_for(users: int) -> int:
     """Number of shards for a number of users, the same on every machine."""
     return min(MOST_SHARDS, max(1, -(-users // USERS_PER_SHARD)))
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What a snapshot makes of the warehouse's events.
+
+    Attributes:
+        events: weights, targets and what counts as seen.
+        by_position: whether events have an order and no times; a user's steps are then a day apart, and no event is
+            later than a day.
+    """
+
+    events: EventsConfig = field(default_factory=EventsConfig)
+    by_position: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> Meaning:
+        """As the settings say."""
+        return cls(config.events, config.source.columns.position is not None)
+
+    def end_of(self, day: date) -> datetime:
+        """The moment from which on events are not in the snapshot of ``day``, naive UTC."""
+        return datetime.max if self.by_position else datetime.combine(day + timedelta(days=1), datetime.min.time())
+
+    def table(self) -> pa.Table:
+        """A row for each type of event, as the statements under sql/sequences/ read it."""
+        types = self.events.types or {"": EventType()}
+        return pa.table(
+            {
+                "event_type": pa.array(types, pa.string()),
+                "factor": pa.array([kind.weight for kind in types.values()], pa.float64()),
+                columns.IS_TARGET: pa.array([kind.target for kind in types.values()], pa.bool_()),
+                columns.IS_SEEN: pa.array([kind.seen for kind in types.values()], pa.bool_()),
+                "linear": pa.array([self.events.weight_scale == "linear"] * len(types), pa.bool_()),
+                "least_target": pa.array([self.events.min_weight_as_target] * len(types), pa.float64()),
+            }
+        )
+
+
+def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: datetime) -> None:
+    """Make the macro ``valued`` of this connection.
+
+    Raises:
+        ConfigError: there are events of a type that [events] does not name.
+    """
+    connection.register("meanings", meaning.table())
+    unnamed = [row["event_type"] for row in rows(connection, "sequences/unnamed_types", {"end_time": end})]
+    if unnamed:
+        shown = ", ".join(repr(name) if name else "none" for name in unnamed)
+        raise ConfigError(
+            f"The warehouse holds events of type {shown}, of which [events] says nothing. Add a table for it, such as "
+            f"[events.{unnamed[-1] or 'purchase'}] with weight = 1.0, or remove source.columns.event_type and all of "
+            "[events] from a new root."
+        )
+    connection.execute(statement("sequences/create_taken_back"), {"end_time": end})
+    connection.execute(statement("sequences/create_meant"))
+    name = "create_valued_by_position" if meaning.by_position else "create_valued"
+    connection.execute(statement(f"sequences/{name}"))
+
+
 def write_snapshot(
-    connection: duckdb.DuckDBPyConnection, target: Path, day: date, shards: int | None
+    connection: duckdb.DuckDBPyConnection,
+    target: Path,
+    day: date,
+    shards: int | None,
+    meaning: Meaning | None = None,
 ) -> dict[str, Any]:
     """Write the snapshot of ``day`` as the folder ``target``, whole or not at all.
 
@@ -137,49 +198,54 @@ def write_snapshot(
         target: the folder; an older one is replaced.
         day: events before midnight UTC after it are in.
         shards: number of shards, over which users are spread by a hash of their id; None: see :func:`shards_for`.
+        meaning: what to make of the events; None: each weighs its weight and is a target.
 
     Returns:
         The manifest that is also written as manifest.json.
 
     Raises:
+        ConfigError: there are events of a type that the settings do not name.
         InputError: the warehouse has no event before the end of ``day``.
     """
-    end = _end_of(day)
+    meaning = meaning or Meaning()
+    end = meaning.end_of(day)
     if is_empty(connection):
         raise InputError("The warehouse is empty. Put files into the landing folder and run ingest first.")
-    if shards is None:
-        shards = shards_for(one(connection, "sequences/count_users", {"end_time": end})["users"])
-    connection.execute(statement("sequences/number_users"), {"end_time": end, "shards": shards})
+    _give_meaning(connection, meaning, end)
+    connection.execute(statement("sequences/count_events"), {"end_time": end})
     totals = one(connection, "sequences/totals", {"end_time": end})
     events = int(totals["events"])
     if not events:
         raise InputError(
             f"The warehouse has no event before the end of {day}. Check --day, or run ingest with that day's files."
         )
+    shards = shards or shards_for(totals["users"])
+    connection.execute(statement("sequences/number_users"), {"shards": shards})
     with atomic_folder(target) as folder:
         reader = connection.execute(statement("sequences/events"), {"end_time": end}).to_arrow_reader(ROWS_PER_GROUP)
-        rows = _write_shards(reader, folder, shards, events)
+        rows_of = _write_shards(reader, folder, shards, events)
         catalogue = connection.execute(statement("sequences/items"), {"end_time": end}).to_arrow_table()
         pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
         names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
         files = [
             {"name": name, "rows": count, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-            for name, count in zip(names, [*rows, catalogue.num_rows], strict=True)
+            for name, count in zip(names, [*rows_of, catalogue.num_rows], strict=True)
         ]
         manifest = {
             "day": day.isoformat(),
             "end": end.isoformat(),
+            "by_position": meaning.by_position,
             "shards": shards,
             "users": totals["users"],
             "events": events,
             "items": catalogue.num_rows,
-            "newest_event": totals["newest_event"].isoformat(),
+            "newest_event": None if meaning.by_position else totals["newest_event"].isoformat(),
             "batch": totals["batch"],
             "files": files,
             "digest": digest([[file["name"], file["sha256"]] for file in files]),
         }
-        if sum(rows) != events:
-            raise AssertionError(f"wrote {sum(rows)} of {events} events")
+        if sum(rows_of) != events:
+            raise AssertionError(f"wrote {sum(rows_of)} of {events} events")
         write_json(folder / MANIFEST, manifest)
     return manifest
 
@@ -193,18 +259,24 @@ class Changes:
     events: int
 
 
-def write_changes(connection: duckdb.DuckDBPyConnection, target: Path, day: date, held: Mapping[str, Any]) -> Changes:
+def write_changes(
+    connection: duckdb.DuckDBPyConnection,
+    target: Path,
+    day: date,
+    held: Mapping[str, Any],
+    meaning: Meaning | None = None,
+) -> Changes:
     """Write the whole histories of users with events that a snapshot does not hold, cut into shards as that is.
-
-    Events are only ever added, so the histories hold what the snapshot has of these users, and more.
 
     Args:
         connection: the warehouse; it is only read.
         target: the folder, whole or not at all; an older one is replaced. Left alone if nothing has come.
         day: events before midnight UTC after it are in.
         held: the snapshot's manifest.
+        meaning: that of the snapshot.
 
     Raises:
+        ConfigError: there are events of a type that the settings do not name.
         InputError: the snapshot does not say which batches it holds.
     """
     if held.get("batch") is None:
@@ -212,15 +284,15 @@ def write_changes(connection: duckdb.DuckDBPyConnection, target: Path, day: date
             f"The snapshot of {held['day']} does not say which batches it holds: an earlier version of this program "
             "made it. Run that night again."
         )
-    since = {
-        "end_time": _end_of(day),
-        "held_time": datetime.fromisoformat(held["end"]),
-        "held_batch": int(held["batch"]),
-    }
-    changed = one(connection, "sequences/changed_totals", since)
+    meaning = meaning or Meaning()
+    until = {"end_time": meaning.end_of(day)}
+    _give_meaning(connection, meaning, until["end_time"])
+    since = {"held_time": datetime.fromisoformat(held["end"]), "held_batch": int(held["batch"])}
+    connection.execute(statement("sequences/changed_users"), {**until, **since})
+    changed = one(connection, "sequences/changed_totals")
     if changed["users"]:
         with atomic_folder(target) as folder:
             shards = int(held["shards"])
-            query = connection.execute(statement("sequences/changed_events"), {"shards": shards, **since})
+            query = connection.execute(statement("sequences/changed_events"), {"shards": shards, **until})
             _write_shards(query.to_arrow_reader(ROWS_PER_GROUP), folder, shards, changed["events"])
     return Changes(changed["new_events"], changed["users"], changed["events"])

@@ -40,8 +40,8 @@ class Batch:
         positions: (R,) the token after which each row asks.
         had: what the rows' users have had; nothing where the model has no habit term.
         targets: (row, column) of the next baskets' items, sorted by row.
-        weights: of the targets. A row's sum is the number of items in its next basket, at the end of the training
-            events, and less before.
+        weights: of the targets. A row's sum is that of the events in its next basket (their number, where they have no
+            weights), at the end of the training events, and less before.
         weight: their sum, over the parts of all ranks.
     """
 
@@ -58,7 +58,7 @@ class Batches:
     """Training windows of a set of histories.
 
     Args:
-        histories: what may be learnt from.
+        histories: what may be learnt from, in events that the model reads; its targets alone are predicted.
         catalogue: which items compete.
         max_length: most events of a window; a longer history is cut into windows from its end.
         tokens: events of a batch.
@@ -94,9 +94,12 @@ class Batches:
         self._basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) if horizon > 1 else None
         last_basket = np.searchsorted(starts, histories.offsets[self._ask_user + 1]) - 1
         self._horizon_end = starts[np.minimum(asks + horizon, last_basket) + 1]
-        competing = np.concatenate([[0], np.cumsum(catalogue.column[histories.items] >= 0)])
-        targets = competing[next_end] - competing[self._ask_end]
-        useful = targets > 0
+        self._strength = np.where((catalogue.column[histories.items] >= 0) & histories.wanted, 1.0, 0.0)
+        if histories.weights is not None:
+            self._strength *= histories.weights
+        so_far, number = (np.append(0, np.cumsum(part)) for part in (self._strength, self._strength > 0))
+        targets = so_far[next_end] - so_far[self._ask_end]
+        useful = number[next_end] > number[self._ask_end]
         self._ask_end, self._horizon_end, self._ask_user, self._targets = (
             part[useful] for part in (self._ask_end, self._horizon_end, self._ask_user, targets)
         )
@@ -202,7 +205,7 @@ class Batches:
         events = spans(ends, wanted)
         target_rows = np.repeat(np.arange(len(asks)), wanted)
         target_columns = self.catalogue.column[histories.items[events]]
-        known = target_columns >= 0
+        known = self._strength[events] > 0
         target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
         had = Had.nothing()
         if self.repeats and len(asks):
@@ -218,11 +221,12 @@ class Batches:
         )
 
     def _shares(self, asks: IntArray, rows: IntArray, events: IntArray) -> FloatArray:
-        """What each target is of its row: 1, or less where later baskets share the weight of the next one."""
+        """What each target is of its row: its weight, or less where later baskets share that of the next one."""
         if self._basket is None:
-            return np.ones(len(rows), dtype=np.float32)
+            strength: FloatArray = self._strength[events].astype(np.float32)
+            return strength
         later = self._basket[events] - self._basket[self._ask_end[asks]][rows]
-        fading = _HORIZON_FADE**later
+        fading = _HORIZON_FADE**later * self._strength[events]
         whole = np.bincount(rows, weights=fading, minlength=len(asks))
         shares: FloatArray = (fading * (self._targets[asks] / whole)[rows]).astype(np.float32)
         return shares

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from hmamba.errors import ConfigError
-from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.likelihood import mean_log_likelihood
+from hmamba.evaluation.metrics import metrics_by_question
+from hmamba.evaluation.question import Question
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import Question
 from hmamba.model.hmamba import HMamba
 from hmamba.model.transitions import Transitions
 from hmamba.progress import Progress
@@ -136,20 +137,24 @@ def _keep_no_primitives() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
 
 
-def validate(model: HMamba, plan: Plan) -> float | None:
-    """NDCG@10 on the validation days; None if nobody can be asked."""
-    question = plan.question
-    if not len(question.past):
-        return None
-    ranked, _ = rank_all(
-        model,
-        question.past,
-        plan.catalogue,
-        k=10,
-        exclude_seen=plan.config.candidates.exclude_seen,
-    )
-    metrics = ranking_metrics(ranked, question.rows, question.items, cutoffs=(10,), catalogue=len(plan.catalogue))
-    return metrics["ndcg@10"]
+def validate(model: HMamba, plan: Plan) -> tuple[float | None, dict[str, float | None]]:
+    """Answers to the validation questions.
+
+    Returns:
+        What early stopping judges by, None if nobody can be asked; and all that was measured. It is NDCG@10, or the
+        mean log-likelihood of the answers where fewer than ``gate.min_users`` users are asked: the ranks of a handful
+        of items are mostly luck.
+    """
+    question, exclude_seen = plan.question, plan.config.candidates.exclude_seen
+    if not len(question):
+        return None, {"ndcg@10": None}
+    ranked, _ = rank_all(model, question.past, plan.catalogue, k=10, exclude_seen=exclude_seen)
+    metrics = metrics_by_question(ranked, question.rows, question.items, cutoffs=(10,))
+    ndcg = float(question.by_user(metrics["ndcg@10"]).mean())
+    if question.judged >= plan.config.gate.min_users:
+        return ndcg, {"ndcg@10": ndcg}
+    likelihood = mean_log_likelihood(model, question, plan.catalogue, exclude_seen=exclude_seen)
+    return likelihood, {"ndcg@10": ndcg, "log_likelihood": likelihood}
 
 
 class Fit:
@@ -191,7 +196,7 @@ class Fit:
         self.steps = plan.epochs * len(plan.batches.epoch(self.settings.seed, plan.windows))
 
     def run(self) -> list[dict[str, Any]]:
-        """Train; returns what is known of each epoch: epoch, loss, ndcg@10, seconds, events a second."""
+        """Train; returns what is known of each epoch: epoch, loss, what :func:`validate` measured, seconds."""
         place = self.checkpoint.restore(self.plan.version, self.model, self.optimizer, self.average)
         self.ranks.agree([place.epoch, place.step, self.steps], "epoch, step and steps in all")
         if place.step:
@@ -206,7 +211,8 @@ class Fit:
         if self.plan.transitions and self.ranks.leads:
             plan, size = self.plan, len(self.plan.catalogue.column)
             counted = Transitions.count(plan.batches.histories, size)
-            self.model.transitions, self.weighed = weigh(self.model, counted, plan.question, plan.catalogue)
+            enough = plan.config.gate.min_users
+            self.model.transitions, self.weighed = weigh(self.model, counted, plan.question, plan.catalogue, enough)
         return place.epochs
 
     def _stalled(self, place: Place) -> bool:
@@ -226,15 +232,16 @@ class Fit:
 
     def _judge_weights(self, place: Place, facts: dict[str, Any]) -> None:
         started = time.monotonic()
-        value = validate(self.model, self.plan)
-        told = None if value is None else round(value, 6)
-        facts |= {"ndcg@10": told, "validation_seconds": round(time.monotonic() - started, 3)}
+        value, measured = validate(self.model, self.plan)
+        facts |= {name: None if figure is None else round(figure, 6) for name, figure in measured.items()}
+        facts["validation_seconds"] = round(time.monotonic() - started, 3)
         place.epochs.append(facts)
         # With nobody to ask there is no early stopping: the last epoch is the best there is.
         if value is None or value > place.best:
             place.best, place.best_epoch = place.best if value is None else value, int(facts["epoch"])
             self.checkpoint.keep_best(place.step, self.model)
-        judged = "nobody to validate on" if value is None else f"ndcg@10 {value:.4f}"
+        told = [f"{name.replace('_', '-')} {figure:.4f}" for name, figure in measured.items() if figure is not None]
+        judged = ", ".join(told) or "nobody to validate on"
         shown = ""
         if facts["loss"] is not None:
             shown = (

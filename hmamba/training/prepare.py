@@ -13,11 +13,11 @@ import pyarrow as pa
 import torch
 
 from hmamba.errors import ConfigError, InputError
-from hmamba.evaluation.split import Question, Split
+from hmamba.evaluation.split import LAST, Split
 from hmamba.model.hmamba import HMamba
 from hmamba.registry import Provenance, StoredModel
 from hmamba.sequences.catalogue import Catalogue
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
+from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("hmamba")
 
 _VALIDATION_USERS = 5_000  # enough for a steady NDCG, few enough to cost little beside an epoch
+
+
+class NothingToLearnError(InputError):
+    """The data holds nothing that a model could be trained on; a baseline can be served all the same."""
 
 
 def device_of(choice: str) -> torch.device:
@@ -61,7 +65,7 @@ class Preparation:
 
 def name_training(day: date, snapshot: str, parent: str | None, split: Split, config: Config) -> Provenance:
     """The identity of a training, known before any work is done."""
-    return Provenance(day, parent, snapshot, split.validation, config.training_digest())
+    return Provenance(day, parent, snapshot, split.trained_until, config.training_digest(), split.mode)
 
 
 def prepare(
@@ -90,17 +94,17 @@ def prepare(
         category: (L, size) numbers of the items' categories on the levels of ``model.category_levels``; None without.
 
     Raises:
-        InputError: there is nothing to learn from.
+        NothingToLearnError: no item has enough events, or nobody took one thing after another.
     """
     settings = config.train
-    learnt = histories.between(None, split.validation)
+    learnt = split.learnt(histories).read
     counts = learnt.item_events(len(ids))
     holders = torch.from_numpy(learnt.item_users(len(ids)))
     catalogue = Catalogue.of(counts, settings.min_item_events)
     if not len(catalogue):
-        raise InputError(
-            f"no item has {settings.min_item_events} events before the validation days: load a longer history, or "
-            "lower train.min_item_events."
+        raise NothingToLearnError(
+            f"no item has train.min_item_events = {settings.min_item_events} events to learn from: load a longer "
+            "history, or lower that setting."
         )
     device = device_of(settings.device)
     torch.manual_seed(settings.seed)
@@ -113,20 +117,18 @@ def prepare(
         log.info("train: starting from %s, %d new items", parent.version, new_items)
     batches = Batches.of(learnt, catalogue, config, model.category_numbers())
     if not batches.rows:
-        raise InputError("no user has two baskets before the validation days: nothing can be learnt. Load more events.")
+        raise NothingToLearnError("no user has two baskets, one after the other, to learn from: load a longer history.")
     windows = None
     if parent is not None:
-        fresh = learnt.times[batches.window_end - 1] >= parent.provenance.trained_until
-        night = split.validation // MICROSECONDS_A_DAY  # other windows every night, the same ones if it is run again
+        # Where each user's last baskets were held out, no moment tells what is new: every newest window may be.
+        since = None if LAST in (split.mode, parent.provenance.split) else parent.provenance.trained_until
+        fresh = np.ones(len(batches.newest), dtype=bool)
+        if since is not None:
+            fresh = learnt.times[batches.window_end - 1] >= since
+        night = provenance.day.toordinal()  # other windows every night, the same ones if it is run again
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
-    question = Question.ask(
-        histories,
-        split.validation,
-        split.holdout,
-        exclude_seen=config.candidates.exclude_seen,
-        most=_VALIDATION_USERS,
-    )
+    question = split.ask_validation(histories, config, most=_VALIDATION_USERS)
     plan = Plan(
         version=provenance.version,
         batches=batches,

@@ -5,7 +5,7 @@ SELECT
     least(
         $k,
         (SELECT count(*) FROM eligible_items)
-            - CASE WHEN $exclude_seen THEN count(DISTINCT e.item_index) ELSE 0 END
+            - CASE WHEN $exclude_seen THEN count(DISTINCT e.item_index) FILTER (s.is_seen) ELSE 0 END
     ) AS candidates
 FROM read_parquet($events) AS s
 LEFT JOIN eligible_items AS e ON s.item_index = e.item_index

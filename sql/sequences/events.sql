@@ -4,9 +4,10 @@ SELECT
     e.user_id,
     i.item_index,
     e.event_time,
-    e.weight
-FROM interactions AS e
+    e.weight,
+    e.is_target,
+    e.is_seen
+FROM valued($end_time) AS e
 INNER JOIN numbered AS n ON e.user_id = n.user_id
 INNER JOIN items AS i ON e.item_id = i.item_id
-WHERE e.event_time < $end_time
-ORDER BY n.number, e.event_time, i.item_index;
+ORDER BY n.number, e.event_time, i.item_index, e.event_type;

@@ -4,11 +4,6 @@
 CREATE OR REPLACE TEMP TABLE numbered AS
 SELECT user_id, shard, events, row_number() OVER (ORDER BY shard, user_id) AS number
 FROM (
-    SELECT
-        user_id,
-        CAST(CAST('0x' || left(md5(user_id), 8) AS BIGINT) % $shards AS INTEGER) AS shard,
-        count(*) AS events
-    FROM interactions
-    WHERE event_time < $end_time
-    GROUP BY user_id
+    SELECT user_id, CAST(CAST('0x' || left(md5(user_id), 8) AS BIGINT) % $shards AS INTEGER) AS shard, events
+    FROM counted
 );

@@ -1,147 +1,231 @@
-"""Splits, baselines and the gate's decisions."""
+"""The gate's decisions, and on what nobody may be judged."""
 
 from __future__ import annotations
 
-import tracemalloc
+from datetime import date
 
 import numpy as np
 import pytest
 
 from hmamba.config import parse
 from hmamba.errors import QualityError
-from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.evaluation.gate import decide, unseen_from
-from hmamba.evaluation.split import Question, Split
+from hmamba.evaluation.gate import (
+    Measured,
+    best_baseline,
+    decide,
+    is_baseline,
+    measure_baselines,
+    measure_model,
+    unseen_from,
+)
+from hmamba.evaluation.question import Question
+from hmamba.evaluation.split import DAYS, LAST
+from hmamba.registry import Provenance
 from tests.histories import START, histories_of, random_histories
+from tests.stored import ITEMS, stored_model
 
 DAY = 86_400_000_000
-CONFIG = parse({}, "test")
+USERS = 300
 
 
-def test_the_split_counts_whole_days_back_from_the_newest_event():
-    histories = histories_of([(0, 1), (5.5, 2), (9.2, 3)])
-    split = Split.of(histories, parse({"gate": {"holdout_days": 2}, "train": {"validation_days": 3}}, "test"))
-    assert [(cut - START) / DAY for cut in (split.validation, split.holdout, split.end)] == [5, 8, 10]
-    assert [str(day) for day in split.holdout_days] == ["2024-01-09", "2024-01-10"]
+def configured(*, exclude_seen=True, **gate):
+    return parse({"gate": gate, "candidates": {"exclude_seen": exclude_seen}}, "test")
 
 
-def test_a_question_knows_the_past_only_and_counts_each_item_once():
-    histories = histories_of(
-        [(0, 1), (5, 1), (5.1, 2), (5.2, 2)],  # has a past; takes 1 again and 2 twice
-        [(5, 3)],  # no past
-        [(0, 4)],  # nothing afterwards
+def measured(**means):
+    """Contestants with these means. Users differ from each other, and a little in how they differ."""
+    users = np.random.default_rng(0).permutation(np.linspace(-0.05, 0.05, USERS))
+    noise = np.random.default_rng(1)
+    values = {name: mean + users + noise.permutation(np.linspace(-0.02, 0.02, USERS)) for name, mean in means.items()}
+    return {name: Measured({"ndcg@10": round(float(value.mean()), 6)}, value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "popular", "promoted", "reason"),
+    [
+        (0.30, 0.20, 0.1, True, "the new model is better than the champion: ndcg@10 0.3000 against the champion's 0.2"),
+        (0.197, 0.20, 0.1, True, "the new model is worse than the champion, within the tolerance of 2 %: ndcg@10 0.19"),
+        (0.195, 0.20, 0.1, False, "the new model is worse than the champion by more than 2 %: ndcg@10 0.1950 against"),
+        (0.20, 0.20, 0.1, True, "the new model and the champion cannot be told apart, and the new one knows more: "),
+        (0.20, 0.20, 0.4, False, "the new model is worse than popularity: ndcg@10 -0.2000, 95 % interval -0.20"),
+        (0.30, 0.20, 0.4, True, "the new model is better than the champion"),  # and who serves now is still worse
+        (0.20, 0.20, 0.2, True, "cannot be told apart"),
+    ],
+)
+def test_a_challenger_serves_unless_it_is_shown_to_be_worse(mine, theirs, popular, promoted, reason):
+    found = measured(challenger=mine, champion=theirs, popularity=popular)
+    decision, compared = decide("new", "old", found, configured())
+    assert (decision.serving, decision.promoted, decision.warning) == ("new" if promoted else "old", promoted, None)
+    assert reason in decision.reason
+    assert [(entry.one, entry.other) for entry in compared] == [
+        ("challenger", "champion"),
+        ("challenger", "popularity"),
+        ("champion", "popularity"),
+    ]
+
+
+def test_a_difference_beyond_the_tolerance_that_luck_explains_stops_nobody():
+    theirs = np.full(20, 0.5)
+    mine = theirs - 0.06 + np.linspace(-0.5, 0.5, 20)
+    assert mine.mean() < 0.9 * theirs.mean()
+    found = {
+        "challenger": Measured({"ndcg@10": mine.mean()}, mine),
+        "champion": Measured({"ndcg@10": theirs.mean()}, theirs),
+        "popularity": Measured({"ndcg@10": 0.0}, np.zeros(20)),
+    }
+    decision, compared = decide("new", "old", found, configured())
+    assert compared[0].says == "cannot be told"
+    assert decision.promoted
+
+
+@pytest.mark.parametrize(("tolerance", "promoted"), [(0.05, True), (0.01, False)])
+def test_the_tolerance_is_the_settings(tolerance, promoted):
+    found = measured(challenger=0.195, champion=0.2, popularity=0.1)
+    assert decide("new", "old", found, configured(tolerance=tolerance))[0].promoted is promoted
+
+
+def test_the_metric_is_the_settings():
+    ones = {name: Measured({"ndcg@10": 0.5, "hr@20": mean}, np.full(9, mean)) for name, mean in (("champion", 0.1),)}
+    ones["challenger"] = Measured({"ndcg@10": 0.1, "hr@20": 0.5}, np.full(9, 0.5))
+    ones["popularity"] = Measured({"ndcg@10": 0.1, "hr@20": 0.1}, np.full(9, 0.1))
+    decision, compared = decide("new", "old", ones, configured(metric="hr@20"))
+    assert decision.promoted
+    assert {entry.metric for entry in compared} == {"hr@20"}
+
+
+@pytest.mark.parametrize(
+    ("challenger", "found", "reason"),
+    [
+        (None, {"champion": 0.2, "popularity": 0.1}, "no new model was trained; the champion continues to serve"),
+        ("new", {}, "there is nobody to judge the new model on; the champion continues to serve"),
+        (None, {}, "no new model was trained; the champion continues to serve"),
+    ],
+)
+def test_the_champion_goes_on_serving(challenger, found, reason):
+    decision, _ = decide(challenger, "old", measured(**found), configured())
+    assert (decision.serving, decision.promoted, decision.reason) == ("old", False, reason)
+
+
+def test_a_first_model_that_is_shown_to_be_better_serves():
+    found = measured(challenger=0.3, popularity=0.1)
+    decision, _ = decide("new", None, found, configured())
+    assert (decision.serving, decision.promoted, decision.warning) == ("new", True, None)
+    assert decision.reason.startswith("the first model is better than popularity: ndcg@10 0.3000 against 0.1000 (+0.2")
+    assert decision.reason.endswith("300 users)")
+
+
+@pytest.mark.parametrize(
+    ("challenger", "found", "exclude_seen", "serving", "reason"),
+    [
+        ("new", {"challenger": 0.1, "popularity": 0.1}, True, "popularity", "the first model is not shown to be bet"),
+        ("new", {"challenger": 0.1, "popularity": 0.3}, True, "popularity", "the first model is not shown to be bet"),
+        (
+            "new",
+            {"challenger": 0.2, "popularity": 0.1, "most_bought": 0.2},
+            False,
+            "most_bought",
+            "the first model is not shown to be better than what each user had most",
+        ),
+        (
+            "new",
+            {"challenger": 0.1, "popularity": 0.2, "most_bought": 0.1},
+            False,
+            "popularity",
+            "the first model is not shown to be better than popularity",
+        ),
+        ("new", {}, True, "popularity", "there is nobody to judge the first model on"),
+        ("new", {}, False, "most_bought", "there is nobody to judge the first model on"),
+        (None, {"popularity": 0.1}, True, "popularity", "no model could be trained"),
+        (None, {}, False, "most_bought", "no model could be trained"),
+    ],
+)
+def test_without_anything_better_a_baseline_serves_or_nothing_does(challenger, found, exclude_seen, serving, reason):
+    decision, _ = decide(challenger, None, measured(**found), configured(exclude_seen=exclude_seen))
+    assert (decision.serving, decision.promoted) == (f"baseline-{serving}", False)
+    assert is_baseline(decision.serving)
+    assert decision.reason.startswith(reason)
+    name = {"popularity": "popularity", "most_bought": "what each user had most"}[serving]
+    assert decision.warning.startswith(f"No model serves: the table ranks items by {name} (a baseline), because")
+    assert reason in decision.warning
+    with pytest.raises(QualityError, match=rf"{reason}.*first_night = 'refuse': nothing is published"):
+        decide(challenger, None, measured(**found), configured(exclude_seen=exclude_seen, first_night="refuse"))
+
+
+def test_the_best_baseline():
+    assert best_baseline(measured(popularity=0.1, most_bought=0.2, challenger=0.9), "ndcg@10") == "most_bought"
+    assert best_baseline(measured(popularity=0.1), "ndcg@10") == "popularity"
+    assert best_baseline({}, "ndcg@10") is None
+    assert not is_baseline("20240101-abcdef12")
+
+
+def asked_on(*days):
+    """A question on each of these days."""
+    return Question.ask(
+        (histories := histories_of(*([(-1, 1), (day, 2)] for day in days))),
+        histories.offsets[:-1],
+        histories.offsets[1:],
+        exclude_seen=False,
     )
-    question = Question.ask(histories, START + 5 * DAY, START + 6 * DAY, exclude_seen=False)
-    assert question.past.users.to_pylist() == ["u0"]
-    assert question.past.items.tolist() == [1]
-    assert list(zip(question.rows.tolist(), question.items.tolist(), strict=True)) == [(0, 1), (0, 2)]
-    new = Question.ask(histories, START + 5 * DAY, START + 6 * DAY, exclude_seen=True)
-    assert new.items.tolist() == [2]
-
-
-def test_a_sample_of_users_is_always_the_same():
-    histories = random_histories(users=100)
-    one, two = (Question.ask(histories, START + 20 * DAY, START + 40 * DAY, exclude_seen=False, most=10) for _ in "ab")
-    assert len(one.past) == 10
-    assert one.past.users == two.past.users
-    assert set(np.unique(one.rows)) == set(range(10))
-
-
-def test_baselines():
-    histories = histories_of([(0, 3), (1, 3), (2, 1)], [(0, 2)])
-    counts = np.array([0, 5, 9, 2, 0])
-    assert popular(histories, counts, 3, exclude_seen=False).tolist() == [[2, 1, 3], [2, 1, 3]]
-    assert popular(histories, counts, 3, exclude_seen=True).tolist() == [[2, -1, -1], [1, 3, -1]]
-    assert most_bought(histories, counts, 4).tolist() == [[3, 1, 2, -1], [2, 1, 3, -1]]
-
-
-@pytest.mark.parametrize("k", [1, 7, 60])
-def test_baselines_rank_as_one_user_at_a_time_would(k):
-    users, size = 300, 44  # more users than a block
-    histories = random_histories(users=users, items=40, events=60)
-    popularity = np.random.default_rng(1).integers(0, 9, size)
-    owned = [histories.items[histories.offsets[u] : histories.offsets[u + 1]].tolist() for u in range(users)]
-
-    def ranked(own, without=()):
-        items = [i for i in range(size) if popularity[i] and i not in without]
-        best = sorted(items, key=lambda i: (-own.count(i), -popularity[i], i))
-        return (best + [-1] * k)[:k]
-
-    assert most_bought(histories, popularity, k).tolist() == [ranked(own) for own in owned]
-    assert popular(histories, popularity, k, exclude_seen=False).tolist() == [ranked([])] * users
-    assert popular(histories, popularity, k, exclude_seen=True).tolist() == [ranked([], own) for own in owned]
-
-
-def test_baselines_take_no_table_of_users_times_catalogue():
-    histories, popularity = random_histories(users=256), np.ones(200_000, dtype=np.int64)
-    tracemalloc.start()
-    try:
-        most_bought(histories, popularity, 10)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 256 * len(popularity)  # bytes: not even a byte for each pair
 
 
 @pytest.mark.parametrize(
-    ("days", "first", "told"),
+    ("mode", "trained", "first", "name"),
     [
-        ({}, 8, None),
-        ({"a": 5, "b": 8}, 8, None),
-        ({"a": 9, "b": 6}, 9, "judged from 2024-01-10 on, because a has been trained on the held-out days before"),
-        ({"a": 9, "b": 10}, 10, "b has been trained on all held-out days"),
-        ({"a": 12}, 10, "a has been trained on all held-out days"),
+        (DAYS, {}, None, None),
+        (DAYS, {"a": (5, DAYS), "b": (8, DAYS)}, None, None),
+        (DAYS, {"a": (9, DAYS), "b": (6, DAYS)}, 9, "a"),
+        (DAYS, {"a": (9, DAYS), "b": (10, DAYS)}, 10, "b"),
+        (DAYS, {"a": (9, LAST), "b": (6, DAYS)}, 9, "a"),
+        (LAST, {"a": (20, LAST), "b": (20, LAST)}, None, None),
+        (LAST, {"a": (20, LAST), "b": (9, DAYS)}, 9, "b"),  # knows last baskets of before its cut
+        (LAST, {"a": (20, LAST), "b": (8, DAYS)}, None, None),
     ],
 )
-def test_nobody_is_judged_on_days_that_anybody_was_trained_on(days, first, told):
-    split = Split(*(START + day * DAY for day in (5, 8, 10)))
-    start, why = unseen_from(split, {version: START + day * DAY for version, day in days.items()})
-    assert ((start - START) / DAY, why) == (first, told)
+def test_nobody_is_judged_on_what_anybody_was_trained_on(mode, trained, first, name):
+    known = {
+        version: Provenance(date(2024, 1, 1), None, "s", START + day * DAY, "x", split)
+        for version, (day, split) in trained.items()
+    }
+    since, why = unseen_from(asked_on(8, 8.5, 9.5), mode, known)
+    if first is None:
+        assert (since, why) == (None, None)
+        return
+    assert since == START + first * DAY
+    day = f"2024-01-{first + 1:02d} 00:00"
+    assert why == f"judged on what came from {day} on, because {name} has been trained on what came before"
 
 
-@pytest.mark.parametrize(
-    ("mine", "tolerance", "told"),
-    [
-        (0.21, 0.02, "ndcg@10 0.2100 against the champion's 0.2000"),
-        (0.20, 0.02, "ndcg@10 0.2000 against the champion's 0.2000"),
-        (0.197, 0.02, "ndcg@10 0.1970 against the champion's 0.2000: worse, but within the tolerance of 2 %"),
-        (0.196, 0.025, "ndcg@10 0.1960 against the champion's 0.2000: worse, but within the tolerance of 2.5 %"),
-        (0.19, 0.025, "the challenger's ndcg@10 0.1900 is worse than the champion's 0.2000 by more than 2.5 %"),
-    ],
-)
-def test_the_reason_says_what_was_tolerated(mine, tolerance, told):
-    metrics = {"challenger": {"ndcg@10": mine}, "champion": {"ndcg@10": 0.2}, "popularity": {"ndcg@10": 0.1}}
-    assert decide("c", "old", metrics, parse({"gate": {"tolerance": tolerance}}, "test")).reason == told
+def test_who_has_seen_everything_is_not_judged_and_nobody_asked_needs_no_excuse():
+    known = {"a": Provenance(date(2024, 1, 1), None, "s", START + 12 * DAY, "x", DAYS)}
+    question = asked_on(8, 9)
+    since, why = unseen_from(question, DAYS, known)
+    assert len(question.since(since)) == 0
+    assert "because a has been trained" in why
+    assert unseen_from(question.since(since), DAYS, known) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("challenger", "champion", "scores", "serving", "promoted"),
-    [
-        ("c", "old", (0.30, 0.20, 0.1), "c", True),
-        ("c", "old", (0.197, 0.20, 0.1), "c", True),  # within the tolerance of 2 %
-        ("c", "old", (0.195, 0.20, 0.1), "old", False),
-        ("c", "old", (0.30, 0.20, 0.4), "old", False),  # worse than popularity
-        ("c", None, (0.30, None, 0.1), "c", True),
-        (None, "old", (None, 0.20, 0.1), "old", False),
-        ("c", "old", None, "old", False),  # nobody to judge on
-    ],
-)
-def test_decisions(challenger, champion, scores, serving, promoted):
-    names = ("challenger", "champion", "popularity")
-    metrics = {} if scores is None else {n: {"ndcg@10": s} for n, s in zip(names, scores, strict=True) if s is not None}
-    decision = decide(challenger, champion, metrics, CONFIG)
-    assert (decision.serving, decision.promoted) == (serving, promoted)
-    assert decision.reason
+def test_each_user_counts_once_in_what_is_measured():
+    """One user answers ten questions badly and another one well."""
+    histories = histories_of([(day, 1 if day else 2) for day in range(11)], [(0, 1), (1, 2)], [(0, 1), (1, 2)])
+    question = Question.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
+    counted = histories_of([(0, 2), (0, 2), (0, 1)])
+    config = configured(exclude_seen=False, cutoffs=(1,), metric="hr@1")
+    found = measure_baselines(counted, question, config, 3)
+    assert set(found) == {"popularity", "most_bought"}
+    assert found["popularity"].deciding.tolist() == [0, 1, 1]
+    assert found["popularity"].means == {
+        "hr@1": pytest.approx(2 / 3, abs=1e-6),
+        "ndcg@1": pytest.approx(2 / 3, abs=1e-6),
+        "mrr@1": pytest.approx(2 / 3, abs=1e-6),
+        "coverage@1": 0.5,
+    }
+    assert set(measure_baselines(counted, question, configured(), 3)) == {"popularity"}
 
 
-@pytest.mark.parametrize(
-    ("challenger", "metrics", "message"),
-    [
-        (None, {}, "run the train step"),
-        ("c", {}, "cannot be judged"),
-        ("c", {"challenger": {"ndcg@10": 0.1}, "popularity": {"ndcg@10": 0.1}}, "does not beat popularity"),
-    ],
-)
-def test_without_a_champion_nothing_bad_is_published(challenger, metrics, message):
-    with pytest.raises(QualityError, match=message):
-        decide(challenger, None, metrics, CONFIG)
+def test_a_model_is_measured_on_items_that_it_does_not_know():
+    stored, histories = stored_model(), random_histories(items=ITEMS + 5)
+    question = Question.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=True)
+    found = measure_model(stored, question, configured())
+    assert len(found.deciding) == question.judged
+    assert found.means["ndcg@10"] == pytest.approx(found.deciding.mean(), abs=1e-6)
+    assert list(found.means)[:4] == ["hr@10", "ndcg@10", "mrr@10", "coverage@10"]

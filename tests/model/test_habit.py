@@ -13,7 +13,7 @@ import torch
 from hmamba.model.habit import TIME_SCALES, Habit, Had
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import MICROSECONDS_A_DAY
-from tests.histories import histories_of, random_histories
+from tests.histories import histories_of, random_histories, valued
 
 
 def counted(histories, catalogue, users, ends):
@@ -23,15 +23,19 @@ def counted(histories, catalogue, users, ends):
         sums = defaultdict(lambda: np.zeros(len(TIME_SCALES)))
         for event in range(histories.offsets[user], end):
             age = (histories.times[end - 1] - histories.times[event]) / MICROSECONDS_A_DAY
-            sums[histories.items[event]] += np.exp(-age / np.array(TIME_SCALES))
+            weight = 1 if histories.weights is None else histories.weights[event]
+            sums[histories.items[event]] += weight * np.exp(-age / np.array(TIME_SCALES))
         whole = sum(sums.values())
         found |= {(row, int(catalogue.column[item])): value / whole for item, value in sums.items()}
     return {key: value for key, value in found.items() if key[1] >= 0}
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_shares_are_those_of_a_plain_count(seed):
+def test_shares_are_those_of_a_plain_count(seed, weighted):
     histories = random_histories(users=10, items=8, events=40, seed=seed)
+    if weighted:
+        histories = valued(histories, np.random.default_rng(seed).choice([0.25, 1, 4], histories.events))
     catalogue = Catalogue.of(histories.item_events(9), 12)
     starts = histories.basket_starts
     random = np.random.default_rng(seed)

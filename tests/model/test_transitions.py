@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.question import Question
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import Question
 from hmamba.model import transitions as module
 from hmamba.model.transitions import Transitions
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories
 from hmamba.training.blend import weigh
-from tests.histories import histories_of, random_histories
+from tests.histories import histories_of, random_histories, randomly_valued, valued
 from tests.stored import stored_model
 
 ITEMS = 20
@@ -32,24 +32,35 @@ def baskets_of(histories, user):
     return histories.items[own], np.unique(histories.times[own], return_inverse=True)[1]
 
 
+def weights_of(histories, user):
+    own = slice(histories.offsets[user], histories.offsets[user + 1])
+    return np.ones(histories.lengths[user]) if histories.weights is None else histories.weights[own].astype(float)
+
+
 def by_definition(histories):
-    events = np.maximum(histories.item_events(ITEMS + 1), 1)
+    histories = histories.read
+    events = np.maximum(np.bincount(histories.items, minlength=ITEMS + 1), 1)
     table = np.zeros((ITEMS + 1, ITEMS + 1))
     for user in range(len(histories)):
         items, baskets = baskets_of(histories, user)
+        weights = weights_of(histories, user)
         for i, a in enumerate(items):
             for j in range(i + 1, min(i + 16, len(items))):
-                b, apart = items[j], baskets[j] - baskets[i]
+                b, apart, both = items[j], baskets[j] - baskets[i], weights[i] * weights[j]
                 if a != b:
-                    table[a, b] += 0.8 ** max(apart - 1, 0)
-                    table[b, a] += 0.25 * 0.8 ** (apart - 1) if apart else 1
+                    table[a, b] += both * 0.8 ** max(apart - 1, 0)
+                    table[b, a] += both * 0.25 * 0.8 ** (apart - 1) if apart else both
     return table / events[:, None] ** 0.5 / events[None] ** 0.2
 
 
-def shares_by_definition(table, items, baskets, competing):
+def shares_by_definition(table, histories, user, competing):
+    read = histories.read
+    items, baskets = baskets_of(read, user)
     ages = baskets.max(initial=0) - baskets
-    reached = sum(0.8**age * table[item] for item, age in list(zip(items, ages, strict=True))[-50:])
-    reached[items] = 0
+    events = list(zip(items, ages, weights_of(read, user), strict=True))[-50:]
+    reached = sum((weight * 0.8**age * table[item] for item, age, weight in events), np.zeros(len(table)))
+    own = slice(histories.offsets[user], histories.offsets[user + 1])
+    reached[histories.items[own] if histories.seen is None else histories.items[own][histories.seen[own]]] = 0
     reached = reached / reached.sum() if reached.sum() else reached
     return {int(v): reached[v] for v in competing if reached[v] > 0}
 
@@ -61,14 +72,16 @@ def test_what_lies_in_one_basket_has_no_order():
     assert table[1, 2] > table[2, 1] > 0
 
 
-def test_the_table_is_what_it_is_defined_to_be():
-    histories = random_histories(items=ITEMS)
+@pytest.mark.parametrize("values", [lambda histories: histories, randomly_valued])
+def test_the_table_is_what_it_is_defined_to_be(values):
+    histories = values(random_histories(items=ITEMS))
     counted = Transitions.count(histories, ITEMS + 1)
     np.testing.assert_allclose(counted.table.toarray(), by_definition(histories), rtol=1e-5)
 
 
-def test_shares_add_up_over_new_items_and_hold_none_that_was_had():
-    histories = random_histories(items=ITEMS)
+@pytest.mark.parametrize("values", [lambda histories: histories, randomly_valued])
+def test_shares_add_up_over_new_items_and_hold_none_that_was_seen(values):
+    histories = values(random_histories(items=ITEMS))
     table = by_definition(histories)
     counted = Transitions.count(histories, ITEMS + 1)
     mask = np.ones(ITEMS + 1, dtype=np.int64)
@@ -80,10 +93,27 @@ def test_shares_add_up_over_new_items_and_hold_none_that_was_had():
     assert len(np.unique(entries.rows * len(catalogue) + entries.columns)) == len(entries.rows)
     for row, user in enumerate(users):
         mine = entries.rows == row
-        expected = shares_by_definition(table, *baskets_of(histories, user), catalogue.eligible)
+        expected = shares_by_definition(table, histories, user, catalogue.eligible)
         assert dict(zip(catalogue.eligible[entries.columns[mine]].tolist(), entries.shares[mine], strict=True)) == (
             pytest.approx(expected, rel=1e-4)
         )
+
+
+def test_an_item_that_does_not_count_as_seen_may_be_raised_and_one_of_weight_0_says_nothing():
+    counted = Transitions.count(histories_of(*[[(0, 1), (1, 2)], [(0, 3), (1, 4)]] * 3), 5)
+    catalogue = Catalogue.of(np.array([0, 1, 1, 1, 1]), 1)
+    history = histories_of([(0, 2), (1, 1), (2, 3)])
+
+    def raised(**values):
+        entries = counted.after(valued(history, **values), catalogue, np.array([0]))
+        return dict(zip(catalogue.eligible[entries.columns].tolist(), entries.shares.tolist(), strict=True))
+
+    assert set(raised()) == {4}
+    viewed = raised(seen=[False, True, True])
+    assert set(viewed) == {2, 4}
+    assert viewed[2] < raised(weights=[1, 4, 1], seen=[False, True, True])[2]
+    assert set(raised(weights=[0, 1, 0])) == set()
+    assert set(raised(weights=[0, 1, 0], seen=[False, True, True])) == {2}
 
 
 def test_only_the_weightiest_neighbours_are_kept(monkeypatch):
@@ -176,19 +206,19 @@ def walkers(users):
 
 def after_walks(walks, steps):
     rows = np.arange(len(walks))
-    return Question(walks, 0, rows, 1 + (rows + 5 + steps) % 40)
+    return Question(walks, 0 * rows, rows, 1 + (rows + 5 + steps) % 40)
 
 
 @pytest.mark.parametrize("users", [40, 240])
 def test_they_count_where_they_help_and_not_where_they_mislead(users):
     """The table learns that after an item comes the next one, or that it never does."""
     walks, model, catalogue = walkers(users)
-    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 1), catalogue)
+    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 1), catalogue, 200)
     assert chosen is not None
     assert chosen.weighing() == {name: weighed[name] for name in ("strength", "scale")}
     assert weighed["users"] == users
     assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
-    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 20), catalogue)
+    chosen, weighed = weigh(model, Transitions.count(walks, 41), after_walks(walks, 20), catalogue, 200)
     assert chosen is None
     assert weighed["strength"] == 0
     assert weighed["ndcg@10"] == weighed["ndcg@10 without"]
@@ -202,11 +232,18 @@ def ndcg(model, transitions, question, catalogue):
     return ranking_metrics(ranked, question.rows, question.items, cutoffs=(10,), catalogue=len(catalogue))["ndcg@10"]
 
 
+def test_how_many_users_choose_is_a_setting():
+    walks, model, catalogue = walkers(240)
+    own, question = replace(Transitions.count(walks, 41), scale=0.1), after_walks(walks, 1)
+    assert weigh(model, own, question, catalogue, 241)[0].weighing() == own.weighing()
+    assert weigh(model, own, question, catalogue, 240)[0].weighing() != own.weighing()
+
+
 def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
     walks, model, catalogue = walkers(240)
     own = replace(Transitions.count(walks, 41), strength=1.0, scale=0.1)
     question = after_walks(walks, 1)
-    chosen, weighed = weigh(model, own, question, catalogue)
+    chosen, weighed = weigh(model, own, question, catalogue, 200)
     others = [
         ndcg(model, replace(own, strength=a, scale=b), question, catalogue) for a in (0.5, 2) for b in (1e-4, 1e-3)
     ]
@@ -214,7 +251,7 @@ def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
     assert weighed["ndcg@10 without"] == pytest.approx(ndcg(model, None, question, catalogue))
     assert weighed["ndcg@10"] > 1.02 * ndcg(model, own, question, catalogue)
     few = after_walks(walks.select(np.arange(199)), 1)
-    chosen, weighed = weigh(model, own, few, catalogue)
+    chosen, weighed = weigh(model, own, few, catalogue, 200)
     assert chosen.weighing() == own.weighing()
     assert weighed["ndcg@10"] == pytest.approx(ndcg(model, own, few, catalogue))
     assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
@@ -227,7 +264,7 @@ def test_among_few_users_the_table_stays_unless_it_does_harm():
     question = after_walks(walks.select(np.arange(3)), 20)
     last = rank_all(model, question.past, catalogue, k=40, exclude_seen=True)[0]
     missed = replace(question, items=np.array([row[row > 0][-1] for row in last]))
-    chosen, weighed = weigh(model, own, missed, catalogue)
+    chosen, weighed = weigh(model, own, missed, catalogue, 200)
     assert weighed["ndcg@10"] == weighed["ndcg@10 without"] == 0
     assert chosen is not None
     assert chosen.weighing() == own.weighing()
@@ -237,6 +274,6 @@ def test_with_nobody_to_ask_the_table_keeps_its_own_weighing():
     walks, model, catalogue = walkers(40)
     counted = Transitions.count(walks, 41)
     nobody = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
-    chosen, weighed = weigh(model, counted, nobody, catalogue)
+    chosen, weighed = weigh(model, counted, nobody, catalogue, 200)
     assert chosen is counted
     assert weighed == {**counted.weighing(), "ndcg@10": 0.0, "ndcg@10 without": 0.0, "users": 0}

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hmamba.evaluation.comparison import Comparison, Says
 from hmamba.files import sha256, write_json
 from hmamba.layout import Layout
 
@@ -38,6 +39,12 @@ def metrics(scale: float) -> dict[str, float]:
     return found
 
 
+def compared(one: str, other: str, difference: float, low: float, high: float) -> dict[str, Any]:
+    """A comparison as the gate writes it."""
+    says: Says = "better" if low > 0 else "worse" if high < 0 else "cannot be told"
+    return Comparison(one, other, "ndcg@10", 31, difference, low, high, None, says).as_json()
+
+
 def verdict(**changes: Any) -> dict[str, Any]:
     """A promoted challenger against a champion and both baselines."""
     return {
@@ -45,11 +52,15 @@ def verdict(**changes: Any) -> dict[str, Any]:
         "holdout_from": DAY.isoformat(),
         "holdout_to": DAY.isoformat(),
         "users": 31,
+        "questions": 40,
+        "split": "days",
+        "split_why": "1 held-out day and 1 validation day, as configured",
         "challenger": VERSION,
         "champion": CHAMPION,
         "serving": VERSION,
         "promoted": True,
         "reason": "ndcg@10 0.1760 against the champion's 0.1600",
+        "warning": None,
         "metric": "ndcg@10",
         "metrics": {
             "challenger": metrics(1.1),
@@ -57,7 +68,33 @@ def verdict(**changes: Any) -> dict[str, Any]:
             "popularity": metrics(0.5),
             "most_bought": metrics(0.9),
         },
+        "comparisons": [
+            compared("challenger", "champion", 0.016, 0.002, 0.031),
+            compared("challenger", "popularity", 0.096, 0.071, 0.12),
+            compared("challenger", "most_bought", 0.032, -0.004, 0.066),
+            compared("champion", "popularity", 0.08, 0.061, 0.101),
+            compared("champion", "most_bought", 0.016, -0.011, 0.043),
+        ],
     } | changes
+
+
+def baseline_verdict(**changes: Any) -> dict[str, Any]:
+    """A first night of which the model is not shown to be better than what each user had most."""
+    why = "the first model is not shown to be better than what each user had most: ndcg@10 0.1760 against 0.1440"
+    return (
+        verdict(
+            champion=None,
+            serving="baseline-most_bought",
+            promoted=False,
+            reason=f"{why}; what each user had most serves",
+            warning=f"No model serves: the table ranks items by what each user had most (a baseline), because {why}",
+            metrics={name: found for name, found in verdict()["metrics"].items() if name != "champion"},
+            comparisons=[
+                entry for entry in verdict()["comparisons"] if "champion" not in (entry["one"], entry["other"])
+            ],
+        )
+        | changes
+    )
 
 
 def ingest_facts(**changes: Any) -> dict[str, Any]:
@@ -72,6 +109,10 @@ def ingest_facts(**changes: Any) -> dict[str, Any]:
         "rows_quarantined": 3,
         "quarantined_by_rule": {"event_time is in range": 2, "user_id is not null": 1},
         "rows_late": 0,
+        "rows_left": 0,
+        "staleness_days": 0.1,
+        "warnings": [],
+        "catalogue_warning": None,
         "items_new": 4,
         "watermark_from": "2024-01-29T22:00:00",
         "watermark_to": "2024-01-30T22:00:00",
@@ -129,7 +170,7 @@ def write_night(
     write_facts(layout, "snapshot", 1.2, 300 * mb, newest_event="2024-01-30T21:15:00", **counts)
     found = {"version": VERSION, "parent": CHAMPION, "reused": False, "skipped_reason": None}
     write_facts(layout, "train", 75.5, 1800 * mb, **found, **trained, parameters=123456, curvature=0.0156, device="cpu")
-    write_facts(layout, "gate", 6.0, 900 * mb, **judged)
+    write_facts(layout, "gate", 6.0, 900 * mb, **judged, refit=None)
     measured = {"float32_overlap": 0.99998, "overlap_floor": 0.999, "overlap_at": 100, "overlap_users": 31}
     write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="IndexFlatIP", **measured)
     for shard in range(2):
@@ -139,6 +180,23 @@ def write_night(
     rows = len(users) * k
     published = {"users": len(users), "rows": rows, "k": k, "changed": True}
     write_facts(layout, "publish", 7.0, 650 * mb, model_version=VERSION, **published)
+
+
+def fail(layout: Layout, step: str, message: str, status: int, shard: int | None = None) -> None:
+    """Record that a step of the run failed, as the steps do. What it and later ones left on an earlier try stays."""
+    run = layout.run(DAY, RUN)
+    record = {"step": step, "shard": shard, "message": message, "exit_status": status, "seconds": 2.5}
+    write_json(run.step_failure(step, shard), record)
+
+
+def make_baseline_night(layout: Layout) -> None:
+    """Turn the written night into one that a baseline serves, as the steps leave it."""
+    run, judged = layout.run(DAY, RUN), baseline_verdict()
+    write_json(run.verdict, judged)
+    write_facts(layout, "gate", 6.0, 2**20, **judged)
+    listed = pq.read_table(run.vectors / "items.parquet", columns=["item_index", "item_id"])
+    pq.write_table(listed, run.vectors / "items.parquet")
+    write_facts(layout, "index", 0.1, 2**20, items=len(listed), kind="none", device="cpu")
 
 
 def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -151,6 +209,7 @@ def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame)
     rows = events.merge(items[["item_index", "item_id"]], on="item_id").sort_values(
         ["user_id", "event_time", "item_index"]
     )[["user_id", "item_index", "event_time", "weight"]]
+    rows = rows.assign(is_target=True, is_seen=True)
     shards = rows["user_id"].map(lambda user: sum(user.encode()) % 2)
     for shard in range(2):
         rows[shards == shard].to_parquet(folder / f"shard-{shard:04d}.parquet", index=False)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 from xml.etree import ElementTree
 
 import pytest
 
-from hmamba.report.figures import bars, curve
+from hmamba.report.figures import Interval, bars, curve, forest
 
 
 @pytest.fixture(params=["curve", "bars"])
@@ -56,3 +57,27 @@ def test_small_changes_are_labelled_in_full() -> None:
 
 def test_bars_of_zeros_do_not_divide_by_zero() -> None:
     assert "0.0000" in bars("z", "t", [("a", 0.0, 1)])
+
+
+def compared(word: str, low: float, high: float, tone: Literal["good", "bad", "undecided"]) -> Interval:
+    """A row of a forest plot."""
+    middle = (low + high) / 2
+    return Interval("new <b> vs old", low, middle, high, word, tone, f"new <b> vs old: {middle:+.2f}, {word}.")
+
+
+def test_a_forest_tells_each_row_and_colours_it_by_its_verdict() -> None:
+    rows = [compared("better", 0.1, 0.3, "good"), compared("worse", -0.3, -0.1, "bad")]
+    drawn = forest("f", "NDCG@10", [*rows, compared("cannot be told apart", -0.1, 0.2, "undecided")])
+    told = ElementTree.fromstring(drawn).get("aria-label") or ""
+    assert told.startswith("NDCG@10. new <b> vs old: +0.20, better. new <b> vs old: -0.20, worse.")
+    assert {"var(--good)", "var(--bad)", "var(--muted)"} <= set(re.findall(r"var\(--\w+\)", drawn))
+    assert "#0500" not in drawn
+    assert forest("f", "NDCG@10", rows) == forest("f", "NDCG@10", rows)
+    assert "var(--bad)" not in forest("f", "NDCG@10", rows[:1])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (0.2, 0.3), (-0.3, -0.2)])
+def test_a_forest_always_shows_zero(low: float, high: float) -> None:
+    drawn = forest("f", "t", [compared("better", low, high, "good")])
+    labels = re.findall(r">([^<>\n]+)<", drawn)
+    assert any(float(text.replace("\u2212", "-")) == 0 for text in labels if re.fullmatch(r"[\u2212\d.]+", text))

@@ -76,3 +76,16 @@ def test_a_file_that_is_not_as_the_manifest_says_is_named(published: Layout, fau
         part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"part-0001\.parquet is named by .* missing or cut short"):
         recommend(published, "user-000", 1)
+
+
+def test_a_user_is_shown_the_version_of_their_own_rows_and_the_tables_warning(published: Layout) -> None:
+    part = published.published(DAY) / "part-0000.parquet"
+    frame = pd.read_parquet(part)
+    frame.loc[frame["user_id"] == "user-000", "model_version"] = "popularity"
+    frame.to_parquet(part, index=False)
+    manifest = read_json(published.latest)
+    manifest["files"][0]["bytes"] = part.stat().st_size
+    write_json(published.latest, {**manifest, "warning": "No model serves."})
+    found = recommend(published, "user-000", 1)
+    assert (found.model_version, found.warning) == ("popularity", "No model serves.")
+    assert recommend(published, "user-003", 1).model_version == VERSION

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.errors import InputError
 from hmamba.files import read_json, write_json
 from hmamba.layout import Layout
 from hmamba.report.render import write_report
 from tests.report.conftest import HOSTILE
-from tests.report.night import DAY, RUN, TRANSITIONS, VERSION, ingest_facts, verdict, write_facts
+from tests.report.night import (
+    DAY,
+    EPOCHS,
+    RUN,
+    TRANSITIONS,
+    VERSION,
+    baseline_verdict,
+    ingest_facts,
+    make_baseline_night,
+    verdict,
+    write_facts,
+)
 
 
 class Page(HTMLParser):
@@ -24,14 +34,27 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str, str]] = []
         self.words: list[str] = []
+        self.headings: list[str] = []
+        self.open = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
+        self.open = tag
         self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = ""
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self.open == "h2":
+            self.headings.append(data)
+
+    @property
+    def labels(self) -> list[str]:
+        """What is read aloud instead of the pictures."""
+        return [value for _, name, value in self.attributes if name == "aria-label"]
 
     @property
     def text(self) -> str:
@@ -92,7 +115,16 @@ def test_pictures_have_words(page: Page) -> None:
     "expected",
     [
         "Night of Tuesday, 30 January 2024",
-        "NDCG@10 0.1760 against the champion's 0.1600. Judged on what 31 users did on 2024-01-30, held out",
+        "NDCG@10 0.1760 against the champion's 0.1600. Judged on 31 users with 40 questions on 2024-01-30, held out of "
+        "training.",
+        "Each user counts once, whatever the number of questions. How the events were split: 1 held-out day and 1 "
+        "validation day, as configured.",
+        "new model vs champion better +0.0160 (+10.0 %) +0.0020 to +0.0310 new model vs popularity better",
+        "new model vs what the user had most cannot be told apart +0.0320 (+22.2 %) \u22120.0040 to +0.0660",
+        "Where the interval holds 0, the two cannot be told apart on these users.",
+        "Early stopping judged by NDCG@10 on the validation events. Epoch 6 is kept.",
+        "The model that serves counts popularity, repeat purchases and transitions up to the end of 2024-01-30;",
+        "Its weights are those that were judged.",
         "event_time is in range 2",
         "user_id is not null 1",
         "NDCG@10 decides 0.1760 0.1600 +10.0 % 0.1440 +22.2 % 0.0800 +120.0 %",
@@ -144,17 +176,15 @@ def test_writing_twice_gives_the_same_bytes(copied: Layout) -> None:
 
 
 def test_a_run_that_left_nothing_still_has_a_page(layout: Layout) -> None:
-    text = page_of(layout).text
+    page = page_of(layout)
+    assert page.headings == ["Data in", "Time and memory", "Where to look"]
     for sentence in (
-        "Nothing was published",
-        "This run has no record of an ingest.",
-        "No training has been recorded for the version that serves.",
-        "Nothing was compared in this run.",
-        "There are no candidates of this run to describe.",
-        "No item vectors were made in this run.",
+        "The night stopped at ingest: nothing was published",
+        "The step ingest has left no record: it was not started, or it was killed",
+        "Readers have nothing: no night has been published yet.",
         "No step of this run has left its facts.",
     ):
-        assert sentence in text
+        assert sentence in page.text
 
 
 @pytest.mark.parametrize(
@@ -184,11 +214,12 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     skipped = {"version": None, "parent": None, "reused": False, "skipped_reason": "no new events", "epochs": []}
     write_facts(copied, "train", 0.1, 2**20, **skipped)
     write_facts(copied, "ingest", 0.1, 2**20, **ingest_facts(rows_read=0, quarantined_by_rule={}))
-    judged = verdict(challenger=None, promoted=False, metrics={})
+    judged = verdict(challenger=None, promoted=False, metrics={}, comparisons=[])
     write_json(copied.run(DAY, RUN).verdict, judged)
     text = page_of(copied).text
     assert "No new rows were read" in text
-    assert f"these are the epochs of the version that serves: {VERSION} ." in text
+    assert "Nothing was trained in this run: no new events. These are the epochs of the version that serves: " in text
+    assert f"the version that serves: {VERSION} ." in text
     assert "No new model was trained (no new events)" in text
     assert "(transitions) raises scores with strength 1.5" in text
 
@@ -204,7 +235,7 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     [
         (
             TRANSITIONS | {"strength": 0.0, "ndcg@10": 0.128},
-            "is left out: no help on the validation days (NDCG@10 0.1280",
+            "is left out: no help on the validation events (NDCG@10 0.1280",
         ),
         (
             TRANSITIONS | {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
@@ -212,7 +243,7 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
         ),
         (
             TRANSITIONS | {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
-            "with strength 1.5 at scale 0.0003, untried: nobody could be asked on the validation days.",
+            "with strength 1.5 at scale 0.0003, untried: nobody could be asked on the validation events.",
         ),
     ],
 )
@@ -228,7 +259,7 @@ def test_a_model_without_transitions_does_not_speak_of_them(copied: Layout, fact
     told = read_json(path)
     del told["transitions"]
     write_json(path, told | facts)
-    assert "transitions" not in page_of(copied).text
+    assert "(transitions)" not in page_of(copied).text
 
 
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])
@@ -255,16 +286,75 @@ def test_figures_that_are_not_numbers_do_not_stop_the_report(copied: Layout) -> 
     assert any("validation NDCG@10 over 2 epochs: from 0.3 to 0.1, highest 0.3 at epoch 0." in words for words in told)
 
 
-def test_a_broken_file_is_named_and_the_old_page_stays(copied: Layout) -> None:
-    page = write_report(copied, DAY, RUN)
-    before = page.read_bytes()
-    (copied.run(DAY, RUN).facts / "train.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"train\.json is not JSON"):
-        write_report(copied, DAY, RUN)
-    assert page.read_bytes() == before
+@pytest.mark.parametrize(
+    "name", ["facts/train.json", "verdict.json", "vectors/items.parquet", "candidates/part-0000.parquet"]
+)
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_damaged_file_is_named_and_the_rest_is_shown(copied: Layout, name: str, content: str) -> None:
+    (copied.run(DAY, RUN).folder / name).write_text(content, encoding="utf-8")
+    text = page_of(copied).text
+    left_out = re.search(r"A part of this page is left out: (.*?)\. ", text)
+    assert left_out is not None
+    assert name.rpartition("/")[2] in text[left_out.start() : left_out.start() + 600]
+    assert "1,000 rows came in from 1 file" in text
 
 
 def test_the_template_travels_with_the_package() -> None:
     import hmamba.report
 
     assert (Path(hmamba.report.__file__).parent / "template.html").is_file()
+
+
+def test_the_comparisons_are_read_aloud(page: Page) -> None:
+    told = next(label for label in page.labels if label.startswith("NDCG@10: difference and 95 % interval."))
+    assert "new model vs champion: +0.0160, 95\u00a0% interval +0.0020 to +0.0310, better." in told
+    assert told.count("cannot be told apart.") == 2
+
+
+def test_a_baseline_night_does_not_speak_of_a_model(copied: Layout) -> None:
+    make_baseline_night(copied)
+    page = page_of(copied)
+    assert "No model serves yet: what each user had most is published" in page.text
+    assert "Ranked by what each user had most, a baseline: no model has scored them." in page.text
+    assert not any("disk" in heading for heading in page.headings)
+    for words in ("precision", "Poincar", "The model that serves counts"):
+        assert words not in page.text
+
+
+def test_a_night_that_could_train_nothing_says_why(copied: Layout) -> None:
+    make_baseline_night(copied)
+    skipped = {"version": None, "parent": None, "reused": False, "skipped_reason": "no item has 5 events", "epochs": []}
+    write_facts(copied, "train", 0.1, 2**20, **skipped)
+    judged = baseline_verdict(challenger=None, metrics={}, comparisons=[], users=0, questions=0)
+    write_json(copied.run(DAY, RUN).verdict, judged)
+    text = page_of(copied).text
+    assert "Nothing was trained in this run: no item has 5 events." in text
+    assert "No training has been recorded" not in text
+    assert "Nobody could be judged on." in text
+
+
+def test_both_validation_curves_are_drawn(copied: Layout) -> None:
+    epochs = [{**epoch, "log_likelihood": -5.0 + 0.1 * epoch["epoch"]} for epoch in EPOCHS]
+    write_facts(copied, "train", 0.1, 2**20, version=VERSION, parent=None, epochs=epochs, device="cpu")
+    page = page_of(copied)
+    for title in ("validation NDCG@10 over 8 epochs", "validation log-likelihood over 8 epochs"):
+        assert any(label.startswith(title) for label in page.labels)
+    assert "mostly luck. Epoch 8 is kept." in page.text
+
+
+def test_what_ingest_warns_of_is_in_the_data_section_too(copied: Layout) -> None:
+    facts = ingest_facts(rows_read=0, rows_left=12, staleness_days=4.25, warnings=["The feed is stale."])
+    write_facts(copied, "ingest", 0.1, 2**20, **facts)
+    text = page_of(copied).text
+    assert text.count("The feed is stale.") == 2
+    assert text.count("12 rows are of days after 2024-01-30: left in their files for a later night.") == 2
+    assert "The newest event lies 4.2 days before the end of 2024-01-30." in text
+
+
+def test_a_tiny_reference_has_no_percentage(copied: Layout) -> None:
+    judged = verdict()
+    judged["metrics"]["popularity"]["ndcg@10"] = 0.00047
+    write_json(copied.run(DAY, RUN).verdict, judged)
+    text = page_of(copied).text
+    assert "new model vs popularity better +0.0960 +0.0710 to +0.1200" in text
+    assert max(float(share) for share in re.findall(r"\+([\d.]+) %", text)) <= 300

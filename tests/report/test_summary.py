@@ -7,8 +7,18 @@ import pytest
 
 from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
-from hmamba.report.summary import relative, summarise
-from tests.report.night import CHAMPION, DAY, RUN, VERSION, ingest_facts, metrics, verdict, write_facts
+from hmamba.report.summary import summarise
+from tests.report.night import (
+    CHAMPION,
+    DAY,
+    RUN,
+    VERSION,
+    baseline_verdict,
+    compared,
+    ingest_facts,
+    verdict,
+    write_facts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +37,24 @@ def test_a_promotion_says_by_how_much(night: Night) -> None:
     assert (found.tone, found.headline) == ("good", "The new model was promoted")
     text = " ".join(found.sentences)
     assert "1,000 rows came in from 1 file: 990 loaded, 7 already known, 3 refused." in text
-    assert f"Model {VERSION} now serves: NDCG@10 0.1760, +10.0\u00a0% against the champion." in text
+    assert (
+        f"Model {VERSION} now serves: NDCG@10 0.1760 against 0.1600 of the champion (+10.0\u00a0%; difference +0.0160, "
+        "95\u00a0% interval +0.0020 to +0.0310: better)."
+    ) in text
     assert "40 users received up to 10 items each, 400 rows in all." in text
     assert found.alerts == ["3 rows refused and kept in quarantine; the rules are listed below."]
 
 
 def test_a_first_model_is_compared_with_the_better_baseline(night: Night) -> None:
-    figures = {"challenger": metrics(1.1), "popularity": metrics(0.5), "most_bought": metrics(0.9)}
-    found = summarise(replace(night, verdict=verdict(champion=None, metrics=figures)))
-    assert found.headline == "The first model was promoted"
-    assert "+22.2\u00a0% against what each user had most" in " ".join(found.sentences)
+    compared_to = [
+        compared("challenger", "popularity", 0.096, 0.071, 0.12),
+        compared("challenger", "most_bought", 0.032, 0.01, 0.05),
+    ]
+    found = summarise(
+        replace(night, verdict=baseline_verdict(serving=VERSION, promoted=True, warning=None, comparisons=compared_to))
+    )
+    assert (found.tone, found.headline) == ("good", "The first model was promoted")
+    assert "against 0.1440 of what each user had most (+22.2\u00a0%; difference +0.0320" in " ".join(found.sentences)
 
 
 def test_a_refused_model_is_an_alert_with_the_reason(night: Night) -> None:
@@ -47,15 +65,17 @@ def test_a_refused_model_is_an_alert_with_the_reason(night: Night) -> None:
     assert "The gate refused the new model (worse by 9 %, more than the tolerance of 2 %)." in found.alerts
 
 
-@pytest.mark.parametrize(("promoted", "model"), [(True, 0.176), (False, 0.16)])
-def test_a_baseline_ahead_of_what_serves_is_an_alert(night: Night, promoted: bool, model: float) -> None:
-    judged = verdict(promoted=promoted, serving=VERSION if promoted else CHAMPION)
-    judged["metrics"]["most_bought"]["ndcg@10"] = 0.18
-    alerts = summarise(replace(night, verdict=judged)).alerts
-    assert alerts[-1] == (
-        "A baseline is ahead of the model that serves: what each user had most has NDCG@10 0.1800, the model "
-        f"{model:.4f}."
-    )
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_baseline_shown_ahead_of_what_serves_is_an_alert(night: Night, promoted: bool) -> None:
+    role = "challenger" if promoted else "champion"
+    worse = [compared(role, "most_bought", -0.02, -0.03, -0.01), compared(role, "popularity", -0.01, -0.03, 0.01)]
+    judged = verdict(promoted=promoted, serving=VERSION if promoted else CHAMPION, comparisons=worse)
+    found = summarise(replace(night, verdict=judged))
+    assert found.tone == "warn"
+    assert [alert for alert in found.alerts if "baseline" in alert] == [
+        "A baseline is ahead of the model that serves: against what each user had most, the model's NDCG@10 differs by "
+        "\u22120.0200, 95\u00a0% interval \u22120.0300 to \u22120.0100."
+    ]
 
 
 def test_an_old_night_again_leaves_newer_ones_their_champion(night: Night) -> None:
@@ -63,7 +83,9 @@ def test_an_old_night_again_leaves_newer_ones_their_champion(night: Night) -> No
     found = summarise(replace(night, verdict=verdict(promoted=False, reason=reason)))
     assert found.headline == "An old night again: its model serves that night alone"
     assert f"Newer nights keep their champion ({reason})." in found.alerts
-    assert f"Model {VERSION} passed the gate: NDCG@10 0.1760, +10.0\u00a0% against the champion." in found.sentences
+    assert f"Model {VERSION} passed the gate: NDCG@10 0.1760 against 0.1600 of the champion" in " ".join(
+        found.sentences
+    )
 
 
 def test_a_quiet_night_is_calm(night: Night) -> None:
@@ -72,7 +94,9 @@ def test_a_quiet_night_is_calm(night: Night) -> None:
         ingest=ingest_facts(rows_read=0, rows_loaded=0, rows_quarantined=0),
         train={"version": None, "skipped_reason": "no new events"},
     )
-    quiet = replace(quiet, verdict=verdict(challenger=None, promoted=False, serving=CHAMPION, metrics={}))
+    quiet = replace(
+        quiet, verdict=verdict(challenger=None, promoted=False, serving=CHAMPION, metrics={}, comparisons=[])
+    )
     found = summarise(quiet)
     assert (found.tone, found.alerts) == ("calm", [])
     assert found.sentences[:2] == [
@@ -81,9 +105,34 @@ def test_a_quiet_night_is_calm(night: Night) -> None:
     ]
 
 
-def test_nothing_published_is_bad_whatever_the_gate_said(night: Night) -> None:
-    found = summarise(with_facts(night, publish=None))
-    assert (found.tone, found.headline) == ("bad", "Nothing was published")
+def test_rows_that_teach_nothing_are_no_quiet_night(night: Night) -> None:
+    stuck = with_facts(night, train={"version": None, "skipped_reason": "no item has 5 events"})
+    judged = verdict(challenger=None, promoted=False, serving=CHAMPION, metrics={}, comparisons=[])
+    found = summarise(replace(stuck, verdict=judged))
+    assert found.headline == "Nothing could be trained: the champion continues to serve"
+    assert "New rows came in, but no model was trained on them (no item has 5 events)." in found.alerts
+
+
+@pytest.mark.parametrize(("name", "shown"), [("most_bought", "what each user had most"), ("popularity", "popularity")])
+def test_a_baseline_night_says_so_first(night: Night, name: str, shown: str) -> None:
+    found = summarise(replace(night, verdict=baseline_verdict(serving=f"baseline-{name}")))
+    assert (found.tone, found.headline) == ("warn", f"No model serves yet: {shown} is published")
+    assert found.alerts[0].startswith("No model serves: the table ranks items by what each user had most (a baseline)")
+    assert "NDCG@10 0.1760 against 0.1440." in found.alerts[0]
+    assert f"Model {VERSION} was trained and kept aside: NDCG@10 0.1760 against 0.1440" in " ".join(found.sentences)
+
+
+def test_a_first_night_without_training_says_why(night: Night) -> None:
+    bare = with_facts(night, train={"version": None, "skipped_reason": "no item has 5 events"})
+    judged = baseline_verdict(challenger=None, metrics={}, comparisons=[])
+    assert "No model was trained (no item has 5 events)." in summarise(replace(bare, verdict=judged)).sentences
+
+
+def test_what_ingest_warns_of_is_an_alert_once(night: Night) -> None:
+    warnings = ["The newest event is 5 days old.", "The catalogue names no item."]
+    facts = ingest_facts(warnings=warnings, catalogue_warning=warnings[1], rows_left=1)
+    alerts = summarise(with_facts(night, ingest=facts)).alerts
+    assert alerts[1:] == [*warnings, "1 row is of days after 2024-01-30: left in their files for a later night."]
 
 
 def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
@@ -92,14 +141,6 @@ def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
     assert any("5 rows came more than warehouse.overlap_days late" in alert for alert in found.alerts)
     assert any("1 user without usable history" in alert for alert in found.alerts)
     assert "the same as were already published" in " ".join(found.sentences)
-
-
-@pytest.mark.parametrize(
-    ("value", "reference", "expected"),
-    [(1.1, 1.0, "+10.0\u00a0%"), (0.5, 1.0, "\u221250.0\u00a0%"), (1.0, 1.0, "+0.0\u00a0%"), (1.0, 0.0, "")],
-)
-def test_relative(value: float, reference: float, expected: str) -> None:
-    assert relative(value, reference) == expected
 
 
 def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None:

@@ -23,7 +23,7 @@ from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex
 from hmamba.retrieval.product import Product
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import read_group
-from tests.histories import histories_of, random_histories
+from tests.histories import histories_of, random_histories, shard_table
 from tests.stored import stored_model
 
 WISHES = CandidatesConfig(k=20, float32_overlap=0.999)
@@ -110,13 +110,9 @@ def write_shards(folder, histories, shards=2, rows_per_group=131_072):
     files = []
     for shard in range(shards):
         part = histories.select(np.arange(shard, len(histories), shards))
-        table = {
-            "user_id": part.users.take(pa.array(part.owner)),
-            "item_index": part.items,
-            "event_time": pa.array(part.times, pa.timestamp("us")),
-        }
+        table = shard_table(part.users.take(pa.array(part.owner)), part.items, part.times)
         files.append(folder / f"shard-{shard:04d}.parquet")
-        pq.write_table(pa.table(table), files[-1], row_group_size=rows_per_group)
+        pq.write_table(table, files[-1], row_group_size=rows_per_group)
     return files
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hmamba.errors import InputError
 from hmamba.sequences.histories import read_histories, shard_files, spans, stream_histories
-from tests.histories import START, histories_of, random_histories
+from tests.histories import START, histories_of, random_histories, randomly_valued, shard_table, valued, write_shard
 
 DAY = 86_400_000_000
 
@@ -42,14 +42,7 @@ def test_events_of_one_moment_are_one_basket_and_users_never_share_one():
 
 
 def test_shards_read_back(tmp_path):
-    table = pa.table(
-        {
-            "user_id": ["a", "a", "b"],
-            "item_index": pa.array([1, 2, 3], pa.int32()),
-            "event_time": pa.array([0, 1, 2], pa.timestamp("us")),
-            "weight": pa.array([1.0, 1.0, 1.0], pa.float32()),
-        }
-    )
+    table = shard_table(["a", "a", "b"], [1, 2, 3], [0, 1, 2])
     pq.write_table(table, tmp_path / "shard-0000.parquet")
     pq.write_table(table.slice(0, 0), tmp_path / "shard-0001.parquet")
     histories = read_histories(shard_files(tmp_path))
@@ -62,12 +55,9 @@ def test_text_of_user_ids_may_pass_what_one_string_array_holds(tmp_path):
     """Ids get 64-bit offsets, and events come in chunks that are never joined: a user may go on in the next one."""
     events = [("a", 1), ("a", 2), ("b", 3)], [], [("b", 4), ("b", 5), ("c", 6)], [("c", 7)], [("d", 8)]
     for number, rows in enumerate(events):
-        columns = {
-            "user_id": pa.array([user for user, _ in rows], pa.string()),
-            "item_index": pa.array([item for _, item in rows], pa.int32()),
-            "event_time": pa.array([item for _, item in rows], pa.timestamp("us")),
-        }
-        pq.write_table(pa.table(columns), tmp_path / f"shard-{number:04d}.parquet")
+        items = [item for _, item in rows]
+        table = shard_table(pa.array([user for user, _ in rows], pa.string()), items, items)
+        pq.write_table(table, tmp_path / f"shard-{number:04d}.parquet")
     histories = read_histories(shard_files(tmp_path))
     assert histories.users.type == pa.large_string()
     assert histories.select(np.array([2, 0])).users.type == pa.large_string()
@@ -99,28 +89,9 @@ def test_an_empty_shard_streams_nothing(tmp_path):
 @pytest.mark.parametrize("events", [1, 100])
 def test_a_shard_that_is_not_sorted_does_not_stream(tmp_path, order, events):
     path = tmp_path / "s.parquet"
-    pq.write_table(
-        pa.table(
-            {
-                "user_id": [f"u{user}" for user in order],
-                "item_index": pa.array([1] * len(order), pa.int32()),
-                "event_time": pa.array(range(len(order)), pa.timestamp("us")),
-            }
-        ),
-        path,
-    )
+    pq.write_table(shard_table([f"u{user}" for user in order], [1] * len(order), range(len(order))), path)
     with pytest.raises(InputError, match=r"s.parquet: not sorted by user"):
         list(stream_histories(path, events=events, users=10))
-
-
-def write_shard(path, histories):
-    columns = {
-        "user_id": histories.users.take(pa.array(histories.owner)),
-        "item_index": pa.array(histories.items, pa.int32()),
-        "event_time": pa.array(histories.times, pa.timestamp("us")),
-    }
-    pq.write_table(pa.table(columns), path)
-    return path
 
 
 @pytest.mark.parametrize("damage", ["absent", "not parquet", "scattered", "columns"])
@@ -128,14 +99,10 @@ def test_what_is_no_snapshot_is_refused(tmp_path, damage):
     if damage == "not parquet":
         (tmp_path / "shard-0000.parquet").write_text("user_id,item_index")
     elif damage != "absent":
-        columns = {
-            "user_id": ["a", "b", "a"],
-            "item_index": [1, 2, 3],
-            "event_time": pa.array([0, 1, 2], pa.timestamp("us")),
-        }
+        table = shard_table(["a", "b", "a"], [1, 2, 3], [0, 1, 2])
         if damage == "columns":
-            del columns["item_index"]
-        pq.write_table(pa.table(columns), tmp_path / "shard-0000.parquet")
+            table = table.drop_columns(["item_index"])
+        pq.write_table(table, tmp_path / "shard-0000.parquet")
     with pytest.raises(InputError, match="snapshot"):
         read_histories(shard_files(tmp_path))
 
@@ -143,3 +110,45 @@ def test_what_is_no_snapshot_is_refused(tmp_path, damage):
 def test_item_users_counts_everybody_once():
     histories = histories_of([(0, 1), (1, 1), (2, 3)], [(0, 1)])
     assert histories.item_users(5).tolist() == [0, 2, 0, 1, 0]
+
+
+def parts_of(histories):
+    return histories.items, histories.times, histories.weights, histories.targets, histories.seen
+
+
+def test_values_read_back_and_ordinary_ones_are_left_out(tmp_path):
+    histories = randomly_valued(random_histories(users=9))
+    whole = read_histories([write_shard(tmp_path / "a.parquet", histories)])
+    (streamed,) = stream_histories(tmp_path / "a.parquet", events=10_000, users=100)
+    for read in (whole, streamed):
+        for found, expected in zip(parts_of(read), parts_of(histories), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    ordinary = read_histories([write_shard(tmp_path / "b.parquet", random_histories(users=9))])
+    assert ordinary.weights is ordinary.targets is ordinary.seen is None
+
+
+def test_values_stay_with_their_events():
+    histories = randomly_valued(random_histories(users=9))
+    told = set(zip(histories.owner, *parts_of(histories), strict=True))
+    users = np.array([7, 2, 2])
+    cut = histories.select(users, histories.offsets[users + 1] - 1)
+    late = histories.keep(histories.times >= START + 20 * DAY)
+    assert set(zip(users[cut.owner], *parts_of(cut), strict=True)) < told
+    assert set(zip(late.owner, *parts_of(late), strict=True)) < told
+
+
+def test_what_is_read_and_what_is_wanted():
+    histories = valued(
+        histories_of([(0, 1), (1, 2), (2, 3), (3, 1)]), weights=[0, 2, 1, 1], targets=[True, True, False, True]
+    )
+    assert histories.read.items.tolist() == [2, 3, 1]
+    assert histories.wanted.tolist() == [False, True, False, True]
+    assert histories.item_events(4).tolist() == [0, 1, 1, 0]
+    assert histories.item_users(4).tolist() == [0, 1, 1, 0]
+    assert random_histories().read.events == random_histories().events
+
+
+def test_until_cuts_each_user_at_a_place_of_their_own():
+    histories = histories_of([(0, 1), (1, 2), (2, 3)], [(0, 4)], [(0, 5), (1, 6)])
+    cut = histories.until(np.array([2, 4, 4]))
+    assert (cut.items.tolist(), cut.offsets.tolist()) == ([1, 2, 4], [0, 2, 3, 3])

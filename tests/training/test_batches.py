@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.training import batches as batches_module
 from hmamba.training.batches import Batches
-from tests.histories import histories_of, random_histories
+from tests.histories import histories_of, random_histories, randomly_valued, valued
 from tests.training.trainings import settings
 
 
@@ -150,3 +152,48 @@ def test_batches_are_as_the_settings_want_them(changed):
         parts = [batches.load(windows) for windows in batches.epoch(0)]
         made.append([(part.items.tolist(), part.weights.tolist(), len(part.had.rows)) for part in parts])
     assert made[0] != made[1]
+
+
+def test_targets_weigh_what_their_events_weigh_and_unwanted_ones_are_none():
+    histories = valued(
+        histories_of([(0, 1), (1, 2), (1, 3), (2, 4), (3, 1), (3, 5)]),
+        weights=[9, 2, 0.5, 1, 1, 3],
+        targets=[True, True, True, False, True, False],
+    )
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, repeats=False)
+    batch = batches.load(np.arange(1))
+    assert batch.positions.tolist() == [0, 3]  # the third basket holds no target
+    assert batch.targets[0].tolist() == [0, 0, 1]
+    assert (batch.targets[1] + 1).tolist() == [2, 3, 1]
+    assert batch.weights.tolist() == [2, 0.5, 1]
+    assert batch.weight == 3.5
+
+
+def test_a_horizon_shares_the_weight_of_the_next_baskets_events():
+    histories = valued(histories_of([(0, 1), (1, 2), (2, 3)]), weights=[1, 4, 2])
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, repeats=False, horizon=2)
+    batch = batches.load(np.arange(1))
+    whole = 4 + 0.6 * 2
+    np.testing.assert_allclose(batch.weights, [4 * 4 / whole, 4 * 1.2 / whole, 2], rtol=1e-6)
+    assert batch.weight == pytest.approx(6)
+
+
+@pytest.mark.parametrize("max_length", [3, 1000])
+def test_an_epoch_asks_for_every_wanted_event_with_its_weight(max_length):
+    histories = randomly_valued(random_histories()).read
+    catalogue = catalogue_of(histories)
+    batches = Batches(histories, catalogue, max_length=max_length, tokens=64, repeats=True)
+    found = []
+    for windows in batches.epoch(0):
+        batch = batches.load(windows)
+        flat = np.concatenate([np.arange(batches.window_start[w], batches.window_end[w]) for w in windows])
+        asked = flat[batch.positions]
+        found += zip(asked[batch.targets[0]], catalogue.eligible[batch.targets[1]], batch.weights, strict=True)
+        assert batch.weight == pytest.approx(batch.weights.sum())
+    starts = histories.basket_starts
+    expected = []
+    for start, end in pairwise(starts):
+        if start and histories.owner[start] == histories.owner[start - 1]:
+            wanted = [event for event in range(start, end) if histories.wanted[event]]
+            expected += [(start - 1, histories.items[event], histories.weights[event]) for event in wanted]
+    assert sorted(found) == sorted(expected)

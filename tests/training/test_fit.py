@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,14 +14,16 @@ import pytest
 import torch
 
 from hmamba import registry
-from hmamba.errors import ConfigError, InputError
+from hmamba.errors import ConfigError
+from hmamba.evaluation.likelihood import mean_log_likelihood
+from hmamba.evaluation.metrics import metrics_by_question
 from hmamba.evaluation.ranking import rank_all
-from hmamba.evaluation.split import Split
+from hmamba.evaluation.split import DAYS, LAST, Split
 from hmamba.layout import Layout
 from hmamba.training import fit as fit_module
-from hmamba.training.fit import Fit, rate_at
-from hmamba.training.prepare import device_of
-from tests.histories import histories_of, planted_histories, random_histories
+from hmamba.training.fit import Fit, batch_loss, rate_at, validate
+from hmamba.training.prepare import NothingToLearnError, device_of
+from tests.histories import histories_of, planted_histories, random_histories, valued
 from tests.training.trainings import KilledError, prepared, settings
 
 
@@ -92,12 +95,14 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_training_sees_nothing_from_the_validation_days_on(tmp_path):
+@pytest.mark.parametrize("mode", [DAYS, LAST])
+def test_training_sees_nothing_from_the_validation_events_on(tmp_path, mode):
     histories = random_histories()
-    config = settings(train={"epochs": 1})
+    config = settings(train={"epochs": 1}, gate={"min_users": 1 if mode == DAYS else 1_000})
     split = Split.of(histories, config)
+    assert split.mode == mode
     changed_items = histories.items.copy()
-    late = histories.times >= split.validation
+    late = np.arange(histories.events) >= split.validation[histories.owner]
     assert late.any()
     changed_items[late] = 1 + (changed_items[late] + 5) % 20
     changed = type(histories)(histories.users, histories.offsets, changed_items, histories.times)
@@ -157,10 +162,50 @@ def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp
 
 
 def test_with_nobody_to_validate_on_training_runs_to_its_end(tmp_path):
-    histories = histories_of(*([(d, 1 + d % 5) for d in range(9)] for _ in range(6)), [(10, 1)])
-    ready = prepared(histories, tmp_path, settings(train={"epochs": 4, "patience": 1}))
-    facts = Fit(ready.model, ready.plan).run()
+    ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 4, "patience": 1}))
+    nobody = ready.plan.question.since(int(ready.plan.question.as_of.max()) + 1)
+    facts = Fit(ready.model, replace(ready.plan, question=nobody)).run()
     assert [epoch["ndcg@10"] for epoch in facts] == [None] * 4
+    assert all("log_likelihood" not in epoch for epoch in facts)
+
+
+def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(tmp_path):
+    histories = planted_histories()
+    for least, users in ((60, 60), (61, 60)):
+        config = settings(train={"epochs": 3}, gate={"min_users": least})
+        ready = prepared(histories, tmp_path / str(least), config)
+        assert ready.plan.question.judged == users
+        value, measured = validate(ready.model.eval(), ready.plan)
+        ranked, _ = rank_all(ready.model, ready.plan.question.past, ready.plan.catalogue, k=10, exclude_seen=False)
+        by_question = metrics_by_question(ranked, ready.plan.question.rows, ready.plan.question.items, cutoffs=(10,))
+        assert measured["ndcg@10"] == ready.plan.question.by_user(by_question["ndcg@10"]).mean()
+        facts = Fit(ready.model, ready.plan).run()
+        if least <= users:
+            assert (value, set(measured)) == (measured["ndcg@10"], {"ndcg@10"})
+            assert "log_likelihood" not in facts[0]
+            continue
+        expected = mean_log_likelihood(
+            prepared(histories, tmp_path, config).model.eval(),
+            ready.plan.question,
+            ready.plan.catalogue,
+            exclude_seen=False,
+        )
+        assert value == measured["log_likelihood"] == expected < 0
+        assert [set(epoch) >= {"ndcg@10", "log_likelihood"} for epoch in facts] == [True] * 3
+
+
+@pytest.mark.parametrize(("least", "best"), [(1, 2), (1_000, 1)])
+def test_the_best_epoch_is_that_of_the_figure_that_stops(tmp_path, monkeypatch, least, best):
+    """Of two epochs one has the better ranks and the other the better likelihood."""
+    ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 2}, gate={"min_users": least}))
+    likelihoods = iter([-1.0, -2.0])
+    ranks = iter([np.full((len(ready.plan.question), 10), -1), np.repeat(ready.plan.question.items[:, None], 10, 1)])
+    monkeypatch.setattr(fit_module, "mean_log_likelihood", lambda *_, **__: next(likelihoods))
+    monkeypatch.setattr(fit_module, "rank_all", lambda *_, **__: (next(ranks), None))
+    fit = Fit(ready.model, ready.plan)
+    fit.run()
+    place = fit.checkpoint.restore(ready.provenance.version, fit.model, fit.optimizer, None)
+    assert place.best_epoch == best
 
 
 def test_very_old_questions_do_not_divide_by_zero(tmp_path):
@@ -171,12 +216,11 @@ def test_very_old_questions_do_not_divide_by_zero(tmp_path):
 
 
 def test_there_must_be_something_to_learn_from(tmp_path):
-    with pytest.raises(InputError, match=r"train\.min_item_events"):
+    with pytest.raises(NothingToLearnError, match=r"train\.min_item_events"):
         prepared(random_histories(), tmp_path, settings(train={"min_item_events": 10_000}))
-    with pytest.raises(InputError, match="two baskets"):
-        prepared(histories_of([(0, 1)], [(5, 2)], [(9, 1)]), tmp_path)
-    with pytest.raises(InputError, match="nothing is left to train on"):
-        prepared(histories_of([(0, 1), (1, 2)]), tmp_path)
+    for users in ([[(0, 1)], [(5, 2)], [(9, 1)]], [[(0, 1), (1, 2)]]):  # the second one's last basket is held out
+        with pytest.raises(NothingToLearnError, match="two baskets"):
+            prepared(histories_of(*users), tmp_path)
 
 
 def test_a_missing_cuda_device_is_refused():
@@ -239,3 +283,18 @@ for _ in range(2):
     )
     assert done.returncode == 0, done.stderr
     assert "create:cache_hit" not in done.stdout
+
+
+def test_a_target_of_weight_2_is_learnt_from_as_two_of_weight_1_are(tmp_path):
+    events, other = [(0, 1), (1, 2)], [(day / 9 - 2, 1 + day % 2) for day in range(9)] + [(3, 1), (4, 1)]
+    config = settings(model={"dropout": 0.0})
+    found, weights = [], prepared(histories_of(events, other), tmp_path, config).model.state_dict()
+    for histories in (histories_of(events, events, other), valued(histories_of(events, other), [1, 2, *np.ones(11)])):
+        ready = prepared(histories, tmp_path, config)
+        batches = ready.plan.batches
+        ready.model.load_state_dict(weights)
+        batch = batches.load(np.flatnonzero(batches.histories.owner[batches.window_start] < len(histories) - 1))
+        loss = batch_loss(ready.model.eval(), batch, torch.from_numpy(ready.plan.catalogue.eligible))
+        found.append((float(loss.detach()), batch.weight))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][1] == 2

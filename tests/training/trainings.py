@@ -13,6 +13,7 @@ from hmamba.training.prepare import name_training, prepare
 SMALL = {
     "model": {"dim": 16, "d_state": 8, "head_dim": 16, "dropout": 0.1},
     "train": {"epochs": 12, "tokens": 256, "min_item_events": 1, "learning_rate": 0.01, "patience": 12},
+    "gate": {"min_users": 1},
     "candidates": {"exclude_seen": False},
 }
 

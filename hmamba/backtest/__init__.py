@@ -1,0 +1,1 @@
+"""Replaying past nights and judging each on the days that followed it."""

@@ -1,0 +1,128 @@
+"""What a backtest found, as text and as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, JudgedNight, pooled
+from hmamba.evaluation.comparison import Comparison, compare
+from hmamba.evaluation.gate import BASELINES
+from hmamba.report import figures
+
+_BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric
+_NONE = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Figures over all nights.
+
+    Attributes:
+        metric: what is compared.
+        nights: as they were judged.
+        systems: in the order of the table.
+        means: of each system, over users and nights.
+        comparisons: what refitting, recounting and full retraining bring, over the users of all nights.
+    """
+
+    metric: str
+    nights: tuple[JudgedNight, ...]
+    systems: tuple[str, ...]
+    means: dict[str, dict[str, float]]
+    comparisons: tuple[Comparison, ...]
+
+    @classmethod
+    def of(cls, nights: Sequence[JudgedNight], chains: Sequence[str], metric: str) -> Findings:
+        """Pool the nights: each user of each night counts once.
+
+        Args:
+            nights: at least one that was judged.
+            chains: their names, the usual one first.
+            metric: such as ndcg@10.
+        """
+        judged = [night for night in nights if night.measured]
+        names = list(dict.fromkeys(name for night in judged for name in night.measured))
+        found = {name: whole for name in names if (whole := pooled(judged, name)) is not None}
+        usual = chains[0]
+        pairs = [(f"{chain}, {RECOUNTED}", f"{chain}, {AS_TRAINED}") for chain in chains]
+        pairs += [(f"{chain}, {REFIT}", f"{chain}, {RECOUNTED}") for chain in chains]
+        pairs += [(f"{chain}, {RECOUNTED}", f"{usual}, {RECOUNTED}") for chain in chains[1:]]
+        baselines = [name for name in BASELINES if name in found]
+        if baselines:
+            best = max(baselines, key=lambda name: found[name].means[metric])
+            pairs += [(f"{usual}, {variant}", best) for variant in (RECOUNTED, REFIT)]
+        compared = [
+            compare(pair, metric, found[pair[0]].deciding, found[pair[1]].deciding)
+            for pair in pairs
+            if pair[0] in found and pair[1] in found
+        ]
+        means = {name: whole.means for name, whole in found.items()}
+        return cls(metric, tuple(nights), tuple(names), means, tuple(compared))
+
+
+def shown(name: str) -> str:
+    """A system's name in words."""
+    return BASELINES.get(name, name)
+
+
+def markdown(found: Findings) -> str:
+    """The tables as Markdown."""
+    users = sum(night.users for night in found.nights)
+    first, last = found.nights[0].day, found.nights[-1].day
+    keys = [found.metric, *(key for key in _BESIDE if key != found.metric and key in next(iter(found.means.values())))]
+    lines = [
+        f"{len(found.nights)} nights, {first} to {last}; {users:,} users judged, those of each night once.",
+        "",
+        "| | " + " | ".join(key.upper() for key in keys) + " |",
+        "|---" * (len(keys) + 1) + "|",
+    ]
+    for name in found.systems:
+        lines.append(f"| {shown(name)} | " + " | ".join(f"{found.means[name][key]:.4f}" for key in keys) + " |")
+    lines += ["", f"| comparison | {found.metric.upper()} | 95 % interval | |", "|---|---|---|---|"]
+    for entry in found.comparisons:
+        relative = "" if entry.relative is None else f" ({entry.relative * 100:+.1f} %)"
+        lines.append(
+            f"| {shown(entry.one)} against {shown(entry.other)} | {entry.difference:+.4f}{relative} "
+            f"| {entry.low:+.4f} to {entry.high:+.4f} | {entry.says} |"
+        )
+    head = "| night | users | " + " | ".join(shown(name) for name in found.systems) + " |"
+    lines += ["", head, "|---" * (len(found.systems) + 2) + "|"]
+    for night in found.nights:
+        cells = [
+            f"{night.measured[name].means[found.metric]:.4f}" if name in night.measured else _NONE
+            for name in found.systems
+        ]
+        lines.append(f"| {night.day} | {night.users} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def chart(found: Findings) -> Markup:
+    """The deciding metric by night, a line for each system."""
+    judged = [night for night in found.nights if night.measured]
+    lines = [
+        (
+            shown(name),
+            [night.measured[name].means[found.metric] if name in night.measured else None for night in judged],
+        )
+        for name in found.systems
+    ]
+    labels = [night.day.isoformat() for night in judged]
+    return figures.lines("backtest", f"{found.metric.upper()} by night", labels, lines)
+
+
+def page(found: Findings, title: str) -> str:
+    """The whole page. It loads nothing from anywhere and runs no script."""
+    environment = Environment(
+        loader=PackageLoader("hmamba.backtest", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html").render(
+        title=title, found=found, chart=chart(found), shown=shown, users=sum(night.users for night in found.nights)
+    )

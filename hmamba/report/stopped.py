@@ -1,0 +1,79 @@
+"""Where a night ended before it published anything, and what readers have meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish")
+
+EXIT_STATUS = {
+    1: "it failed, and may succeed on retry",
+    2: "a file or a setting must be fixed; a retry without that fails again",
+    3: "data or candidates broke a rule; a retry without other data or settings fails again",
+}
+"""What the exit statuses of failed steps mean."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The step at which a night ended.
+
+    Attributes:
+        step: its name.
+        shard: of a step that is mapped over shards, which; None if unknown or not mapped.
+        message: as it was logged; None where the step left no record, since it was killed or never started.
+        exit_status: of the step's process; None without a record.
+        seconds: how long it ran; None without a record.
+    """
+
+    step: str
+    shard: int | None = None
+    message: str | None = None
+    exit_status: int | None = None
+    seconds: float | None = None
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The steps before it: what later ones have left is of an earlier try."""
+        return STEPS[: STEPS.index(self.step)]
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The newest published table: what readers have. ``run_id`` and ``model_version`` are its manifest's."""
+
+    day: str
+    run_id: str
+    model_version: str
+
+
+def failed_at(failures: Sequence[Mapping[str, Any]], shards: int) -> Stop | None:
+    """The first step that failed and has not succeeded since; None if none has.
+
+    Args:
+        failures: records of failed steps, in any order.
+        shards: of the snapshot. A failure of a later shard is of an earlier snapshot.
+    """
+    found = [
+        failure
+        for failure in failures
+        if failure.get("step") in STEPS and (failure.get("shard") is None or failure["shard"] < shards)
+    ]
+    if not found:
+        return None
+    first = min(found, key=lambda failure: (STEPS.index(failure["step"]), failure.get("shard") or 0))
+    return Stop(
+        first["step"],
+        first.get("shard"),
+        str(first.get("message") or "").strip() or None,
+        first.get("exit_status"),
+        first.get("seconds"),
+    )
+
+
+def unfinished(finished: Sequence[str]) -> Stop | None:
+    """The step after the last one that has finished, where no failure is recorded; None if all have."""
+    step = max((STEPS.index(step) + 1 for step in finished), default=0)
+    return Stop(STEPS[step]) if step < len(STEPS) else None

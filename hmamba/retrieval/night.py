@@ -1,0 +1,87 @@
+"""Whoever serves a night, model or baseline, behind one way to score a shard of its users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from hmamba import registry
+from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
+from hmamba.evaluation.encode import Encode, encode_users
+from hmamba.evaluation.gate import is_baseline
+from hmamba.layout import RunLayout
+from hmamba.registry import StoredModel
+from hmamba.retrieval import index as item_index
+from hmamba.retrieval.baseline import Baseline, score_shard_by_baseline
+from hmamba.retrieval.candidates import ShardFacts, score_shard
+from hmamba.retrieval.index import ItemIndex
+from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.snapshot import ITEMS
+
+
+@dataclass(frozen=True)
+class NightScorer:
+    """Scores users as a night does.
+
+    Attributes:
+        version: what serves.
+        popularity: (size,) events of each item index.
+        model: the model and its index; None where a baseline serves.
+        baseline: the baseline; None where a model serves.
+    """
+
+    version: str
+    popularity: IntArray
+    model: tuple[StoredModel, ItemIndex] | None
+    baseline: Baseline | None
+
+    @classmethod
+    def open(cls, run: RunLayout, device: torch.device, kernels: str = "auto") -> NightScorer:
+        """Load what the gate and the index step of a run have left.
+
+        Raises:
+            InputError: one of them has not run, or what it left is damaged.
+        """
+        version = registry.serving(run.verdict)
+        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
+        index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
+        if is_baseline(version):
+            ids = registry.vocabulary_of(items)
+            popularity = registry.by_index(index, events, len(ids))
+            allowed = pq.read_table(run.vectors / ITEMS, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
+            catalogue = Catalogue.of(registry.by_index(allowed, 1 + 0 * allowed, len(ids)), 1)
+            return cls(version, popularity, None, Baseline(version, catalogue, ids, popularity))
+        stored = registry.load_serving(run.model, version, device, kernels)
+        searched = item_index.load(run.index, stored.version, stored.model.tangents.weight.device)
+        popularity = registry.by_index(index, events, len(stored.catalogue.column))
+        return cls(version, popularity, (stored, searched), None)
+
+    @property
+    def stored(self) -> StoredModel | None:
+        """The model; None where a baseline serves."""
+        return None if self.model is None else self.model[0]
+
+    def score(
+        self,
+        blocks: Iterable[Histories],
+        *,
+        k: int,
+        exclude_seen: bool,
+        candidates: Path,
+        vectors: Path,
+        encode: Encode = encode_users,
+    ) -> ShardFacts:
+        """Write the candidates and points of a shard's users; see :func:`hmamba.retrieval.candidates.score_shard`."""
+        files = {"candidates": candidates, "vectors": vectors}
+        if self.baseline is not None:
+            return score_shard_by_baseline(self.baseline, blocks, k=k, exclude_seen=exclude_seen, **files)
+        assert self.model is not None
+        stored, index = self.model
+        return score_shard(
+            stored, index, blocks, self.popularity, k=k, exclude_seen=exclude_seen, encode=encode, **files
+        )

@@ -1,0 +1,69 @@
+"""One more short fine-tuning, after the verdict, over the days that the verdict was about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hmamba.evaluation.question import Question
+from hmamba.evaluation.split import Split
+from hmamba.registry import StoredModel
+from hmamba.sequences.histories import Histories
+from hmamba.training.batches import Batches
+from hmamba.training.fit import Fit, Plan
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
+
+
+def refit(
+    stored: StoredModel, histories: Histories, split: Split, snapshot: str, folder: Path, config: Config
+) -> dict[str, Any]:
+    """Fine-tune a model for an epoch, in place, on the windows that hold validation or held-out events.
+
+    A share ``train.replay`` of all others is replayed, as in every fine-tuning. Nobody is left to judge on, so nothing
+    stops it early; the learning rate is that of fine-tuning.
+
+    Args:
+        stored: what serves.
+        histories: all events up to the end of the day.
+        split: tonight's.
+        snapshot: digest of tonight's sequences; a checkpoint of another snapshot is not continued.
+        folder: of the checkpoints.
+        config: all settings.
+
+    Returns:
+        What is known of the epoch; empty if no window holds anything new.
+    """
+    known = replace(histories, items=stored.known(histories.items))
+    # Positions are of all events; windows are of those that the model reads.
+    is_new = np.arange(histories.events) >= split.validation[histories.owner]
+    is_read = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
+    read = known.keep(is_read)
+    batches = Batches.of(read, stored.catalogue, config, stored.model.category_numbers())
+    fresh = is_new[is_read][batches.window_end - 1] & batches.newest
+    draw = np.random.default_rng([config.train.seed, split.trained_until % (1 << 32)])
+    windows = fresh | (draw.random(len(fresh)) < config.train.replay)
+    if not fresh.any() or not batches.epoch(config.train.seed, windows):
+        return {}
+    nothing = np.zeros(0, dtype=np.int64)
+    plan = Plan(
+        version=f"{stored.version}-refit-{snapshot}",
+        batches=batches,
+        windows=windows,
+        catalogue=stored.catalogue,
+        question=Question(read.select(nothing), nothing, nothing, nothing),
+        epochs=1,
+        learning_rate=config.train.fine_tune_rate,
+        warm=True,
+        transitions=False,
+        folder=folder,
+        config=config,
+    )
+    kept = stored.model.transitions
+    epochs = Fit(stored.model, plan).run()
+    stored.model.transitions = kept
+    return epochs[-1]

@@ -1,0 +1,217 @@
+"""Backtest: replay past nights with the real steps, in a folder of its own, and judge each on the days that followed.
+
+Two chains of nights run side by side: one fine-tunes its champion every night, one trains from nothing. Nothing that is
+published, promoted or loaded in the root is touched. A backtest that was cut short resumes where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmamba.backtest.judge import Chain, JudgedNight, judge_night
+from hmamba.backtest.page import Findings, markdown, page
+from hmamba.config import Config, load
+from hmamba.errors import ConfigError, HMambaError, InputError
+from hmamba.evaluation.gate import Measured
+from hmamba.files import atomic_file, read_json, write_json
+from hmamba.layout import Layout
+from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.training.prepare import device_of
+from jobs.night import NightOptions, run_one
+
+log = logging.getLogger("hmamba")
+
+FINE_TUNED, FULL = "fine-tuned", "full retrain"
+RUN_ID = "backtest"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What to replay.
+
+    Attributes:
+        layout: the root, of which only the warehouse and the configuration are read.
+        folder: where everything of the backtest goes.
+        config: all settings.
+        choice: the configuration as it was given, for the steps; None for the root's own.
+        nights: the days.
+        every: days from one night to the next; each night is judged on so many days after it.
+    """
+
+    layout: Layout
+    folder: Path
+    config: Config
+    choice: str | None
+    nights: tuple[date, ...]
+    every: int
+
+    @classmethod
+    def of(cls, root: str, first: date, last: date, every: int, choice: str | None) -> Replay:
+        """Check what is asked for.
+
+        Raises:
+            ConfigError: the days are the wrong way round, or the data has no times.
+            InputError: the root has no warehouse.
+        """
+        layout = Layout.at(root)
+        config = load(choice, layout)
+        if every < 1:
+            raise ConfigError(f"--every {every}: give a number of days from 1 on.")
+        if first > last:
+            raise ConfigError(f"--from {first} is after --to {last}. Give the earlier day first.")
+        if config.source.columns.position is not None:
+            raise ConfigError(
+                f"source.columns.position = {config.source.columns.position!r}: data without times has no past nights "
+                "to replay."
+            )
+        if not layout.warehouse.is_file():
+            raise InputError(
+                f"{layout.warehouse} does not exist. Run ingest first: hmamba run --root {root} --day {last}"
+            )
+        nights = tuple(first + timedelta(days=n) for n in range(0, (last - first).days + 1, every))
+        folder = layout.root / "backtests" / f"{first}_{last}_every-{every}"
+        return cls(layout, folder, config, choice, nights, every)
+
+    def chain(self, name: str) -> Chain:
+        """A chain's root, made if need be: the warehouse is the root's own, and only ever read."""
+        layout = Layout.at(self.folder / name.replace(" ", "-"))
+        layout.root.mkdir(parents=True, exist_ok=True)
+        if not layout.warehouse.is_symlink():
+            layout.warehouse.symlink_to(os.path.relpath(self.layout.warehouse, layout.root))
+        if self.layout.config.exists() and not layout.config.exists():
+            shutil.copyfile(self.layout.config, layout.config)
+        return Chain(name, layout)
+
+    def options(self, chain: Chain, day: date, *, full_retrain: bool = False) -> NightOptions:
+        """How the steps of one night of a chain are started."""
+        return NightOptions(str(chain.layout.root), day, self.choice, RUN_ID, full_retrain)
+
+
+def replay(what: Replay) -> Iterator[JudgedNight]:
+    """Run and judge the nights, yielding each as it ends.
+
+    Raises:
+        StepFailedError: a step failed; running the backtest again resumes before it.
+    """
+    last = what.nights[-1] + timedelta(days=what.every)
+    chains = [what.chain(FINE_TUNED), what.chain(FULL)]
+    truth = what.chain("truth")
+    truth_run = truth.layout.run(last, RUN_ID)
+    if not truth_run.sequences.is_dir():
+        run_one(what.options(truth, last), "snapshot")
+    events: Histories | None = None
+    for number, day in enumerate(what.nights, start=1):
+        kept = what.folder / "nights" / f"{day}.json"
+        if kept.exists():
+            yield _from_json(read_json(kept))
+            continue
+        log.info("backtest: night %d of %d, %s", number, len(what.nights), day)
+        for chain in chains:
+            _run_night(what, chain, chains[0], day)
+        if events is None:
+            events = read_histories(shard_files(truth_run.sequences))
+        until = day + timedelta(days=what.every)
+        device = device_of(what.config.train.device)
+        judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)
+        write_json(kept, _as_json(judged))
+        for chain in chains:
+            shutil.rmtree(chain.layout.run(day, RUN_ID).folder)  # models stay: they are the next night's champions
+        yield judged
+
+
+def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
+    """Snapshot, train and gate of one night of a chain; the snapshot is made once for all."""
+    run, made = chain.layout.run(day, RUN_ID), first.layout.run(day, RUN_ID)
+    options = what.options(chain, day, full_retrain=chain.name == FULL)
+    if chain is first:
+        run_one(options, "snapshot")
+    else:
+        shutil.rmtree(run.sequences, ignore_errors=True)
+        shutil.copytree(made.sequences, run.sequences, copy_function=os.link)
+    for step in ("train", "gate"):
+        run_one(options, step)
+
+
+def _as_json(night: JudgedNight) -> dict[str, Any]:
+    return {
+        "day": night.day.isoformat(),
+        "users": night.users,
+        "questions": night.questions,
+        "serving": night.serving,
+        "measured": {
+            name: {"means": found.means, "deciding": found.deciding.round(6).tolist()}
+            for name, found in night.measured.items()
+        },
+    }
+
+
+def _from_json(told: dict[str, Any]) -> JudgedNight:
+    measured = {name: Measured(found["means"], np.array(found["deciding"])) for name, found in told["measured"].items()}
+    return JudgedNight(date.fromisoformat(told["day"]), told["users"], told["questions"], told["serving"], measured)
+
+
+def run_backtest(what: Replay) -> tuple[str, Path]:
+    """Replay, and write what was found after each night.
+
+    Returns:
+        The tables as Markdown, and the page.
+
+    Raises:
+        InputError: nobody took anything on the days after any of the nights.
+    """
+    nights: list[JudgedNight] = []
+    target = what.folder / "index.html"
+    text = ""
+    for night in replay(what):
+        nights.append(night)
+        shown = ", ".join(
+            f"{name} {found.means[what.config.gate.metric]:.4f}" for name, found in night.measured.items()
+        )
+        log.info("backtest: %s, %d users: %s", night.day, night.users, shown or "nobody to judge on")
+        if any(entry.measured for entry in nights):
+            found = Findings.of(nights, (FINE_TUNED, FULL), what.config.gate.metric)
+            text = markdown(found)
+            title = f"Backtest, {what.nights[0]} to {what.nights[-1]}"
+            for path, content in ((target, page(found, title)), (what.folder / "backtest.md", text)):
+                with atomic_file(path) as temporary:
+                    temporary.write_text(content, encoding="utf-8")
+    if not text:
+        raise InputError(
+            f"Nobody took anything new within {what.every} days after any of the {len(what.nights)} nights. Give "
+            "nights before the newest events, or a larger --every."
+        )
+    return text, target
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.backtest", description=__doc__)
+    parser.add_argument("--root", required=True, help="folder of the recommender")
+    parser.add_argument("--from", dest="first", required=True, type=date.fromisoformat, help="the first night")
+    parser.add_argument("--to", dest="last", required=True, type=date.fromisoformat, help="the last night")
+    parser.add_argument("--every", type=int, default=1, help="days from one night to the next (default: 1)")
+    parser.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        text, path = run_backtest(Replay.of(given.root, given.first, given.last, given.every, given.config))
+    except HMambaError as error:
+        log.error("backtest: %s", error)
+        return error.exit_code
+    print(f"{text}\nPage: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Comparisons: what is planted is found, what is noise is called so, and the interval is as honest as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hmamba.evaluation.comparison import compare
+
+NAMES = ("challenger", "champion")
+
+
+def scores(users, seed=0):
+    return np.random.default_rng(seed).random(users)
+
+
+def told(one, other):
+    return compare(NAMES, "ndcg@10", one, other)
+
+
+@pytest.mark.parametrize(("planted", "says"), [(0.05, "better"), (-0.05, "worse"), (0.0, "cannot be told")])
+def test_what_is_planted_is_found_although_users_differ_by_more(planted, says):
+    """Users differ by up to 1 among each other, and by 0.05 from one ranking to the other."""
+    champion = scores(400)
+    found = told(champion + planted + 0.1 * (scores(400, 1) - 0.5), champion)
+    assert found.says == says
+    assert found.low < found.difference < found.high
+    assert found.difference == pytest.approx(planted, abs=0.01)
+    assert found.relative == pytest.approx(planted / champion.mean(), abs=0.02)
+    assert (found.one, found.other, found.metric, found.users) == (*NAMES, "ndcg@10", 400)
+    assert str(found) == f"{found.difference:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
+
+
+def test_noise_cannot_be_told():
+    found = [told(scores(50, seed), scores(50, seed + 1_000)).says for seed in range(100)]
+    assert found.count("cannot be told") >= 85
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(5)
+    truth, covered = 0.03, 0
+    for _ in range(200):
+        found = told(random.normal(truth, 0.2, 60), np.zeros(60))
+        covered += found.low <= truth <= found.high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+def test_equal_rankings_cannot_be_told_apart():
+    found = told(scores(30), scores(30))
+    assert (found.says, found.difference, found.low, found.high) == ("cannot be told", 0, 0, 0)
+
+
+def test_one_user_never_tells():
+    """Every resample is the same, which looks like certainty."""
+    for one in (0.0, 1.0):
+        assert told(np.array([one]), np.array([0.5])).says == "cannot be told"
+
+
+def test_a_mean_of_nothing_has_no_relative_difference():
+    assert told(np.ones(3), np.zeros(3)).relative is None
+
+
+def test_the_same_users_are_always_told_the_same():
+    assert told(scores(70), scores(70, 1)) == told(scores(70), scores(70, 1))
+    assert told(scores(70), scores(70, 1)).as_json()["says"] == "cannot be told"
+
+
+def test_many_users_are_drawn_a_part_at_a_time(monkeypatch):
+    from hmamba.evaluation import comparison
+
+    whole = told(scores(300), scores(300, 1))
+    monkeypatch.setattr(comparison, "_AT_ONCE", 1)
+    again = told(scores(300), scores(300, 1))
+    assert again.low == pytest.approx(whole.low, abs=1e-6)
+    assert again.high == pytest.approx(whole.high, abs=1e-6)

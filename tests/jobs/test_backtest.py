@@ -1,0 +1,148 @@
+"""Past nights replayed with the real steps, in a folder of their own."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hmamba.backtest.judge import VARIANTS, Chain, JudgedNight, ask_after
+from hmamba.backtest.page import Findings, markdown, page
+from hmamba.config import Config, parse
+from hmamba.errors import ConfigError, InputError
+from hmamba.evaluation.gate import Measured
+from hmamba.files import read_json, sha256
+from hmamba.layout import Layout
+from jobs import ingest
+from jobs.backtest import FINE_TUNED, FULL, Replay, run_backtest
+from tests.histories import histories_of
+from tests.landing import TINY
+from tests.synthetic import make_interactions, write_landing
+
+FIRST, LAST = date(2024, 1, 25), date(2024, 1, 26)
+SETTINGS = TINY.replace("exclude_seen = false", "exclude_seen = true")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose warehouse holds a month, and nothing else."""
+    layout = Layout.at(tmp_path_factory.mktemp("backtest"))
+    layout.config.write_text(SETTINGS)
+    write_landing(layout.root, make_interactions(users=30, items=40, days=30))
+    assert ingest.main(["--root", str(layout.root), "--day", "2024-01-30"]) == 0
+    return layout.root
+
+
+@pytest.fixture(scope="module")
+def replayed(loaded: Path) -> tuple[Path, list[str], str]:
+    """The root after a backtest of two nights; what the root held before it, and the tables."""
+    before = contents(loaded)
+    text, target = run_backtest(Replay.of(str(loaded), FIRST, LAST, 1, None))
+    assert target.is_file()
+    return loaded, before, text
+
+
+def contents(root: Path) -> list[str]:
+    """Every file outside of the backtests, with its digest."""
+    files = [path for path in root.rglob("*") if path.is_file() and "backtests" not in path.parts]
+    return sorted(f"{path.relative_to(root)} {sha256(path)}" for path in files)
+
+
+def test_nothing_outside_of_its_folder_changes(replayed: tuple[Path, list[str], str]) -> None:
+    root, before, _ = replayed
+    assert contents(root) == before
+    assert not (root / "models").exists()
+
+
+def test_each_night_is_judged_with_every_variant(replayed: tuple[Path, list[str], str]) -> None:
+    root, _, text = replayed
+    folder = root / "backtests" / f"{FIRST}_{LAST}_every-1"
+    nights = [read_json(path) for path in sorted((folder / "nights").iterdir())]
+    assert [night["day"] for night in nights] == [str(FIRST + timedelta(days=n)) for n in range(2)]
+    systems = {f"{chain}, {variant}" for chain in (FINE_TUNED, FULL) for variant in VARIANTS}
+    for night in nights:
+        assert set(night["measured"]) == {"popularity", *systems}
+        assert all(len(found["deciding"]) == night["users"] for found in night["measured"].values())
+        assert f"| {night['day']} | {night['users']} |" in text
+    assert "fine-tuned, recounted against fine-tuned, as trained" in text
+
+
+def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_nothing_in_the_other(
+    replayed: tuple[Path, list[str], str],
+) -> None:
+    folder = replayed[0] / "backtests" / f"{FIRST}_{LAST}_every-1"
+    parents = {
+        chain: [
+            read_json(path)["parent"]
+            for path in sorted((folder / chain.replace(" ", "-") / "models").glob("*/config.json"))
+        ]
+        for chain in (FINE_TUNED, FULL)
+    }
+    assert parents[FULL] == [None] * 2
+    assert sum(parent is None for parent in parents[FINE_TUNED]) == 1
+
+
+def test_a_backtest_that_was_cut_short_resumes(replayed: tuple[Path, list[str], str], tmp_path: Path) -> None:
+    shutil.copytree(replayed[0], tmp_path / "root", symlinks=True)
+    what = Replay.of(str(tmp_path / "root"), FIRST, LAST, 1, None)
+    kept = what.folder / "nights"
+    (kept / f"{LAST}.json").unlink()
+    written = (kept / f"{FIRST}.json").stat().st_mtime_ns
+    text, _ = run_backtest(what)
+    assert (kept / f"{FIRST}.json").stat().st_mtime_ns == written
+    assert text == replayed[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "error", "message"),
+    [
+        ("", date(2024, 1, 27), ConfigError, "--from 2024-01-27 is after --to 2024-01-26"),
+        ('[source.columns]\nposition = "position"\n', FIRST, ConfigError, "no past nights"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(
+    loaded: Path, tmp_path: Path, settings: str, first: date, error: type[Exception], message: str
+) -> None:
+    shutil.copytree(loaded, tmp_path / "root", ignore=shutil.ignore_patterns("backtests"))
+    Layout.at(tmp_path / "root").config.write_text(settings)
+    with pytest.raises(error, match=message):
+        Replay.of(str(tmp_path / "root"), first, LAST, 1, None)
+
+
+def test_a_root_without_a_warehouse_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"warehouse\.duckdb does not exist"):
+        Replay.of(str(tmp_path), FIRST, LAST, 1, None)
+
+
+def test_only_what_came_after_the_night_is_asked_about() -> None:
+    truth = histories_of([(0, 1), (5, 2), (6, 3), (9, 4)], [(6, 5)], [(1, 1), (5, 2)])
+    config: Config = parse({}, "test")
+    question = ask_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
+    assert question.items.tolist() == [3]  # the newcomer's first basket is no question, day 9 is too late
+    assert question.past.items.tolist() == [1, 2]
+
+
+def test_nights_are_pooled_over_their_users() -> None:
+    def night(day: int, values: dict[str, list[float]]) -> JudgedNight:
+        measured = {name: Measured({"ndcg@10": float(np.mean(of))}, np.array(of)) for name, of in values.items()}
+        return JudgedNight(date(2024, 1, day), len(values["popularity"]), 9, {}, measured)
+
+    usual = f"{FINE_TUNED}, recounted"
+    nights = [
+        night(1, {"popularity": [0.0, 0.0, 0.0], usual: [0.2, 0.4, 0.3]}),
+        JudgedNight(date(2024, 1, 2), 0, 0, {}, {}),
+        night(3, {"popularity": [1.0], usual: [0.1]}),
+    ]
+    found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10")
+    assert found.means["popularity"]["ndcg@10"] == 0.25
+    assert found.means[usual]["ndcg@10"] == 0.25
+    (compared,) = found.comparisons
+    assert (compared.one, compared.other, compared.users) == (usual, "popularity", 4)
+    assert "2024-01-02 | 0 |" in markdown(found)
+    shown = page(found, "A <title>")
+    assert "A &lt;title&gt;" in shown
+    assert "NDCG@10 by night" in shown
+    assert Chain(FINE_TUNED, Layout.at(".")).name in shown

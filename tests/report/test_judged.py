@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from hmamba.report.judged import judged_on, relative, signed
+from tests.report.night import verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "expected"),
+    [
+        (1.1, 1.0, "+10.0\u00a0%"),
+        (0.5, 1.0, "\u221250.0\u00a0%"),
+        (1.0, 1.0, "0.0\u00a0%"),
+        (0.99999, 1.0, "0.0\u00a0%"),
+        (0.4, 0.1, "+300.0\u00a0%"),
+        (0.5, 0.1, ""),  # several times as large
+        (0.001, 0.0009, ""),  # relative to next to nothing
+        (1.0, 0.0, ""),
+    ],
+)
+def test_a_percentage_is_shown_where_it_means_something(value: float, reference: float, expected: str) -> None:
+    assert relative(value, reference) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.016, "+0.0160"),
+        (-0.016, "\u22120.0160"),
+        (0.00001, "+0.000010"),
+        (0.0, "0.0000"),
+        (-0.0, "0.0000"),
+        (-1e-9, "0.0000"),
+    ],
+)
+def test_a_difference_has_a_sign_unless_it_is_nothing(value: float, expected: str) -> None:
+    assert signed(value) == expected
+
+
+def test_the_last_baskets_are_told_with_and_without_days() -> None:
+    why = "events have an order and no times: each user's last basket is held out"
+    ordered = verdict(split="last", holdout_from=None, holdout_to=None, split_why=why, users=1, questions=1)
+    told = judged_on(ordered)
+    assert told[0] == "Judged on 1 user with 1 question: each user's last basket, held out of training."
+    assert told[-1] == f"How the events were split: {why}."
+    timed = judged_on(verdict(split="last", holdout_from="2024-01-02"))
+    assert "each user's last basket, from 2024-01-02 to 2024-01-30, held out" in timed[0]
+
+
+def test_nobody_to_judge_on_says_why() -> None:
+    told = judged_on(verdict(users=0, questions=0, holdout_from=None, holdout_to=None, split_why="too few users"))
+    assert told == ["Nobody could be judged on.", "How the events were split: too few users."]

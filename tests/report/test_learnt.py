@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hmamba.layout import Layout
+from hmamba.report.gather import Night, gather
+from hmamba.report.learnt import early_stopping, what_serves_knows
+from tests.report.night import DAY, RUN, baseline_verdict
+
+
+def epochs(*figures: tuple[float | None, float | None]) -> list[dict[str, Any]]:
+    """Epochs from 0 with their NDCG@10 and log-likelihood."""
+    return [
+        {"epoch": number, "loss": 1.0, "ndcg@10": ndcg, "log_likelihood": likelihood}
+        for number, (ndcg, likelihood) in enumerate(figures)
+    ]
+
+
+def test_the_log_likelihood_decides_where_it_was_measured() -> None:
+    told = early_stopping(epochs((0.3, -5.0), (0.1, -4.0), (0.2, -4.5)))
+    assert "by the mean log-likelihood of the validation answers, because fewer than gate.min_users users" in told
+    assert told.endswith("Epoch 1 is kept.")
+
+
+def test_else_ndcg_decides_and_the_first_of_equal_epochs_is_kept() -> None:
+    told = early_stopping(epochs((0.1, None), (0.3, None), (0.3, None)))
+    assert told == "Early stopping judged by NDCG@10 on the validation events. Epoch 1 is kept."
+
+
+def test_a_champion_that_fine_tuning_did_not_improve_is_named() -> None:
+    assert "Epoch 0, the champion before fine-tuning, is kept." in early_stopping(epochs((0.3, None), (0.2, None)))
+
+
+def test_nobody_to_validate_on_is_said() -> None:
+    assert "so nothing stopped the training early" in early_stopping(epochs((None, None)))
+
+
+@pytest.fixture(scope="module")
+def night(night_layout: Layout) -> Night:
+    return gather(night_layout, DAY, RUN)
+
+
+def refitted(night: Night, refit: object) -> Night:
+    """The night whose gate told this of a refit."""
+    return replace(night, facts={**night.facts, "gate": {**night.facts["gate"], "refit": refit}})
+
+
+@pytest.mark.parametrize(
+    ("refit", "expected"),
+    [
+        (None, "Its weights are those that were judged."),
+        ({}, "A refit found nothing new to learn, so its weights are those that were judged."),
+        (
+            {"epoch": 1, "loss": 4.25, "ndcg@10": None, "seconds": 3.04},
+            "After the verdict it was fine-tuned for one more epoch on the validation and held-out events "
+            "(loss 4.2500, 3.0 s).",
+        ),
+    ],
+)
+def test_what_serves_knows(night: Night, refit: object, expected: str) -> None:
+    told = what_serves_knows(refitted(night, refit))
+    assert "counts popularity, repeat purchases and transitions up to the end of 2024-01-30" in told
+    assert told.endswith(expected)
+
+
+def test_a_baseline_has_no_model_to_speak_of(night: Night) -> None:
+    assert what_serves_knows(replace(night, verdict=baseline_verdict())) == ""

@@ -1,0 +1,128 @@
+"""What is counted is counted again, and nothing that was learnt changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hmamba import registry
+from hmamba.layout import Layout
+from hmamba.model.hmamba import HMamba
+from hmamba.model.transitions import Transitions
+from hmamba.training.recount import Counts, recount, wants_transitions
+from tests.histories import random_histories, randomly_valued
+from tests.stored import ITEMS, stored_model
+
+SIZE = ITEMS + 1
+
+
+def told_counts(stored, histories):
+    """A model that was told of these events when it began, and has learnt something since."""
+    events, users = (torch.from_numpy(part) for part in (histories.item_events(SIZE), histories.item_users(SIZE)))
+    stored.model.start_from_counts(events, users)
+    with torch.no_grad():
+        if stored.model.bias is not None:
+            stored.model.bias.add_(torch.linspace(-1, 1, SIZE))
+    return stored
+
+
+def log_share(events):
+    return np.log((events + 1) / (events.sum() + len(events)))
+
+
+def test_the_bias_moves_by_the_difference_of_its_priors():
+    early, late = random_histories(items=ITEMS), randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
+    stored = told_counts(stored_model(), early)
+    recount(stored, Counts.of(late, SIZE, transitions=False))
+    expected = log_share(late.item_events(SIZE)) + np.linspace(-1, 1, SIZE)
+    np.testing.assert_allclose(stored.model.bias.detach(), expected, rtol=1e-4, atol=1e-5)
+    recount(stored, Counts.of(early, SIZE, transitions=False))
+    again = told_counts(stored_model(), early)
+    torch.testing.assert_close(stored.model.bias, again.model.bias)
+
+
+def test_a_bias_of_unknown_beginnings_is_left_alone():
+    stored = stored_model()  # random weights, and no prior
+    before = stored.model.bias.clone()
+    for seed in (0, 1):
+        recount(stored, Counts.of(random_histories(items=ITEMS, seed=seed), SIZE, transitions=False))
+        assert torch.equal(stored.model.bias, before)
+    linear = stored_model(score="linear")
+    recount(linear, Counts.of(random_histories(items=ITEMS), SIZE, transitions=False))
+    assert linear.model.bias is linear.model.prior is None
+
+
+def test_repeat_facts_are_those_of_a_model_that_begins_with_these_counts():
+    late = randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
+    stored = told_counts(stored_model(repeat=True), random_histories(items=ITEMS))
+    before = {name: value.clone() for name, value in stored.model.state_dict().items()}
+    recount(stored, Counts.of(late, SIZE, transitions=False))
+    expected = told_counts(stored_model(repeat=True), late).model
+    torch.testing.assert_close(stored.model.habits, expected.habits)
+    changed = {name for name, value in stored.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"habits", "bias", "prior"}
+
+
+def test_transitions_are_counted_again_and_weigh_what_they_did():
+    stored, late = stored_model(transitions=True), random_histories(users=90, items=ITEMS, seed=1)
+    before = stored.model.transitions.weighing()
+    assert wants_transitions(stored_model().model, stored.model)
+    recount(stored, Counts.of(late, SIZE, transitions=True))
+    assert (stored.model.transitions.table != Transitions.count(late, SIZE).table).nnz == 0
+    assert stored.model.transitions.weighing() == before
+    assert not wants_transitions(stored_model().model)
+    assert Counts.of(late, SIZE, transitions=False).transitions is None
+
+
+@pytest.mark.parametrize("kind", [{"repeat": True}, {"transitions": True}])
+def test_a_model_with_fewer_items_than_were_counted(kind):
+    """Tonight's newcomers stay unknown to yesterday's champion; their share of all events is not its own."""
+    late = random_histories(users=90, items=ITEMS + 7, seed=1)
+    stored = told_counts(stored_model(**kind), random_histories(items=ITEMS))
+    shapes = {name: value.shape for name, value in stored.model.state_dict().items()}
+    counts = Counts.of(late, SIZE + 7, transitions="transitions" in kind)
+    recount(stored, counts)
+    assert {name: value.shape for name, value in stored.model.state_dict().items()} == shapes
+    known = log_share(late.item_events(SIZE + 7)[:SIZE])
+    np.testing.assert_allclose(stored.model.prior, known, rtol=1e-5)
+    if stored.model.transitions is not None:
+        assert (stored.model.transitions.table != counts.transitions.table[:SIZE, :SIZE]).nnz == 0
+
+
+def test_fewer_items_may_be_counted_than_the_model_has():
+    stored = told_counts(stored_model(), random_histories(items=ITEMS))
+    recount(stored, Counts(np.array([0, 5, 2]), np.array([0, 3, 2]), None))
+    np.testing.assert_allclose(stored.model.prior, log_share(np.r_[0, 5, 2, np.zeros(SIZE - 3)]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [{}, {"repeat": True}, {"score": "linear"}])
+def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_path, kind):
+    layout, stored = Layout.at(tmp_path), told_counts(stored_model(**kind), random_histories(items=ITEMS))
+    version = registry.save(layout, stored.model, stored.provenance, stored.catalogue, stored.item_ids, {})
+    path = layout.model(version) / "model.safetensors"
+    weights = load_file(path)
+    assert ("prior" in weights) == (kind.get("score") != "linear")
+    save_file({name: value for name, value in weights.items() if name != "prior"}, path)
+    again = registry.load(layout, version, torch.device("cpu"))
+    recount(again, Counts.of(random_histories(users=90, items=ITEMS, seed=1), SIZE, transitions=False))
+    if stored.model.bias is not None:
+        assert torch.equal(again.model.bias, stored.model.bias)
+
+
+def test_what_a_model_began_at_goes_from_parent_to_child():
+    early, late = random_histories(items=ITEMS), random_histories(users=90, items=ITEMS + 5, seed=1)
+    parent = told_counts(stored_model(), early)
+    counts = [torch.from_numpy(part) for part in (late.item_events(SIZE + 5), late.item_users(SIZE + 5))]
+    child = HMamba(parent.model.config, ITEMS + 5)
+    assert child.start_from(parent.model, *counts) == 5
+    assert torch.equal(child.prior[:SIZE], parent.model.prior)
+    ids = stored_model(items=ITEMS + 5)
+    recount(replace(ids, model=child), Counts.of(late, SIZE + 5, transitions=False))
+    learnt = np.r_[np.linspace(-1, 1, SIZE), np.zeros(5)]
+    np.testing.assert_allclose(
+        child.bias.detach(), log_share(late.item_events(SIZE + 5)) + learnt, rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,170 @@
+"""The epoch after the verdict: over what is new, the same each time, and over nothing else than it should be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hmamba.evaluation.likelihood import mean_log_likelihood
+from hmamba.evaluation.split import DAYS, LAST, Split
+from hmamba.registry import StoredModel
+from hmamba.training import refit as module
+from hmamba.training.fit import Fit
+from hmamba.training.refit import refit
+from tests.histories import histories_of, planted_histories, random_histories, valued
+from tests.training.trainings import prepared, settings
+
+
+def stored_after(histories, folder, config):
+    """What serves after a training of one epoch."""
+    ready = prepared(histories, folder, config)
+    Fit(ready.model, ready.plan).run()
+    return StoredModel(ready.provenance.version, ready.provenance, ready.model, ready.plan.catalogue, ready.ids)
+
+
+def config_of(**train):
+    return settings(train={"epochs": 1, "fine_tune_rate": 0.01, **train})
+
+
+def windows_of(monkeypatch):
+    """What the refit's plans have been."""
+    plans = []
+
+    class Watched(Fit):
+        def __init__(self, model, plan):
+            plans.append(plan)
+            super().__init__(model, plan)
+
+    monkeypatch.setattr(module, "Fit", Watched)
+    return plans
+
+
+def weights(stored):
+    return {name: value.clone() for name, value in stored.model.state_dict().items()}
+
+
+def some_users():
+    """Twenty who stop before the validation days and twenty who go on to the end."""
+    return histories_of(
+        *([(day, 1 + day % 5) for day in range(10)] for _ in range(20)),
+        *([(day, 1 + day % 5) for day in range(30)] for _ in range(20)),
+    )
+
+
+@pytest.mark.parametrize(("replay", "expected"), [(0.0, range(20, 40)), (1.0, range(40))])
+def test_windows_with_new_events_and_a_share_of_others_are_read(tmp_path, monkeypatch, replay, expected):
+    plans, config, histories = windows_of(monkeypatch), config_of(replay=replay), some_users()
+    split = Split.of(histories, config)
+    assert split.mode == DAYS
+    stored = stored_after(histories, tmp_path / "a", config)
+    facts = refit(stored, histories, split, "s", tmp_path / "b", config)
+    (plan,) = plans
+    batches = plan.batches
+    assert batches.histories.owner[batches.window_start[plan.windows]].tolist() == list(expected)
+    assert batches.histories.events == histories.events
+    assert (facts["epoch"], facts["ndcg@10"]) == (1, None)
+    assert np.isfinite(facts["loss"])
+
+
+def test_of_long_histories_the_newest_window_is_read(tmp_path, monkeypatch):
+    plans, config, histories = windows_of(monkeypatch), config_of(replay=0.0, max_length=12), some_users()
+    refit(
+        stored_after(histories, tmp_path / "a", config),
+        histories,
+        Split.of(histories, config),
+        "s",
+        tmp_path / "b",
+        config,
+    )
+    chosen = np.flatnonzero(plans[0].windows)
+    assert plans[0].batches.newest[chosen].all()
+    assert len(chosen) == 20
+
+
+def test_where_last_baskets_were_held_out_everybody_with_one_is_read(tmp_path, monkeypatch):
+    plans = windows_of(monkeypatch)
+    config = settings(train={"epochs": 1, "replay": 0.0}, gate={"min_users": 1_000})
+    histories = histories_of(*([(day, 1 + day % 5) for day in range(6)] for _ in range(9)), [(0, 1)], [(3, 2)])
+    split = Split.of(histories, config)
+    assert split.mode == LAST
+    refit(stored_after(histories, tmp_path / "a", config), histories, split, "s", tmp_path / "b", config)
+    assert plans[0].batches.histories.owner[plans[0].batches.window_start[plans[0].windows]].tolist() == list(range(9))
+
+
+def test_it_changes_the_weights_and_is_the_same_each_time(tmp_path):
+    histories, config, found = planted_histories(), config_of(), []
+    for run in "ab":
+        stored = stored_after(histories, tmp_path / run / "train", config)
+        before = weights(stored)
+        refit(stored, histories, Split.of(histories, config), "s", tmp_path / run / "refit", config)
+        assert not torch.equal(before["tangents.weight"], stored.model.tangents.weight)
+        assert not stored.model.training
+        found.append(weights(stored))
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
+def test_it_learns_from_the_newest_events(tmp_path):
+    """Only what is held out tells that after 12 comes 12."""
+    walks = [[(float(day), 1 + (start + day) % 12) for day in range(16)] for start in range(12)] * 5
+    histories = histories_of(*([*walk[:-2], (14.0, 12), (15.0, 12)] for walk in walks))
+    config = config_of(epochs=10, fine_tune_rate=0.02)
+    stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
+    asked = split.ask_holdout(histories, config)
+
+    def share():
+        return mean_log_likelihood(stored.model.eval(), asked, stored.catalogue, exclude_seen=False)
+
+    before = share()
+    refit(stored, histories, split, "s", tmp_path / "b", config)
+    assert share() > before + 0.1
+
+
+def test_nothing_new_is_nothing_to_fit(tmp_path):
+    """New events that the model does not read, or that are no targets, and no replay."""
+    config, histories = config_of(replay=0.0), some_users()
+    split, stored = Split.of(histories, config), stored_after(histories, tmp_path / "a", config)
+    before = weights(stored)
+    late = np.arange(histories.events) >= split.validation[histories.owner]
+    unread = valued(histories, weights=np.where(late, 0, 1))
+    assert refit(stored, unread, split, "s", tmp_path / "b", config) == {}
+    assert all(torch.equal(before[name], value) for name, value in weights(stored).items())
+    assert (
+        refit(stored, valued(histories, targets=np.zeros(histories.events)), split, "s", tmp_path / "c", config) == {}
+    )
+
+
+def test_items_that_came_after_the_model_are_read_as_padding(tmp_path):
+    histories, config = some_users(), config_of()
+    stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
+    later = histories.items.copy()
+    later[histories.times == histories.times.max()] = 77
+    changed = type(histories)(histories.users, histories.offsets, later, histories.times)
+    assert refit(stored, changed, split, "s", tmp_path / "b", config)["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in weights(stored).values())
+
+
+def test_transitions_stay_what_they_were(tmp_path):
+    config = settings(
+        model={"transitions": True, "repeat": False}, train={"epochs": 1}, candidates={"exclude_seen": True}
+    )
+    histories = random_histories(users=60, items=40)
+    stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
+    kept = stored.model.transitions
+    refit(stored, histories, split, "s", tmp_path / "b", config)
+    assert stored.model.transitions is kept
+
+
+def test_the_gate_again_on_other_events_does_not_find_the_former_fit(tmp_path):
+    """The same champion may serve a night that is run again with late events."""
+    histories, config = planted_histories(), config_of()
+    early = histories.keep(histories.owner < 50)
+    found = []
+    for first in (early, histories):
+        stored = stored_after(histories, tmp_path / "train", config)
+        folder = tmp_path / ("again" if first is early else "once")
+        refit(stored, first, Split.of(first, config), str(first.events), folder, config)
+        stored = stored_after(histories, tmp_path / "train", config)
+        refit(stored, histories, Split.of(histories, config), str(histories.events), folder, config)
+        found.append(weights(stored))
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
