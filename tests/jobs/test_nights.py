@@ -256,6 +256,7 @@ def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
 def test_a_step_without_its_predecessor_says_which_to_run(
     layout: Layout, step: Any, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    layout.root.mkdir()
     assert step.main(["--root", str(layout.root), "--day", "2024-01-01"]) == 2
     assert told in caplog.text
 

@@ -268,8 +268,10 @@ def test_what_does_not_belong_together_is_refused(pulled: Layout, caplog: pytest
 
 
 def test_without_a_night_there_is_nothing_to_refresh(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    layout.root.mkdir()
     assert refresh.main(arguments(layout, NEXT, "noon")) == 2
     assert "Run a night first" in caplog.text
+    assert not layout.candidates.exists()
 
 
 def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(pulled: Layout) -> None:
