@@ -105,7 +105,7 @@ def test_a_broken_batch_rule_says_figures_and_examples(root: Root) -> None:
     root.drop("a.csv", "user_id,item_id,event_time\nu,i,2024-01-02\nu,i,5 o'clock\n")
     code, _, log = root.step("ingest")
     assert code == 3
-    assert "quarantined_share is 0.5, allowed at most 0.05" in log
+    assert "quarantined_share is 0.5, allowed at most 0.1" in log
     assert "share_against_event_time_readable is 0.5" in log
     assert "landing/interactions/a.csv, line 3: event_time_readable" in log
     assert "index.html" in log
