@@ -239,23 +239,24 @@ def _landing(root: Path) -> Iterator[Check]:
         yield Check("events", "note", f"{config.source.path} holds no files", advice)
         return
     yield from (Check("file", "missing", problem) for problem in found.problems)
-    about = "" if found.exact else "about "
-    looked = "" if found.looked == found.total else f", {found.looked:,} of them looked at"
-    rows = f"{about}{found.total:,} rows in {found.files:,} file{'s' * (found.files > 1)}{looked}"
-    yield Check("events", "ok", f"{rows}: {found.users:,} users, {found.items:,} items")
-    if found.oldest is not None and found.newest is not None:
-        yield Check("days", "ok", f"{found.oldest:%Y-%m-%d} to {found.newest:%Y-%m-%d}")
-    yield _repeats(found.repeated, config.candidates.exclude_seen and not config.events.types)
+    figures = found.figures
+    about = "" if figures.exact else "about "
+    looked = "" if figures.looked == figures.total else f", {figures.looked:,} of them looked at"
+    rows = f"{about}{figures.total:,} rows in {figures.files:,} file{'s' * (figures.files > 1)}{looked}"
+    yield Check("events", "ok", f"{rows}: {figures.users:,} users, {figures.items:,} items")
+    if figures.oldest is not None and figures.newest is not None:
+        yield Check("days", "ok", f"{figures.oldest:%Y-%m-%d} to {figures.newest:%Y-%m-%d}")
+    yield _repeats(found.repeated, config.candidates.exclude_seen)
     most = config.quality.max_quarantined_share
     for refusal in found.refusals:
-        stops = refusal.rows > most * found.looked
-        share = f"{refusal.rows:,} of {found.looked:,} rows would be refused ({refusal.rule})"
+        stops = refusal.rows > most * figures.looked
+        share = f"{refusal.rows:,} of {figures.looked:,} rows would be refused ({refusal.rule})"
         limit = f"; more than {most:.0%} stop the pull" if stops else ""
         yield Check("rows", "missing" if stops else "note", f"{share}: {refusal.example}{limit}", refusal.cure)
 
 
 def _repeats(share: float, excluded: bool) -> Check:
-    """Whether what people have seen should be left out: where there are types of events, those say what is seen."""
+    """Whether ``candidates.exclude_seen`` fits what people do."""
     from hmamba.survey.measure import REPEATS_FROM
 
     found = f"{share:.1%} of events repeat an item of their user"

@@ -91,7 +91,7 @@ def _refused(layout: Layout, proposal: Proposal) -> list[str]:
     if found is None:
         return []
     refused = [
-        f"{refusal.rows:,} of {found.looked:,} rows would be refused ({refusal.rule}): {refusal.example}. "
+        f"{refusal.rows:,} of {found.figures.looked:,} rows would be refused ({refusal.rule}): {refusal.example}. "
         f"What to change: {refusal.cure}."
         for refusal in found.refusals
     ]

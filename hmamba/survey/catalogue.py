@@ -10,7 +10,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from hmamba.config import SourceConfig
 from hmamba.errors import HMambaError
+from hmamba.source.values import UnreadableType, ids
 from hmamba.survey.groups import Group
 from hmamba.survey.roles import Profile, words_of
 from hmamba.survey.sample import Budget, read, spread, take
@@ -45,18 +47,19 @@ class CatalogueFound:
 
 
 def find_catalogue(
-    connection: duckdb.DuckDBPyConnection, groups: Sequence[Group], item_column: str
+    connection: duckdb.DuckDBPyConnection, groups: Sequence[Group], source: SourceConfig
 ) -> CatalogueFound | None:
-    """The group that describes the items in the table ``sampled``, or None if none names at least half of them."""
-    found = [known for group in groups if (known := _examine(connection, group, item_column))]
+    """The group that describes the items in the table ``staged``, or None if none names at least half of them."""
+    found = [known for group in groups if (known := _examine(connection, group, source))]
     return max(found, key=lambda known: (known.title is not None, bool(known.category_path), known.match), default=None)
 
 
-def _examine(connection: duckdb.DuckDBPyConnection, group: Group, item_column: str) -> CatalogueFound | None:
+def _examine(connection: duckdb.DuckDBPyConnection, group: Group, source: SourceConfig) -> CatalogueFound | None:
+    item_column = source.columns.item_id
     names = sorted(group.columns, key=lambda name: (name != item_column, name not in group.roles["item_id"]))
-    ids = [name for name in names if name in (item_column, *group.roles["item_id"]) or words_of(name) == ["id"]]
-    for name in ids:
-        share = _match(connection, group, name)
+    likely = [name for name in names if name in (item_column, *group.roles["item_id"]) or words_of(name) == ["id"]]
+    for name in likely:
+        share = _match(connection, group, name, source.null_words)
         if share >= LEAST_MATCH:
             title = _named(group, _TITLES, {name})
             path, joined_by = _levels(group, {name, title})
@@ -64,15 +67,15 @@ def _examine(connection: duckdb.DuckDBPyConnection, group: Group, item_column: s
     return None
 
 
-def _match(connection: duckdb.DuckDBPyConnection, group: Group, column: str) -> float:
+def _match(connection: duckdb.DuckDBPyConnection, group: Group, column: str, null_words: Sequence[str]) -> float:
     """Share of the sampled items that a column names; 0 if the column rather holds events, with many rows an item."""
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
         try:
-            parts = [read(part.file, [column]) for part in take(spread(group.files), Path(folder), _BUDGET)]
-        except (HMambaError, OSError):
+            parts = [read(part.file, [column])[column] for part in take(spread(group.files), Path(folder), _BUDGET)]
+            named = [ids(chunk, null_words).texts() for part in parts for chunk in part.chunks]
+        except (HMambaError, OSError, UnreadableType):
             return 0.0
-    ids = pa.concat_tables(parts, promote_options="permissive")[column]
-    connection.register("chunk", pa.table({"item_id": ids}))
+    connection.register("chunk", pa.table({"item_id": pa.chunked_array(named, pa.string())}))
     try:
         found = one(connection, "survey/matching_items")
     finally:

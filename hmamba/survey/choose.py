@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import ConfigError, InputError
 from hmamba.survey.groups import Group
 from hmamba.survey.roles import ROLES, Profile, Role, TimeFormat, candidates, words_of
@@ -25,6 +26,11 @@ class Columns:
     weight: str | None
     event_type: str | None
     time_format: TimeFormat
+
+    def source(self) -> SourceConfig:
+        """How to read them, apart from where the files are."""
+        names = {role: name for role in ROLES if (name := getattr(self, role)) is not None}
+        return SourceConfig(columns=InteractionColumns(**names), time_format=self.time_format)
 
     def named(self) -> list[str]:
         """All columns that are there."""

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from hmamba.errors import HMambaError, InputError
-from hmamba.source.discover import KINDS, SourceFile, find_files
+from hmamba.source.discover import KINDS, SourceFile, find_files, is_left_alone
 from hmamba.survey.roles import Profile, Role, candidates, profiles
 from hmamba.survey.sample import PEEK, read, take
 
@@ -53,8 +53,7 @@ class Group:
 
 def _is_data(path: Path) -> bool:
     stem = path.name.lower().removesuffix(".gz")
-    hidden = path.name.startswith(".") or ".tmp-" in path.name
-    return not hidden and Path(stem).suffix in KINDS
+    return not is_left_alone(path.name) and Path(stem).suffix in KINDS
 
 
 def gather(places: Sequence[str]) -> list[Path]:
@@ -89,7 +88,7 @@ def describe(paths: Iterable[Path], root: Path) -> list[SourceFile]:
     Raises:
         InputError: a file has an ending that is not known.
     """
-    return [file for path in paths for file in find_files(glob.escape(str(path)), root, "--from")]
+    return [file for path in paths for file in find_files(glob.escape(str(path)), root, "--from", follow_links=True)]
 
 
 def group(
@@ -156,8 +155,17 @@ def pattern_of(files: Sequence[SourceFile], root: Path) -> str:
     )
 
 
+def needs_links(pattern: str, root: Path) -> bool:
+    """Whether a pattern leads through links that have to be allowed."""
+    try:
+        find_files(pattern, root, "source.path")
+    except InputError:
+        return True
+    return False
+
+
 def _matches(pattern: str, root: Path) -> list[SourceFile]:
     try:
-        return find_files(pattern, root, "source.path")
+        return find_files(pattern, root, "source.path", follow_links=True)
     except InputError:  # a folder that also holds other kinds of files
         return []

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -21,12 +21,11 @@ from hmamba.source.discover import find_files
 from hmamba.source.read import open_file
 from hmamba.source.text import LINE, RECORD
 from hmamba.statements import statement
+from hmamba.survey.measure import Figures, measure, repeats
 from hmamba.survey.roles import Role, candidates, profiles, unit_of
-from hmamba.survey.sample import Sample, read, spread, take, total_rows
+from hmamba.survey.sample import Sample, read, spread, take
 from hmamba.warehouse.connection import in_memory
-from hmamba.warehouse.ledger import TakenFile, hash_of
-from hmamba.warehouse.staging import stage
-from hmamba.warehouse.tables import one, rows
+from hmamba.warehouse.tables import rows
 
 CURES = {
     "record_readable": "mend the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
@@ -37,6 +36,10 @@ CURES = {
     "event_time_readable": "source.time_format, or write times as 2024-05-31T18:30:00Z",
     "event_time_not_before": "quality.min_time",
     "event_time_not_after": "source.time_format if the unit is wrong; otherwise mend the times",
+    "user_id_readable": "source.columns.user_id: ids are text, whole numbers or UUIDs",
+    "item_id_readable": "source.columns.item_id: ids are text, whole numbers or UUIDs",
+    "position_readable": "source.columns.position: positions are whole numbers",
+    "event_type_known": "[events]: add a table for this type",
     "weight_is_number": "source.columns.weight: remove it, or fill the gaps",
     "weight_in_bounds": "quality.min_weight and quality.max_weight",
 }
@@ -58,19 +61,11 @@ class Refusal:
 class Examined:
     """What a sample of the files of a root holds.
 
-    ``total`` is the number of rows of all files, exact if ``exact``; ``looked`` those looked at. Times are naive UTC.
-    ``repeated`` is the share of events that repeat an item of their user. ``problems`` are sentences about files that
-    would stop the pull.
+    ``repeated`` is the share of events that repeat an item of their user, among types that count as seen. ``problems``
+    are sentences about files that would stop the pull.
     """
 
-    files: int
-    total: int
-    exact: bool
-    looked: int
-    users: int
-    items: int
-    oldest: datetime | None
-    newest: datetime | None
+    figures: Figures
     repeated: float
     refusals: tuple[Refusal, ...]
     problems: tuple[str, ...]
@@ -89,29 +84,16 @@ def examine(layout: Layout, config: Config) -> Examined | None:
         samples = take(spread(files), Path(folder))
         judged = [(sample, _missing(connection, sample, config)) for sample in samples]
         good = [sample for sample, problem in judged if problem is None]
-        counts, staged, broken = _stage(connection, good, config)
+        measured = measure(connection, files, good, config.source)
         latest = clock.now() + timedelta(hours=config.quality.max_future_hours)
-        found = one(connection, "survey/staged_figures", {"latest": latest})
-        newest = found["newest"]
-        looked = sum(counts)
         connection.execute(statement("ingest/create_broken"))
-        if looked:
-            check_rows(connection, config, latest, looked)
-        refusals = tuple(_refusals(connection, staged, config))
-    total, exact = total_rows(files, staged, counts)
-    return Examined(
-        files=len(files),
-        total=total,
-        exact=exact,
-        looked=looked,
-        users=found["users"],
-        items=found["items"],
-        oldest=found["oldest"],
-        newest=newest,
-        repeated=1 - found["pairs"] / found["events"] if found["events"] else 0.0,
-        refusals=refusals,
-        problems=(*(problem for _, problem in judged if problem is not None), *broken),
-    )
+        if measured.figures.looked:
+            check_rows(connection, config, latest, measured.figures.looked)
+        refusals = tuple(_refusals(connection, measured.samples, config))
+        seen = [name for name, kind in config.events.types.items() if kind.seen]
+        repeated = repeats(connection, seen if config.events.types else None)
+    problems = [problem for _, problem in judged if problem is not None]
+    return Examined(measured.figures, repeated, refusals, (*problems, *measured.problems))
 
 
 def _named(columns: InteractionColumns) -> dict[Role, str]:
@@ -147,29 +129,6 @@ def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Conf
         cure = f"did you mean source.columns.{role} = {json.dumps(meant)}?" if meant else f"set source.columns.{role}."
         sentences.append(f"no column {name!r} for {role}: {cure}")
     return f"{sample.original.name}: {' '.join(sentences)} It has {', '.join(map(repr, head.column_names))}."
-
-
-def _stage(
-    connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], config: Config
-) -> tuple[list[int], list[Sample], list[str]]:
-    """Stage what can be staged: rows of each sample, these samples, and sentences about the others."""
-    connection.execute(statement("ingest/set_time_zone"), {"zone": config.source.timezone})
-    try:
-        return stage(connection, _taken(samples), config.source), list(samples), []
-    except InputError:
-        good, broken = [], []
-    for sample in samples:
-        try:
-            stage(connection, _taken([sample]), config.source)
-        except InputError as error:
-            broken.append(str(error))
-        else:
-            good.append(sample)
-    return stage(connection, _taken(good), config.source), good, broken
-
-
-def _taken(samples: Sequence[Sample]) -> list[TakenFile]:
-    return [TakenFile(sample.file, hash_of(sample.file), "loaded", True) for sample in samples]
 
 
 def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], config: Config) -> Iterator[Refusal]:

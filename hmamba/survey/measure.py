@@ -1,4 +1,4 @@
-"""Figures of sampled interactions, as the proposal needs them."""
+"""Figures of sampled interactions, which are staged as the pull would."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba import clock
-from hmamba.config import Config
+from hmamba.config import Config, SourceConfig
+from hmamba.errors import InputError
 from hmamba.source.discover import SourceFile
 from hmamba.statements import statement
-from hmamba.survey.choose import Columns
 from hmamba.survey.roles import TimeFormat
-from hmamba.survey.sample import Sample, read, total_rows
+from hmamba.survey.sample import Sample, total_rows
+from hmamba.warehouse.ledger import TakenFile, hash_of
+from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
 """Share of repeated events from which on things count as taken again."""
-PER_SECOND: dict[TimeFormat, float] = {"auto": 0.0, "epoch_s": 1.0, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
+_PER_SECOND: dict[TimeFormat, float] = {"epoch_s": 1.0, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
 _MOST_FOOTERS = 2000
 _AFTER_ZERO = datetime(1970, 1, 2)
 """Times before are those of a clock that was never set."""
@@ -33,18 +35,18 @@ _DEFAULTS = Config()
 class Figures:
     """What the rows looked at hold. Times are naive UTC, None where there are none.
 
-    ``total`` is the number of rows of all files, exact if ``exact``; ``whole`` says that every row was looked at.
+    ``files`` counts all files, ``total`` their rows, exact if ``exact``; ``whole`` says that every row was looked at.
     ``after`` and ``before`` are events later than the day after today and older than the default of quality.min_time;
-    ``at_zero`` are those at the very beginning of 1970. ``common_items`` have enough events to be learnt.
+    ``at_zero`` are those at the very beginning of 1970.
     """
 
+    files: int
     total: int
     exact: bool
     looked: int
     whole: bool
     users: int
     items: int
-    common_items: int
     oldest: datetime | None
     newest: datetime | None
     after: int
@@ -54,75 +56,92 @@ class Figures:
     types: Mapping[str, int]
 
 
-def measure(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], samples: Sequence[Sample], columns: Columns
-) -> Figures:
-    """Read the samples into the table ``sampled`` and count.
+@dataclass(frozen=True)
+class Measured:
+    """Figures, the samples that they are of, and sentences about files that cannot be read."""
 
-    Raises:
-        InputError: a file is not what its name says.
-    """
-    connection.execute(statement("survey/create_sampled"))
-    counts = [_add(connection, read(sample.file, columns.named()), columns) for sample in samples]
-    total, exact = total_rows(files, samples, counts)
-    whole = len(samples) == len(files) and all(sample.whole for sample in samples)
+    figures: Figures
+    samples: tuple[Sample, ...]
+    problems: tuple[str, ...]
+
+
+def measure(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], samples: Sequence[Sample], source: SourceConfig
+) -> Measured:
+    """Stage the samples as the pull would, into the table ``staged``, and count."""
+    counts, good, problems = _stage(connection, samples, source)
+    total, exact = total_rows(files, good, counts)
+    whole = len(good) == len(files) and all(sample.whole for sample in good)
     latest = clock.now() + timedelta(days=1)
-    found = one(connection, "survey/sampled_figures", {"latest": latest, "earliest": _DEFAULTS.quality.min_time})
+    timed = source.columns.position is None
+    bounds = {"latest": latest, "earliest": _DEFAULTS.quality.min_time, "timed": timed}
+    found = one(connection, "survey/staged_figures", bounds)
     oldest, newest = found["oldest"], found["newest"]
-    if not whole and columns.event_time is not None:
-        oldest, newest = _extended(files, columns, (oldest, newest), latest)
-    least = {"least": _DEFAULTS.train.min_item_events}
-    has_weights = columns.weight is not None and found["smallest_weight"] is not None
-    return Figures(
+    if not whole and timed:
+        oldest, newest = _extended(files, source, (oldest, newest), latest)
+    weighted = source.columns.weight is not None and found["smallest_weight"] is not None
+    figures = Figures(
+        files=len(files),
         total=total,
         exact=exact,
         looked=sum(counts),
         whole=whole,
         users=found["users"],
         items=found["items"],
-        common_items=one(connection, "survey/common_items", least)["items"],
         oldest=oldest,
         newest=newest,
-        after=found["after_latest"],
-        before=found["before_earliest"],
+        after=found["after"],
+        before=found["before"],
         at_zero=found["at_zero"],
-        weights=(found["smallest_weight"], found["largest_weight"]) if has_weights else None,
-        types={row["type"]: row["events"] for row in rows(connection, "survey/types")},
+        weights=(found["smallest_weight"], found["largest_weight"]) if weighted else None,
+        types={row["event_type"]: row["events"] for row in rows(connection, "survey/types")},
     )
+    return Measured(figures, tuple(good), tuple(problems))
 
 
-def _add(connection: duckdb.DuckDBPyConnection, table: pa.Table, columns: Columns) -> int:
-    roles = {
-        "user_id": columns.user_id,
-        "item_id": columns.item_id,
-        "event_time": columns.event_time,
-        "weight": columns.weight,
-        "event_type": columns.event_type,
-    }
-    nothing = pa.nulls(table.num_rows, pa.string())
-    chunk = pa.table({role: nothing if name is None else table[name] for role, name in roles.items()})
-    connection.register("chunk", chunk)
+def _stage(
+    connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], source: SourceConfig
+) -> tuple[list[int], list[Sample], list[str]]:
+    """Stage what can be staged: rows of each sample, these samples, and sentences about the others."""
+    connection.execute(statement("ingest/set_time_zone"), {"zone": source.timezone})
     try:
-        connection.execute(statement("survey/add_sampled"), {"per_second": PER_SECOND[columns.time_format]})
-    finally:
-        connection.unregister("chunk")
-    return int(table.num_rows)
+        return stage(connection, _taken(samples), source), list(samples), []
+    except InputError:
+        good, broken = [], []
+    for sample in samples:
+        try:
+            stage(connection, _taken([sample]), source)
+        except InputError as error:
+            broken.append(str(error))
+        else:
+            good.append(sample)
+    return stage(connection, _taken(good), source), good, broken
+
+
+def _taken(samples: Sequence[Sample]) -> list[TakenFile]:
+    return [TakenFile(sample.file, hash_of(sample.file), "loaded", True) for sample in samples]
 
 
 def repeats(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> float:
-    """Share of the events in ``sampled`` whose user has had their item before; of ``types`` only, if given."""
+    """Share of the events in ``staged`` whose user has had their item before; of ``types`` only, if given."""
     found = one(connection, "survey/repeats", {"typed": types is not None, "types": list(types or ())})
     return found["repeats"] / found["events"] if found["events"] else 0.0
 
 
+def common_items(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> int:
+    """Items in ``staged`` with enough events to be learnt; of ``types`` only, if given."""
+    values = {"least": _DEFAULTS.train.min_item_events, "typed": types is not None, "types": list(types or ())}
+    return int(one(connection, "survey/common_items", values)["items"])
+
+
 def _extended(
-    files: Sequence[SourceFile], columns: Columns, seen: tuple[datetime | None, datetime | None], latest: datetime
+    files: Sequence[SourceFile], source: SourceConfig, seen: tuple[datetime | None, datetime | None], latest: datetime
 ) -> tuple[datetime | None, datetime | None]:
     """The oldest and newest time that was seen or that Parquet's own statistics tell; not those after ``latest``."""
     times = [time for time in seen if time is not None]
     for file in files[:_MOST_FOOTERS]:
         if file.kind == "parquet":
-            told = _statistics(file, str(columns.event_time), columns.time_format)
+            told = _statistics(file, source.columns.event_time, source.time_format)
             times += [time for time in told if _AFTER_ZERO < time < latest]
     return min(times, default=None), max(times, default=None)
 
@@ -145,7 +164,7 @@ def _moment(value: Any, time_format: TimeFormat) -> datetime | None:
         return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
     if isinstance(value, int | float) and time_format != "auto":
         try:
-            return datetime.fromtimestamp(value / PER_SECOND[time_format], UTC).replace(tzinfo=None)
+            return datetime.fromtimestamp(value / _PER_SECOND[time_format], UTC).replace(tzinfo=None)
         except (OverflowError, ValueError, OSError):
             return None
     return None

@@ -25,8 +25,8 @@ from hmamba.statements import statement
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import Columns, choose, interactions
 from hmamba.survey.events import Meaning, meanings
-from hmamba.survey.groups import Group, describe, gather, group, pattern_of
-from hmamba.survey.measure import REPEATS_FROM, Figures, measure, repeats
+from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
+from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
 from hmamba.survey.roles import ROLES, Role
 from hmamba.survey.sample import spread, take
 
@@ -110,23 +110,26 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         events, others = interactions(groups, given)
         columns = choose(events, given)
         samples = take(spread(events.files), _made(folder / "sample"))
-        figures = measure(connection, events.files, samples, columns)
+        source = columns.source()
+        measured = measure(connection, events.files, samples, source)
+        figures = measured.figures
         beside, _ = _group(connection, _beside(events, paths, layout), folder / "beside")
-        catalogue = find_catalogue(connection, [*others, *beside], columns.item_id)
+        catalogue = find_catalogue(connection, [*others, *beside], source)
         types = _types(columns, figures)
         targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
         repeated = repeats(connection, targets)
+        common = common_items(connection, targets)
     return Proposal(
         name=layout.root.name or "hmamba",
         choices=(
             *_source(layout, events, columns, figures),
             *_catalogue(layout, catalogue, figures),
             *_oldest(figures),
-            *_published(figures, repeated),
+            *_published(figures, common, repeated, targets),
         ),
         types=types,
         ratings=figures.weights if columns.weight is not None and _is_rating(columns.weight) else None,
-        remarks=tuple(_remarks(events, others, catalogue, columns, figures, unreadable)),
+        remarks=tuple(_remarks(events, others, catalogue, columns, figures, [*unreadable, *measured.problems])),
         day=clock.now().date() if figures.newest is None else figures.newest.date(),
     )
 
@@ -158,9 +161,10 @@ def _source(layout: Layout, events: Group, columns: Columns, figures: Figures) -
     looked = "all of them read" if figures.whole else f"{figures.looked:,} of them read"
     count = len(events.files)
     seen = f"{about}{figures.total:,} rows in {count:,} file{'s' * (count > 1)}, {looked}"
-    yield Choice(
-        "events", f"{seen}; the files stay where they are", "source.path", pattern_of(events.files, layout.root)
-    )
+    pattern = pattern_of(events.files, layout.root)
+    yield Choice("events", f"{seen}; the files stay where they are", "source.path", pattern)
+    if needs_links(pattern, layout.root):
+        yield Choice("links", "some of them are links to other folders", "source.follow_links", True)
     for role in ROLES:
         column: str | None = getattr(columns, role)
         if column is not None:
@@ -230,13 +234,14 @@ def _oldest(figures: Figures) -> Iterator[Choice]:
         yield Choice("oldest", seen, "quality.min_time", start)
 
 
-def _published(figures: Figures, repeated: float) -> Iterator[Choice]:
-    k = max(1, min(_MOST_K, max(_LEAST_K, figures.common_items // 10), figures.common_items))
-    seen = f"{figures.common_items:,} items have {_DEFAULTS.train.min_item_events} events or more"
+def _published(figures: Figures, common: int, repeated: float, targets: Sequence[str] | None) -> Iterator[Choice]:
+    k = max(1, min(_MOST_K, max(_LEAST_K, common // 10), common))
+    events = "events" if targets is None else f"events of type {' or '.join(targets)}"
+    seen = f"{common:,} items have {_DEFAULTS.train.min_item_events} {events} or more"
     yield Choice("items a user", f"{seen}: a tenth, from {_LEAST_K} to {_MOST_K}", "candidates.k", k)
     again = repeated >= REPEATS_FROM
     verdict = "things are taken again" if again else "things are taken once"
-    seen = f"{repeated:.1%} of events repeat an item of their user: {verdict}"
+    seen = f"{repeated:.1%} of {events} repeat an item of their user: {verdict}"
     if not figures.whole:
         seen += ". Whole histories repeat more than the rows read: check"
     yield Choice("seen items", seen, "candidates.exclude_seen", not again)

@@ -278,6 +278,8 @@ def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None =
     """
     reading = open_file(file, only or ())
     names = list(only) if only is not None else list(reading.columns or ())
+    if only is None and reading.columns is not None:
+        reading = open_file(file, names)  # two columns of one name are an error
     batches: list[pa.RecordBatch] = []
     for batch in _up_to(reading.batches(names), rows):
         batches.append(batch.filter(batch.column(MALFORMED).is_null()))

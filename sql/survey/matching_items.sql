@@ -1,9 +1,8 @@
--- chunk: item_id. How far a catalogue's column of ids is that of the items sampled.
-WITH
-    touched AS (SELECT DISTINCT item_id FROM sampled WHERE item_id IS NOT NULL),
-    named AS (SELECT regexp_replace(CAST(item_id AS VARCHAR), '^(-?\d+)\.0$', '\1') AS item_id FROM chunk)
+-- chunk: item_id, as a catalogue names it. How far those are the items of the events.
+WITH touched AS (SELECT DISTINCT item_id FROM staged WHERE item_id IS NOT NULL)
 SELECT
     (SELECT count(*) FROM touched) AS items,
-    (SELECT count(*) FROM touched WHERE item_id IN (SELECT item_id FROM named)) AS found,
-    (SELECT count(*) FROM named) AS rows,
-    (SELECT count(DISTINCT item_id) FROM named) AS ids;
+    (SELECT count(*) FROM touched WHERE item_id IN (SELECT item_id FROM chunk)) AS found,
+    count(*) AS rows,
+    count(DISTINCT item_id) AS ids
+FROM chunk;

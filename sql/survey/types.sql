@@ -1,1 +1,1 @@
-SELECT type, count(*) AS events FROM sampled WHERE type IS NOT NULL GROUP BY type ORDER BY events DESC, type;
+SELECT event_type, count(*) AS events FROM staged WHERE event_type <> '' GROUP BY event_type ORDER BY events DESC, event_type;

@@ -27,9 +27,10 @@ def look(layout: Layout, text: str, values: dict[str, object] | None = None, nam
 
 def test_what_is_there_is_counted(layout: Layout) -> None:
     found = look(layout, HEADER + GOOD)
-    assert (found.files, found.total, found.exact, found.looked) == (1, 3, True, 3)
-    assert (found.users, found.items) == (2, 2)
-    assert (found.oldest, found.newest) == (datetime(2024, 5, 1, 10), datetime(2024, 5, 3, 10))
+    figures = found.figures
+    assert (figures.files, figures.total, figures.exact, figures.looked) == (1, 3, True, 3)
+    assert (figures.users, figures.items) == (2, 2)
+    assert (figures.oldest, figures.newest) == (datetime(2024, 5, 1, 10), datetime(2024, 5, 3, 10))
     assert found.repeated == pytest.approx(1 / 3)
     assert (found.refusals, found.problems) == ((), ())
 
@@ -39,7 +40,7 @@ def test_all_files_of_a_shop_are_good(layout: Layout) -> None:
     write_landing(layout.root, make_interactions(seed=1), "b.jsonl.gz")
     found = examine(layout, Config())
     assert found is not None
-    assert found.total == len(make_interactions()) + len(make_interactions(seed=1))
+    assert found.figures.total == len(make_interactions()) + len(make_interactions(seed=1))
     assert (found.refusals, found.problems) == ((), ())
 
 
@@ -69,6 +70,17 @@ def test_refused_rows_have_a_place_a_value_and_a_cure(
     assert refusal.rows == 1
     assert refusal.example == f"landing/interactions/a.csv, {example}"
     assert cure in refusal.cure
+
+
+def test_a_type_without_a_meaning_is_shown(layout: Layout) -> None:
+    text = "user_id,item_id,event_time,kind\nu,i,2024-05-01,buy\nu,i,2024-05-02,buy\nu,j,2024-05-02,gaze\n"
+    values = {"source": {"columns": {"event_type": "kind"}}, "events": {"buy": {}}}
+    found = look(layout, text, values)
+    (refusal,) = found.refusals
+    assert (refusal.rule, refusal.rows) == ("event_type_known", 1)
+    assert refusal.example.endswith("line 4: 'gaze'")
+    assert refusal.cure.startswith("[events]")
+    assert found.repeated == 0.5  # gazes do not count as seen
 
 
 def test_of_json_the_member_is_shown(layout: Layout) -> None:
@@ -106,5 +118,5 @@ def test_a_damaged_file_does_not_hide_the_others(layout: Layout) -> None:
     (folder / "b.parquet").write_bytes(b"PAR1 no more")
     (folder / "c.csv").write_text(HEADER + 'u,i,2024-05-01,"1\n', encoding="utf-8")
     found = look(layout, HEADER + GOOD)
-    assert found.looked == 3
+    assert found.figures.looked == 3
     assert sorted(Path(problem.split()[0].strip(",")).name for problem in found.problems) == ["b.parquet", "c.csv"]
