@@ -200,7 +200,7 @@ class TestLanding:
         checks = self.look(layout, "u,i,1716985932\n" * 3)
         check = by_name(checks)["rows"]
         assert not healthy(checks)
-        assert check.found.endswith("line 2: '1716985932'; more than 5% stop the pull")
+        assert check.found.endswith("line 2: '1716985932'; more than 10% stop the pull")
         assert check.advice == 'source.time_format = "epoch_s"'
 
     def test_a_wrong_column_has_a_suggestion(self, layout: Layout) -> None:
