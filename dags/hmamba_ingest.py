@@ -13,7 +13,8 @@ ABOUT = """
 Pulls what has landed into the warehouse and checks it, so that a bad file is known within the hour and not at night.
 It is optional: `hmamba_retrain` pulls for itself. Both use the one-slot pool `hmamba_warehouse`, so they take turns.
 
-The day of a pull is the UTC day under way when the run was due: events later than that are refused as future ones.
+The day of a pull is the UTC day under way when the run was due: events of later days are left in their files for a
+later pull.
 """
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
-from hmamba_steps import CANDIDATES, GPU_POOL, RETRYING, WAREHOUSE_POOL, StepOperator, common_params
+from hmamba_steps import CANDIDATES, GPU_POOL, RETRYING, WAREHOUSE_POOL, StepOperator, common_params, ranges
 
 ABOUT = """
 ### The nightly recommender
@@ -17,6 +17,7 @@ cut a snapshot, fine-tune the champion, judge the challenger, score every user a
 * **By hand**: *Trigger*, and fill the form. `day` reprocesses one day, `full_retrain` trains from nothing.
 * **When a task fails** its log ends with a sentence that says what to do. Mend that, then *Clear* the task: each
   step may run twice, and what it had finished is kept. Until `publish` has run, readers keep last night's table.
+  `report_failed_night` writes what is known to `reports/DAY/index.html`; the run is failed all the same.
 * **Promoted or not**, candidates are published: a challenger that is worse is kept and reported, and the champion's
   candidates go out.
 
@@ -91,10 +92,11 @@ def hmamba_retrain() -> None:
 
     @task(
         execution_timeout=timedelta(minutes=5),
-        doc_md="Lists the snapshot's shards, so that scoring has one task for each.",
+        doc_md="Lists the snapshot's shards, so that scoring has one task for each. Over 1,000 shards a task scores a "
+        "few of them, since Airflow limits how many tasks are mapped (`core.max_map_length`).",
     )
-    def shards(facts: dict[str, Any]) -> list[int]:
-        return list(range(facts["shards"]))
+    def shards(facts: dict[str, Any]) -> list[str]:
+        return ranges(facts["shards"])
 
     listed = shards(snapshot.output)
     score = StepOperator.partial(
@@ -102,9 +104,9 @@ def hmamba_retrain() -> None:
         step="score",
         pool=GPU_POOL,
         execution_timeout=timedelta(hours=1),
-        map_index_template="shard {{ task.shard }}",
-        doc_md="Encodes the users of one shard and finds their candidates.",
-    ).expand(shard=listed)
+        map_index_template="shard {{ task.shards }}",
+        doc_md="Encodes the users of one shard, or of a few, and finds their candidates.",
+    ).expand(shards=listed)
     publish = StepOperator(
         task_id="publish",
         step="publish",
@@ -120,7 +122,18 @@ def hmamba_retrain() -> None:
         doc_md="Writes `reports/DAY/index.html`. It runs after `publish` alone, promoted or not, so that a failed "
         "night is a failed run.",
     )
+    # A leaf beside `report`, which then waits in vain: a run whose leaf is `upstream_failed` is failed, whatever this
+    # one does.
+    failed_report = StepOperator(
+        task_id="report_failed_night",
+        step="report",
+        trigger_rule="one_failed",
+        execution_timeout=timedelta(minutes=15),
+        doc_md="Writes the report of a night of which a step has failed: which one, why, and what was done before. "
+        "Skipped where no step fails. The run stays failed.",
+    )
     chain(ingest, snapshot, train, gate, index, score, publish, report)
+    chain([ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
 
 
 hmamba_retrain()

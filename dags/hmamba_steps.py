@@ -47,6 +47,9 @@ FINAL = {
 """Exit statuses that another try cannot change, so that whoever is on call hears of them at once. Everything else
 (1, or death by a signal such as the kernel's when memory runs out) may pass, and is tried again."""
 
+MOST_TASKS = 1000
+"""Of one mapped task. Airflow refuses more than its ``core.max_map_length``, which is 1024 where nobody has set it."""
+
 _RUN_ID_LENGTH = 128
 _PATIENCE_SECONDS = 10
 _LIBC = ctypes.CDLL(None)
@@ -75,7 +78,25 @@ def common_params() -> dict[str, Param]:
             title="Configuration",
             description_md="A `.toml` file or a known name. Default: `HMAMBA_CONFIG`, else `ROOT/hmamba.toml`.",
         ),
+        "any_day": Param(
+            False,
+            type="boolean",
+            title="Any day",
+            description_md="Accept a day after today, or long after the newest event, which else is refused as a "
+            "typing error.",
+        ),
     }
+
+
+def ranges(shards: int) -> list[str]:
+    """The shards of a snapshot as ranges for mapped tasks: one shard each, as long as Airflow takes so many tasks.
+
+    Returns:
+        At most ``MOST_TASKS`` ranges such as "7", or "14-15" where there are more shards; together all of them.
+    """
+    size = max(1, -(-shards // MOST_TASKS))
+    pairs = ((first, min(first + size, shards) - 1) for first in range(0, shards, size))
+    return [str(first) if first == last else f"{first}-{last}" for first, last in pairs]
 
 
 def folder_name(run_id: str) -> str:
@@ -133,7 +154,7 @@ class StepOperator(BaseOperator):
         step: name of the step.
         days_back: how many days before the end of the run's interval the day lies, unless the param names it.
         switches: params that, when true, add a flag to the command.
-        shard: passed as ``--shard`` (mapped tasks).
+        shards: a shard, such as "7", or a range, such as "14-15" (mapped tasks): passed as ``--shard`` or ``--shards``.
 
     Raises:
         AirflowFailException: the step left with a status of ``FINAL``, or there is no root. No retry.
@@ -146,14 +167,14 @@ class StepOperator(BaseOperator):
         step: str,
         days_back: int = 1,
         switches: Mapping[str, str] | None = None,
-        shard: int | None = None,
+        shards: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.step = step
         self.days_back = days_back
         self.switches = dict(switches or {})
-        self.shard = shard
+        self.shards = shards
         self._process: subprocess.Popen[str] | None = None
 
     def command(self, context: Context) -> list[str]:
@@ -169,8 +190,10 @@ class StepOperator(BaseOperator):
         command += ["--root", params["root"], "--day", day.isoformat(), "--run-id", folder_name(run.run_id)]
         if params.get("config"):
             command += ["--config", params["config"]]
-        if self.shard is not None:
-            command += ["--shard", str(self.shard)]
+        if params.get("any_day"):
+            command += ["--any-day"]
+        if self.shards is not None:
+            command += ["--shards" if "-" in self.shards else "--shard", self.shards]
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The clock, in one place. No step decides by it what to process: it only tells a day that cannot be meant."""
+"""The clock, in one place. What is processed never depends on it; it tells which days are over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can be said about settings, from the models that check them.
+"""The reference of all settings, from the models that check them.
 
 ``python -m hmamba.configdocs > docs/configuration.md`` writes the reference.
 """
@@ -25,7 +25,7 @@ _INTRODUCTION = """\
 
 A configuration is a TOML file. `--config` takes its path, or the name of one that comes with the package ({named});
 without it the root's own `hmamba.toml` is used, and without that the defaults below. `hmamba init ROOT` writes a
-commented file to start from.
+commented file to start from; `hmamba init ROOT --from FILES` looks into files and proposes the values for them.
 
 An unknown key, a wrong type or a value out of range stops a step before it does anything, with exit status 2 and a
 sentence that names the key.
@@ -130,7 +130,7 @@ def starter() -> str:
     """A commented ``hmamba.toml``: the columns are set, everything else stands at its default behind a ``#``."""
     lines = [
         "# Settings of this recommender. A line behind a # shows a default: remove the # to change it.",
-        "# Unknown keys are errors, so a slip of the pen is found before anything runs.",
+        "# Unknown keys are errors: a misspelt key is reported before anything runs.",
     ]
     for group in groups():
         if group.name:

@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and the command that mends it.
+"""What this machine has, what is missing, and the command that fixes it.
 
 Libraries are looked up, not imported, so that a missing or broken one is a line of the answer and not a crash. The
 one exception is torch, which alone knows whether it sees a GPU.
@@ -204,8 +204,11 @@ def _disk(root: Path) -> Check:
 
 def _root_contents(root: Path) -> Iterator[Check]:
     """The root's configuration, what lies in its landing folder, and what serves."""
-    yield _attempt("configuration", lambda: _configuration(root))
+    configuration = _attempt("configuration", lambda: _configuration(root))
+    yield configuration
     if root.is_dir():
+        if configuration.state != "missing":
+            yield from _landing(root)
         yield _attempt("champion", lambda: _champion(root))
         yield _attempt("published", lambda: _published(root))
 
@@ -216,6 +219,50 @@ def _attempt(name: str, look: Callable[[], Check]) -> Check:
         return look()
     except Exception as error:
         return Check(name, "missing", str(error))
+
+
+def _landing(root: Path) -> Iterator[Check]:
+    """What the next pull would say of the files, by a bounded look into them."""
+    from hmamba.config import load
+    from hmamba.layout import Layout
+    from hmamba.survey.landing import Examined, examine
+
+    layout = Layout.at(root)
+    config = load(None, layout)
+    try:
+        found: Examined | None = examine(layout, config)
+    except Exception as error:
+        yield Check("events", "missing" if layout.config.exists() else "note", str(error))
+        return
+    if found is None:
+        advice = "put Parquet, CSV or JSON lines there, or start a new root with: hmamba init ROOT --from FILES"
+        yield Check("events", "note", f"{config.source.path} holds no files", advice)
+        return
+    yield from (Check("file", "missing", problem) for problem in found.problems)
+    about = "" if found.exact else "about "
+    looked = "" if found.looked == found.total else f", {found.looked:,} of them looked at"
+    rows = f"{about}{found.total:,} rows in {found.files:,} file{'s' * (found.files > 1)}{looked}"
+    yield Check("events", "ok", f"{rows}: {found.users:,} users, {found.items:,} items")
+    if found.oldest is not None and found.newest is not None:
+        yield Check("days", "ok", f"{found.oldest:%Y-%m-%d} to {found.newest:%Y-%m-%d}")
+    yield _repeats(found.repeated, config.candidates.exclude_seen and not config.events.types)
+    most = config.quality.max_quarantined_share
+    for refusal in found.refusals:
+        stops = refusal.rows > most * found.looked
+        share = f"{refusal.rows:,} of {found.looked:,} rows would be refused ({refusal.rule})"
+        limit = f"; more than {most:.0%} stop the pull" if stops else ""
+        yield Check("rows", "missing" if stops else "note", f"{share}: {refusal.example}{limit}", refusal.cure)
+
+
+def _repeats(share: float, excluded: bool) -> Check:
+    """Whether what people have seen should be left out: where there are types of events, those say what is seen."""
+    from hmamba.survey.measure import REPEATS_FROM
+
+    found = f"{share:.1%} of events repeat an item of their user"
+    if excluded and share >= REPEATS_FROM:
+        advice = "if things are taken again, set candidates.exclude_seen = false"
+        return Check("repeats", "note", f"{found}, and seen items are never recommended", advice)
+    return Check("repeats", "ok", found)
 
 
 def _configuration(root: Path) -> Check:

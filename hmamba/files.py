@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from hmamba.errors import InputError
+from hmamba.errors import BusyError, InputError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -99,15 +100,43 @@ def _exchange(new: Path, target: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, name: str = ".lock", wait_seconds: float | None = None) -> Iterator[None]:
     """Wait until no other process, or thread, is in such a block of this folder, and keep them out.
 
     The lock is of the kernel's: it ends with the process, however that ends.
+
+    Args:
+        folder: is made if it is not there.
+        name: of the file that is locked.
+        wait_seconds: how long to wait; None: until the lock is free.
+
+    Raises:
+        BusyError: another one still has the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (folder / name).open("a") as lock:
+        if wait_seconds is None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        else:
+            _lock_within(lock, folder / name, wait_seconds)
         yield
+
+
+def _lock_within(lock: IO[str], path: Path, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise BusyError(
+                    f"{path} is locked by another process, also after {wait_seconds:g} seconds "
+                    "(warehouse.wait_seconds). Wait until it has ended, then run this step again."
+                ) from None
+            time.sleep(min(left, 0.5))
+        else:
+            return
 
 
 def write_json(target: Path, value: Any) -> None:

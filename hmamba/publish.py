@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.config import Config
-from hmamba.errors import InputError
+from hmamba.errors import BusyError, InputError
 from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
@@ -104,7 +104,7 @@ def _copy(part: Path, folder: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _lead(latest: Path, manifest: Path) -> None:
+def lead(latest: Path, manifest: Path) -> None:
     """Make ``latest`` a link to ``manifest``, in one rename."""
     target = manifest.relative_to(latest.parent)
     if not latest.is_symlink() or latest.readlink() != target:
@@ -170,7 +170,7 @@ def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Pa
                 _copy(part, folder)
             write_json(folder / DAY_MANIFEST, manifest)
     if latest is None or latest["day"] <= manifest["day"]:
-        _lead(layout.latest, target / DAY_MANIFEST)
+        lead(layout.latest, target / DAY_MANIFEST)
         changed = changed or latest != manifest
     else:
         log.info("%s stays the newest: %s is published beside it", latest["day"], day)
@@ -206,7 +206,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
     """Check a refreshed table as a night's is, and put it in the place of the night's.
 
     Raises:
-        InputError: something else has been published in the meantime.
+        BusyError: something else has been published in the meantime.
         QualityError: a rule is broken; what was published before still is.
     """
     base, day = refreshed.base, date.fromisoformat(refreshed.base["day"])
@@ -234,7 +234,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
     }
     with alone(layout.candidates):
         if read_json(layout.published(day) / DAY_MANIFEST) != base:
-            raise InputError(f"{layout.published(day)} has been published anew during this refresh. Run refresh again.")
+            raise BusyError(f"{layout.published(day)} has been published again during this refresh. Run refresh again.")
         return Published(totals, len(refreshed.parts), _put(layout, day, manifest, refreshed.parts))
 
 
@@ -256,7 +256,7 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
     """
     runs = layout.root / "runs"
-    days = sorted((path for path in runs.iterdir() if _is_day(path.name)), reverse=True) if runs.is_dir() else []
+    days = sorted((path for path in runs.iterdir() if is_day(path.name)), reverse=True) if runs.is_dir() else []
     kept = {day.isoformat(), *(path.name for path in days[:keep])}
     if layout.latest.exists():
         kept.add(read_json(layout.latest)["day"])
@@ -266,7 +266,8 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     return doomed
 
 
-def _is_day(name: str) -> bool:
+def is_day(name: str) -> bool:
+    """Whether a name is a day such as 2017-12-14."""
     try:
         return date.fromisoformat(name).isoformat() == name
     except ValueError:

@@ -312,15 +312,30 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
         return True
     if past and past[-1].day > day:
         return False
-    history = read_json(layout.champion)["history"] if past else []
-    history = [entry for entry in history if date.fromisoformat(entry["day"]) < day]
+    history = [entry for entry in _history(layout) if date.fromisoformat(entry["day"]) < day]
     if promoted is not None:
         history.append({"version": promoted, "day": day.isoformat(), "promoted_at": datetime.now(UTC).isoformat()})
+    _write_history(layout, history)
+    return True
+
+
+def take_back(layout: Layout, day: date) -> list[Reign]:
+    """Take back the promotions of nights after ``day``; returns them, oldest first."""
+    gone = [reign for reign in reigns(layout) if reign.day > day]
+    if gone:
+        _write_history(layout, [entry for entry in _history(layout) if date.fromisoformat(entry["day"]) <= day])
+    return gone
+
+
+def _history(layout: Layout) -> list[dict[str, Any]]:
+    return list(read_json(layout.champion)["history"]) if layout.champion.exists() else []
+
+
+def _write_history(layout: Layout, history: list[dict[str, Any]]) -> None:
     if history:
         write_json(layout.champion, {"version": history[-1]["version"], "history": history})
     else:
         layout.champion.unlink()
-    return True
 
 
 def record_metrics(layout: Layout, version: str, key: str, value: Any) -> None:

@@ -66,6 +66,8 @@ class Replay:
         """
         layout = Layout.at(root)
         config = load(choice, layout)
+        if every < 1:
+            raise ConfigError(f"--every {every}: give a number of days from 1 on.")
         if first > last:
             raise ConfigError(f"--from {first} is after --to {last}. Give the earlier day first.")
         if config.source.columns.position is not None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
-from datetime import UTC, date, datetime
+import time
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hmamba.doctor import Check, diagnose, healthy
-from hmamba.errors import ConfigError, HMambaError, InputError
+from hmamba.errors import ConfigError, InputError, explained
+
+if TYPE_CHECKING:
+    from jobs.night import StepDone
 
 # What is only needed by one command is imported inside it: `hmamba --help` answers at once, and `hmamba doctor` works
 # where a library is missing.
@@ -24,24 +31,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Recommendations from a hyperbolic Mamba, retrained and published every night.\n\n"
-    "A first night on your own files: `hmamba init shop`, put Parquet, CSV or JSON lines into "
-    "`shop/landing/interactions/`, say in `shop/hmamba.toml` which columns are what, `hmamba doctor --root shop`, "
-    "`hmamba run --root shop --day 2024-05-31`, `hmamba recommend USER --root shop`.",
+    "A first night on your own files: `hmamba init shop --from exports/*.parquet` looks into them, writes "
+    "`shop/hmamba.toml` and says the day to begin with; then `hmamba run --root shop --day 2024-05-31` and "
+    "`hmamba recommend USER --root shop`. To try it without any: `hmamba example films data`.",
 )
 
+AnyDay = Annotated[bool, typer.Option("--any-day", help="Accept a day after today, or long after the newest event.")]
 Root = Annotated[str, typer.Option(help="Folder of the recommender, such as ./demo.", show_default=False)]
+_INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
-_SHOWN = {
-    "ingest": ("rows_loaded", "rows_duplicate", "rows_quarantined"),
-    "snapshot": ("users", "items", "events"),
-    "train": ("version", "skipped_reason"),
-    "gate": ("serving", "promoted"),
-    "index": ("kind", "items"),
-    "score": ("users", "rows"),
-    "publish": ("users", "rows"),
-    "refresh": ("users", "new_users", "advanced", "anew", "changed"),
-    "report": ("path",),
-}
 
 
 def _day(text: str) -> date:
@@ -54,66 +53,76 @@ def _day(text: str) -> date:
 @app.command()
 def run(
     root: Root,
-    day: Annotated[str, typer.Option(help="The UTC day to process, such as 2017-12-14: later events are not seen.")],
+    day: Annotated[str, typer.Option(help="The UTC day to process, such as 2017-12-14. Later events are ignored.")],
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
-    run_id: Annotated[str, typer.Option(help="Names the run's working folder.")] = "manual",
-    full_retrain: Annotated[bool, typer.Option("--full-retrain", help="Train from nothing, not from the champion.")] = (
+    run_id: Annotated[str, typer.Option(help="Name of the run's working folder.")] = "manual",
+    full_retrain: Annotated[bool, typer.Option("--full-retrain", help="Train from scratch, not from the champion.")] = (
         False
     ),
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Shards scored at once, the cores shared out. Default: one a core; 1 with a GPU."),
+        typer.Option(
+            min=1, help="Shards scored at once, which share the cores. Default: one for each core; 1 with a GPU."
+        ),
     ] = None,
+    any_day: AnyDay = False,
 ) -> None:
     """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
 
-    Safe to run again: what is done is found and not done twice. The first step that fails ends the night with its
-    own exit status (2: a file or setting to mend, 3: the data broke a rule).
+    Safe to run again: finished work is found and not repeated, so that a night that was stopped resumes where it was.
+    The first step that fails ends the night with its own exit status (2: a file or setting has to be fixed, 3: the data
+    broke a rule).
 
     Example: `hmamba run --root demo --day 2017-12-15`
     """
     from hmamba.layout import Layout
+    from hmamba.report.lookup import example_user
     from jobs.night import NightOptions, run_night
+    from jobs.words import near
 
     layout = Layout.at(root)
     if not layout.root.is_dir():
-        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
-    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers)
+        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers, any_day)
     layout.run(options.day, run_id)
-    started = datetime.now(UTC)
-    for done in run_night(options):
-        name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
-        typer.echo(f"{name:<12}{done.seconds:8.1f} s  {_brief(done.name, done.facts)}")
-    seconds = (datetime.now(UTC) - started).total_seconds()
-    typer.echo(f"{'all':<12}{seconds:8.1f} s  report: {layout.report(options.day)}")
+    started = time.monotonic()
+    _show(run_night(options))
+    typer.echo(
+        f"Done in {time.monotonic() - started:.0f} s.\n"
+        f"Look somebody up: hmamba recommend {shlex.quote(example_user(layout))} --root {shlex.quote(root)}\n"
+        f"The night's report: {near(layout.report(options.day))}"
+    )
 
 
-def _brief(step: str, facts: dict[str, Any]) -> str:
-    """The facts of a step that somebody waiting wants to see."""
-    shown = []
-    for key in _SHOWN[step]:
-        value = facts.get(key)
-        if value is not None:
-            figure = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-            shown.append(f"{key.replace('_', ' ')} {figure}")
-    return ", ".join(shown)
+def _show(steps: Iterator[StepDone]) -> None:
+    """Say what each step did, as it ends. After Ctrl-C say how to go on."""
+    from jobs.words import in_a_line
+
+    try:
+        for done in steps:
+            name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
+            typer.echo(f"{name:<12}{in_a_line(done.facts)} ({done.seconds:.1f} s)")
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. Run the same command again: it resumes where it was.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 @app.command()
 def refresh(
     root: Root,
-    day: Annotated[str, typer.Option(help="The UTC day under way, such as 2017-12-15: later events are not seen.")],
+    day: Annotated[str, typer.Option(help="The current UTC day, such as 2017-12-15. Later events are ignored.")],
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
     run_id: Annotated[str, typer.Option(help="Names the working folder and the pull.")] = "refresh",
+    any_day: AnyDay = False,
 ) -> None:
-    """Between nights: pull new files and renew the candidates of users with new events, by the model that serves.
+    """Between nights: pull new files and update the candidates of users with new events, with the serving model.
 
-    Everybody else's candidates stay as they are. Nothing is trained. Safe to run again; publishes nothing if nobody
-    has new events. With `candidates.states = true` only the new events are read through the model.
+    The candidates of all other users stay as they are. Nothing is trained. Safe to run again; publishes nothing if
+    there are no new events. With `candidates.states = true` the model reads the new events only.
 
     Example: `hmamba refresh --root demo --day 2017-12-16`
     """
@@ -122,13 +131,61 @@ def refresh(
 
     layout = Layout.at(root)
     if not layout.root.is_dir():
-        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root}")
-    options = NightOptions(str(layout.root), _day(day), config, run_id)
+        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    options = NightOptions(str(layout.root), _day(day), config, run_id, any_day=any_day)
     layout.run(options.day, run_id)
-    for done in run_refresh(options):
-        typer.echo(f"{done.name:<12}{done.seconds:8.1f} s  {_brief(done.name, done.facts)}")
-        if done.name == "refresh" and not done.facts["users"]:
-            typer.echo("Nobody has new events: nothing has been published.")
+    _show(run_refresh(options))
+
+
+@app.command()
+def backtest(
+    root: Root,
+    first: Annotated[str, typer.Option("--from", help="The first night, a UTC day such as 2017-12-01.")],
+    last: Annotated[str, typer.Option("--to", help="The last night, a UTC day such as 2017-12-10.")],
+    every: Annotated[int, typer.Option(min=1, help="Days from one night to the next.")] = 1,
+    config: Annotated[
+        str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
+    ] = None,
+) -> None:
+    """Replay past nights with the real steps, and judge each on the days that followed it.
+
+    Compares fine-tuning with full retraining, recounting and refitting with neither, and all with the baselines. Writes
+    a table and a chart to `ROOT/backtests/`; nothing that is published or promoted is touched. Safe to run again: it
+    resumes where it was.
+
+    Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
+    """
+    from jobs.backtest import Replay, run_backtest
+    from jobs.words import near
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    text, path = run_backtest(Replay.of(root, _day(first), _day(last), every, config))
+    typer.echo(f"{text}\nPage: {near(path)}")
+
+
+@app.command()
+def rollback(
+    root: Root,
+    to: Annotated[str, typer.Option(help="The last UTC day that stays, such as 2017-12-14.", show_default=False)],
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what was published and computed, and do not keep it aside.")
+    ] = False,
+) -> None:
+    """Take back everything that was published and promoted after a day, for instance by a night of a wrong day.
+
+    Readers are led to the newest table up to that day, and the model that served then is the champion again. Later
+    tables and working folders are moved aside. The warehouse keeps its events. Safe to run again.
+
+    Example: `hmamba rollback --root demo --to 2017-12-14`
+    """
+    from hmamba.layout import Layout
+    from hmamba.rollback import roll_back
+
+    layout = Layout.at(root)
+    if not layout.root.is_dir():
+        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    for sentence in roll_back(layout, _day(to), delete=delete):
+        typer.echo(sentence)
 
 
 @app.command()
@@ -168,9 +225,11 @@ def recommend(
 def doctor(
     root: Annotated[str | None, typer.Option(help="Also check this folder.", show_default=False)] = None,
 ) -> None:
-    """Say what this machine has, what is missing, and the command that mends it.
+    """Say what this machine has, what is missing, and the command that fixes it.
 
-    Leaves with 1 if something is missing that the nights need.
+    With `--root` also look into the files that wait to be pulled (a bounded part of large ones): rows, users, items,
+    days, and rows that would be refused, with the setting to change. Exits with 1 if something is missing that the
+    nights need.
 
     Example: `hmamba doctor --root demo`
     """
@@ -196,38 +255,58 @@ def _print_check(console: Console, check: Check, width: int) -> None:
 @app.command()
 def init(
     root: Annotated[str, typer.Argument(help="The folder to start, such as ./shop.")],
+    more: Annotated[list[str] | None, typer.Argument(help="More values of --from.", show_default=False)] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="Files, folders or globs to look into; several may follow.", show_default=False),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --from: which column plays a role, such as user_id=KUNDE, where its name does not say so.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         str | None, typer.Option(help="Start from a named configuration: films, complete_journey.", show_default=False)
     ] = None,
 ) -> None:
-    """Start a recommender's folder: a landing folder and a commented `hmamba.toml` to edit.
+    """Start a recommender's folder with a commented `hmamba.toml`.
 
-    Example: `hmamba init shop`
+    With `--from` the files are looked into (a bounded part of large ones) and the configuration is proposed: columns,
+    unit of time, catalogue, what event types mean, the day to begin with. Nothing is copied. Without it the
+    configuration holds the defaults, to be edited, and there is a landing folder to put files into.
+
+    Example: `hmamba init shop --from exports/*.parquet`
     """
-    from hmamba.config import load
-    from hmamba.configdocs import named_text, starter
-    from hmamba.files import atomic_file
-    from hmamba.layout import Layout
+    from jobs.start import start_empty, start_from
 
-    layout = Layout.at(root)
-    if layout.config.exists():
-        raise ConfigError(f"{layout.config} is already there. Edit it, or remove it first.")
-    if layout.root.exists() and not layout.root.is_dir():
-        raise InputError(f"{layout.root} is not a folder. Give another path.")
-    text = starter() if config is None else named_text(config)
-    (layout.landing / "interactions").mkdir(parents=True, exist_ok=True)
-    with atomic_file(layout.config) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    source = load(None, layout).source
-    columns = source.columns
-    typer.echo(
-        f"{layout.root} is ready. Next:\n"
-        f"  1. Put Parquet, CSV or JSON lines (also .gz) into {layout.landing / 'interactions'}\n"
-        f"  2. Say in {layout.config} which columns are what. Now: user {columns.user_id}, item {columns.item_id},\n"
-        f"     time {columns.event_time}, weight {columns.weight or '(none)'}\n"
-        f"  3. hmamba doctor --root {root}\n"
-        f"  4. hmamba run --root {root} --day YYYY-MM-DD"
-    )
+    console = Console(highlight=False)
+    if source is None:
+        if more or column:
+            raise ConfigError(f"{' '.join([*(more or ()), *(column or ())])}: give files after --from.")
+        start_empty(root, config, console)
+    elif config is not None:
+        raise ConfigError("--config and --from: give one of them. --from proposes a configuration of its own.")
+    else:
+        start_from(root, [*source, *(more or ())], column or (), console)
+
+
+@app.command()
+def example(
+    name: Annotated[
+        str, typer.Argument(help="films (300 people rate 200 films) or sessions (2,000 visits to a shop).")
+    ],
+    folder: Annotated[str, typer.Argument(help="Folder for the files, such as ./data.")],
+) -> None:
+    """Write small made-up data to learn with. The same files every time.
+
+    Example: `hmamba example films data`
+    """
+    from hmamba.examples import write_example
+
+    for path in write_example(name, Path(folder)):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -238,9 +317,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         app(arguments, prog_name="hmamba")
-    except HMambaError as error:
-        print(f"hmamba: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        known = explained(error)
+        if known is None:
+            raise
+        print(f"hmamba: {known}", file=sys.stderr)
+        return known.exit_code
     return 0
 
 

@@ -15,12 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,8 +27,7 @@ import pyarrow.parquet as pq
 from hmamba.errors import HMambaError, InputError
 from hmamba.files import read_json
 from hmamba.layout import Layout, RunLayout
-
-Facts = dict[str, Any]
+from jobs.words import Facts, in_a_line
 
 MARKER = ".hmamba-demo"
 CONFIG = "complete_journey"
@@ -257,24 +254,7 @@ def _say_facts(layout: Layout, day: date, reported: dict[Path, Facts], watch: St
     found = (layout.root / "runs" / day.isoformat()).glob("*/facts/[!.]*.json")
     for path in sorted(set(found) - set(reported), key=lambda path: path.stat().st_mtime_ns):
         reported[path] = facts = read_json(path)
-        watch.say(f"{path.stem:<10} {IN_A_LINE[facts['step']](facts)} ({facts['seconds']:.1f} s)")
-
-
-IN_A_LINE: dict[str, Callable[[Facts], str]] = {
-    "ingest": lambda f: (
-        f"{f['rows_loaded']:,} rows loaded, {f['rows_duplicate']:,} duplicate, "
-        f"{f['rows_quarantined']:,} refused, {f['items_new']:,} new items"
-    ),
-    "snapshot": lambda f: f"{f['users']:,} users, {f['items']:,} items, {f['events']:,} events, {f['shards']} shards",
-    "train": lambda f: (
-        f"{f['version'] or f['skipped_reason']}, from {f['parent'] or 'nothing'}, {len(f['epochs'])} epochs"
-    ),
-    "gate": lambda f: f"{'promoted' if f['promoted'] else 'not promoted'}: {f['reason']}",
-    "index": lambda f: f"{f['items']:,} items, {f['kind']}",
-    "score": lambda f: f"{f['users']:,} users, {f['rows']:,} rows",
-    "publish": lambda f: f"{f['rows']:,} rows for {f['users']:,} users",
-    "report": lambda f: str(f["path"]),
-}
+        watch.say(f"{path.stem:<10} {in_a_line(facts)} ({facts['seconds']:.1f} s)")
 
 
 def metrics_table(verdict: Facts) -> list[str]:

@@ -14,7 +14,8 @@ from hmamba.config import WarehouseConfig
 from hmamba.quality.expectations import data_docs
 from hmamba.warehouse.catalogue import catalogue_warning
 from hmamba.warehouse.connection import connect
-from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, find, pull
+from hmamba.warehouse.landing import find, nothing_found
+from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
 from jobs.step import Facts, StepContext, run_step
 
@@ -29,6 +30,7 @@ NOTHING: Facts = {
     "rows_quarantined": 0,
     "quarantined_by_rule": {},
     "rows_late": 0,
+    "rows_left": 0,
     "items_new": 0,
     "watermark_from": None,
     "watermark_to": None,
@@ -58,17 +60,16 @@ def body(context: StepContext) -> Facts:
     A run that is repeated reports the batch that it entered the first time.
 
     Raises:
-        InputError: a file is not what it should be.
-        QualityError: the batch broke a batch rule.
+        InputError: a file is not what it should be, there is nothing to start from, or the day cannot be meant.
+        QualityError: the batch, or the lack of one, broke a rule.
     """
     layout, config = context.layout, context.config
     found = find(layout, config)
-    if not (found.interactions or found.catalogue or layout.warehouse.exists()):
-        log.info("%s is empty: nothing to pull", config.source.path)
-        return {**NOTHING, "files_skipped": 0, "data_docs": None}
-    layout.root.mkdir(parents=True, exist_ok=True)
+    if not (found.interactions or layout.warehouse.exists()):
+        raise nothing_found(layout, config)
+    request = Pull(layout, config, context.day, context.run_id, context.options.any_day)
     with _transaction(layout.warehouse, config.warehouse) as connection:
-        outcome = pull(connection, Pull(layout, config, context.day, context.run_id), found)
+        outcome = pull(connection, request, found)
         batch_id = outcome.batch_id
         if batch_id is None:
             batch_id = batch_of_run(connection, context.day, context.run_id)
@@ -78,8 +79,16 @@ def body(context: StepContext) -> Facts:
             facts["catalogue_warning"] = catalogue_warning(connection)
     if facts["catalogue_warning"] is not None:
         log.warning("%s", facts["catalogue_warning"])
+    for warning in outcome.warnings:
+        log.warning("%s", warning)
     docs = data_docs(layout.expectations)
-    return {**facts, "files_skipped": outcome.files_skipped, "data_docs": str(docs) if docs.exists() else None}
+    return {
+        **facts,
+        "files_skipped": outcome.files_skipped,
+        "staleness_days": outcome.staleness_days,
+        "warnings": list(outcome.warnings),
+        "data_docs": str(docs) if docs.exists() else None,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

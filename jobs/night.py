@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from hmamba.errors import HMambaError
+from hmamba.layout import Layout, RunLayout
+from jobs.step import record_failure
+
+log = logging.getLogger("hmamba")
 
 REFRESH = ("ingest", "refresh")
+_GRACE_SECONDS, _PATIENCE_SECONDS = 2, 10
 STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish", "report")
 
 
@@ -42,7 +50,11 @@ class StepDone:
 
 @dataclass(frozen=True)
 class NightOptions:
-    """What the steps are told; ``workers``: shards scored at once, None: one a core, or one with a GPU."""
+    """What the steps are told.
+
+    ``workers``: shards scored at once, None: one a core, or one with a GPU. ``any_day``: also a day after today, or
+    long after the newest event.
+    """
 
     root: str
     day: date
@@ -50,6 +62,12 @@ class NightOptions:
     run_id: str = "manual"
     full_retrain: bool = False
     workers: int | None = None
+    any_day: bool = False
+
+    @property
+    def run(self) -> RunLayout:
+        """Working folder of the night."""
+        return Layout.at(self.root).run(self.day, self.run_id)
 
     def command(self, step: str, shard: int | None = None) -> list[str]:
         """The command line of one step."""
@@ -57,6 +75,8 @@ class NightOptions:
         command += ["--run-id", self.run_id]
         if self.config is not None:
             command += ["--config", self.config]
+        if self.any_day:
+            command += ["--any-day"]
         if step == "train" and self.full_retrain:
             command += ["--full-retrain"]
         if shard is not None:
@@ -67,19 +87,39 @@ class NightOptions:
 def run_night(options: NightOptions) -> Iterator[StepDone]:
     """Run the steps, yielding each as it ends, and the shards of ``score`` in order.
 
-    Standard error of the steps is this process's own, so that progress bars reach the terminal.
+    Standard error of the steps is this process's own, so that progress bars reach the terminal. If this process is
+    interrupted, so are the steps that run.
 
     Raises:
-        StepFailedError: a step left with another status than 0. Nothing after it runs.
+        StepFailedError: a step left with another status than 0. Nothing after it runs but the report, which says so.
     """
+    with _Steps(options).running() as steps:
+        try:
+            yield from _night(steps)
+        except StepFailedError:
+            yield from _failed_night(steps)
+            raise
+
+
+def _night(steps: _Steps) -> Iterator[StepDone]:
     facts: dict[str, dict[str, Any]] = {}
     for step in STEPS:
         if step == "score":
-            yield from score_shards(options, range(int(facts["snapshot"]["shards"])), facts["index"]["device"])
+            yield from _score(steps, range(int(facts["snapshot"]["shards"])), facts["index"]["device"])
             continue
-        done = _run(options, step)
+        done = steps.run(step)
         facts[step] = done.facts
         yield done
+
+
+def _failed_night(steps: _Steps) -> Iterator[StepDone]:
+    """Write the report of a night of which a step has failed; that it cannot be written must not hide the failure."""
+    if not any(steps.options.run.failures.glob("*.json")):
+        return  # the step was refused before it began: there is nothing to report of
+    try:
+        yield steps.run("report")
+    except StepFailedError as error:
+        log.warning("%s", error)
 
 
 def run_one(options: NightOptions, step: str) -> StepDone:
@@ -88,7 +128,8 @@ def run_one(options: NightOptions, step: str) -> StepDone:
     Raises:
         StepFailedError: it left with another status than 0.
     """
-    return _run(options, step)
+    with _Steps(options).running() as steps:
+        return steps.run(step)
 
 
 def run_refresh(options: NightOptions) -> Iterator[StepDone]:
@@ -97,8 +138,9 @@ def run_refresh(options: NightOptions) -> Iterator[StepDone]:
     Raises:
         StepFailedError: a step left with another status than 0. Nothing after it runs.
     """
-    for step in REFRESH:
-        yield _run(options, step)
+    with _Steps(options).running() as steps:
+        for step in REFRESH:
+            yield steps.run(step)
 
 
 def score_shards(options: NightOptions, shards: Sequence[int], device: str) -> Iterator[StepDone]:
@@ -106,34 +148,85 @@ def score_shards(options: NightOptions, shards: Sequence[int], device: str) -> I
 
     Each has an equal part of the cores, unless ``OMP_NUM_THREADS`` says otherwise. One GPU's memory is not shared.
     """
+    with _Steps(options).running() as steps:
+        yield from _score(steps, shards, device)
+
+
+def _score(steps: _Steps, shards: Sequence[int], device: str) -> Iterator[StepDone]:
     cores = len(os.sched_getaffinity(0))
-    workers = options.workers or (1 if device != "cpu" else max(1, min(cores, len(shards))))
+    workers = steps.options.workers or (1 if device != "cpu" else max(1, min(cores, len(shards))))
     threads = {"OMP_NUM_THREADS": str(max(1, cores // workers))} if workers > 1 else {}
     with ThreadPoolExecutor(workers, thread_name_prefix="score") as pool:
-        started = [pool.submit(_run, options, "score", shard, len(shards), threads) for shard in shards]
+        started = [pool.submit(steps.run, "score", shard, len(shards), threads) for shard in shards]
         try:
             for result in started:
                 yield result.result()
-        finally:
+        except StepFailedError:
             pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            steps.stop()
+            raise
 
 
-def _run(
-    options: NightOptions,
-    step: str,
-    shard: int | None = None,
-    shards: int = 1,
-    environment: dict[str, str] | None = None,
-) -> StepDone:
-    started = time.monotonic()
-    result = subprocess.run(
-        options.command(step, shard),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        env={**(environment or {}), **os.environ},
-    )
-    if result.returncode != 0:
-        raise StepFailedError(step, result.returncode)
-    facts = json.loads(result.stdout.strip().splitlines()[-1])
-    return StepDone(step, shard, shards, time.monotonic() - started, facts)
+class _Steps:
+    """Runs steps as processes, several at once if need be, and leaves none of them behind."""
+
+    def __init__(self, options: NightOptions) -> None:
+        self.options = options
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+
+    @contextmanager
+    def running(self) -> Iterator[_Steps]:
+        """End every step when the block ends."""
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def run(
+        self, step: str, shard: int | None = None, shards: int = 1, environment: dict[str, str] | None = None
+    ) -> StepDone:
+        """Run one step to its end.
+
+        Raises:
+            StepFailedError: it left with another status than 0.
+        """
+        started = time.monotonic()
+        command, variables = self.options.command(step, shard), {**(environment or {}), **os.environ}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
+            self._running.add(process)
+            if self._stopped:
+                process.send_signal(signal.SIGINT)
+            try:
+                told, _ = process.communicate()
+            except BaseException:
+                self._end(process)
+                raise
+            finally:
+                self._running.discard(process)
+        seconds = time.monotonic() - started
+        if process.returncode != 0:
+            failed = StepFailedError(step, process.returncode)
+            if process.returncode < 0 and not self._stopped:
+                # A step that is killed cannot say so itself.
+                record_failure(self.options.run, step, shard, str(failed), failed.exit_code, seconds)
+            raise failed
+        return StepDone(step, shard, shards, seconds, json.loads(told.strip().splitlines()[-1]))
+
+    def stop(self) -> None:
+        """End the steps that still run."""
+        self._stopped = True
+        for process in tuple(self._running):
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """Let a process end that has had Ctrl-C from the terminal as well; interrupt it if it has not, then kill it."""
+        for patience, sent in ((_GRACE_SECONDS, signal.SIGINT), (_PATIENCE_SECONDS, signal.SIGKILL)):
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.send_signal(sent)
+        process.wait()

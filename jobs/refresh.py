@@ -19,7 +19,7 @@ from hmamba.columns import FALLBACK_VERSION, USER_ID
 from hmamba.errors import InputError
 from hmamba.evaluation.encode import encode_users
 from hmamba.evaluation.states import CarriedStates, StateFiles
-from hmamba.files import read_json
+from hmamba.files import alone, read_json
 from hmamba.layout import RunLayout
 from hmamba.progress import Progress
 from hmamba.publish import Refreshed, publish_refresh
@@ -31,6 +31,7 @@ from hmamba.sequences.snapshot import MANIFEST, Changes, Meaning, write_changes
 from hmamba.statements import statement
 from hmamba.training.prepare import device_of
 from hmamba.warehouse.connection import connect
+from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
 from jobs.step import Facts, StepContext, run_step
 
@@ -45,7 +46,7 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
     """
     layout = context.layout
     if not layout.latest.exists():
-        raise InputError(f"{layout.latest} does not exist: nothing has been published. Run a night first.")
+        raise _nothing_published(context)
     latest = read_json(layout.latest)
     reached = (latest.get("refresh") or latest)["day"]
     if context.day.isoformat() < reached:
@@ -69,6 +70,8 @@ def _changes(context: StepContext, night: RunLayout, stored: StoredModel | None)
     """Write the histories of users with new events to the refresh's own folder."""
     path = context.layout.warehouse
     with connect(path, context.config.warehouse, read_only=True) as connection:
+        if not context.options.any_day:
+            check_gap(context.config, context.day, newest_of(connection))
         if stored is not None:
             items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
             registry.check_vocabulary(stored, registry.vocabulary_of(items))
@@ -121,10 +124,24 @@ class _Scorer:
 def body(context: StepContext) -> Facts:
     """Score users with events that the night had not seen, and publish the table with their candidates replaced.
 
+    One refresh at a time: another one is waited for, since both would start from the same table.
+
     Raises:
+        BusyError: another refresh is still at work, or a night was published during this one.
         InputError: no night has been published, or its working folder is not what it was.
         QualityError: the new table broke a rule; what was published before still is.
     """
+    if not context.layout.latest.exists():
+        raise _nothing_published(context)
+    with alone(context.layout.candidates, ".refresh.lock", context.config.warehouse.wait_seconds):
+        return _refresh(context)
+
+
+def _nothing_published(context: StepContext) -> InputError:
+    return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
+
+
+def _refresh(context: StepContext) -> Facts:
     told, night = _night(context)
     device = device_of(context.config.train.device)
     scorer = NightScorer.open(night, device, context.config.model.kernels)

@@ -1,10 +1,15 @@
-"""Score: encode one shard's users from their whole histories and retrieve their candidates."""
+"""Score: encode the users of some shards from their whole histories and retrieve their candidates."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 from hmamba.errors import InputError
 from hmamba.evaluation.encode import Encode, encode_users
@@ -17,42 +22,87 @@ from jobs.step import Facts, StepContext, run_step
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
 """Of a shard, what is held at once, whatever its size."""
 
+COUNTS = ("users", "fallback_users", "rows")
+
+
+class _Scorer:
+    """Whoever serves, loaded once for all shards of the step."""
+
+    def __init__(self, context: StepContext) -> None:
+        run, config = context.run, context.config
+        self._run, self._config = run, config
+        self._scorer = NightScorer.open(run, device_of(config.train.device), config.model.kernels)
+        run.candidates.mkdir(parents=True, exist_ok=True)
+
+    def score(self, shard: int, histories: Path) -> Facts:
+        """Write the candidates of one shard's users."""
+        run, candidates, stored = self._run, self._config.candidates, self._scorer.stored
+        with ExitStack() as stack:
+            encode: Encode = encode_users
+            # Where positions order the events, a late one would move all after it: states would not be of what follows.
+            if candidates.states and stored is not None and self._config.source.columns.position is None:
+                kept = StateFiles(run.state_part(shard), run.state_users(shard))
+                encode = stack.enter_context(write_states(kept, stored.model, stored.version)).encode
+            done = self._scorer.score(
+                stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
+                k=candidates.k,
+                exclude_seen=candidates.exclude_seen,
+                candidates=run.candidate_part(shard),
+                vectors=run.user_points(shard),
+                encode=encode,
+            )
+        return {"shard": shard, "users": done.users, "fallback_users": done.fallback_users, "rows": done.rows}
+
 
 def body(context: StepContext) -> Facts:
-    """Write the candidates of the users in ``--shard``.
+    """Write the candidates of the users in the shards of ``--shard`` or ``--shards``; facts are kept for each shard.
 
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
-    run, config = context.run, context.config
-    shard, files = context.options.shard, shard_files(run.sequences)
-    if not 0 <= shard < len(files):
-        raise InputError(f"--shard {shard}: the snapshot has the shards 0 to {len(files) - 1}.")
-    scorer = NightScorer.open(run, device_of(config.train.device), config.model.kernels)
-    run.candidates.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        encode: Encode = encode_users
-        if config.candidates.states and scorer.stored is not None and config.source.columns.position is None:
-            kept = StateFiles(run.state_part(shard), run.state_users(shard))
-            encode = stack.enter_context(write_states(kept, scorer.stored.model, scorer.version)).encode
-        done = scorer.score(
-            stream_histories(files[shard], events=BLOCK_EVENTS, users=BLOCK_USERS),
-            k=config.candidates.k,
-            exclude_seen=config.candidates.exclude_seen,
-            candidates=run.candidate_part(shard),
-            vectors=run.user_points(shard),
-            encode=encode,
-        )
-    return {"shard": shard, "users": done.users, "fallback_users": done.fallback_users, "rows": done.rows}
+    shards, files = _shards(context.options), shard_files(context.run.sequences)
+    wrong = [shard for shard in shards if not 0 <= shard < len(files)]
+    if wrong:
+        given = f"--shard {wrong[0]}" if len(shards) == 1 else f"--shards {shards[0]}-{shards[-1]}"
+        raise InputError(f"{given}: the snapshot has the shards 0 to {len(files) - 1}.")
+    started = time.monotonic()
+    scorer = _Scorer(context)
+    kept = []
+    for shard in shards:
+        kept.append(context.keep(scorer.score(shard, files[shard]), started, shard))
+        started = time.monotonic()
+    return kept[0] if len(kept) == 1 else _summed(kept)
+
+
+def _summed(parts: list[Facts]) -> Facts:
+    """The facts of several shards as those of one."""
+    together: Mapping[str, Any] = {key: sum(part[key] for part in parts) for key in COUNTS}
+    seconds, peak = sum(part["seconds"] for part in parts), max(part["peak_bytes"] for part in parts)
+    shards = f"{parts[0]['shard']}-{parts[-1]['shard']}"
+    first = {key: parts[0][key] for key in ("step", "day")}
+    return {**first, "shards": shards, **together, "seconds": round(seconds, 3), "peak_bytes": peak}
+
+
+def _shards(options: argparse.Namespace) -> range:
+    return options.shards if options.shard is None else range(options.shard, options.shard + 1)
+
+
+def _range(text: str) -> range:
+    found = re.fullmatch(r"(\d+)-(\d+)", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of shards such as 0-9")
+    return range(int(found[1]), int(found[2]) + 1)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shard", required=True, type=int, help="which shard of the snapshot, from 0")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--shard", type=int, help="which shard of the snapshot, from 0")
+    which.add_argument("--shards", type=_range, metavar="FIRST-LAST", help="several shards, the last one included")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("score", __doc__ or "", body, _options, arguments)
+    return run_step("score", __doc__ or "", body, _options, arguments, parts=_shards)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from hmamba.errors import InputError
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
+from hmamba.warehouse.days import check_gap, newest_of
 from jobs.step import Facts, StepContext, run_step
 
 FACTS = ("users", "events", "items", "shards", "newest_event", "digest")
@@ -16,19 +17,16 @@ def body(context: StepContext) -> Facts:
     """Write the run's ``sequences/``.
 
     Raises:
-        InputError: there is no warehouse, or it holds no event before the end of the day.
+        InputError: there is no warehouse, it holds no event before the end of the day, or none for long before it.
     """
     path = context.layout.warehouse
     if not path.exists():
         raise InputError(f"{path} does not exist. Run ingest first: python -m jobs.ingest --root {context.layout.root}")
     with connect(path, context.config.warehouse, read_only=True) as connection:
-        manifest = write_snapshot(
-            connection,
-            context.run.sequences,
-            context.day,
-            context.config.snapshot.shards,
-            Meaning.of(context.config),
-        )
+        if not context.options.any_day:
+            check_gap(context.config, context.day, newest_of(connection))
+        shards, meaning = context.config.snapshot.shards, Meaning.of(context.config)
+        manifest = write_snapshot(connection, context.run.sequences, context.day, shards, meaning)
     return {fact: manifest[fact] for fact in FACTS}
 
 

@@ -8,13 +8,16 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from types import TracebackType
 from typing import Any
 
+from hmamba import clock
 from hmamba.config import Config, load
-from hmamba.errors import HMambaError
+from hmamba.errors import InputError, explained
 from hmamba.files import write_json
 from hmamba.layout import Layout, RunLayout
 
@@ -25,18 +28,45 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step is told: where, which day, which run, which settings."""
+    """What a step is told: its name, where, which day, which run, which settings."""
 
     layout: Layout
     day: date
     run_id: str
     config: Config
     options: argparse.Namespace
+    step: str
 
     @property
     def run(self) -> RunLayout:
         """Working folder of this run."""
         return self.layout.run(self.day, self.run_id)
+
+    def keep(self, facts: Facts, started: float, shard: int | None = None) -> Facts:
+        """Keep the facts of the step, or of its part for one shard, with wall time and peak memory; returns them all.
+
+        Args:
+            facts: what was counted.
+            started: when it began, by ``time.monotonic()``.
+            shard: the part. That it failed before, if it did, is forgotten.
+        """
+        whole = {
+            "step": self.step,
+            "day": self.day.isoformat(),
+            **facts,
+            "seconds": round(time.monotonic() - started, 3),
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        write_json(self.run.step_facts(self.step, shard), whole)
+        self.run.step_failure(self.step, shard).unlink(missing_ok=True)
+        return whole
+
+
+def record_failure(run: RunLayout, step: str, shard: int | None, message: str, status: int, seconds: float) -> None:
+    """Keep how a step failed, for the report. What cannot be written is left out: the step has failed in any case."""
+    failure = {"step": step, "shard": shard, "message": message, "exit_status": status, "seconds": round(seconds, 3)}
+    with suppress(OSError):
+        write_json(run.step_failure(step, shard), failure)
 
 
 def _day(text: str) -> date:
@@ -53,8 +83,35 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     result.add_argument("--day", required=True, type=_day, help="the day to process, UTC, e.g. 2017-12-14")
     result.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     result.add_argument("--run-id", default="manual", help="names the run's working folder (default: manual)")
+    result.add_argument(
+        "--any-day", action="store_true", help="accept a day after today, or long after the newest event"
+    )
     result.add_argument("--verbose", action="store_true", help="log more")
     return result
+
+
+def _enter(name: str, given: argparse.Namespace) -> StepContext:
+    """Check what a step is told. Nothing is written.
+
+    Raises:
+        ConfigError: the root is a URI, the run id cannot be a folder's name, or a setting is wrong.
+        InputError: the root is not there, or the day has not come yet.
+    """
+    layout = Layout.at(given.root)
+    if not layout.root.is_dir():
+        if layout.root.exists():
+            raise InputError(f"--root {given.root} is not a folder. Give the path of a folder.")
+        raise InputError(
+            f"--root {given.root}: no such folder. Correct the path, mount what holds it, or start one with: "
+            f"hmamba init {given.root}"
+        )
+    layout.run(given.day, given.run_id)
+    config = load(given.config, layout)
+    if given.day > clock.now().date() and not given.any_day:
+        from hmamba.warehouse.days import check_against_clock  # loads DuckDB, which most steps can do without
+
+        check_against_clock(layout, config, given.day)
+    return StepContext(layout, given.day, given.run_id, config, given, name)
 
 
 def run_step(
@@ -65,45 +122,68 @@ def run_step(
     arguments: list[str] | None = None,
     *,
     tells: bool = True,
+    parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
 ) -> int:
     """Parse arguments, run ``body``, record and print its facts.
 
     Standard output carries one JSON line; everything else goes to standard error. The facts are kept under the run's
-    ``facts/`` with the step's wall time (seconds) and peak resident memory (bytes). Where several processes share a
-    step only one of them ``tells`` its facts.
+    ``facts/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
+
+    Args:
+        name: of the step.
+        description: for ``--help``.
+        body: does the work and returns its facts.
+        add_options: adds options of its own.
+        arguments: those of the command line if absent.
+        tells: where several processes share a step only one of them tells its facts.
+        parts: the shards that ``body`` works on, if it keeps facts shard by shard by itself.
 
     Returns:
-        The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (3 means that
+        The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (2 and 3 mean that
         another try cannot help).
     """
     options = parser(name, description)
     if add_options is not None:
         add_options(options)
     given = options.parse_args(arguments)
+    _log_to_stderr(given.verbose)
+    started = time.monotonic()
+    context = None
+    shards = parts(given)
+    try:
+        context = _enter(name, given)
+        facts = body(context)
+        if not tells:
+            return 0
+        if shards is None:
+            facts = context.keep(facts, started)
+    except Exception as error:
+        known = explained(error, f"a file under {given.root}")
+        message = str(known) if known else f"{type(error).__name__}: {error}"
+        if context is not None:
+            first = None if shards is None else shards[0]
+            seconds = time.monotonic() - started
+            record_failure(context.run, name, first, message, known.exit_code if known else 1, seconds)
+        if known is None:
+            raise
+        log.error("%s: %s", name, known)
+        log.debug("%s", name, exc_info=error)
+        return known.exit_code
+    print(json.dumps(facts, default=str), flush=True)
+    return 0
+
+
+def _log_to_stderr(verbose: bool) -> None:
     logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if given.verbose else logging.INFO, format="%(asctime)s %(message)s"
+        stream=sys.stderr, level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s"
     )
     logging.captureWarnings(True)
     for noisy in ("matplotlib", "great_expectations", "py.warnings", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    started = time.monotonic()
-    try:
-        layout = Layout.at(given.root)
-        context = StepContext(layout, given.day, given.run_id, load(given.config, layout), given)
-        context.run.facts.mkdir(parents=True, exist_ok=True)
-        facts = body(context)
-    except HMambaError as error:
-        log.error("%s: %s", name, error)
-        return error.exit_code
-    if not tells:
-        return 0
-    facts = {
-        "step": name,
-        "day": given.day.isoformat(),
-        **facts,
-        "seconds": round(time.monotonic() - started, 3),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-    write_json(context.run.step_facts(name, getattr(given, "shard", None)), facts)
-    print(json.dumps(facts, default=str), flush=True)
-    return 0
+    sys.excepthook = _without_interrupts
+
+
+def _without_interrupts(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print no traceback for Ctrl-C. Python then ends by that signal, so that the status is that of an interrupt."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)

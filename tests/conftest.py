@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("hmamba")
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """An empty root."""
+    """A root that is not there yet."""
     return Layout.at(tmp_path / "root")
 
 

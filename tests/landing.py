@@ -60,17 +60,17 @@ class Root:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def step(self, name: str, day: date = DAY, run_id: str = "manual") -> tuple[int, dict[str, Any], str]:
-        """Run a step; returns its exit status, its facts (empty if it failed) and what it logged."""
+    def step(self, name: str, day: date = DAY, run_id: str = "manual", *more: str) -> tuple[int, dict[str, Any], str]:
+        """Run a step, with ``more`` arguments; returns its exit status, facts (empty if it failed) and log."""
         self._caplog.clear()
         self._capsys.readouterr()
-        code = STEPS[name](["--root", str(self.layout.root), "--day", day.isoformat(), "--run-id", run_id])
+        code = STEPS[name](["--root", str(self.layout.root), "--day", day.isoformat(), "--run-id", run_id, *more])
         out = self._capsys.readouterr().out.strip()
         return code, json.loads(out) if out else {}, self._caplog.text
 
-    def ok(self, name: str, day: date = DAY, run_id: str = "manual") -> dict[str, Any]:
+    def ok(self, name: str, day: date = DAY, run_id: str = "manual", *more: str) -> dict[str, Any]:
         """Run a step that must succeed; returns its facts."""
-        code, facts, log = self.step(name, day, run_id)
+        code, facts, log = self.step(name, day, run_id, *more)
         assert code == 0, log
         return facts
 

@@ -28,8 +28,8 @@ def fill(connection: duckdb.DuckDBPyConnection, events: pd.DataFrame) -> None:
     connection.register("some_items", first.assign(item_index=range(1, len(first) + 1)))
     connection.register("some_titles", make_catalogue())
     connection.execute(
-        "INSERT INTO interactions (user_id, item_id, event_time, weight, batch_id, loaded_at) "
-        "SELECT user_id, item_id, event_time, weight, 1, now() FROM some_events"
+        "INSERT INTO interactions BY NAME "
+        "SELECT user_id, item_id, event_time, weight, 1 AS batch_id, now() AS loaded_at FROM some_events"
     )
     connection.execute(
         "INSERT INTO items SELECT item_id, f.item_index, t.title, [t.department, t.category], f.event_time "

@@ -89,11 +89,13 @@ def test_modules_can_be_run_with_their_options(page: str, line: str, capsys: pyt
 def test_every_step_is_documented_and_has_help(step: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(f"python -m jobs.{step} " in line for page, line in MODULES if page == "README.md")
     text = help_of(importlib.import_module(f"jobs.{step}").main, ["--help"], capsys)
-    for option in ("--root", "--day", "--config", "--run-id"):
+    for option in ("--root", "--day", "--config", "--run-id", "--any-day"):
         assert option in text
 
 
-@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init"])
+@pytest.mark.parametrize(
+    "command", ["run", "refresh", "rollback", "backtest", "recommend", "doctor", "init", "example"]
+)
 def test_every_command_is_documented(command: str) -> None:
     assert any(f"hmamba {command} " in line for page, line in HMAMBA if page == "README.md")
 

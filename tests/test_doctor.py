@@ -162,3 +162,52 @@ def test_what_is_named_must_be_there(used: Layout, part: str) -> None:
     check = by_name(diagnose(used.root))[part]
     assert check.state == "missing"
     assert "is gone" in check.found or "missing or cut short" in check.found
+
+
+class TestLanding:
+    """What is said of the files that wait to be pulled; more in tests/survey/test_landing.py."""
+
+    def look(self, layout: Layout, text: str, settings: str = "") -> list[Check]:
+        folder = layout.landing / "interactions"
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text(f"user_id,item_id,event_time\n{text}", encoding="utf-8")
+        layout.config.write_text(settings, encoding="utf-8")
+        return diagnose(layout.root)
+
+    def test_rows_days_and_repeats(self, layout: Layout) -> None:
+        checks = self.look(layout, "u,i,2024-05-01\nu,i,2024-05-31\nv,i,2024-05-03\n")
+        found = by_name(checks)
+        assert healthy(checks)
+        assert found["events"].found == "3 rows in 1 file: 2 users, 1 items"
+        assert found["days"].found == "2024-05-01 to 2024-05-31"
+        assert found["repeats"].found.startswith("33.3% of events repeat an item of their user")
+        assert found["repeats"].advice == "if things are taken again, set candidates.exclude_seen = false"
+
+    def test_repeats_are_welcome_where_things_are_bought_again(self, layout: Layout) -> None:
+        checks = self.look(layout, "u,i,2024-05-01\nu,i,2024-05-31\n", "[candidates]\nexclude_seen = false\n")
+        assert by_name(checks)["repeats"] == Check("repeats", "ok", "50.0% of events repeat an item of their user")
+
+    def test_a_few_refused_rows_are_a_note(self, layout: Layout) -> None:
+        checks = self.look(layout, "u,i,2024-05-01\n" * 30 + ",i,2024-05-01\n")
+        assert healthy(checks)
+        check = by_name(checks)["rows"]
+        assert check.state == "note"
+        assert check.found.startswith(
+            "1 of 31 rows would be refused (user_id_present): landing/interactions/a.csv, line"
+        )
+
+    def test_what_would_stop_the_pull_is_missing(self, layout: Layout) -> None:
+        checks = self.look(layout, "u,i,1716985932\n" * 3)
+        check = by_name(checks)["rows"]
+        assert not healthy(checks)
+        assert check.found.endswith("line 2: '1716985932'; more than 5% stop the pull")
+        assert check.advice == 'source.time_format = "epoch_s"'
+
+    def test_a_wrong_column_has_a_suggestion(self, layout: Layout) -> None:
+        checks = self.look(layout, "u,i,2024-05-01\n", '[source.columns]\nuser_id = "userid"\n')
+        assert 'did you mean source.columns.user_id = "user_id"?' in by_name(checks)["file"].found
+        assert not healthy(checks)
+
+    def test_an_empty_folder_is_a_note(self, layout: Layout) -> None:
+        (layout.landing / "interactions").mkdir(parents=True)
+        assert by_name(diagnose(layout.root))["events"].found == "landing/interactions holds no files"

@@ -37,6 +37,8 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         run.facts,
         run.step_facts("score"),
         run.step_facts("score", 0),
+        run.step_failure("score"),
+        run.step_failure("score", 0),
     ]
     assert all(path.is_relative_to(tmp_path) for path in paths)
     assert len(set(paths)) == len(paths)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.machine import commit, machine, today
-from bench.speed import encode, epoch, refresh, scan, search
+from bench.speed import csv_files, encode, epoch, refresh, scan, search
 from bench.speed.rounds import Figure, Hot, hot
 from bench.store import ROOT
 from bench.tables import table
@@ -27,6 +27,7 @@ PARTS = {
     "search": search.figures,
     "refresh": refresh.figures,
     "epoch": epoch.figures,
+    "csv": csv_files.figures,
 }
 
 

@@ -18,9 +18,10 @@ from hmamba.config import Config
 from hmamba.evaluation.gate import Measured, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.question import Question
 from hmamba.evaluation.split import Split
+from hmamba.files import read_json
 from hmamba.layout import Layout
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
-from hmamba.sequences.snapshot import ITEMS
+from hmamba.sequences.snapshot import ITEMS, MANIFEST
 from hmamba.training.recount import Counts, recount, wants_transitions
 from hmamba.training.refit import refit
 
@@ -89,8 +90,9 @@ def judge_night(
         device: where to compute.
     """
     question = ask_after(truth, day, until, config)
-    histories = read_histories(shard_files(chains[0].layout.run(day, run_id).sequences))
-    size = len(registry.vocabulary(chains[0].layout.run(day, run_id).sequences / ITEMS))
+    sequences = chains[0].layout.run(day, run_id).sequences
+    histories = read_histories(shard_files(sequences))
+    size, snapshot = len(registry.vocabulary(sequences / ITEMS)), str(read_json(sequences / MANIFEST)["digest"])
     serving = {chain.name: registry.serving(chain.layout.run(day, run_id).verdict) for chain in chains}
     if not len(question):
         return JudgedNight(day, 0, 0, serving, {})
@@ -109,7 +111,7 @@ def judge_night(
         recount(stored, counts)
         measured[f"{chain.name}, {RECOUNTED}"] = measure_model(stored, question, config)
         folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
-        refit(stored, histories, split, folder, config)
+        refit(stored, histories, split, snapshot, folder, config)
         measured[f"{chain.name}, {REFIT}"] = measure_model(stored, question, config)
     return JudgedNight(day, question.judged, len(question), serving, measured)
 

@@ -126,7 +126,9 @@ class QualityConfig(Section):
     max_id_length: int = Field(256, ge=1, description="Characters.")
     min_weight: float = Field(-1e9, description="Smaller weights are refused.")
     max_weight: float = Field(1e9, description="Larger weights are refused.")
-    max_quarantined_share: float = Field(0.05, ge=0, le=1, description="Of a pull's rows; more stops it.")
+    max_quarantined_share: float = Field(
+        0.1, ge=0, le=1, description="Refused rows as a share of a pull's rows; more stops it."
+    )
     max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
     min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
     max_volume_ratio: float = Field(1000.0, gt=0, description="The same, upwards.")

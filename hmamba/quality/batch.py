@@ -39,7 +39,15 @@ ROW_RULES = (
 class BatchFigures:
     """What is known of a batch as a whole. Shares are of 1; None where there is nothing to compare with.
 
-    ``whole_files`` counts files of which every row is refused.
+    Attributes:
+        rows: all that were considered; 0 where nothing new has landed.
+        quarantined: rows that go to quarantine.
+        whole_files: files of which every row is refused.
+        duplicate_share: rows that the warehouse has, of those in files never seen before.
+        volume_ratio: rows against ``usual_rows``.
+        staleness_days: age of the newest event at the end of the day.
+        broken: how many rows broke each row rule.
+        usual_rows: the median of earlier pulls.
     """
 
     rows: int
@@ -49,6 +57,7 @@ class BatchFigures:
     volume_ratio: float | None
     staleness_days: float | None
     broken: dict[str, int]
+    usual_rows: float | None = None
 
     @property
     def quarantined_share(self) -> float:
@@ -61,7 +70,7 @@ def end_of(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), datetime.min.time())
 
 
-def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, day: date, total: int) -> None:
+def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, total: int) -> None:
     """Enter (position, rule) into the table ``broken`` for every row rule that a row of ``staged`` breaks.
 
     DuckDB looks at the rows, a slice at a time; what Great Expectations judges is how many broke each rule.
@@ -69,7 +78,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, day: date,
     Args:
         connection: has the tables ``staged`` and ``broken``.
         config: bounds, event types, and whether positions stand in the place of times.
-        day: the day that is processed; later events than its end plus the tolerance are refused.
+        latest: naive UTC; events at or after it are refused.
         total: rows of ``staged``; their positions count from 0.
     """
     quality, columns = config.quality, config.source.columns
@@ -81,7 +90,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, day: date,
         "max_id_length": quality.max_id_length,
         "time_rule": "position_readable" if by_position else "event_time_readable",
         "earliest": None if by_position else earliest,
-        "latest": None if by_position else end_of(day) + timedelta(hours=quality.max_future_hours),
+        "latest": None if by_position else latest,
         "typed": columns.event_type is not None,
         "types": list(config.events.types),
         "min_weight": quality.min_weight,
@@ -96,15 +105,17 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, day: date,
 
 def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
     """The batch rules that apply. What rows of one rule are to the whole is there to be seen in Data Docs."""
-    most = config.max_quarantined_share
-    figures = [
-        Figure("rows", batch.rows, least=1),
-        Figure("quarantined_share", batch.quarantined_share, most=most),
-        Figure("files_refused_whole", batch.whole_files, most=0),
-        *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows, most=most) for rule in ROW_RULES),
-        Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
-    ]
-    if batch.volume_ratio is not None:
+    figures = []
+    if batch.rows:
+        most = config.max_quarantined_share
+        figures += [
+            Figure("rows", batch.rows, least=1),
+            Figure("quarantined_share", batch.quarantined_share, most=most),
+            Figure("files_refused_whole", batch.whole_files, most=0),
+            *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows, most=most) for rule in ROW_RULES),
+            Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
+        ]
+    if batch.volume_ratio is not None and (batch.rows or config.min_volume_ratio):
         figures.append(
             Figure("volume_ratio", batch.volume_ratio, least=config.min_volume_ratio, most=config.max_volume_ratio)
         )
@@ -113,24 +124,60 @@ def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
     return figures
 
 
+def _in_words(figure: Figure, batch: BatchFigures, config: QualityConfig) -> str:
+    """A broken rule with its figures and its setting."""
+    if figure.name == "staleness_days":
+        return (
+            f"the newest event is {in_days(figure.value)} old, allowed {config.max_staleness_days:g} "
+            "(staleness_days, quality.max_staleness_days)"
+        )
+    if figure.name == "volume_ratio" and figure.value < config.min_volume_ratio:
+        return (
+            f"{batch.rows} rows against a median of {batch.usual_rows or 0:g}, allowed ratio "
+            f"{config.min_volume_ratio:g} ({figure}; quality.min_volume_ratio)"
+        )
+    return str(figure)
+
+
+def in_days(days: float) -> str:
+    """An age for people, such as "10 days" or "0.096 days"."""
+    return f"{days:.0f} days" if days >= 10 else f"{days:.2g} days"
+
+
+def stale_warning(config: QualityConfig, staleness_days: float | None) -> str | None:
+    """A sentence about a newest event that is older than quality.warn_staleness_days, or None."""
+    most = config.warn_staleness_days
+    if staleness_days is None or most is None or staleness_days <= most:
+        return None
+    return (
+        f"The newest event is {in_days(staleness_days)} old at the end of the day, more than "
+        f"quality.warn_staleness_days = {most:g}: look whether the source still delivers."
+    )
+
+
 def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_name: str, examples: str) -> None:
     """Check the batch as a whole and keep a page of Data Docs about it.
 
     Args:
         project: folder of the Great Expectations project.
         config: bounds.
-        batch: what was counted; at least one row.
+        batch: what was counted. Without rows only its volume and its staleness are judged, if there are bounds for
+            them; if there are none, nothing is done.
         run_name: what Data Docs call this pull.
         examples: a few refused rows in words, for the message; may be empty.
 
     Raises:
         QualityError: a rule is broken; names it with its figures.
     """
+    figures = _figures(config, batch)
+    if not figures:
+        return
     with open_project(project) as opened:
-        broken = broken_figures(opened, "staged_batch", _figures(config, batch), run_name)
+        broken = broken_figures(opened, "staged_batch", figures, run_name)
     if broken:
+        what = f"The batch of {batch.rows} rows broke its rules" if batch.rows else "No new rows have come"
+        cure = "Correct the files" if batch.rows else "Look whether the source still delivers"
         raise QualityError(
-            f"The batch of {batch.rows} rows broke its rules and nothing has been loaded: "
-            f"{'; '.join(map(str, broken))}. {examples}"
-            f"Mend the files, or change the bounds under [quality]. Details: {data_docs(project)}"
+            f"{what} and nothing has been loaded: {'; '.join(_in_words(figure, batch, config) for figure in broken)}. "
+            f"{examples}{cure}, or change the bounds under [quality]. Details: {data_docs(project)}"
         )

@@ -60,6 +60,8 @@ def open_project(folder: Path) -> Iterator[AbstractDataContext]:
     with alone(folder):
         try:
             context = gx.get_context(mode="file", project_root_dir=folder.parent)
+        except OSError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{folder} cannot be opened as a Great Expectations project ({str(error).splitlines()[0]}). Delete it: "

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from hmamba import columns
 from hmamba.errors import InputError
 from hmamba.files import read_json
 from hmamba.layout import Layout
@@ -72,6 +73,21 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
         manifest.get("warning"),
         tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
     )
+
+
+def example_user(layout: Layout) -> str:
+    """Somebody who has candidates, served by the model if anybody is.
+
+    Raises:
+        InputError: nothing is published, or a published file is missing or cut short.
+    """
+    files = [str(layout.root / file["path"]) for file in published_manifest(layout)["files"]]
+    bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
+    with duckdb.connect() as connection:
+        found = connection.execute(statement("published/first_user"), bound).fetchone()
+    if found is None:
+        raise InputError(f"{layout.latest} names no user: the published table is empty. Run a night with events.")
+    return str(found[0])
 
 
 def published_manifest(layout: Layout) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,14 @@ from pathlib import Path
 import duckdb
 
 from hmamba.config import WarehouseConfig
-from hmamba.errors import InputError
+from hmamba.errors import BusyError, InputError, explained
 
+log = logging.getLogger("hmamba")
+
+REPORT_SECONDS = 10.0
+"""Between two lines of the log about whom a step waits for."""
+
+_TRY_SECONDS = 0.5
 _HOLDER = re.compile(r"PID (\d+)")
 
 
@@ -45,19 +53,47 @@ def in_memory(config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
 def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the DuckDB file at ``path`` and close it after the block.
 
+    DuckDB locks its file: a writer shuts out everybody else, a reader the writers. Another process's lock is waited
+    for, up to ``config.wait_seconds``.
+
     Raises:
-        InputError: another process holds the file, or it is not a DuckDB file.
+        BusyError: another process still holds the file, or the disk is full.
+        InputError: it is not a DuckDB file, or must not be opened.
     """
-    try:
-        connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
-    except duckdb.Error as error:
-        text = str(error)
-        if "set lock on file" in text:
-            holder = _HOLDER.search(text)
-            who = f"process {holder[1]}" if holder else "another process"
-            raise InputError(f"{path} is in use by {who}. Wait until it has ended, then run this step again.") from None
-        raise InputError(f"{path} cannot be opened as a DuckDB file ({text.splitlines()[0]}). Restore it.") from None
+    connection = _open(path, config, read_only)
     try:
         yield connection
     finally:
         connection.close()
+
+
+def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDBPyConnection:
+    started = told = time.monotonic()
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
+        except duckdb.Error as error:
+            holder = _holder(error)
+            if holder is None:
+                raise explained(error) or InputError(
+                    f"{path} cannot be opened as a DuckDB file ({str(error).splitlines()[0]}). Restore it."
+                ) from None
+        now = time.monotonic()
+        if now - started >= config.wait_seconds:
+            raise BusyError(
+                f"{path} is in use by {holder}, also after {now - started:.0f} seconds (warehouse.wait_seconds). Wait "
+                "until it has ended, or end it, then run this step again."
+            )
+        if told == started or now - told >= REPORT_SECONDS:
+            log.info("%s is in use by %s: waiting, %.0f s so far", path.name, holder, now - started)
+            told = now
+        time.sleep(min(_TRY_SECONDS, max(0.0, started + config.wait_seconds - now)))
+
+
+def _holder(error: duckdb.Error) -> str | None:
+    """Who has the file open, if that is what an error says."""
+    text = str(error)
+    if "set lock on file" not in text:
+        return None
+    found = _HOLDER.search(text)
+    return f"process {found[1]}" if found else "another process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Literal
 
 import duckdb
@@ -12,20 +13,43 @@ from hmamba.errors import InputError
 from hmamba.files import sha256
 from hmamba.source.discover import SourceFile
 from hmamba.statements import statement
-from hmamba.warehouse.tables import rows
+from hmamba.warehouse.tables import Row, rows
 
 Kind = Literal["interactions", "catalogue"]
-State = Literal["loaded", "duplicate"]
+State = Literal["loaded", "partial", "duplicate"]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What earlier pulls have left of a file: rows of later days than they processed.
+
+    Attributes:
+        through: the last day whose rows have been considered.
+        refused_from: rows at or after this time were refused as nonsense when the file was first read. It stays the
+            same, so that a row is not considered twice as the clock goes on.
+    """
+
+    through: date
+    refused_from: datetime
 
 
 @dataclass(frozen=True)
 class TakenFile:
-    """A file of a pull. ``is_new_path``: no earlier version of it has been loaded."""
+    """A file of a pull.
+
+    Attributes:
+        file: where it lies.
+        sha256: of its content.
+        state: loaded if it is to be read, duplicate if its content has been.
+        is_new_path: no earlier version of it has been read.
+        rest: what is to be read of it; None: everything.
+    """
 
     file: SourceFile
     sha256: str
     state: State
     is_new_path: bool
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +61,7 @@ class Selection:
 
     @property
     def to_load(self) -> tuple[TakenFile, ...]:
-        """The files with new content."""
+        """The files with rows that no pull has considered."""
         return tuple(taken for taken in self.taken if taken.state == "loaded")
 
 
@@ -65,8 +89,8 @@ def changed(file: SourceFile) -> InputError:
     )
 
 
-def select_interactions(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]) -> Selection:
-    """Files to load: those whose content has never been loaded, under whatever name.
+def select_interactions(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], day: date) -> Selection:
+    """Files to load: those whose content has never been read, under whatever name, or not through ``day``.
 
     Files with content that is known under another name or time of change are taken as duplicates.
 
@@ -74,19 +98,30 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, files: Sequence[S
         InputError: a file cannot be read.
     """
     ledger = rows(connection, "ingest/known_files", {"kind": "interactions"})
-    seen = {(row["path"], row["bytes"], row["modified_ns"]) for row in ledger}
-    hashes = {row["sha256"] for row in ledger}
-    paths = {row["path"] for row in ledger if row["state"] == "loaded"}
-    taken = []
+    known = {(row["path"], row["bytes"], row["modified_ns"]): row["sha256"] for row in ledger}
+    contents = {row["sha256"]: row for row in ledger if row["state"] != "duplicate"}
+    paths = {row["path"] for row in ledger if row["state"] != "duplicate"}
+    taken: dict[str, TakenFile] = {}
+    duplicates = []
     for file in files:
-        if (file.name, file.size, file.modified_ns) in seen:
+        entered = known.get((file.name, file.size, file.modified_ns))
+        if entered is not None and (entered in taken or _rest(contents[entered], day) is None):
             continue
         content = hash_of(file)
-        state: State = "duplicate" if content in hashes else "loaded"
-        hashes.add(content)
-        taken.append(TakenFile(file, content, state, file.name not in paths))
-    loaded = sum(file.state == "loaded" for file in taken)
-    return Selection(tuple(taken), len(files) - loaded)
+        is_read = content in contents
+        rest = _rest(contents[content], day) if is_read else None
+        if content in taken or (is_read and rest is None):
+            duplicates.append(TakenFile(file, content, "duplicate", file.name not in paths))
+        else:
+            taken[content] = TakenFile(file, content, "loaded", file.name not in paths and not is_read, rest)
+    return Selection((*taken.values(), *duplicates), len(files) - len(taken))
+
+
+def _rest(entry: Row, day: date) -> Rest | None:
+    """What a pull of ``day`` has to read of a content, by its newest entry in the ledger."""
+    if entry["state"] != "partial" or entry["read_through"] >= day:
+        return None
+    return Rest(entry["read_through"], entry["refused_from"])
 
 
 def select_catalogue(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]) -> Selection:
@@ -110,9 +145,25 @@ def select_catalogue(connection: duckdb.DuckDBPyConnection, files: Sequence[Sour
 
 
 def record(
-    connection: duckdb.DuckDBPyConnection, batch_id: int, kind: Kind, taken: TakenFile, number_of_rows: int
+    connection: duckdb.DuckDBPyConnection,
+    batch_id: int,
+    kind: Kind,
+    taken: TakenFile,
+    number_of_rows: int,
+    left: int = 0,
+    rest: Rest | None = None,
 ) -> None:
-    """Enter a file. The caller commits."""
+    """Enter a file. The caller commits.
+
+    Args:
+        connection: the warehouse.
+        batch_id: the pull.
+        kind: what the file holds.
+        taken: the file.
+        number_of_rows: how many rows the pull considered.
+        left: how many it left for a later day; if any, the file is entered as partial.
+        rest: what a pull of a later day will have to read.
+    """
     connection.execute(
         statement("ingest/add_batch_file"),
         {
@@ -123,6 +174,9 @@ def record(
             "modified_ns": taken.file.modified_ns,
             "sha256": taken.sha256,
             "rows": number_of_rows,
-            "state": taken.state,
+            "state": "partial" if left else taken.state,
+            "rows_left": left,
+            "read_through": rest.through if left and rest else None,
+            "refused_from": rest.refused_from if left and rest else None,
         },
     )

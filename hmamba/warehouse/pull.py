@@ -2,109 +2,138 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import duckdb
 
+from hmamba import clock
 from hmamba.config import Config
-from hmamba.errors import ConfigError
+from hmamba.errors import ConfigError, InputError
 from hmamba.layout import Layout
-from hmamba.quality.batch import BatchFigures, check_batch, check_rows, end_of
-from hmamba.source.discover import SourceFile, find_files
+from hmamba.quality.batch import BatchFigures, check_batch, check_rows, end_of, stale_warning
 from hmamba.statements import statement
 from hmamba.warehouse.catalogue import apply_catalogue
+from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
+from hmamba.warehouse.landing import Found, misplaced, nothing_found
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
 from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.refused import quarantine, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
+log = logging.getLogger("hmamba")
+
 PULLS_COMPARED = 28
 
 
 @dataclass(frozen=True)
-class Found:
-    """Files that are there, whether or not they are new."""
-
-    interactions: tuple[SourceFile, ...]
-    catalogue: tuple[SourceFile, ...]
-
-
-@dataclass(frozen=True)
 class Pull:
-    """What a pull has to know."""
+    """What a pull has to know. ``any_day``: also a day that is long after the newest event."""
 
     layout: Layout
     config: Config
     day: date
     run_id: str
+    any_day: bool = False
+
+    @property
+    def by_position(self) -> bool:
+        """Whether events are ordered by a position and have no times."""
+        return self.config.source.columns.position is not None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pull did. ``batch_id`` is None if there was nothing new."""
+    """What a pull did.
+
+    Attributes:
+        batch_id: None if there was nothing new.
+        files_skipped: files that need not be read.
+        staleness_days: age of the newest event at the end of the day; None if there is none, or no times.
+        warnings: sentences for people.
+    """
 
     batch_id: int | None
     files_skipped: int
-
-
-def find(layout: Layout, config: Config) -> Found:
-    """Look for files, without reading any.
-
-    Raises:
-        InputError: a folder does not exist, or a file has an unknown ending.
-    """
-    follow_links = config.source.follow_links
-    interactions = find_files(config.source.path, layout.root, "source.path", follow_links=follow_links)
-    catalogue = []
-    if config.catalogue.path is not None:
-        catalogue = find_files(config.catalogue.path, layout.root, "catalogue.path", follow_links=follow_links)
-    return Found(tuple(interactions), tuple(catalogue))
+    staleness_days: float | None
+    warnings: tuple[str, ...]
 
 
 def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> Outcome:
     """Take in what is new, inside the transaction that the caller has begun and will commit.
 
+    Rows of days after the request's stay in their files, for a pull of a later day.
+
     Args:
         connection: the warehouse, with a transaction begun. If this raises, roll it back.
         request: where, which day, which settings.
-        found: from :func:`find`.
+        found: from :func:`hmamba.warehouse.landing.find`.
 
     Raises:
-        InputError: a file is not what it should be, or changed while it was read.
-        QualityError: the batch broke a batch rule, or a rule could not be computed.
+        InputError: a file is not what it should be, or changed while it was read; there is nothing to start from; or
+            the day is too long after the newest event to be meant.
+        QualityError: the batch, or the lack of one, broke a rule, or a rule could not be computed.
     """
-    started = _now()
-    config = request.config
-    _set_time_zone(connection, config.source.timezone)
+    _set_time_zone(connection, request.config.source.timezone)
     create_tables(connection)
-    files = select_interactions(connection, found.interactions)
+    files = select_interactions(connection, found.interactions, request.day)
     catalogue = select_catalogue(connection, found.catalogue)
-    if not files.to_load and not catalogue.to_load:
-        return Outcome(None, files.skipped)
-    history = one(connection, "ingest/history", {"pulls": PULLS_COMPARED})
+    history = one(
+        connection, "ingest/history", {"pulls": PULLS_COMPARED, "day": request.day, "past": end_of(request.day)}
+    )
+    if history["watermark"] is None and not found.interactions:
+        raise nothing_found(request.layout, request.config)
+    if files.to_load or catalogue.to_load:
+        batch_id, newest = _enter(connection, request, files, catalogue, history)
+    else:
+        batch_id, newest = None, history["newest"]
+        _judge(connection, request, _nothing(history), "", history, newest)
+    if not request.any_day:
+        check_gap(request.config, request.day, _later(newest, history["watermark"]))
+    age = None if request.by_position else staleness(request.day, newest)
+    warning = stale_warning(request.config.quality, age)
+    return Outcome(batch_id, files.skipped, age, () if warning is None else (warning,))
+
+
+def _enter(
+    connection: duckdb.DuckDBPyConnection, request: Pull, files: Selection, catalogue: Selection, history: Row
+) -> tuple[int, datetime | None]:
+    """Enter a batch: what is new in files of which there is at least one.
+
+    Returns:
+        Its number, and the time of the newest event up to the end of the day that the warehouse now holds.
+    """
+    started, config = clock.now(), request.config
+    refused_from = started + timedelta(hours=config.quality.max_future_hours)
     batch_id = history["last_batch"] + 1
-    counts = stage(connection, files.to_load, config.source)
-    refused = _refuse(connection, request, sum(counts))
+    read = _stage(connection, request, files.to_load, refused_from)
+    total = sum(read.rows)
+    refused = _refuse(connection, config, datetime.max if request.by_position else refused_from, read)
+    if read.first_left is not None and total == refused and history["newest"] is None:
+        raise _all_later(request.day, read)
     highest = one(connection, "ingest/highest_index")["item_index"]
     entry = Entry(
         batch_id=batch_id,
-        loaded_at=_now(),
+        loaded_at=clock.now(),
         late_before=_late_before(config, history),
         new_files=[number for number, taken in enumerate(files.to_load) if taken.is_new_path],
     )
-    merged = merge(connection, sum(counts), entry)
-    if sum(counts):
-        _judge(connection, request, files.to_load, counts, history, refused, merged, entry)
+    merged = merge(connection, total, entry)
+    newest = _later(merged.newest, history["newest"])
+    in_new_files = sum(read.rows[number] for number in entry.new_files)
+    refusals = tell_refusals(connection, files.to_load, read.rows, config)
+    figures = _figures(connection, history, total, refused, merged, in_new_files, refusals.whole_files)
+    _judge(connection, request, figures, refusals.examples, history, newest)
     for name in ("add_items", "first_seen", "index_items"):
         connection.execute(statement(f"ingest/{name}"))
     for row in rows(connection, "ingest/refused_by_file"):
         quarantine(connection, batch_id, "interactions", row["file"], files.to_load[row["file"]])
     connection.execute(statement("ingest/drop_staged"))
-    _enter_files(connection, batch_id, files, counts)
+    _enter_files(connection, batch_id, files, read)
     apply_catalogue(connection, config, catalogue, batch_id)
     connection.execute(
         statement("ingest/add_batch"),
@@ -116,21 +145,48 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
             "started_at": started,
             "loaded_at": entry.loaded_at,
             "watermark_from": history["watermark"],
-            "rows_read": sum(counts),
+            "rows_read": total,
             "rows_loaded": merged.loaded,
             "rows_duplicate": merged.duplicate,
             "rows_quarantined": refused,
             "rows_late": merged.late,
             "items_new": one(connection, "ingest/new_indices", {"highest_before": highest})["items"],
+            "rows_left": sum(read.left),
         },
     )
-    _check(connection, batch_id, sum(counts), merged)
-    return Outcome(batch_id, files.skipped)
+    _check(connection, batch_id, total, merged)
+    return batch_id, newest
 
 
-def _now() -> datetime:
-    """Naive UTC. It only says when a row was entered; what is processed never depends on it."""
-    return datetime.now(UTC).replace(tzinfo=None)
+def _later(*times: datetime | None) -> datetime | None:
+    return max((time for time in times if time is not None), default=None)
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection, request: Pull, files: Sequence[TakenFile], refused_from: datetime
+) -> Considered:
+    """Read the files into ``staged`` and leave there what belongs to the day or to earlier ones."""
+    try:
+        counts = stage(connection, files, request.config.source)
+    except InputError as error:
+        hint = misplaced(error, [taken.file for taken in files], request.config)
+        if hint is None:
+            raise
+        raise InputError(f"{error} {hint}") from error
+    if request.by_position:
+        return everything(counts)
+    read = consider(connection, files, counts, request.day, refused_from)
+    if sum(read.left):
+        log.info("%d rows of days after %s are left in their files, for a later --day", sum(read.left), request.day)
+    return read
+
+
+def _all_later(day: date, read: Considered) -> InputError:
+    first, last = (str(time) for time in (read.first_left, read.last_left))
+    return InputError(
+        f"--day {day}: all {sum(read.left)} events that could be read lie after it, from {first} to {last} (UTC), and "
+        f"the warehouse holds none up to it. Give --day {last[:10]}, or a day from {first[:10]} on."
+    )
 
 
 def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
@@ -142,15 +198,15 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
         ) from None
 
 
-def _refuse(connection: duckdb.DuckDBPyConnection, request: Pull, total: int) -> int:
+def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, read: Considered) -> int:
     """Apply the row rules to the staged batch; leaves the temporary tables ``broken`` and ``refused``.
 
     Returns:
         How many rows are refused.
     """
     connection.execute(statement("ingest/create_broken"))
-    if total:
-        check_rows(connection, request.config, request.day, total)
+    if sum(read.rows):
+        check_rows(connection, config, latest, read.positions)
     connection.execute(statement("ingest/create_refused"))
     return int(one(connection, "ingest/refused_count")["rows"])
 
@@ -160,44 +216,75 @@ def _late_before(config: Config, history: Row) -> datetime | None:
     return None if watermark is None else watermark - timedelta(days=config.warehouse.overlap_days)
 
 
+def _figures(
+    connection: duckdb.DuckDBPyConnection,
+    history: Row,
+    total: int,
+    refused: int,
+    merged: Merged,
+    in_new_files: int,
+    whole_files: int,
+) -> BatchFigures:
+    """The figures of a batch, some of which need to know what was new."""
+    if not total:
+        return _nothing(history)
+    usual = history["usual_rows"]
+    return BatchFigures(
+        rows=total,
+        quarantined=refused,
+        whole_files=whole_files,
+        duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
+        volume_ratio=None if usual is None else total / usual,
+        staleness_days=None,
+        broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
+        usual_rows=usual,
+    )
+
+
+def _nothing(history: Row) -> BatchFigures:
+    """The figures where no rows have come."""
+    usual = history["usual_rows"]
+    return BatchFigures(0, 0, 0, 0.0, None if usual is None else 0.0, None, {}, usual)
+
+
 def _judge(
     connection: duckdb.DuckDBPyConnection,
     request: Pull,
-    files: Sequence[TakenFile],
-    counts: Sequence[int],
+    figures: BatchFigures,
+    examples: str,
     history: Row,
-    refused: int,
-    merged: Merged,
-    entry: Entry,
+    newest: datetime | None,
 ) -> None:
-    """Apply the batch rules, some of which need to know what was new. If one is broken, the caller takes all back.
+    """Apply the batch rules, also where nothing has come. If one is broken, the caller takes all back.
 
     Raises:
         QualityError: a rule is broken.
     """
-    total = sum(counts)
-    in_new_files = sum(counts[number] for number in entry.new_files)
-    newest = max((time for time in (merged.newest, history["watermark"]) if time is not None), default=None)
-    refusals = tell_refusals(connection, files, counts, request.config)
-    batch = BatchFigures(
-        rows=total,
-        quarantined=refused,
-        whole_files=refusals.whole_files,
-        duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
-        volume_ratio=None if history["usual_rows"] is None else total / history["usual_rows"],
-        staleness_days=None if newest is None else (end_of(request.day) - newest) / timedelta(days=1),
-        broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
-    )
-    run_name = f"{request.day} {request.run_id}, batch {entry.batch_id}"
-    check_batch(request.layout.expectations, request.config.quality, batch, run_name, refusals.examples)
+    age = None if request.by_position else staleness(request.day, newest)
+    volume = figures.volume_ratio if figures.rows or _is_silent(request, history) else None
+    batch = replace(figures, staleness_days=age, volume_ratio=volume)
+    run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
+    check_batch(request.layout.expectations, request.config.quality, batch, run_name, examples)
 
 
-def _enter_files(
-    connection: duckdb.DuckDBPyConnection, batch_id: int, selection: Selection, counts: Sequence[int]
-) -> None:
-    of_loaded = iter(counts)
+def _is_silent(request: Pull, history: Row) -> bool:
+    """Whether the lack of new rows says that too few have come for the day.
+
+    It does not if the day is not over, as in hourly pulls; if a pull of the day has found rows before; or if the
+    warehouse holds events of the day or of later ones, as when an old day is processed again.
+    """
+    start, past = end_of(request.day) - timedelta(days=1), end_of(request.day)
+    is_held = history["watermark"] is not None and history["watermark"] >= start
+    return not (request.by_position or history["is_entered"] or is_held or clock.now() < past)
+
+
+def _enter_files(connection: duckdb.DuckDBPyConnection, batch_id: int, selection: Selection, read: Considered) -> None:
+    parts = iter(zip(read.rows, read.left, read.rests, strict=True))
     for taken in selection.taken:
-        record(connection, batch_id, "interactions", taken, next(of_loaded) if taken.state == "loaded" else 0)
+        if taken.state == "loaded":
+            record(connection, batch_id, "interactions", taken, *next(parts))
+        else:
+            record(connection, batch_id, "interactions", taken, 0)
 
 
 def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merged: Merged) -> None:

@@ -10,14 +10,18 @@ import duckdb
 from hmamba.statements import statement
 
 TABLES = ("interactions", "items", "batches", "batch_files", "quarantine")
+ADDITIONS = ("rows_left", "file_rows_left", "read_through", "refused_from")
+"""Columns that warehouses of earlier versions lack."""
 
 Row = dict[str, Any]
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create what is missing, columns of older warehouses included. The caller commits."""
+    """Create what is missing, in warehouses of earlier versions too. The caller commits."""
     for table in TABLES:
         connection.execute(statement(f"warehouse/create_{table}"))
+    for column in ADDITIONS:
+        connection.execute(statement(f"warehouse/add_{column}"))
     if "event_type" not in {row["column_name"] for row in rows(connection, "warehouse/interaction_columns")}:
         for name in ("add_event_type", "require_event_type"):
             connection.execute(statement(f"warehouse/{name}"))

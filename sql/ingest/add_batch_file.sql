@@ -1,1 +1,6 @@
-INSERT INTO batch_files VALUES ($batch_id, $kind, $path, $bytes, $modified_ns, $sha256, $rows, $state);
+INSERT INTO batch_files (
+    batch_id, kind, path, bytes, modified_ns, sha256, rows, state, rows_left, read_through, refused_from
+)
+VALUES (
+    $batch_id, $kind, $path, $bytes, $modified_ns, $sha256, $rows, $state, $rows_left, $read_through, $refused_from
+);

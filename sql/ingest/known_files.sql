@@ -1,1 +1,4 @@
-SELECT path, bytes, modified_ns, sha256, state FROM batch_files WHERE kind = $kind ORDER BY batch_id;
+SELECT path, bytes, modified_ns, sha256, state, read_through, refused_from
+FROM batch_files
+WHERE kind = $kind
+ORDER BY batch_id;

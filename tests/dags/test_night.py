@@ -73,7 +73,8 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
 
     assert str(run.state) == "success"
     once = ("ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
-    assert states(run) == {"score": ["success"] * SHARDS} | {name: ["success"] for name in once}
+    expected = {"score": ["success"] * SHARDS, "report_failed_night": ["skipped"]}
+    assert states(run) == expected | {name: ["success"] for name in once}
 
     manifest = json.loads(shop.latest.read_text(encoding="utf-8"))
     tables = [pq.read_table(shop.root / part["path"]) for part in manifest["files"]]
@@ -117,6 +118,10 @@ def test_a_night_that_cannot_be_mended_by_trying_again_fails_at_once(
     assert str(run.state) == "failed"
     seen = states(run)
     assert seen.pop("ingest") == ["failed"]
+    assert seen.pop("report_failed_night") == ["success"]
     assert {state for after in seen.values() for state in after} == {"upstream_failed"}
     assert not Layout.at(root).candidates.exists()
-    assert not Layout.at(root).report(START).exists()
+    assert Layout.at(root).report(START).is_file()
+    (folder,) = (root / "runs" / START.isoformat()).iterdir()
+    failure = json.loads((folder / "failures" / "ingest.json").read_text(encoding="utf-8"))
+    assert "has no column 'item_id'" in failure["message"]

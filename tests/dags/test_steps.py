@@ -76,12 +76,13 @@ def context(run_id: str = "manual", interval_end: datetime | None = None, **para
 
 
 def test_facts_are_the_last_line(steps: Path) -> None:
-    step = operator("ends", shard=3, switches={"full_retrain": "--full-retrain"})
-    facts = step.run(step.command(context(day="2017-12-14", config="0", full_retrain=True)))
+    step = operator("ends", shards="3", switches={"full_retrain": "--full-retrain"})
+    facts = step.run(step.command(context(day="2017-12-14", config="0", full_retrain=True, any_day=True)))
     assert facts["arguments"] == [
-        *("--root", "/srv/shop", "--day", "2017-12-14", "--run-id", "manual", "--config", "0", "--shard", "3"),
-        "--full-retrain",
+        *("--root", "/srv/shop", "--day", "2017-12-14", "--run-id", "manual", "--config", "0", "--any-day"),
+        *("--shard", "3", "--full-retrain"),
     ]
+    assert operator("ends", shards="4-9").command(context())[-2:] == ["--shards", "4-9"]
 
 
 def test_no_optional_argument_without_need(steps: Path) -> None:

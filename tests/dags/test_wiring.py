@@ -11,6 +11,7 @@ import pytest
 
 from tests.dags.conftest import DAGS
 
+FAILED = "report_failed_night"
 CHAIN = ["ingest", "snapshot", "train", "gate", "index", "score", "publish", "report"]
 
 
@@ -21,9 +22,9 @@ def test_all_dags_load_without_errors(dagbag: Any) -> None:
 
 def test_edges_of_the_night(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_retrain"]
-    expected = {task: {after} for task, after in itertools.pairwise(CHAIN)} | {"report": set()}
-    expected["snapshot"] = {"train", "shards"}
-    expected["shards"] = {"score"}
+    expected = {task: {after, FAILED} for task, after in itertools.pairwise(CHAIN)} | {"report": set(), FAILED: set()}
+    expected["snapshot"] |= {"shards"}
+    expected["shards"] = {"score", FAILED}
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == expected
 
 
@@ -41,8 +42,20 @@ def test_edges_of_the_refresh(dagbag: Any) -> None:
 def test_only_scoring_is_mapped_and_each_shard_is_named(dagbag: Any) -> None:
     tasks = {task.task_id: task for task in dagbag.dags["hmamba_retrain"].tasks}
     assert [name for name, task in tasks.items() if task.is_mapped] == ["score"]
-    assert tasks["score"].map_index_template == "shard {{ task.shard }}"
+    assert tasks["score"].map_index_template == "shard {{ task.shards }}"
     assert [operator.task_id for operator, _ in tasks["score"].expand_input.iter_references()] == ["shards"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000, 1001, 1025, 4096])
+def test_any_number_of_shards_is_mapped_within_airflows_limit(dagbag: Any, count: int) -> None:
+    from airflow.configuration import conf
+
+    listed = dagbag.dags["hmamba_retrain"].task_dict["shards"].python_callable({"shards": count})
+    assert len(listed) <= conf.getint("core", "max_map_length") == 1024
+    ends = [(int(first), int(last or first)) for first, _, last in (text.partition("-") for text in listed)]
+    assert [shard for first, last in ends for shard in range(first, last + 1)] == list(range(count))
+    if count <= 1000:
+        assert listed == [str(shard) for shard in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +73,7 @@ def test_only_scoring_is_mapped_and_each_shard_is_named(dagbag: Any) -> None:
                 "score": "hmamba_gpu",
                 "publish": "default_pool",
                 "report": "default_pool",
+                FAILED: "default_pool",
             },
         ),
         ("hmamba_ingest", {"ingest": "hmamba_warehouse"}),
@@ -96,7 +110,8 @@ def test_every_task_backs_off_times_out_and_explains_itself(dagbag: Any, dag_id:
         assert timedelta(0) < task.execution_timeout <= timedelta(hours=6), task.task_id
         assert task.doc_md, task.task_id
         assert task.owner == "hmamba", task.task_id
-        assert task.trigger_rule == "all_success", f"{task.task_id} could hide a failure before it"
+        rule = "one_failed" if task.task_id == FAILED else "all_success"
+        assert task.trigger_rule == rule, f"{task.task_id} could hide a failure before it"
 
 
 def test_retries_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +174,7 @@ def test_only_publishing_emits_the_asset(dagbag: Any) -> None:
         ("root", [None, "/srv/shop"], [3]),
         ("config", [None, "films"], [["films"]]),
         ("full_retrain", [True, False], ["yes", None]),
+        ("any_day", [True, False], ["yes", None]),
     ],
 )
 def test_params_explain_and_check_themselves(dagbag: Any, param: str, good: list[Any], bad: list[Any]) -> None:

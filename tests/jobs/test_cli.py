@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -38,7 +41,9 @@ def published(layout: Layout) -> Layout:
     return layout
 
 
-@pytest.mark.parametrize("command", ["run", "refresh", "recommend", "doctor", "init"])
+@pytest.mark.parametrize(
+    "command", ["run", "refresh", "rollback", "backtest", "recommend", "doctor", "init", "example"]
+)
 def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     assert f"Example: hmamba {command} " in " ".join(capsys.readouterr().out.split())
@@ -131,8 +136,15 @@ class TestRun:
         layout.config.write_text(TINY_ONCE, encoding="utf-8")
         assert call("run", "--root", str(layout.root), "--day", "2024-01-30", "--run-id", "first") == 0
         lines = capfd.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == [*STEPS[:5], "score", "score", *STEPS[6:], "all"]
+        said = [line.split()[0] for line in lines]
+        assert said == [*STEPS[:5], "score", "score", *STEPS[6:], "Done", "Look", "The"]
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
+        assert "rows loaded, 0 duplicate, 0 refused, 60 new items" in lines[0]
+        assert lines[-1] == f"The night's report: {layout.report(date(2024, 1, 30))}"
+        advised = shlex.split(lines[-2].partition(": ")[2])
+        assert advised[:2] == ["hmamba", "recommend"]
+        assert call(*advised[1:]) == 0
+        capfd.readouterr()
         manifest = read_json(layout.latest)
         assert (manifest["run_id"], manifest["day"], manifest["k"]) == ("first", "2024-01-30", 5)
         assert manifest["rows"] == 40 * 5
@@ -142,11 +154,15 @@ class TestRun:
 
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
         lines = capfd.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == ["ingest", "refresh", "Nobody"]
+        assert [line.split()[0] for line in lines] == ["ingest", "refresh"]
+        assert "nobody has new events: nothing has been published" in lines[1]
         late = pd.DataFrame({"user_id": ["new"], "item_id": ["item-001"], "event_time": [datetime(2024, 1, 31)]})
         write_landing(layout.root, late.assign(weight=1.0), "later.parquet")
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
-        assert "users 1, new users 1, advanced 0, anew 1" in capfd.readouterr().out
+        assert (
+            "1 users have new events, 1 of them are new; 0 read from their carried state, 1 from"
+            in capfd.readouterr().out
+        )
         assert read_json(layout.latest)["users"] == 41
 
     def test_the_first_failure_ends_the_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +190,20 @@ class TestRun:
         assert call("run", *(text for pair in given.items() for text in pair)) == 2
         assert words in " ".join(capfd.readouterr().err.replace("│", " ").split())
         assert list(layout.root.iterdir()) == []
+
+    def test_an_interrupted_night_says_how_to_go_on(self, layout: Layout) -> None:
+        write_landing(layout.root, make_interactions())
+        command = [sys.executable, "-m", "jobs.cli", "run", "--root", str(layout.root), "--day", "2024-01-30"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ingest ")
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert err.endswith("Stopped. Run the same command again: it resumes where it was.\n")
+        assert "Done" not in out
 
     def test_a_full_retrain_is_told_to_training_alone(self) -> None:
         options = NightOptions("/r", date(2024, 1, 30), config="films", full_retrain=True)

@@ -256,6 +256,7 @@ def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
 def test_a_step_without_its_predecessor_says_which_to_run(
     layout: Layout, step: Any, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    layout.root.mkdir()
     assert step.main(["--root", str(layout.root), "--day", "2024-01-01"]) == 2
     assert told in caplog.text
 
@@ -263,4 +264,29 @@ def test_a_step_without_its_predecessor_says_which_to_run(
 def test_a_shard_that_does_not_exist_is_refused(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
     arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
     assert score.main([*arguments, "--shard", "2"]) == 2
-    assert "shards 0 to 1" in caplog.text
+    assert "--shard 2: the snapshot has the shards 0 to 1" in caplog.text
+    assert score.main([*arguments, "--shards", "1-2"]) == 2
+    assert "--shards 1-2: the snapshot has the shards 0 to 1" in caplog.text
+    with pytest.raises(SystemExit):
+        score.main([*arguments, "--shards", "1-0"])
+    with pytest.raises(SystemExit):
+        score.main([*arguments, "--shard", "0", "--shards", "0-1"])
+
+
+def test_a_range_of_shards_is_scored_as_its_shards_are(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shop.run(FIRST, "one")
+    parts = [run.candidate_part(shard) for shard in range(2)]
+    before = [part.read_bytes() for part in parts]
+    facts = [json.loads(run.step_facts("score", shard).read_text()) for shard in range(2)]
+    for path in (*parts, *(run.step_facts("score", shard) for shard in range(2))):
+        path.unlink()
+    capsys.readouterr()
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    assert score.main([*arguments, "--shards", "0-1"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [part.read_bytes() for part in parts] == before
+    keys = ("step", "day", "shard", "users", "fallback_users", "rows")
+    again = [json.loads(run.step_facts("score", shard).read_text()) for shard in range(2)]
+    assert [{key: fact[key] for key in keys} for fact in again] == [{key: fact[key] for key in keys} for fact in facts]
+    assert (told["shards"], told["users"], told["rows"]) == ("0-1", 30, 150)
+    assert publish.main(arguments) == 0

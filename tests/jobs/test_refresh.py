@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 
 from hmamba import publish as publishing
-from hmamba.files import read_json, sha256, write_json
+from hmamba.files import alone, read_json, sha256, write_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.landing import TINY_ONCE
@@ -189,7 +191,7 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
         (refresh, "replace_users"),
         (publishing, "check_candidates"),
         (publishing, "_copy"),
-        (publishing, "_lead"),
+        (publishing, "lead"),
     ]
 
     def kill(*_: Any, **__: Any) -> None:
@@ -219,9 +221,29 @@ def test_what_is_published_during_a_refresh_is_not_overwritten(
 
     monkeypatch.setattr(publishing, "check_candidates", meanwhile)
     before = table(pulled)
-    assert refresh.main(arguments(pulled, NEXT, "noon")) == 2
-    assert "has been published anew during this refresh" in caplog.text
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 1
+    assert "has been published again during this refresh" in caplog.text
     pd.testing.assert_frame_equal(table(pulled), before)
+
+
+def test_two_refreshes_at_once_take_turns(pulled: Layout) -> None:
+    """Of one run id, as when a task is cleared while it still runs: they would share a working folder."""
+    command = [sys.executable, "-m", "jobs.refresh", *arguments(pulled, NEXT, "noon")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(facts["changed"] for facts in told) == [False, True]
+    assert read_json(pulled.latest)["refresh"]["users"] == 6
+
+
+def test_a_refresh_that_has_waited_long_enough_may_be_tried_again(
+    pulled: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    pulled.config.write_text(STATES + "[warehouse]\nwait_seconds = 0.2\n")
+    with alone(pulled.candidates, ".refresh.lock"):
+        assert refresh.main(arguments(pulled, NEXT, "noon")) == 1
+    assert "is locked by another process" in caplog.text
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 0
 
 
 def test_a_broken_rule_publishes_nothing(pulled: Layout, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,8 +268,10 @@ def test_what_does_not_belong_together_is_refused(pulled: Layout, caplog: pytest
 
 
 def test_without_a_night_there_is_nothing_to_refresh(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    layout.root.mkdir()
     assert refresh.main(arguments(layout, NEXT, "noon")) == 2
     assert "Run a night first" in caplog.text
+    assert not layout.candidates.exists()
 
 
 def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(pulled: Layout) -> None:

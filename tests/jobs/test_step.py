@@ -3,6 +3,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import time
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,6 +15,13 @@ from hmamba.layout import Layout
 from jobs.step import Facts, StepContext, run_step
 
 DAY = "2024-01-30"
+
+
+@pytest.fixture
+def layout(layout: Layout) -> Layout:
+    """An empty root."""
+    layout.root.mkdir()
+    return layout
 
 
 def arguments(layout: Layout, *more: str) -> list[str]:
@@ -36,7 +45,6 @@ def test_facts_are_printed_last_and_kept(layout: Layout, capsys: pytest.CaptureF
 
 
 def test_a_step_is_told_where_when_and_with_what(layout: Layout) -> None:
-    layout.root.mkdir()
     layout.config.write_text("[candidates]\nk = 7\n", encoding="utf-8")
     seen: list[StepContext] = []
 
@@ -62,7 +70,21 @@ def test_a_users_error_is_one_sentence_and_a_status(
         assert run_step("fail", "Fails.", body, arguments=arguments(layout)) == status
     assert [record.getMessage() for record in caplog.records] == ["fail: events.csv, row 3: no time. Add one."]
     assert capsys.readouterr().out == ""
-    assert not (layout.root / "runs" / DAY / "manual" / "facts" / "fail.json").exists()
+    run = layout.run(date.fromisoformat(DAY), "manual")
+    assert not run.facts.exists()
+    failure = read_json(run.step_failure("fail"))
+    assert failure.pop("seconds") >= 0
+    message = "events.csv, row 3: no time. Add one."
+    assert failure == {"step": "fail", "shard": None, "message": message, "exit_status": status}
+
+
+def test_a_failure_is_forgotten_when_the_step_succeeds(layout: Layout) -> None:
+    def failing(_: StepContext) -> Facts:
+        raise InputError("no")
+
+    assert run_step("count", "Counts.", failing, arguments=arguments(layout)) == 2
+    assert run_step("count", "Counts.", counted, arguments=arguments(layout)) == 0
+    assert not list(layout.run(date.fromisoformat(DAY), "manual").failures.iterdir())
 
 
 def test_a_fault_keeps_its_traceback(layout: Layout) -> None:
@@ -71,15 +93,21 @@ def test_a_fault_keeps_its_traceback(layout: Layout) -> None:
 
     with pytest.raises(ZeroDivisionError, match="a fault of ours"):
         run_step("fail", "Fails.", body, arguments=arguments(layout))
+    failure = read_json(layout.run(date.fromisoformat(DAY), "manual").step_failure("fail"))
+    assert (failure["message"], failure["exit_status"]) == ("ZeroDivisionError: a fault of ours", 1)
 
 
 def test_shards_keep_facts_apart(layout: Layout) -> None:
     def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--shard", type=int, required=True)
 
+    def body(context: StepContext) -> Facts:
+        shard = context.options.shard
+        return context.keep({"shard": shard}, time.monotonic(), shard)
+
     for shard in (0, 11):
         given = arguments(layout, "--shard", str(shard))
-        assert run_step("part", "A part.", lambda c: {"shard": c.options.shard}, add_options, given) == 0
+        assert run_step("part", "A part.", body, add_options, given, parts=lambda options: [options.shard]) == 0
     folder = layout.root / "runs" / DAY / "manual" / "facts"
     found = {path.name: read_json(path)["shard"] for path in sorted(folder.iterdir())}
     assert found == {"part-0000.json": 0, "part-0011.json": 11}
@@ -101,7 +129,7 @@ def test_a_wrong_argument_is_explained(
         run_step("count", "Counts.", counted, arguments=[text for pair in given.items() for text in pair])
     assert left.value.code == 2
     assert words in capsys.readouterr().err
-    assert not layout.root.exists()
+    assert list(layout.root.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +146,7 @@ def test_a_wrong_setting_leaves_nothing_behind(
     with caplog.at_level(logging.ERROR, "hmamba"):
         assert run_step("count", "Counts.", counted, arguments=arguments(layout, *more)) == 2
     assert words in caplog.text
-    assert not layout.root.exists()
+    assert list(layout.root.iterdir()) == []
 
 
 def test_an_object_store_is_refused_with_a_sentence(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from hmamba.quality import batch, expectations
 from hmamba.quality.batch import ROW_RULES, BatchFigures, check_batch, check_rows
 from hmamba.statements import statement
 
-DAY = date(2024, 1, 30)
+LATEST = datetime(2024, 1, 31, 6)
 CONFIG = Config.model_validate(
     {
         "source": {"columns": {"event_type": "kind"}},
         "events": {"buy": {}, "view": {"target": False}},
         "quality": {
             "min_time": datetime(2001, 1, 1, tzinfo=UTC),
-            "max_future_hours": 6,
             "max_id_length": 5,
             "min_weight": -2,
             "max_weight": 9,
@@ -88,7 +87,7 @@ def check(rows: list[dict[str, Any]], config: Config = CONFIG) -> list[set[str]]
             connection.execute(statement(f"ingest/{name}"))
         values = [[position, 0, position, *({**GOOD, **row}.values())] for position, row in enumerate(rows)]
         connection.executemany(f"INSERT INTO staged VALUES ({', '.join('?' * len(values[0]))})", values)
-        check_rows(connection, config, DAY, len(rows))
+        check_rows(connection, config, LATEST, len(rows))
         for position, rule in connection.execute("SELECT position, rule FROM broken").fetchall():
             assert rule not in found[position]
             found[position].add(rule)
@@ -159,9 +158,16 @@ def changed(**changes: Any) -> BatchFigures:
         (changed(broken={"weight_in_bounds": 6}), "share_against_weight_in_bounds is 0.06, allowed at most 0.05"),
         (changed(whole_files=1), "files_refused_whole is 1, allowed at most 0"),
         (changed(duplicate_share=0.51), "duplicate_share is 0.51, allowed at most 0.5"),
-        (changed(volume_ratio=0.1), "volume_ratio is 0.1, allowed at least 0.2 and at most 3"),
+        (
+            changed(volume_ratio=0.1, usual_rows=1000.0),
+            "100 rows against a median of 1000, allowed ratio 0.2 (volume_ratio is 0.1, allowed at least 0.2 and at "
+            "most 3; quality.min_volume_ratio)",
+        ),
         (changed(volume_ratio=3.5), "volume_ratio is 3.5, allowed at least 0.2 and at most 3"),
-        (changed(staleness_days=2.5), "staleness_days is 2.5, allowed at most 2"),
+        (
+            changed(staleness_days=2.5),
+            "the newest event is 2.5 days old, allowed 2 (staleness_days, quality.max_staleness_days)",
+        ),
     ],
 )
 def test_batch_rules(project: Path, figures: BatchFigures, told: str) -> None:

@@ -23,19 +23,18 @@ PIECES += [b"\xff", "é☃".encode(), b"\x00", b"\xef\xbb\xbf", b"x,y\n", b'"x",
 
 
 @contextmanager
-def blocks_of(size: int, *, fast: bool) -> Iterator[None]:
+def blocks_of(size: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_records, "BLOCK_BYTES", size)
-        if not fast:
-            patch.setattr(csv_blocks, "_look", lambda *_: None)
         yield
 
 
-def read(path: Path, width: int, columns: list[int], rows: int = 3) -> list[Any] | str:
+def read(path: Path, width: int, columns: list[int], *, by_record: bool = False) -> list[Any] | str:
     """All rows, or what was complained about."""
+    rows, names = 3, [f"c{column}" for column in columns]
     (file,) = find_files(str(path), path.parent, "source.path")
     try:
-        batches = list(read_csv(file, ",", width, columns, [f"c{column}" for column in columns], rows))
+        batches = list(read_csv(file, ",", width, columns, names, rows, by_record=by_record))
     except InputError as error:
         return str(error)
     assert all(batch.num_rows <= rows for batch in batches)
@@ -50,10 +49,9 @@ def both(content: bytes, width: int, size: int) -> tuple[list[Any] | str, list[A
         path = Path(folder) / "a.csv"
         path.write_bytes(content)
         columns = [width - 1, *range(width - 1)]
-        with blocks_of(size, fast=True):
+        with blocks_of(size):
             fast = read(path, width, columns)
-        with blocks_of(1 << 20, fast=False):
-            return fast, read(path, width, columns)
+        return fast, read(path, width, columns, by_record=True)
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join), st.integers(1, 3), st.integers(1, 64))
@@ -116,14 +114,14 @@ def test_a_record_longer_than_a_block(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     text = "x\n" * 500
     path.write_text(f'h,i\na,"{text}"\nb,c\n')
-    with blocks_of(100, fast=True):
+    with blocks_of(100):
         assert read(path, 2, [0, 1]) == [(2, None, "a", text), (503, None, "b", "c")]
 
 
 def test_no_row_is_lost_behind_an_open_quote(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("h,i\n" + "a,b\n" * 1000 + 'c,"open\n' + "d,e\n" * 1000)
-    with blocks_of(64, fast=True):
+    with blocks_of(64):
         assert "the record that starts on line 1002" in str(read(path, 2, [0, 1]))
 
 

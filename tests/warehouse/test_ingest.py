@@ -8,6 +8,7 @@ import shutil
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 
@@ -138,6 +139,46 @@ def test_copies_in_a_batch_keep_the_largest_weight_and_the_warehouse_keeps_its_o
     assert root.sql("SELECT item_id, weight FROM interactions ORDER BY 1") == [("i", 5.0), ("j", 1.0), ("k", 9.0)]
 
 
+def test_a_return_is_no_copy_of_its_purchase_in_this_pull_or_another(root: Root) -> None:
+    root.configure('[source.columns]\nweight = "weight"\n')
+    rows = few(*[("u", "i", at(1))] * 4)
+    write_landing(root.layout.root, rows.assign(weight=[2.0, -1.0, -4.0, 0.0]), "a.csv")
+    assert root.ok("ingest")["rows_loaded"] == 2
+    write_landing(root.layout.root, rows[:2].assign(weight=[-9.0, 9.0]), "b.csv")
+    root.configure('[source.columns]\nweight = "weight"\n[quality]\nmax_duplicate_share = 1\n')
+    assert root.ok("ingest")["rows_duplicate"] == 2
+    assert root.sql("SELECT weight FROM interactions ORDER BY 1") == [(-4.0,), (2.0,)]
+
+
+def test_a_weight_too_small_for_a_float_is_one_event_however_often_it_comes(root: Root) -> None:
+    root.configure('[source.columns]\nweight = "weight"\n[quality]\nmax_duplicate_share = 1\n')
+    for number in range(2):
+        write_landing(
+            root.layout.root, few(("u", "i", at(1)), ("u", "j", at(2 + number))).assign(weight=-1e-60), f"{number}.csv"
+        )
+        root.ok("ingest", run_id=str(number))
+    assert root.sql("SELECT count(*) FROM interactions WHERE item_id = 'i'") == [(1,)]
+
+
+def test_types_tell_events_of_one_instant_apart(root: Root) -> None:
+    root.configure('[source.columns]\nevent_type = "kind"\n[events.view]\n[events.buy]\n')
+    write_landing(root.layout.root, few(*[("u", "i", at(1))] * 3).assign(kind=["view", "buy", "view"]))
+    assert root.ok("ingest")["rows_loaded"] == 2
+    assert root.sql("SELECT event_type FROM interactions ORDER BY 1") == [("buy",), ("view",)]
+
+
+def test_a_warehouse_from_before_events_had_types_gets_them(loaded: Root) -> None:
+    with duckdb.connect(str(loaded.layout.warehouse)) as connection:
+        connection.execute("ALTER TABLE interactions DROP COLUMN event_type")
+    write_landing(loaded.layout.root, few(("u", "i", at(30))), "2.csv")
+    assert loaded.ok("ingest")["rows_loaded"] == 1
+    assert loaded.sql("SELECT event_type, count(*) FROM interactions GROUP BY 1") == [("", 942)]
+    found = loaded.sql(
+        "SELECT is_nullable, column_default FROM duckdb_columns() WHERE column_name = 'event_type' AND NOT internal"
+    )
+    assert found[0] == (False, "''")
+
+
 def test_indices_are_dense_ordered_by_first_event_and_never_change(root: Root) -> None:
     write_landing(root.layout.root, few(("u", "z", at(2)), ("u", "b", at(3)), ("v", "a", at(3))), "1.csv")
     root.ok("ingest")
@@ -178,14 +219,7 @@ def test_the_ledger_adds_up_over_good_bad_and_repeated_rows(loaded: Root, events
     assert loaded.sql("SELECT sum(rows) FROM batch_files") == loaded.sql("SELECT sum(rows_read) FROM batches")
 
 
-def test_an_empty_landing_folder_is_a_quiet_night(root: Root) -> None:
-    root.landing()
-    facts = root.ok("ingest")
-    assert (facts["batch_id"], facts["rows_read"], facts["files"]) == (None, 0, 0)
-    assert not root.layout.warehouse.exists()
-
-
-def test_an_emptied_landing_folder_is_a_quiet_night_too(loaded: Root) -> None:
+def test_an_emptied_landing_folder_is_a_quiet_night(loaded: Root) -> None:
     before = loaded.contents()
     (loaded.landing() / "events.csv").unlink()
     assert loaded.ok("ingest", day=DAY + timedelta(days=1))["batch_id"] is None
@@ -248,8 +282,8 @@ def test_an_item_of_the_catalogue_gets_its_index_when_it_is_first_touched(loaded
 def test_one_column_can_hold_the_whole_path(root: Root, name: str) -> None:
     root.configure('[catalogue]\npath = "landing/products"\ncategory_path = ["path"]\n')
     write_products(root, pd.DataFrame({"item_id": ["a", "b"], "path": [["x", "y"], []]}), name)
-    root.landing()
-    assert root.ok("ingest")["rows_read"] == 0
+    write_landing(root.layout.root, few(("u", "a", at(1))), "1.csv")
+    root.ok("ingest")
     assert root.sql("SELECT item_id, title, category_path FROM items ORDER BY 1") == [
         ("a", "y", ["x", "y"]),
         ("b", None, []),
@@ -258,7 +292,7 @@ def test_one_column_can_hold_the_whole_path(root: Root, name: str) -> None:
 
 def test_a_changed_catalogue_is_applied_and_an_unchanged_one_is_not(root: Root) -> None:
     root.configure(CATALOGUE)
-    root.landing()
+    write_landing(root.layout.root, few(("u", "item-000", at(1))), "1.csv")
     old = make_catalogue(2)
     new = old.assign(title="Renamed")
     titles = "SELECT DISTINCT title FROM items"
@@ -275,12 +309,12 @@ def test_a_changed_catalogue_is_applied_and_an_unchanged_one_is_not(root: Root) 
 
 def test_a_catalogue_row_without_an_id_is_quarantined_and_does_not_count_as_an_event(root: Root) -> None:
     root.configure(CATALOGUE)
-    root.landing()
+    write_landing(root.layout.root, few(("u", "item-000", at(1))), "1.csv")
     catalogue = make_catalogue(3)
     catalogue.loc[1, "item_id"] = None
     write_products(root, catalogue)
     facts = root.ok("ingest")
-    assert (facts["rows_read"], facts["rows_quarantined"], facts["quarantined_by_rule"]) == (0, 0, {})
+    assert (facts["rows_read"], facts["rows_quarantined"], facts["quarantined_by_rule"]) == (1, 0, {})
     ((path, line, rules, record),) = root.sql("SELECT path, line, rules, record FROM quarantine")
     assert (path, line, rules) == ("landing/products/p.csv", 3, ["catalogue_item_id"])
     assert json.loads(record) == {"item_id": "", "title": "Thing 1", "department": "dairy", "category": "dairy 0"}

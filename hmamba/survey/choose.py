@@ -1,0 +1,118 @@
+"""Choosing the interactions among groups of files, and the columns that play each role."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hmamba.errors import ConfigError, InputError
+from hmamba.survey.groups import Group
+from hmamba.survey.roles import ROLES, Profile, Role, TimeFormat, candidates, words_of
+
+_NEEDED: dict[Role, str] = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
+_TIME_WORDS = {"time", "timestamp", "date", "day", "ts", "datetime", "at"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The column of each role; None where there is none. There is a time or a position."""
+
+    user_id: str
+    item_id: str
+    event_time: str | None
+    position: str | None
+    weight: str | None
+    event_type: str | None
+    time_format: TimeFormat
+
+    def named(self) -> list[str]:
+        """All columns that are there."""
+        every = (self.user_id, self.item_id, self.event_time, self.position, self.weight, self.event_type)
+        return [name for name in every if name is not None]
+
+
+def parse_given(texts: Sequence[str]) -> dict[Role, str]:
+    """Columns as a command line says them, each ``ROLE=NAME``.
+
+    Raises:
+        ConfigError: a text is not of that form, or names no role.
+    """
+    given: dict[Role, str] = {}
+    for text in texts:
+        name, equals, column = text.partition("=")
+        role = next((role for role in ROLES if role == name), None)
+        if role is None or not equals or not column:
+            raise ConfigError(f"--column {text}: write ROLE=NAME, with a role of {', '.join(ROLES)}.")
+        given[role] = column
+    return given
+
+
+def interactions(groups: Sequence[Group], given: Mapping[Role, str]) -> tuple[Group, list[Group]]:
+    """The largest group that can be interactions, and the other groups.
+
+    Raises:
+        InputError: there is none; says what is missing in the likeliest one, and which columns it has.
+    """
+    known = [_with(one, given) for one in groups]
+    fitting = [one for one in known if one.is_events and set(given.values()) <= set(one.columns)]
+    if fitting:
+        chosen = fitting[0]
+        return chosen, [one for one in known if one is not chosen]
+    likeliest = max(known, key=lambda one: sum(bool(one.roles[role]) for role in _NEEDED))
+    raise InputError(_nothing_fits(likeliest, given))
+
+
+def _with(one: Group, given: Mapping[Role, str]) -> Group:
+    """A group whose roles are played by the given columns, where it has them."""
+    own = {role: column for role, column in given.items() if column in one.columns}
+    free = {name: profile for name, profile in one.columns.items() if name not in own.values()}
+    roles = candidates(free)
+    for role, column in own.items():
+        roles[role] = [column, *roles[role]]
+    return dataclasses.replace(one, roles=roles)
+
+
+def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
+    has = f"It has the columns {', '.join(map(repr, one.columns))}."
+    unknown = [column for column in given.values() if column not in one.columns]
+    if unknown:
+        return f"{one.files[0].name} has no column {unknown[0]!r}. {has} Correct --column."
+    role = next(role for role in _NEEDED if not one.roles[role])
+    cure = f"Say which it is with --column {role}=NAME, or start with `hmamba init ROOT` and set source.columns.{role}."
+    if role == "event_time":
+        written = [profile for name, profile in one.columns.items() if set(words_of(name)) & _TIME_WORDS]
+        for profile in written:
+            has += f" {profile.name!r} holds {profile.example!r}, which is neither ISO 8601 nor a time since 1970."
+        cure += " Without any time, give a column that orders each user's events: --column position=NAME."
+    return f"{one.files[0].name}: no column looks like {_NEEDED[role]}. {has} {cure}"
+
+
+def choose(one: Group, given: Mapping[Role, str]) -> Columns:
+    """The likeliest column of each role. A position counts only where there is no time.
+
+    Raises:
+        InputError: a time that was given cannot be read.
+    """
+    first = {role: next(iter(names), None) for role, names in one.roles.items()}
+    time = None if "position" in given and "event_time" not in given else first["event_time"]
+    position = first["position"] if time is None else None
+    written: TimeFormat | None = "auto" if time is None else one.columns[time].time_format
+    if written is None:
+        example = one.columns[str(time)].example
+        raise InputError(
+            f"{one.files[0].name}: column {time!r} holds {example!r}, which is neither ISO 8601 nor a time since 1970. "
+            "Write times as 2024-05-31T18:30:00Z, or give a column that orders each user's events: "
+            "--column position=NAME."
+        )
+    weight, event_type = first["weight"], first["event_type"]
+    user_id, item_id = first["user_id"], first["item_id"]
+    assert user_id is not None  # a group of interactions has both
+    assert item_id is not None
+    if weight is not None and "weight" not in given and not _is_complete(one.columns[weight]):
+        weight = None  # a row without a number would be refused
+    return Columns(user_id, item_id, time, position, weight, event_type, written)
+
+
+def _is_complete(profile: Profile) -> bool:
+    return profile.numbers >= 0.99 * profile.rows

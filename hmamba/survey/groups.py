@@ -1,0 +1,163 @@
+"""The files that somebody points at, put together by what they hold, and the pattern that names them all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from hmamba.errors import HMambaError, InputError
+from hmamba.source.discover import KINDS, SourceFile, find_files
+from hmamba.survey.roles import Profile, Role, candidates, profiles
+from hmamba.survey.sample import PEEK, read, take
+
+HEAD_ROWS = 20_000
+"""Rows by which columns are told."""
+_MOST_SHAPES = 200
+_VARYING = re.compile(r"[0-9a-f]{8,}|\d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files with the same columns. ``head`` is the beginning of the first; ``roles`` what its columns can be."""
+
+    files: tuple[SourceFile, ...]
+    head: pa.Table
+    columns: dict[str, Profile]
+    roles: dict[Role, list[str]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def shown(self) -> str:
+        """A name for people."""
+        first = self.files[0].path.name
+        return first if len(self.files) == 1 else f"{first} and {len(self.files) - 1} more"
+
+    @property
+    def is_events(self) -> bool:
+        """Whether its columns can be interactions."""
+        timed = self.roles["event_time"] or self.roles["position"]
+        return bool(self.roles["user_id"] and self.roles["item_id"] and timed)
+
+
+def _is_data(path: Path) -> bool:
+    stem = path.name.lower().removesuffix(".gz")
+    hidden = path.name.startswith(".") or ".tmp-" in path.name
+    return not hidden and Path(stem).suffix in KINDS
+
+
+def gather(places: Sequence[str]) -> list[Path]:
+    """Data files among files, folders (with their subfolders) and globs, sorted. Other files are left alone.
+
+    Raises:
+        InputError: a place does not exist, or there is no file that can be read.
+    """
+    found: set[Path] = set()
+    for place in places:
+        path = Path(place).expanduser()
+        if path.is_dir():
+            found.update(file for file in path.rglob("*") if file.is_file() and _is_data(file))
+        elif path.is_file():
+            found.update([path] if _is_data(path) else [])
+        else:
+            matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
+            if not matches:
+                raise InputError(f"--from {place}: no such file or folder. Correct the path.")
+            found.update(file for file in matches if file.is_file() and _is_data(file))
+    if not found:
+        raise InputError(
+            f"--from {' '.join(places)}: no file with one of the endings {', '.join(KINDS)} (text also with .gz after "
+            "it). Give the files or the folder of an export."
+        )
+    return sorted(path.absolute() for path in found)
+
+
+def describe(paths: Iterable[Path], root: Path) -> list[SourceFile]:
+    """Each path as the pull would know it.
+
+    Raises:
+        InputError: a file has an ending that is not known.
+    """
+    return [file for path in paths for file in find_files(glob.escape(str(path)), root, "--from")]
+
+
+def group(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], folder: Path, null_words: Sequence[str]
+) -> tuple[list[Group], list[str]]:
+    """Files by their columns, the largest group first, and sentences about those that cannot be read.
+
+    Names that differ in numbers only are taken to hold the same columns, so that of thousands of parts one is opened.
+    """
+    shapes: dict[str, list[SourceFile]] = {}
+    for file in files:
+        shapes.setdefault(_VARYING.sub("#", str(file.path)), []).append(file)
+    groups: dict[tuple[str, ...], Group] = {}
+    unreadable = [f"{len(shapes)} kinds of names: only {_MOST_SHAPES} were looked into"] * (len(shapes) > _MOST_SHAPES)
+    for number, alike in enumerate(list(shapes.values())[:_MOST_SHAPES]):
+        place = folder / f"peek-{number}"
+        place.mkdir()
+        try:
+            (sample,) = take(alike[:1], place, PEEK)
+            head = read(sample.file, None, HEAD_ROWS)
+            columns = profiles(connection, head, null_words)
+        except (HMambaError, OSError, duckdb.Error) as error:
+            unreadable.append(str(error).splitlines()[0])
+            continue
+        key = (alike[0].kind, *sorted(columns))
+        before = groups.get(key)
+        together = tuple(sorted((*(before.files if before else ()), *alike), key=lambda file: file.path))
+        groups[key] = Group(
+            together, before.head if before else head, before.columns if before else columns, candidates(columns)
+        )
+    return sorted(groups.values(), key=lambda one: -one.size), unreadable
+
+
+def pattern_of(files: Sequence[SourceFile], root: Path) -> str:
+    """What to say in ``source.path`` so that these files are read and no others: a file, a folder or a glob.
+
+    Relative to the root where the files lie under it, absolute otherwise.
+
+    Raises:
+        InputError: nothing that short names just these files.
+    """
+    paths = [file.path for file in files]
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    names = [path.name for path in paths]
+    start = "".join(first[0] for first in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
+    endings = {"".join(re.findall(r"\.(?:parquet|csv|json|jsonl|ndjson)(?:\.gz)?$", name.lower())) for name in names}
+    ending = endings.pop() if len(endings) == 1 else ""
+    start = start[: len(start) - len(ending)].rstrip("0123456789") if start.lower().endswith(ending) else start
+    escaped = glob.escape(str(common))
+    tries = [
+        str(common / names[0]) if len(paths) == 1 else str(common),
+        f"{escaped}/*{ending}",
+        f"{escaped}/{glob.escape(start)}*{ending}",
+        f"{escaped}/**/*{ending}",
+        f"{escaped}/**/{glob.escape(start)}*{ending}",
+    ]
+    for pattern in tries:
+        if {file.path for file in _matches(pattern, root)} == set(paths):
+            under = Path(pattern).is_relative_to(root)
+            return Path(pattern).relative_to(root).as_posix() if under else pattern
+    raise InputError(
+        f"No folder or pattern names {paths[0]} and the {len(paths) - 1} other files with its columns, and no others. "
+        "Put them into a folder of their own and give that."
+    )
+
+
+def _matches(pattern: str, root: Path) -> list[SourceFile]:
+    try:
+        return find_files(pattern, root, "source.path")
+    except InputError:  # a folder that also holds other kinds of files
+        return []

@@ -1,0 +1,214 @@
+"""What the next pull would say of the files of a root: the pull's own staging and row rules, over a sample."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from hmamba import clock
+from hmamba.config import Config, InteractionColumns
+from hmamba.errors import InputError
+from hmamba.layout import Layout
+from hmamba.quality.batch import check_rows
+from hmamba.source.discover import find_files
+from hmamba.source.read import open_file
+from hmamba.source.text import LINE, RECORD
+from hmamba.statements import statement
+from hmamba.survey.roles import Role, candidates, profiles, unit_of
+from hmamba.survey.sample import Sample, read, spread, take, total_rows
+from hmamba.warehouse.connection import in_memory
+from hmamba.warehouse.ledger import TakenFile, hash_of
+from hmamba.warehouse.staging import stage
+from hmamba.warehouse.tables import one, rows
+
+CURES = {
+    "record_readable": "mend the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
+    "user_id_present": "source.columns.user_id, or source.null_words if that word is an id",
+    "user_id_length": "quality.max_id_length",
+    "item_id_present": "source.columns.item_id, or source.null_words if that word is an id",
+    "item_id_length": "quality.max_id_length",
+    "event_time_readable": "source.time_format, or write times as 2024-05-31T18:30:00Z",
+    "event_time_not_before": "quality.min_time",
+    "event_time_not_after": "source.time_format if the unit is wrong; otherwise mend the times",
+    "weight_is_number": "source.columns.weight: remove it, or fill the gaps",
+    "weight_in_bounds": "quality.min_weight and quality.max_weight",
+}
+"""What to change where rows break a rule."""
+_HEAD_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Rows that break one rule: how many of the rows looked at, the place and value of the first, what to change."""
+
+    rule: str
+    rows: int
+    example: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a sample of the files of a root holds.
+
+    ``total`` is the number of rows of all files, exact if ``exact``; ``looked`` those looked at. Times are naive UTC.
+    ``repeated`` is the share of events that repeat an item of their user. ``problems`` are sentences about files that
+    would stop the pull.
+    """
+
+    files: int
+    total: int
+    exact: bool
+    looked: int
+    users: int
+    items: int
+    oldest: datetime | None
+    newest: datetime | None
+    repeated: float
+    refusals: tuple[Refusal, ...]
+    problems: tuple[str, ...]
+
+
+def examine(layout: Layout, config: Config) -> Examined | None:
+    """Look at what ``source.path`` names; None if there is no file.
+
+    Raises:
+        InputError: the folder does not exist, or a file in it cannot be source data.
+    """
+    files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
+    if not files:
+        return None
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder, in_memory(config.warehouse) as connection:
+        samples = take(spread(files), Path(folder))
+        judged = [(sample, _missing(connection, sample, config)) for sample in samples]
+        good = [sample for sample, problem in judged if problem is None]
+        counts, staged, broken = _stage(connection, good, config)
+        latest = clock.now() + timedelta(hours=config.quality.max_future_hours)
+        found = one(connection, "survey/staged_figures", {"latest": latest})
+        newest = found["newest"]
+        looked = sum(counts)
+        connection.execute(statement("ingest/create_broken"))
+        if looked:
+            check_rows(connection, config, latest, looked)
+        refusals = tuple(_refusals(connection, staged, config))
+    total, exact = total_rows(files, staged, counts)
+    return Examined(
+        files=len(files),
+        total=total,
+        exact=exact,
+        looked=looked,
+        users=found["users"],
+        items=found["items"],
+        oldest=found["oldest"],
+        newest=newest,
+        repeated=1 - found["pairs"] / found["events"] if found["events"] else 0.0,
+        refusals=refusals,
+        problems=(*(problem for _, problem in judged if problem is not None), *broken),
+    )
+
+
+def _named(columns: InteractionColumns) -> dict[Role, str]:
+    """The configured column of each role; a position is in the place of the time."""
+    by_role: dict[Role, str | None] = {
+        "user_id": columns.user_id,
+        "item_id": columns.item_id,
+        "event_time": columns.event_time if columns.position is None else None,
+        "position": columns.position,
+        "weight": columns.weight,
+        "event_type": columns.event_type,
+    }
+    return {role: name for role, name in by_role.items() if name is not None}
+
+
+def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Config) -> str | None:
+    """What keeps a file from being read, with the closest names where a column is missing; None if nothing does."""
+    try:
+        head = read(sample.file, None, _HEAD_ROWS)
+    except InputError as error:
+        return str(error)
+    wanted = _named(config.source.columns)
+    missing = {role: name for role, name in wanted.items() if name not in head.column_names}
+    if not missing or not head.num_rows:
+        return None
+    likely = candidates(profiles(connection, head, config.source.null_words))
+    sentences = []
+    for role, name in missing.items():
+        free = [column for column in head.column_names if column not in wanted.values()]
+        folded = {column.lower(): column for column in free}
+        close = [folded[column] for column in difflib.get_close_matches(name.lower(), folded, n=1)]
+        meant = next(iter(close + [column for column in likely[role] if column in free]), None)
+        cure = f"did you mean source.columns.{role} = {json.dumps(meant)}?" if meant else f"set source.columns.{role}."
+        sentences.append(f"no column {name!r} for {role}: {cure}")
+    return f"{sample.original.name}: {' '.join(sentences)} It has {', '.join(map(repr, head.column_names))}."
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], config: Config
+) -> tuple[list[int], list[Sample], list[str]]:
+    """Stage what can be staged: rows of each sample, these samples, and sentences about the others."""
+    connection.execute(statement("ingest/set_time_zone"), {"zone": config.source.timezone})
+    try:
+        return stage(connection, _taken(samples), config.source), list(samples), []
+    except InputError:
+        good, broken = [], []
+    for sample in samples:
+        try:
+            stage(connection, _taken([sample]), config.source)
+        except InputError as error:
+            broken.append(str(error))
+        else:
+            good.append(sample)
+    return stage(connection, _taken(good), config.source), good, broken
+
+
+def _taken(samples: Sequence[Sample]) -> list[TakenFile]:
+    return [TakenFile(sample.file, hash_of(sample.file), "loaded", True) for sample in samples]
+
+
+def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], config: Config) -> Iterator[Refusal]:
+    for row in rows(connection, "survey/refused_by_rule"):
+        sample, rule = samples[row["file"]], row["rule"]
+        # In a part of a file, lines beyond its beginning have other numbers than in the file.
+        place = f"{sample.original.name}, line {row['line']}" if sample.whole else sample.original.name
+        value = _value(sample, rule, row["line"], config)
+        cure = CURES.get(rule, "docs/warehouse.md#rules")
+        if rule == "event_time_readable" and value is not None:
+            cure = _time_cure(value) or cure
+        shown = "" if value is None else f": {value!r}"
+        yield Refusal(rule, row["rows"], f"{place}{shown}", cure)
+
+
+def _value(sample: Sample, rule: str, line: int, config: Config) -> str | None:
+    """What the refused row holds in the column that its rule is about."""
+    role = next((role for role in _named(config.source.columns) if rule.startswith(role)), None)
+    if role is None:
+        return None
+    column = _named(config.source.columns)[role]
+    return _cell(sample, column, line)
+
+
+def _cell(sample: Sample, column: str, line: int) -> str | None:
+    reading = open_file(sample.file, ())
+    for batch in reading.batches([column]):
+        lines = batch.column(LINE).to_pylist()
+        if line in lines:
+            place = lines.index(line)
+            if reading.columns is None:
+                return str(json.loads(batch.column(RECORD)[place].as_py()).get(column))
+            return str(batch.column(column)[place].as_py())
+    return None
+
+
+def _time_cure(value: str) -> str | None:
+    try:
+        unit = unit_of(float(value))
+    except ValueError:
+        return None
+    return None if unit in (None, "auto") else f'source.time_format = "{unit}"'

@@ -1,0 +1,271 @@
+"""From files to a configuration: what they hold, what is proposed, and why.
+
+What is proposed is never more certain than what was seen: each choice carries what it rests on, other columns that
+could be meant are named, and where nothing fits there is an error and no proposal.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from hmamba import clock
+from hmamba.config import Config, parse
+from hmamba.errors import InputError
+from hmamba.layout import Layout
+from hmamba.report.text import short
+from hmamba.source.discover import SourceFile
+from hmamba.statements import statement
+from hmamba.survey.catalogue import CatalogueFound, find_catalogue
+from hmamba.survey.choose import Columns, choose, interactions
+from hmamba.survey.events import Meaning, meanings
+from hmamba.survey.groups import Group, describe, gather, group, pattern_of
+from hmamba.survey.measure import REPEATS_FROM, Figures, measure, repeats
+from hmamba.survey.roles import ROLES, Role
+from hmamba.survey.sample import spread, take
+
+_LEAST_K, _MOST_K = 10, 100
+_MOST_TYPES = 40
+_MOST_BESIDE = 20
+_UNITS = {"epoch_s": "seconds", "epoch_ms": "milliseconds", "epoch_us": "microseconds", "epoch_ns": "nanoseconds"}
+_WORDS: dict[Role, str] = {
+    "user_id": "user",
+    "item_id": "item",
+    "event_time": "time",
+    "position": "order",
+    "weight": "weight",
+    "event_type": "event type",
+}
+_DEFAULTS = Config()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of the proposal: what it is about, what was seen, and the setting if there is one."""
+
+    what: str
+    seen: str
+    key: str | None = None
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration that was read off files.
+
+    ``choices`` in the order of the configuration; ``types`` what each type of event means; ``ratings`` the bounds of
+    the ratings, where there are any; ``remarks`` what somebody has to know besides; ``day`` the UTC day to begin with.
+    """
+
+    name: str
+    choices: tuple[Choice, ...]
+    types: Mapping[str, Meaning]
+    ratings: tuple[float, float] | None
+    remarks: tuple[str, ...]
+    day: date
+
+    def values(self) -> dict[str, Any]:
+        """The settings, nested as in TOML."""
+        result: dict[str, Any] = {"name": self.name}
+        for choice in self.choices:
+            if choice.key is not None:
+                place = result
+                *sections, key = choice.key.split(".")
+                for section in sections:
+                    place = place.setdefault(section, {})
+                place[key] = choice.value
+        if self.types:
+            result["events"] = {name: meaning.type.model_dump() for name, meaning in self.types.items()}
+        return result
+
+    def config(self) -> Config:
+        """The proposal as a configuration."""
+        return parse(self.values(), "the proposal")
+
+
+def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) -> Proposal:
+    """Look into files and propose a configuration for them. Writes nothing.
+
+    Args:
+        layout: the root that it is for.
+        places: files, folders and globs.
+        given: columns that are known, by their role.
+
+    Raises:
+        InputError: there is nothing to read, or no column for something that is needed; names the columns there are.
+    """
+    paths = gather(places)
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as made, duckdb.connect() as connection:
+        folder = Path(made)
+        connection.execute(statement("ingest/set_time_zone"), {"zone": "UTC"})
+        groups, unreadable = _group(connection, describe(paths, layout.root), folder / "given")
+        if not groups:
+            raise InputError(f"--from {' '.join(places)}: nothing can be read. {' '.join(unreadable)}")
+        events, others = interactions(groups, given)
+        columns = choose(events, given)
+        samples = take(spread(events.files), _made(folder / "sample"))
+        figures = measure(connection, events.files, samples, columns)
+        beside, _ = _group(connection, _beside(events, paths, layout), folder / "beside")
+        catalogue = find_catalogue(connection, [*others, *beside], columns.item_id)
+        types = _types(columns, figures)
+        targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
+        repeated = repeats(connection, targets)
+    return Proposal(
+        name=layout.root.name or "hmamba",
+        choices=(
+            *_source(layout, events, columns, figures),
+            *_catalogue(layout, catalogue, figures),
+            *_oldest(figures),
+            *_published(figures, repeated),
+        ),
+        types=types,
+        ratings=figures.weights if columns.weight is not None and _is_rating(columns.weight) else None,
+        remarks=tuple(_remarks(events, others, catalogue, columns, figures, unreadable)),
+        day=clock.now().date() if figures.newest is None else figures.newest.date(),
+    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _group(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], folder: Path
+) -> tuple[list[Group], list[str]]:
+    return group(connection, files, _made(folder), _DEFAULTS.source.null_words)
+
+
+def _beside(events: Group, paths: Sequence[Path], layout: Layout) -> list[SourceFile]:
+    """Data files in the folder of the interactions that were not given: a catalogue may be among them."""
+    folder = events.files[0].path.parent
+    near = [path for path in gather([str(folder)]) if path.parent == folder and path not in set(paths)]
+    return describe(near[:_MOST_BESIDE], layout.root)
+
+
+def _is_rating(column: str) -> bool:
+    return any(word in column.lower() for word in ("rating", "star", "overall", "score"))
+
+
+def _source(layout: Layout, events: Group, columns: Columns, figures: Figures) -> Iterator[Choice]:
+    about = "" if figures.exact else "about "
+    looked = "all of them read" if figures.whole else f"{figures.looked:,} of them read"
+    count = len(events.files)
+    seen = f"{about}{figures.total:,} rows in {count:,} file{'s' * (count > 1)}, {looked}"
+    yield Choice(
+        "events", f"{seen}; the files stay where they are", "source.path", pattern_of(events.files, layout.root)
+    )
+    for role in ROLES:
+        column: str | None = getattr(columns, role)
+        if column is not None:
+            yield Choice(_WORDS[role], _seen(role, events, columns, figures), f"source.columns.{role}", column)
+        if column is not None and role == "event_time":
+            yield from _reading_of_times(events, columns, column)
+
+
+def _reading_of_times(events: Group, columns: Columns, column: str) -> Iterator[Choice]:
+    if columns.time_format != "auto":
+        seen = f"numbers such as {events.columns[column].example}: {_UNITS[columns.time_format]} since 1970"
+        yield Choice("unit of time", seen, "source.time_format", columns.time_format)
+    elif not _has_offset(events, column):
+        seen = "times carry no offset: taken for UTC. If they are local, name the zone, such as Europe/Paris"
+        yield Choice("time zone", seen, "source.timezone", "UTC")
+
+
+def _has_offset(events: Group, column: str) -> bool:
+    profile = events.columns[column]
+    return getattr(profile.type, "tz", None) is not None or profile.share(profile.offsets) > 0.5
+
+
+def _seen(role: Role, events: Group, columns: Columns, figures: Figures) -> str:
+    if role in ("user_id", "item_id"):
+        number, what = (figures.users, "users") if role == "user_id" else (figures.items, "items")
+        seen = f"{number:,} {what}{'' if figures.whole else ' in the rows read'}"
+    elif role == "event_time" and figures.oldest is not None and figures.newest is not None:
+        seen = f"{figures.oldest:%Y-%m-%d} to {figures.newest:%Y-%m-%d}{'' if figures.whole else ' as far as read'}"
+    elif role == "weight" and figures.weights is not None:
+        seen = "from {:g} to {:g}".format(*figures.weights)
+    elif role == "event_type":
+        seen = ", ".join(f"{name} {count:,}" for name, count in list(figures.types.items())[:5])
+    else:
+        seen = "whole numbers; there is no time"
+    alternatives = [name for name in events.roles[role] if name not in columns.named()]
+    if alternatives:
+        seen += f"; could also be {' or '.join(map(repr, alternatives[:3]))}"
+    return seen
+
+
+def _catalogue(layout: Layout, found: CatalogueFound | None, figures: Figures) -> Iterator[Choice]:
+    if found is None:
+        yield Choice("catalogue", "none found: items go by their ids")
+        return
+    seen = f"names {found.match:.0%} of the items"
+    yield Choice("catalogue", seen, "catalogue.path", pattern_of(found.group.files, layout.root))
+    yield Choice("its item", "the same ids as in the events", "catalogue.item_id", found.item_id)
+    if found.title is not None:
+        yield Choice("title", f"such as {_example(found, found.title)}", "catalogue.title", found.title)
+    if found.category_path:
+        examples = [_example(found, name) for name in found.category_path]
+        seen = f"such as {' > '.join(examples)}"
+        if found.joined_by is not None:
+            seen += f" (joined by {found.joined_by!r}: read as one category)"
+        yield Choice("categories", seen, "catalogue.category_path", list(found.category_path))
+
+
+def _example(found: CatalogueFound, column: str) -> str:
+    example = found.group.columns[column].example or ""
+    return short(example, 40)
+
+
+def _oldest(figures: Figures) -> Iterator[Choice]:
+    if figures.before and figures.oldest is not None:
+        seen = f"{figures.before:,} events are older than {_DEFAULTS.quality.min_time:%Y}, where the default begins"
+        start = figures.oldest.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+        yield Choice("oldest", seen, "quality.min_time", start)
+
+
+def _published(figures: Figures, repeated: float) -> Iterator[Choice]:
+    k = max(1, min(_MOST_K, max(_LEAST_K, figures.common_items // 10), figures.common_items))
+    seen = f"{figures.common_items:,} items have {_DEFAULTS.train.min_item_events} events or more"
+    yield Choice("items a user", f"{seen}: a tenth, from {_LEAST_K} to {_MOST_K}", "candidates.k", k)
+    again = repeated >= REPEATS_FROM
+    verdict = "things are taken again" if again else "things are taken once"
+    seen = f"{repeated:.1%} of events repeat an item of their user: {verdict}"
+    if not figures.whole:
+        seen += ". Whole histories repeat more than the rows read: check"
+    yield Choice("seen items", seen, "candidates.exclude_seen", not again)
+
+
+def _types(columns: Columns, figures: Figures) -> dict[str, Meaning]:
+    if columns.event_type is None:
+        return {}
+    return meanings(list(figures.types)[:_MOST_TYPES])
+
+
+def _remarks(
+    events: Group,
+    others: Sequence[Group],
+    catalogue: CatalogueFound | None,
+    columns: Columns,
+    figures: Figures,
+    unreadable: Sequence[str],
+) -> Iterator[str]:
+    for other in others:
+        if other.is_events and (catalogue is None or other is not catalogue.group):
+            yield f"{other.shown} could be interactions too. {events.shown} is larger and was taken."
+    yield from (f"Left out: {sentence}" for sentence in unreadable)
+    if figures.at_zero:
+        yield f"{figures.at_zero:,} events are of 1970-01-01, usually a time that was never set: they are refused."
+    if figures.after:
+        yield f"{figures.after:,} events are later than tomorrow: they are refused."
+    left = [name for name in events.roles["weight"] if columns.weight is None]
+    if left:
+        yield f"Column {left[0]!r} could be the weight, but lacks a number in some rows, which would be refused."
+    if not figures.whole and columns.event_time is not None and events.files[0].kind != "parquet":
+        yield "The newest event was looked for in a part of the rows. If the export ends later, give --day that day."

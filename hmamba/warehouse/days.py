@@ -1,0 +1,149 @@
+"""Days: which rows belong to the day that is processed, how old the newest event is, and whether a day can be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import duckdb
+
+from hmamba import clock
+from hmamba.config import Config
+from hmamba.errors import HMambaError, InputError
+from hmamba.layout import Layout
+from hmamba.quality.batch import end_of
+from hmamba.statements import statement
+from hmamba.warehouse.connection import connect
+from hmamba.warehouse.ledger import Rest, TakenFile
+from hmamba.warehouse.tables import is_empty, one, rows
+
+
+@dataclass(frozen=True)
+class Considered:
+    """The rows of a pull's files that belong to its day or to earlier ones.
+
+    Attributes:
+        rows: of each file, how many this pull considers.
+        left: of each file, how many are of later days.
+        rests: of each file, what a pull of a later day would read.
+        positions: rows that were read; positions in ``staged`` are below it.
+        first_left: time of the first row that is left; None if none is.
+        last_left: time of the last one.
+    """
+
+    rows: tuple[int, ...]
+    left: tuple[int, ...]
+    rests: tuple[Rest | None, ...]
+    positions: int
+    first_left: datetime | None = None
+    last_left: datetime | None = None
+
+
+def consider(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[TakenFile],
+    counts: Sequence[int],
+    day: date,
+    refused_from: datetime,
+) -> Considered:
+    """Take out of ``staged`` what is of later days, and what earlier pulls have considered. The caller commits.
+
+    So every row of a file is considered by exactly one pull: the first one whose day is not before the row's. Rows
+    without a time, and those at or after ``refused_from``, are considered when their file is first read.
+
+    Args:
+        connection: the warehouse, with the table ``staged``.
+        files: the files in ``staged``, by their number.
+        counts: rows of each.
+        day: the day that is processed.
+        refused_from: later rows are nonsense, and no rows of later days.
+    """
+    past = end_of(day)
+    until = [taken.rest.refused_from if taken.rest else refused_from for taken in files]
+    starts = [taken.rest and end_of(taken.rest.through) for taken in files]
+    for name in ("is_left", "was_considered"):
+        connection.execute(statement(f"ingest/{name}"))
+    windows = {"files": list(range(len(files))), "starts": starts, "refused_from": until}
+    connection.execute(statement("ingest/create_windows"), windows)
+    found = {row["file"]: row for row in rows(connection, "ingest/rows_by_window", {"past": past})}
+    left = [found[number]["left_rows"] if number in found else 0 for number in range(len(files))]
+    known = [found[number]["known_rows"] if number in found else 0 for number in range(len(files))]
+    if any(left) or any(known):
+        connection.execute(statement("ingest/drop_unconsidered"), {"past": past})
+    return Considered(
+        rows=tuple(count - more - less for count, more, less in zip(counts, left, known, strict=True)),
+        left=tuple(left),
+        rests=tuple(Rest(day, time) for time in until),
+        positions=sum(counts),
+        first_left=min((row["first_left"] for row in found.values() if row["left_rows"]), default=None),
+        last_left=max((row["last_left"] for row in found.values() if row["left_rows"]), default=None),
+    )
+
+
+def everything(counts: Sequence[int]) -> Considered:
+    """All rows, for data that is ordered by position and knows no days."""
+    return Considered(tuple(counts), (0,) * len(counts), (None,) * len(counts), sum(counts))
+
+
+def staleness(day: date, newest: datetime | None) -> float | None:
+    """Age in days of the newest event at the end of the day, or now if the day is not over; None without an event."""
+    if newest is None:
+        return None
+    return max(0.0, (min(end_of(day), clock.now()) - newest) / timedelta(days=1))
+
+
+def check_against_clock(layout: Layout, config: Config, day: date) -> None:
+    """Refuse a day that has not come yet.
+
+    Raises:
+        InputError: it is after today, by the clock, in UTC.
+    """
+    today = clock.now().date()
+    if day <= today:
+        return
+    newest = None if config.source.columns.position is not None else newest_event(layout, config)
+    advice = f"give a day up to {today}" if newest is None else _advice(newest)
+    raise InputError(f"--day {day} is after today, {today} in UTC. {advice[0].upper()}{advice[1:]}.")
+
+
+def check_gap(config: Config, day: date, newest: datetime | None) -> None:
+    """Refuse a day that is too long after the newest event to be meant.
+
+    Raises:
+        InputError: it is more than quality.max_day_gap days after it.
+    """
+    if newest is None or config.source.columns.position is not None:
+        return
+    gap = (day - newest.date()).days
+    if gap > config.quality.max_day_gap:
+        raise InputError(
+            f"--day {day} is {gap} days after the newest event, more than quality.max_day_gap = "
+            f"{config.quality.max_day_gap}, and is taken for a typing error; nothing has been changed. If the source "
+            f"has stopped, look there. Otherwise {_advice(newest)}."
+        )
+
+
+def _advice(newest: datetime) -> str:
+    when = newest.isoformat(sep=" ", timespec="seconds")
+    return f"the newest event is of {when}: give --day {newest.date()}, or add --any-day if this day is meant"
+
+
+def newest_event(layout: Layout, config: Config) -> datetime | None:
+    """Time of the newest event in the warehouse; None if there is none, or if it cannot be read now."""
+    if not layout.warehouse.is_file():
+        return None
+    at_once = config.warehouse.model_copy(update={"wait_seconds": 0.0})
+    try:
+        with connect(layout.warehouse, at_once, read_only=True) as connection:
+            return newest_of(connection)
+    except (HMambaError, duckdb.Error):
+        return None
+
+
+def newest_of(connection: duckdb.DuckDBPyConnection) -> datetime | None:
+    """Time of the newest event in the warehouse; None if there is none."""
+    if is_empty(connection):
+        return None
+    found: datetime | None = one(connection, "warehouse/newest_event")["event_time"]
+    return found

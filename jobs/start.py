@@ -1,0 +1,118 @@
+"""What ``hmamba init`` does: a root to start from, by hand or from files that are looked into."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hmamba.config import load
+from hmamba.configdocs import named_text, starter
+from hmamba.errors import ConfigError, InputError
+from hmamba.files import atomic_file
+from hmamba.layout import Layout
+from hmamba.report.text import printable
+from hmamba.survey.choose import parse_given
+from hmamba.survey.landing import examine
+from hmamba.survey.propose import Choice, Proposal, propose
+from hmamba.survey.starter import shown, toml
+from jobs.words import near
+
+
+def fresh(root: str) -> Layout:
+    """The root, once it is sure that nothing is overwritten there.
+
+    Raises:
+        ConfigError: it has a configuration already.
+        InputError: it is not a folder.
+    """
+    layout = Layout.at(root)
+    if layout.config.exists():
+        raise ConfigError(f"{layout.config} is already there. Edit it, or remove it first.")
+    if layout.root.exists() and not layout.root.is_dir():
+        raise InputError(f"{layout.root} is not a folder. Give another path: hmamba init ROOT --from FILES")
+    return layout
+
+
+def _write(layout: Layout, text: str) -> None:
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with atomic_file(layout.config) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def start_empty(root: str, config: str | None, console: Console) -> None:
+    """A landing folder and a configuration to edit: the defaults, or a named one."""
+    layout = fresh(root)
+    _write(layout, starter() if config is None else named_text(config))
+    (layout.landing / "interactions").mkdir(parents=True, exist_ok=True)
+    columns = load(None, layout).source.columns
+    where = shlex.quote(root)
+    for line in (
+        f"{layout.root} is ready. Next:",
+        f"  1. Put Parquet, CSV or JSON lines (also .gz) into {layout.landing / 'interactions'}",
+        f"  2. Say in {layout.config} which columns are what. Now: user {columns.user_id}, item {columns.item_id},",
+        f"     time {columns.event_time}, weight {columns.weight or '(none)'}",
+        f"  3. hmamba doctor --root {where}",
+        f"  4. hmamba run --root {where} --day YYYY-MM-DD",
+    ):
+        console.print(Text(line), soft_wrap=True)
+
+
+def start_from(root: str, places: Sequence[str], columns: Sequence[str], console: Console) -> None:
+    """A configuration proposed from files, shown and written; the files stay where they are.
+
+    Raises:
+        InputError: no configuration can be proposed. Nothing has been written.
+    """
+    layout = fresh(root)
+    proposal = propose(layout, places, parse_given(columns))
+    remarks = [*proposal.remarks, *_refused(layout, proposal)]
+    _write(layout, toml(proposal))
+    console.print(_table(proposal))
+    for remark in remarks:
+        console.print(Text(printable(f"! {remark}")), soft_wrap=True)
+    for line in (
+        "",
+        f"Written: {near(layout.config)}, with the reason above each value.",
+        "Nothing was copied: the files are read where they are. New and changed ones are found every night.",
+        "Next, the first night:",
+        f"  hmamba run --root {shlex.quote(root)} --day {proposal.day}",
+    ):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _refused(layout: Layout, proposal: Proposal) -> list[str]:
+    """What the pull would refuse under the proposal."""
+    found = examine(layout, proposal.config())
+    if found is None:
+        return []
+    refused = [
+        f"{refusal.rows:,} of {found.looked:,} rows would be refused ({refusal.rule}): {refusal.example}. "
+        f"What to change: {refusal.cure}."
+        for refusal in found.refusals
+    ]
+    return [*found.problems, *refused]
+
+
+def _table(proposal: Proposal) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("what", "taken", "because"):
+        table.add_column(name, overflow="fold")
+    types = [
+        Choice(f"type {name}", meaning.why, value=f"weight {meaning.type.weight:g}")
+        for name, meaning in proposal.types.items()
+    ]
+    for choice in (*proposal.choices, *types):
+        taken = "" if choice.value is None else choice.value if choice.key is None else _plain(choice)
+        table.add_row(*(Text(printable(cell)) for cell in (choice.what, taken, choice.seen)))
+    return table
+
+
+def _plain(choice: Choice) -> str:
+    if not isinstance(choice.value, str):
+        return shown(choice.value)
+    return near(Path(choice.value)) if str(choice.key).endswith(".path") else choice.value

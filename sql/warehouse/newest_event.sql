@@ -1,0 +1,1 @@
+SELECT max(event_time) AS event_time FROM interactions;

@@ -1,0 +1,95 @@
+"""`hmamba init --from`: what it writes is what the first steps run with, with no key added by hand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from hmamba.layout import Layout
+from jobs.cli import main
+from tests.landing import Root
+from tests.survey import exports
+
+
+def call(*arguments: str) -> int:
+    try:
+        return main(list(arguments))
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+@pytest.mark.parametrize("name", ["movielens", "sessions", "groceries", "reviews", "ordered"])
+def test_what_is_proposed_can_be_pulled(
+    root: Root, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = getattr(exports, name)(tmp_path / "exports")
+    assert call("init", str(root.layout.root), "--from", str(folder)) == 0
+    said = capsys.readouterr().out
+    assert "would be refused" not in said
+    advised = shlex.split(said.splitlines()[-1])
+    assert advised[:5] == ["hmamba", "run", "--root", str(root.layout.root), "--day"]
+    day = date.fromisoformat(advised[5])
+    facts = root.ok("ingest", day)
+    assert facts["rows_quarantined"] == 0
+    assert facts["rows_loaded"] > 500
+    assert root.ok("snapshot", day)["events"] == facts["rows_loaded"]
+    assert not root.layout.landing.exists()
+
+
+def test_several_files_may_follow(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = exports.movielens(tmp_path / "ml")
+    files = sorted(map(str, folder.iterdir()))
+    assert call("init", str(layout.root), "--from", *files) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"(?m)^user +userId", said)
+    assert re.search(r"(?m)^unit of time +epoch_s", said)
+    assert "! tags.csv could be interactions too" in said
+
+
+def test_nothing_is_written_where_nothing_fits(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.csv").write_text("KUNDE,sku,ts\n1,2,1716985932\n", encoding="utf-8")
+    assert call("init", str(layout.root), "--from", str(tmp_path / "log.csv")) == 2
+    assert "'KUNDE', 'sku', 'ts'" in capsys.readouterr().err
+    assert not layout.root.exists()
+    assert call("init", str(layout.root), "--from", str(tmp_path / "log.csv"), "--column", "user_id=KUNDE") == 0
+    assert 'user_id = "KUNDE"' in layout.config.read_text(encoding="utf-8")
+
+
+def test_refused_rows_are_told_before_the_first_night(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"u{n},i{n},{1716985932 + n}\n" for n in range(40))
+    (tmp_path / "log.csv").write_text(f"user,item,ts\n{rows},i,1716985932\n", encoding="utf-8")
+    assert call("init", str(layout.root), "--from", str(tmp_path / "log.csv")) == 0
+    assert "! 1 of 41 rows would be refused (user_id_present)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a.csv"], "a.csv: give files after --from"),
+        (["--column", "user_id=x"], "user_id=x: give files after --from"),
+        (["--from", "a.csv", "--config", "films"], "give one of them"),
+        (["--from", "/nowhere"], "--from /nowhere: no such file or folder"),
+    ],
+)
+def test_arguments_that_do_not_fit_write_nothing(
+    layout: Layout, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert call("init", str(layout.root), *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not layout.root.exists()
+
+
+def test_an_existing_configuration_is_kept(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout.root.mkdir()
+    layout.config.write_text('name = "mine"\n', encoding="utf-8")
+    assert call("init", str(layout.root), "--from", str(exports.sessions(tmp_path / "log"))) == 2
+    assert "is already there" in capsys.readouterr().err
+    assert layout.config.read_text(encoding="utf-8") == 'name = "mine"\n'

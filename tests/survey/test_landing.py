@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from hmamba.config import Config, parse
+from hmamba.layout import Layout
+from hmamba.quality.batch import ROW_RULES
+from hmamba.survey.landing import CURES, Examined, examine
+from tests.synthetic import make_interactions, write_landing
+
+HEADER = "user_id,item_id,event_time,weight\n"
+GOOD = "u1,i1,2024-05-01T10:00:00,1\nu1,i1,2024-05-02T10:00:00,1\nu2,i2,2024-05-03T10:00:00,1\n"
+WEIGHTED = {"source": {"columns": {"weight": "weight"}}}
+
+
+def look(layout: Layout, text: str, values: dict[str, object] | None = None, name: str = "a.csv") -> Examined:
+    folder = layout.landing / "interactions"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    found = examine(layout, parse(values or {}, "test"))
+    assert found is not None
+    return found
+
+
+def test_what_is_there_is_counted(layout: Layout) -> None:
+    found = look(layout, HEADER + GOOD)
+    assert (found.files, found.total, found.exact, found.looked) == (1, 3, True, 3)
+    assert (found.users, found.items) == (2, 2)
+    assert (found.oldest, found.newest) == (datetime(2024, 5, 1, 10), datetime(2024, 5, 3, 10))
+    assert found.repeated == pytest.approx(1 / 3)
+    assert (found.refusals, found.problems) == ((), ())
+
+
+def test_all_files_of_a_shop_are_good(layout: Layout) -> None:
+    write_landing(layout.root, make_interactions(), "a.parquet")
+    write_landing(layout.root, make_interactions(seed=1), "b.jsonl.gz")
+    found = examine(layout, Config())
+    assert found is not None
+    assert found.total == len(make_interactions()) + len(make_interactions(seed=1))
+    assert (found.refusals, found.problems) == ((), ())
+
+
+def test_nothing_is_nothing(layout: Layout) -> None:
+    (layout.landing / "interactions").mkdir(parents=True)
+    assert examine(layout, Config()) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "rule", "example", "cure"),
+    [
+        (",i1,2024-05-01,1", "user_id_present", "line 5: ''", "source.columns.user_id"),
+        ("u,i,1716985932,1", "event_time_readable", "line 5: '1716985932'", 'source.time_format = "epoch_s"'),
+        ("u,i,13.5.2024,1", "event_time_readable", "line 5: '13.5.2024'", "write times as 2024-05-31T18:30:00Z"),
+        ("u,i,1984-05-01,1", "event_time_not_before", "line 5: '1984-05-01'", "quality.min_time"),
+        ("u,i,2224-05-01,1", "event_time_not_after", "line 5: '2224-05-01'", "source.time_format"),
+        ("u,i,2024-05-01,many", "weight_is_number", "line 5: 'many'", "source.columns.weight"),
+        ("u,i,2024-05-01,1e99", "weight_in_bounds", "line 5: '1e99'", "quality.max_weight"),
+        ("u,i,2024-05-01", "record_readable", "line 5", "mend the record"),
+    ],
+)
+def test_refused_rows_have_a_place_a_value_and_a_cure(
+    layout: Layout, row: str, rule: str, example: str, cure: str
+) -> None:
+    found = look(layout, HEADER + GOOD + row + "\n", WEIGHTED)
+    refusal = next(refusal for refusal in found.refusals if refusal.rule == rule)
+    assert refusal.rows == 1
+    assert refusal.example == f"landing/interactions/a.csv, {example}"
+    assert cure in refusal.cure
+
+
+def test_of_json_the_member_is_shown(layout: Layout) -> None:
+    text = '{"user_id": "u", "item_id": "i", "event_time": 1716985932000}\n'
+    (refusal,) = look(layout, text, name="a.jsonl").refusals
+    assert refusal.example.endswith("line 1: '1716985932000'")
+    assert refusal.cure == 'source.time_format = "epoch_ms"'
+
+
+def test_every_row_rule_has_a_cure() -> None:
+    assert set(ROW_RULES) <= set(CURES)
+
+
+@pytest.mark.parametrize(
+    ("header", "meant"),
+    [
+        (
+            "UserId,item_id,event_time",
+            "no column 'user_id' for user_id: did you mean source.columns.user_id = \"UserId\"?",
+        ),
+        ("user_id,sku,event_time", 'did you mean source.columns.item_id = "sku"?'),
+        ("user_id,item_id,when", 'did you mean source.columns.event_time = "when"?'),
+    ],
+)
+def test_a_missing_column_has_a_suggestion(layout: Layout, header: str, meant: str) -> None:
+    found = look(layout, f"{header}\nu,i,2024-05-01\n")
+    (problem,) = found.problems
+    assert meant in problem
+    assert problem.startswith("landing/interactions/a.csv")
+
+
+def test_a_damaged_file_does_not_hide_the_others(layout: Layout) -> None:
+    folder = layout.landing / "interactions"
+    folder.mkdir(parents=True)
+    (folder / "b.parquet").write_bytes(b"PAR1 no more")
+    (folder / "c.csv").write_text(HEADER + 'u,i,2024-05-01,"1\n', encoding="utf-8")
+    found = look(layout, HEADER + GOOD)
+    assert found.looked == 3
+    assert sorted(Path(problem.split()[0].strip(",")).name for problem in found.problems) == ["b.parquet", "c.csv"]

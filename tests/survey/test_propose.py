@@ -1,0 +1,247 @@
+"""What is proposed for exports of several kinds, and what is refused. The pull of each is tests/jobs/test_start.py."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hmamba.config import parse
+from hmamba.errors import ConfigError, InputError
+from hmamba.layout import Layout
+from hmamba.survey.choose import parse_given
+from hmamba.survey.propose import Proposal, propose
+from hmamba.survey.starter import toml
+from tests.survey import exports
+
+
+def proposed(layout: Layout, *places: Path | str, columns: tuple[str, ...] = ()) -> Proposal:
+    return propose(layout, [str(place) for place in places], parse_given(columns))
+
+
+def why(proposal: Proposal, what: str) -> str:
+    (seen,) = [choice.seen for choice in proposal.choices if choice.what == what]
+    return seen
+
+
+def test_films(layout: Layout, tmp_path: Path) -> None:
+    folder = exports.movielens(tmp_path / "ml")
+    proposal = proposed(layout, folder)
+    values = proposal.values()
+    assert values["source"] == {
+        "path": str(folder / "ratings.csv"),
+        "columns": {"user_id": "userId", "item_id": "movieId", "event_time": "timestamp", "weight": "rating"},
+        "time_format": "epoch_s",
+    }
+    assert values["catalogue"] == {
+        "path": str(folder / "movies.csv"),
+        "item_id": "movieId",
+        "title": "title",
+        "category_path": ["genres"],
+    }
+    assert values["quality"] == {"min_time": datetime(1989, 1, 1)}
+    assert values["candidates"] == {"k": 15, "exclude_seen": True}
+    assert proposal.day == date(2014, 1, 20)
+    assert "joined by '|'" in why(proposal, "categories")
+    assert proposal.ratings == (0.5, 5.0)
+    assert any("tags.csv could be interactions too" in remark for remark in proposal.remarks)
+
+
+def test_sessions_with_event_types(layout: Layout, tmp_path: Path) -> None:
+    proposal = proposed(layout, exports.sessions(tmp_path / "log") / "events.csv")
+    values = proposal.values()
+    assert values["source"]["columns"] == {
+        "user_id": "visitorid",
+        "item_id": "itemid",
+        "event_time": "timestamp",
+        "event_type": "event",
+    }
+    assert values["source"]["time_format"] == "epoch_ms"
+    assert {name: kind["target"] for name, kind in values["events"].items()} == {
+        "view": False,
+        "addtocart": False,
+        "transaction": True,
+    }
+    assert "catalogue" not in values
+    assert proposal.day == date(2024, 4, 29)
+    config = proposal.config()
+    assert config.events.types["transaction"].weight == 1.0
+    assert config.candidates.exclude_seen  # of what is bought little is bought again; views do not count
+
+
+def test_groceries_in_day_folders(layout: Layout, tmp_path: Path) -> None:
+    folder = exports.groceries(tmp_path / "shop")
+    values = proposed(layout, folder).values()
+    assert values["source"]["path"] == f"{folder}/**/part-*.parquet"
+    assert values["source"]["columns"]["weight"] == "qty"
+    assert values["source"]["timezone"] == "UTC"
+    assert values["catalogue"]["category_path"] == ["department", "category"]
+    assert values["catalogue"]["title"] == "product_name"
+    assert values["candidates"]["exclude_seen"] is False
+
+
+def test_reviews_as_gzipped_json_lines(layout: Layout, tmp_path: Path) -> None:
+    folder = exports.reviews(tmp_path / "reviews")
+    values = proposed(layout, folder / "reviews.jsonl.gz").values()  # the metadata lie beside it
+    assert values["source"]["columns"] == {
+        "user_id": "reviewerID",
+        "item_id": "asin",
+        "event_time": "unixReviewTime",
+        "weight": "overall",
+    }
+    assert values["catalogue"]["path"] == str(folder / "meta.jsonl.gz")
+    assert values["catalogue"]["category_path"] == ["categories"]
+
+
+def test_positions_in_the_place_of_times(layout: Layout, tmp_path: Path) -> None:
+    proposal = proposed(layout, exports.ordered(tmp_path / "order"))
+    values = proposal.values()
+    assert values["source"]["columns"] == {"user_id": "user_id", "item_id": "item_id", "position": "position"}
+    assert values["catalogue"]["category_path"] == ["categories"]
+    assert "title" not in values["catalogue"]
+    assert proposal.day == datetime.now(UTC).date()
+
+
+def test_files_under_the_root_are_named_from_it(layout: Layout) -> None:
+    exports.sessions(layout.landing / "clicks")
+    assert proposed(layout, layout.landing).values()["source"]["path"] == "landing/clicks/events.csv"
+
+
+def test_a_folder_with_a_bracket_is_no_pattern(layout: Layout, tmp_path: Path) -> None:
+    folder = exports.sessions(tmp_path / "a [1] b")
+    frame = pd.read_csv(folder / "events.csv")
+    frame.to_csv(folder / "events2.csv", index=False)
+    path = proposed(layout, folder).values()["source"]["path"]
+    assert "[[]1]" in path
+    assert path.endswith("/*.csv")
+
+
+def table(**columns: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame({"userId": [1, 2, 1], "itemid": [3, 4, 5], "ts": [1716985932] * 3} | columns)
+
+
+def write(folder: Path, frame: pd.DataFrame, name: str = "log.csv") -> Path:
+    folder.mkdir(exist_ok=True)
+    frame.to_csv(folder / name, index=False)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("renamed", "words"),
+    [
+        ({"userId": "KUNDE"}, "no column looks like the user. It has the columns 'KUNDE', 'itemid', 'ts'"),
+        ({"itemid": "WARE"}, "no column looks like the item"),
+        ({"ts": "wann"}, "no column looks like the time of the event"),
+    ],
+)
+def test_where_nothing_fits_the_columns_are_listed(
+    layout: Layout, tmp_path: Path, renamed: dict[str, str], words: str
+) -> None:
+    path = write(tmp_path / "in", table().rename(columns=renamed))
+    with pytest.raises(InputError) as error:
+        proposed(layout, path)
+    assert words in str(error.value)
+    assert "--column" in str(error.value)
+    role = {"userId": "user_id", "itemid": "item_id", "ts": "event_time"}[next(iter(renamed))]
+    columns = proposed(layout, path, columns=(f"{role}={next(iter(renamed.values()))}",)).values()["source"]["columns"]
+    assert columns[role] in renamed.values()
+
+
+def test_a_time_that_cannot_be_read_is_shown(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table(ts=["12/1/2010 8:26"] * 3))
+    with pytest.raises(InputError, match=r"'ts' holds '12/1/2010 8:26', which is neither ISO 8601"):
+        proposed(layout, path)
+    with pytest.raises(InputError, match="column 'ts' holds '12/1/2010 8:26'"):
+        proposed(layout, path, columns=("event_time=ts",))
+
+
+def test_a_column_that_was_given_has_to_be_there(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table())
+    with pytest.raises(InputError, match="no column 'who'"):
+        proposed(layout, path, columns=("user_id=who",))
+    for wrong in ("user_id", "person=userId", "user_id="):
+        with pytest.raises(ConfigError, match="write ROLE=NAME, with a role of user_id"):
+            parse_given([wrong])
+
+
+def test_what_could_be_meant_too_is_said(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table(session_id=[7, 8, 9]))
+    proposal = proposed(layout, path)
+    assert "could also be 'session_id'" in why(proposal, "user")
+    assert "could also be 'session_id'" in toml(proposal)
+
+
+def test_a_weight_with_gaps_is_left_out_and_said(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table(rating=[1.0, None, 2.0]))
+    proposal = proposed(layout, path)
+    assert "weight" not in proposal.values()["source"]["columns"]
+    assert any("'rating' could be the weight" in remark for remark in proposal.remarks)
+
+
+def test_times_that_were_never_set_move_nothing(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table(ts=[0, 1716985932, 7258118400]))
+    proposal = proposed(layout, path)
+    assert "quality" not in proposal.values()
+    assert proposal.day == date(2024, 5, 29)
+    assert sum("are refused" in remark for remark in proposal.remarks) == 2
+
+
+def test_ids_with_a_decimal_point_are_those_of_the_catalogue(layout: Layout, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    table().astype({"itemid": "float64"}).to_parquet(folder / "log.parquet", index=False)
+    write(folder, pd.DataFrame({"id": [3, 4, 5], "name": ["x", "y", "z"]}), "things.csv")
+    assert proposed(layout, folder).values()["catalogue"] == {
+        "path": str(folder / "things.csv"),
+        "item_id": "id",
+        "title": "name",
+    }
+
+
+def test_a_catalogue_of_other_items_is_none(layout: Layout, tmp_path: Path) -> None:
+    write(tmp_path / "in", pd.DataFrame({"itemid": [103, 104, 105], "title": ["x", "y", "z"]}), "things.csv")
+    proposal = proposed(layout, write(tmp_path / "in", table()))
+    assert "catalogue" not in proposal.values()
+
+
+@pytest.mark.parametrize("place", ["nowhere", "nowhere/*.csv"])
+def test_a_place_that_is_not_there_is_named(layout: Layout, tmp_path: Path, place: str) -> None:
+    with pytest.raises(InputError, match=r"no such file or folder"):
+        proposed(layout, tmp_path / place)
+
+
+def test_nothing_to_read_is_said(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no file with one of the endings \.parquet, \.csv"):
+        proposed(layout, tmp_path / "notes.txt")
+    (tmp_path / "a.parquet").write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match=r"nothing can be read\. .*is not a Parquet file"):
+        proposed(layout, tmp_path)
+
+
+class TestText:
+    def test_every_value_has_a_comment_and_is_what_is_proposed(self, layout: Layout, tmp_path: Path) -> None:
+        proposal = proposed(layout, exports.movielens(tmp_path / "ml"))
+        text = toml(proposal)
+        assert tomllib.loads(text) == {**proposal.values(), "events": {}}
+        lines = text.splitlines()
+        values = [number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+        assert all(lines[number - 1].startswith("# ") for number in values)
+        assert max(map(len, lines)) <= 120
+        assert "# min_weight_as_target = 4" in lines
+
+    def test_the_line_about_ratings_can_be_uncommented(self, layout: Layout, tmp_path: Path) -> None:
+        text = toml(proposed(layout, exports.movielens(tmp_path / "ml")))
+        config = parse(tomllib.loads(text.replace("# min_weight", "min_weight")), "x")
+        assert config.events.min_weight_as_target == 4
+
+    def test_hostile_names_stay_names(self, layout: Layout, tmp_path: Path) -> None:
+        events = ['a "b"\n[model]\ndim = 3', "view", "purchase"]
+        path = write(tmp_path / "in", table(event=events))
+        proposal = proposed(layout, path)
+        assert tomllib.loads(toml(proposal)) == proposal.values()
+        assert set(proposal.config().events.types) == set(events)
