@@ -169,9 +169,10 @@ def _spread(owner: IntArray, most: int) -> IntArray:
     first = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
     count = np.diff(np.append(first, len(owner)))
     last = np.repeat(first + count - 1, count)
-    back = last - np.arange(len(owner))  # 0 for the last one
+    back = last - np.arange(len(owner))
     count_of = np.repeat(count, count)
-    # Of c entries those are kept at which floor(back * most / c) changes: that is `most` of them, or all.
+    # Of c entries those are kept at which floor(back * most / c) changes: `most` of them, or all; the last one, from
+    # which it is counted back, among them, as the floor before it is -1.
     share = np.minimum(most, count_of)
-    kept = (back == 0) | (back * share // count_of != (back - 1) * share // count_of)
+    kept = back * share // count_of != (back - 1) * share // count_of
     return np.flatnonzero(kept)

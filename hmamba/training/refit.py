@@ -44,7 +44,7 @@ def refit(
     is_read = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
     read = known.keep(is_read)
     batches = Batches.of(read, stored.catalogue, config, stored.model.category_numbers())
-    fresh = is_new[is_read][batches.window_end - 1] & batches.newest
+    fresh = is_new[is_read][batches.window_end - 1]
     draw = np.random.default_rng([config.train.seed, split.trained_until % (1 << 32)])
     windows = fresh | (draw.random(len(fresh)) < config.train.replay)
     if not fresh.any() or not batches.epoch(config.train.seed, windows):

@@ -1,5 +1,6 @@
 SELECT
     count(c.user_id) AS users,
+    count(*) FILTER (WHERE e.candidates > 0) AS expected_users,
     count(*) FILTER (WHERE c.user_id IS NULL AND e.candidates > 0) AS users_missing,
     count(*) FILTER (WHERE e.user_id IS NULL) AS users_unknown,
     count(*) FILTER (WHERE c.candidates <> e.candidates) AS users_with_wrong_count,

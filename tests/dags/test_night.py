@@ -31,7 +31,6 @@ head_dim = 16
 d_state = 8
 chunk = 16
 dropout = 0.0
-repeat = true
 
 [train]
 epochs = 6
@@ -43,7 +42,7 @@ holdout_days = 3
 
 [candidates]
 k = {K}
-exclude_seen = false
+exclude_seen = true
 """
 
 

@@ -127,6 +127,13 @@ def test_short_data_holds_out_last_baskets():
     assert split.trained_until == START + 0.5 * DAY + 1
 
 
+@pytest.mark.parametrize(("learnt", "mode"), [(4, DAYS), (3, LAST)])
+def test_days_leave_half_of_all_events_to_learn_from(learnt, mode):
+    """Four events lie on the two days that would be held out."""
+    histories = histories_of([(day, 1) for day in range(-learnt, 0)] + [(1, 2), (1.5, 3), (2, 1), (2.5, 2)])
+    assert Split.of(histories, configured()).mode == mode
+
+
 def test_data_without_times_holds_out_last_baskets():
     histories = shop()
     split = Split.of(histories, configured(position=True))

@@ -87,7 +87,7 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
         return
     told = facts["transitions"]
     assert told["ndcg@10"] > told["ndcg@10 without"]
-    assert [told[key] for key in ("strength", "scale", "users")] == [1.0, 3e-4, 7]
+    assert [told[key] for key in ("strength", "scale", "users")] == [1.0, 3e-4, 40]
     assert read_json(stored / "config.json")["transitions"] == {"strength": 1.0, "scale": 3e-4}
     counted = pq.read_table(stored / "transitions.parquet")
     assert len(counted) > 100

@@ -94,6 +94,15 @@ def test_fewer_eligible_items_than_k(layout: Layout, files: CandidateFiles, tmp_
     assert check(layout, everything, 1000, exclude_seen)["rows"] == lengths.sum()
 
 
+def test_where_everybody_has_seen_everything_there_are_no_rows(
+    layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path
+) -> None:
+    pd.read_parquet(files.items)[:0][["item_index", "item_id"]].to_parquet(tmp_path / "indexed.parquet", index=False)
+    write_part(tmp_path / "part-0000.parquet", good[:0])
+    nothing = replace(in_one(files, tmp_path / "part-0000.parquet"), indexed=tmp_path / "indexed.parquet")
+    assert check(layout, nothing)["rows"] == 0
+
+
 BROKEN: list[tuple[Change, set[str]]] = [
     (lambda f: f[f.user_id != FIRST], {"users_missing is 1"}),
     (lambda f: f[(f.user_id != FIRST) | (f["rank"] < K)], {"users_with_wrong_count is 1"}),

@@ -67,19 +67,21 @@ def test_windows_with_new_events_and_a_share_of_others_are_read(tmp_path, monkey
     assert np.isfinite(facts["loss"])
 
 
-def test_of_long_histories_the_newest_window_is_read(tmp_path, monkeypatch):
-    plans, config, histories = windows_of(monkeypatch), config_of(replay=0.0, max_length=12), some_users()
-    refit(
-        stored_after(histories, tmp_path / "a", config),
-        histories,
-        Split.of(histories, config),
-        "s",
-        tmp_path / "b",
-        config,
+@pytest.mark.parametrize(("days", "windows"), [(1, 1), (8, 2)])
+def test_of_long_histories_the_windows_that_hold_new_events_are_read(tmp_path, monkeypatch, days, windows):
+    """Windows of 12 events, one event a day."""
+    plans = windows_of(monkeypatch)
+    config = settings(
+        train={"epochs": 1, "replay": 0.0, "max_length": 12, "validation_days": days},
+        gate={"holdout_days": days, "min_users": 1},
     )
-    chosen = np.flatnonzero(plans[0].windows)
-    assert plans[0].batches.newest[chosen].all()
-    assert len(chosen) == 20
+    histories = histories_of(*([(day, 1 + day % 5) for day in range(40)] for _ in range(20)))
+    split = Split.of(histories, config)
+    assert split.mode == DAYS
+    refit(stored_after(histories, tmp_path / "a", config), histories, split, "s", tmp_path / "b", config)
+    batches, chosen = plans[0].batches, np.flatnonzero(plans[0].windows)
+    assert len(chosen) == 20 * windows
+    assert (batches.histories.times[batches.window_end[chosen] - 1] >= split.trained_until).all()
 
 
 def test_where_last_baskets_were_held_out_everybody_with_one_is_read(tmp_path, monkeypatch):
