@@ -21,7 +21,7 @@ from hmamba.evaluation.split import Split
 from hmamba.files import read_json
 from hmamba.layout import Layout
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
-from hmamba.sequences.snapshot import ITEMS, MANIFEST
+from hmamba.sequences.snapshot import MANIFEST
 from hmamba.training.recount import Counts, recount, wants_transitions
 from hmamba.training.refit import refit
 
@@ -92,7 +92,9 @@ def judge_night(
     question = ask_after(truth, day, until, config)
     sequences = chains[0].layout.run(day, run_id).sequences
     histories = read_histories(shard_files(sequences))
-    size, snapshot = len(registry.vocabulary(sequences / ITEMS)), str(read_json(sequences / MANIFEST)["digest"])
+    # Who is asked may have had items since that the night did not know.
+    size = int(truth.items.max(initial=0)) + 1
+    snapshot = str(read_json(sequences / MANIFEST)["digest"])
     serving = {chain.name: registry.serving(chain.layout.run(day, run_id).verdict) for chain in chains}
     if not len(question):
         return JudgedNight(day, 0, 0, serving, {})

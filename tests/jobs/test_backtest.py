@@ -13,9 +13,10 @@ from hmamba.backtest.judge import VARIANTS, Chain, JudgedNight, ask_after
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError, InputError
-from hmamba.evaluation.gate import Measured
+from hmamba.evaluation.gate import Measured, measure_baselines
 from hmamba.files import read_json, sha256
 from hmamba.layout import Layout
+from hmamba.sequences.histories import midnight
 from jobs import ingest
 from jobs.backtest import FINE_TUNED, FULL, Replay, run_backtest
 from tests.histories import histories_of
@@ -123,6 +124,16 @@ def test_only_what_came_after_the_night_is_asked_about() -> None:
     question = ask_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
     assert question.items.tolist() == [3]  # the newcomer's first basket is no question, day 9 is too late
     assert question.past.items.tolist() == [1, 2]
+
+
+def test_items_that_the_night_did_not_know_are_no_trouble() -> None:
+    truth = histories_of([(0, 1), (1, 2), (6, 9), (7, 1)], [(0, 2), (6, 8), (6.5, 2)])
+    config: Config = parse({"candidates": {"exclude_seen": False}}, "test")
+    question = ask_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
+    known = truth.between(None, midnight(date(2024, 1, 4)))
+    measured = measure_baselines(known, question, config, int(truth.items.max()) + 1)
+    assert set(measured) == {"popularity", "most_bought"}
+    assert measured["most_bought"].means["hr@10"] == 0.5  # of four answers two are new to everybody
 
 
 def test_nights_are_pooled_over_their_users() -> None:
