@@ -20,7 +20,7 @@ from hmamba.model.scan import chunked_scan
 from hmamba.model.scores import Score
 from hmamba.registry import StoredModel
 from hmamba.retrieval.candidates import retrieve
-from hmamba.training.batches import Batch
+from hmamba.training.batches import Batch, tokens_for
 from hmamba.training.checkpoint import Place
 from hmamba.training.fit import Fit
 from hmamba.training.loss import blocked_cross_entropy
@@ -96,11 +96,13 @@ def _with_tf32(wanted: bool, context: Context, work: Callable[[], object]) -> fl
 
 def measure_training(context: Context) -> None:
     """Training at the night's batch, and at larger ones."""
-    usual = context.shop.config.train.tokens
+    settings = context.shop.config.train
+    set_to = settings.tokens
+    usual = set_to or tokens_for(context.shop.yesterday.events)
     for tokens in (usual,) if context.tiny else (usual, 4 * usual, 16 * usual):
-        context.shop.config.train.tokens = tokens
+        settings.tokens = tokens
         _training(context, f"training, {tokens:,} events a step")
-    context.shop.config.train.tokens = usual
+    settings.tokens = set_to
 
 
 def _training(context: Context, name: str, *, fused: bool = False) -> None:

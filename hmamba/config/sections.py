@@ -245,7 +245,11 @@ class TrainConfig(Section):
         description="Decay a step of an average of the weights, which is then judged and kept. Each step then goes "
         "over all items' vectors, also where the softmax is sampled.",
     )
-    tokens: int = Field(8192, ge=64, description="Events in one optimiser step.")
+    tokens: int | None = Field(
+        None,
+        ge=64,
+        description="Events in one optimiser step. If absent, a 48th of the training events, from 256 to 8,192.",
+    )
     row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of a target's weight that is spread over all items; full softmax only."
