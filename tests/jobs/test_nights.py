@@ -288,5 +288,5 @@ def test_a_range_of_shards_is_scored_as_its_shards_are(shop: Layout, capsys: pyt
     keys = ("step", "day", "shard", "users", "fallback_users", "rows")
     again = [json.loads(run.step_facts("score", shard).read_text()) for shard in range(2)]
     assert [{key: fact[key] for key in keys} for fact in again] == [{key: fact[key] for key in keys} for fact in facts]
-    assert (told["shards"], told["users"], told["rows"]) == ("0-1", 30, 150)
+    assert (told["shards"], told["users"], told["rows"]) == ("0-1", USERS, USERS * 5)
     assert publish.main(arguments) == 0

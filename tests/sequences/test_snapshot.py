@@ -177,6 +177,7 @@ def test_no_event_before_the_end(connection: duckdb.DuckDBPyConnection, tmp_path
 
 
 def test_the_step_after_ingest_and_without_it(root: Root) -> None:
+    root.configure("")
     code, _, log = root.step("snapshot")
     assert (code, "Run ingest first" in log) == (2, True), log
     hostile = '\'; drop table "items"; --\n🛒,'
