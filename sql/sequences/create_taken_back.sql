@@ -1,6 +1,7 @@
 -- What is left of the events of an item that its user has returned in part or whole: a return (a negative weight) takes
--- back from the newest of the events before it, and what nobody had cannot be returned. With S the units held after each
--- event, an event of w units keeps what S never falls below again: least(w, least S from here on - S before it).
+-- back from the newest of the events before it that are of a target type (nobody returns a view), and what nobody had
+-- cannot be returned. With S the units held after each event, an event of w units keeps what S never falls below again:
+-- least(w, least S from here on - S before it).
 CREATE OR REPLACE TEMP TABLE taken_back AS
 WITH paths AS (
     SELECT
@@ -8,10 +9,11 @@ WITH paths AS (
         sum(weight) OVER so_far AS total,
         row_number() OVER by_time AS place
     FROM interactions
+    INNER JOIN meanings AS m USING (event_type)
     SEMI JOIN (
         SELECT DISTINCT user_id, item_id FROM interactions WHERE weight < 0 AND event_time < $end_time
     ) AS r USING (user_id, item_id)
-    WHERE event_time < $end_time
+    WHERE event_time < $end_time AND (weight < 0 OR m.is_target)
     WINDOW
         by_time AS (PARTITION BY user_id, item_id ORDER BY event_time, weight DESC, event_type),
         so_far AS (

@@ -133,6 +133,13 @@ def test_returns_take_back_from_their_user_and_item_alone(tmp_path):
     assert items.events.to_dict() == {"i": 1, "j": 1}
 
 
+def test_nobody_returns_a_view(tmp_path):
+    meaning = Meaning(EventsConfig.model_validate({"view": {"target": False}, "buy": {}, "refund": {}}))
+    events: list[Event] = [("u", "i", 0, 1, "buy"), ("u", "i", 1, 1, "view"), ("u", "i", 2, -1, "refund")]
+    frame = snapshot(tmp_path, events, meaning)
+    assert weights(frame) == [0, 1]  # the purchase is gone, the view that came after it is not
+
+
 def test_a_return_after_the_day_has_not_happened(tmp_path):
     assert weights(snapshot(tmp_path, [("u", "i", 0, 1.0), ("u", "i", 30, -1.0)])) == [1]
 
