@@ -145,9 +145,10 @@ def _conclude(context: StepContext, verdict: Facts) -> Facts:
     if verdict["challenger"] is not None:
         registry.record_metrics(layout, verdict["challenger"], "gate", read_json(run.verdict))
     log.info("gate: %d users are asked %d questions: %s", verdict["users"], verdict["questions"], verdict["split_why"])
-    log.info("gate: %s serves: %s", verdict["serving"] or "nobody", verdict["reason"])
     if verdict.get("warning"):
         log.warning("gate: %s", verdict["warning"])
+    else:
+        log.info("gate: %s serves: %s", verdict["serving"] or "nobody", verdict["reason"])
     return verdict
 
 

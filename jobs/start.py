@@ -78,11 +78,24 @@ def start_from(root: str, places: Sequence[str], columns: Sequence[str], console
     for line in (
         "",
         f"Written: {near(layout.config)}, with the reason above each value.",
-        "Nothing was copied: the files are read where they are. New and changed ones are found every night.",
+        _found_again(layout, proposal.config().source.path),
         "Next, the first night:",
         f"  hmamba run --root {shlex.quote(root)} --day {proposal.day}",
     ):
         console.print(Text(line), soft_wrap=True)
+
+
+def _found_again(layout: Layout, path: str) -> str:
+    """What later nights read."""
+    file = layout.root / path
+    if not file.is_file():
+        return "Nothing was copied: the files are read where they are. New and changed ones are found every night."
+    start, dot, endings = file.name.partition(".")
+    start = start.rstrip("0123456789-_")  # a day or a number: the next file has another
+    return (
+        "Nothing was copied: the file is read where it is, and again when it has changed. To read new files beside it "
+        f"as well, make source.path a pattern, such as {str(file.with_name(f'{start}*{dot}{endings}'))!r}."
+    )
 
 
 def _refused(layout: Layout, proposal: Proposal) -> list[str]:

@@ -48,7 +48,7 @@ _LINES: dict[str, Callable[[Facts], str]] = {
     ),
     "train": _trained,
     "gate": lambda f: f"{'promoted' if f['promoted'] else 'not promoted'}: {f['reason']}",
-    "index": lambda f: f"{f['items']:,} items, {f['kind']}",
+    "index": lambda f: f"{f['items']:,} items, {'no index: a baseline serves' if f['kind'] == 'none' else f['kind']}",
     "score": lambda f: f"{f['users']:,} users, {f['rows']:,} rows",
     "publish": lambda f: f"{f['rows']:,} rows for {f['users']:,} users",
     "refresh": _new_users,

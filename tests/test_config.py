@@ -27,6 +27,15 @@ def test_the_roots_own_file_is_found_and_a_path_is_read(layout: Layout) -> None:
     assert load(str(path), layout).source.columns.user_id == "who"
 
 
+def test_a_byte_order_mark_is_no_setting(layout: Layout) -> None:
+    write(layout, "\ufeff[candidates]\nk = 7\n")
+    assert load(None, layout).candidates.k == 7
+
+
+def test_a_position_may_be_called_as_times_are() -> None:
+    assert parse({"source": {"columns": {"position": "event_time"}}}, "here").source.columns.position == "event_time"
+
+
 @pytest.mark.parametrize("name", named_configs())
 def test_named_configurations_are_valid(layout: Layout, name: str) -> None:
     assert load(name, layout).name == name
@@ -43,6 +52,11 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("nonsense = 1", "unknown key 'nonsense'"),
         ("[model]\ndimm = 8", "unknown key 'model.dimm'"),
         ("[source.columns]\nuserid = 'u'", "unknown key 'source.columns.userid'"),
+        (
+            "[source.columns]\nuser_id = 'id'\nitem_id = 'id'",
+            "source.columns: user_id and item_id both name the column",
+        ),
+        ("[source.columns]\nposition = 'user_id'", "user_id and position both name the column 'user_id'"),
         ("[candidates]\nk = 0", "candidates.k = 0"),
         ("[candidates]\nk = 'many'", "candidates.k = 'many'"),
         ("[quality]\nmax_quarantined_share = 1.5", "quality.max_quarantined_share = 1.5"),

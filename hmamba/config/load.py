@@ -29,8 +29,8 @@ def _explain(error: ValidationError, where: str) -> str:
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
             )
         else:
-            shown = repr(problem["input"]) if not isinstance(problem["input"], dict) else "this section"
-            lines.append(f"{where}: {key} = {shown}: {problem['msg']}.")
+            value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+            lines.append(f"{where}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}.")
     return "\n".join(lines)
 
 
@@ -53,7 +53,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, it cannot be read, or it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file. Give the path of a .toml file.") from None
     except OSError as error:

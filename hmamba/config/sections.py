@@ -36,6 +36,15 @@ class InteractionColumns(Section):
         None, description="Column with the type of the event, such as view or purchase; [events] says what each means."
     )
 
+    @model_validator(mode="after")
+    def _columns_differ(self) -> InteractionColumns:
+        roles = self.model_dump(exclude_none=True, exclude={"event_time"} if self.position is not None else None)
+        for role, name in roles.items():
+            others = [other for other in roles if roles[other] == name and other != role]
+            if others:
+                raise ValueError(f"{role} and {others[0]} both name the column {name!r}: give each a column of its own")
+        return self
+
 
 class SourceConfig(Section):
     """Where interactions come from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -176,8 +177,25 @@ def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_n
         broken = broken_figures(opened, "staged_batch", figures, run_name)
     if broken:
         what = f"The batch of {batch.rows} rows broke its rules" if batch.rows else "No new rows have come"
-        cure = "Correct the files" if batch.rows else "Look whether the source still delivers"
+        told = "; ".join(_in_words(figure, batch, config) for figure in broken)
         raise QualityError(
-            f"{what} and nothing has been loaded: {'; '.join(_in_words(figure, batch, config) for figure in broken)}. "
-            f"{examples}{cure}, or change the bounds under [quality]. Details: {data_docs(project)}"
+            f"{what} and nothing has been loaded: {told}. {examples}{_cure(broken, batch)} "
+            f"Details: {data_docs(project)}"
         )
+
+
+def _cure(broken: Sequence[Figure], batch: BatchFigures) -> str:
+    """What to do about a broken batch. That a file may not be refused whole is no setting."""
+    if batch.whole_files:
+        return "Correct the files or the setting that reads them wrongly, or move these files out of the source."
+    cure = "Correct the files" if batch.rows else "Look whether the source still delivers"
+    settings = sorted({_setting(figure) for figure in broken})
+    return f"{cure}, or change {' and '.join(settings)}."
+
+
+def _setting(figure: Figure) -> str:
+    """The setting that bounds a figure."""
+    if figure.name == "volume_ratio":
+        return "quality.min_volume_ratio" if figure.value < (figure.least or 0) else "quality.max_volume_ratio"
+    share = figure.name.startswith("share_against_") or figure.name == "quarantined_share"
+    return "quality.max_quarantined_share" if share else f"quality.max_{figure.name}"

@@ -165,6 +165,12 @@ def check_candidates(
     figures += [Figure(name, counted[name], most=0) for name in counted if name.startswith(("rows_with", "users_"))]
     with open_project(project) as opened:
         broken = broken_figures(opened, "candidates", figures, run_name)
+    if [figure.name for figure in broken] == ["rows"] and exclude_seen:
+        raise QualityError(
+            "No candidates: every user has had every item that may be recommended, so nothing has been published. If "
+            "things are taken again, set candidates.exclude_seen = false; otherwise load more events, or allow more "
+            "items (candidates.allowed_items). Readers still have what was published before."
+        )
     if broken:
         raise QualityError(
             f"The candidates of {counted['users']} users broke their rules and nothing has been published: "

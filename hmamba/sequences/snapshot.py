@@ -205,7 +205,7 @@ def write_snapshot(
 
     Raises:
         ConfigError: there are events of a type that the settings do not name.
-        InputError: the warehouse has no event before the end of ``day``.
+        InputError: the warehouse has no event before the end of ``day``, or returns alone.
     """
     meaning = meaning or Meaning()
     end = meaning.end_of(day)
@@ -215,6 +215,11 @@ def write_snapshot(
     connection.execute(statement("sequences/count_events"), {"end_time": end})
     totals = one(connection, "sequences/totals", {"end_time": end})
     events = int(totals["events"])
+    if not events and totals["newest_event"] is not None:
+        raise InputError(
+            f"Every event before the end of {day} is a return, or is taken back by one, so that nobody has anything. "
+            "Check the column source.columns.weight: a negative weight is a return."
+        )
     if not events:
         raise InputError(
             f"The warehouse has no event before the end of {day}. Check --day, or run ingest with that day's files."

@@ -50,6 +50,10 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
         InputError: the folder does not exist or cannot be listed, a file has an ending that is not known or a name that
             is not UTF-8, or a link leads nowhere or out of the root.
     """
+    if "://" in pattern:
+        raise InputError(
+            f"{setting} = {pattern!r}: only files of this machine are read. Mount them, or copy them here."
+        )
     if glob.has_magic(pattern):
         base = Path(root.anchor) if Path(pattern).is_absolute() else root
         relative = str(Path(pattern).relative_to(base)) if Path(pattern).is_absolute() else pattern

@@ -41,6 +41,10 @@ def _array_elements(file: SourceFile, text: str) -> Iterator[tuple[int, str]]:
             _, end = scan(text, position)
         except json.JSONDecodeError as error:
             raise InputError(f"{file.name} is not JSON: {error}. Write it again.") from None
+        except RecursionError:
+            raise InputError(
+                f"{file.name}: element {number + 1} is nested too deeply to find its end. Write one object a line."
+            ) from None
         number += 1
         yield number, text[position:end]
         position = _skip(text, end, _SPACE)
@@ -71,6 +75,8 @@ def _lines(file: SourceFile, stream: IO[str]) -> Iterator[tuple[int, str]]:
             first = False
             try:
                 is_object = isinstance(json.loads(stripped), dict)
+            except RecursionError:
+                is_object = stripped.startswith("{")  # DuckDB, which reads the record, will say whether it is one
             except ValueError:
                 is_object = False
             if not is_object:

@@ -21,7 +21,8 @@ from hmamba.source.values import Column, UnreadableType
 T = TypeVar("T")
 
 ROWS_PER_BATCH = 100_000
-_MAGIC = {b"PAR1": "a Parquet", b"\x1f\x8b": "a gzip", b"PK\x03\x04": "a zip", b"\xd0\xcf\x11\xe0": "an Excel"}
+_MAGIC = {b"PAR1": "a Parquet", b"\x1f\x8b": "a gzip"}
+_FOREIGN = {b"PK\x03\x04": "a zip or Excel", b"\xd0\xcf\x11\xe0": "an old Excel"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,12 @@ def _check_magic(file: SourceFile) -> None:
     expected = b"\x1f\x8b" if file.gzipped else b"PAR1" if file.kind == "parquet" else None
     if expected is not None and not start.startswith(expected):
         raise InputError(f"{file.name} is not {_MAGIC[expected]} file. Write it again, or give it the ending it is.")
+    for magic, what in _FOREIGN.items():
+        if start.startswith(magic):
+            raise InputError(
+                f"{file.name} is {what} file by its content, which is not read. Put what it holds there as CSV, JSON "
+                "lines or Parquet."
+            )
     for magic, what in _MAGIC.items():
         if expected is None and start.startswith(magic):
             raise InputError(f"{file.name} is {what} file by its content. Give it the ending it is, or write it again.")

@@ -122,10 +122,11 @@ def group(
     return sorted(groups.values(), key=lambda one: -one.size), unreadable
 
 
-def pattern_of(files: Sequence[SourceFile], root: Path) -> str:
+def pattern_of(files: Sequence[SourceFile], root: Path, given: Sequence[str] = ()) -> str:
     """What to say in ``source.path`` so that these files are read and no others: a file, a folder or a glob.
 
-    Relative to the root where the files lie under it, absolute otherwise.
+    One file is named itself, unless its folder is among the ``given`` places and holds nothing else: the next file will
+    come there. Relative to the root where the files lie under it, absolute otherwise.
 
     Raises:
         InputError: nothing that short names just these files.
@@ -137,9 +138,11 @@ def pattern_of(files: Sequence[SourceFile], root: Path) -> str:
     endings = {"".join(re.findall(r"\.(?:parquet|csv|json|jsonl|ndjson)(?:\.gz)?$", name.lower())) for name in names}
     ending = endings.pop() if len(endings) == 1 else ""
     start = start[: len(start) - len(ending)].rstrip("0123456789") if start.lower().endswith(ending) else start
+    folders = [Path(place).expanduser().absolute() for place in given]
     escaped = glob.escape(str(common))
     tries = [
-        str(common / names[0]) if len(paths) == 1 else str(common),
+        *([str(common)] if len(paths) > 1 or common in folders else []),
+        *([str(common / names[0])] if len(paths) == 1 else []),
         f"{escaped}/*{ending}",
         f"{escaped}/{glob.escape(start)}*{ending}",
         f"{escaped}/**/*{ending}",

@@ -122,7 +122,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
     return Proposal(
         name=layout.root.name or "hmamba",
         choices=(
-            *_source(layout, events, columns, figures),
+            *_source(layout, events, places, columns, figures),
             *_catalogue(layout, catalogue, figures),
             *_oldest(figures),
             *_published(figures, common, repeated, targets),
@@ -156,12 +156,14 @@ def _is_rating(column: str) -> bool:
     return any(word in column.lower() for word in ("rating", "star", "overall", "score"))
 
 
-def _source(layout: Layout, events: Group, columns: Columns, figures: Figures) -> Iterator[Choice]:
+def _source(
+    layout: Layout, events: Group, places: Sequence[str], columns: Columns, figures: Figures
+) -> Iterator[Choice]:
     about = "" if figures.exact else "about "
     looked = "all of them read" if figures.whole else f"{figures.looked:,} of them read"
     count = len(events.files)
     seen = f"{about}{figures.total:,} rows in {count:,} file{'s' * (count > 1)}, {looked}"
-    pattern = pattern_of(events.files, layout.root)
+    pattern = pattern_of(events.files, layout.root, places)
     yield Choice("events", f"{seen}; the files stay where they are", "source.path", pattern)
     if needs_links(pattern, layout.root):
         yield Choice("links", "some of them are links to other folders", "source.follow_links", True)

@@ -55,6 +55,16 @@ def nothing_found(layout: Layout, config: Config) -> InputError:
     )
 
 
+def no_rows(files: Sequence[SourceFile]) -> InputError:
+    """The error where there are files, but not one row in any, and nothing in the warehouse either."""
+    names = ", ".join(file.name for file in files[:SHOWN])
+    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+    return InputError(
+        f"Nothing to start from: {names}{more} {'holds' if len(files) == 1 else 'hold'} no rows. Put files with the "
+        "first events there."
+    )
+
+
 def _outside(layout: Layout, config: Config) -> str:
     """A sentence about files that could be read, but lie outside of the source; empty if there are none."""
     source = layout.root / config.source.path

@@ -18,10 +18,10 @@ from hmamba.quality.batch import BatchFigures, check_batch, check_rows, end_of, 
 from hmamba.statements import statement
 from hmamba.warehouse.catalogue import apply_catalogue
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
-from hmamba.warehouse.landing import Found, misplaced, nothing_found
+from hmamba.warehouse.landing import Found, misplaced, no_rows, nothing_found
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
 from hmamba.warehouse.merge import Entry, Merged, merge
-from hmamba.warehouse.refused import quarantine, tell_refusals
+from hmamba.warehouse.refused import doubtful_ids, quarantine, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
@@ -88,24 +88,24 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
     if history["watermark"] is None and not found.interactions:
         raise nothing_found(request.layout, request.config)
     if files.to_load or catalogue.to_load:
-        batch_id, newest = _enter(connection, request, files, catalogue, history)
+        batch_id, newest, warnings = _enter(connection, request, files, catalogue, history)
     else:
-        batch_id, newest = None, history["newest"]
+        batch_id, newest, warnings = None, history["newest"], []
         _judge(connection, request, _nothing(history), "", history, newest)
     if not request.any_day:
         check_gap(request.config, request.day, _later(newest, history["watermark"]))
     age = None if request.by_position else staleness(request.day, newest)
-    warning = stale_warning(request.config.quality, age)
-    return Outcome(batch_id, files.skipped, age, () if warning is None else (warning,))
+    stale = stale_warning(request.config.quality, age)
+    return Outcome(batch_id, files.skipped, age, (*warnings, *([] if stale is None else [stale])))
 
 
 def _enter(
     connection: duckdb.DuckDBPyConnection, request: Pull, files: Selection, catalogue: Selection, history: Row
-) -> tuple[int, datetime | None]:
+) -> tuple[int, datetime | None, list[str]]:
     """Enter a batch: what is new in files of which there is at least one.
 
     Returns:
-        Its number, and the time of the newest event up to the end of the day that the warehouse now holds.
+        Its number, the time of the newest event up to the end of the day that the warehouse now holds, and warnings.
     """
     started, config = clock.now(), request.config
     refused_from = started + timedelta(hours=config.quality.max_future_hours)
@@ -115,6 +115,8 @@ def _enter(
     refused = _refuse(connection, config, datetime.max if request.by_position else refused_from, read)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
+    if not total and files.to_load and history["watermark"] is None:
+        raise no_rows([taken.file for taken in files.to_load])
     highest = one(connection, "ingest/highest_index")["item_index"]
     entry = Entry(
         batch_id=batch_id,
@@ -125,6 +127,7 @@ def _enter(
     merged = merge(connection, total, entry)
     newest = _later(merged.newest, history["newest"])
     in_new_files = sum(read.rows[number] for number in entry.new_files)
+    warnings = doubtful_ids(connection)
     refusals = tell_refusals(connection, files.to_load, read.rows, config)
     figures = _figures(connection, history, total, refused, merged, in_new_files, refusals.whole_files)
     _judge(connection, request, figures, refusals.examples, history, newest)
@@ -155,7 +158,7 @@ def _enter(
         },
     )
     _check(connection, batch_id, total, merged)
-    return batch_id, newest
+    return batch_id, newest, warnings
 
 
 def _later(*times: datetime | None) -> datetime | None:

@@ -29,7 +29,14 @@ _SHOWN_CHARACTERS = 100
 _UNITS = {"epoch_s": (1e8, 1e11), "epoch_ms": (1e11, 1e14), "epoch_us": (1e14, 1e17), "epoch_ns": (1e17, 1e20)}
 """Numbers of each unit for times from 1973 to 5138."""
 
+_WORDS_FOR_NOTHING = (
+    *("nan", "NaN", "NAN", "none", "None", "NONE", "null", "Null", "NULL", "nil", "undefined", "(null)", "<null>"),
+    *("N/A", "n/a", "#N/A", "<NA>", "NaT", "\\N"),
+)
+"""What pandas, Python, JavaScript, Excel and databases write where there is nothing."""
+
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
+_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _ABBREVIATION = re.compile(r"\d ?(?!AM$|PM$)[A-Z]{2,5}$")
 
 
@@ -97,12 +104,24 @@ def tell_refusals(
     return Refusals(len(whole), "".join(f"{sentence} " for sentence in sentences))
 
 
+def doubtful_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Sentences about ids in ``staged`` that programs write where a value is absent, such as "nan"."""
+    found = rows(connection, "ingest/doubtful_ids", {"words": list(_WORDS_FOR_NOTHING)})
+    if not found:
+        return []
+    told = ", ".join(f"{row['what']} {row['id']!r} ({row['events']:,})" for row in found)
+    return [
+        f"Some ids look like absent values (events in brackets): {told}. If they are, add them to source.null_words, "
+        "so that such rows are refused from then on; rows that are loaded stay in the warehouse."
+    ]
+
+
 def _example(taken: TakenFile, found: Row, config: Config) -> tuple[str, list[str]]:
     """The first refused row of a file, with the values that broke its rules, and what can be done about it."""
     record: Any = found["malformed"]
     if record is None:
         for _, records in _refused_rows(taken, pa.array([found["first_line"]], pa.int64())):
-            record = json.loads(records[0])
+            record = _parsed(records[0])
             break
     told, cures = [], []
     columns = _columns(config)
@@ -113,10 +132,18 @@ def _example(taken: TakenFile, found: Row, config: Config) -> tuple[str, list[st
             value = record.get(column)
             told.append(f"{rule} ({column} = {_cut(value)})")
         else:
-            value = record
+            value = None if rule in columns else record
             told.append(f"{rule} ({_cut(record)})")
         cures.append(_cure(rule, value, taken, config))
-    return f"{taken.file.name}, line {found['first_line']}: {', '.join(told)}", [cure for cure in cures if cure]
+    return f"{taken.file.name}, line {found['first_line']}: {', '.join(told)}", list(dict.fromkeys(filter(None, cures)))
+
+
+def _parsed(record: str) -> Any:
+    """A record as Python has it; its text where it is nested more deeply than Python reads."""
+    try:
+        return json.loads(record)
+    except RecursionError:
+        return record
 
 
 def _columns(config: Config) -> dict[str, list[str]]:
@@ -170,6 +197,13 @@ def _cure(rule: str, value: Any, taken: TakenFile, config: Config) -> str | None
             f"Abbreviations of time zones such as {value.split()[-1]} mean several zones each: write an offset "
             "(+01:00), UTC, or a region (Europe/London), or no zone and set source.timezone."
         )
+    if rule == "event_time_readable" and time_format != "auto":
+        return (
+            f"source.time_format = {time_format!r} reads numbers and types of times only: set it to 'auto' for times "
+            "that are written as text."
+        )
+    if rule == "event_time_readable" and isinstance(value, int) and _DATE.fullmatch(str(value)):
+        return f"{value} looks like a date, but is a number: write dates as text or as a date type."
     if rule == "event_time_readable":
         return (
             "Times are a timestamp or date type, ISO 8601 text (2024-05-29, 2024-05-29 12:32:00+02:00, "
@@ -177,8 +211,16 @@ def _cure(rule: str, value: Any, taken: TakenFile, config: Config) -> str | None
         )
     if rule == "record_readable" and "\\x" in str(value):
         return f"Bytes that are not UTF-8 are another encoding's: {conversion(taken.file, 'WINDOWS-1252')}"
+    if rule == "record_readable" and taken.file.kind == "csv":
+        return (
+            "A record has as many fields as the header line; a field that holds the delimiter, quotes or line breaks "
+            "is quoted."
+        )
     if rule in ("user_id_present", "item_id_present") and isinstance(value, str) and value.strip():
-        return f"{_cut(value)} stands for an absent value: see source.null_words."
+        is_word = value.strip() in config.source.null_words
+        return f"{_cut(value)} stands for an absent value{': see source.null_words' if is_word else ''}."
+    if rule == "weight_is_number":
+        return "Weights are numbers, with a point before decimals; a row without a weight has to say 1."
     if rule == "event_type_known":
         return f"[events] names {', '.join(config.events.types)}: add a table for every other type that is meant."
     if rule == "position_readable":

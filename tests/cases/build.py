@@ -78,6 +78,7 @@ class Case:
         told: what the log must hold.
         loaded, duplicate: rows, if ``code`` is 0.
         broken: refused rows by rule.
+        refused: how many there are; None if each breaks one rule.
         users, items: ids in the warehouse.
         check: looks at the warehouse: the rows of a query, and what must be there.
     """
@@ -91,6 +92,7 @@ class Case:
     loaded: int = ROWS
     duplicate: int = 0
     broken: Mapping[str, int] = field(default_factory=dict)
+    refused: int | None = None
     users: set[str] = field(default_factory=lambda: USER_IDS)
     items: set[str] = field(default_factory=lambda: ITEM_IDS)
     check: tuple[str, list[tuple[Any, ...]]] | None = None

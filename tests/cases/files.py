@@ -124,6 +124,55 @@ ENCODINGS = [
     ),
 ]
 
+ROWLESS = [
+    *(
+        Case(f"no_rows_{name}", {f"{FILE}.{ending}": content}, code=2, told=[f"e.{ending} holds no rows"])
+        for name, ending, content in (
+            ("csv_header_only", "csv", csv(EVENTS.slice(0, 0))),
+            ("json_empty_array", "json", b"[]"),
+            ("jsonl_empty", "jsonl", b""),
+            ("parquet", "parquet", parquet(EVENTS.slice(0, 0))),
+        )
+    ),
+    Case("no_rows_beside_others", {**WHOLE, f"{FILE}.csv": csv(EVENTS.slice(0, 0))}),
+]
+
+DEEP = b"[" * 5000 + b"]" * 5000
+RECORDS = [
+    Case(
+        "json_nested_too_deeply",
+        {f"{FILE}.jsonl": b'{"user_id": 1, "x": ' + DEEP + b"}\n" + jsonl(EVENTS)},
+        broken={"event_time_readable": 1, "item_id_present": 1},
+        refused=1,
+    ),
+    Case(
+        "json_array_nested_too_deeply",
+        {f"{FILE}.json": b"[" + DEEP + b"]"},
+        code=2,
+        told=["e.json: element 1 is nested too deeply", "Write one object a line"],
+    ),
+    Case(
+        "csv_fields_too_many",
+        {f"{FILE}.csv": csv(EVENTS) + b"1,2,Sat, 18 May 2024\n"},
+        broken={"record_readable": 1},
+        told=["A record has as many fields as the header line"],
+    ),
+    *(
+        Case(f"csv_is_{name}", {f"{FILE}.csv": mark + csv(EVENTS)}, code=2, told=[f"e.csv is {what} file", "as CSV"])
+        for name, mark, what in (
+            ("zip", b"PK\x03\x04", "a zip or Excel"),
+            ("excel", b"\xd0\xcf\x11\xe0", "an old Excel"),
+        )
+    ),
+    Case(
+        "source_elsewhere",
+        WHOLE,
+        '[source]\npath = "s3://bucket/events/*.parquet"\n',
+        code=2,
+        told=["source.path = 's3://bucket/events/*.parquet': only files of this machine are read"],
+    ),
+]
+
 CATALOGUES = [
     Case(
         "catalogue_list_of_structs",
@@ -169,4 +218,4 @@ CATALOGUES = [
     _catalogued("catalogue_of_json_floats", "jsonl", jsonl(FLOATS), 24),
 ]  # fmt: skip
 
-CASES = [*FOLDERS, *ENCODINGS, *CATALOGUES]
+CASES = [*FOLDERS, *ENCODINGS, *ROWLESS, *RECORDS, *CATALOGUES]

@@ -236,6 +236,12 @@ WORDS = [
         users={*USER_IDS, "\\N"},
     ),
     Case(
+        "words_for_nothing_as_ids",
+        {f"{FILE}.csv": csv(table(user_id=["nan", "nan", "None", *map(str, USERS.to_pylist()[3:])]))},
+        users={*USER_IDS, "nan", "None"},
+        told=["user 'None' (1), user 'nan' (2)", "add them to source.null_words"],
+    ),
+    Case(
         "blanks_around_ids",
         {f"{FILE}.csv": csv(table(user_id=lambda user: f" {user}\t", item_id=lambda item: f"{item} "))},
     ),
@@ -259,6 +265,19 @@ TIMED = [
         {f"{FILE}.jsonl": jsonl(table(event_time=[second * 10**9 for second in SECONDS]))},
         code=3,
         told=["event_time = 1716026059000000000", "set source.time_format = 'epoch_ns'"],
+    ),
+    Case(
+        "text_as_epoch",
+        {f"{FILE}.csv": csv(EVENTS)},
+        '[source]\ntime_format = "epoch_s"\n',
+        code=3,
+        told=["source.time_format = 'epoch_s' reads numbers", "set it to 'auto'"],
+    ),
+    Case(
+        "dates_as_numbers",
+        {f"{FILE}.parquet": parquet(table(event_time=[int(f"{time:%Y%m%d}") for time in TIMES.to_pylist()]))},
+        code=3,
+        told=["20240518 looks like a date, but is a number"],
     ),
     Case(
         "epoch_s_as_epoch_ms",
@@ -311,6 +330,14 @@ TIMED = [
 ]
 
 MEANT = [
+    Case(
+        "weights_that_are_no_numbers",
+        {f"{FILE}.csv": csv(table(w=["1,5", "5 stars", *["1.5"] * (ROWS - 2)]), ";")},
+        '[source.columns]\nweight = "w"\n',
+        loaded=ROWS - 2,
+        broken={"weight_is_number": 2},
+        told=["weight_is_number (w = '1,5')", "with a point before decimals"],
+    ),
     Case(
         "event_types",
         {f"{FILE}.csv": csv(table(kind=[*["buy", "view"] * 211, "Buy", "", "NULL"]))},

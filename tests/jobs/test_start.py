@@ -7,6 +7,7 @@ import shlex
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hmamba.layout import Layout
@@ -48,6 +49,34 @@ def test_several_files_may_follow(layout: Layout, tmp_path: Path, capsys: pytest
     assert re.search(r"(?m)^user +userId", said)
     assert re.search(r"(?m)^unit of time +epoch_s", said)
     assert "! tags.csv could be interactions too" in said
+
+
+def test_what_later_nights_read_is_told(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = exports.ordered(tmp_path / "log")  # a catalogue lies beside the events
+    assert call("init", str(root.layout.root), "--from", str(folder)) == 0
+    said = capsys.readouterr().out
+    assert "are found every night" not in said
+    day = date.fromisoformat(said.split()[-1])
+    pattern = re.search(r"make source\.path a pattern, such as '(.+)'", said)
+    assert pattern is not None
+    written = root.layout.config.read_text(encoding="utf-8")
+    root.configure(written.replace(str(folder / "interactions.parquet"), pattern[1]))
+    first = root.ok("ingest", day)["rows_loaded"]
+    more = pd.read_parquet(folder / "interactions.parquet").assign(position=lambda frame: frame.position + 12)
+    more.to_parquet(folder / "interactions-2.parquet", index=False)
+    assert root.ok("ingest", day, "second")["rows_loaded"] == first
+
+
+def test_a_folder_of_events_alone_is_read_whole(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = exports.sessions(tmp_path / "log")
+    assert call("init", str(root.layout.root), "--from", str(folder)) == 0
+    said = capsys.readouterr().out
+    assert "New and changed ones are found every night" in said
+    day = date.fromisoformat(said.split()[-1])
+    first = root.ok("ingest", day)["rows_loaded"]
+    more = pd.read_csv(folder / "events.csv").assign(visitorid=lambda frame: frame.visitorid + 1000)
+    more.to_csv(folder / "later.csv", index=False)
+    assert root.ok("ingest", day, "second")["rows_loaded"] == first
 
 
 def test_nothing_is_written_where_nothing_fits(

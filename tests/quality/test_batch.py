@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -176,6 +177,26 @@ def test_batch_rules(project: Path, figures: BatchFigures, told: str) -> None:
     message = str(caught.value)
     assert message.startswith(f"The batch of 100 rows broke its rules and nothing has been loaded: {told}. Look there.")
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("figures", "cure"),
+    [
+        (changed(quarantined=6), "Correct the files, or change quality.max_quarantined_share."),
+        (changed(quarantined=6, whole_files=1), "move these files out of the source."),
+        (changed(volume_ratio=3.5), "or change quality.max_volume_ratio."),
+        (
+            changed(duplicate_share=0.6, staleness_days=3.0),
+            "or change quality.max_duplicate_share and quality.max_staleness_days.",
+        ),
+        (changed(rows=0, volume_ratio=0.0), "source still delivers, or change quality.min_volume_ratio."),
+    ],
+)
+def test_a_broken_batch_names_the_settings_that_let_it_pass(project: Path, figures: BatchFigures, cure: str) -> None:
+    with pytest.raises(QualityError) as caught:
+        check_batch(project, LIMITS, figures, "a night", "")
+    assert f"{cure} Details:" in str(caught.value)
+    assert all(name in QualityConfig.model_fields for name in re.findall(r"quality\.(\w+)", str(caught.value)))
 
 
 def test_good_batches_pass_and_leave_a_page(project: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmamba.config import EventsConfig, parse
-from hmamba.errors import ConfigError
+from hmamba.errors import ConfigError, InputError
 from hmamba.sequences.snapshot import Meaning, write_changes, write_snapshot
 from hmamba.warehouse.tables import create_tables
 
@@ -271,3 +271,8 @@ def test_numbers_are_those_of_numpy(tmp_path):
     raw = np.random.default_rng(0).exponential(5, 50)
     frame = snapshot(tmp_path, [("u", "i", day / 10, float(w)) for day, w in enumerate(raw)])
     np.testing.assert_allclose(frame.weight, np.minimum(np.log2(1 + raw), 4), rtol=1e-5)
+
+
+def test_returns_alone_are_told(tmp_path: Any) -> None:
+    with pytest.raises(InputError, match=r"Every event before the end of 2024-01-30 is a return"):
+        snapshot(tmp_path, [("u", "a", 0, -1.0), ("v", "b", 1, -2.0)])

@@ -151,7 +151,7 @@ def test_parquet_text_that_is_not_unicode(tmp_path: Path) -> None:
         ("a.parquet", b"", "is not a Parquet file"),
         ("a.csv", b"PAR1 and then nothing", "is a Parquet file by its content"),
         ("a.csv", gzip.compress(b"u,i\na,b\n", mtime=0), "is a gzip file by its content"),
-        ("a.csv", b"PK\x03\x04 a workbook", "is a zip file by its content"),
+        ("a.csv", b"PK\x03\x04 a workbook", "is a zip or Excel file by its content"),
         ("a.csv.gz", b"u,i\na,b\n", "is not a gzip file"),
         ("a.csv", b"", "has no header line"),
         ("a.csv", b"\xff\xfeu\x00,\x00", "is UTF-16 text, and only UTF-8 is read"),
