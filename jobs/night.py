@@ -32,9 +32,11 @@ class StepFailedError(HMambaError):
 
     def __init__(self, step: str, status: int) -> None:
         self.exit_code = status if status > 0 else 128 - status
-        how = f"ended with exit status {status}" if status > 0 else f"was killed by signal {-status}"
+        how = f"ended with exit status {status}; its own message is above"
+        if status < 0:
+            how = f"was killed by signal {-status}"
         hint = " Signal 9 usually means that memory ran out." if status == -9 else ""
-        super().__init__(f"{step} {how}; its own message is above. Steps after it have not run.{hint}")
+        super().__init__(f"{step} {how}. Steps after it have not run.{hint}")
 
 
 @dataclass(frozen=True)

@@ -172,11 +172,10 @@ def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: 
     connection.register("meanings", meaning.table())
     unnamed = [row["event_type"] for row in rows(connection, "sequences/unnamed_types", {"end_time": end})]
     if unnamed:
-        shown = ", ".join(repr(name) if name else "none" for name in unnamed)
+        shown = ", ".join(f"of type {name!r}" if name else "without a type" for name in unnamed)
         raise ConfigError(
-            f"The warehouse holds events of type {shown}, of which [events] says nothing. Add a table for it, such as "
-            f"[events.{unnamed[-1] or 'purchase'}] with weight = 1.0, or remove source.columns.event_type and all of "
-            "[events] from a new root."
+            f"The warehouse holds events {shown}, of which [events] says nothing. Say what they mean by a table, such "
+            f'as [events."{unnamed[-1]}"] with weight = 1.0.'
         )
     connection.execute(statement("sequences/create_taken_back"), {"end_time": end})
     connection.execute(statement("sequences/create_meant"))

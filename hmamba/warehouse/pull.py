@@ -74,12 +74,14 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
         found: from :func:`hmamba.warehouse.landing.find`.
 
     Raises:
+        ConfigError: the time zone is not known, or the warehouse's events are ordered otherwise.
         InputError: a file is not what it should be, or changed while it was read; there is nothing to start from; or
             the day is too long after the newest event to be meant.
         QualityError: the batch, or the lack of one, broke a rule, or a rule could not be computed.
     """
     _set_time_zone(connection, request.config.source.timezone)
     create_tables(connection)
+    _check_order(connection, request)
     files = select_interactions(connection, found.interactions, request.day)
     catalogue = select_catalogue(connection, found.catalogue)
     history = one(
@@ -155,6 +157,7 @@ def _enter(
             "rows_late": merged.late,
             "items_new": one(connection, "ingest/new_indices", {"highest_before": highest})["items"],
             "rows_left": sum(read.left),
+            "by_position": request.by_position,
         },
     )
     _check(connection, batch_id, total, merged)
@@ -199,6 +202,17 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
         raise ConfigError(
             f"source.timezone = {zone!r} is not known. Give a name such as UTC or Europe/Paris."
         ) from None
+
+
+def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
+    """Positions among times, or times among positions, would put every user's events into a wrong order."""
+    if not one(connection, "ingest/ordered_otherwise", {"by_position": request.by_position})["batches"]:
+        return
+    now, before = ("positions", "times") if request.by_position else ("times", "positions")
+    raise ConfigError(
+        f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by {now}. "
+        "Set source.columns as it was, or begin a new root."
+    )
 
 
 def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, read: Considered) -> int:

@@ -1,5 +1,5 @@
 -- One row for each pull that found something new: rows_read = rows_loaded + rows_duplicate + rows_quarantined. rows_left:
--- rows of later days, which stay in their files and are not read.
+-- rows of later days, which stay in their files and are not read. by_position: events were ordered by positions.
 CREATE TABLE IF NOT EXISTS batches (
     batch_id BIGINT NOT NULL,
     day DATE NOT NULL,
@@ -16,5 +16,6 @@ CREATE TABLE IF NOT EXISTS batches (
     rows_late BIGINT NOT NULL,
     items_new BIGINT NOT NULL,
     rows_left BIGINT DEFAULT 0,
+    by_position BOOLEAN,
     CHECK (rows_read = rows_loaded + rows_duplicate + rows_quarantined)
 );

@@ -187,11 +187,11 @@ def test_returns_take_back_what_a_stack_says(tmp_path_factory, users):
 def test_a_type_that_the_settings_do_not_name_is_refused(tmp_path):
     events: list[Event] = [("u", "i", 0, 1, "purchase"), ("u", "i", 1, 1, "wish")]
     some = Meaning(EventsConfig.model_validate({"purchase": {}}))
-    with pytest.raises(ConfigError, match=r"'wish'.*\[events\.wish\]"):
+    with pytest.raises(ConfigError, match=r"of type 'wish'.*\[events\.\"wish\"\]"):
         snapshot(tmp_path, events, some)
-    with pytest.raises(ConfigError, match=r"'purchase', 'wish'"):
+    with pytest.raises(ConfigError, match=r"of type 'purchase', of type 'wish'"):
         snapshot(tmp_path, events)
-    with pytest.raises(ConfigError, match=r"none.*\[events\.purchase\]"):
+    with pytest.raises(ConfigError, match=r"without a type.*\[events\.\"\"\]"):
         snapshot(tmp_path, [("u", "i", 0, 1)], some)
     assert not (tmp_path / "s").exists()
     late: list[Event] = [("u", "i", 0, 1, "purchase"), ("u", "i", 31, 1, "wish")]

@@ -213,11 +213,13 @@ class TestSilence:
         facts = loaded.ok("ingest", day, "again")
         assert (facts["batch_id"], facts["warnings"]) == (None, [])
 
-    def test_positions_have_no_age(self, loaded: Root) -> None:
-        loaded.configure(
-            '[source.columns]\nposition = "event_time"\n[quality]\nmax_staleness_days = 2\nmin_volume_ratio = 0.5\n'
+    def test_positions_have_no_age(self, root: Root) -> None:
+        root.drop("a.csv", "user_id,item_id,step\nu,i,1\n")
+        root.configure(
+            '[source.columns]\nposition = "step"\n[quality]\nmax_staleness_days = 2\nmin_volume_ratio = 0.5\n'
         )
-        facts = loaded.ok("ingest", DAY + timedelta(days=500))
+        root.ok("ingest")
+        facts = root.ok("ingest", DAY + timedelta(days=500))
         assert (facts["staleness_days"], facts["warnings"]) == (None, [])
 
 

@@ -226,11 +226,11 @@ def test_an_emptied_landing_folder_is_a_quiet_night(loaded: Root) -> None:
     assert loaded.contents() == before
 
 
-def test_a_file_with_a_header_only_is_a_batch_of_no_rows(root: Root) -> None:
-    root.drop("a.csv", "user_id,item_id,event_time\n")
-    facts = root.ok("ingest")
-    assert (facts["batch_id"], facts["files"], facts["rows_read"]) == (1, 1, 0)
-    assert root.ok("ingest", run_id="again")["batch_id"] is None
+def test_a_file_with_a_header_only_is_a_batch_of_no_rows(loaded: Root) -> None:
+    loaded.drop("a.csv", "user_id,item_id,event_time\n")
+    facts = loaded.ok("ingest")
+    assert (facts["batch_id"], facts["files"], facts["rows_read"]) == (2, 1, 0)
+    assert loaded.ok("ingest", run_id="again")["batch_id"] is None
 
 
 CATALOGUE = '[catalogue]\npath = "landing/products"\ntitle = "title"\ncategory_path = ["department", "category"]\n'
@@ -329,3 +329,38 @@ def test_pulling_day_by_day_gives_the_same_events_as_pulling_once(root: Root, ev
     root.ok("ingest")
     loaded = root.sql("SELECT user_id, item_id, event_time FROM interactions ORDER BY ALL")
     assert loaded == sorted(events[["user_id", "item_id", "event_time"]].itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("first", ["event_time", "position"])
+def test_times_and_positions_do_not_mix(root: Root, first: str) -> None:
+    columns = {"event_time": "", "position": '[source.columns]\nposition = "step"\n'}
+    second = next(name for name in columns if name != first)
+    root.drop("a.csv", "user_id,item_id,event_time,step\nu,i,2024-01-30,1\n")
+    root.configure(columns[first])
+    root.ok("ingest")
+    root.drop("b.csv", "user_id,item_id,event_time,step\nu,j,2024-01-30,2\n")
+    root.configure(columns[second])
+    before = root.contents()
+    code, _, log = root.step("ingest", DAY, "second")
+    assert code == 2
+    assert "The warehouse's events are ordered by" in log
+    assert root.contents() == before
+    root.configure(columns[first])
+    assert root.ok("ingest", DAY, "second")["rows_loaded"] == 1
+
+
+def test_events_that_came_before_there_were_types(root: Root) -> None:
+    root.drop("a.csv", "user_id,item_id,event_time\nu,i,2024-01-29\n")
+    root.ok("ingest")
+    root.drop("b.csv", "user_id,item_id,event_time,kind\nu,j,2024-01-30,buy\n")
+    typed = '[source.columns]\nevent_type = "kind"\n[events.buy]\n'
+    root.configure(typed)
+    root.ok("ingest", DAY, "second")
+    code, _, log = root.step("snapshot")
+    assert code == 2
+    assert (
+        'events without a type, of which [events] says nothing. Say what they mean by a table, such as [events.""]'
+        in log
+    )
+    root.configure(f'{typed}[events.""]\nweight = 1.0\n')
+    assert root.ok("snapshot")["events"] == 2
