@@ -36,8 +36,8 @@ _STEPS, _LEAST_TOKENS, _MOST_TOKENS = 48, 256, 8192
 def tokens_for(events: int) -> int:
     """Events of a batch, for so many training events.
 
-    With few steps an epoch teaches little: on MovieLens (small, 100,000 events) 48 steps an epoch need half as many epochs
-    as 12.
+    With few steps an epoch teaches little: on MovieLens (small, 100,000 events) 48 steps an epoch need half as many
+    epochs as 12.
     """
     return min(_MOST_TOKENS, max(_LEAST_TOKENS, events // _STEPS))
 
