@@ -43,7 +43,8 @@ def body(context: StepContext) -> Facts:
         QualityError: there is no champion, nothing better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    challenger = read_json(run.training_result)["version"]
+    trained = read_json(run.training_result)
+    challenger = trained["version"]
     champion = registry.champion_before(context.layout, context.day)
     histories = read_histories(shard_files(run.sequences))
     split = Split.of(histories, config)
@@ -65,7 +66,8 @@ def body(context: StepContext) -> Facts:
     }
     caveats = [text for text in (unusable, caveat) if text]
     try:
-        decision, compared = decide(challenger, None if unusable else champion, measured, config)
+        judged_against = None if unusable else champion
+        decision, compared = decide(challenger, judged_against, measured, config, trained.get("skipped_reason"))
     except QualityError as error:
         reason = "; ".join([*caveats, str(error)])
         _conclude(context, {**verdict, "comparisons": [], "serving": None, "promoted": False, "reason": reason})

@@ -73,7 +73,7 @@ def body(context: StepContext) -> Facts:
         batch_id = outcome.batch_id
         if batch_id is None:
             batch_id = batch_of_run(connection, context.day, context.run_id)
-            log.info("nothing new among %d files", outcome.files_skipped)
+            log.info("nothing new; files seen before: %d", outcome.files_skipped)
         facts = {**NOTHING, **({} if batch_id is None else batch_facts(connection, batch_id))}
         if config.catalogue.path is not None:
             facts["catalogue_warning"] = catalogue_warning(connection)

@@ -146,7 +146,11 @@ def comparisons(measured: Mapping[str, Measured], metric: str) -> list[Compariso
 
 
 def decide(
-    challenger: str | None, champion: str | None, measured: Mapping[str, Measured], config: Config
+    challenger: str | None,
+    champion: str | None,
+    measured: Mapping[str, Measured],
+    config: Config,
+    untrained: str | None = None,
 ) -> tuple[Decision, list[Comparison]]:
     """Judge by ``gate.metric``.
 
@@ -159,6 +163,7 @@ def decide(
         champion: the version that served before; None if there is none that can be judged.
         measured: contestants and baselines by role; empty if nobody could be asked.
         config: the metric, the tolerance, and what happens on a first night.
+        untrained: why there is no challenger, in words; None if that is not known.
 
     Returns:
         The decision and the comparisons behind it.
@@ -168,7 +173,7 @@ def decide(
     """
     metric, found = config.gate.metric, comparisons(measured, config.gate.metric)
     if champion is None:
-        return _first_night(challenger, measured, config, found), found
+        return _first_night(challenger, measured, config, found, untrained), found
     if challenger is None:
         return Decision(champion, False, "no new model was trained; the champion continues to serve"), found
     if CHALLENGER not in measured:
@@ -193,14 +198,18 @@ def decide(
 
 
 def _first_night(
-    challenger: str | None, measured: Mapping[str, Measured], config: Config, found: list[Comparison]
+    challenger: str | None,
+    measured: Mapping[str, Measured],
+    config: Config,
+    found: list[Comparison],
+    untrained: str | None,
 ) -> Decision:
     """Who serves where there is no champion."""
     metric = config.gate.metric
     baseline = best_baseline(measured, metric) or ("popularity" if config.candidates.exclude_seen else "most_bought")
     name = BASELINES[baseline]
     if challenger is None:
-        reason = "no model could be trained"
+        reason = "no model could be trained" + (f" ({untrained})" if untrained else "")
     elif CHALLENGER not in measured:
         reason = "there is nobody to judge the first model on"
     else:

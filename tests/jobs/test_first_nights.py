@@ -82,7 +82,7 @@ def test_where_nothing_can_be_learnt_a_baseline_is_published(layout: Layout, kin
     nothing_left = kind == "fifty users and one item" and exclude_seen  # everybody has seen everything
     assert manifest["users"] == (0 if nothing_left else UNLEARNABLE[kind].user_id.nunique())
     assert not layout.champion.exists()
-    why = "no model could be trained"
+    why = f"no model could be trained ({facts(layout, 'train')['skipped_reason']})"
     if nothing_left:
         why = "there is nobody to judge the first model on"
     assert manifest["warning"] == f"No model serves: the table ranks items by {name} (a baseline), because {why}"
