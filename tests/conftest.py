@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,10 @@ from tests.synthetic import make_interactions, write_landing
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("hmamba", deadline=None)
 hypothesis.settings.load_profile("hmamba")
+
+# Shells start what runs in the background with Ctrl-C ignored, and children inherit that: tests of Ctrl-C need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
