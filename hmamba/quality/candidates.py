@@ -5,6 +5,7 @@ DuckDB counts over the Parquet parts; Great Expectations judges the counts, one 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from hmamba.errors import QualityError
 from hmamba.progress import track
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
 from hmamba.statements import statement
+
+log = logging.getLogger("hmamba")
 
 
 @dataclass(frozen=True)
@@ -165,16 +168,16 @@ def check_candidates(
     figures += [Figure(name, counted[name], most=0) for name in counted if name.startswith(("rows_with", "users_"))]
     with open_project(project) as opened:
         broken = broken_figures(opened, "candidates", figures, run_name)
-    if [figure.name for figure in broken] == ["rows"] and exclude_seen:
-        raise QualityError(
-            "No candidates: every user has had every item that may be recommended, so nothing has been published. If "
-            "things are taken again, set candidates.exclude_seen = false; otherwise load more events, or allow more "
-            "items (candidates.allowed_items). Readers still have what was published before."
-        )
     if broken:
         raise QualityError(
             f"The candidates of {counted['users']} users broke their rules and nothing has been published: "
             f"{'; '.join(map(str, broken))}. Readers still have what was published before. "
             f"Details: {data_docs(project)}"
+        )
+    if not counted["rows"]:
+        log.warning(
+            "publish: the table has no rows, because every user has had every item that may be recommended. If things "
+            "are taken again, set candidates.exclude_seen = false; otherwise load more events, or allow more items "
+            "(candidates.allowed_items)."
         )
     return CandidateTotals(counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"])
