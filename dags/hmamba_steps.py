@@ -41,7 +41,7 @@ RETRYING = {
 }
 
 FINAL = {
-    2: "A setting or a file is wrong: mend it, then clear this task.",
+    2: "A setting or a file is wrong: fix it, then clear this task.",
     3: "The data or the candidates broke a rule: look at the Data Docs under ROOT/gx, then clear this task.",
 }
 """Exit statuses that another try cannot change, so that whoever is on call hears of them at once. Everything else

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 class HMambaError(Exception):
-    """Something the user can mend. ``exit_code`` is what a job leaves with."""
+    """Something the user can fix. ``exit_code`` is the exit status of the job."""
 
     exit_code = 1
 

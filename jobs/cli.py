@@ -310,7 +310,7 @@ def example(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line. An error that the user can mend is one sentence, without a traceback.
+    """Run the command line. An error that the user can fix is one sentence, without a traceback.
 
     Returns:
         The exit status of such an error; otherwise typer leaves with its own.

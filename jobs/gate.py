@@ -160,7 +160,7 @@ def _serve(
     """Store what serves tonight: it may know everything up to the end of the day.
 
     Returns:
-        What the refit tells of its epoch; None without one.
+        Metrics of the refit's epoch; None without one.
     """
     recount(stored, Counts.of(histories, size, transitions=wants_transitions(stored.model)))
     told = None

@@ -52,7 +52,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class NightOptions:
-    """What the steps are told.
+    """Arguments of the steps.
 
     ``workers``: shards scored at once, None: one a core, or one with a GPU. ``any_day``: also a day after today, or
     long after the newest event.

@@ -28,7 +28,7 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step is told: its name, where, which day, which run, which settings."""
+    """Arguments of a step: its name, the root, the day, the run and the settings."""
 
     layout: Layout
     day: date
@@ -91,7 +91,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def _enter(name: str, given: argparse.Namespace) -> StepContext:
-    """Check what a step is told. Nothing is written.
+    """Check the arguments of a step. Nothing is written.
 
     Raises:
         ConfigError: the root is a URI, the run id cannot be a folder's name, or a setting is wrong.
@@ -135,7 +135,7 @@ def run_step(
         body: does the work and returns its facts.
         add_options: adds options of its own.
         arguments: those of the command line if absent.
-        tells: where several processes share a step only one of them tells its facts.
+        tells: whether this process prints and keeps the facts; of several that share a step only one does.
         parts: the shards that ``body`` works on, if it keeps facts shard by shard by itself.
 
     Returns:

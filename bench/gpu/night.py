@@ -17,7 +17,7 @@ from hmamba.evaluation.question import Question
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Split
 from hmamba.registry import StoredModel
-from hmamba.retrieval.candidates import score_shard
+from hmamba.retrieval.candidates import ModelScorer, write_candidates
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.fit import Fit
 
@@ -110,16 +110,9 @@ def _score(context: Context, stored: StoredModel, split: Split) -> None:
     shop, settings = context.shop, context.shop.config.candidates
     candidates, vectors = shop.folder / "part.parquet", shop.folder / "users.parquet"
     started = time.perf_counter()
-    done = score_shard(
-        stored,
-        index_of(stored),
-        [shop.histories],
-        shop.histories.item_events(len(shop.ids)),
-        k=settings.k,
-        exclude_seen=settings.exclude_seen,
-        candidates=candidates,
-        vectors=vectors,
-    )
+    popularity = shop.histories.item_events(len(shop.ids))
+    scorer = ModelScorer(stored, index_of(stored), popularity, settings.k, settings.exclude_seen)
+    done = write_candidates(scorer, stored.item_ids, [shop.histories], candidates=candidates, vectors=vectors)
     seconds = time.perf_counter() - started
     table = pq.read_table(candidates)
     k = min(settings.k, len(stored.catalogue))

@@ -21,7 +21,7 @@ from hmamba.evaluation.states import CarriedStates, StateFiles, write_states
 from hmamba.model.hmamba import HMamba
 from hmamba.registry import Provenance, StoredModel
 from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import score_shard
+from hmamba.retrieval.candidates import ModelScorer, write_candidates
 from hmamba.retrieval.index import ItemIndex
 from hmamba.retrieval.replace import replace_users
 from hmamba.sequences.catalogue import Catalogue
@@ -64,17 +64,10 @@ class _Shard:
             histories.select(np.arange(start, min(start + _BLOCK, len(histories))))
             for start in range(0, len(histories), _BLOCK)
         )
-        score_shard(
-            self.stored,
-            self.index,
-            blocks,
-            np.ones(_ITEMS + 1, dtype=np.int64),
-            k=_K,
-            exclude_seen=True,
-            candidates=part,
-            vectors=self.folder / f"{name}-points.parquet",
-            encode=encode,
-        )
+        popularity = np.ones(_ITEMS + 1, dtype=np.int64)
+        scorer = ModelScorer(self.stored, self.index, popularity, _K, True, encode)
+        points = self.folder / f"{name}-points.parquet"
+        write_candidates(scorer, self.stored.item_ids, blocks, candidates=part, vectors=points)
         return part
 
     def everybody(self) -> Path:

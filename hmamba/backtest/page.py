@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, JudgedNight, pooled
 from hmamba.evaluation.comparison import Comparison, compare
 from hmamba.evaluation.gate import BASELINES
 from hmamba.report import figures
+from hmamba.report.pages import templates
 
 _BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric
 _NONE = "\N{EN DASH}"
@@ -116,13 +116,10 @@ def chart(found: Findings) -> Markup:
 
 def page(found: Findings, title: str) -> str:
     """The whole page. It loads nothing from anywhere and runs no script."""
-    environment = Environment(
-        loader=PackageLoader("hmamba.backtest", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html").render(
-        title=title, found=found, chart=chart(found), shown=shown, users=sum(night.users for night in found.nights)
+    return (
+        templates("hmamba.backtest")
+        .get_template("template.html")
+        .render(
+            title=title, found=found, chart=chart(found), shown=shown, users=sum(night.users for night in found.nights)
+        )
     )

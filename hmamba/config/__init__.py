@@ -1,22 +1,19 @@
 """The settings: a TOML file, checked against sections that know their defaults and bounds."""
 
-from hmamba.config.load import load, named_configs, parse, read_toml
-from hmamba.config.sections import (
-    CandidatesConfig,
+from hmamba.config.data import (
     CatalogueConfig,
-    Config,
     EventsConfig,
     EventType,
-    GateConfig,
     InteractionColumns,
-    ModelConfig,
     QualityConfig,
-    Section,
     SnapshotConfig,
     SourceConfig,
-    TrainConfig,
     WarehouseConfig,
 )
+from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, TrainConfig
+from hmamba.config.load import load, named_configs, parse, read_toml
+from hmamba.config.section import Section
+from hmamba.config.whole import Config
 
 __all__ = [
     "CandidatesConfig",

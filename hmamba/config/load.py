@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hmamba.config.sections import Config
+from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 

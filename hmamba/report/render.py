@@ -7,7 +7,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import hmamba
@@ -17,8 +16,9 @@ from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import BASELINES, NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, transitions, what_serves_knows
+from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
-from hmamba.report.text import metric_name, printable, sentence, short
+from hmamba.report.text import metric_name, sentence, short
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
@@ -42,14 +42,7 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
 
 def render(night: Night) -> str:
     """The whole page. It loads nothing from anywhere and runs no script."""
-    environment = Environment(
-        loader=PackageLoader("hmamba.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
+    environment = templates("hmamba.report")
     environment.filters |= {
         "count": lambda number: f"{number:,}",
         "percent": lambda share: f"{share * 100:.1f} %",
@@ -85,11 +78,6 @@ def render(night: Night) -> str:
         largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
         version=hmamba.__version__,
     )
-
-
-def _printable(value: Any) -> Any:
-    """Clean text of characters that escaping leaves in. Markup is this package's own."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _seconds(seconds: float) -> str:

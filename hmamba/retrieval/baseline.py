@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import pyarrow.parquet as pq
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.files import atomic_file
-from hmamba.retrieval.candidates import POINTS, Ranked, ShardFacts, candidate_table
-from hmamba.retrieval.part import part_writer
+from hmamba.retrieval.candidates import Ranked, ScoredBlock
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -35,6 +32,11 @@ class Baseline:
     catalogue: Catalogue
     item_ids: pa.Array
     popularity: IntArray
+
+    def block(self, histories: Histories, k: int, *, exclude_seen: bool) -> ScoredBlock:
+        """The candidates of a block of users, who have no points."""
+        ranked = self.rank(histories, k, exclude_seen=exclude_seen)
+        return ScoredBlock(ranked, pa.array([self.version] * len(histories), pa.string()), None, 0)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """The ``k`` best items of each user, scored by their share of all events plus the user's own count.
@@ -71,31 +73,3 @@ def write_eligible(catalogue: Catalogue, item_ids: pa.Array, path: Path) -> None
     }
     with atomic_file(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
-
-
-def score_shard_by_baseline(
-    baseline: Baseline,
-    blocks: Iterable[Histories],
-    *,
-    k: int,
-    exclude_seen: bool,
-    candidates: Path,
-    vectors: Path,
-) -> ShardFacts:
-    """Write the candidates of a shard's users, as :func:`hmamba.retrieval.candidates.score_shard` does for a model.
-
-    Users have no points: in ``vectors`` they are null.
-    """
-    facts = ShardFacts(0, 0, 0)
-    with ExitStack() as stack:
-        target, target_of_points = (stack.enter_context(atomic_file(path)) for path in (candidates, vectors))
-        tables = stack.enter_context(part_writer(target))
-        points = stack.enter_context(pq.ParquetWriter(target_of_points, POINTS, compression="zstd"))
-        for histories in blocks:
-            ranked = baseline.rank(histories, k, exclude_seen=exclude_seen)
-            versions = pa.array([baseline.version] * len(histories), pa.string())
-            tables.write_table(candidate_table(versions, baseline.item_ids, histories, ranked))
-            names = histories.users.cast(pa.string())
-            points.write_table(pa.table([names, pa.nulls(len(names), POINTS.field(1).type)], schema=POINTS))
-            facts = facts.and_so(len(histories), 0, len(ranked.users))
-    return facts

@@ -211,30 +211,39 @@ class ShardFacts:
         return ShardFacts(self.users + users, self.fallback_users + fallback_users, self.rows + rows)
 
 
-def score_shard(
-    stored: StoredModel,
-    index: ItemIndex,
+@dataclass(frozen=True)
+class ScoredBlock:
+    """What a block of U users gets.
+
+    Attributes:
+        ranked: their candidates.
+        versions: (U,) what made each user's, for model_version.
+        points: (U, d + 1) the users' Lorentz points; None where nobody has one.
+        fallback_users: who got popular items for want of a history.
+    """
+
+    ranked: Ranked
+    versions: pa.Array
+    points: FloatArray | None
+    fallback_users: int
+
+
+def write_candidates(
+    score: Callable[[Histories], ScoredBlock],
+    item_ids: pa.Array,
     blocks: Iterable[Histories],
-    popularity: IntArray,
     *,
-    k: int,
-    exclude_seen: bool,
     candidates: Path,
     vectors: Path,
-    encode: Encode = encode_users,
 ) -> ShardFacts:
     """Write the candidates and the Lorentz points of a shard's users, a block of them at a time.
 
     Args:
-        stored: the model that serves.
-        index: its items.
+        score: what ranks a block.
+        item_ids: (size,) item ids by index.
         blocks: the shard's users; no more than one block is held.
-        popularity: (size,) events of each item index, for users whose history holds nothing that the model knows.
-        k: items a user.
-        exclude_seen: leave out items that the user has had.
         candidates: file to write: user_id, rank, item_id, score, model_version.
-        vectors: file to write: user_id, point.
-        encode: what makes hidden states of histories; it may keep, or go on from, carried states.
+        vectors: file to write: user_id, point, which is null where users have none.
     """
     facts = ShardFacts(0, 0, 0)
     with ExitStack() as stack:
@@ -242,15 +251,46 @@ def score_shard(
         tables = stack.enter_context(part_writer(target))
         points = stack.enter_context(pq.ParquetWriter(target_of_points, POINTS, compression="zstd"))
         for histories in blocks:
-            ranked, hidden_Ud, is_known = _rank(stored, index, histories, popularity, k, exclude_seen, encode)
-            versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
-            tables.write_table(candidate_table(versions, stored.item_ids, histories, ranked))
-            with torch.inference_mode():
-                points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu()
-            columns = {USER_ID: histories.users.cast(pa.string()), POINT: point_column(points_UX.numpy())}
-            points.write_table(pa.table(columns, schema=POINTS))
-            facts = facts.and_so(len(histories), int((~is_known).sum()), len(ranked.users))
+            block = score(histories)
+            tables.write_table(_table(block, item_ids, histories))
+            names = histories.users.cast(pa.string())
+            none = pa.nulls(len(names), POINTS.field(POINT).type)
+            column = none if block.points is None else point_column(block.points)
+            points.write_table(pa.table([names, column], schema=POINTS))
+            facts = facts.and_so(len(histories), block.fallback_users, len(block.ranked.users))
     return facts
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """Ranks by the model that serves.
+
+    Attributes:
+        stored: the model.
+        index: its items.
+        popularity: (size,) events of each item index, for users whose history holds nothing that the model knows.
+        k: items a user.
+        exclude_seen: leave out items that the user has seen.
+        encode: what makes hidden states of histories; it may keep, or resume from, carried states.
+    """
+
+    stored: StoredModel
+    index: ItemIndex
+    popularity: IntArray
+    k: int
+    exclude_seen: bool
+    encode: Encode = encode_users
+
+    @torch.inference_mode()
+    def __call__(self, histories: Histories) -> ScoredBlock:
+        """Candidates and points of a block of users."""
+        stored = self.stored
+        ranked, hidden_Ud, is_known = _rank(
+            stored, self.index, histories, self.popularity, self.k, self.exclude_seen, self.encode
+        )
+        points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
+        versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
+        return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()))
 
 
 def _rank(
@@ -283,22 +323,16 @@ def _rank(
     return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
 
 
-def candidate_table(versions: pa.Array, item_ids: pa.Array, histories: Histories, ranked: Ranked) -> pa.Table:
-    """Candidates as rows of what is published.
-
-    Args:
-        versions: (U,) what made each user's.
-        item_ids: (size,) item ids by index.
-        histories: (U) the users.
-        ranked: their candidates.
-    """
+def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.Table:
+    """Candidates as rows of what is published."""
+    ranked = block.ranked
     users, starts = ranked.users, np.searchsorted(ranked.users, ranked.users)
     columns = {
         USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
         RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
         ITEM_ID: item_ids.take(pa.array(ranked.items)),
         SCORE: pa.array(ranked.scores, pa.float32()),
-        MODEL_VERSION: versions.take(pa.array(users)),
+        MODEL_VERSION: block.versions.take(pa.array(users)),
     }
     return pa.table(columns, schema=PLAIN)
 

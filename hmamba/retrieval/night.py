@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,8 +17,8 @@ from hmamba.evaluation.gate import is_baseline
 from hmamba.layout import RunLayout
 from hmamba.registry import StoredModel
 from hmamba.retrieval import index as item_index
-from hmamba.retrieval.baseline import Baseline, score_shard_by_baseline
-from hmamba.retrieval.candidates import ShardFacts, score_shard
+from hmamba.retrieval.baseline import Baseline
+from hmamba.retrieval.candidates import ModelScorer, ScoredBlock, ShardFacts, write_candidates
 from hmamba.retrieval.index import ItemIndex
 from hmamba.sequences.catalogue import Catalogue
 from hmamba.sequences.histories import Histories, IntArray
@@ -76,12 +77,21 @@ class NightScorer:
         vectors: Path,
         encode: Encode = encode_users,
     ) -> ShardFacts:
-        """Write the candidates and points of a shard's users; see :func:`hmamba.retrieval.candidates.score_shard`."""
-        files = {"candidates": candidates, "vectors": vectors}
+        """Write the candidates and points of a shard's users; see :func:`hmamba.retrieval.candidates.write_candidates`.
+
+        Args:
+            blocks: the shard's users.
+            k: items a user.
+            exclude_seen: leave out items that the user has seen.
+            candidates: file to write.
+            vectors: file to write.
+            encode: what makes hidden states of histories, where a model serves.
+        """
         if self.baseline is not None:
-            return score_shard_by_baseline(self.baseline, blocks, k=k, exclude_seen=exclude_seen, **files)
-        assert self.model is not None
-        stored, index = self.model
-        return score_shard(
-            stored, index, blocks, self.popularity, k=k, exclude_seen=exclude_seen, encode=encode, **files
-        )
+            score: Callable[[Histories], ScoredBlock] = partial(self.baseline.block, k=k, exclude_seen=exclude_seen)
+            ids = self.baseline.item_ids
+        else:
+            assert self.model is not None
+            stored, index = self.model
+            score, ids = ModelScorer(stored, index, self.popularity, k, exclude_seen, encode), stored.item_ids
+        return write_candidates(score, ids, blocks, candidates=candidates, vectors=vectors)

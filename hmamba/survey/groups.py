@@ -19,7 +19,7 @@ from hmamba.survey.roles import Profile, Role, candidates, profiles
 from hmamba.survey.sample import PEEK, read, take
 
 HEAD_ROWS = 20_000
-"""Rows by which columns are told."""
+"""Rows from which columns are recognised."""
 _MOST_SHAPES = 200
 _VARYING = re.compile(r"[0-9a-f]{8,}|\d+", re.IGNORECASE)
 

@@ -28,14 +28,14 @@ from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.tables import rows
 
 CURES = {
-    "record_readable": "mend the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
+    "record_readable": "fix the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
     "user_id_present": "source.columns.user_id, or source.null_words if that word is an id",
     "user_id_length": "quality.max_id_length",
     "item_id_present": "source.columns.item_id, or source.null_words if that word is an id",
     "item_id_length": "quality.max_id_length",
     "event_time_readable": "source.time_format, or write times as 2024-05-31T18:30:00Z",
     "event_time_not_before": "quality.min_time",
-    "event_time_not_after": "source.time_format if the unit is wrong; otherwise mend the times",
+    "event_time_not_after": "source.time_format if the unit is wrong; otherwise fix the times",
     "user_id_readable": "source.columns.user_id: ids are text, whole numbers or UUIDs",
     "item_id_readable": "source.columns.item_id: ids are text, whole numbers or UUIDs",
     "position_readable": "source.columns.position: positions are whole numbers",

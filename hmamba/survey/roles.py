@@ -20,7 +20,7 @@ Role = Literal["user_id", "item_id", "event_time", "position", "weight", "event_
 ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weight", "event_type")
 TimeFormat = Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
 
-# Likeliest first. Whoever has an account is told apart better than a session, a session better than a device.
+# Likeliest first: an account identifies a person better than a session does, a session better than a device.
 _USERS = (
     "user customer client member household visitor reviewer buyer shopper cust uid subscriber person profile player "
     "listener viewer reader guest patron consumer student learner account session cookie device browser"

@@ -79,7 +79,7 @@ def spread(files: Sequence[SourceFile], most: int = MAX_FILES) -> list[SourceFil
 
 
 def take(files: Sequence[SourceFile], folder: Path, budget: Budget = FULL) -> list[Sample]:
-    """A sample of each file. A damaged file stands for itself: whoever reads it is told what is wrong with it.
+    """A sample of each file. A damaged file stands for itself: reading it raises the error.
 
     Args:
         files: not more than :data:`MAX_FILES`, see :func:`spread`.
@@ -167,7 +167,7 @@ def _head(block: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Shape:
-    """How the records of a file are told apart: CSV by its delimiter and number of columns, JSON by lines."""
+    """How the records of a file are separated: CSV by its delimiter and number of columns, JSON by lines."""
 
     delimiter: str | None
     width: int

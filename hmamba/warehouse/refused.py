@@ -1,4 +1,4 @@
-"""Refused rows: kept as they were, and told in words with what can be done about them."""
+"""Refused rows: kept as they were, and reported with the value that broke the rule and a cure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nights on which no model is shown to be better than a baseline: readers get a table all the same, and are told."""
+"""Nights on which no model is shown to be better than a baseline: readers get a table all the same, with a warning."""
 
 from __future__ import annotations
 

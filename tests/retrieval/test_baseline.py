@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.quality.candidates import CandidateFiles, ShardFiles, check_candidates
-from hmamba.retrieval.baseline import Baseline, score_shard_by_baseline, write_eligible
-from hmamba.retrieval.candidates import POINTS
+from hmamba.retrieval.baseline import Baseline, write_eligible
+from hmamba.retrieval.candidates import POINTS, write_candidates
 from hmamba.retrieval.index import restrict
 from hmamba.sequences.catalogue import Catalogue
 from tests.histories import histories_of, random_histories, randomly_valued, valued, write_shard
@@ -32,7 +33,9 @@ def baseline_of(version, histories, allowed=None):
 
 def write(baseline, blocks, folder, k=5, exclude_seen=False):
     paths = {"candidates": folder / "part.parquet", "vectors": folder / "users.parquet"}
-    facts = score_shard_by_baseline(baseline, blocks, k=k, exclude_seen=exclude_seen, **paths)
+    facts = write_candidates(
+        partial(baseline.block, k=k, exclude_seen=exclude_seen), baseline.item_ids, blocks, **paths
+    )
     return facts, pd.read_parquet(paths["candidates"])
 
 

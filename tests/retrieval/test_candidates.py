@@ -20,7 +20,7 @@ from hmamba.evaluation.ranking import rank_all
 from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import retrieve, score_shard
+from hmamba.retrieval.candidates import ModelScorer, retrieve, write_candidates
 from hmamba.retrieval.index import FLAT, PRODUCT
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
@@ -59,14 +59,12 @@ def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k, way):
 
 def write(stored, histories, folder, **options):
     settings = {"k": 5, "exclude_seen": False, **options}
-    facts = score_shard(
-        stored,
-        item_index.build(stored, stored.catalogue),
+    facts = write_candidates(
+        ModelScorer(stored, item_index.build(stored, stored.catalogue), np.arange(ITEMS + 1), **settings),
+        stored.item_ids,
         [histories],
-        np.arange(ITEMS + 1),
         candidates=folder / "part.parquet",
         vectors=folder / "users.parquet",
-        **settings,
     )
     return facts, pq.read_table(folder / "part.parquet")
 
@@ -96,7 +94,8 @@ def test_blocks_of_users_make_no_difference(tmp_path, kind):
     paths = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
     built = item_index.build(stored, stored.catalogue)
     popularity = np.arange(ITEMS + 1)
-    assert facts == score_shard(stored, built, iter(blocks), popularity, k=5, exclude_seen=False, **paths)
+    scorer = ModelScorer(stored, built, popularity, 5, False)
+    assert facts == write_candidates(scorer, stored.item_ids, iter(blocks), **paths)
     again = pq.read_table(paths["candidates"])
     assert again.drop_columns("score").equals(table.drop_columns("score"))
     np.testing.assert_allclose(again["score"], table["score"], rtol=1e-4, atol=1e-5)

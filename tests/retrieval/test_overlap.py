@@ -16,7 +16,7 @@ from hmamba.model import lorentz
 from hmamba.model.habit import Had
 from hmamba.retrieval import double, overlap, product
 from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import retrieve, score_shard
+from hmamba.retrieval.candidates import ModelScorer, retrieve, write_candidates
 from hmamba.retrieval.choice import choose
 from hmamba.retrieval.flat import Flat
 from hmamba.retrieval.index import FLAT, FLOAT64, PRODUCT, ItemIndex
@@ -244,7 +244,7 @@ def test_a_float64_index_reads_back_and_publishes_float32_scores_that_never_rise
     assert (again.kind, again.vectors.dtype) == (FLOAT64, np.float64)
     assert np.array_equal(again.vectors, built.vectors)
     parts = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
-    score_shard(stored, again, [histories], np.arange(601), k=50, exclude_seen=False, **parts)
+    write_candidates(ModelScorer(stored, again, np.arange(601), 50, False), stored.item_ids, [histories], **parts)
     table = pq.read_table(parts["candidates"])
     assert table.schema.field("score").type == pa.float32()
     assert table.to_pandas().groupby("user_id", sort=False)["score"].agg(lambda s: s.is_monotonic_decreasing).all()

@@ -59,7 +59,7 @@ def test_nothing_is_nothing(layout: Layout) -> None:
         ("u,i,2224-05-01,1", "event_time_not_after", "line 5: '2224-05-01'", "source.time_format"),
         ("u,i,2024-05-01,many", "weight_is_number", "line 5: 'many'", "source.columns.weight"),
         ("u,i,2024-05-01,1e99", "weight_in_bounds", "line 5: '1e99'", "quality.max_weight"),
-        ("u,i,2024-05-01", "record_readable", "line 5", "mend the record"),
+        ("u,i,2024-05-01", "record_readable", "line 5", "fix the record"),
     ],
 )
 def test_refused_rows_have_a_place_a_value_and_a_cure(

@@ -1,0 +1,154 @@
+"""Settings of what comes in: sources, the meaning of events, the catalogue, the warehouse and its rules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from hmamba.config.section import Section
+
+
+class InteractionColumns(Section):
+    """Which column of the source files is what."""
+
+    user_id: str = Field("user_id", description="Column with the user's id; any type, kept as text.")
+    item_id: str = Field("item_id", description="Column with the item's id; any type, kept as text.")
+    event_time: str = Field("event_time", description="Column with the time of the event.")
+    position: str | None = Field(
+        None,
+        description="Column of whole numbers that order each user's events, in the place of event_time, for data "
+        "without times.",
+    )
+    weight: str | None = Field(
+        None,
+        description="Column with the strength of the event: 1 is ordinary, 0 is seen but not wanted, a negative "
+        "number is a return. Without one every event weighs 1.",
+    )
+    event_type: str | None = Field(
+        None, description="Column with the type of the event, such as view or purchase; [events] says what each means."
+    )
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> InteractionColumns:
+        roles = self.model_dump(exclude_none=True, exclude={"event_time"} if self.position is not None else None)
+        for role, name in roles.items():
+            others = [other for other in roles if roles[other] == name and other != role]
+            if others:
+                raise ValueError(f"{role} and {others[0]} both name the column {name!r}: give each a column of its own")
+        return self
+
+
+class SourceConfig(Section):
+    """Where interactions come from."""
+
+    kind: Literal["files"] = Field("files", description="Parquet, CSV or JSON lines, plain or gzipped.")
+    path: str = Field("landing/interactions", description="Folder or glob, relative to the root or absolute.")
+    columns: InteractionColumns = InteractionColumns()
+    time_format: Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"] = Field(
+        "auto",
+        description="auto: a time type or ISO 8601 text; the others: seconds, milliseconds, microseconds or "
+        "nanoseconds since 1970.",
+    )
+    timezone: str = Field("UTC", description="Time zone of times that carry no offset of their own.")
+    null_words: tuple[str, ...] = Field(
+        ("\\N", "NULL", ""), description="Words that mean an absent value, in text columns of every file."
+    )
+    follow_links: bool = Field(
+        False, description="Whether links that lead out of the root are read; otherwise they are refused."
+    )
+
+
+class EventType(Section):
+    """What one type of event means."""
+
+    weight: float = Field(1.0, ge=0, description="Factor of the weight of events of this type.")
+    target: bool = Field(True, description="Whether the model learns to predict, and is judged on, such events.")
+    seen: bool = Field(
+        True, description="Whether the item counts as seen, and is left out where candidates.exclude_seen = true."
+    )
+
+
+class EventsConfig(Section):
+    """What events mean. Every type that source.columns.event_type holds has a table of its own, [events.TYPE]."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, EventType] = Field(init=False)
+
+    min_weight_as_target: float | None = Field(
+        None,
+        description="Events of a smaller weight are read but are no targets: 4 makes ratings of 4 and 5 what is "
+        "predicted.",
+    )
+    weight_scale: Literal["log", "linear"] = Field(
+        "log",
+        description="How a weight w counts. log: log2(1 + w), at most 4, so that one bulk purchase does not outweigh "
+        "a year; linear: as it is.",
+    )
+
+    @property
+    def types(self) -> dict[str, EventType]:
+        """Meaning of each type by its name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class CatalogueConfig(Section):
+    """The optional file of item titles and categories."""
+
+    path: str | None = Field(None, description="File or glob, relative to the root or absolute.")
+    item_id: str = Field("item_id", description="Column with the item's id, as in the interactions.")
+    title: str | None = Field(None, description="Column with the name; without one, the end of the category path.")
+    category_path: tuple[str, ...] = Field(
+        (), description="Columns from the widest category to the narrowest, or one column that holds a list."
+    )
+
+
+class WarehouseConfig(Section):
+    """Limits of DuckDB."""
+
+    memory_limit: str = Field(
+        "4GB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$", description="Of DuckDB alone."
+    )
+    threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
+    overlap_days: int = Field(7, ge=0, description="Events this much older than the watermark are counted as late.")
+    wait_seconds: float = Field(
+        300.0, ge=0, description="How long to wait for another process that has the warehouse open."
+    )
+
+
+class QualityConfig(Section):
+    """Rules of the staged batch. Row rules send a row to quarantine; batch rules stop the pull."""
+
+    min_time: datetime = Field(datetime(1990, 1, 1), description="Older events are refused.")
+    max_future_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Events further ahead of the clock are refused. Those merely after the day wait in their file.",
+    )
+    max_id_length: int = Field(256, ge=1, description="Characters.")
+    min_weight: float = Field(-1e9, description="Smaller weights are refused.")
+    max_weight: float = Field(1e9, description="Larger weights are refused.")
+    max_quarantined_share: float = Field(
+        0.1, ge=0, le=1, description="Refused rows as a share of a pull's rows; more stops it."
+    )
+    max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
+    min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
+    max_volume_ratio: float = Field(1000.0, gt=0, description="The same, upwards.")
+    warn_staleness_days: float | None = Field(
+        3.0, gt=0, description="Age of the newest event at the end of the day from which on a warning is given."
+    )
+    max_staleness_days: float | None = Field(
+        None, gt=0, description="Age of the newest event at the end of the day beyond which the night stops."
+    )
+    max_day_gap: int = Field(
+        30, ge=1, description="Days from the newest event to --day beyond which --day is taken for a typing error."
+    )
+
+
+class SnapshotConfig(Section):
+    """How sequences are cut into shards."""
+
+    shards: int | None = Field(
+        None, ge=1, le=4096, description="Users are hashed over these. If absent, one for every 25,000 users."
+    )

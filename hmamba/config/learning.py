@@ -1,0 +1,194 @@
+"""Settings of what is made of it: the model, its training, the gate and the candidates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hmamba.config.section import Section
+
+
+class ModelConfig(Section):
+    """HMamba. Symbols are the paper's (arXiv 2505.09205, Algorithm 1) and Mamba-2's."""
+
+    variant: Literal["full", "half", "euclidean"] = Field(
+        "full",
+        description="full: hyperbolic scan and score; half: hyperbolic embeddings only; euclidean: the flat twin.",
+    )
+    dim: int = Field(64, ge=2, description="d: width of the tangent space at the origin.")
+    layers: int = Field(1, ge=1, le=16, description="Mamba blocks.")
+    d_state: int = Field(32, ge=1, description="N: width of the state of one head.")
+    d_conv: int = Field(4, ge=1, le=4, description="Width of the causal convolution.")
+    expand: int = Field(2, ge=1, description="Inner width as a multiple of dim.")
+    head_dim: int = Field(64, ge=1, description="P: channels of one head; divides dim * expand.")
+    chunk: int | None = Field(
+        None, ge=1, description="Tokens in a chunk of the scan; if absent, 32 to 64 for the least padding."
+    )
+    norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each branch, or after each sum.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="While training.")
+    curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: where the curvature starts.")
+    learn_curvature: bool = Field(True, description="Otherwise it stays at c0.")
+    max_norm: float = Field(4.0, gt=0, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
+    score: Literal["squared", "linear", "paper"] = Field(
+        "squared", description="Of the Lorentz distance: its square with a bias, the distance scaled, or the paper's."
+    )
+    item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
+    repeat: bool = Field(
+        False,
+        description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
+    )
+    category_levels: tuple[int, ...] = Field(
+        (), description="Levels of the category path, 1 the widest: habit knows what was taken on them as well."
+    )
+    category_vectors: bool = Field(
+        False, description="An item's vector is its own plus one of each of its categories on category_levels."
+    )
+    transitions: bool = Field(
+        True,
+        description="Raises what followed a user's items in other histories. If not set: candidates.exclude_seen.",
+    )
+    kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
+
+    def same_weights(self, other: ModelConfig) -> bool:
+        """Whether weights trained under one of the two can go on under the other."""
+        free = {"kernels", "dropout", "chunk", "transitions"}
+        return self.model_dump(exclude=free) == other.model_dump(exclude=free)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.repeat and self.transitions:
+            raise ValueError(
+                "repeat = true is for items that are taken again, transitions = true for items that are not: "
+                "set one of them to false"
+            )
+        levels = list(self.category_levels)
+        if levels != sorted(set(levels)) or min(levels, default=1) < 1:
+            raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
+        if levels and not self.repeat and not self.category_vectors:
+            raise ValueError(
+                f"category_levels = {levels} are read by habit and for category_vectors, and both are off: set "
+                "category_vectors = true or category_levels = [], or turn habit on (repeat = true, for which "
+                "candidates.exclude_seen has to be false)"
+            )
+        if self.category_vectors and not levels:
+            raise ValueError("category_vectors = true needs category_levels, such as [1, 2]")
+        if (self.dim * self.expand) % self.head_dim:
+            raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
+        if self.variant != "full" and self.score != "squared":
+            raise ValueError(f"variant {self.variant!r} has a score of its own: leave score at 'squared'")
+        return self
+
+
+class TrainConfig(Section):
+    """How the model is trained, from nothing or from the champion."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees it.")
+    processes: int = Field(
+        1, ge=1, le=1024, description="That share each batch, through torchrun: one a GPU. See docs/operations.md."
+    )
+    seed: int = Field(0, description="The same seed, data and machine give the same model.")
+    epochs: int = Field(20, ge=1, description="At most, when training from nothing.")
+    fine_tune_epochs: int = Field(2, ge=1, description="At most, when starting from the champion.")
+    patience: int = Field(2, ge=1, description="Epochs without a better validation NDCG before stopping.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak, when training from nothing.")
+    fine_tune_rate: float = Field(5e-4, gt=0, description="Peak, when starting from the champion.")
+    weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
+    warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps.")
+    clip: float = Field(1.0, gt=0, description="Largest norm of a gradient.")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay a step of an average of the weights, which is then judged and kept. Each step then goes "
+        "over all items' vectors, also where the softmax is sampled.",
+    )
+    tokens: int | None = Field(
+        None,
+        ge=64,
+        description="Events in one optimiser step. If absent, a 48th of the training events, from 256 to 8,192.",
+    )
+    row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of a target's weight that is spread over all items; full softmax only."
+    )
+    full_softmax_items: int = Field(
+        200_000, ge=1, description="Competing items up to which the softmax is full; beyond, it is sampled."
+    )
+    negatives: int = Field(
+        16_384, ge=1, description="Draws a step where the softmax is sampled, besides what the batch itself mentions."
+    )
+    half_life_days: float | None = Field(
+        None, gt=0, description="Age at which a question counts half in the loss; all count alike without one."
+    )
+    horizon: int = Field(1, ge=1, description="Baskets after a moment that the loss asks for; later ones weigh less.")
+    max_length: int = Field(1024, ge=2, description="Events in one training window.")
+    replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
+    min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")
+    validation_days: int = Field(1, ge=1, description="Days before the held-out ones, for early stopping.")
+    refit: bool = Field(
+        False,
+        description="Whether the model that serves is fine-tuned once more after the verdict, over the validation and "
+        "held-out days.",
+    )
+    checkpoint_seconds: float = Field(60.0, gt=0, description="Between checkpoints of a training under way.")
+
+
+class GateConfig(Section):
+    """Champion against challenger."""
+
+    holdout_days: int = Field(1, ge=1, description="The newest days, seen by neither.")
+    min_users: int = Field(
+        200,
+        ge=1,
+        description="Users to judge on, also on the validation days. Where the days hold fewer, they are widened, up "
+        "to a fifth of all events; where that is too little, each user's last basket is held out.",
+    )
+    first_night: Literal["baseline", "refuse"] = Field(
+        "baseline",
+        description="What happens where there is no champion and the model is not shown to be better than the best "
+        "baseline: that baseline's table is published, or the night stops.",
+    )
+    cutoffs: tuple[int, ...] = Field((10, 20, 40), description="The k of HR@k, NDCG@k, MRR@k and coverage@k.")
+    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@[1-9]\d*$", description="Decides who serves.")
+    tolerance: float = Field(0.02, ge=0, lt=1, description="How much worse, relatively, a challenger may be.")
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> GateConfig:
+        if min(self.cutoffs, default=0) < 1:
+            raise ValueError(f"cutoffs = {list(self.cutoffs)}: give at least one, and none under 1")
+        if int(self.metric.partition("@")[2]) not in self.cutoffs:
+            raise ValueError(f"metric {self.metric!r} needs its cutoff among cutoffs = {list(self.cutoffs)}")
+        return self
+
+
+class CandidatesConfig(Section):
+    """What is published."""
+
+    k: int = Field(100, ge=1, le=10_000, description="Items a user.")
+    exclude_seen: bool = Field(True, description="True for films; false where people buy things again.")
+    float32_overlap: float = Field(
+        0.999,
+        ge=0,
+        le=1,
+        description="Share of the float64 ranking that float32 must keep; the search is float64 if not.",
+    )
+    approximate_items: int = Field(
+        200_000,
+        ge=1_000,
+        description="Larger catalogues may be searched approximately, where that reaches recall and is faster.",
+    )
+    recall: float = Field(
+        0.99,
+        gt=0,
+        le=1,
+        description="Share of each user's k best items that an approximate search must find, measured each night; "
+        "the search is exact if not.",
+    )
+    allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
+    keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
+    states: bool = Field(
+        False,
+        description="Keep users' carried states (19 kB each by default; of the newest night alone), so that "
+        "`hmamba refresh` reads new events only and not whole histories. It works without them, more slowly.",
+    )
