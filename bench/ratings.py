@@ -77,8 +77,7 @@ def trained(histories: Histories, split: Split, ids: object, config: Config, que
     stored = StoredModel(provenance.version, provenance, ready.model.eval(), ready.plan.catalogue, ready.ids)
     size = len(ready.ids)
     recount(stored, Counts.of(split.before_holdout(histories), size, transitions=True))
-    past = question.past.select(np.arange(len(question.past)))
-    return measure_model(stored, replace(question, past=past), config)
+    return measure_model(stored, question, config)
 
 
 def compared(data_name: str, histories: Histories, asked: Histories, rating: FloatArray, ids: object) -> str:

@@ -39,5 +39,8 @@ FALLBACK_VERSION: Final = "popularity"
 BASELINE_VERSION: Final = "baseline-"
 """How model_version begins where no model serves, followed by the name of the baseline that does."""
 
+BASELINES: Final = {"popularity": "popularity", "most_bought": "what each user had most"}
+"""The baselines and what they are in words, the first one preferred where two are equal."""
+
 PADDING_INDEX: Final = 0
 """The item index that stands for no item. Real items start at 1."""

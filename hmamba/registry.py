@@ -23,7 +23,7 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
-from hmamba.files import atomic_folder, digest, read_json, write_json
+from hmamba.files import atomic_folder, digest, read_json, sha256, write_json
 from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.model.transitions import Transitions
@@ -32,6 +32,8 @@ from hmamba.sequences.histories import IntArray
 
 _ELIGIBLE = "eligible"
 _TRANSITIONS = "transitions.parquet"
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,29 @@ class Provenance:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model with the items it knows."""
+    """A model with the items it knows.
+
+    Attributes:
+        version: its name.
+        provenance: where it comes from.
+        model: the weights.
+        catalogue: the items that compete.
+        item_ids: (size,) item ids by index, null where an index has no item.
+        fingerprint: digest of the weights as they were read; empty for a model that was not. Of one version, weights
+            with other counts or a refit differ.
+    """
 
     version: str
     provenance: Provenance
     model: HMamba
     catalogue: Catalogue
     item_ids: pa.Array
+    fingerprint: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What an index or carried states are of: the version with these very weights."""
+        return f"{self.version}-{self.fingerprint[:8]}" if self.fingerprint else self.version
 
     def known(self, items: IntArray) -> IntArray:
         """Item indices as the model reads them: items that it has not been trained with become padding."""
@@ -127,7 +145,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
     from safetensors.torch import save_file
 
     model, ids, catalogue = stored.model, stored.item_ids, stored.catalogue
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / _WEIGHTS)
     description = {
         "model": model.config.model_dump(),
         "size": len(catalogue.column),
@@ -135,7 +153,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         "version": stored.version,
         "transitions": None if model.transitions is None else model.transitions.weighing(),
     }
-    write_json(folder / "config.json", description)
+    write_json(folder / _CONFIG, description)
     index = np.flatnonzero(~np.asarray(ids.is_null()))
     items = {
         ITEM_INDEX: pa.array(index, pa.int32()),
@@ -182,10 +200,9 @@ def load_serving(folder: Path, version: str, device: torch.device, kernels: str 
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist. Run the gate step first (python -m jobs.gate).")
     stored = _read(folder, version, device, kernels)
-    if stored.provenance.version != version:
-        raise InputError(
-            f"{folder} holds model {stored.provenance.version}, but {version} serves. Run the gate step again."
-        )
+    found = read_json(folder / _CONFIG)["version"]
+    if found != version:
+        raise InputError(f"{folder} holds model {found}, but {version} serves. Run the gate step again.")
     return stored
 
 
@@ -195,11 +212,11 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
 
     from hmamba.config import ModelConfig
 
-    description = read_json(folder / "config.json")
+    description = read_json(folder / _CONFIG)
     try:
         config = ModelConfig.model_validate({**description["model"], "kernels": kernels})
         size = int(description["size"])
-        model, weights = HMamba(config, size - 1, device), load_file(folder / "model.safetensors")
+        model, weights = HMamba(config, size - 1, device), load_file(folder / _WEIGHTS)
         if config.category_levels:
             model.hold_categories(weights["categories"])
         if model.prior is not None:
@@ -230,34 +247,36 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         model.to(device).eval(),
         Catalogue.of(eligible, 1),
         vocabulary(folder / "items.parquet", size),
+        sha256(folder / _WEIGHTS),
     )
 
 
-def check_vocabulary(stored: StoredModel, ids: pa.Array) -> None:
-    """Make sure that a model and a snapshot number their items alike.
+def check_vocabulary(version: str, item_ids: pa.Array, ids: pa.Array) -> None:
+    """Make sure that what serves and a snapshot number their items alike.
 
     Args:
-        stored: the model.
+        version: of a model or a baseline.
+        item_ids: (size,) its item ids by index.
         ids: (size,) the snapshot's item ids by index.
 
     Raises:
         InputError: an index means another item now; the message names the first one.
     """
-    beyond = stored.item_ids.slice(min(len(ids), len(stored.item_ids)))
+    common = min(len(ids), len(item_ids))
+    beyond = item_ids.slice(common)
     if beyond.null_count < len(beyond):
         raise InputError(
-            f"model {stored.version} knows {len(beyond) - beyond.null_count} items that the warehouse does not. "
-            "Restore the newer warehouse, or train anew with --full-retrain."
+            f"{version} knows {len(beyond) - beyond.null_count} items that the warehouse does not. "
+            "Restore the newer warehouse, or run a whole night with --full-retrain."
         )
-    common = min(len(ids), len(stored.item_ids))
-    mine, theirs = stored.item_ids.slice(0, common), ids.slice(0, common)
+    mine, theirs = item_ids.slice(0, common), ids.slice(0, common)
     both = ~np.asarray(mine.is_null()) & ~np.asarray(theirs.is_null())
     wrong = np.flatnonzero(both & (np.asarray(mine, dtype=object) != np.asarray(theirs, dtype=object)))
     if len(wrong):
         i = int(wrong[0])
         raise InputError(
-            f"model {stored.version}: item_index {i} was item {mine[i].as_py()!r} when it was trained and is "
-            f"{theirs[i].as_py()!r} in the warehouse. The warehouse was rebuilt: train anew with --full-retrain."
+            f"{version}: item_index {i} was item {mine[i].as_py()!r} when it was trained and is "
+            f"{theirs[i].as_py()!r} in the warehouse. The warehouse was rebuilt: run a whole night with --full-retrain."
         )
 
 

@@ -1,7 +1,8 @@
 """Backtest: replay past nights with the real steps, in a folder of its own, and judge each on the days that followed.
 
 Two chains of nights run side by side: one fine-tunes its champion every night, one trains from nothing. Nothing that is
-published, promoted or loaded in the root is touched. A backtest that was cut short resumes where it was.
+published, promoted or loaded in the root is touched. A backtest that was cut short resumes where it was, as long as the
+settings and the events are the same.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import numpy as np
 from hmamba.backtest.judge import Chain, JudgedNight, judge_night
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, load
-from hmamba.errors import ConfigError, HMambaError, InputError
+from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.evaluation.gate import Measured
-from hmamba.files import atomic_file, read_json, write_json
+from hmamba.files import atomic_file, digest, read_json, write_json
 from hmamba.layout import Layout
 from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.sequences.snapshot import MANIFEST
 from hmamba.training.prepare import device_of
-from jobs.night import NightOptions, run_one
+from jobs.night import NightOptions, StepFailedError, run_one
 
 log = logging.getLogger("hmamba")
 
@@ -93,23 +95,43 @@ class Replay:
             shutil.copyfile(self.layout.config, layout.config)
         return Chain(name, layout)
 
-    def options(self, chain: Chain, day: date, *, full_retrain: bool = False) -> NightOptions:
+    def options(self, chain: Chain, day: date, *, full_retrain: bool = False, any_day: bool = False) -> NightOptions:
         """How the steps of one night of a chain are started."""
-        return NightOptions(str(chain.layout.root), day, self.choice, RUN_ID, full_retrain)
+        return NightOptions(str(chain.layout.root), day, self.choice, RUN_ID, full_retrain, any_day=any_day)
+
+    def continues(self, events: str) -> None:
+        """Make sure that what the folder holds is of the same settings and events, or begin it.
+
+        Args:
+            events: digest of all of them.
+
+        Raises:
+            InputError: it is of others, with which the nights that are left must not be mixed.
+        """
+        path, now = self.folder / "backtest.json", {"settings": digest(self.config.model_dump()), "events": events}
+        if path.exists() and (begun := read_json(path)) != now:
+            changed = " and the ".join(key for key, value in now.items() if begun.get(key) != value)
+            raise InputError(
+                f"{self.folder}: the {changed} have changed since this backtest was begun. Remove that folder to begin "
+                "it again."
+            )
+        write_json(path, now)
 
 
 def replay(what: Replay) -> Iterator[JudgedNight]:
     """Run and judge the nights, yielding each as it ends.
 
     Raises:
+        InputError: the settings or the events are not those with which this backtest was begun.
         StepFailedError: a step failed; running the backtest again resumes before it.
     """
     last = what.nights[-1] + timedelta(days=what.every)
     chains = [what.chain(FINE_TUNED), what.chain(FULL)]
     truth = what.chain("truth")
     truth_run = truth.layout.run(last, RUN_ID)
-    if not truth_run.sequences.is_dir():
-        run_one(what.options(truth, last), "snapshot")
+    # The last nights are asked about days that may not have come yet, or hold nothing.
+    run_one(what.options(truth, last, any_day=True), "snapshot")
+    what.continues(str(read_json(truth_run.sequences / MANIFEST)["digest"]))
     events: Histories | None = None
     for number, day in enumerate(what.nights, start=1):
         kept = what.folder / "nights" / f"{day}.json"
@@ -139,14 +161,19 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
     else:
         shutil.rmtree(run.sequences, ignore_errors=True)
         shutil.copytree(made.sequences, run.sequences, copy_function=os.link)
-    for step in ("train", "gate"):
-        run_one(options, step)
+    run_one(options, "train")
+    try:
+        run_one(options, "gate")
+    except StepFailedError as error:
+        # gate.first_night = "refuse": the verdict says that nobody serves, and the night is judged as that.
+        if error.exit_code != QualityError.exit_code:
+            raise
 
 
 def _as_json(night: JudgedNight) -> dict[str, Any]:
     return {
         "day": night.day.isoformat(),
-        "users": night.users,
+        "asked": night.asked,
         "questions": night.questions,
         "serving": night.serving,
         "measured": {
@@ -158,7 +185,9 @@ def _as_json(night: JudgedNight) -> dict[str, Any]:
 
 def _from_json(told: dict[str, Any]) -> JudgedNight:
     measured = {name: Measured(found["means"], np.array(found["deciding"])) for name, found in told["measured"].items()}
-    return JudgedNight(date.fromisoformat(told["day"]), told["users"], told["questions"], told["serving"], measured)
+    return JudgedNight(
+        date.fromisoformat(told["day"]), tuple(told["asked"]), told["questions"], told["serving"], measured
+    )
 
 
 def run_backtest(what: Replay) -> tuple[str, Path]:
@@ -178,7 +207,7 @@ def run_backtest(what: Replay) -> tuple[str, Path]:
         shown = ", ".join(
             f"{name} {found.means[what.config.gate.metric]:.4f}" for name, found in night.measured.items()
         )
-        log.info("backtest: %s, %d users: %s", night.day, night.users, shown or "nobody to judge on")
+        log.info("backtest: %s, %d users: %s", night.day, len(night.asked), shown or "nobody to judge on")
         if any(entry.measured for entry in nights):
             found = Findings.of(nights, (FINE_TUNED, FULL), what.config.gate.metric)
             text = markdown(found)

@@ -99,7 +99,7 @@ def _contestants(
         if version is not None:
             try:
                 stored = registry.load(context.layout, version, device, kernels)
-                registry.check_vocabulary(stored, ids)
+                registry.check_vocabulary(f"model {version}", stored.item_ids, ids)
             except InputError as error:
                 if role == CHALLENGER or challenger is None:
                     raise

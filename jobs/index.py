@@ -44,7 +44,7 @@ def body(context: StepContext) -> Facts:
         return {"items": len(catalogue), "kind": "none", "device": "cpu", "model_version": version}
     device = device_of(config.train.device)
     stored = registry.load_serving(run.model, version, device, config.model.kernels)
-    registry.check_vocabulary(stored, registry.vocabulary(run.sequences / ITEMS))
+    registry.check_vocabulary(f"model {version}", stored.item_ids, registry.vocabulary(run.sequences / ITEMS))
     catalogue = item_index.restrict(stored.catalogue, stored.item_ids, wanted)
     item_index.write_item_points(stored, stored.catalogue, run.vectors / ITEMS)
     wishes = config.candidates

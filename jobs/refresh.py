@@ -23,7 +23,6 @@ from hmamba.files import alone, read_json
 from hmamba.layout import RunLayout
 from hmamba.progress import Progress
 from hmamba.publish import Refreshed, publish_refresh
-from hmamba.registry import StoredModel
 from hmamba.retrieval.night import NightScorer
 from hmamba.retrieval.replace import Replaced, replace_users
 from hmamba.sequences.histories import shard_files, stream_histories
@@ -66,15 +65,14 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
     return latest, night
 
 
-def _changes(context: StepContext, night: RunLayout, stored: StoredModel | None) -> Changes:
+def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Changes:
     """Write the histories of users with new events to the refresh's own folder."""
     path = context.layout.warehouse
     with connect(path, context.config.warehouse, read_only=True) as connection:
         if not context.options.any_day:
             check_gap(context.config, context.day, newest_of(connection))
-        if stored is not None:
-            items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
-            registry.check_vocabulary(stored, registry.vocabulary_of(items))
+        items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
+        registry.check_vocabulary(scorer.version, scorer.item_ids, registry.vocabulary_of(items))
         held = read_json(night.sequences / MANIFEST)
         return write_changes(connection, context.run.refresh.sequences, context.day, held, Meaning.of(context.config))
 
@@ -103,7 +101,7 @@ class _Scorer:
         with ExitStack() as stack:
             carried = None
             if stored is not None:
-                carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.version))
+                carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
             self._scorer.score(
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
                 k=self._told["k"],
@@ -147,7 +145,7 @@ def _refresh(context: StepContext) -> Facts:
     scorer = NightScorer.open(night, device, context.config.model.kernels)
     work = context.run.refresh
     try:
-        changes = _changes(context, night, scorer.stored)
+        changes = _changes(context, night, scorer)
         facts = {"night": told["day"], "model_version": scorer.version, "new_events": changes.new_events}
         if not changes.users:
             log.info("nobody has new events since the night of %s: nothing to publish", told["day"])

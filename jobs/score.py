@@ -42,7 +42,7 @@ class _Scorer:
             # Where positions order the events, a late one would move all after it: states would not be of what follows.
             if candidates.states and stored is not None and self._config.source.columns.position is None:
                 kept = StateFiles(run.state_part(shard), run.state_users(shard))
-                encode = stack.enter_context(write_states(kept, stored.model, stored.version)).encode
+                encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
             done = self._scorer.score(
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
                 k=candidates.k,

@@ -89,7 +89,7 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
         return {**known, "reused": True, "skipped_reason": None}
     ids = registry.vocabulary(run.sequences / ITEMS)
     if parent is not None:
-        registry.check_vocabulary(parent, ids)
+        registry.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
     category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
     try:
         ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)

@@ -6,6 +6,7 @@ short fine-tuning over the days that were held out (refit). Baselines count up t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,12 +15,15 @@ import numpy as np
 import torch
 
 from hmamba import registry
+from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
-from hmamba.evaluation.gate import Measured, is_baseline, measure_baselines, measure_model
+from hmamba.evaluation.comparison import Comparison, compare
+from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.question import Question
 from hmamba.evaluation.split import Split
 from hmamba.files import read_json
 from hmamba.layout import Layout
+from hmamba.registry import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
 from hmamba.training.recount import Counts, recount, wants_transitions
@@ -48,15 +52,16 @@ class JudgedNight:
 
     Attributes:
         day: the night.
-        users, questions: who was asked about the days after it, and how much.
-        serving: by chain, the version that served.
+        asked: ids of the users who were asked about the days after it.
+        questions: how many questions.
+        serving: by chain, the version that served; None where ``gate.first_night = "refuse"`` let nobody.
         measured: by system.
     """
 
     day: date
-    users: int
+    asked: tuple[str, ...]
     questions: int
-    serving: dict[str, str]
+    serving: dict[str, str | None]
     measured: dict[str, Measured]
 
 
@@ -81,7 +86,8 @@ def judge_night(
     """Judge what served after the night of ``day`` on what came up to the end of ``until``.
 
     Args:
-        chains: each has the snapshot, the versions and the verdict of this night.
+        chains: each has the snapshot, the versions and the verdict of this night. One in which nobody serves is left
+            out.
         day: the night.
         run_id: of the night's run in each chain.
         truth: all events.
@@ -95,38 +101,49 @@ def judge_night(
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
     snapshot = str(read_json(sequences / MANIFEST)["digest"])
-    serving = {chain.name: registry.serving(chain.layout.run(day, run_id).verdict) for chain in chains}
+    serving = {chain.name: read_json(chain.layout.run(day, run_id).verdict)["serving"] for chain in chains}
     if not len(question):
-        return JudgedNight(day, 0, 0, serving, {})
+        return JudgedNight(day, (), 0, serving, {})
     measured = measure_baselines(histories, question, config, size)
-    split, counts = Split.of(histories, config), None
+    models: dict[str, StoredModel] = {}
+    for name, version in serving.items():
+        if version is not None and is_baseline(version):
+            baseline = measured[version.removeprefix(BASELINE_VERSION)]
+            measured |= {f"{name}, {variant}": baseline for variant in VARIANTS}
     for chain in chains:
         version = serving[chain.name]
-        if is_baseline(version):
-            name = version.removeprefix("baseline-")
-            measured |= {f"{chain.name}, {variant}": measured[name] for variant in VARIANTS}
+        if version is not None and not is_baseline(version):
+            models[chain.name] = registry.load(chain.layout, version, device, config.model.kernels)
+    split = Split.of(histories, config)
+    counts = Counts.of(histories, size, transitions=wants_transitions(*(stored.model for stored in models.values())))
+    for chain in chains:
+        if chain.name not in models:
             continue
-        stored = registry.load(chain.layout, version, device, config.model.kernels)
+        stored = models[chain.name]
         measured[f"{chain.name}, {AS_TRAINED}"] = measure_model(stored, question, config)
-        if counts is None:
-            counts = Counts.of(histories, size, transitions=wants_transitions(stored.model))
         recount(stored, counts)
         measured[f"{chain.name}, {RECOUNTED}"] = measure_model(stored, question, config)
         folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
         refit(stored, histories, split, snapshot, folder, config)
         measured[f"{chain.name}, {REFIT}"] = measure_model(stored, question, config)
-    return JudgedNight(day, question.judged, len(question), serving, measured)
+    return JudgedNight(day, tuple(question.asked.to_pylist()), len(question), serving, measured)
 
 
-def pooled(nights: list[JudgedNight], system: str) -> Measured | None:
-    """One system's figures over all nights, each user of each night counting once; None if it was never judged."""
+def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:
+    """One system's figures over the nights on which it was judged, each user of each night counting once."""
     found = [night for night in nights if system in night.measured]
-    if not found:
-        return None
-    weights = np.array([night.users for night in found], dtype=np.float64)
-    names = found[0].measured[system].means
-    means = {
+    weights = np.array([len(night.asked) for night in found], dtype=np.float64)
+    return {
         name: round(float(np.average([night.measured[system].means[name] for night in found], weights=weights)), 6)
-        for name in names
+        for name in found[0].measured[system].means
     }
-    return Measured(means, np.concatenate([night.measured[system].deciding for night in found]))
+
+
+def contrast(nights: Sequence[JudgedNight], pair: tuple[str, str], metric: str) -> Comparison | None:
+    """Compare two systems over the nights on which both were judged; None if there is none."""
+    common = [night for night in nights if all(name in night.measured for name in pair)]
+    if not common:
+        return None
+    one, other = (np.concatenate([night.measured[name].deciding for night in common]) for name in pair)
+    user = np.unique(np.concatenate([night.asked for night in common]), return_inverse=True)[1]
+    return compare(pair, metric, one, other, user)

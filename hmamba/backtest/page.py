@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, JudgedNight, pooled
-from hmamba.evaluation.comparison import Comparison, compare
-from hmamba.evaluation.gate import BASELINES
+from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, JudgedNight, contrast, pooled
+from hmamba.columns import BASELINES
+from hmamba.evaluation.comparison import Comparison
 from hmamba.report import figures
 from hmamba.report.pages import templates
 
@@ -26,7 +26,7 @@ class Findings:
         nights: as they were judged.
         systems: in the order of the table.
         means: of each system, over users and nights.
-        comparisons: what refitting, recounting and full retraining bring, over the users of all nights.
+        comparisons: what refitting, recounting and full retraining bring, by bootstrap over the users of all nights.
     """
 
     metric: str
@@ -46,22 +46,23 @@ class Findings:
         """
         judged = [night for night in nights if night.measured]
         names = list(dict.fromkeys(name for night in judged for name in night.measured))
-        found = {name: whole for name in names if (whole := pooled(judged, name)) is not None}
+        means = {name: pooled(judged, name) for name in names}
         usual = chains[0]
         pairs = [(f"{chain}, {RECOUNTED}", f"{chain}, {AS_TRAINED}") for chain in chains]
         pairs += [(f"{chain}, {REFIT}", f"{chain}, {RECOUNTED}") for chain in chains]
         pairs += [(f"{chain}, {RECOUNTED}", f"{usual}, {RECOUNTED}") for chain in chains[1:]]
-        baselines = [name for name in BASELINES if name in found]
+        baselines = [name for name in BASELINES if name in means]
         if baselines:
-            best = max(baselines, key=lambda name: found[name].means[metric])
+            best = max(baselines, key=lambda name: means[name][metric])
             pairs += [(f"{usual}, {variant}", best) for variant in (RECOUNTED, REFIT)]
-        compared = [
-            compare(pair, metric, found[pair[0]].deciding, found[pair[1]].deciding)
-            for pair in pairs
-            if pair[0] in found and pair[1] in found
-        ]
-        means = {name: whole.means for name, whole in found.items()}
+        compared = [found for pair in pairs if (found := contrast(judged, pair, metric)) is not None]
         return cls(metric, tuple(nights), tuple(names), means, tuple(compared))
+
+    @property
+    def users(self) -> tuple[int, int]:
+        """How many different users were judged, and how often in all."""
+        asked = [user for night in self.nights for user in night.asked]
+        return len(set(asked)), len(asked)
 
 
 def shown(name: str) -> str:
@@ -71,11 +72,11 @@ def shown(name: str) -> str:
 
 def markdown(found: Findings) -> str:
     """The tables as Markdown."""
-    users = sum(night.users for night in found.nights)
+    users, judged = found.users
     first, last = found.nights[0].day, found.nights[-1].day
     keys = [found.metric, *(key for key in _BESIDE if key != found.metric and key in next(iter(found.means.values())))]
     lines = [
-        f"{len(found.nights)} nights, {first} to {last}; {users:,} users judged, those of each night once.",
+        f"{len(found.nights)} nights, {first} to {last}; {users:,} users judged, {judged:,} times in all.",
         "",
         "| | " + " | ".join(key.upper() for key in keys) + " |",
         "|---" * (len(keys) + 1) + "|",
@@ -96,7 +97,7 @@ def markdown(found: Findings) -> str:
             f"{night.measured[name].means[found.metric]:.4f}" if name in night.measured else _NONE
             for name in found.systems
         ]
-        lines.append(f"| {night.day} | {night.users} | " + " | ".join(cells) + " |")
+        lines.append(f"| {night.day} | {len(night.asked)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +120,5 @@ def page(found: Findings, title: str) -> str:
     return (
         templates("hmamba.backtest")
         .get_template("template.html")
-        .render(
-            title=title, found=found, chart=chart(found), shown=shown, users=sum(night.users for night in found.nights)
-        )
+        .render(title=title, found=found, chart=chart(found), shown=shown)
     )

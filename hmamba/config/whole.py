@@ -71,11 +71,11 @@ class Config(Section):
         return self
 
     def training_digest(self) -> str:
-        """Digest of what a trained model depends on, and of nothing that only says how or where it is computed."""
+        """Digest of what a trained model depends on, and of nothing that only says how it is computed or served."""
         return digest(
             {
                 "model": self.model.model_dump(exclude={"kernels", "chunk"}),
-                "train": self.train.model_dump(exclude={"device", "processes", "checkpoint_seconds"}),
+                "train": self.train.model_dump(exclude={"device", "processes", "checkpoint_seconds", "refit"}),
                 "exclude_seen": self.candidates.exclude_seen,
                 "events": self.events.model_dump(),
                 "by_position": self.source.columns.position is not None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hmamba.columns import BASELINE_VERSION
+from hmamba.columns import BASELINE_VERSION, BASELINES
 from hmamba.config import Config
 from hmamba.errors import QualityError
 from hmamba.evaluation.baselines import most_bought, popular
@@ -25,7 +25,6 @@ from hmamba.sequences.histories import Histories
 Metrics = dict[str, float]
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-BASELINES = {"popularity": "popularity", "most_bought": "what each user had most"}
 
 
 @dataclass(frozen=True)

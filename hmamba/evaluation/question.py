@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from hmamba.sequences.histories import BoolArray, Histories, IntArray, spans
 from hmamba.sequences.sets import distinct
@@ -154,6 +155,11 @@ class Question:
     def judged(self) -> int:
         """Number of users."""
         return int(self.users[-1]) + 1 if len(self) else 0
+
+    @property
+    def asked(self) -> pa.Array:
+        """Ids of the judged users."""
+        return self.past.users.take(pa.array(np.unique(self.users, return_index=True)[1]))
 
     def by_user(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Means (users,) of values (Q,) over each user's questions."""

@@ -169,6 +169,8 @@ class HMamba(nn.Module):
             mine_KL, theirs_KL = self.shared_rows[:known], cast(Tensor, parent.shared_rows)
             again = (mine_KL > 0) & (theirs_KL > 0)
             self.shared.weight[mine_KL[again]] = parent.shared.weight[theirs_KL[again]]
+        # Tonight's counts are in the bias before the training: it would else learn what a recount adds once more.
+        self.recount(events, users)
         return len(self.tangents.weight) - known
 
     def category_numbers(self) -> IntArray | None:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hmamba.columns import BASELINES
 from hmamba.report.gather import Json, Night
 from hmamba.report.text import counted, metric_name
 
-NAMES = {
-    "challenger": "new model",
-    "champion": "champion",
-    "most_bought": "what the user had most",
-    "popularity": "popularity",
-}
-BASELINES = {"most_bought": "what each user had most", "popularity": "popularity"}
+NAMES = {"challenger": "new model", "champion": "champion", **BASELINES}
 
 SAYS: dict[str, str] = {"better": "better", "worse": "worse", "cannot be told": "cannot be told apart"}
 """What a comparison says, as the page words it."""

@@ -10,11 +10,12 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 import hmamba
+from hmamba.columns import BASELINES
 from hmamba.files import atomic_file
 from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.judged import BASELINES, NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
+from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, transitions, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise

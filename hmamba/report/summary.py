@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hmamba.columns import BASELINES
 from hmamba.report.gather import Night
-from hmamba.report.judged import BASELINES, SAYS, behind, deciding, metric_of
+from hmamba.report.judged import SAYS, behind, deciding, metric_of
 from hmamba.report.stopped import EXIT_STATUS, Stop
 from hmamba.report.text import counted, sentence
 

@@ -53,7 +53,7 @@ class ItemIndex:
     """A searchable catalogue.
 
     Attributes:
-        model_version: whose points these are.
+        model_version: whose points these are, see :attr:`hmamba.registry.StoredModel.identity`.
         catalogue: the items in the index; its columns are the index's ids.
         vectors: (V, d + 2) what the index holds: float32, or float64 where float32 cannot rank.
         index: what searches them.
@@ -123,7 +123,7 @@ def build(stored: StoredModel, catalogue: Catalogue, kind: Kind = FLAT) -> ItemI
         index = Approximate(build_cells(held), held, START, Product(vectors, eligible.device))
     else:
         index = Product(vectors, eligible.device if kind == PRODUCT else None)
-    return ItemIndex(stored.version, catalogue, held, index)
+    return ItemIndex(stored.identity, catalogue, held, index)
 
 
 def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -32,14 +34,12 @@ class NightScorer:
     Attributes:
         version: what serves.
         popularity: (size,) events of each item index.
-        model: the model and its index; None where a baseline serves.
-        baseline: the baseline; None where a model serves.
+        system: a baseline, or a model and its index.
     """
 
     version: str
     popularity: IntArray
-    model: tuple[StoredModel, ItemIndex] | None
-    baseline: Baseline | None
+    system: Baseline | tuple[StoredModel, ItemIndex]
 
     @classmethod
     def open(cls, run: RunLayout, device: torch.device, kernels: str = "auto") -> NightScorer:
@@ -55,17 +55,22 @@ class NightScorer:
             ids = registry.vocabulary_of(items)
             popularity = registry.by_index(index, events, len(ids))
             allowed = pq.read_table(run.vectors / ITEMS, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
-            catalogue = Catalogue.of(registry.by_index(allowed, 1 + 0 * allowed, len(ids)), 1)
-            return cls(version, popularity, None, Baseline(version, catalogue, ids, popularity))
+            catalogue = Catalogue.of(registry.by_index(allowed, np.ones_like(allowed), len(ids)), 1)
+            return cls(version, popularity, Baseline(version, catalogue, ids, popularity))
         stored = registry.load_serving(run.model, version, device, kernels)
-        searched = item_index.load(run.index, stored.version, stored.model.tangents.weight.device)
+        searched = item_index.load(run.index, stored.identity, stored.model.tangents.weight.device)
         popularity = registry.by_index(index, events, len(stored.catalogue.column))
-        return cls(version, popularity, (stored, searched), None)
+        return cls(version, popularity, (stored, searched))
 
     @property
     def stored(self) -> StoredModel | None:
         """The model; None where a baseline serves."""
-        return None if self.model is None else self.model[0]
+        return None if isinstance(self.system, Baseline) else self.system[0]
+
+    @property
+    def item_ids(self) -> pa.Array:
+        """(size,) item ids by index, null where an index has no item."""
+        return self.system.item_ids if isinstance(self.system, Baseline) else self.system[0].item_ids
 
     def score(
         self,
@@ -87,11 +92,8 @@ class NightScorer:
             vectors: file to write.
             encode: what makes hidden states of histories, where a model serves.
         """
-        if self.baseline is not None:
-            score: Callable[[Histories], ScoredBlock] = partial(self.baseline.block, k=k, exclude_seen=exclude_seen)
-            ids = self.baseline.item_ids
+        if isinstance(self.system, Baseline):
+            score: Callable[[Histories], ScoredBlock] = partial(self.system.block, k=k, exclude_seen=exclude_seen)
         else:
-            assert self.model is not None
-            stored, index = self.model
-            score, ids = ModelScorer(stored, index, self.popularity, k, exclude_seen, encode), stored.item_ids
-        return write_candidates(score, ids, blocks, candidates=candidates, vectors=vectors)
+            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode)
+        return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors)

@@ -245,7 +245,8 @@ def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histori
         if not pc.all(ascending, min_count=0).as_py() or (before is not None and not pc.less(before, ids[0]).as_py()):
             raise InputError(f"{file}: not sorted by user. Run the snapshot step again.")
         before = ids[-1]
-        block = _flat(table, ids, ends)
+        with _of_a_snapshot(file):
+            block = _flat(table, ids, ends)
         for start in range(0, len(block), users):
             yield block.select(np.arange(start, min(start + users, len(block))))
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hmamba")
 
-_VALIDATION_USERS = 5_000  # enough for a steady NDCG, few enough to cost little beside an epoch
+_VALIDATION_USERS = (
+    5_000  # or ``gate.min_users`` if that is more: enough for a steady NDCG, few enough to cost little beside an epoch
+)
 
 
 class NothingToLearnError(InputError):
@@ -128,7 +130,7 @@ def prepare(
         night = provenance.day.toordinal()  # other windows every night, the same ones if it is run again
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
-    question = split.ask_validation(histories, config, most=_VALIDATION_USERS)
+    question = split.ask_validation(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
     plan = Plan(
         version=provenance.version,
         batches=batches,

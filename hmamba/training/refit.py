@@ -63,7 +63,4 @@ def refit(
         folder=folder,
         config=config,
     )
-    kept = stored.model.transitions
-    epochs = Fit(stored.model, plan).run()
-    stored.model.transitions = kept
-    return epochs[-1]
+    return Fit(stored.model, plan).run()[-1]

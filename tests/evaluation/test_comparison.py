@@ -50,10 +50,45 @@ def test_equal_rankings_cannot_be_told_apart():
     assert (found.says, found.difference, found.low, found.high) == ("cannot be told", 0, 0, 0)
 
 
-def test_one_user_never_tells():
-    """Every resample is the same, which looks like certainty."""
+@pytest.mark.parametrize("users", [1, 2, 5])
+def test_a_few_users_never_tell(users):
+    """Every resample of one is the same; of five, all on one side are one case in sixteen."""
     for one in (0.0, 1.0):
-        assert told(np.array([one]), np.array([0.5])).says == "cannot be told"
+        found = told(np.full(users, one), np.full(users, 0.5))
+        assert found.says == "cannot be told"
+        assert found.low == found.high == found.difference
+
+
+def test_six_users_who_agree_tell():
+    assert told(np.full(6, 1.0), np.full(6, 0.5)).says == "better"
+    # ... also among many whom both serve alike, and not where one fewer differs.
+    differing = np.append(np.full(6, 0.5), np.zeros(6))
+    assert told(differing, np.zeros(12)).says == "better"
+    differing[0] = 0
+    assert told(differing, np.zeros(12)).says == "cannot be told"
+
+
+@pytest.mark.parametrize("users", [2, 5, 10, 20])
+def test_nothing_is_told_of_equals_more_often_than_the_level_allows(users):
+    random = np.random.default_rng(users)
+    wrong, covered = 0, 0
+    for _ in range(400):
+        found = told(random.normal(0, 0.2, users), np.zeros(users))
+        wrong += found.says != "cannot be told"
+        covered += found.low <= 0 <= found.high
+    assert wrong <= 0.08 * 400
+    assert covered >= (0.85 if users == 2 else 0.91) * 400
+
+
+def test_users_who_are_asked_on_several_nights_are_drawn_whole():
+    """Each of 20 users has the same difference on each of 30 nights: they are 20 observations and not 600."""
+    random = np.random.default_rng(3)
+    user = np.tile(np.arange(20), 30)
+    gain = random.normal(0.0, 0.2, 20)
+    whole, once = compare(NAMES, "ndcg@10", gain[user], np.zeros(600), user), told(gain, np.zeros(20))
+    assert (whole.users, whole.difference) == (20, once.difference)
+    assert (whole.low, whole.high) == pytest.approx((once.low, once.high), abs=1e-5)
+    assert told(gain[user], np.zeros(600)).high - whole.difference < (whole.high - whole.difference) / 4
 
 
 def test_a_mean_of_nothing_has_no_relative_difference():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmamba.backtest.judge import VARIANTS, Chain, JudgedNight, ask_after
+from hmamba.backtest.judge import VARIANTS, JudgedNight, ask_after
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError, InputError
@@ -66,8 +66,9 @@ def test_each_night_is_judged_with_every_variant(replayed: tuple[Path, list[str]
     systems = {f"{chain}, {variant}" for chain in (FINE_TUNED, FULL) for variant in VARIANTS}
     for night in nights:
         assert set(night["measured"]) == {"popularity", *systems}
-        assert all(len(found["deciding"]) == night["users"] for found in night["measured"].values())
-        assert f"| {night['day']} | {night['users']} |" in text
+        assert all(len(found["deciding"]) == len(night["asked"]) for found in night["measured"].values())
+        assert len(set(night["asked"])) == len(night["asked"]) > 0
+        assert f"| {night['day']} | {len(night['asked'])} |" in text
     assert "fine-tuned, recounted against fine-tuned, as trained" in text
 
 
@@ -95,6 +96,37 @@ def test_a_backtest_that_was_cut_short_resumes(replayed: tuple[Path, list[str], 
     text, _ = run_backtest(what)
     assert (kept / f"{FIRST}.json").stat().st_mtime_ns == written
     assert text == replayed[2]
+
+
+def test_what_has_changed_since_is_not_mixed_with_what_is_there(
+    replayed: tuple[Path, list[str], str], tmp_path: Path
+) -> None:
+    root = shutil.copytree(replayed[0], tmp_path / "root", symlinks=True)
+    layout = Layout.at(root)
+    layout.config.write_text(SETTINGS.replace("epochs = 4", "epochs = 3"))
+    with pytest.raises(InputError, match=r"the settings have changed since .* Remove that folder"):
+        run_backtest(Replay.of(str(root), FIRST, LAST, 1, None))
+    layout.config.write_text(SETTINGS)
+    late = "user_id,item_id,event_time\nsomebody,item-001,2024-01-20 10:00:00\n"
+    (layout.landing / "interactions" / "late.csv").write_text(late)
+    assert ingest.main(["--root", str(root), "--day", "2024-01-30"]) == 0
+    with pytest.raises(InputError, match="the events have changed since"):
+        run_backtest(what := Replay.of(str(root), FIRST, LAST, 1, None))
+    shutil.rmtree(what.folder)  # as the message says
+    assert run_backtest(what)[1].is_file()
+
+
+def test_nights_that_the_gate_refuses_are_judged_as_such(tmp_path: Path) -> None:
+    """On five users nothing can be shown; and nothing came after the last night."""
+    Layout.at(tmp_path).config.write_text(SETTINGS + '[gate]\nfirst_night = "refuse"\n')
+    write_landing(tmp_path, make_interactions(users=5, items=40, days=30))
+    assert ingest.main(["--root", str(tmp_path), "--day", "2024-01-30"]) == 0
+    text, target = run_backtest(Replay.of(str(tmp_path), date(2024, 1, 25), date(2024, 1, 30), 5, None))
+    night = read_json(target.parent / "nights" / "2024-01-25.json")
+    assert night["serving"] == {FINE_TUNED: None, FULL: None}
+    assert set(night["measured"]) == {"popularity"}
+    assert read_json(target.parent / "nights" / "2024-01-30.json")["measured"] == {}
+    assert "| 2024-01-30 | 0 |" in text
 
 
 @pytest.mark.parametrize(
@@ -139,21 +171,25 @@ def test_items_that_the_night_did_not_know_are_no_trouble() -> None:
 def test_nights_are_pooled_over_their_users() -> None:
     def night(day: int, values: dict[str, list[float]]) -> JudgedNight:
         measured = {name: Measured({"ndcg@10": float(np.mean(of))}, np.array(of)) for name, of in values.items()}
-        return JudgedNight(date(2024, 1, day), len(values["popularity"]), 9, {}, measured)
+        asked = tuple(f"user {number}" for number in range(len(values["popularity"])))
+        return JudgedNight(date(2024, 1, day), asked, 9, {}, measured)
 
     usual = f"{FINE_TUNED}, recounted"
     nights = [
         night(1, {"popularity": [0.0, 0.0, 0.0], usual: [0.2, 0.4, 0.3]}),
-        JudgedNight(date(2024, 1, 2), 0, 0, {}, {}),
+        JudgedNight(date(2024, 1, 2), (), 0, {}, {}),
         night(3, {"popularity": [1.0], usual: [0.1]}),
+        night(4, {"popularity": [0.25, 0.25]}),  # nobody served
     ]
     found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10")
     assert found.means["popularity"]["ndcg@10"] == 0.25
     assert found.means[usual]["ndcg@10"] == 0.25
     (compared,) = found.comparisons
-    assert (compared.one, compared.other, compared.users) == (usual, "popularity", 4)
+    assert (compared.one, compared.other, compared.users, compared.difference) == (usual, "popularity", 3, 0)
+    assert found.users == (3, 6)
     assert "2024-01-02 | 0 |" in markdown(found)
     shown = page(found, "A <title>")
     assert "A &lt;title&gt;" in shown
     assert "NDCG@10 by night" in shown
-    assert Chain(FINE_TUNED, Layout.at(".")).name in shown
+    assert f'<th class="n">{usual}</th>' in shown
+    assert "3 users, judged 6 times in 4 nights" in shown
