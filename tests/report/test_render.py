@@ -120,7 +120,7 @@ def test_pictures_have_words(page: Page) -> None:
         "Each user counts once, whatever the number of questions. How the events were split: 1 held-out day and 1 "
         "validation day, as configured.",
         "new model vs champion better +0.0160 (+10.0 %) +0.0020 to +0.0310 new model vs popularity better",
-        "new model vs what the user had most cannot be told apart +0.0320 (+22.2 %) \u22120.0040 to +0.0660",
+        "new model vs what each user had most cannot be told apart +0.0320 (+22.2 %) \u22120.0040 to +0.0660",
         "Where the interval holds 0, the two cannot be told apart on these users.",
         "Early stopping judged by NDCG@10 on the validation events. Epoch 6 is kept.",
         "The model that serves counts popularity, repeat purchases and transitions up to the end of 2024-01-30;",

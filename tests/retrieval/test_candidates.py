@@ -180,9 +180,9 @@ def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_pa
 def test_a_rebuilt_warehouse_is_noticed():
     stored = stored_model()
     same = stored.item_ids.to_pylist()
-    registry.check_vocabulary(stored, pa.array([*same, "a newer one"]))
-    with pytest.raises(InputError, match=r"item_index 2 was item 'item 2'.*--full-retrain"):
-        registry.check_vocabulary(stored, pa.array([*same[:2], "item 7", *same[3:]]))
+    registry.check_vocabulary("model m", stored.item_ids, pa.array([*same, "a newer one"]))
+    with pytest.raises(InputError, match=r"model m: item_index 2 was item 'item 2'.*--full-retrain"):
+        registry.check_vocabulary("model m", stored.item_ids, pa.array([*same[:2], "item 7", *same[3:]]))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": "a"}', '{"history": [{"version": "a", "day": "soon"}]}'])
@@ -196,7 +196,7 @@ def test_a_damaged_list_of_promotions_is_named(tmp_path, content):
 
 def test_a_model_that_knows_more_than_the_warehouse_is_refused():
     with pytest.raises(InputError, match="38 items that the warehouse does not"):
-        registry.check_vocabulary(stored_model(), pa.array([None, "item 1", "item 2"]))
+        registry.check_vocabulary("model m", stored_model().item_ids, pa.array([None, "item 1", "item 2"]))
 
 
 def test_nobody_serving_is_said(tmp_path):

@@ -15,7 +15,7 @@ import torch
 from hmamba import registry
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import InputError
-from hmamba.files import write_json
+from hmamba.files import read_json, write_json
 from hmamba.layout import Layout
 from hmamba.retrieval import index as item_index
 from hmamba.retrieval.baseline import write_eligible
@@ -52,8 +52,34 @@ def store(run):
     stored = replace(stored, version=stored.provenance.version)
     write_json(run.verdict, {"serving": stored.version})
     registry.save_serving(run.model, stored)
+    stored = registry.load_serving(run.model, stored.version, CPU)
     item_index.save(item_index.build(stored, stored.catalogue), run.index)
     return stored
+
+
+def test_an_index_is_of_the_very_weights_that_serve(run):
+    """The gate step can run again, with other counts or a refit, and leave the same version with other weights."""
+    stored = store(run)
+    with torch.no_grad():
+        stored.model.tangents.weight.mul_(1.1)
+    registry.save_serving(run.model, stored)
+    with pytest.raises(InputError, match="Run the index step again"):
+        NightScorer.open(run, CPU)
+    stored = registry.load_serving(run.model, stored.version, CPU)
+    item_index.save(item_index.build(stored, stored.catalogue), run.index)
+    assert NightScorer.open(run, CPU).version == stored.version
+
+
+def test_a_model_of_before_splits_were_named_serves(run):
+    """Its version is a digest of fewer facts than it is described by now."""
+    store(run)
+    path = run.model / "config.json"
+    description = read_json(path)
+    del description["split"]
+    write_json(path, {**description, "version": "20240131-0dd0dd0d"})
+    assert registry.load_serving(run.model, "20240131-0dd0dd0d", CPU).provenance.split == "days"
+    with pytest.raises(InputError, match="holds model 20240131-0dd0dd0d, but another serves"):
+        registry.load_serving(run.model, "another", CPU)
 
 
 def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
