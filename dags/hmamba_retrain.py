@@ -15,7 +15,7 @@ Every night at 02:00 UTC, for the day that ended at midnight: pull new interacti
 cut a snapshot, fine-tune the champion, judge the challenger, score every user and publish the candidates.
 
 * **By hand**: *Trigger*, and fill the form. `day` reprocesses one day, `full_retrain` trains from nothing.
-* **When a task fails** its log ends with a sentence that says what to do. Mend that, then *Clear* the task: each
+* **When a task fails** its log ends with a sentence that says what to do. Do that, then *Clear* the task: each
   step may run twice, and what it had finished is kept. Until `publish` has run, readers keep last night's table.
   `report_failed_night` writes what is known to `reports/DAY/index.html`; the run is failed all the same.
 * **Promoted or not**, candidates are published: a challenger that is worse is kept and reported, and the champion's
@@ -129,7 +129,8 @@ def hmamba_retrain() -> None:
         step="report",
         trigger_rule="one_failed",
         execution_timeout=timedelta(minutes=15),
-        doc_md="Writes the report of a night of which a step has failed: which one, why, and what was done before. "
+        doc_md="Writes the report of a night of which a step has failed: which one, why, and what was done before. It does "
+        "not wait for shards that are still being scored. "
         "Skipped where no step fails. The run stays failed.",
     )
     chain(ingest, snapshot, train, gate, index, score, publish, report)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hmamba.doctor import Check, diagnose, healthy
-from hmamba.errors import ConfigError, InputError, explained
+from hmamba.errors import INTERRUPTED, ConfigError, InputError, explained
 
 if TYPE_CHECKING:
     from jobs.night import StepDone
@@ -38,8 +38,6 @@ app = typer.Typer(
 
 AnyDay = Annotated[bool, typer.Option("--any-day", help="Accept a day after today, or long after the newest event.")]
 Root = Annotated[str, typer.Option(help="Folder of the recommender, such as ./demo.", show_default=False)]
-_INTERRUPTED = 130
-"""What a shell says of a command that Ctrl-C ended."""
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
 
 
@@ -97,16 +95,16 @@ def run(
 
 
 def _show(steps: Iterator[StepDone]) -> None:
-    """Say what each step did, as it ends. After Ctrl-C say how to go on."""
+    """Say what each step did, as it ends. After Ctrl-C or SIGTERM say how to go on."""
     from jobs.words import in_a_line
 
     try:
         for done in steps:
             name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
             typer.echo(f"{name:<12}{in_a_line(done.facts)} ({done.seconds:.1f} s)")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
         typer.echo("\nStopped. Run the same command again: it resumes where it was.", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(int(stopped.code or 0) if isinstance(stopped, SystemExit) else INTERRUPTED) from None
 
 
 @app.command()

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from types import FrameType
 from typing import Any
 
 from hmamba.errors import HMambaError
@@ -90,7 +92,7 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
     """Run the steps, yielding each as it ends, and the shards of ``score`` in order.
 
     Standard error of the steps is this process's own, so that progress bars reach the terminal. If this process is
-    interrupted, so are the steps that run.
+    interrupted or terminated, so are the steps that run.
 
     Raises:
         StepFailedError: a step left with another status than 0. Nothing after it runs but the report, which says so.
@@ -172,6 +174,10 @@ def _score(steps: _Steps, shards: Sequence[int], device: str) -> Iterator[StepDo
             raise
 
 
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 class _Steps:
     """Runs steps as processes, several at once if need be, and leaves none of them behind."""
 
@@ -182,11 +188,15 @@ class _Steps:
 
     @contextmanager
     def running(self) -> Iterator[_Steps]:
-        """End every step when the block ends."""
+        """End every step when the block ends, also when SIGTERM ends it (with status 143)."""
+        is_main = threading.current_thread() is threading.main_thread()  # no other may say what a signal does
+        before = signal.signal(signal.SIGTERM, _leave) if is_main else None
         try:
             yield self
         finally:
             self.stop()
+            if is_main:
+                signal.signal(signal.SIGTERM, before)
 
     def run(
         self, step: str, shard: int | None = None, shards: int = 1, environment: dict[str, str] | None = None

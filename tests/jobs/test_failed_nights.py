@@ -114,12 +114,16 @@ def await_text(path: Path) -> str:
     raise AssertionError(f"{path} did not appear")
 
 
-@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "kill"])
+@pytest.mark.parametrize(
+    ("is_terminal", "sent", "status"),
+    [(True, signal.SIGINT, 130), (False, signal.SIGINT, 130), (False, signal.SIGTERM, 143)],
+    ids=["terminal", "kill -INT", "kill"],
+)
 @pytest.mark.parametrize(("program", "cleans"), [(WAITING, True), (STUBBORN, False)], ids=["ordinary", "stubborn"])
-def test_ctrl_c_ends_the_step_and_exits_with_130(
-    layout: Layout, tmp_path: Path, program: str, cleans: bool, is_terminal: bool
+def test_a_stopped_night_ends_its_step_and_says_by_what(
+    layout: Layout, tmp_path: Path, program: str, cleans: bool, is_terminal: bool, sent: signal.Signals, status: int
 ) -> None:
-    """A terminal sends Ctrl-C to the night and its steps; ``kill -INT`` reaches the night alone."""
+    """A terminal sends Ctrl-C to the night and its steps; ``kill`` reaches the night alone."""
     layout.root.mkdir()
     step = tmp_path / "step.py"
     step.write_text(program)
@@ -133,9 +137,10 @@ def test_ctrl_c_ends_the_step_and_exits_with_130(
         if is_terminal:
             os.killpg(process.pid, signal.SIGINT)
         else:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    assert process.returncode == status, said
+    assert "Stopped. Run the same command again" in said
     assert "hmamba" not in said
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

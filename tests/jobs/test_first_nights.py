@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmamba.files import read_json
+from hmamba.files import read_json, sha256
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, refresh, report, score, snapshot, train
 from tests.landing import TINY, TINY_ONCE
@@ -133,6 +133,21 @@ def test_a_refresh_of_a_baselines_table(after_baseline: Layout) -> None:
     again = after[~after.user_id.isin(["user-003", "someone new"])]
     pd.testing.assert_frame_equal(again.reset_index(drop=True), before[others].reset_index(drop=True))
     assert after[after.user_id == "user-003"].score.tolist() != before[~others].score.tolist()
+
+
+def test_a_refresh_by_a_baseline_of_another_warehouse_is_refused(
+    after_baseline: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Item numbers would mean other items, and readers would get those."""
+    before, layout = sha256(after_baseline.latest), after_baseline
+    layout.warehouse.unlink()
+    frame = make_interactions(users=30, items=40, days=30)
+    write_landing(layout.root, frame.assign(item_id=frame.item_id.str.replace("item-00", "thing-")))
+    assert steps(layout, DAY, ingest, refresh) == 2
+    assert "The warehouse was rebuilt: run a whole night with --full-retrain." in caplog.text
+    assert sha256(layout.latest) == before
+    assert night(layout) == 0
+    assert table(layout).item_id.str.startswith("thing-").any()
 
 
 def test_the_next_night_with_a_model_replaces_it(after_baseline: Layout) -> None:
