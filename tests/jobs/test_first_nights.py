@@ -237,3 +237,9 @@ def test_a_refit_serves_and_is_no_ones_parent(layout: Layout) -> None:
     before = table(layout)
     assert steps(layout, DAY, gate, index, score, publish) == 0
     pd.testing.assert_frame_equal(table(layout), before)
+    # The refit's weights are nowhere but in the run: the next night does without them.
+    shutil.rmtree(run.model)
+    tomorrow = DAY + timedelta(days=1)
+    write_landing(layout.root, events([("user-003", "item-001", 1)]), "later.parquet")
+    assert night(layout, tomorrow) == 0
+    assert facts(layout, "train", tomorrow)["parent"] == version
