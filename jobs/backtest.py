@@ -72,7 +72,7 @@ class Replay:
             raise ConfigError(f"--every {every}: give a number of days from 1 on.")
         if first > last:
             raise ConfigError(f"--from {first} is after --to {last}. Give the earlier day first.")
-        if config.source.columns.position is not None:
+        if config.source.columns.by_position:
             raise ConfigError(
                 f"source.columns.position = {config.source.columns.position!r}: data without times has no past nights "
                 "to replay."

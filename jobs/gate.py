@@ -58,7 +58,7 @@ def body(context: StepContext) -> Facts:
     measured = _measure(context, contestants, question, split.before_holdout(histories), len(ids))
     verdict = {
         "day": context.day,
-        **_asked(split, question, config.source.columns.position is None),
+        **_asked(split, question, not config.source.columns.by_position),
         "challenger": challenger,
         "champion": champion,
         "metric": config.gate.metric,

@@ -40,7 +40,7 @@ class _Scorer:
         with ExitStack() as stack:
             encode: Encode = encode_users
             # Where positions order the events, a late one would move all after it: states would not be of what follows.
-            if candidates.states and stored is not None and self._config.source.columns.position is None:
+            if candidates.states and stored is not None and not self._config.source.columns.by_position:
                 kept = StateFiles(run.state_part(shard), run.state_users(shard))
                 encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
             done = self._scorer.score(

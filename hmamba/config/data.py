@@ -30,9 +30,24 @@ class InteractionColumns(Section):
         None, description="Column with the type of the event, such as view or purchase; [events] says what each means."
     )
 
+    @property
+    def by_position(self) -> bool:
+        """Whether events are ordered by positions and have no times."""
+        return self.position is not None
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """Name of each column that is read, by its role; event_time is not among them where there are positions."""
+        return self.model_dump(exclude_none=True, exclude={"event_time"} if self.by_position else None)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the columns that every source file must have."""
+        return tuple(self.by_role.values())
+
     @model_validator(mode="after")
     def _columns_differ(self) -> InteractionColumns:
-        roles = self.model_dump(exclude_none=True, exclude={"event_time"} if self.position is not None else None)
+        roles = self.by_role
         for role, name in roles.items():
             others = [other for other in roles if roles[other] == name and other != role]
             if others:
@@ -102,6 +117,12 @@ class CatalogueConfig(Section):
     category_path: tuple[str, ...] = Field(
         (), description="Columns from the widest category to the narrowest, or one column that holds a list."
     )
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the columns that every file of the catalogue must have, each once."""
+        names = (self.item_id, self.title, *self.category_path)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 class WarehouseConfig(Section):

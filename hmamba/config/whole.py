@@ -78,7 +78,7 @@ class Config(Section):
                 "train": self.train.model_dump(exclude={"device", "processes", "checkpoint_seconds", "refit"}),
                 "exclude_seen": self.candidates.exclude_seen,
                 "events": self.events.model_dump(),
-                "by_position": self.source.columns.position is not None,
+                "by_position": self.source.columns.by_position,
                 "min_users": self.gate.min_users,
             }
         )

@@ -69,7 +69,7 @@ class Split:
         """
         if not histories.events:
             raise InputError("The snapshot has no events. Load some into the warehouse first.")
-        if config.source.columns.position is not None:
+        if config.source.columns.by_position:
             return cls._last(histories, config, "events have an order and no times")
         end = (int(histories.times.max()) // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
         holdout = end - config.gate.holdout_days * MICROSECONDS_A_DAY

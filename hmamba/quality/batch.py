@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -66,11 +66,6 @@ class BatchFigures:
         return self.quarantined / self.rows
 
 
-def end_of(day: date) -> datetime:
-    """Midnight UTC after ``day``, naive."""
-    return datetime.combine(day + timedelta(days=1), datetime.min.time())
-
-
 def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, total: int) -> None:
     """Enter (position, rule) into the table ``broken`` for every row rule that a row of ``staged`` breaks.
 
@@ -79,19 +74,18 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: da
     Args:
         connection: has the tables ``staged`` and ``broken``.
         config: bounds, event types, and whether positions stand in the place of times.
-        latest: naive UTC; events at or after it are refused.
+        latest: naive UTC; events at or after it are refused. Positions have no bounds.
         total: rows of ``staged``; their positions count from 0.
     """
     quality, columns = config.quality, config.source.columns
-    by_position = columns.position is not None
     earliest = quality.min_time
     if earliest.tzinfo is not None:
         earliest = earliest.astimezone(UTC).replace(tzinfo=None)
     bounds = {
         "max_id_length": quality.max_id_length,
-        "time_rule": "position_readable" if by_position else "event_time_readable",
-        "earliest": None if by_position else earliest,
-        "latest": None if by_position else latest,
+        "time_rule": "position_readable" if columns.by_position else "event_time_readable",
+        "earliest": None if columns.by_position else earliest,
+        "latest": None if columns.by_position else latest,
         "typed": columns.event_type is not None,
         "types": list(config.events.types),
         "min_weight": quality.min_weight,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba import columns
+from hmamba.clock import end_of
 from hmamba.config import Config, EventsConfig, EventType
 from hmamba.errors import ConfigError, InputError
 from hmamba.files import atomic_folder, digest, sha256, write_json
@@ -142,11 +143,11 @@ class Meaning:
     @classmethod
     def of(cls, config: Config) -> Meaning:
         """As the settings say."""
-        return cls(config.events, config.source.columns.position is not None)
+        return cls(config.events, config.source.columns.by_position)
 
     def end_of(self, day: date) -> datetime:
         """The moment from which on events are not in the snapshot of ``day``, naive UTC."""
-        return datetime.max if self.by_position else datetime.combine(day + timedelta(days=1), datetime.min.time())
+        return datetime.max if self.by_position else end_of(day)
 
     def table(self) -> pa.Table:
         """A row for each type of event, as the statements under sql/sequences/ read it."""
@@ -164,7 +165,7 @@ class Meaning:
 
 
 def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: datetime) -> None:
-    """Make the macro ``valued`` of this connection.
+    """Make the macros ``valued`` and ``shard_of`` of this connection.
 
     Raises:
         ConfigError: there are events of a type that [events] does not name.
@@ -179,6 +180,7 @@ def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: 
         )
     connection.execute(statement("sequences/create_taken_back"), {"end_time": end})
     connection.execute(statement("sequences/create_meant"))
+    connection.execute(statement("sequences/create_shard_of"))
     name = "create_valued_by_position" if meaning.by_position else "create_valued"
     connection.execute(statement(f"sequences/{name}"))
 

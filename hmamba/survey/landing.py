@@ -101,7 +101,7 @@ def _named(columns: InteractionColumns) -> dict[Role, str]:
     by_role: dict[Role, str | None] = {
         "user_id": columns.user_id,
         "item_id": columns.item_id,
-        "event_time": columns.event_time if columns.position is None else None,
+        "event_time": None if columns.by_position else columns.event_time,
         "position": columns.position,
         "weight": columns.weight,
         "event_type": columns.event_type,

@@ -73,7 +73,7 @@ def measure(
     total, exact = total_rows(files, good, counts)
     whole = len(good) == len(files) and all(sample.whole for sample in good)
     latest = clock.now() + timedelta(days=1)
-    timed = source.columns.position is None
+    timed = not source.columns.by_position
     bounds = {"latest": latest, "earliest": _DEFAULTS.quality.min_time, "timed": timed}
     found = one(connection, "survey/staged_figures", bounds)
     oldest, newest = found["oldest"], found["newest"]

@@ -110,12 +110,11 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
     files, names = selection.to_load, config.catalogue
     if not files:
         return
-    wanted = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
     connection.execute(statement("ingest/create_catalogue"))
     counts = []
     for number, taken in enumerate(files):
         each = partial(_stage, connection, names, config.source.null_words, number)
-        counts.append(read_unchanged(connection, taken, list(dict.fromkeys(wanted)), each))
+        counts.append(read_unchanged(connection, taken, names.wanted, each))
         record(connection, batch_id, "catalogue", taken, counts[-1])
     connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": config.quality.max_id_length})
     refusals = tell_refusals(connection, files, counts, config)

@@ -9,10 +9,10 @@ from datetime import date, datetime, timedelta
 import duckdb
 
 from hmamba import clock
+from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.errors import HMambaError, InputError
 from hmamba.layout import Layout
-from hmamba.quality.batch import end_of
 from hmamba.statements import statement
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.ledger import Rest, TakenFile
@@ -102,7 +102,7 @@ def check_against_clock(layout: Layout, config: Config, day: date) -> None:
     today = clock.now().date()
     if day <= today:
         return
-    newest = None if config.source.columns.position is not None else newest_event(layout, config)
+    newest = None if config.source.columns.by_position else newest_event(layout, config)
     advice = f"give a day up to {today}" if newest is None else _advice(newest)
     raise InputError(f"--day {day} is after today, {today} in UTC. {advice[0].upper()}{advice[1:]}.")
 
@@ -113,7 +113,7 @@ def check_gap(config: Config, day: date, newest: datetime | None) -> None:
     Raises:
         InputError: it is more than quality.max_day_gap days after it.
     """
-    if newest is None or config.source.columns.position is not None:
+    if newest is None or config.source.columns.by_position:
         return
     gap = (day - newest.date()).days
     if gap > config.quality.max_day_gap:

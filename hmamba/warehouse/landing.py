@@ -119,10 +119,7 @@ def misplaced(error: InputError, files: Sequence[SourceFile], config: Config) ->
 
 def _has_columns(file: SourceFile, config: Config) -> bool:
     """Whether a file can be read as interactions. Of JSON, whose records have their own members, nothing is known."""
-    columns = config.source.columns.model_dump()
-    if columns["position"] is not None:
-        del columns["event_time"]
     try:
-        return open_file(file, [name for name in columns.values() if name is not None]).columns is not None
+        return open_file(file, config.source.columns.wanted).columns is not None
     except (InputError, OSError):
         return False

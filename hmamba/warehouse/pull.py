@@ -11,10 +11,11 @@ from typing import Any
 import duckdb
 
 from hmamba import clock
+from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.errors import ConfigError, InputError
 from hmamba.layout import Layout
-from hmamba.quality.batch import BatchFigures, check_batch, check_rows, end_of, stale_warning
+from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
 from hmamba.statements import statement
 from hmamba.warehouse.catalogue import apply_catalogue
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
@@ -39,11 +40,6 @@ class Pull:
     day: date
     run_id: str
     any_day: bool = False
-
-    @property
-    def by_position(self) -> bool:
-        """Whether events are ordered by a position and have no times."""
-        return self.config.source.columns.position is not None
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
         _judge(connection, request, _nothing(history), "", history, newest)
     if not request.any_day:
         check_gap(request.config, request.day, _later(newest, history["watermark"]))
-    age = None if request.by_position else staleness(request.day, newest)
+    age = None if request.config.source.columns.by_position else staleness(request.day, newest)
     stale = stale_warning(request.config.quality, age)
     return Outcome(batch_id, files.skipped, age, (*warnings, *([] if stale is None else [stale])))
 
@@ -114,7 +110,7 @@ def _enter(
     batch_id = history["last_batch"] + 1
     read = _stage(connection, request, files.to_load, refused_from)
     total = sum(read.rows)
-    refused = _refuse(connection, config, datetime.max if request.by_position else refused_from, read)
+    refused = _refuse(connection, config, refused_from, read)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
     if not total and files.to_load and history["watermark"] is None:
@@ -157,7 +153,7 @@ def _enter(
             "rows_late": merged.late,
             "items_new": one(connection, "ingest/new_indices", {"highest_before": highest})["items"],
             "rows_left": sum(read.left),
-            "by_position": request.by_position,
+            "by_position": request.config.source.columns.by_position,
         },
     )
     _check(connection, batch_id, total, merged)
@@ -179,7 +175,7 @@ def _stage(
         if hint is None:
             raise
         raise InputError(f"{error} {hint}") from error
-    if request.by_position:
+    if request.config.source.columns.by_position:
         return everything(counts)
     read = consider(connection, files, counts, request.day, refused_from)
     if sum(read.left):
@@ -206,9 +202,11 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
 
 def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
     """Positions among times, or times among positions, would put every user's events into a wrong order."""
-    if not one(connection, "ingest/ordered_otherwise", {"by_position": request.by_position})["batches"]:
+    if not one(connection, "ingest/ordered_otherwise", {"by_position": request.config.source.columns.by_position})[
+        "batches"
+    ]:
         return
-    now, before = ("positions", "times") if request.by_position else ("times", "positions")
+    now, before = ("positions", "times") if request.config.source.columns.by_position else ("times", "positions")
     raise ConfigError(
         f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by {now}. "
         "Set source.columns as it was, or begin a new root."
@@ -277,7 +275,7 @@ def _judge(
     Raises:
         QualityError: a rule is broken.
     """
-    age = None if request.by_position else staleness(request.day, newest)
+    age = None if request.config.source.columns.by_position else staleness(request.day, newest)
     volume = figures.volume_ratio if figures.rows or _is_silent(request, history) else None
     batch = replace(figures, staleness_days=age, volume_ratio=volume)
     run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
@@ -292,7 +290,7 @@ def _is_silent(request: Pull, history: Row) -> bool:
     """
     start, past = end_of(request.day) - timedelta(days=1), end_of(request.day)
     is_held = history["watermark"] is not None and history["watermark"] >= start
-    return not (request.by_position or history["is_entered"] or is_held or clock.now() < past)
+    return not (request.config.source.columns.by_position or history["is_entered"] or is_held or clock.now() < past)
 
 
 def _enter_files(connection: duckdb.DuckDBPyConnection, batch_id: int, selection: Selection, read: Considered) -> None:

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hmamba.config import InteractionColumns, SourceConfig
+from hmamba.config import SourceConfig
 from hmamba.errors import InputError
 from hmamba.progress import Progress
 from hmamba.source.discover import SourceFile
@@ -145,12 +145,6 @@ def read_unchanged(
     return records
 
 
-def _wanted(columns: InteractionColumns) -> list[str]:
-    time = columns.position or columns.event_time
-    names = [columns.user_id, columns.item_id, time, columns.weight, columns.event_type]
-    return list(dict.fromkeys(name for name in names if name is not None))
-
-
 def _events(picked: Picked, source: SourceConfig, first: int) -> tuple[pa.RecordBatch, str]:
     """The events in some records, in the columns that ``stage_events`` reads, and the form of their times."""
     columns, words, count = source.columns, source.null_words, len(picked)
@@ -199,6 +193,6 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
     counts: list[int] = []
     with Progress("read files", sum(taken.file.size for taken in files), "bytes") as progress:
         for number, taken in enumerate(files):
-            counts.append(read_unchanged(connection, taken, _wanted(source.columns), partial(insert, number)))
+            counts.append(read_unchanged(connection, taken, source.columns.wanted, partial(insert, number)))
             progress.update(taken.file.size)
     return counts

@@ -1,6 +1,6 @@
 -- The whole histories of changed users, as sequences/events has those of everybody.
 SELECT
-    CAST(CAST('0x' || left(md5(e.user_id), 8) AS BIGINT) % $shards AS INTEGER) AS shard,
+    shard_of(e.user_id, $shards) AS shard,
     e.user_id,
     i.item_index,
     e.event_time,
