@@ -193,19 +193,19 @@ def _by_arrow(
 
 def _is_utf8(block: bytes, starts: Positions, ends: Positions) -> npt.NDArray[np.bool_]:
     """Which records are UTF-8."""
-    good = np.ones(len(starts), dtype=bool)
-    at = 0
-    view = memoryview(block)
-    while at < len(block):
-        try:
-            str(view[at:], "utf-8")
-            break
-        except UnicodeDecodeError as error:
-            record = int(np.searchsorted(starts, at + error.start, side="right")) - 1
-            if record >= 0:
-                good[record] = False
-            at = int(ends[record]) if record >= 0 else int(starts[0]) if len(starts) else len(block)
-    return good
+    if _decodes(block):
+        return np.ones(len(starts), dtype=bool)
+    return np.array(
+        [_decodes(block[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)], bool
+    )
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _good_bytes(layout: _Layout, starts: Positions, ends: Positions, is_good: npt.NDArray[np.bool_]) -> bytes:

@@ -136,6 +136,6 @@ def read_records(
     except csv.Error as error:
         raise InputError(
             f"{file.name}, the record that starts on line {start}: {error}. A quote is open or misplaced, so that "
-            "where records end cannot be known. Mend that line, or double the quotes inside quoted fields."
+            "where records end cannot be known. Fix that line, or double the quotes inside quoted fields."
         ) from None
     yield start, [], ""

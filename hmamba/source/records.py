@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from hmamba.source.text import RECORD
-from hmamba.source.values import decoded
+from hmamba.source.values import decoded, is_uuid, uuids
 
 
 def as_json(batch: pa.RecordBatch, columns: Sequence[str] | None) -> list[str]:
@@ -35,6 +35,8 @@ def _values(column: pa.Array) -> list[Any]:
         kind = column.type
         if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
             return list(column.cast(pa.string()).to_pylist())
+        if is_uuid(kind):
+            return list(uuids(column).to_pylist())
         return [_plain(value) for value in column.to_pylist()]
     except (pa.ArrowException, ValueError, OverflowError):
         return [_described(column, row) for row in range(len(column))]

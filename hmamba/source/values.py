@@ -85,6 +85,11 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
+def is_uuid(kind: pa.DataType) -> bool:
+    """Whether a type holds sixteen bytes, which are taken for a UUID."""
+    return bool(pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES)
+
+
 def trimmed(column: pa.StringArray, null_words: Sequence[str]) -> pa.StringArray:
     """Text without surrounding blanks; null where nothing is left, or one of ``null_words``."""
     text = pc.utf8_trim_whitespace(column)
@@ -134,8 +139,8 @@ def ids(column: Column, null_words: Sequence[str]) -> Ids:
         return _float_ids(column)
     if pa.types.is_decimal(kind):
         return _decimal_ids(column)
-    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES:
-        return Ids(_uuids(column), _never(len(column)))
+    if is_uuid(kind):
+        return Ids(uuids(column), _never(len(column)))
     raise UnreadableType(kind, "a string, a whole number or a UUID")
 
 
@@ -185,7 +190,7 @@ def _decimal_ids(column: pa.Array) -> Ids:
     return Ids(values, pc.and_not(pc.is_valid(text), is_id))
 
 
-def _uuids(column: pa.FixedSizeBinaryArray) -> pa.StringArray:
+def uuids(column: pa.FixedSizeBinaryArray) -> pa.StringArray:
     """The canonical text of each UUID: 8-4-4-4-12 digits."""
     count = len(column)
     data = column.fill_null(bytes(_UUID_BYTES)).buffers()[1] if column.null_count else column.buffers()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,3 +132,16 @@ def test_chunks_share_one_type(tmp_path: Path) -> None:
     (file,) = find_files(str(path), tmp_path, "source.path")
     (batch,) = read_csv(file, ",", 2, [1], ["i"], 10)
     assert batch.schema.types == [pa.int64(), pa.string(), pa.string()]
+
+
+def test_time_does_not_grow_with_the_square_of_the_records_that_are_not_utf8(tmp_path: Path) -> None:
+    """A file in another encoding, half a million records in a block: to decode the rest after each took half a minute."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"h,i\n" + b"caf\xe9,1\n" * 500_000)
+    (file,) = find_files(str(path), tmp_path, "source.path")
+    started = time.monotonic()
+    found = sum(
+        batch.num_rows - batch.column(1).null_count for batch in read_csv(file, ",", 2, [0, 1], ["h", "i"], 10_000)
+    )
+    assert found == 500_000
+    assert time.monotonic() - started < 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import datetime
 from decimal import Decimal
 
@@ -36,3 +37,12 @@ def test_columns_of_any_type_and_name() -> None:
     assert (first["bytes"], second["bytes"], first["coded"], second["coded"]) == ("ff00", "abc", "x", None)
     assert second["far"].startswith("1970-01-01")
     assert all(isinstance(first[name], str) for name in ("far", "days", "span"))
+
+
+def test_uuids_are_written_as_the_warehouse_writes_them() -> None:
+    """Also those whose bytes happen to be text."""
+    ids = [uuid.UUID(bytes=b"abcdefghijklmnop"), None, uuid.UUID(int=7)]
+    column = pa.array([bytes(16), *(None if value is None else value.bytes for value in ids)], pa.binary(16))
+    for kept in (column, column.dictionary_encode()):
+        batch = pa.record_batch([kept], ["u"]).slice(1)
+        assert [json.loads(row)["u"] for row in as_json(batch, ["u"])] == [str(ids[0]), None, str(ids[2])]
