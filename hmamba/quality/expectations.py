@@ -65,7 +65,7 @@ def open_project(folder: Path) -> Iterator[AbstractDataContext]:
         except Exception as error:
             raise InputError(
                 f"{folder} cannot be opened as a Great Expectations project ({str(error).splitlines()[0]}). Delete it: "
-                "it holds the pages about earlier checks only, and is made anew."
+                "it holds the pages about earlier checks only, and is made again."
             ) from error
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         if context.config.analytics_enabled is not False:

@@ -121,7 +121,7 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
     if refusals.whole_files:
         raise QualityError(
             f"The catalogue has files of which no row can be read, and nothing has been loaded. {refusals.examples}"
-            "Mend the files, or the names of columns under [catalogue]."
+            "Fix the files, or the names of columns under [catalogue]."
         )
     for row in rows(connection, "ingest/refused_by_file"):
         quarantine(connection, batch_id, "catalogue", row["file"], files[row["file"]])

@@ -77,11 +77,21 @@ def hash_of(file: SourceFile) -> str:
     except OSError as error:
         raise InputError(f"{file.name} cannot be read: {error.strerror}. Restore it, or its permissions.") from None
     if size != file.size:
-        raise changed(file)
+        raise _changed(file)
     return found
 
 
-def changed(file: SourceFile) -> InputError:
+def require_unchanged(taken: TakenFile) -> None:
+    """Check that a file still holds what it held when it was selected.
+
+    Raises:
+        InputError: it has another content now, has vanished or may not be read.
+    """
+    if hash_of(taken.file) != taken.sha256:
+        raise _changed(taken.file)
+
+
+def _changed(file: SourceFile) -> InputError:
     """The error for a file that somebody writes while it is read."""
     return InputError(
         f"{file.name} changed while it was read, and nothing has been loaded. Write it under a name that starts with a "

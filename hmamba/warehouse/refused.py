@@ -18,7 +18,7 @@ from hmamba.source.read import open_file
 from hmamba.source.records import as_json
 from hmamba.source.text import LINE, conversion
 from hmamba.statements import statement
-from hmamba.warehouse.ledger import Kind, TakenFile, changed, hash_of
+from hmamba.warehouse.ledger import Kind, TakenFile, require_unchanged
 from hmamba.warehouse.staging import chunk_of
 from hmamba.warehouse.tables import Row, rows
 
@@ -71,8 +71,7 @@ def quarantine(connection: duckdb.DuckDBPyConnection, batch_id: int, kind: Kind,
         chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
         with chunk_of(connection, chunk):
             connection.execute(statement("ingest/add_quarantine"), values)
-    if hash_of(taken.file) != taken.sha256:
-        raise changed(taken.file)
+    require_unchanged(taken)
 
 
 def tell_refusals(

@@ -21,7 +21,7 @@ from hmamba.source.text import LINE, MALFORMED
 from hmamba.source.times import moments, positions
 from hmamba.source.values import Column, Members, ids, numbers
 from hmamba.statements import statement
-from hmamba.warehouse.ledger import TakenFile, changed, hash_of
+from hmamba.warehouse.ledger import TakenFile, require_unchanged
 
 T = TypeVar("T")
 
@@ -134,12 +134,14 @@ def read_unchanged(
                     keys.update(key for (key,) in connection.execute(statement("ingest/record_keys")).fetchall())
             each(_picked(connection, reading, batch, wanted, records))
             records += batch.num_rows
-    except duckdb.Error as error:
-        raise InputError(f"{taken.file.name} cannot be read ({str(error).splitlines()[0]}). Write it again.") from None
-    finally:
-        # A file that grows is the likeliest reason for any other complaint about it.
-        if hash_of(taken.file) != taken.sha256:
-            raise changed(taken.file)
+    except Exception as error:
+        # A file that grows is the likeliest reason for any complaint about it. (Who presses Ctrl-C does not wait.)
+        require_unchanged(taken)
+        if isinstance(error, duckdb.Error):
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{taken.file.name} cannot be read ({reason}). Write it again.") from None
+        raise
+    require_unchanged(taken)
     if keys:
         require_columns(taken.file, wanted, sorted(keys))
     return records

@@ -207,6 +207,21 @@ def test_a_file_that_grows_while_it_is_read(
         staged(connection, tmp_path)
 
 
+def test_ctrl_c_ends_a_pull_at_once(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the file being read once more to see whether it has changed."""
+    path = write_landing(tmp_path, pd.DataFrame({"user_id": ["u"], "item_id": ["i"], "event_time": [NOON]}), "a.csv")
+
+    def interrupted(*_: object) -> None:
+        path.write_text("changed")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hmamba.warehouse.staging.read_column", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        staged(connection, tmp_path)
+
+
 TIMES = [0, 1, 1_704_456_000_123_456, -1_000_000_000_000_000, 253_402_300_799_999_999, None]
 
 
