@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -14,6 +14,27 @@ from hmamba.source.discover import SourceFile
 from hmamba.source.text import LINE, MALFORMED, RECORD, is_unicode, open_text, shown
 
 _SPACE = " \t\r\n"
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number; its text where it has more digits than Python converts (4,300 unless set otherwise)."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)
+
+
+def parsed(text: str) -> Any:
+    """A JSON value as Python has it. Whole numbers of very many digits are text.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested more deeply than Python reads.
+    """
+    return _DECODER.decode(text)
 
 
 def _json_batch(records: Sequence[tuple[int, str]]) -> pa.RecordBatch:
@@ -31,14 +52,13 @@ def _json_batch(records: Sequence[tuple[int, str]]) -> pa.RecordBatch:
 
 def _array_elements(file: SourceFile, text: str) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each element of a JSON array."""
-    scan = json.JSONDecoder().raw_decode
     position, number = text.index("[") + 1, 0
     while True:
         position = _skip(text, position, _SPACE)
         if number == 0 and text[position : position + 1] == "]":
             break
         try:
-            _, end = scan(text, position)
+            _, end = _DECODER.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise InputError(f"{file.name} is not JSON: {error}. Write it again.") from None
         except RecursionError:
@@ -74,7 +94,7 @@ def _lines(file: SourceFile, stream: IO[str]) -> Iterator[tuple[int, str]]:
         if first:
             first = False
             try:
-                is_object = isinstance(json.loads(stripped), dict)
+                is_object = isinstance(parsed(stripped), dict)
             except RecursionError:
                 is_object = stripped.startswith("{")  # DuckDB, which reads the record, will say whether it is one
             except ValueError:

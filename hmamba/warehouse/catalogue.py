@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from hmamba.config import CatalogueConfig, Config
 from hmamba.errors import QualityError
+from hmamba.source.json_records import parsed
 from hmamba.source.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import Selection, record
@@ -60,7 +61,10 @@ def _member_path(members: Members, null_words: Sequence[str]) -> tuple[pa.ListAr
     unreadable = nested.to_numpy(zero_copy_only=False).copy()
     for row, text in enumerate(members.of_kind("ARRAY").to_pylist()):
         if text is not None:
-            levels: list[Any] = json.loads(text)
+            try:
+                levels: list[Any] = parsed(text)
+            except RecursionError:  # of no use as a path, whatever it holds
+                levels = [[]]
             unreadable[row] = any(isinstance(level, dict | list) for level in levels)
             written = [level if isinstance(level, str) else json.dumps(level) for level in levels if level is not None]
             trimmed = [level.strip() for level in written]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmamba.config import Config
+from hmamba.source.json_records import parsed
 from hmamba.source.read import open_file
 from hmamba.source.records import as_json
 from hmamba.source.text import LINE, conversion
@@ -138,10 +139,10 @@ def _example(taken: TakenFile, found: Row, config: Config) -> tuple[str, list[st
 
 
 def _parsed(record: str) -> Any:
-    """A record as Python has it; its text where it is nested more deeply than Python reads."""
+    """A record as Python has it; its text where Python cannot read it, such as for nesting or a trailing comma."""
     try:
-        return json.loads(record)
-    except RecursionError:
+        return parsed(record)
+    except (ValueError, RecursionError):
         return record
 
 

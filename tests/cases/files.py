@@ -15,6 +15,7 @@ PATHS = '[catalogue]\npath = "landing/cat.{}"\ncategory_path = ["path"]\n'
 NAMES = pa.table(
     {"item_id": [int(item) for item in sorted(ITEM_IDS)], "name": [f"thing {i}" for i in sorted(ITEM_IDS)]}
 )
+PATHED = NAMES.append_column("path", pa.array([["a"]] * 24))
 FLOATS = NAMES.set_column(0, "item_id", NAMES["item_id"].cast(pa.float64()))
 WHOLE = {f"{FILE}.parquet": parquet(EVENTS)}
 TITLED = "SELECT count(*) FROM items WHERE title IS NOT NULL AND item_index IS NOT NULL"
@@ -138,7 +139,28 @@ ROWLESS = [
 ]
 
 DEEP = b"[" * 5000 + b"]" * 5000
+DIGITS = b"1" * 5000
+MANY_DIGITS = b'{"user_id": 1000, "item_id": 500, "event_time": "2024-05-18T09:54:19", "x": ' + DIGITS + b"}"
 RECORDS = [
+    *(
+        Case(f"json_number_of_5000_digits_{name}", {f"{FILE}.{ending}": content}, duplicate=1)
+        for name, ending, content in (
+            ("in_the_first_line", "jsonl", MANY_DIGITS + b"\n" + jsonl(EVENTS)),
+            ("in_an_array", "json", b"[" + b",".join([*jsonl(EVENTS).splitlines(), MANY_DIGITS]) + b"]"),
+        )
+    ),
+    Case(
+        "json_number_of_5000_digits_as_time",
+        {f"{FILE}.jsonl": jsonl(EVENTS) + b'{"user_id": 1, "item_id": 2, "event_time": ' + DIGITS + b"}\n"},
+        broken={"event_time_readable": 1},
+        told=["event_time_readable (event_time = '1111"],
+    ),
+    Case(
+        "json_with_a_trailing_comma",
+        {f"{FILE}.jsonl": jsonl(EVENTS) + b'{"user_id": 1, "item_id": 2, "event_time": "soon",}\n'},
+        broken={"event_time_readable": 1},
+        told=["event_time_readable ("],
+    ),
     Case(
         "json_nested_too_deeply",
         {f"{FILE}.jsonl": b'{"user_id": 1, "x": ' + DEEP + b"}\n" + jsonl(EVENTS)},
@@ -187,6 +209,19 @@ CATALOGUES = [
         PATHS.format("jsonl"),
         code=3,
         told=["all 24 rows of landing/cat.jsonl", 'catalogue_text_readable (path = [{"name": "a"}])'],
+    ),
+    *(
+        Case(
+            f"catalogue_path_{name}",
+            {**WHOLE, "landing/cat.jsonl": b'{"item_id": 500, "path": %s}\n' % path + jsonl(PATHED.slice(1))},
+            PATHS.format("jsonl"),
+            told=told,
+            check=("SELECT len(any_value(category_path)[1]) FROM items WHERE item_id = '500'", [(length,)]),
+        )
+        for name, path, length, told in (
+            ("nested_too_deeply", DEEP, None, ["landing/cat.jsonl: 1 of 24 rows refused", "catalogue_text_readable ("]),
+            ("of_5000_digits", b"[%s]" % DIGITS, 5000, []),
+        )
     ),
     Case(
         "catalogue_path_of_large_lists",

@@ -135,7 +135,7 @@ def test_chunks_share_one_type(tmp_path: Path) -> None:
 
 
 def test_time_does_not_grow_with_the_square_of_the_records_that_are_not_utf8(tmp_path: Path) -> None:
-    """A file in another encoding, half a million records in a block: to decode the rest after each took half a minute."""
+    """Half a million records of another encoding in a block: to decode the rest after each took half a minute."""
     path = tmp_path / "a.csv"
     path.write_bytes(b"h,i\n" + b"caf\xe9,1\n" * 500_000)
     (file,) = find_files(str(path), tmp_path, "source.path")
