@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class BatchFigures:
 
     Attributes:
         rows: all that were considered; 0 where nothing new has landed.
-        quarantined: rows that go to quarantine.
+        quarantined_share: rows that go to quarantine, of all rows.
         whole_files: files of which every row is refused.
         duplicate_share: rows that the warehouse has, of those in files never seen before.
         volume_ratio: rows against ``usual_rows``.
@@ -52,18 +52,13 @@ class BatchFigures:
     """
 
     rows: int
-    quarantined: int
-    whole_files: int
-    duplicate_share: float
-    volume_ratio: float | None
-    staleness_days: float | None
-    broken: dict[str, int]
+    quarantined_share: float = 0.0
+    whole_files: int = 0
+    duplicate_share: float = 0.0
+    volume_ratio: float | None = None
+    staleness_days: float | None = None
+    broken: Mapping[str, int] = field(default_factory=dict)
     usual_rows: float | None = None
-
-    @property
-    def quarantined_share(self) -> float:
-        """Rows that go to quarantine, of all rows read."""
-        return self.quarantined / self.rows
 
 
 def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, total: int) -> None:
@@ -99,15 +94,13 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: da
 
 
 def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
-    """The batch rules that apply. What rows of one rule are to the whole is there to be seen in Data Docs."""
+    """The batch rules that apply. What rows of one rule are to the whole is there to be seen in Data Docs only."""
     figures = []
     if batch.rows:
-        most = config.max_quarantined_share
         figures += [
-            Figure("rows", batch.rows, least=1),
-            Figure("quarantined_share", batch.quarantined_share, most=most),
+            Figure("quarantined_share", batch.quarantined_share, most=config.max_quarantined_share),
             Figure("files_refused_whole", batch.whole_files, most=0),
-            *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows, most=most) for rule in ROW_RULES),
+            *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows) for rule in ROW_RULES),
             Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
         ]
     if batch.volume_ratio is not None and (batch.rows or config.min_volume_ratio):
@@ -191,5 +184,4 @@ def _setting(figure: Figure) -> str:
     """The setting that bounds a figure."""
     if figure.name == "volume_ratio":
         return "quality.min_volume_ratio" if figure.value < (figure.least or 0) else "quality.max_volume_ratio"
-    share = figure.name.startswith("share_against_") or figure.name == "quarantined_share"
-    return "quality.max_quarantined_share" if share else f"quality.max_{figure.name}"
+    return f"quality.max_{figure.name}"

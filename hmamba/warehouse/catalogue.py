@@ -18,9 +18,9 @@ from hmamba.source.json_records import parsed
 from hmamba.source.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import Selection, record
-from hmamba.warehouse.refused import quarantine, tell_refusals
+from hmamba.warehouse.refused import ReadFile, quarantine, tell_refusals
 from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
-from hmamba.warehouse.tables import one, rows
+from hmamba.warehouse.tables import one
 
 
 def _side_by_side(columns: Sequence[pa.Array], count: int) -> pa.ListArray:
@@ -121,14 +121,14 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
         counts.append(read_unchanged(connection, taken, names.wanted, each))
         record(connection, batch_id, "catalogue", taken, counts[-1])
     connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": config.quality.max_id_length})
-    refusals = tell_refusals(connection, files, counts, config)
+    read = [ReadFile(taken, count) for taken, count in zip(files, counts, strict=True)]
+    refusals = tell_refusals(connection, read, names.wanted, config)
     if refusals.whole_files:
         raise QualityError(
             f"The catalogue has files of which no row can be read, and nothing has been loaded. {refusals.examples}"
             "Fix the files, or the names of columns under [catalogue]."
         )
-    for row in rows(connection, "ingest/refused_by_file"):
-        quarantine(connection, batch_id, "catalogue", row["file"], files[row["file"]])
+    quarantine(connection, batch_id, "catalogue", files, names.wanted)
     for name in ("add_catalogue_items", "describe_items"):
         connection.execute(statement(f"ingest/{name}"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from hmamba.warehouse.days import Considered, check_gap, consider, everything, s
 from hmamba.warehouse.landing import Found, misplaced, no_rows, nothing_found
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
 from hmamba.warehouse.merge import Entry, Merged, merge
-from hmamba.warehouse.refused import doubtful_ids, quarantine, tell_refusals
+from hmamba.warehouse.refused import ReadFile, doubtful_ids, quarantine, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
@@ -89,10 +89,16 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
         batch_id, newest, warnings = _enter(connection, request, files, catalogue, history)
     else:
         batch_id, newest, warnings = None, history["newest"], []
-        _judge(connection, request, _nothing(history), "", history, newest)
+        nothing = BatchFigures(
+            rows=0,
+            volume_ratio=_volume(request, history, 0),
+            staleness_days=_age(request, newest),
+            usual_rows=history["usual_rows"],
+        )
+        _judge(request, nothing, "", history)
     if not request.any_day:
         check_gap(request.config, request.day, _later(newest, history["watermark"]))
-    age = None if request.config.source.columns.by_position else staleness(request.day, newest)
+    age = _age(request, newest)
     stale = stale_warning(request.config.quality, age)
     return Outcome(batch_id, files.skipped, age, (*warnings, *([] if stale is None else [stale])))
 
@@ -109,7 +115,7 @@ def _enter(
     refused_from = started + timedelta(hours=config.quality.max_future_hours)
     batch_id = history["last_batch"] + 1
     read = _stage(connection, request, files.to_load, refused_from)
-    total = sum(read.rows)
+    total, wanted = sum(read.rows), config.source.columns.wanted
     refused = _refuse(connection, config, refused_from, read)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
@@ -124,15 +130,24 @@ def _enter(
     )
     merged = merge(connection, total, entry)
     newest = _later(merged.newest, history["newest"])
-    in_new_files = sum(read.rows[number] for number in entry.new_files)
     warnings = doubtful_ids(connection)
-    refusals = tell_refusals(connection, files.to_load, read.rows, config)
-    figures = _figures(connection, history, total, refused, merged, in_new_files, refusals.whole_files)
-    _judge(connection, request, figures, refusals.examples, history, newest)
+    each = [ReadFile(*part) for part in zip(files.to_load, read.rows, read.left, strict=True)]
+    refusals = tell_refusals(connection, each, wanted, config)
+    in_new_files = sum(read.rows[number] for number in entry.new_files)
+    figures = BatchFigures(
+        rows=total,
+        quarantined_share=refusals.share,
+        whole_files=refusals.whole_files,
+        duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
+        volume_ratio=_volume(request, history, total),
+        staleness_days=_age(request, newest),
+        broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
+        usual_rows=history["usual_rows"],
+    )
+    _judge(request, figures, refusals.examples, history)
     for name in ("add_items", "first_seen", "index_items"):
         connection.execute(statement(f"ingest/{name}"))
-    for row in rows(connection, "ingest/refused_by_file"):
-        quarantine(connection, batch_id, "interactions", row["file"], files.to_load[row["file"]])
+    quarantine(connection, batch_id, "interactions", files.to_load, wanted)
     connection.execute(statement("ingest/drop_staged"))
     _enter_files(connection, batch_id, files, read)
     apply_catalogue(connection, config, catalogue, batch_id)
@@ -213,7 +228,7 @@ def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
     )
 
 
-def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, read: Considered) -> int:
+def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, refused_from: datetime, read: Considered) -> int:
     """Apply the row rules to the staged batch; leaves the temporary tables ``broken`` and ``refused``.
 
     Returns:
@@ -221,8 +236,8 @@ def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, latest: datet
     """
     connection.execute(statement("ingest/create_broken"))
     if sum(read.rows):
-        check_rows(connection, config, latest, read.positions)
-    connection.execute(statement("ingest/create_refused"))
+        check_rows(connection, config, refused_from, read.positions)
+    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
     return int(one(connection, "ingest/refused_count")["rows"])
 
 
@@ -231,55 +246,25 @@ def _late_before(config: Config, history: Row) -> datetime | None:
     return None if watermark is None else watermark - timedelta(days=config.warehouse.overlap_days)
 
 
-def _figures(
-    connection: duckdb.DuckDBPyConnection,
-    history: Row,
-    total: int,
-    refused: int,
-    merged: Merged,
-    in_new_files: int,
-    whole_files: int,
-) -> BatchFigures:
-    """The figures of a batch, some of which need to know what was new."""
-    if not total:
-        return _nothing(history)
+def _age(request: Pull, newest: datetime | None) -> float | None:
+    """Age in days of the newest event at the end of the day; None without one, or without times."""
+    return None if request.config.source.columns.by_position else staleness(request.day, newest)
+
+
+def _volume(request: Pull, history: Row, total: int) -> float | None:
+    """Rows against what is usual; None where nothing is, or where no rows say nothing about the day."""
     usual = history["usual_rows"]
-    return BatchFigures(
-        rows=total,
-        quarantined=refused,
-        whole_files=whole_files,
-        duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
-        volume_ratio=None if usual is None else total / usual,
-        staleness_days=None,
-        broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
-        usual_rows=usual,
-    )
+    return None if usual is None or not (total or _is_silent(request, history)) else total / usual
 
 
-def _nothing(history: Row) -> BatchFigures:
-    """The figures where no rows have come."""
-    usual = history["usual_rows"]
-    return BatchFigures(0, 0, 0, 0.0, None if usual is None else 0.0, None, {}, usual)
-
-
-def _judge(
-    connection: duckdb.DuckDBPyConnection,
-    request: Pull,
-    figures: BatchFigures,
-    examples: str,
-    history: Row,
-    newest: datetime | None,
-) -> None:
+def _judge(request: Pull, figures: BatchFigures, examples: str, history: Row) -> None:
     """Apply the batch rules, also where nothing has come. If one is broken, the caller takes all back.
 
     Raises:
         QualityError: a rule is broken.
     """
-    age = None if request.config.source.columns.by_position else staleness(request.day, newest)
-    volume = figures.volume_ratio if figures.rows or _is_silent(request, history) else None
-    batch = replace(figures, staleness_days=age, volume_ratio=volume)
     run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
-    check_batch(request.layout.expectations, request.config.quality, batch, run_name, examples)
+    check_batch(request.layout.expectations, request.config.quality, figures, run_name, examples)
 
 
 def _is_silent(request: Pull, history: Row) -> bool:

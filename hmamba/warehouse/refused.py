@@ -42,33 +42,82 @@ _ABBREVIATION = re.compile(r"\d ?(?!AM$|PM$)[A-Z]{2,5}$")
 
 
 @dataclass(frozen=True)
+class ReadFile:
+    """What a pull has read of a file: the rows that it considered, and how many of later days it has left."""
+
+    taken: TakenFile
+    rows: int
+    left: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows of the file were considered by this pull."""
+        return not self.left and self.taken.rest is None
+
+
+@dataclass(frozen=True)
 class Refusals:
-    """What was refused of a pull's interactions, in words.
+    """What was refused of the files of a pull, in words.
 
     Attributes:
-        whole_files: files of which no row was read.
+        whole_files: files that were considered whole, and of which every row is refused.
+        share: refused rows of all that were considered. One that belongs to no day may be of a later day, and counts
+            against the rows of later days in its file as well.
         examples: a few rows with the value that broke the rule and a cure, with a blank at the end; empty if there are
             none.
     """
 
     whole_files: int
+    share: float
     examples: str
 
 
-def _refused_rows(taken: TakenFile, lines: pa.Array) -> Iterator[tuple[pa.Array, list[str]]]:
-    """Lines and records (JSON) of the refused rows of one file, some at a time."""
-    reading = open_file(taken.file, ())
+def _refused_rows(taken: TakenFile, wanted: Sequence[str], lines: pa.Array) -> Iterator[tuple[pa.Array, list[str]]]:
+    """Lines and records (JSON) of the refused rows of one file, some at a time.
+
+    ``wanted`` are the columns that were read: what is a delimiter depends on them.
+    """
+    reading = open_file(taken.file, wanted)
     for everything in reading.batches(None):
         batch = everything.filter(pc.is_in(everything.column(LINE), value_set=lines))
         if batch.num_rows:
             yield batch.column(LINE), as_json(batch, reading.columns)
 
 
-def quarantine(connection: duckdb.DuckDBPyConnection, batch_id: int, kind: Kind, number: int, taken: TakenFile) -> None:
-    """Copy the refused rows of one file, with all their columns, into the quarantine. The caller commits."""
+def quarantine(
+    connection: duckdb.DuckDBPyConnection,
+    batch_id: int,
+    kind: Kind,
+    files: Sequence[TakenFile],
+    wanted: Sequence[str],
+) -> None:
+    """Copy the ``refused`` rows of files, with all their columns, into the quarantine. The caller commits.
+
+    Args:
+        connection: has the table ``refused``, in which files are numbered as in ``files``.
+        batch_id: the pull.
+        kind: what the files hold.
+        files: what was read.
+        wanted: the columns that were read.
+
+    Raises:
+        InputError: a file has changed since it was read.
+    """
+    for found in rows(connection, "ingest/refused_by_file"):
+        _quarantine(connection, batch_id, kind, found["file"], files[found["file"]], wanted)
+
+
+def _quarantine(
+    connection: duckdb.DuckDBPyConnection,
+    batch_id: int,
+    kind: Kind,
+    number: int,
+    taken: TakenFile,
+    wanted: Sequence[str],
+) -> None:
     values = {"batch_id": batch_id, "kind": kind, "path": taken.file.name, "file": number}
     refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
-    for lines, records in _refused_rows(taken, refused):
+    for lines, records in _refused_rows(taken, wanted, refused):
         chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
         with chunk_of(connection, chunk):
             connection.execute(statement("ingest/add_quarantine"), values)
@@ -76,32 +125,37 @@ def quarantine(connection: duckdb.DuckDBPyConnection, batch_id: int, kind: Kind,
 
 
 def tell_refusals(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], counts: Sequence[int], config: Config
+    connection: duckdb.DuckDBPyConnection, files: Sequence[ReadFile], wanted: Sequence[str], config: Config
 ) -> Refusals:
     """Log, for each file, the share of its rows that are ``refused`` and the first of them.
 
     Args:
-        connection: has the table ``refused``.
+        connection: has the table ``refused``, in which files are numbered as in ``files``.
         files: what was read.
-        counts: rows of each.
+        wanted: the columns that were read.
         config: which column a rule is about, and how it was read.
     """
     whole: list[str] = []
     partly: list[str] = []
     cures: dict[str, None] = {}
+    total, part = sum(read.rows for read in files), 0.0
     for found in rows(connection, "ingest/refused_by_file"):
-        taken, count = files[found["file"]], counts[found["file"]]
-        example, found_cures = _example(taken, found, config)
+        read = files[found["file"]]
+        name, count = read.taken.file.name, read.rows
+        example, found_cures = _example(read.taken, wanted, found, config)
         share = f"{found['refused']} of {count} rows refused ({found['refused'] / count:.3%})"
-        log.warning("%s: %s. %s", taken.file.name, share, " ".join([f"The first: {example}.", *found_cures]))
+        if not read.is_whole:
+            share = f"{share}; the file has rows of other days too"
+        log.warning("%s: %s. %s", name, share, " ".join([f"The first: {example}.", *found_cures]))
         cures.update(dict.fromkeys(found_cures))
-        if found["refused"] == count:
-            whole.append(f"all {count} rows of {taken.file.name}, the first of them {example}")
+        part += (found["refused"] - found["undated"]) / total + found["undated"] / (total + read.left)
+        if read.is_whole and found["refused"] == count:
+            whole.append(f"all {count} rows of {name}, the first of them {example}")
         else:
             partly.append(example)
     shown = [*whole[:EXAMPLES], *partly][:EXAMPLES]
     sentences = [f"Refused rows, for example: {'; '.join(shown)}.", *[*cures][:EXAMPLES]] if shown else []
-    return Refusals(len(whole), "".join(f"{sentence} " for sentence in sentences))
+    return Refusals(len(whole), part, "".join(f"{sentence} " for sentence in sentences))
 
 
 def doubtful_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -116,11 +170,11 @@ def doubtful_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     ]
 
 
-def _example(taken: TakenFile, found: Row, config: Config) -> tuple[str, list[str]]:
+def _example(taken: TakenFile, wanted: Sequence[str], found: Row, config: Config) -> tuple[str, list[str]]:
     """The first refused row of a file, with the values that broke its rules, and what can be done about it."""
     record: Any = found["malformed"]
     if record is None:
-        for _, records in _refused_rows(taken, pa.array([found["first_line"]], pa.int64())):
+        for _, records in _refused_rows(taken, wanted, pa.array([found["first_line"]], pa.int64())):
             record = _parsed(records[0])
             break
     told, cures = [], []

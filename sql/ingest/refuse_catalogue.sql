@@ -1,5 +1,5 @@
 CREATE OR REPLACE TEMP TABLE refused AS
-SELECT file, line, malformed, rules
+SELECT file, line, malformed, false AS undated, rules
 FROM (
     SELECT
         *,

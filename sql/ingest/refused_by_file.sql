@@ -2,6 +2,7 @@
 SELECT
     file,
     count(*) AS refused,
+    count(*) FILTER (WHERE undated) AS undated,
     min(line) AS first_line,
     arg_min(rules, line) AS rules,
     arg_min(malformed, line) AS malformed

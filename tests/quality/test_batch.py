@@ -138,7 +138,7 @@ def test_a_rule_that_cannot_be_computed_is_not_bad_data(project: Path) -> None:
         expectations._rule(result)
 
 
-FINE = BatchFigures(100, 5, 0, 0.5, 1.0, 2.0, {"user_id_length": 5})
+FINE = BatchFigures(100, 0.05, 0, 0.5, 1.0, 2.0, {"user_id_length": 5})
 LIMITS = QualityConfig(
     max_quarantined_share=0.05,
     max_duplicate_share=0.5,
@@ -155,8 +155,7 @@ def changed(**changes: Any) -> BatchFigures:
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        (changed(quarantined=6), "quarantined_share is 0.06, allowed at most 0.05"),
-        (changed(broken={"weight_in_bounds": 6}), "share_against_weight_in_bounds is 0.06, allowed at most 0.05"),
+        (changed(quarantined_share=0.06), "quarantined_share is 0.06, allowed at most 0.05"),
         (changed(whole_files=1), "files_refused_whole is 1, allowed at most 0"),
         (changed(duplicate_share=0.51), "duplicate_share is 0.51, allowed at most 0.5"),
         (
@@ -182,8 +181,8 @@ def test_batch_rules(project: Path, figures: BatchFigures, told: str) -> None:
 @pytest.mark.parametrize(
     ("figures", "cure"),
     [
-        (changed(quarantined=6), "Correct the files, or change quality.max_quarantined_share."),
-        (changed(quarantined=6, whole_files=1), "move these files out of the source."),
+        (changed(quarantined_share=0.06), "Correct the files, or change quality.max_quarantined_share."),
+        (changed(quarantined_share=0.06, whole_files=1), "move these files out of the source."),
         (changed(volume_ratio=3.5), "or change quality.max_volume_ratio."),
         (
             changed(duplicate_share=0.6, staleness_days=3.0),
@@ -202,6 +201,7 @@ def test_a_broken_batch_names_the_settings_that_let_it_pass(project: Path, figur
 def test_good_batches_pass_and_leave_a_page(project: Path) -> None:
     check_batch(project, LIMITS, FINE, "a good night", "")
     check_batch(project, LIMITS, changed(volume_ratio=None, staleness_days=None), "the first night", "")
+    check_batch(project, LIMITS, changed(broken={"weight_in_bounds": 6}), "a rule has no bound of its own", "")
     assert "a good night" in expectations.data_docs(project).read_text(encoding="utf-8")
 
 

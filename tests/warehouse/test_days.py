@@ -276,3 +276,48 @@ def test_the_failure_of_a_dead_feed_is_kept_for_the_report(loaded: Root) -> None
     loaded.step("ingest", day)
     failure = read_json(loaded.layout.run(day, "manual").step_failure("ingest"))
     assert (failure["exit_status"], "10 days old" in failure["message"]) == (3, True)
+
+
+HEADER = "user_id,item_id,event_time\n"
+
+
+def lines(day: int, count: int) -> str:
+    """Rows of January 2024."""
+    return "".join(f"u{number},i{number % 7},2024-01-{day:02d} 10:00:{number % 60:02d}\n" for number in range(count))
+
+
+class TestRefusedRowsOfPartialFiles:
+    def test_one_row_without_a_time_in_a_file_of_later_days(self, root: Root) -> None:
+        """It is all that the pull considers, and next to nothing of the file."""
+        root.drop("1.csv", HEADER + lines(1, 50))
+        root.ok("ingest", date(2024, 1, 1))
+        root.drop("3.csv", HEADER + lines(3, 500) + "u1,i1,\n")
+        facts = root.ok("ingest", date(2024, 1, 2))
+        assert (facts["rows_read"], facts["rows_quarantined"], facts["rows_left"]) == (1, 1, 500)
+        assert root.ok("ingest", date(2024, 1, 3))["rows_loaded"] == 500
+
+    def test_a_day_of_a_partial_file_that_is_refused_whole(self, root: Root) -> None:
+        """Rows of a day count against the rows of that day, however many there are of others."""
+        root.drop("a.csv", HEADER + lines(1, 50) + lines(2, 40).replace("u", "u" * 300) + lines(3, 500))
+        root.ok("ingest", date(2024, 1, 1))
+        code, _, log = root.step("ingest", date(2024, 1, 2))
+        assert (code, "quarantined_share is 1, allowed at most 0.1" in log) == (3, True), log
+
+    def test_rows_of_other_files_say_nothing_about_a_file_without_times(self, root: Root) -> None:
+        root.drop("1.csv", HEADER + lines(1, 50))
+        root.ok("ingest", date(2024, 1, 1))
+        root.drop("2.csv", HEADER + lines(2, 50) + "u1,i1,\n" * 30)
+        root.drop("3.csv", HEADER + lines(3, 500))
+        code, _, log = root.step("ingest", date(2024, 1, 2))
+        assert (code, "quarantined_share is 0.375, allowed at most 0.1" in log) == (3, True), log
+
+    def test_the_only_row_of_a_day_is_refused_in_a_file_that_is_continued(self, root: Root) -> None:
+        """The last one too, after which nothing is left of the file."""
+        bad = f"u1,{'x' * 300},2024-01-0%d 10:00:00\n"
+        root.drop("a.csv", HEADER + lines(1, 50) + bad % 2 + lines(3, 50) + bad % 4)
+        root.ok("ingest", date(2024, 1, 1))
+        for day in (2, 3, 4):
+            root.drop(f"{day}.csv", HEADER + lines(day, 60).replace("u", "other"))
+            facts = root.ok("ingest", date(2024, 1, day))
+            assert facts["quarantined_by_rule"] == ({} if day == 3 else {"item_id_length": 1})
+        assert [state for path, state, *_ in root.sql(FILES) if path.endswith("a.csv")] == [*["partial"] * 3, "loaded"]

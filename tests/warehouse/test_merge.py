@@ -58,7 +58,7 @@ def put(connection: duckdb.DuckDBPyConnection, rows: list[Row]) -> list[Row]:
         connection.execute("INSERT INTO staged VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, false, false)", values)
         if item is None or time is None:
             connection.execute("INSERT INTO broken VALUES (?, 'present')", [position])
-    connection.execute(statement("ingest/create_refused"))
+    connection.execute(statement("ingest/create_refused"), {"refused_from": NOW})
     return [row for row in rows if row[3] is not None and row[4] is not None]
 
 
