@@ -147,16 +147,11 @@ def run_refresh(options: NightOptions) -> Iterator[StepDone]:
             yield steps.run(step)
 
 
-def score_shards(options: NightOptions, shards: Sequence[int], device: str) -> Iterator[StepDone]:
+def _score(steps: _Steps, shards: Sequence[int], device: str) -> Iterator[StepDone]:
     """Score shards, as many at once as there are cores: much of a worker's time does not divide among threads.
 
     Each has an equal part of the cores, unless ``OMP_NUM_THREADS`` says otherwise. One GPU's memory is not shared.
     """
-    with _Steps(options).running() as steps:
-        yield from _score(steps, shards, device)
-
-
-def _score(steps: _Steps, shards: Sequence[int], device: str) -> Iterator[StepDone]:
     cores = len(os.sched_getaffinity(0))
     workers = steps.options.workers or (1 if device != "cpu" else max(1, min(cores, len(shards))))
     threads = {"OMP_NUM_THREADS": str(max(1, cores // workers))} if workers > 1 else {}

@@ -16,7 +16,7 @@ from hmamba.config import Config, parse
 from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs.cli import main
-from jobs.night import STEPS, NightOptions, StepFailedError, score_shards
+from jobs.night import STEPS, NightOptions, StepFailedError, run_night
 from tests.landing import TINY_ONCE
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -215,12 +215,15 @@ class TestRun:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_shard_that_cannot_be_scored_ends_the_night(
-    layout: Layout, capfd: pytest.CaptureFixture[str], workers: int
+    layout: Layout, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
+    """The real step, where none before it has left anything to score."""
     layout.root.mkdir()
-    options = NightOptions(str(layout.root), date(2024, 1, 30), workers=workers)
+    command = NightOptions.command
+    told = ["echo", '{"shards": 3, "device": "cpu"}']
+    monkeypatch.setattr(NightOptions, "command", lambda *given: command(*given) if given[1] == "score" else told)
     with pytest.raises(StepFailedError, match="score ended with exit status 2"):
-        list(score_shards(options, range(3), "cpu"))
+        list(run_night(NightOptions(str(layout.root), date(2024, 1, 30), workers=workers)))
     assert "sequences" in capfd.readouterr().err
 
 
