@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -189,10 +190,19 @@ def _writable(root: Path) -> Check:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".hmamba-doctor-"):
             pass
     except OSError as error:
-        return Check("root", "missing", f"{place} cannot be written ({error.strerror})", f"chown -R $USER {place}")
+        return Check(
+            "root",
+            "missing",
+            f"{place} cannot be written ({error.strerror})",
+            f"chown -R $USER {shlex.quote(str(place))}",
+        )
     if place != root:
-        return Check("root", "note", f"{root} does not exist yet", f"hmamba init {root}")
+        return Check("root", "note", f"{root} does not exist yet", _start(root))
     return Check("root", "ok", f"{root} is writable")
+
+
+def _start(root: Path) -> str:
+    return f"hmamba init {shlex.quote(str(root))}"
 
 
 def _disk(root: Path) -> Check:
@@ -273,7 +283,7 @@ def _configuration(root: Path) -> Check:
     layout = Layout.at(root)
     config = load(None, layout)
     if not layout.config.exists():
-        return Check("configuration", "note", "none; the defaults are used", f"hmamba init {root}")
+        return Check("configuration", "note", "none; the defaults are used", _start(root))
     return Check("configuration", "ok", f"{layout.config.name} is valid; it reads {config.source.path}")
 
 
@@ -283,7 +293,7 @@ def _champion(root: Path) -> Check:
 
     layout = Layout.at(root)
     if not layout.champion.exists():
-        return Check("champion", "note", "no model has been promoted yet", f"hmamba run --root {root} --day YYYY-MM-DD")
+        return Check("champion", "note", "no model has been promoted yet", layout.command("run", "--day", "YYYY-MM-DD"))
     version = str(read_json(layout.champion)["version"])
     if not layout.model(version).is_dir():
         return Check("champion", "missing", f"{version} is named, but {layout.model(version)} is gone", "restore it")
@@ -296,6 +306,6 @@ def _published(root: Path) -> Check:
 
     layout = Layout.at(root)
     if not layout.latest.exists():
-        return Check("published", "note", "no candidates yet", f"hmamba run --root {root} --day YYYY-MM-DD")
+        return Check("published", "note", "no candidates yet", layout.command("run", "--day", "YYYY-MM-DD"))
     manifest = published_manifest(layout)
     return Check("published", "ok", f"{manifest['day']}: {manifest['users']} users, {manifest['rows']} rows")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from hmamba.errors import ConfigError
+from hmamba.errors import ConfigError, InputError
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
@@ -129,6 +130,28 @@ class Layout:
                 f"--root {root}: only a local folder is supported in this version. Give a path such as ./demo."
             )
         return cls(Path(root).expanduser().resolve())
+
+    @classmethod
+    def existing(cls, root: str | Path) -> Layout:
+        """Open a root that has to be there.
+
+        Raises:
+            ConfigError: the root is a URI.
+            InputError: it is not there, or is a file.
+        """
+        layout = cls.at(root)
+        if layout.root.is_dir():
+            return layout
+        if layout.root.exists():
+            raise InputError(f"--root {root} is not a folder. Give the path of a folder.")
+        raise InputError(
+            f"--root {root}: no such folder. Correct the path, mount what holds it, or start one with: "
+            f"hmamba init {shlex.quote(str(root))} --from FILES"
+        )
+
+    def command(self, name: str, *more: str) -> str:
+        """What to type to run a command of ``hmamba`` on this root."""
+        return " ".join(["hmamba", name, "--root", shlex.quote(str(self.root)), *more])
 
     @property
     def landing(self) -> Path:

@@ -64,9 +64,9 @@ class Replay:
 
         Raises:
             ConfigError: the days are the wrong way round, or the data has no times.
-            InputError: the root has no warehouse.
+            InputError: the root is not there, or has no warehouse.
         """
-        layout = Layout.at(root)
+        layout = Layout.existing(root)
         config = load(choice, layout)
         if every < 1:
             raise ConfigError(f"--every {every}: give a number of days from 1 on.")
@@ -79,7 +79,7 @@ class Replay:
             )
         if not layout.warehouse.is_file():
             raise InputError(
-                f"{layout.warehouse} does not exist. Run ingest first: hmamba run --root {root} --day {last}"
+                f"{layout.warehouse} does not exist. Run ingest first: {layout.command('run', '--day', str(last))}"
             )
         nights = tuple(first + timedelta(days=n) for n in range(0, (last - first).days + 1, every))
         folder = layout.root / "backtests" / f"{first}_{last}_every-{every}"

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hmamba.clock import day_of
 from hmamba.doctor import Check, diagnose, healthy
-from hmamba.errors import INTERRUPTED, ConfigError, InputError, explained
+from hmamba.errors import INTERRUPTED, ConfigError, explained
 
 if TYPE_CHECKING:
     from jobs.night import StepDone
@@ -43,9 +44,9 @@ _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "r
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a day such as 2017-12-14.") from None
+        return day_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
 
 
 @app.command()
@@ -80,9 +81,7 @@ def run(
     from jobs.night import NightOptions, run_night
     from jobs.words import near
 
-    layout = Layout.at(root)
-    if not layout.root.is_dir():
-        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    layout = Layout.existing(root)
     options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers, any_day)
     layout.run(options.day, run_id)
     started = time.monotonic()
@@ -127,9 +126,7 @@ def refresh(
     from hmamba.layout import Layout
     from jobs.night import NightOptions, run_refresh
 
-    layout = Layout.at(root)
-    if not layout.root.is_dir():
-        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    layout = Layout.existing(root)
     options = NightOptions(str(layout.root), _day(day), config, run_id, any_day=any_day)
     layout.run(options.day, run_id)
     _show(run_refresh(options))
@@ -179,9 +176,7 @@ def rollback(
     from hmamba.layout import Layout
     from hmamba.rollback import roll_back
 
-    layout = Layout.at(root)
-    if not layout.root.is_dir():
-        raise InputError(f"--root {root}: no such folder. Start one with: hmamba init {root} --from FILES")
+    layout = Layout.existing(root)
     for sentence in roll_back(layout, _day(to), delete=delete):
         typer.echo(sentence)
 
@@ -202,7 +197,7 @@ def recommend(
     from hmamba.report.lookup import recommend as look_up
     from hmamba.report.text import printable, short
 
-    found = look_up(Layout.at(root), user, most)
+    found = look_up(Layout.existing(root), user, most)
     table = Table(title=None, box=None, header_style="bold", pad_edge=False)
     table.add_column("rank", justify="right")
     for name in ("item", "category"):

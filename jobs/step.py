@@ -17,7 +17,7 @@ from typing import Any
 
 from hmamba import clock
 from hmamba.config import Config, load
-from hmamba.errors import InputError, explained
+from hmamba.errors import explained
 from hmamba.files import write_json
 from hmamba.layout import Layout, RunLayout
 
@@ -71,9 +71,9 @@ def record_failure(run: RunLayout, step: str, shard: int | None, message: str, s
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2017-12-14") from None
+        return clock.day_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -97,14 +97,7 @@ def _enter(name: str, given: argparse.Namespace) -> StepContext:
         ConfigError: the root is a URI, the run id cannot be a folder's name, or a setting is wrong.
         InputError: the root is not there, or the day has not come yet.
     """
-    layout = Layout.at(given.root)
-    if not layout.root.is_dir():
-        if layout.root.exists():
-            raise InputError(f"--root {given.root} is not a folder. Give the path of a folder.")
-        raise InputError(
-            f"--root {given.root}: no such folder. Correct the path, mount what holds it, or start one with: "
-            f"hmamba init {given.root}"
-        )
+    layout = Layout.existing(given.root)
     layout.run(given.day, given.run_id)
     config = load(given.config, layout)
     if given.day > clock.now().date() and not given.any_day:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -105,9 +106,10 @@ def test_two_builds_of_faiss_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_new_root_is_only_a_note(tmp_path: Path) -> None:
-    found = by_name(diagnose(tmp_path / "new" / "root"))
+    root = tmp_path / "new" / "my root"
+    found = by_name(diagnose(root))
     assert found["root"].state == "note"
-    assert found["root"].advice == f"hmamba init {tmp_path / 'new' / 'root'}"
+    assert shlex.split(found["root"].advice) == ["hmamba", "init", str(root)]
     assert not (tmp_path / "new").exists()
 
 
@@ -117,6 +119,15 @@ def test_a_root_that_cannot_be_written_is_missing(tmp_path: Path, place: str) ->
     checks = diagnose(tmp_path / place)
     assert by_name(checks)["root"].state == "missing"
     assert not healthy(checks)
+
+
+def test_commands_for_a_root_whose_name_has_blanks_can_be_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "my root"
+    root.mkdir()
+    found = by_name(diagnose(root))
+    for name in ("champion", "published"):
+        assert shlex.split(found[name].advice) == ["hmamba", "run", "--root", str(root), "--day", "YYYY-MM-DD"]
+    assert shlex.split(found["configuration"].advice) == ["hmamba", "init", str(root)]
 
 
 def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:

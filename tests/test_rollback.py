@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -126,9 +125,3 @@ def test_a_later_refresh_of_the_table_is_pointed_out(nights: Layout, capsys: pyt
     call(nights, "--to", DAYS[1].isoformat())
     again = f"python -m jobs.publish --root {nights.root} --day {DAYS[1]} --run-id manual"
     assert again in capsys.readouterr().out
-
-
-def test_a_root_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(Layout.at(tmp_path / "no"), "--to", "2024-01-01") == 2
-    assert "no such folder" in capsys.readouterr().err
-    assert not (tmp_path / "no").exists()

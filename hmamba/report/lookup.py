@@ -99,7 +99,7 @@ def published_manifest(layout: Layout) -> dict[str, Any]:
     if not layout.latest.exists():
         raise InputError(
             f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
-            f"hmamba run --root {layout.root} --day YYYY-MM-DD."
+            f"{layout.command('run', '--day', 'YYYY-MM-DD')}."
         )
     manifest: dict[str, Any] = read_json(layout.latest)
     for file in manifest["files"]:
@@ -107,7 +107,7 @@ def published_manifest(layout: Layout) -> dict[str, Any]:
         if not path.is_file() or path.stat().st_size != file["bytes"]:
             raise InputError(
                 f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
-                f"hmamba run --root {layout.root} --day {manifest['day']}."
+                f"{layout.command('run', '--day', manifest['day'])}."
             )
     return manifest
 

@@ -49,6 +49,32 @@ def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixtur
     assert f"Example: hmamba {command} " in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--day", "2024-01-30"),
+        ("refresh", "--day", "2024-01-30"),
+        ("rollback", "--to", "2024-01-30"),
+        ("backtest", "--from", "2024-01-30", "--to", "2024-01-30"),
+        ("recommend", "u"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_root_that_is_not_there_is_told_by_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    missing = tmp_path / "my shop"
+    assert call(*arguments, "--root", str(missing)) == 2
+    told = capsys.readouterr().err
+    assert f"--root {missing}: no such folder" in told
+    advised = shlex.split(told.partition("start one with: ")[2])
+    assert advised == ["hmamba", "init", str(missing), "--from", "FILES"]
+    assert not missing.exists()
+    missing.touch()
+    assert call(*arguments, "--root", str(missing)) == 2
+    assert f"--root {missing} is not a folder" in capsys.readouterr().err
+
+
 def test_a_slip_of_the_pen_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("recomend", "u") == 2
     assert "recommend" in capsys.readouterr().err
@@ -77,6 +103,7 @@ class TestRecommend:
         assert captured.err.count("\n") == 1
 
     def test_nothing_published_says_what_to_do(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+        layout.root.mkdir()
         assert call("recommend", "u", "--root", str(layout.root)) == 2
         assert "Run a night first: hmamba run --root" in capsys.readouterr().err
 
@@ -178,7 +205,7 @@ class TestRun:
         ("changed", "words"),
         [
             ({"--day": "tomorrow"}, "is not a day such as 2017-12-14"),
-            ({"--root": "/nowhere/at/all"}, "Start one with: hmamba init /nowhere/at/all"),
+            ({"--root": "/nowhere/at/all"}, "start one with: hmamba init /nowhere/at/all"),
             ({"--run-id": "a/b"}, "--run-id 'a/b'"),
         ],
     )
