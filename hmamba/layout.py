@@ -205,6 +205,16 @@ class Layout:
         """Files of the published candidate table of one day, in the order of their shards; none if it is absent."""
         return sorted(self.published(day).glob("part-*.parquet"))
 
+    @property
+    def runs(self) -> Path:
+        """Working folders, one a day."""
+        return self.root / "runs"
+
+    @property
+    def rolled_back(self) -> Path:
+        """What was taken back, under the names that it had in the root. Apart, so that no glob of a table meets it."""
+        return self.root / ".rolled-back"
+
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.
 
@@ -216,7 +226,7 @@ class Layout:
                 f"--run-id {run_id!r}: use 1 to 128 letters, digits, dots, dashes, underscores or pluses, "
                 "starting with a letter or digit."
             )
-        return RunLayout(self.root / "runs" / day.isoformat() / run_id)
+        return RunLayout(self.runs / day.isoformat() / run_id)
 
     def report(self, day: date) -> Path:
         """The night's report."""

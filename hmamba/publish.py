@@ -244,7 +244,7 @@ def prune_states(layout: Layout) -> list[Path]:
         return []
     newest = read_json(layout.latest)
     kept = layout.run(date.fromisoformat(newest["day"]), newest["run_id"]).states
-    doomed = [path for path in sorted((layout.root / "runs").glob(f"*/*/{kept.name}")) if path != kept]
+    doomed = [path for path in sorted(layout.runs.glob(f"*/*/{kept.name}")) if path != kept]
     for path in doomed:
         shutil.rmtree(path)
     return doomed
@@ -255,7 +255,7 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
 
     Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
     """
-    runs = layout.root / "runs"
+    runs = layout.runs
     days = sorted((path for path in runs.iterdir() if is_day(path.name)), reverse=True) if runs.is_dir() else []
     kept = {day.isoformat(), *(path.name for path in days[:keep])}
     if layout.latest.exists():

@@ -8,12 +8,10 @@ from datetime import date
 from pathlib import Path
 
 from hmamba import registry
+from hmamba.errors import InputError
 from hmamba.files import alone, read_json
 from hmamba.layout import Layout
 from hmamba.publish import DAY_MANIFEST, is_day, lead
-
-ASIDE = ".rolled-back"
-"""Folder, under ``candidates/`` and under ``runs/``, of what was taken back. Readers ignore names with a dot first."""
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
@@ -26,24 +24,29 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
     Args:
         layout: the root.
         day: the last day that stays.
-        delete: whether folders are deleted; otherwise they are moved to ``.rolled-back`` beside them.
+        delete: whether folders are deleted; otherwise they are moved to ``ROOT/.rolled-back``.
 
     Yields:
         A sentence about each thing done, as it is done.
 
     Raises:
-        InputError: a manifest or the list of promotions is damaged.
+        InputError: the folder is no root, or a manifest or the list of promotions is damaged.
     """
+    if not any(path.exists() for path in (layout.config, layout.warehouse, layout.candidates)):
+        raise InputError(
+            f"--root {layout.root}: no recommender's folder, as it has neither {layout.config.name} nor "
+            f"{layout.warehouse.name} nor candidates/. Correct the path."
+        )
     with alone(layout.candidates):
         for reign in registry.take_back(layout, day):
             yield f"took back the promotion of {reign.version} on {reign.day}"
         days = [found for found in _days(layout.candidates, "run_date=") if (found[1] / DAY_MANIFEST).is_file()]
         yield from _lead_back(layout, [found for found in days if found[0] <= day])
-        for folder in (layout.candidates, layout.root / "runs"):
+        for folder in (layout.candidates, layout.runs):
             prefix = "run_date=" if folder == layout.candidates else ""
             for when, path in _days(folder, prefix):
                 if when > day:
-                    yield _remove(path, layout.root, delete)
+                    yield _remove(path, layout, delete)
         champion = registry.reigns(layout)
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
@@ -75,16 +78,16 @@ def _days(folder: Path, prefix: str) -> list[tuple[date, Path]]:
     return sorted((date.fromisoformat(name), path) for name, path in days if is_day(name))
 
 
-def _remove(path: Path, root: Path, delete: bool) -> str:
-    name = path.relative_to(root)
+def _remove(path: Path, layout: Layout, delete: bool) -> str:
+    name = path.relative_to(layout.root)
     if delete:
         shutil.rmtree(path)
         return f"{name}: deleted"
-    aside = path.parent / ASIDE
-    aside.mkdir(exist_ok=True)
-    target, number = aside / path.name, 1
+    aside = layout.rolled_back / name
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    target, number = aside, 1
     while target.exists():
         number += 1
-        target = aside / f"{path.name}.{number}"
+        target = aside.with_name(f"{path.name}.{number}")
     path.rename(target)
-    return f"{name}: moved to {target.relative_to(root)}"
+    return f"{name}: moved to {target.relative_to(layout.root)}"

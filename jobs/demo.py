@@ -251,7 +251,7 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
 
 
 def _say_facts(layout: Layout, day: date, reported: dict[Path, Facts], watch: Stopwatch) -> None:
-    found = (layout.root / "runs" / day.isoformat()).glob("*/facts/[!.]*.json")
+    found = (layout.runs / day.isoformat()).glob("*/facts/[!.]*.json")
     for path in sorted(set(found) - set(reported), key=lambda path: path.stat().st_mtime_ns):
         reported[path] = facts = read_json(path)
         watch.say(f"{path.stem:<10} {in_a_line(facts)} ({facts['seconds']:.1f} s)")

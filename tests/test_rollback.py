@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from pathlib import Path
 
+import duckdb
 import pytest
 
 from hmamba import registry, rollback
@@ -38,7 +40,7 @@ def call(layout: Layout, *arguments: str) -> int:
 
 
 def tree(layout: Layout) -> list[str]:
-    folders = (layout.candidates, layout.root / "runs")
+    folders = (layout.candidates, layout.runs, layout.rolled_back)
     return sorted(path.relative_to(layout.root).as_posix() for folder in folders for path in folder.rglob("*"))
 
 
@@ -51,17 +53,17 @@ def test_readers_and_the_champion_go_back(nights: Layout, capsys: pytest.Capture
     for file in read_json(nights.latest)["files"]:
         assert (nights.root / file["path"]).is_file()
     assert sorted(path.name for path in nights.candidates.glob("run_date=*")) == [f"run_date={day}" for day in DAYS[:2]]
-    assert sorted(path.name for path in (nights.candidates / ".rolled-back").iterdir()) == [
+    assert sorted(path.name for path in (nights.rolled_back / "candidates").iterdir()) == [
         f"run_date={day}" for day in DAYS[2:]
     ]
-    assert (nights.root / "runs" / ".rolled-back" / "2099-01-01" / "manual" / "sequences").is_dir()
+    assert (nights.rolled_back / "runs" / "2099-01-01" / "manual" / "sequences").is_dir()
     out = capsys.readouterr().out.splitlines()
     assert out[:3] == [
         f"took back the promotion of v2 on {DAYS[2]}",
         "took back the promotion of v3 on 2099-01-01",
         f"candidates/latest.json: leads to {DAYS[1]}",
     ]
-    moved = "candidates/run_date=2099-01-01: moved to candidates/.rolled-back/run_date=2099-01-01"
+    moved = "candidates/run_date=2099-01-01: moved to .rolled-back/candidates/run_date=2099-01-01"
     assert moved in out
     assert out[-1] == f"champion: v1, since {DAYS[1]}"
 
@@ -81,12 +83,20 @@ def test_the_nights_go_on(nights: Layout, root: Root) -> None:
     assert read_json(nights.latest)["day"] == DAYS[2].isoformat()
     assert registry.champion_before(nights, DAYS[2]) == "v1"
     call(nights, "--to", DAYS[1].isoformat())
-    assert (nights.candidates / ".rolled-back" / f"run_date={DAYS[2]}.2" / "_manifest.json").is_file()
+    assert (nights.rolled_back / "candidates" / f"run_date={DAYS[2]}.2" / "_manifest.json").is_file()
+
+
+def test_no_glob_of_the_table_meets_what_was_taken_back(nights: Layout) -> None:
+    call(nights, "--to", DAYS[1].isoformat())
+    pattern = f"{nights.candidates}/**/part-*.parquet"
+    found = duckdb.sql(f"SELECT DISTINCT parse_filename(parse_dirpath(file)) AS day FROM glob('{pattern}')").fetchall()
+    assert sorted(found) == [(f"run_date={day}",) for day in DAYS[:2]]
 
 
 def test_deleted_is_gone(nights: Layout) -> None:
     assert call(nights, "--to", DAYS[0].isoformat(), "--delete") == 0
-    assert [path for path in tree(nights) if "rolled-back" in path or "2099" in path] == []
+    assert [path for path in tree(nights) if "2099" in path] == []
+    assert not nights.rolled_back.exists()
     assert read_json(nights.latest)["day"] == DAYS[0].isoformat()
 
 
@@ -125,3 +135,10 @@ def test_a_later_refresh_of_the_table_is_pointed_out(nights: Layout, capsys: pyt
     call(nights, "--to", DAYS[1].isoformat())
     again = f"python -m jobs.publish --root {nights.root} --day {DAYS[1]} --run-id manual"
     assert again in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_root_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "letters").mkdir()
+    assert call(Layout.at(tmp_path), "--to", "2024-01-01") == 2
+    assert "has neither hmamba.toml nor warehouse.duckdb nor candidates/. Correct the path." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["letters"]
