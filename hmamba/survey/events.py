@@ -17,53 +17,49 @@ class Meaning:
     why: str
 
 
-_UNDONE = "remove removed delete deleted return returned refund refunded cancel cancelled dislike disliked skip skipped"
-_WANTED = (
-    "purchase purchased buy bought order ordered transaction checkout sale sold pay paid payment conversion convert "
-    "rent rented watch watched play played listen listened read complete completed finish finished subscribe booking "
-    "booked"
-)
-_CONSIDERED = (
-    "cart basket add addtocart wishlist wish favorite favourite fav like liked save saved bookmark bookmarked share "
-    "reserve lead"
-)
-_LOOKED = (
-    "view viewed pageview click clicked impression impressions detail details browse show shown display hover search "
-    "pv visit visited open opened scroll"
-)
-
-
-def _has(words: Sequence[str], known: str) -> bool:
-    return bool({*words, "".join(words)} & set(known.split()))
+_NAMES = {
+    "undone": (
+        "remove removed delete deleted return returned refund refunded cancel cancelled dislike disliked unlike unliked "
+        "skip skipped unsubscribe unsubscribed unfollow unfollowed unsave unfavorite unfavourite"
+    ),
+    "considered": (
+        "cart basket add addtocart wishlist wish favorite favourite fav like liked save saved bookmark bookmarked share "
+        "reserve lead checkout"
+    ),
+    "looked": "view viewed pageview click clicked detail details browse search pv visit visited open opened scroll",
+    "shown": "impression impressions show shown display displayed exposure exposed hover",
+    "wanted": (
+        "purchase purchased buy bought order ordered transaction sale sold pay paid payment conversion convert rent "
+        "rented watch watched play played listen listened read complete completed finish finished subscribe booking "
+        "booked"
+    ),
+}
+"""Words of each kind. A name with words of several kinds is of the first."""
+_STRENGTHS = ("wanted", "considered", "unknown", "looked", "shown", "undone")
 
 
 def _kind(name: str) -> str:
-    """undone, wanted, considered, looked or unknown."""
     words = words_of(name)
-    if _has(words, _UNDONE):
-        return "undone"
-    if _has(words, _CONSIDERED):
-        return "considered"
-    if _has(words, _LOOKED):
-        return "looked"
-    return "wanted" if _has(words, _WANTED) else "unknown"
+    said = {*words, "".join(words)}
+    return next((kind for kind, known in _NAMES.items() if said & set(known.split())), "unknown")
 
 
 def meanings(names: Sequence[str]) -> dict[str, Meaning]:
-    """What each type is proposed to mean. At least one is a target: the strongest kind that there is."""
+    """What each type is proposed to mean. Those of the strongest kind that there is are targets."""
     kinds = {name: _kind(name) for name in names}
-    strongest = next(kind for kind in ("wanted", "considered", "unknown", "looked", "undone") if kind in kinds.values())
+    strongest = next((kind for kind in _STRENGTHS if kind in kinds.values()), None)
     return {name: _meaning(kind, kind == strongest) for name, kind in kinds.items()}
 
 
 def _meaning(kind: str, is_strongest: bool) -> Meaning:
-    weights = {"wanted": 1.0, "considered": 0.5, "looked": 0.2, "undone": 0.0, "unknown": 0.2}
+    weights = {"wanted": 1.0, "considered": 0.5, "looked": 0.2, "shown": 0.1, "undone": 0.0, "unknown": 0.2}
     why = {
         "wanted": "what the model learns to predict",
         "considered": "a sign of interest, read but not predicted",
         "looked": "a weak sign of interest, read but not predicted",
-        "undone": "takes something back or away: read without weight",
-        "unknown": "the name says nothing: check what it means",
+        "shown": "the item was only displayed, read but not predicted",
+        "undone": "undoes an earlier event: weight 0",
+        "unknown": "unknown type: check its meaning",
     }[kind]
     if is_strongest and kind != "wanted":
         return Meaning(EventType(weight=1.0), "the strongest type that there is: what the model learns to predict")

@@ -162,9 +162,29 @@ class TestMeanings:
         assert [found[name].type.weight for name in ("buy", "remove_from_cart", "refund")] == [1.0, 0.0, 0.0]
 
     def test_where_nothing_is_bought_the_strongest_is_the_target(self) -> None:
-        found = meanings(["impression", "click"])
-        assert all(meaning.type.target for meaning in found.values())
-        assert [name for name, meaning in meanings(["pv", "fav"]).items() if meaning.type.target] == ["fav"]
+        for names, targets in (
+            (["impression", "click"], ["click"]),
+            (["pv", "fav"], ["fav"]),
+            (["impression"], ["impression"]),
+            (["checkout", "view"], ["checkout"]),
+            (["shown", "viewed", "hover"], ["viewed"]),
+        ):
+            assert [name for name, meaning in meanings(names).items() if meaning.type.target] == targets
+
+    def test_what_is_only_displayed_weighs_less_than_a_click(self) -> None:
+        found = meanings(["purchase", "click", "product impression"])
+        assert [meaning.type.weight for meaning in found.values()] == [1.0, 0.2, 0.1]
+
+    def test_a_checkout_is_no_purchase(self) -> None:
+        found = meanings(["checkout", "begin_checkout", "purchase"])
+        assert [meaning.type.target for meaning in found.values()] == [False, False, True]
+
+    @pytest.mark.parametrize("name", ["unlike", "unsubscribe", "unfollow"])
+    def test_what_undoes_an_event_is_no_interest(self, name: str) -> None:
+        assert meanings(["like", name])[name].type.weight == 0.0
+
+    def test_no_types_have_no_meanings(self) -> None:
+        assert meanings([]) == {}
 
     def test_an_unknown_name_says_so(self) -> None:
         found = meanings(["purchase", "zx"])
