@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import ConfigError, InputError
 from hmamba.survey.groups import Group
-from hmamba.survey.roles import ROLES, Profile, Role, TimeFormat, candidates, words_of
+from hmamba.survey.roles import ROLES, Profile, Role, TimeFormat, candidates, time_name_rank, unfit
 
 _NEEDED: dict[Role, str] = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
-_TIME_WORDS = {"time", "timestamp", "date", "day", "ts", "datetime", "at"}
+_READABLE_TIMES = (
+    "Times are read as ISO 8601 text (2024-05-31, 2024-05-31T18:30:00Z), as timestamps or dates of Parquet, or as "
+    "numbers of seconds, milliseconds, microseconds or nanoseconds since 1970. Write them so, or give a column that "
+    "orders each user's events: --column position=NAME."
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,12 @@ def interactions(groups: Sequence[Group], given: Mapping[Role, str]) -> tuple[Gr
     Raises:
         InputError: there is none; says what is missing in the likeliest one, and which columns it has.
     """
-    known = [_with(one, given) for one in groups]
+    known = [_with(one, given) for one in groups if one.head.num_rows]
+    if not known:
+        first = groups[0]
+        raise InputError(
+            f"{first.shown} {'holds' if len(first.files) == 1 else 'hold'} no rows. Give files with events."
+        )
     fitting = [one for one in known if one.is_events and set(given.values()) <= set(one.columns)]
     if fitting:
         chosen = fitting[0]
@@ -87,30 +96,40 @@ def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
     role = next(role for role in _NEEDED if not one.roles[role])
     cure = f"Say which it is with --column {role}=NAME, or start with `hmamba init ROOT` and set source.columns.{role}."
     if role == "event_time":
-        written = [profile for name, profile in one.columns.items() if set(words_of(name)) & _TIME_WORDS]
-        for profile in written:
-            has += f" {profile.name!r} holds {profile.example!r}, which is neither ISO 8601 nor a time since 1970."
+        others = [profile for profile in one.columns.values() if profile.name not in _taken(one)]
+        reasons = {
+            profile.name: reason
+            for profile in others
+            if time_name_rank(profile.name) is not None and (reason := unfit(role, profile))
+        }
+        has += "".join(f" {name!r} {reason}." for name, reason in reasons.items())
         cure += " Without any time, give a column that orders each user's events: --column position=NAME."
+        if reasons and not any(profile.time_format for profile in others):
+            cure = _READABLE_TIMES
     return f"{one.files[0].name}: no column looks like {_NEEDED[role]}. {has} {cure}"
+
+
+def _taken(one: Group) -> set[str]:
+    """The likeliest user and item."""
+    return {*one.roles["user_id"][:1], *one.roles["item_id"][:1]}
 
 
 def choose(one: Group, given: Mapping[Role, str]) -> Columns:
     """The likeliest column of each role. A position counts only where there is no time.
 
     Raises:
-        InputError: a time that was given cannot be read.
+        InputError: a column that was given cannot play its role.
     """
+    for role, column in given.items():
+        reason = unfit(role, one.columns[column])
+        if reason is not None:
+            cure = _READABLE_TIMES if role == "event_time" else "Name another column with --column, or leave it out."
+            raise InputError(f"{one.files[0].name}: column {column!r} {reason}. {cure}")
     first = {role: next(iter(names), None) for role, names in one.roles.items()}
     time = None if "position" in given and "event_time" not in given else first["event_time"]
     position = first["position"] if time is None else None
     written: TimeFormat | None = "auto" if time is None else one.columns[time].time_format
-    if written is None:
-        example = one.columns[str(time)].example
-        raise InputError(
-            f"{one.files[0].name}: column {time!r} holds {example!r}, which is neither ISO 8601 nor a time since 1970. "
-            "Write times as 2024-05-31T18:30:00Z, or give a column that orders each user's events: "
-            "--column position=NAME."
-        )
+    assert written is not None  # found or given, it can be read
     weight, event_type = first["weight"], first["event_type"]
     user_id, item_id = first["user_id"], first["item_id"]
     assert user_id is not None  # a group of interactions has both

@@ -19,12 +19,12 @@ class Meaning:
 
 _NAMES = {
     "undone": (
-        "remove removed delete deleted return returned refund refunded cancel cancelled dislike disliked unlike unliked "
-        "skip skipped unsubscribe unsubscribed unfollow unfollowed unsave unfavorite unfavourite"
+        "remove removed delete deleted return returned refund refunded cancel cancelled dislike disliked unlike "
+        "unliked skip skipped unsubscribe unsubscribed unfollow unfollowed unsave unfavorite unfavourite"
     ),
     "considered": (
-        "cart basket add addtocart wishlist wish favorite favourite fav like liked save saved bookmark bookmarked share "
-        "reserve lead checkout"
+        "cart basket add addtocart wishlist wish favorite favourite fav like liked save saved bookmark bookmarked "
+        "share reserve lead checkout"
     ),
     "looked": "view viewed pageview click clicked detail details browse search pv visit visited open opened scroll",
     "shown": "impression impressions show shown display displayed exposure exposed hover",

@@ -21,6 +21,8 @@ from hmamba.survey.sample import PEEK, read, take
 HEAD_ROWS = 20_000
 """Rows from which columns are recognised."""
 _MOST_SHAPES = 200
+_MOST_EMPTY = 10
+"""Files without rows that are passed over in search of one that shows what such files hold."""
 _VARYING = re.compile(r"[0-9a-f]{8,}|\d+", re.IGNORECASE)
 
 
@@ -107,8 +109,7 @@ def group(
         place = folder / f"peek-{number}"
         place.mkdir()
         try:
-            (sample,) = take(alike[:1], place, PEEK)
-            head = read(sample.file, None, HEAD_ROWS)
+            head = _head(alike, place)
             columns = profiles(connection, head, null_words)
         except (HMambaError, OSError, duckdb.Error) as error:
             unreadable.append(str(error).splitlines()[0])
@@ -120,6 +121,16 @@ def group(
             together, before.head if before else head, before.columns if before else columns, candidates(columns)
         )
     return sorted(groups.values(), key=lambda one: -one.size), unreadable
+
+
+def _head(alike: Sequence[SourceFile], place: Path) -> pa.Table:
+    """The beginning of the first file that has rows."""
+    for file in alike[:_MOST_EMPTY]:
+        (sample,) = take([file], place, PEEK)
+        head = read(sample.file, None, HEAD_ROWS)
+        if head.num_rows:
+            break
+    return head
 
 
 def pattern_of(files: Sequence[SourceFile], root: Path, given: Sequence[str] = ()) -> str:

@@ -27,11 +27,10 @@ from hmamba.survey.choose import Columns, choose, interactions
 from hmamba.survey.events import Meaning, meanings
 from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
 from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
-from hmamba.survey.roles import ROLES, Role
+from hmamba.survey.roles import MOST_TYPES, ROLES, Role
 from hmamba.survey.sample import spread, take
 
 _LEAST_K, _MOST_K = 10, 100
-_MOST_TYPES = 40
 _MOST_BESIDE = 20
 _UNITS = {"epoch_s": "seconds", "epoch_ms": "milliseconds", "epoch_us": "microseconds", "epoch_ns": "nanoseconds"}
 _WORDS: dict[Role, str] = {
@@ -252,7 +251,7 @@ def _published(figures: Figures, common: int, repeated: float, targets: Sequence
 def _types(columns: Columns, figures: Figures) -> dict[str, Meaning]:
     if columns.event_type is None:
         return {}
-    return meanings(list(figures.types)[:_MOST_TYPES])
+    return meanings(list(figures.types)[:MOST_TYPES])
 
 
 def _remarks(

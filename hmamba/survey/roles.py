@@ -18,6 +18,7 @@ from hmamba.warehouse.tables import one
 
 Role = Literal["user_id", "item_id", "event_time", "position", "weight", "event_type"]
 ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weight", "event_type")
+_TEXTS: tuple[Role, ...] = ("user_id", "item_id", "event_type")
 TimeFormat = Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
 
 # Likeliest first: an account identifies a person better than a session does, a session better than a device.
@@ -68,14 +69,20 @@ _NOT_OF_THE_EVENT = {
     "expires",
     "signup",
 }
-_MOST_TYPES = 40
+MOST_TYPES = 40
+"""Types of events that are told apart."""
+_COMPLETE = 0.9
+"""Share of the rows that have to say who or what: other columns come first where a likelier name says it less often."""
 _SURE = 0.95
 """Share of a column's values that have to be of a kind."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What the values of a column are like; counts are of the rows looked at. Numbers are None where there are none."""
+    """What the values of a column are like; counts are of the rows looked at. Numbers are None where there are none.
+
+    ``strange`` is the first value that is neither a number nor a time, and ``strange_values`` counts such.
+    """
 
     name: str
     type: pa.DataType
@@ -89,7 +96,8 @@ class Profile:
     largest: float | None
     times: int
     offsets: int
-    length: float | None
+    strange_values: int
+    strange: str | None
     example: str | None
 
     def share(self, count: int) -> float:
@@ -176,48 +184,81 @@ def _exact_rank(name: str, nouns: str, last_words: str = "") -> int | None:
     return None
 
 
+def time_name_rank(name: str) -> int | None:
+    """How likely a name is that of a time, 0 the likeliest; None if it is another thing's."""
+    rank = _exact_rank(name, _TIMES, _TIMES)
+    if rank is None and "".join(words_of(name)).endswith(("timestamp", "time", "date")):
+        rank = 100
+    return rank
+
+
 def _time_rank(profile: Profile) -> int | None:
-    words = set(words_of(profile.name))
-    if profile.time_format is None:
-        return None
-    rank = _exact_rank(profile.name, _TIMES, _TIMES)
-    is_time = pa.types.is_temporal(profile.type) or profile.share(profile.numbers) < _SURE
+    rank = time_name_rank(profile.name)
     if rank is None:
-        compact = "".join(words_of(profile.name))
-        named = any(compact.endswith(word) for word in ("timestamp", "time", "date"))
-        rank = 100 if named else 200
-        if not named and not is_time:
+        if not pa.types.is_temporal(profile.type) and profile.share(profile.numbers) >= _SURE:
             return None  # a number that could be an epoch is more likely an id
-    return rank + (1000 if words & _NOT_OF_THE_EVENT else 0)
+        rank = 200
+    return rank + (1000 if set(words_of(profile.name)) & _NOT_OF_THE_EVENT else 0)
+
+
+def unfit(role: Role, profile: Profile) -> str | None:
+    """Why the values of a column cannot play a role, as words after its name; None if they can."""
+    if not profile.present:
+        return f"is empty in the {profile.rows:,} rows looked at"
+    if role == "event_time":
+        return None if profile.time_format is not None else _no_time(profile)
+    if pa.types.is_nested(profile.type) or (role in _TEXTS and pa.types.is_temporal(profile.type)):
+        return f"is of type {profile.type}"
+    such = "" if profile.strange is None else f", such as {profile.strange!r}"
+    if role in ("user_id", "item_id") and profile.share(profile.numbers) == 1 and not profile.is_whole:
+        return "holds numbers that are not whole"
+    if role == "position" and not profile.is_whole:
+        return f"holds values that are no whole numbers{such}"
+    if role == "weight" and profile.share(profile.numbers) < _SURE:
+        return f"holds values that are no numbers{such}"
+    if role == "event_type" and profile.distinct_values > MOST_TYPES:
+        return f"holds {profile.distinct_values:,} different values, and at most {MOST_TYPES} types are told apart"
+    return None
+
+
+def _no_time(profile: Profile) -> str:
+    if profile.share(profile.numbers) >= _SURE:
+        return f"holds numbers such as {profile.middle:.15g}, which are no moments between 1973 and 2100 in any unit"
+    if profile.strange is None:
+        return f"holds numbers in {profile.share(profile.numbers):.0%} of its values and dates in the others"
+    share = profile.share(profile.strange_values)
+    often = "" if share == 1 else f" ({share:.1%} of its values are like that)"
+    return f"holds {profile.strange!r}{often}, which is neither ISO 8601 nor a number"
 
 
 def _rank(role: Role, profile: Profile) -> int | None:
     """How likely a column plays a role, 0 the likeliest; None if it cannot."""
-    if not profile.present:
+    if unfit(role, profile) is not None:
         return None
     if role in ("user_id", "item_id"):
-        if pa.types.is_nested(profile.type) or pa.types.is_temporal(profile.type):
-            return None
-        if profile.share(profile.numbers) == 1 and not profile.is_whole:
-            return None
         return _noun_rank(profile.name, _USERS if role == "user_id" else _ITEMS)
     if role == "event_time":
         return _time_rank(profile)
     if role == "position":
-        return _exact_rank(profile.name, _POSITIONS, "position sequence seq") if profile.is_whole else None
+        return _exact_rank(profile.name, _POSITIONS, "position sequence seq")
     if role == "weight":
-        fits = profile.share(profile.numbers) >= _SURE and not pa.types.is_temporal(profile.type)
-        return _exact_rank(profile.name, _WEIGHTS, "rating stars score quantity qty") if fits else None
-    fits = profile.is_text and profile.distinct_values <= _MOST_TYPES and profile.share(profile.numbers) < 0.5
-    return _exact_rank(profile.name, _EVENTS) if fits else None
+        return _exact_rank(profile.name, _WEIGHTS, "rating stars score quantity qty")
+    return _exact_rank(profile.name, _EVENTS) if profile.is_text and profile.share(profile.numbers) < 0.5 else None
+
+
+def _order(role: Role, profile: Profile) -> tuple[bool, int] | None:
+    """What columns are sorted by for a role, the likeliest first; None if one cannot play it."""
+    rank = _rank(role, profile)
+    has_gaps = role in ("user_id", "item_id") and profile.present < _COMPLETE * profile.rows
+    return None if rank is None else (has_gaps, rank)
 
 
 def candidates(columns: Mapping[str, Profile]) -> dict[Role, list[str]]:
     """Columns that can play each role, the likeliest first; a column plays one role only."""
     ranked: dict[Role, list[str]] = {}
     for role in ROLES:
-        ranks = {name: rank for name, profile in columns.items() if (rank := _rank(role, profile)) is not None}
-        ranked[role] = sorted(ranks, key=lambda name, ranks=ranks: ranks[name])  # type: ignore[misc]
+        orders = {name: order for name, profile in columns.items() if (order := _order(role, profile)) is not None}
+        ranked[role] = sorted(orders, key=orders.__getitem__)
     taken: set[str] = set()
     for role in ROLES:
         ranked[role] = [name for name in ranked[role] if name not in taken]

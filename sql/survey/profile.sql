@@ -6,11 +6,12 @@ SELECT
     count(number) AS numbers,
     count(*) FILTER (WHERE number = floor(number)) AS whole_numbers,
     min(number) AS smallest,
-    median(number) AS middle,
+    quantile_disc(number, 0.5) AS middle,
     max(number) AS largest,
     count(TRY_CAST(value AS TIMESTAMPTZ)) AS times,
     count(*) FILTER (WHERE regexp_full_match(value, '.*(Z|UTC|[+-]\d\d(:?\d\d)?)') AND contains(value, ':')) AS offsets,
-    avg(length(value)) AS length,
+    count(*) FILTER (number IS NULL AND TRY_CAST(value AS TIMESTAMPTZ) IS NULL AND value IS NOT NULL) AS strange_values,
+    first(value) FILTER (number IS NULL AND TRY_CAST(value AS TIMESTAMPTZ) IS NULL AND value IS NOT NULL) AS strange,
     first(value) AS example
 FROM (
     SELECT value, CASE WHEN isfinite(TRY_CAST(value AS DOUBLE)) THEN CAST(value AS DOUBLE) END AS number

@@ -159,6 +159,69 @@ def test_a_time_that_cannot_be_read_is_shown(layout: Layout, tmp_path: Path) -> 
         proposed(layout, path, columns=("event_time=ts",))
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([1716985932, "soon", 1716985933], r"'ts' holds 'soon' \(33\.3% of its values are like that\)"),
+        ([1716985932, "2024-05-29", 1716985933], "'ts' holds numbers in 67% of its values and dates in the others"),
+        ([20240531, 20240601, 20240602], "'ts' holds numbers such as 20240601, which are no moments between 1973"),
+    ],
+)
+def test_of_a_column_of_times_what_cannot_be_read_is_shown(
+    layout: Layout, tmp_path: Path, values: list[Any], words: str
+) -> None:
+    path = write(tmp_path / "in", table(ts=values))
+    for columns in ((), ("event_time=ts",)):
+        with pytest.raises(InputError, match=words) as error:
+            proposed(layout, path, columns=columns)
+        assert "--column event_time" not in str(error.value)
+        assert "seconds, milliseconds" in str(error.value)
+
+
+def test_where_another_column_holds_times_it_can_be_given(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table(ts=["soon"] * 3, moment_=[1716985932] * 3))
+    with pytest.raises(InputError, match="Say which it is with --column event_time=NAME"):
+        proposed(layout, path)
+
+
+@pytest.mark.parametrize("columns", [(), ("event_type=event",)])
+def test_files_without_rows_are_named(layout: Layout, tmp_path: Path, columns: tuple[str, ...]) -> None:
+    path = write(tmp_path / "in", table(event=["buy"] * 3).head(0))
+    with pytest.raises(InputError, match=r"^log\.csv holds no rows\."):
+        proposed(layout, path, columns=columns)
+
+
+def test_an_empty_file_does_not_hide_those_like_it(layout: Layout, tmp_path: Path) -> None:
+    write(tmp_path / "in", table().head(0), "log-1.csv")
+    write(tmp_path / "in", table(), "log-2.csv")
+    assert proposed(layout, tmp_path / "in").values()["source"]["columns"]["user_id"] == "userId"
+
+
+@pytest.mark.parametrize(
+    ("role", "values", "words"),
+    [
+        ("event_type", [None] * 3, "column 'given' is empty in the 3 rows looked at"),
+        ("user_id", [None] * 3, "column 'given' is empty"),
+        ("item_id", [1.5, 2.5, 3.0], "holds numbers that are not whole"),
+        ("position", [1, 2, "x"], "holds values that are no whole numbers, such as 'x'"),
+        ("weight", [1, 2, "x"], "holds values that are no numbers, such as 'x'"),
+    ],
+)
+def test_a_column_that_was_given_has_to_fit(
+    layout: Layout, tmp_path: Path, role: str, values: list[Any], words: str
+) -> None:
+    path = write(tmp_path / "in", table(given=values))
+    with pytest.raises(InputError, match=words):
+        proposed(layout, path, columns=(f"{role}=given",))
+
+
+def test_given_types_are_few(layout: Layout, tmp_path: Path) -> None:
+    numbers = list(range(50))
+    path = write(tmp_path / "in", pd.DataFrame({"user": numbers, "item": numbers, "ts": "2024-05-31", "code": numbers}))
+    with pytest.raises(InputError, match="column 'code' holds 50 different values, and at most 40 types"):
+        proposed(layout, path, columns=("event_type=code",))
+
+
 def test_a_column_that_was_given_has_to_be_there(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table())
     with pytest.raises(InputError, match="no column 'who'"):

@@ -125,6 +125,15 @@ def test_people_come_before_sessions_and_both_are_kept() -> None:
     assert found["item_id"] == ["product_id", "product"]
 
 
+def test_a_column_with_gaps_comes_after_a_complete_one() -> None:
+    sparse = ["a", *[None] * 19]
+    found = roles_of({"user_id": sparse, "session_id": range(20), "product_id": sparse, "product": range(20)})
+    assert found["user_id"] == ["session_id", "user_id"]
+    assert found["item_id"] == ["product", "product_id"]
+    nearly = [None, *["a"] * 19]
+    assert roles_of({"user_id": nearly, "session_id": range(20)})["user_id"] == ["user_id", "session_id"]
+
+
 @pytest.mark.parametrize(
     ("name", "values", "role"),
     [
