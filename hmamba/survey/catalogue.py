@@ -12,14 +12,19 @@ import pyarrow as pa
 
 from hmamba.config import SourceConfig
 from hmamba.errors import HMambaError
+from hmamba.source.discover import SourceFile
 from hmamba.source.values import UnreadableType, ids
-from hmamba.survey.groups import Group
+from hmamba.survey.groups import Group, group
 from hmamba.survey.roles import Profile, words_of
 from hmamba.survey.sample import Budget, read, spread, take
-from hmamba.warehouse.tables import one
+from hmamba.warehouse.tables import Row, rows
 
 LEAST_MATCH = 0.5
 """Share of the sampled items that a catalogue has to name."""
+_OVERLAP = 1.25
+"""Files that together name the items this often are catalogues each, and not parts of one."""
+_CLOSE = 0.2
+"""Ids that are as alike to users as to items, but for this much, could be either."""
 _BUDGET = Budget(24 * 2**20, 4_000_000, 32 * 2**20)
 _TITLES = (
     "title name label itemname productname itemtitle producttitle movietitle booktitle articlename trackname songname "
@@ -44,58 +49,160 @@ class CatalogueFound:
     match: float
     joined_by: str | None
     """What separates several categories in one text, which are read as one name."""
+    is_doubtful: bool = False
+    """Whether its ids are those of the users just as well."""
+
+    @property
+    def worth(self) -> tuple[bool, bool, bool, float]:
+        """What catalogues are compared by."""
+        return not self.is_doubtful, self.title is not None, bool(self.category_path), self.match
 
 
 def find_catalogue(
     connection: duckdb.DuckDBPyConnection, groups: Sequence[Group], source: SourceConfig
+) -> tuple[CatalogueFound | None, list[str]]:
+    """The files that describe the items in the table ``staged``, and sentences about others that could.
+
+    None if no files name at least half of the items.
+    """
+    remarks: list[str] = []
+    found = [known for whole in groups if (known := _examine(connection, whole, source, remarks))]
+    best = max(found, key=lambda known: known.worth, default=None)
+    if best is None:
+        return None, remarks
+    if best.is_doubtful:
+        remarks.append(
+            f"{best.group.shown}: {best.item_id!r} holds the ids of users just as well. Check the catalogue."
+        )
+    for known in found:
+        if known is not best and (known.title is not None or known.category_path):
+            remarks.append(_could_be_too(known.group.shown, best.group.shown))
+    return best, remarks
+
+
+def _could_be_too(other: str, taken: str) -> str:
+    return f"{other} could be the catalogue too. {taken} was taken."
+
+
+def _examine(
+    connection: duckdb.DuckDBPyConnection, whole: Group, source: SourceConfig, remarks: list[str]
 ) -> CatalogueFound | None:
-    """The group that describes the items in the table ``staged``, or None if none names at least half of them."""
-    found = [known for group in groups if (known := _examine(connection, group, source))]
-    return max(found, key=lambda known: (known.title is not None, bool(known.category_path), known.match), default=None)
-
-
-def _examine(connection: duckdb.DuckDBPyConnection, group: Group, source: SourceConfig) -> CatalogueFound | None:
     item_column = source.columns.item_id
-    names = sorted(group.columns, key=lambda name: (name != item_column, name not in group.roles["item_id"]))
-    likely = [name for name in names if name in (item_column, *group.roles["item_id"]) or words_of(name) == ["id"]]
-    for name in likely:
-        share = _match(connection, group, name, source.null_words)
-        if share >= LEAST_MATCH:
-            title = _named(group, _TITLES, {name})
-            path, joined_by = _levels(group, {name, title})
-            return CatalogueFound(group, name, title, path, share, joined_by)
+    names = sorted(whole.columns, key=lambda name: (name != item_column, name not in whole.roles["item_id"]))
+    for name in names:
+        is_named = name in (item_column, *whole.roles["item_id"])
+        if not is_named and words_of(name) != ["id"]:
+            continue
+        matched = _match(connection, whole, name, source.null_words, is_named)
+        remarks += matched.remarks
+        if matched.share >= LEAST_MATCH:
+            kept = _narrowed(connection, whole, matched.files, source.null_words)
+            title = _named(kept, _TITLES, {name})
+            path, joined_by = _levels(kept, {name, title})
+            return CatalogueFound(kept, name, title, path, matched.share, joined_by, matched.is_doubtful)
     return None
 
 
-def _match(connection: duckdb.DuckDBPyConnection, group: Group, column: str, null_words: Sequence[str]) -> float:
-    """Share of the sampled items that a column names; 0 if the column rather holds events, with many rows an item."""
+def _narrowed(
+    connection: duckdb.DuckDBPyConnection, whole: Group, files: tuple[SourceFile, ...], null_words: Sequence[str]
+) -> Group:
+    """A group of some of the files of another: what its columns hold is looked up in these."""
+    if files == whole.files:
+        return whole
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-        try:
-            parts = [read(part.file, [column])[column] for part in take(spread(group.files), Path(folder), _BUDGET)]
-            named = [ids(chunk, null_words).texts() for part in parts for chunk in part.chunks]
-        except (HMambaError, OSError, UnreadableType):
-            return 0.0
-    connection.register("chunk", pa.table({"item_id": pa.chunked_array(named, pa.string())}))
+        (kept, *_), _ = group(connection, files, Path(folder), null_words)
+    return kept
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The files of a group whose ids in a column are those of items, and the share of the items that they name."""
+
+    files: tuple[SourceFile, ...] = ()
+    share: float = 0.0
+    is_doubtful: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def _match(
+    connection: duckdb.DuckDBPyConnection, given: Group, column: str, null_words: Sequence[str], is_named: bool
+) -> _Match:
+    """Compare a column with the items, file by file: files that hold events or people are left out.
+
+    Several files may be parts of one catalogue, or a catalogue each: then the larger one is taken.
+
+    Args:
+        connection: has the table ``staged``.
+        given: files with the same columns.
+        column: one of them.
+        null_words: texts that mean an absent value.
+        is_named: whether the column's name says that it holds items; otherwise it could hold users.
+    """
+    files = spread(given.files)
     try:
-        found = one(connection, "survey/matching_items")
+        chunk = _ids(files, column, null_words)
+    except (HMambaError, OSError, UnreadableType):
+        return _Match()
+    connection.register("chunk", chunk)
+    try:
+        found = rows(connection, "survey/matching_items", {"files": list(range(len(files)))})
+        each = [row for row in found if row["file"] is not None]
+        people = [row for row in each if not is_named and _are_users(row)]
+        kept = [row for row in each if row not in people and row["ids"] > 0.5 * row["rows"]]
+        remarks = [
+            f"{files[row['file']].path.name}: {column!r} rather holds users. Not taken for items." for row in people
+        ]
+        if not kept:
+            return _Match(remarks=tuple(remarks))
+        whole, *_ = rows(connection, "survey/matching_items", {"files": [row["file"] for row in kept]})
     finally:
         connection.unregister("chunk")
-    is_catalogue = found["ids"] > 0.5 * found["rows"]
-    return float(found["found"] / found["items"]) if is_catalogue and found["items"] else 0.0
+    kept.sort(key=lambda row: (row["named_items"], row["ids"], row["file"]), reverse=True)
+    alone = [row for row in kept if row["named_items"] >= LEAST_MATCH * row["items"]]
+    if sum(row["named_items"] for row in alone) > _OVERLAP * whole["named_items"]:
+        whole, *others = alone
+        taken: tuple[SourceFile, ...] = (files[whole["file"]],)
+        remarks += [_could_be_too(files[row["file"]].path.name, taken[0].path.name) for row in others]
+    else:
+        out = {files[row["file"]].path for row in each if row not in kept}
+        taken = tuple(file for file in given.files if file.path not in out)
+    is_doubtful = not is_named and abs(_likeness(whole, "user") - _likeness(whole, "item")) <= _CLOSE
+    return _Match(taken, whole["named_items"] / max(whole["items"], 1), is_doubtful, tuple(remarks))
 
 
-def _named(group: Group, nouns: str, without: set[str | None]) -> str | None:
+def _ids(files: Sequence[SourceFile], column: str, null_words: Sequence[str]) -> pa.Table:
+    """The numbers of files and the ids in a column of theirs."""
+    numbers, texts = [], []
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
+        for number, part in enumerate(take(files, Path(folder), _BUDGET)):
+            for chunk in read(part.file, [column])[column].chunks:
+                texts.append(ids(chunk, null_words).texts())
+                numbers.append(pa.repeat(number, len(chunk)))
+    return pa.table({"file": pa.chunked_array(numbers, pa.int64()), "id": pa.chunked_array(texts, pa.string())})
+
+
+def _likeness(row: Row, what: str) -> float:
+    """Ids in common with the users or items of the events, of all ids on either side."""
+    common = row[f"named_{what}s"]
+    return float(common / max(row["ids"] + row[f"{what}s"] - common, 1))
+
+
+def _are_users(row: Row) -> bool:
+    return row["named_users"] >= LEAST_MATCH * row["users"] and _likeness(row, "user") > _likeness(row, "item") + _CLOSE
+
+
+def _named(described: Group, nouns: str, without: set[str | None]) -> str | None:
     """The likeliest column of text with one of the names in ``nouns``."""
     ranked = {noun: rank for rank, noun in enumerate(nouns.split())}
     fits = {
         name: ranked["".join(words_of(name))]
-        for name, profile in group.columns.items()
+        for name, profile in described.columns.items()
         if name not in without and profile.is_text and profile.present and "".join(words_of(name)) in ranked
     }
     return min(fits, key=lambda name: fits[name], default=None)
 
 
-def _levels(group: Group, without: set[str | None]) -> tuple[tuple[str, ...], str | None]:
+def _levels(described: Group, without: set[str | None]) -> tuple[tuple[str, ...], str | None]:
     """The columns of the category path, and what joins several categories in one text, if anything does.
 
     A list comes before columns: it is a path as it stands. Columns are ordered by how many categories they tell apart.
@@ -103,7 +210,7 @@ def _levels(group: Group, without: set[str | None]) -> tuple[tuple[str, ...], st
     known = _CATEGORIES.split()
     named = [
         profile
-        for name, profile in group.columns.items()
+        for name, profile in described.columns.items()
         if name not in without and "".join(words_of(name)) in known and profile.present
     ]
     for profile in named:
@@ -112,7 +219,7 @@ def _levels(group: Group, without: set[str | None]) -> tuple[tuple[str, ...], st
     columns = [profile for profile in named if not pa.types.is_nested(profile.type) and _tells_apart(profile)]
     columns.sort(key=lambda profile: profile.distinct_values)
     if len(columns) == 1:
-        return (columns[0].name,), _separator(group.head.column(columns[0].name))
+        return (columns[0].name,), _separator(described.head.column(columns[0].name))
     return tuple(profile.name for profile in columns[:_MOST_LEVELS]), None
 
 

@@ -113,7 +113,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         measured = measure(connection, events.files, samples, source)
         figures = measured.figures
         beside, _ = _group(connection, _beside(events, paths, layout), folder / "beside")
-        catalogue = find_catalogue(connection, [*others, *beside], source)
+        catalogue, doubts = find_catalogue(connection, [*others, *beside], source)
         types = _types(columns, figures)
         targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
         repeated = repeats(connection, targets)
@@ -128,7 +128,10 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         ),
         types=types,
         ratings=figures.weights if columns.weight is not None and _is_rating(columns.weight) else None,
-        remarks=tuple(_remarks(events, others, catalogue, columns, figures, [*unreadable, *measured.problems])),
+        remarks=(
+            *doubts,
+            *_remarks(events, others, catalogue, columns, figures, [*unreadable, *measured.problems]),
+        ),
         day=clock.now().date() if figures.newest is None else figures.newest.date(),
     )
 
@@ -263,7 +266,7 @@ def _remarks(
     unreadable: Sequence[str],
 ) -> Iterator[str]:
     for other in others:
-        if other.is_events and (catalogue is None or other is not catalogue.group):
+        if other.is_events and (catalogue is None or not set(catalogue.group.files) <= set(other.files)):
             yield f"{other.shown} could be interactions too. {events.shown} is larger and was taken."
     yield from (f"Left out: {sentence}" for sentence in unreadable)
     if figures.at_zero:
