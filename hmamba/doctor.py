@@ -17,7 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from hmamba.config import Config
+    from hmamba.layout import Layout
 
 DISTRIBUTION = "hmamba-nightly"
 PYTHONS = ((3, 11), (3, 12))
@@ -173,7 +177,7 @@ def _memory() -> Check:
     usable = min(total, limit or total) / GIB
     if usable < MEMORY_GB:
         advice = "lower warehouse.memory_limit and train.tokens in hmamba.toml"
-        return Check("memory", "note", f"{usable:.1f} GiB; the demo asks for {MEMORY_GB:g}", advice)
+        return Check("memory", "note", f"{usable:.1f} GiB; the demo needs {MEMORY_GB:g} GiB", advice)
     return Check("memory", "ok", f"{usable:.1f} GiB")
 
 
@@ -219,6 +223,7 @@ def _root_contents(root: Path) -> Iterator[Check]:
     if root.is_dir():
         if configuration.state != "missing":
             yield from _landing(root)
+            yield from _catalogue(root)
         yield _attempt("champion", lambda: _champion(root))
         yield _attempt("published", lambda: _published(root))
 
@@ -235,6 +240,7 @@ def _landing(root: Path) -> Iterator[Check]:
     """What the next pull would say of the files, by a bounded look into them."""
     from hmamba.config import load
     from hmamba.layout import Layout
+    from hmamba.report.text import counted
     from hmamba.survey.landing import Examined, examine
 
     layout = Layout.at(root)
@@ -248,21 +254,41 @@ def _landing(root: Path) -> Iterator[Check]:
         advice = "put Parquet, CSV or JSON lines there, or start a new root with: hmamba init ROOT --from FILES"
         yield Check("events", "note", f"{config.source.path} holds no files", advice)
         return
-    yield from (Check("file", "missing", problem) for problem in found.problems)
     figures = found.figures
     about = "" if figures.exact else "about "
     looked = "" if figures.looked == figures.total else f", {figures.looked:,} of them looked at"
-    rows = f"{about}{figures.total:,} rows in {figures.files:,} file{'s' * (figures.files > 1)}{looked}"
-    yield Check("events", "ok", f"{rows}: {figures.users:,} users, {figures.items:,} items")
+    rows = f"{about}{counted(figures.total, 'row')} in {counted(figures.files, 'file')}{looked}"
+    held = f"{rows}: {counted(figures.users, 'user')}, {counted(figures.items, 'item')}"
+    yield Check("events", "ok" if figures.total else "note", held)
     if figures.oldest is not None and figures.newest is not None:
         yield Check("days", "ok", f"{figures.oldest:%Y-%m-%d} to {figures.newest:%Y-%m-%d}")
-    yield _repeats(found.repeated, config.candidates.exclude_seen)
-    most = config.quality.max_quarantined_share
+    if figures.total:
+        yield _repeats(found.repeated, config.candidates.exclude_seen)
     for refusal in found.refusals:
-        stops = refusal.rows > most * figures.looked
         share = f"{refusal.rows:,} of {figures.looked:,} rows would be refused ({refusal.rule})"
-        limit = f"; more than {most:.0%} stop the pull" if stops else ""
-        yield Check("rows", "missing" if stops else "note", f"{share}: {refusal.example}{limit}", refusal.cure)
+        yield Check("rows", "note", f"{share}: {refusal.example}", refusal.cure)
+    yield from (Check("pull", "missing", sentence) for sentence in found.stops)
+
+
+def _catalogue(root: Path) -> Iterator[Check]:
+    """Whether the catalogue is there, if one is configured, and has the columns that are."""
+    from hmamba.config import load
+    from hmamba.layout import Layout
+
+    layout = Layout.at(root)
+    config = load(None, layout)
+    if config.catalogue.path is not None:
+        yield _attempt("catalogue", lambda: _described(layout, config))
+
+
+def _described(layout: Layout, config: Config) -> Check:
+    from hmamba.report.text import counted
+    from hmamba.survey.landing import examine_catalogue
+
+    files = examine_catalogue(layout, config)
+    if not files:
+        return Check("catalogue", "note", f"no file matches catalogue.path = {config.catalogue.path!r}", "correct it")
+    return Check("catalogue", "ok", f"{config.catalogue.path}: {counted(len(files), 'file')} with the columns named")
 
 
 def _repeats(share: float, excluded: bool) -> Check:
@@ -271,7 +297,7 @@ def _repeats(share: float, excluded: bool) -> Check:
 
     found = f"{share:.1%} of events repeat an item of their user"
     if excluded and share >= REPEATS_FROM:
-        advice = "if things are taken again, set candidates.exclude_seen = false"
+        advice = "if users buy or watch items again, set candidates.exclude_seen = false"
         return Check("repeats", "note", f"{found}, and seen items are never recommended", advice)
     return Check("repeats", "ok", found)
 

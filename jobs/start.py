@@ -17,7 +17,7 @@ from hmamba.files import atomic_file
 from hmamba.layout import Layout
 from hmamba.report.text import printable
 from hmamba.survey.choose import parse_given
-from hmamba.survey.landing import examine
+from hmamba.survey.landing import Examined, examine
 from hmamba.survey.propose import Choice, Proposal, propose
 from hmamba.survey.starter import shown, toml
 from jobs.words import near
@@ -70,7 +70,9 @@ def start_from(root: str, places: Sequence[str], columns: Sequence[str], console
     """
     layout = fresh(root)
     proposal = propose(layout, places, parse_given(columns))
-    remarks = [*proposal.remarks, *_refused(layout, proposal)]
+    found = examine(layout, proposal.config())
+    stops = () if found is None else found.stops
+    remarks = [*proposal.remarks, *([] if found is None else _refused(found))]
     _write(layout, toml(proposal))
     console.print(_table(proposal))
     for remark in remarks:
@@ -79,10 +81,23 @@ def start_from(root: str, places: Sequence[str], columns: Sequence[str], console
         "",
         f"Written: {near(layout.config)}, with the reason above each value.",
         _found_again(layout, proposal.config().source.path),
-        "Next, the first night:",
-        f"  hmamba run --root {shlex.quote(root)} --day {proposal.day}",
+        *(_first_night(root, proposal) if not stops else _first_change(root, stops)),
     ):
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _first_night(root: str, proposal: Proposal) -> list[str]:
+    return ["Next, the first night:", f"  hmamba run --root {shlex.quote(root)} --day {proposal.day}"]
+
+
+def _first_change(root: str, stops: Sequence[str]) -> list[str]:
+    """What has to be changed where a night would end at its first step."""
+    return [
+        "A night would stop at the pull. To change first:",
+        *(f"  {sentence}" for sentence in stops),
+        "Then look again:",
+        f"  hmamba doctor --root {shlex.quote(root)}",
+    ]
 
 
 def _found_again(layout: Layout, path: str) -> str:
@@ -98,17 +113,13 @@ def _found_again(layout: Layout, path: str) -> str:
     )
 
 
-def _refused(layout: Layout, proposal: Proposal) -> list[str]:
+def _refused(found: Examined) -> list[str]:
     """What the pull would refuse under the proposal."""
-    found = examine(layout, proposal.config())
-    if found is None:
-        return []
-    refused = [
+    return [
         f"{refusal.rows:,} of {found.figures.looked:,} rows would be refused ({refusal.rule}): {refusal.example}. "
         f"What to change: {refusal.cure}."
         for refusal in found.refusals
     ]
-    return [*found.problems, *refused]
 
 
 def _table(proposal: Proposal) -> Table:

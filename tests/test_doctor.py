@@ -189,10 +189,10 @@ class TestLanding:
         checks = self.look(layout, "u,i,2024-05-01\nu,i,2024-05-31\nv,i,2024-05-03\n")
         found = by_name(checks)
         assert healthy(checks)
-        assert found["events"].found == "3 rows in 1 file: 2 users, 1 items"
+        assert found["events"].found == "3 rows in 1 file: 2 users, 1 item"
         assert found["days"].found == "2024-05-01 to 2024-05-31"
         assert found["repeats"].found.startswith("33.3% of events repeat an item of their user")
-        assert found["repeats"].advice == "if things are taken again, set candidates.exclude_seen = false"
+        assert found["repeats"].advice == "if users buy or watch items again, set candidates.exclude_seen = false"
 
     def test_repeats_are_welcome_where_things_are_bought_again(self, layout: Layout) -> None:
         checks = self.look(layout, "u,i,2024-05-01\nu,i,2024-05-31\n", "[candidates]\nexclude_seen = false\n")
@@ -210,13 +210,41 @@ class TestLanding:
     def test_what_would_stop_the_pull_is_missing(self, layout: Layout) -> None:
         checks = self.look(layout, "u,i,1716985932\n" * 3)
         check = by_name(checks)["rows"]
-        assert not healthy(checks)
-        assert check.found.endswith("line 2: '1716985932'; more than 10% stop the pull")
+        assert check.found.endswith("line 2: '1716985932'")
         assert check.advice == 'source.time_format = "epoch_s"'
+        assert not healthy(checks)
+        assert "3 of 3 rows would be refused (100.0%), and more than 10% stop the pull" in by_name(checks)["pull"].found
+
+    def test_rules_that_only_together_stop_the_pull_do(self, layout: Layout) -> None:
+        checks = self.look(layout, "u,i,2024-05-01\n" * 88 + ",i,2024-05-01\n" * 6 + "u,i,soon\n" * 6)
+        assert not healthy(checks)
+        assert by_name(checks)["pull"].found.startswith("12 of 100 rows would be refused (12.0%)")
+
+    def test_files_without_rows_are_missing(self, layout: Layout) -> None:
+        check = by_name(self.look(layout, ""))["events"]
+        assert check.state == "missing"
+        assert "landing/interactions/a.csv holds no rows" in check.found
+
+    def test_a_root_in_use_may_have_no_new_rows(self, used: Layout) -> None:
+        used.warehouse.touch()
+        found = by_name(self.look(used, ""))
+        assert found["events"] == Check("events", "note", "0 rows in 1 file: 0 users, 0 items")
+        assert "repeats" not in found
+
+    def test_a_catalogue_has_to_be_there(self, layout: Layout) -> None:
+        settings = '[catalogue]\npath = "items.csv"\ntitle = "name"\n'
+        checks = self.look(layout, "u,i,2024-05-01\n", settings)
+        assert not healthy(checks)
+        assert by_name(checks)["catalogue"].found.startswith("catalogue.path = 'items.csv'")
+        (layout.root / "items.csv").write_text("item_id,title\n", encoding="utf-8")
+        assert "has no column 'name'" in by_name(diagnose(layout.root))["catalogue"].found
+        (layout.root / "items.csv").write_text("item_id,name\n", encoding="utf-8")
+        found = by_name(diagnose(layout.root))["catalogue"]
+        assert found == Check("catalogue", "ok", "items.csv: 1 file with the columns named")
 
     def test_a_wrong_column_has_a_suggestion(self, layout: Layout) -> None:
         checks = self.look(layout, "u,i,2024-05-01\n", '[source.columns]\nuser_id = "userid"\n')
-        assert 'did you mean source.columns.user_id = "user_id"?' in by_name(checks)["file"].found
+        assert 'did you mean source.columns.user_id = "user_id"?' in by_name(checks)["pull"].found
         assert not healthy(checks)
 
     def test_an_empty_folder_is_a_note(self, layout: Layout) -> None:

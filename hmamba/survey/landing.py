@@ -17,15 +17,17 @@ from hmamba.config import Config, InteractionColumns
 from hmamba.errors import InputError
 from hmamba.layout import Layout
 from hmamba.quality.batch import check_rows
-from hmamba.source.discover import find_files
-from hmamba.source.read import open_file
+from hmamba.report.text import counted
+from hmamba.source.discover import SourceFile, find_files
+from hmamba.source.read import open_file, require_columns
 from hmamba.source.text import LINE, RECORD
 from hmamba.statements import statement
-from hmamba.survey.measure import Figures, measure, repeats
+from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import Role, candidates, profiles, unit_of
-from hmamba.survey.sample import Sample, read, spread, take
+from hmamba.survey.sample import PEEK, Sample, read, spread, take
 from hmamba.warehouse.connection import in_memory
-from hmamba.warehouse.tables import rows
+from hmamba.warehouse.landing import no_rows
+from hmamba.warehouse.tables import one, rows
 
 CURES = {
     "record_readable": "fix the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
@@ -61,21 +63,22 @@ class Refusal:
 class Examined:
     """What a sample of the files of a root holds.
 
-    ``repeated`` is the share of events that repeat an item of their user, among types that count as seen. ``problems``
-    are sentences about files that would stop the pull.
+    ``repeated`` is the share of events that repeat an item of their user, among types that count as seen. ``refusals``
+    are by rule; a row can break several. ``stops`` are sentences about what would stop the pull: files that cannot be
+    read or of which every row is refused, and more refused rows than ``quality.max_quarantined_share``.
     """
 
     figures: Figures
     repeated: float
     refusals: tuple[Refusal, ...]
-    problems: tuple[str, ...]
+    stops: tuple[str, ...]
 
 
 def examine(layout: Layout, config: Config) -> Examined | None:
     """Look at what ``source.path`` names; None if there is no file.
 
     Raises:
-        InputError: the folder does not exist, or a file in it cannot be source data.
+        InputError: the folder does not exist, a file in it cannot be source data, or a first pull would find no rows.
     """
     files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
     if not files:
@@ -89,11 +92,53 @@ def examine(layout: Layout, config: Config) -> Examined | None:
         connection.execute(statement("ingest/create_broken"))
         if measured.figures.looked:
             check_rows(connection, config, latest, measured.figures.looked)
+        connection.execute(statement("ingest/create_refused"))
         refusals = tuple(_refusals(connection, measured.samples, config))
+        stops = [problem for _, problem in judged if problem is not None]
+        stops += [*measured.problems, *_too_many(connection, measured, config)]
         seen = [name for name, kind in config.events.types.items() if kind.seen]
         repeated = repeats(connection, seen if config.events.types else None)
-    problems = [problem for _, problem in judged if problem is not None]
-    return Examined(measured.figures, repeated, refusals, (*problems, *measured.problems))
+    if not measured.figures.total and not stops and not layout.warehouse.exists():
+        raise no_rows(files)
+    return Examined(measured.figures, repeated, refusals, tuple(stops))
+
+
+def _too_many(connection: duckdb.DuckDBPyConnection, measured: Measured, config: Config) -> Iterator[str]:
+    """The pull's own rules of a whole batch, as far as a sample can tell."""
+    for row in rows(connection, "ingest/refused_by_file"):
+        sample, count = measured.samples[row["file"]], measured.counts[row["file"]]
+        if row["refused"] == count:
+            every = counted(count, "row") + ("" if sample.whole else " that were looked at")
+            yield (
+                f"{sample.original.name}: every one of its {every} would be refused. Correct the file or the setting that "
+                "reads it wrongly, or move it out of the source."
+            )
+    refused, looked = one(connection, "ingest/refused_count")["rows"], measured.figures.looked
+    most = config.quality.max_quarantined_share
+    if refused > most * looked:
+        yield (
+            f"{refused:,} of {looked:,} rows would be refused ({refused / looked:.1%}), and more than {most:.0%} stop "
+            "the pull. Correct the files or the settings, or raise quality.max_quarantined_share."
+        )
+
+
+def examine_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
+    """The files of the catalogue, once each has the columns that the configuration names.
+
+    Raises:
+        InputError: there is no such folder or file, or one cannot be read or lacks a column.
+    """
+    names = config.catalogue
+    assert names.path is not None  # there is a catalogue
+    files = find_files(names.path, layout.root, "catalogue.path", follow_links=config.source.follow_links)
+    wanted = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
+    of_records = [file for file in spread(files) if open_file(file, wanted).columns is None]
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
+        for sample in take(of_records, Path(folder), PEEK):
+            head = read(sample.file, None, _HEAD_ROWS)
+            if head.num_rows:
+                require_columns(sample.original, wanted, head.column_names)
+    return files
 
 
 def _named(columns: InteractionColumns) -> dict[Role, str]:

@@ -23,7 +23,7 @@ from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
-"""Share of repeated events from which on things count as taken again."""
+"""Share of repeated events from which on items count as consumed repeatedly."""
 _PER_SECOND: dict[TimeFormat, float] = {"epoch_s": 1.0, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
 _MOST_FOOTERS = 2000
 _AFTER_ZERO = datetime(1970, 1, 2)
@@ -58,10 +58,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures, the samples that they are of, and sentences about files that cannot be read."""
+    """Figures, the samples that they are of with the rows of each, and sentences about files that cannot be read."""
 
     figures: Figures
     samples: tuple[Sample, ...]
+    counts: tuple[int, ...]
     problems: tuple[str, ...]
 
 
@@ -96,7 +97,7 @@ def measure(
         weights=(found["smallest_weight"], found["largest_weight"]) if weighted else None,
         types={row["event_type"]: row["events"] for row in rows(connection, "survey/types")},
     )
-    return Measured(figures, tuple(good), tuple(problems))
+    return Measured(figures, tuple(good), tuple(counts), tuple(problems))
 
 
 def _stage(

@@ -99,6 +99,18 @@ def test_refused_rows_are_told_before_the_first_night(
     assert "! 1 of 41 rows would be refused (user_id_present)" in capsys.readouterr().out
 
 
+def test_where_the_first_night_would_stop_it_is_not_advised(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{f'u{n}' * (n % 20 == 0)},i{n},{1716985932 + n}\n" for n in range(40))
+    (tmp_path / "log.csv").write_text(f"user,item,ts\n{rows}", encoding="utf-8")
+    assert call("init", str(layout.root), "--from", str(tmp_path / "log.csv")) == 0
+    said = capsys.readouterr().out
+    assert "hmamba run" not in said
+    assert "38 of 40 rows would be refused (95.0%)" in said
+    assert said.splitlines()[-1].strip() == f"hmamba doctor --root {layout.root}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

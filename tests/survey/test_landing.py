@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 
 from hmamba.config import Config, parse
+from hmamba.errors import InputError
 from hmamba.layout import Layout
 from hmamba.quality.batch import ROW_RULES
-from hmamba.survey.landing import CURES, Examined, examine
+from hmamba.survey.landing import CURES, Examined, examine, examine_catalogue
+from tests.landing import Root
 from tests.synthetic import make_interactions, write_landing
 
 HEADER = "user_id,item_id,event_time,weight\n"
@@ -32,7 +34,7 @@ def test_what_is_there_is_counted(layout: Layout) -> None:
     assert (figures.users, figures.items) == (2, 2)
     assert (figures.oldest, figures.newest) == (datetime(2024, 5, 1, 10), datetime(2024, 5, 3, 10))
     assert found.repeated == pytest.approx(1 / 3)
-    assert (found.refusals, found.problems) == ((), ())
+    assert (found.refusals, found.stops) == ((), ())
 
 
 def test_all_files_of_a_shop_are_good(layout: Layout) -> None:
@@ -41,7 +43,7 @@ def test_all_files_of_a_shop_are_good(layout: Layout) -> None:
     found = examine(layout, Config())
     assert found is not None
     assert found.figures.total == len(make_interactions()) + len(make_interactions(seed=1))
-    assert (found.refusals, found.problems) == ((), ())
+    assert (found.refusals, found.stops) == ((), ())
 
 
 def test_nothing_is_nothing(layout: Layout) -> None:
@@ -107,7 +109,7 @@ def test_every_row_rule_has_a_cure() -> None:
 )
 def test_a_missing_column_has_a_suggestion(layout: Layout, header: str, meant: str) -> None:
     found = look(layout, f"{header}\nu,i,2024-05-01\n")
-    (problem,) = found.problems
+    (problem,) = found.stops
     assert meant in problem
     assert problem.startswith("landing/interactions/a.csv")
 
@@ -119,4 +121,81 @@ def test_a_damaged_file_does_not_hide_the_others(layout: Layout) -> None:
     (folder / "c.csv").write_text(HEADER + 'u,i,2024-05-01,"1\n', encoding="utf-8")
     found = look(layout, HEADER + GOOD)
     assert found.figures.looked == 3
-    assert sorted(Path(problem.split()[0].strip(",")).name for problem in found.problems) == ["b.parquet", "c.csv"]
+    assert sorted(Path(problem.split()[0].strip(",")).name for problem in found.stops) == ["b.parquet", "c.csv"]
+
+
+NO_USER, NO_TIME = ",i,2024-05-01,1\n", "u,i,soon,1\n"
+
+
+def test_refused_rows_are_judged_together(layout: Layout) -> None:
+    found = look(layout, HEADER + GOOD * 28 + NO_USER * 6 + NO_TIME * 6)
+    assert [refusal.rows for refusal in found.refusals] == [6, 6]
+    (sentence,) = found.stops
+    assert sentence.startswith("12 of 96 rows would be refused (12.5%), and more than 10% stop the pull.")
+
+
+def test_a_row_that_breaks_two_rules_is_refused_once(layout: Layout) -> None:
+    found = look(layout, HEADER + GOOD * 30 + ",i,soon,1\n" * 6)
+    assert [refusal.rows for refusal in found.refusals] == [6, 6]
+    assert found.stops == ()
+
+
+def test_a_file_that_is_refused_whole_stops_the_pull(layout: Layout) -> None:
+    look(layout, HEADER + GOOD * 30)
+    found = look(layout, HEADER + NO_USER, name="b.csv")
+    (sentence,) = found.stops
+    assert sentence.startswith("landing/interactions/b.csv: every one of its 1 row would be refused. Correct the file")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (HEADER + GOOD * 28 + NO_USER * 6 + NO_TIME * 6, "quarantined_share"),
+        (HEADER + NO_USER, "files_refused_whole"),
+    ],
+)
+def test_the_pull_stops_where_it_is_said_to(root: Root, text: str, rule: str) -> None:
+    root.drop("good.csv", HEADER + GOOD)
+    root.drop("a.csv", text)
+    found = examine(root.layout, Config())
+    assert found is not None
+    assert len(found.stops) == 1 + (rule == "files_refused_whole")  # one row of four is a large share as well
+    code, _, log = root.step("ingest", date(2024, 5, 3))
+    assert (code, rule in log) == (3, True)
+
+
+def test_where_nothing_is_known_no_rows_are_the_pulls_own_error(root: Root) -> None:
+    root.drop("a.csv", HEADER)
+    with pytest.raises(InputError, match=r"a\.csv holds no rows") as error:
+        examine(root.layout, Config())
+    assert str(error.value) in root.step("ingest", date(2024, 5, 3))[2]
+
+
+def test_files_without_rows_stop_nothing_where_events_are_known(layout: Layout) -> None:
+    layout.root.mkdir()
+    layout.warehouse.touch()
+    found = look(layout, HEADER)
+    assert (found.figures.total, found.stops) == (0, ())
+
+
+class TestCatalogue:
+    """Whether a configured catalogue can be read."""
+
+    def look(self, layout: Layout, path: str, **columns: object) -> int:
+        layout.root.mkdir()
+        (layout.root / "items.csv").write_text("item_id,title,x,x\ni,Thing,,\n", encoding="utf-8")
+        (layout.root / "items.jsonl").write_text('{"item_id": "i", "title": "Thing"}\n', encoding="utf-8")
+        return len(examine_catalogue(layout, parse({"catalogue": {"path": path, **columns}}, "test")))
+
+    @pytest.mark.parametrize(("path", "files"), [("items.csv", 1), ("items.*", 2), ("items*.parquet", 0)])
+    def test_its_files_are_counted(self, layout: Layout, path: str, files: int) -> None:
+        assert self.look(layout, path, title="title") == files
+
+    @pytest.mark.parametrize("path", ["items.csv", "items.jsonl"])
+    def test_a_missing_column_is_named(self, layout: Layout, path: str) -> None:
+        with pytest.raises(InputError, match="has no column 'group'"):
+            self.look(layout, path, title="title", category_path=["group"])
+
+    def test_a_missing_file_is_named(self, layout: Layout) -> None:
+        with pytest.raises(InputError, match=r"catalogue\.path = 'things\.csv'.*does not exist"):
+            self.look(layout, "things.csv")
