@@ -1,6 +1,6 @@
 # make demo    two nights on real data, in Airflow, kept in ./demo
 # make test    the whole test suite
-# make cases   small inputs of kinds that have gone wrong elsewhere, each with what must come of it
+# make cases   small inputs that broke other projects, each with its expected result
 # make check   everything that a change must pass
 # make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
 # make gpu-check PYTHON=... DATA=...   what only a GPU can show; from a bare checkout, without .venv

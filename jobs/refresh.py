@@ -148,7 +148,7 @@ def _refresh(context: StepContext) -> Facts:
         changes = _changes(context, night, scorer)
         facts = {"night": told["day"], "model_version": scorer.version, "new_events": changes.new_events}
         if not changes.users:
-            log.info("nobody has new events since the night of %s: nothing to publish", told["day"])
+            log.info("no user has new events since the night of %s; nothing to publish", told["day"])
             return {**facts, "users": 0, "new_users": 0, "advanced": 0, "anew": 0, "changed": False}
         shard_scorer = _Scorer(context, night, told, scorer)
         histories = shard_files(work.sequences)

@@ -17,6 +17,7 @@ from hmamba.files import atomic_file
 from hmamba.layout import Layout
 from hmamba.report.text import printable
 from hmamba.survey.choose import parse_given
+from hmamba.survey.groups import widened
 from hmamba.survey.landing import Examined, examine
 from hmamba.survey.propose import Choice, Proposal, propose
 from hmamba.survey.starter import shown, toml
@@ -104,12 +105,15 @@ def _found_again(layout: Layout, path: str) -> str:
     """What later nights read."""
     file = layout.root / path
     if not file.is_file():
-        return "Nothing was copied: the files are read where they are. New and changed ones are found every night."
-    start, dot, endings = file.name.partition(".")
-    start = start.rstrip("0123456789-_")  # a day or a number: the next file has another
+        return "Nothing was copied: the files are read in place. New and changed ones are found every night."
+    pattern = widened(file, layout.root)
+    if pattern is None:
+        how = "put them all into a folder of their own and name that folder in source.path."
+    else:
+        how = f"make source.path a pattern, such as {pattern!r}."
     return (
-        "Nothing was copied: the file is read where it is, and again when it has changed. To read new files beside it "
-        f"as well, make source.path a pattern, such as {str(file.with_name(f'{start}*{dot}{endings}'))!r}."
+        "Nothing was copied: the file is read in place, and read again after it changes. To read new files beside it "
+        f"as well, {how}"
     )
 
 
@@ -124,7 +128,7 @@ def _refused(found: Examined) -> list[str]:
 
 def _table(proposal: Proposal) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("what", "taken", "because"):
+    for name in ("what", "value", "reason"):
         table.add_column(name, overflow="fold")
     types = [
         Choice(f"type {name}", meaning.why, value=f"weight {meaning.type.weight:g}")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hmamba.report.text import counted
+
 Facts = dict[str, Any]
 
 
@@ -22,10 +24,10 @@ def near(path: Path) -> str:
 
 def _new_users(facts: Facts) -> str:
     if not facts["users"]:
-        return "nobody has new events: nothing has been published"
+        return "no user has new events; nothing was published"
     return (
-        f"{facts['users']:,} users have new events, {facts['new_users']:,} of them are new; "
-        f"{facts['advanced']:,} read from their carried state, {facts['anew']:,} from their whole history"
+        f"{counted(facts['users'], 'user')} with new events, {facts['new_users']:,} of them new; "
+        f"{facts['advanced']:,} read from their stored state, {facts['anew']:,} from their whole history"
     )
 
 

@@ -129,7 +129,9 @@ class WarehouseConfig(Section):
     """Limits of DuckDB."""
 
     memory_limit: str = Field(
-        "4GB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$", description="Of DuckDB alone."
+        "4GB",
+        pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$",
+        description="DuckDB's memory limit; other memory is not counted.",
     )
     threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
     overlap_days: int = Field(7, ge=0, description="Events this much older than the watermark are counted as late.")
@@ -155,7 +157,7 @@ class QualityConfig(Section):
     )
     max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
     min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
-    max_volume_ratio: float = Field(1000.0, gt=0, description="The same, upwards.")
+    max_volume_ratio: float = Field(1000.0, gt=0, description="Upper bound on the ratio.")
     warn_staleness_days: float | None = Field(
         3.0, gt=0, description="Age of the newest event at the end of the day from which on a warning is given."
     )

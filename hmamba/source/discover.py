@@ -41,7 +41,7 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
     Links are followed; a file or folder that several names lead to is read once, under its own name if that is found.
 
     Args:
-        pattern: relative to the root, or absolute.
+        pattern: relative to the root, or absolute; what exists by just this name is no glob, whatever it holds.
         root: the recommender's root.
         setting: name of the setting that holds the pattern, for messages.
         follow_links: whether a link may lead out of the root and of the folder that the pattern names.
@@ -54,11 +54,11 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
         raise InputError(
             f"{setting} = {pattern!r}: only files of this machine are read. Mount them, or copy them here."
         )
-    if glob.has_magic(pattern):
+    if glob.has_magic(pattern) and not (root / pattern).exists():
         base = Path(root.anchor) if Path(pattern).is_absolute() else root
         relative = str(Path(pattern).relative_to(base)) if Path(pattern).is_absolute() else pattern
         fixed = base.joinpath(*_fixed_parts(relative))
-        starts = [Path(name) for name in glob.glob(str(base / relative), recursive=True)]  # noqa: PTH207 - absolute
+        starts = [base / name for name in glob.glob(relative, root_dir=base, recursive=True)]  # noqa: PTH207 - root_dir
         starts = [path for path in starts if not any(map(is_left_alone, path.relative_to(fixed).parts))]
     else:
         fixed = root / pattern

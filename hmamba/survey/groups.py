@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,7 +17,7 @@ import pyarrow as pa
 from hmamba.errors import HMambaError, InputError
 from hmamba.source.discover import KINDS, SourceFile, find_files, is_left_alone
 from hmamba.survey.roles import Profile, Role, candidates, profiles
-from hmamba.survey.sample import PEEK, read, take
+from hmamba.survey.sample import PEEK, read, spread, take
 
 HEAD_ROWS = 20_000
 """Rows from which columns are recognised."""
@@ -142,7 +143,8 @@ def pattern_of(files: Sequence[SourceFile], root: Path, given: Sequence[str] = (
     Raises:
         InputError: nothing that short names just these files.
     """
-    paths = [file.path for file in files]
+    under = all(file.path.is_relative_to(root) for file in files)
+    paths = [file.path.relative_to(root) if under else file.path for file in files]
     common = Path(os.path.commonpath([path.parent for path in paths]))
     names = [path.name for path in paths]
     start = "".join(first[0] for first in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
@@ -150,23 +152,44 @@ def pattern_of(files: Sequence[SourceFile], root: Path, given: Sequence[str] = (
     ending = endings.pop() if len(endings) == 1 else ""
     start = start[: len(start) - len(ending)].rstrip("0123456789") if start.lower().endswith(ending) else start
     folders = [Path(place).expanduser().absolute() for place in given]
-    escaped = glob.escape(str(common))
+    escaped = Path(glob.escape(str(common)))
     tries = [
-        *([str(common)] if len(paths) > 1 or common in folders else []),
-        *([str(common / names[0])] if len(paths) == 1 else []),
-        f"{escaped}/*{ending}",
-        f"{escaped}/{glob.escape(start)}*{ending}",
-        f"{escaped}/**/*{ending}",
-        f"{escaped}/**/{glob.escape(start)}*{ending}",
+        *([common] if len(paths) > 1 or root / common in folders else []),
+        *([paths[0]] if len(paths) == 1 else []),
+        escaped / f"*{ending}",
+        escaped / f"{glob.escape(start)}*{ending}",
+        escaped / f"**/*{ending}",
+        escaped / f"**/{glob.escape(start)}*{ending}",
     ]
-    for pattern in tries:
-        if {file.path for file in _matches(pattern, root)} == set(paths):
-            under = Path(pattern).is_relative_to(root)
-            return Path(pattern).relative_to(root).as_posix() if under else pattern
+    for pattern in map(Path.as_posix, tries):
+        if {file.path for file in _matches(pattern, root)} == {root / path for path in paths}:
+            return pattern
     raise InputError(
-        f"No folder or pattern names {paths[0]} and the {len(paths) - 1} other files with its columns, and no others. "
-        "Put them into a folder of their own and give that."
+        f"No folder or pattern names {files[0].path} and the {len(paths) - 1} other files with its columns, and no "
+        "others. Put them into a folder of their own and give that."
     )
+
+
+def widened(file: Path, root: Path) -> str | None:
+    """What to say in ``source.path`` to read a file and later ones beside it; None if that would read other files too.
+
+    A day or a number at the end of the name differs in the next file. Files of other columns are other files.
+    """
+    start, dot, endings = file.name.partition(".")
+    folder = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
+    name = f"{glob.escape(start.rstrip('0123456789-_'))}*{dot}{endings}"
+    pattern = (Path(glob.escape(str(folder))) / name).as_posix()
+    found = {_columns(one) for one in spread(_matches(pattern, root))}
+    return pattern if len(found) == 1 and None not in found else None
+
+
+def _columns(file: SourceFile) -> frozenset[str] | None:
+    """The names of a file's columns; None if it cannot be read."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
+            return frozenset(_head([file], Path(folder)).column_names)
+    except (HMambaError, OSError):
+        return None
 
 
 def needs_links(pattern: str, root: Path) -> bool:

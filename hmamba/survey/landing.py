@@ -110,8 +110,8 @@ def _too_many(connection: duckdb.DuckDBPyConnection, measured: Measured, config:
         if row["refused"] == count:
             every = counted(count, "row") + ("" if sample.whole else " that were looked at")
             yield (
-                f"{sample.original.name}: every one of its {every} would be refused. Correct the file or the setting that "
-                "reads it wrongly, or move it out of the source."
+                f"{sample.original.name}: every one of its {every} would be refused. Correct the file or the setting "
+                "that reads it wrongly, or move it out of the source."
             )
     refused, looked = one(connection, "ingest/refused_count")["rows"], measured.figures.looked
     most = config.quality.max_quarantined_share

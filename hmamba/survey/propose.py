@@ -19,7 +19,7 @@ from hmamba import clock
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
 from hmamba.layout import Layout
-from hmamba.report.text import short
+from hmamba.report.text import counted, short
 from hmamba.source.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
@@ -164,7 +164,7 @@ def _source(
     about = "" if figures.exact else "about "
     looked = "all of them read" if figures.whole else f"{figures.looked:,} of them read"
     count = len(events.files)
-    seen = f"{about}{figures.total:,} rows in {count:,} file{'s' * (count > 1)}, {looked}"
+    seen = f"{about}{counted(figures.total, 'row')} in {counted(count, 'file')}, {looked}"
     pattern = pattern_of(events.files, layout.root, places)
     yield Choice("events", f"{seen}; the files stay where they are", "source.path", pattern)
     if needs_links(pattern, layout.root):
@@ -193,8 +193,8 @@ def _has_offset(events: Group, column: str) -> bool:
 
 def _seen(role: Role, events: Group, columns: Columns, figures: Figures) -> str:
     if role in ("user_id", "item_id"):
-        number, what = (figures.users, "users") if role == "user_id" else (figures.items, "items")
-        seen = f"{number:,} {what}{'' if figures.whole else ' in the rows read'}"
+        held = counted(figures.users, "user") if role == "user_id" else counted(figures.items, "item")
+        seen = f"{held}{'' if figures.whole else ' in the rows read'}"
     elif role == "event_time" and figures.oldest is not None and figures.newest is not None:
         seen = f"{figures.oldest:%Y-%m-%d} to {figures.newest:%Y-%m-%d}{'' if figures.whole else ' as far as read'}"
     elif role == "weight" and figures.weights is not None:
@@ -211,7 +211,7 @@ def _seen(role: Role, events: Group, columns: Columns, figures: Figures) -> str:
 
 def _catalogue(layout: Layout, found: CatalogueFound | None, figures: Figures) -> Iterator[Choice]:
     if found is None:
-        yield Choice("catalogue", "none found: items go by their ids")
+        yield Choice("catalogue", "none found: items are shown by their ids")
         return
     seen = f"names {found.match:.0%} of the items"
     yield Choice("catalogue", seen, "catalogue.path", pattern_of(found.group.files, layout.root))
@@ -239,16 +239,25 @@ def _oldest(figures: Figures) -> Iterator[Choice]:
 
 
 def _published(figures: Figures, common: int, repeated: float, targets: Sequence[str] | None) -> Iterator[Choice]:
-    k = max(1, min(_MOST_K, max(_LEAST_K, common // 10), common))
     events = "events" if targets is None else f"events of type {' or '.join(targets)}"
-    seen = f"{common:,} items have {_DEFAULTS.train.min_item_events} {events} or more"
-    yield Choice("items a user", f"{seen}: a tenth, from {_LEAST_K} to {_MOST_K}", "candidates.k", k)
+    yield Choice("items a user", *_items_a_user(common, events))
     again = repeated >= REPEATS_FROM
-    verdict = "things are taken again" if again else "things are taken once"
+    verdict = "items are consumed repeatedly" if again else "items are consumed once"
     seen = f"{repeated:.1%} of {events} repeat an item of their user: {verdict}"
     if not figures.whole:
         seen += ". Whole histories repeat more than the rows read: check"
     yield Choice("seen items", seen, "candidates.exclude_seen", not again)
+
+
+def _items_a_user(common: int, events: str) -> tuple[str, str, int]:
+    """Why, which setting, and how many items to publish for each user, where ``common`` have enough events."""
+    least = _DEFAULTS.train.min_item_events
+    if not common:
+        return f"no item has {least} {events} or more", "candidates.k", 1
+    k = min(_MOST_K, max(_LEAST_K, common // 10), common)
+    share = "all of them" if k == common else f"a tenth, from {_LEAST_K} to {_MOST_K}"
+    have = f"{counted(common, 'item')} {'has' if common == 1 else 'have'}"
+    return f"{have} {least} {events} or more: {share}", "candidates.k", k
 
 
 def _types(columns: Columns, figures: Figures) -> dict[str, Meaning]:

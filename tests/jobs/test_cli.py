@@ -182,14 +182,11 @@ class TestRun:
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
         lines = capfd.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == ["ingest", "refresh"]
-        assert "nobody has new events: nothing has been published" in lines[1]
+        assert "no user has new events; nothing was published" in lines[1]
         late = pd.DataFrame({"user_id": ["new"], "item_id": ["item-001"], "event_time": [datetime(2024, 1, 31)]})
         write_landing(layout.root, late.assign(weight=1.0), "later.parquet")
         assert call("refresh", "--root", str(layout.root), "--day", "2024-01-31") == 0
-        assert (
-            "1 users have new events, 1 of them are new; 0 read from their carried state, 1 from"
-            in capfd.readouterr().out
-        )
+        assert "1 user with new events, 1 of them new; 0 read from their stored state, 1 from" in capfd.readouterr().out
         assert read_json(layout.latest)["users"] == 41
 
     def test_the_first_failure_ends_the_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:

@@ -172,7 +172,7 @@ def test_nobody_new_publishes_nothing(shop: Layout, caplog: pytest.LogCaptureFix
     assert shop.latest.read_bytes() == before
     told = facts(shop, NEXT, "noon", "refresh")
     assert (told["users"], told["changed"]) == (0, False)
-    assert "nobody has new events" in caplog.text
+    assert "no user has new events" in caplog.text
 
 
 def test_without_states_the_table_is_the_same(pulled: Layout) -> None:

@@ -67,6 +67,28 @@ def test_what_later_nights_read_is_told(root: Root, tmp_path: Path, capsys: pyte
     assert root.ok("ingest", day, "second")["rows_loaded"] == first
 
 
+@pytest.mark.parametrize("name", ["my [1] exports", "exports"])
+def test_a_pattern_that_would_read_other_files_is_not_advised(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout.at(tmp_path / name)
+    folder = exports.sessions(layout.root)
+    (folder / "events.csv").rename(folder / "2024-05-01.csv")
+    (folder / "items.csv").write_text("itemid,name\n1,Thing\n", encoding="utf-8")
+    assert call("init", str(layout.root), "--from", str(folder)) == 0
+    said = capsys.readouterr().out
+    assert "*.csv" not in said
+    assert "put them all into a folder of their own" in said
+
+
+def test_the_pattern_is_one_whatever_the_folder_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = Layout.at(tmp_path / "shop [1]")
+    folder = exports.sessions(layout.root)
+    (folder / "items.csv").write_text("itemid,name\n1,Thing\n", encoding="utf-8")
+    assert call("init", str(layout.root), "--from", str(folder)) == 0
+    assert "such as 'events*.csv'." in capsys.readouterr().out
+
+
 def test_a_folder_of_events_alone_is_read_whole(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = exports.sessions(tmp_path / "log")
     assert call("init", str(root.layout.root), "--from", str(folder)) == 0

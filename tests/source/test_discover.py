@@ -44,6 +44,24 @@ def test_folders_files_and_globs(tree: Path, pattern: str, expected: list[str]) 
     assert [file.name for file in absolute] == expected
 
 
+@pytest.mark.parametrize("root", ["shop [1]", "shop"])
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("in [2]", ["in [2]/a.csv", "in [2]/b.csv"]),
+        ("in [2]/a.csv", ["in [2]/a.csv"]),
+        ("in [[]2]/*.csv", ["in [2]/a.csv", "in [2]/b.csv"]),
+        ("in*/b.*", ["in [2]/b.csv"]),
+    ],
+)
+def test_names_may_hold_what_globs_are_made_of(tmp_path: Path, root: str, pattern: str, expected: list[str]) -> None:
+    folder = tmp_path / root / "in [2]"
+    folder.mkdir(parents=True)
+    for name in ("a.csv", "b.csv"):
+        (folder / name).touch()
+    assert [file.name for file in find_files(pattern, tmp_path / root, "source.path")] == expected
+
+
 def test_outside_the_root_names_are_absolute(tree: Path) -> None:
     (found,) = find_files(str(tree / "other"), tree / "landing", "source.path")
     assert found.name == str(tree / "other" / "g.ndjson")
