@@ -129,9 +129,8 @@ def hmamba_retrain() -> None:
         step="report",
         trigger_rule="one_failed",
         execution_timeout=timedelta(minutes=15),
-        doc_md="Writes the report of a night of which a step has failed: which one, why, and what was done before. It does "
-        "not wait for shards that are still being scored. "
-        "Skipped where no step fails. The run stays failed.",
+        doc_md="Writes the report of a night of which a step has failed: which one, why, and what was done before. It "
+        "does not wait for shards that are still being scored. Skipped where no step fails. The run stays failed.",
     )
     chain(ingest, snapshot, train, gate, index, score, publish, report)
     chain([ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
