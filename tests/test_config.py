@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,29 @@ def test_a_wrong_setting_is_named_with_its_file(layout: Layout, text: str, told:
 def test_every_wrong_setting_is_told_at_once() -> None:
     with pytest.raises(ConfigError, match=r"(?s)unknown key 'a'.*unknown key 'b'"):
         parse({"a": 1, "b": 2}, "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        ("quality", "max_future_hours", math.inf, "finite number"),
+        ("quality", "max_future_hours", 1e9, "less than or equal to 2400000"),
+        ("quality", "max_weight", math.inf, "finite number"),
+        ("quality", "max_weight", 1e39, "less than or equal to 3"),
+        ("quality", "min_weight", math.nan, "finite number"),
+        ("quality", "min_time", "0001-01-01T00:00:00+02:00", "before the year 1 in UTC"),
+        ("warehouse", "overlap_days", 1_000_000, "less than or equal to 100000"),
+        ("train", "learning_rate", math.nan, "finite number"),
+    ],
+)
+def test_numbers_that_no_time_or_weight_can_hold_are_refused(section: str, key: str, value: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}.*{told}"):
+        parse({section: {key: value}}, "here")
+
+
+def test_the_earliest_time_is_kept_in_utc() -> None:
+    config = parse({"quality": {"min_time": "2020-01-01T00:00:00+02:00"}}, "here")
+    assert config.quality.min_time == datetime(2019, 12, 31, 22)
 
 
 @pytest.mark.parametrize(

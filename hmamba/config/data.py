@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hmamba.config.section import Section
 
@@ -134,7 +134,9 @@ class WarehouseConfig(Section):
         description="DuckDB's memory limit; other memory is not counted.",
     )
     threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
-    overlap_days: int = Field(7, ge=0, description="Events this much older than the watermark are counted as late.")
+    overlap_days: int = Field(
+        7, ge=0, le=100_000, description="Events this much older than the watermark are counted as late."
+    )
     wait_seconds: float = Field(
         300.0, ge=0, description="How long to wait for another process that has the warehouse open."
     )
@@ -143,15 +145,16 @@ class WarehouseConfig(Section):
 class QualityConfig(Section):
     """Rules of the staged batch. Row rules send a row to quarantine; batch rules stop the pull."""
 
-    min_time: datetime = Field(datetime(1990, 1, 1), description="Older events are refused.")
+    min_time: datetime = Field(datetime(1990, 1, 1), description="Older events are refused; UTC without an offset.")
     max_future_hours: float = Field(
         24.0,
         ge=0,
+        le=2_400_000,
         description="Events further ahead of the clock are refused. Those merely after the day wait in their file.",
     )
-    max_id_length: int = Field(256, ge=1, description="Characters.")
-    min_weight: float = Field(-1e9, description="Smaller weights are refused.")
-    max_weight: float = Field(1e9, description="Larger weights are refused.")
+    max_id_length: int = Field(256, ge=1, le=1_000_000, description="Characters.")
+    min_weight: float = Field(-1e9, ge=-3e38, le=3e38, description="Smaller weights are refused.")
+    max_weight: float = Field(1e9, ge=-3e38, le=3e38, description="Larger weights are refused.")
     max_quarantined_share: float = Field(
         0.1, ge=0, le=1, description="Refused rows as a share of a pull's rows; more stops it."
     )
@@ -167,6 +170,16 @@ class QualityConfig(Section):
     max_day_gap: int = Field(
         30, ge=1, description="Days from the newest event to --day beyond which --day is taken for a typing error."
     )
+
+    @field_validator("min_time")
+    @classmethod
+    def _to_utc(cls, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            return value
+        try:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:
+            raise ValueError(f"{value.isoformat()} is before the year 1 in UTC: write a later time") from None
 
 
 class SnapshotConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -73,13 +73,10 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: da
         total: rows of ``staged``; their positions count from 0.
     """
     quality, columns = config.quality, config.source.columns
-    earliest = quality.min_time
-    if earliest.tzinfo is not None:
-        earliest = earliest.astimezone(UTC).replace(tzinfo=None)
     bounds = {
         "max_id_length": quality.max_id_length,
         "time_rule": "position_readable" if columns.by_position else "event_time_readable",
-        "earliest": None if columns.by_position else earliest,
+        "earliest": None if columns.by_position else quality.min_time,
         "latest": None if columns.by_position else latest,
         "typed": columns.event_type is not None,
         "types": list(config.events.types),

@@ -206,7 +206,7 @@ def write_snapshot(
 
     Raises:
         ConfigError: there are events of a type that the settings do not name.
-        InputError: the warehouse has no event before the end of ``day``, or returns alone.
+        InputError: the warehouse has no event before the end of ``day``, or none that is a target.
     """
     meaning = meaning or Meaning()
     end = meaning.end_of(day)
@@ -216,14 +216,15 @@ def write_snapshot(
     connection.execute(statement("sequences/count_events"), {"end_time": end})
     totals = one(connection, "sequences/totals", {"end_time": end})
     events = int(totals["events"])
-    if not events and totals["newest_event"] is not None:
-        raise InputError(
-            f"Every event before the end of {day} is a return, or is taken back by one, so that nobody has anything. "
-            "Check the column source.columns.weight: a negative weight is a return."
-        )
-    if not events:
+    if totals["newest_event"] is None:
         raise InputError(
             f"The warehouse has no event before the end of {day}. Check --day, or run ingest with that day's files."
+        )
+    if not totals["targets"]:
+        raise InputError(
+            f"No event before the end of {day} is a target, so that there is nothing to learn: each is a return, or "
+            "taken back by one, or of weight 0, or below events.min_weight_as_target, or of a type that [events] says "
+            "is no target. Check source.columns.weight, where a negative number is a return, and [events]."
         )
     shards = shards or shards_for(totals["users"])
     connection.execute(statement("sequences/number_users"), {"shards": shards})

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from hmamba.config import CatalogueConfig, Config
 from hmamba.errors import QualityError
+from hmamba.files import digest
 from hmamba.source.json_records import parsed
 from hmamba.source.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
@@ -99,6 +100,12 @@ def _stage(
     }
     with chunk_of(connection, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))):
         connection.execute(statement("ingest/stage_catalogue"), {"file": number})
+
+
+def read_as(config: Config) -> str:
+    """Digest of the settings on which it depends what is read in a file of the catalogue."""
+    names = config.catalogue
+    return digest([names.item_id, names.title, names.category_path, config.source.null_words])
 
 
 def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:

@@ -43,6 +43,7 @@ class TakenFile:
         state: loaded if it is to be read, duplicate if its content has been.
         is_new_path: no earlier version of it has been read.
         rest: what is to be read of it; None: everything.
+        read_as: of a file of the catalogue, a digest of the settings by which it is read.
     """
 
     file: SourceFile
@@ -50,6 +51,7 @@ class TakenFile:
     state: State
     is_new_path: bool
     rest: Rest | None = None
+    read_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,11 @@ def _rest(entry: Row, day: date) -> Rest | None:
     return Rest(entry["read_through"], entry["refused_from"])
 
 
-def select_catalogue(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]) -> Selection:
+def select_catalogue(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], read_as: str) -> Selection:
     """All files of the catalogue if one of them is not as it was last applied, none otherwise.
 
-    Later files overrule earlier ones, so they only make sense together.
+    Later files overrule earlier ones, so they only make sense together. Nor are they as they were if they would be read
+    otherwise: ``read_as`` is a digest of the settings by which they are read.
 
     Raises:
         InputError: a file cannot be read.
@@ -149,8 +152,8 @@ def select_catalogue(connection: duckdb.DuckDBPyConnection, files: Sequence[Sour
         before = last.get(file.name)
         is_same = before is not None and (file.size, file.modified_ns) == (before["bytes"], before["modified_ns"])
         content = before["sha256"] if before is not None and is_same else hash_of(file)
-        is_new = is_new or before is None or content != before["sha256"]
-        taken.append(TakenFile(file, content, "loaded", before is None))
+        is_new = is_new or before is None or (content, read_as) != (before["sha256"], before["read_as"])
+        taken.append(TakenFile(file, content, "loaded", before is None, read_as=read_as))
     return Selection(tuple(taken), 0) if is_new else Selection((), len(files))
 
 
@@ -188,5 +191,6 @@ def record(
             "rows_left": left,
             "read_through": rest.through if left and rest else None,
             "refused_from": rest.refused_from if left and rest else None,
+            "read_as": taken.read_as,
         },
     )

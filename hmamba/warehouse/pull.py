@@ -17,7 +17,7 @@ from hmamba.errors import ConfigError, InputError
 from hmamba.layout import Layout
 from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
 from hmamba.statements import statement
-from hmamba.warehouse.catalogue import apply_catalogue
+from hmamba.warehouse.catalogue import apply_catalogue, read_as
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
 from hmamba.warehouse.landing import Found, misplaced, no_rows, nothing_found
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
@@ -79,7 +79,7 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
     create_tables(connection)
     _check_order(connection, request)
     files = select_interactions(connection, found.interactions, request.day)
-    catalogue = select_catalogue(connection, found.catalogue)
+    catalogue = select_catalogue(connection, found.catalogue, read_as(request.config))
     history = one(
         connection, "ingest/history", {"pulls": PULLS_COMPARED, "day": request.day, "past": end_of(request.day)}
     )
@@ -243,7 +243,10 @@ def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, refused_from:
 
 def _late_before(config: Config, history: Row) -> datetime | None:
     watermark: datetime | None = history["watermark"]
-    return None if watermark is None else watermark - timedelta(days=config.warehouse.overlap_days)
+    if watermark is None:
+        return None
+    overlap = timedelta(days=config.warehouse.overlap_days)
+    return watermark - min(overlap, watermark - datetime.min)
 
 
 def _age(request: Pull, newest: datetime | None) -> float | None:

@@ -38,6 +38,7 @@ _WORDS_FOR_NOTHING = (
 
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_DATE_AND_TIME = re.compile(rf"({_DATE.pattern})(([01]\d|2[0-3])[0-5]\d([0-5]\d)?)")
 _ABBREVIATION = re.compile(r"\d ?(?!AM$|PM$)[A-Z]{2,5}$")
 
 
@@ -228,6 +229,8 @@ def _cut(value: Any) -> str:
 def _unit(value: Any) -> str | None:
     """The time format that a number looks like."""
     text = str(value).strip()
+    if _DATE_AND_TIME.fullmatch(text):  # 20240101100000 is in the range of epoch_ms too, in the year 2611
+        return None
     if _NUMBER.fullmatch(text) is None:
         return None
     return next((name for name, (least, most) in _UNITS.items() if least <= float(text) < most), None)
@@ -251,6 +254,14 @@ def _cure(rule: str, value: Any, taken: TakenFile, config: Config) -> str | None
             f"Abbreviations of time zones such as {value.split()[-1]} mean several zones each: write an offset "
             "(+01:00), UTC, or a region (Europe/London), or no zone and set source.timezone."
         )
+    if rule.startswith("event_time") and (compact := _DATE_AND_TIME.fullmatch(str(value).strip())):
+        setting = "" if time_format == "auto" else f", and set source.time_format to 'auto' ({time_format!r} now)"
+        return (
+            f"{value} looks like a date and a time without anything between them: write it as text, "
+            f"{compact[1]}T{compact[5]}{setting}."
+        )
+    if rule in ("event_time_not_before", "event_time_not_after") and time_format != "auto":
+        return f"source.time_format = {time_format!r} may be the wrong unit."
     if rule == "event_time_readable" and time_format != "auto":
         return (
             f"source.time_format = {time_format!r} reads numbers and types of times only: set it to 'auto' for times "

@@ -10,7 +10,7 @@ import duckdb
 from hmamba.statements import statement
 
 TABLES = ("interactions", "items", "batches", "batch_files", "quarantine")
-ADDITIONS = ("rows_left", "file_rows_left", "read_through", "refused_from", "by_position")
+ADDITIONS = ("rows_left", "file_rows_left", "read_through", "refused_from", "by_position", "read_as")
 """Columns that warehouses of earlier versions lack."""
 
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
--- Events that the warehouse may have already; it has no key to ask.
+-- Keys of the staged rows whose event the warehouse has already, some of them several times; it has no key to ask.
 CREATE OR REPLACE TABLE known (
     user_id VARCHAR,
     item_id VARCHAR,

@@ -1,4 +1,4 @@
-SELECT path, bytes, modified_ns, sha256, state, read_through, refused_from
+SELECT path, bytes, modified_ns, sha256, state, read_through, refused_from, read_as
 FROM batch_files
 WHERE kind = $kind
 ORDER BY batch_id;

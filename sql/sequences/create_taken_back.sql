@@ -1,7 +1,8 @@
 -- What is left of the events of an item that its user has returned in part or whole: a return (a negative weight) takes
 -- back from the newest of the events before it that are of a target type (nobody returns a view), and what nobody had
 -- cannot be returned. With S the units held after each event, an event of w units keeps what S never falls below again:
--- least(w, least S from here on - S before it).
+-- least(w, least S from here on - S before it). A millionth of the most that was held is what rounding leaves of weights
+-- such as 0.1 + 0.6 - 0.7, and counts as nothing.
 CREATE OR REPLACE TEMP TABLE taken_back AS
 WITH paths AS (
     SELECT
@@ -31,14 +32,17 @@ held AS (
     FROM paths
 )
 
-SELECT user_id, item_id, event_time, event_type, greatest(0, least(weight, later - before)) AS weight
+SELECT
+    user_id, item_id, event_time, event_type,
+    CASE WHEN later - before > 1e-6 * most THEN least(weight, later - before) ELSE 0 END AS weight
 FROM (
     SELECT
         *,
         min(units) OVER (
             PARTITION BY user_id, item_id ORDER BY place ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
         ) AS later,
-        lag(units, 1, 0) OVER (PARTITION BY user_id, item_id ORDER BY place) AS before
+        lag(units, 1, 0) OVER (PARTITION BY user_id, item_id ORDER BY place) AS before,
+        max(units) OVER (PARTITION BY user_id, item_id) AS most
     FROM held
 )
 WHERE weight >= 0;

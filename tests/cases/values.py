@@ -279,6 +279,26 @@ TIMED = [
         code=3,
         told=["20240518 looks like a date, but is a number"],
     ),
+    *(
+        Case(
+            f"times_of_digits_{name}",
+            {f"{FILE}.{name}": write(table(event_time=[int(f"{time:%Y%m%d%H%M%S}") for time in TIMES.to_pylist()]))},
+            settings,
+            code=3,
+            told=["20240518095419 looks like a date and a time", "write it as text, 20240518T095419", *told],
+        )
+        for name, write, settings, told in (
+            ("csv", csv, "", []),
+            ("parquet", parquet, '[source]\ntime_format = "epoch_ms"\n', ["set source.time_format to 'auto'"]),
+        )
+    ),
+    Case(
+        "days_since_1970_as_epoch_s",
+        {f"{FILE}.parquet": parquet(table(event_time=[second // 86_400 for second in SECONDS]))},
+        '[source]\ntime_format = "epoch_s"\n',
+        code=3,
+        told=["event_time_not_before (event_time = 19861)", "source.time_format = 'epoch_s' may be the wrong unit"],
+    ),
     Case(
         "epoch_s_as_epoch_ms",
         {f"{FILE}.parquet": parquet(table(event_time=SECONDS))},

@@ -1,0 +1,118 @@
+"""The catalogue of items: what of it is applied, and when."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.landing import DAY, Root
+from tests.synthetic import make_catalogue
+
+HEADER = "user_id,item_id,event_time\n"
+CATALOGUE = '[catalogue]\npath = "landing/products"\ntitle = "title"\ncategory_path = ["department", "category"]\n'
+
+
+def write_products(root: Root, frame: pd.DataFrame, name: str = "p.csv") -> Path:
+    path = root.layout.landing / "products" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith("csv"):
+        frame.to_csv(path, index=False)
+    elif name.endswith("parquet"):
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    return path
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.jsonl"])
+def test_the_catalogue_names_items_whether_or_not_they_were_touched(loaded: Root, name: str) -> None:
+    loaded.configure(CATALOGUE)
+    catalogue = make_catalogue(62)
+    catalogue.loc[1, "department"] = None
+    catalogue.loc[2, ["title", "category"]] = None
+    write_products(loaded, catalogue, name)
+    facts = loaded.ok("ingest")
+    assert (facts["batch_id"], facts["rows_read"], facts["items_new"]) == (2, 0, 0)
+    items = "SELECT item_id, item_index > 0, title, category_path FROM items WHERE item_id IN "
+    assert loaded.sql(f"{items} ('item-000', 'item-001', 'item-002', 'item-061') ORDER BY item_id") == [
+        ("item-000", True, "Thing 0", ["bakery", "bakery 0"]),
+        ("item-001", True, "Thing 1", ["dairy 0"]),
+        ("item-002", True, "garden", ["garden"]),
+        ("item-061", None, "Thing 61", ["dairy", "dairy 0"]),
+    ]
+
+
+def test_an_item_of_the_catalogue_gets_its_index_when_it_is_first_touched(loaded: Root) -> None:
+    loaded.configure(CATALOGUE)
+    write_products(loaded, make_catalogue(62))
+    loaded.ok("ingest", run_id="catalogue")
+    loaded.drop("2.csv", f"{HEADER}u,item-061,2024-01-03\nu,unlisted,2024-01-04\n")
+    assert loaded.ok("ingest")["items_new"] == 2
+    assert loaded.sql("SELECT item_id, item_index, title FROM items WHERE item_index > 60 ORDER BY 2") == [
+        ("item-061", 61, "Thing 61"),
+        ("unlisted", 62, None),
+    ]
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.jsonl"])
+def test_one_column_can_hold_the_whole_path(root: Root, name: str) -> None:
+    root.configure('[catalogue]\npath = "landing/products"\ncategory_path = ["path"]\n')
+    write_products(root, pd.DataFrame({"item_id": ["a", "b"], "path": [["x", "y"], []]}), name)
+    root.drop("1.csv", f"{HEADER}u,a,2024-01-01\n")
+    root.ok("ingest")
+    assert root.sql("SELECT item_id, title, category_path FROM items ORDER BY 1") == [
+        ("a", "y", ["x", "y"]),
+        ("b", None, []),
+    ]
+
+
+def test_a_changed_catalogue_is_applied_and_an_unchanged_one_is_not(root: Root) -> None:
+    root.configure(CATALOGUE)
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    old = make_catalogue(2)
+    new = old.assign(title="Renamed")
+    titles = "SELECT DISTINCT title FROM items"
+    write_products(root, new)
+    root.ok("ingest", run_id="1")
+    assert root.ok("ingest", run_id="2")["batch_id"] is None
+    write_products(root, old)
+    assert root.ok("ingest", run_id="3")["batch_id"] == 2
+    assert sorted(root.sql(titles)) == [("Thing 0",), ("Thing 1",)]
+    write_products(root, new)
+    root.ok("ingest", run_id="4")
+    assert root.sql(titles) == [("Renamed",)]
+
+
+def test_a_catalogue_row_without_an_id_is_quarantined_and_does_not_count_as_an_event(root: Root) -> None:
+    root.configure(CATALOGUE)
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    catalogue = make_catalogue(3)
+    catalogue.loc[1, "item_id"] = None
+    write_products(root, catalogue)
+    facts = root.ok("ingest")
+    assert (facts["rows_read"], facts["rows_quarantined"], facts["quarantined_by_rule"]) == (1, 0, {})
+    ((path, line, rules, record),) = root.sql("SELECT path, line, rules, record FROM quarantine")
+    assert (path, line, rules) == ("landing/products/p.csv", 3, ["catalogue_item_id"])
+    assert json.loads(record) == {"item_id": "", "title": "Thing 1", "department": "dairy", "category": "dairy 0"}
+    assert root.sql("SELECT count(*) FROM items") == [(2,)]
+
+
+def test_the_advice_about_a_catalogue_of_other_items_helps(root: Root) -> None:
+    """The file is the same: what has changed is how it is read."""
+    root.drop("a.csv", f"{HEADER}u,i1,2024-01-28\nu,i2,2024-01-29\n")
+    path = root.layout.root / "products.csv"
+    path.write_text("row,sku,name\n1,i1,One\n2,i2,Two\n")
+    root.configure('[catalogue]\npath = "products.csv"\nitem_id = "row"\ntitle = "name"\n')
+    facts = root.ok("ingest", DAY, "1")
+    assert "catalogue.item_id" in str(facts["catalogue_warning"])
+    root.configure('[catalogue]\npath = "products.csv"\nitem_id = "sku"\ntitle = "name"\n')
+    facts = root.ok("ingest", DAY, "2")
+    assert (facts["batch_id"], facts["catalogue_warning"]) == (2, None)
+    assert root.sql("SELECT item_id, title FROM items WHERE item_index > 0 ORDER BY 1") == [
+        ("i1", "One"),
+        ("i2", "Two"),
+    ]
+    assert root.ok("ingest", DAY, "3")["batch_id"] is None
