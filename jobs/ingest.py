@@ -76,7 +76,7 @@ def body(context: StepContext) -> Facts:
             log.info("nothing new; files seen before: %d", outcome.files_skipped)
         facts = {**NOTHING, **({} if batch_id is None else batch_facts(connection, batch_id))}
         if config.catalogue.path is not None:
-            facts["catalogue_warning"] = catalogue_warning(connection)
+            facts["catalogue_warning"] = catalogue_warning(connection, config.catalogue.path)
     if facts["catalogue_warning"] is not None:
         log.warning("%s", facts["catalogue_warning"])
     for warning in outcome.warnings:

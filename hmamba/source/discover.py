@@ -48,7 +48,8 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
 
     Raises:
         InputError: the folder does not exist or cannot be listed, a file has an ending that is not known or a name that
-            is not UTF-8, or a link leads nowhere or out of the root.
+            is not UTF-8, a link leads nowhere or out of the root, or
+            something is no file, such as a named pipe.
     """
     if "://" in pattern:
         raise InputError(
@@ -127,6 +128,11 @@ class _Search:
             self._list(path)
         elif real.is_file():
             self._found.append(path)
+        else:
+            raise InputError(
+                f"{shown(path, self._root)} is neither a file nor a folder, so it cannot be read. Move it out of the "
+                "source."
+            )
 
     def _list(self, folder: Path) -> None:
         try:

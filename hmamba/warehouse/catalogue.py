@@ -140,11 +140,13 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
         connection.execute(statement(f"ingest/{name}"))
 
 
-def catalogue_warning(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """A sentence if the catalogue and the interactions have items, but not one of them in common."""
+def catalogue_warning(connection: duckdb.DuckDBPyConnection, path: str) -> str | None:
+    """A sentence if the catalogue at ``path`` names none of the interactions' items."""
     found = one(connection, "ingest/catalogue_match")
-    if found["both_sides"] or not found["touched"] or not found["named"]:
+    if found["both_sides"] or not found["touched"]:
         return None
+    if not found["named"]:
+        return f"catalogue.path = {path!r}: no row of it names an item. Fill the file, or correct the setting."
     return (
         f"The catalogue names no item of the interactions: they have ids such as {found['of_interactions']!r}, it has "
         f"ids such as {found['of_catalogue']!r}. Write both alike (zeros in front count), or correct catalogue.item_id."

@@ -144,14 +144,15 @@ def tell_refusals(
         read = files[found["file"]]
         name, count = read.taken.file.name, read.rows
         example, found_cures = _example(read.taken, wanted, found, config)
-        share = f"{found['refused']} of {count} rows refused ({found['refused'] / count:.3%})"
+        share = f"{found['refused']} of {count} row{'s' if count > 1 else ''} refused ({found['refused'] / count:.3%})"
         if not read.is_whole:
             share = f"{share}; the file has rows of other days too"
         log.warning("%s: %s. %s", name, share, " ".join([f"The first: {example}.", *found_cures]))
         cures.update(dict.fromkeys(found_cures))
         part += (found["refused"] - found["undated"]) / total + found["undated"] / (total + read.left)
         if read.is_whole and found["refused"] == count:
-            whole.append(f"all {count} rows of {name}, the first of them {example}")
+            every = f"all {count} rows" if count > 1 else "the only row"
+            whole.append(f"{every} of {name}, {'the first of them ' if count > 1 else ''}{example}")
         else:
             partly.append(example)
     shown = [*whole[:EXAMPLES], *partly][:EXAMPLES]

@@ -125,6 +125,14 @@ def test_a_glob_follows_links_too(tmp_path: Path) -> None:
     assert names(tmp_path, "landing/**/*.csv") == ["landing/x/a.csv", "landing/y/b.csv"]
 
 
+@pytest.mark.parametrize("pattern", ["in", "in/*"])
+def test_what_is_no_file_is_refused_by_name(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in" / "a.csv")
+    with pytest.raises(InputError, match=r"in/a\.csv is neither a file nor a folder"):
+        find_files(pattern, tmp_path, "source.path")
+
+
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "landing/a.csv")
     (tmp_path / "landing" / "b.csv").symlink_to("gone.csv")

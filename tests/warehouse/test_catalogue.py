@@ -100,6 +100,18 @@ def test_a_catalogue_row_without_an_id_is_quarantined_and_does_not_count_as_an_e
     assert root.sql("SELECT count(*) FROM items") == [(2,)]
 
 
+@pytest.mark.parametrize("content", ["item_id,title,department,category\n", None])
+def test_a_catalogue_without_a_row_is_told(root: Root, content: str | None) -> None:
+    root.drop("a.csv", f"{HEADER}u,i1,2024-01-28\n")
+    folder = root.layout.landing / "products"
+    folder.mkdir()
+    if content is not None:
+        (folder / "p.csv").write_text(content)
+    root.configure(CATALOGUE)
+    facts = root.ok("ingest")
+    assert "catalogue.path = 'landing/products': no row of it names an item" in str(facts["catalogue_warning"])
+
+
 def test_the_advice_about_a_catalogue_of_other_items_helps(root: Root) -> None:
     """The file is the same: what has changed is how it is read."""
     root.drop("a.csv", f"{HEADER}u,i1,2024-01-28\nu,i2,2024-01-29\n")
