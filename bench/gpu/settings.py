@@ -31,6 +31,7 @@ def committed(*, tiny: bool = False, device: str = "cpu") -> Any:
         device: where training and scoring run.
     """
     config = json.loads(PATH.read_text(encoding="utf-8"), object_hook=lambda values: SimpleNamespace(**values))
+    config.source.columns.by_position = config.source.columns.position is not None
     config.train.device = device
     config.train.epochs = 1
     config.model.category_levels = []  # the check reads events only

@@ -88,11 +88,11 @@ def examine(layout: Layout, config: Config) -> Examined | None:
         judged = [(sample, _missing(connection, sample, config)) for sample in samples]
         good = [sample for sample, problem in judged if problem is None]
         measured = measure(connection, files, good, config.source)
-        latest = clock.now() + timedelta(hours=config.quality.max_future_hours)
+        refused_from = clock.now() + timedelta(hours=config.quality.max_future_hours)
         connection.execute(statement("ingest/create_broken"))
         if measured.figures.looked:
-            check_rows(connection, config, latest, measured.figures.looked)
-        connection.execute(statement("ingest/create_refused"))
+            check_rows(connection, config, refused_from, measured.figures.looked)
+        connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
         refusals = tuple(_refusals(connection, measured.samples, config))
         stops = [problem for _, problem in judged if problem is not None]
         stops += [*measured.problems, *_too_many(connection, measured, config)]
