@@ -127,7 +127,7 @@ def _conditions(data: Data, experiment: Experiment, protocol: Protocol, options:
         ["machine", machine()],
         ["data", f"{data.name}: {histories.events:,} events, {len(histories):,} users, {data.size - 1:,} items"],
         ["sha256", data.sha256],
-        ["training", f"{experiment.train.events:,} events; {len(experiment.catalogue):,} items compete"],
+        ["training", f"{experiment.train.events:,} events; {len(experiment.candidate_items):,} items compete"],
     ]
     for name, exam in experiment.exams.items():
         for group, rows in exam.groups.items():

@@ -63,7 +63,7 @@ _STYLE: dict[Any, object] = {
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class CandidateItems:
     """The items of one night.
 
     Attributes:
@@ -83,7 +83,7 @@ class Catalogue:
     names: list[str]
 
 
-def read(root: str) -> Catalogue:
+def read(root: str) -> CandidateItems:
     """Read the items of the night that a root published last.
 
     Raises:
@@ -112,7 +112,7 @@ def read(root: str) -> Catalogue:
     names = named or [f"level {number}" for number in range(1, depth + 1)]
     K = float(np.median(points[:, 0] ** 2 - np.square(points[:, 1:]).sum(1)))
     events = np.array([row[1] for row in rows], dtype=np.int64)
-    return Catalogue(latest["model_version"], disk.tangents_at_origin(points), K, events, paths, names)
+    return CandidateItems(latest["model_version"], disk.tangents_at_origin(points), K, events, paths, names)
 
 
 def department_plane(tangents: Floats, codes: Ints) -> Floats:
@@ -128,7 +128,7 @@ def department_plane(tangents: Floats, codes: Ints) -> Floats:
     return disk.principal_plane(np.array(means))
 
 
-def _on_disk(axes: Axes, catalogue: Catalogue, points: Floats) -> tuple[str, float]:
+def _on_disk(axes: Axes, catalogue: CandidateItems, points: Floats) -> tuple[str, float]:
     """Draw the most popular items and the departments' centroids.
 
     Returns:
@@ -239,7 +239,7 @@ def _against_depth(axes: Axes, found: list[Level], distances: Floats) -> None:
     axes.legend(frameon=False, loc="upper left")
 
 
-def draw(catalogue: Catalogue, out: Path) -> list[str]:
+def draw(catalogue: CandidateItems, out: Path) -> list[str]:
     """Draw the picture and say its figures.
 
     Args:
@@ -269,7 +269,7 @@ def draw(catalogue: Catalogue, out: Path) -> list[str]:
     return _figures(catalogue, points, found, rho, kept)
 
 
-def _figures(catalogue: Catalogue, points: Floats, found: list[Level], rho: float, kept: float) -> list[str]:
+def _figures(catalogue: CandidateItems, points: Floats, found: list[Level], rho: float, kept: float) -> list[str]:
     distances = np.linalg.norm(catalogue.tangents, axis=1)
     low, middle, high = np.quantile(distances, [0.05, 0.5, 0.95])
     dim = catalogue.tangents.shape[1]

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from bench.protocols import MASKED, Exam, Experiment, measure
 from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.evaluation.question import Question
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.progress import track
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -32,7 +32,7 @@ _TUNING_USERS = 5_000  # to choose between some fifteen settings
 
 def popularity(experiment: Experiment, exam: Exam) -> IntArray:
     """Items (U, depth) with most training events, the same for everybody."""
-    counts, past = experiment.train.item_events(experiment.size), exam.question.past
+    counts, past = experiment.train.item_events(experiment.size), exam.evaluation_set.past
     anybody = popular(past.select(np.zeros(1, dtype=np.int64)), counts, exam.depth, exclude_seen=False)
     return np.repeat(anybody, len(past), axis=0)
 
@@ -45,13 +45,13 @@ def _known(experiment: Experiment, past: Histories) -> IntArray:
 
 def bought_most(experiment: Experiment, exam: Exam) -> IntArray:
     """Items (U, depth) that each user has taken most often."""
-    past = exam.question.past
+    past = exam.evaluation_set.past
     return most_bought(past, _known(experiment, past), exam.depth)
 
 
 def most_recent(experiment: Experiment, exam: Exam) -> IntArray:
     """Items (U, depth) that each user has taken last; of one moment, those taken more often first."""
-    past, depth, size = exam.question.past, exam.depth, experiment.size
+    past, depth, size = exam.evaluation_set.past, exam.depth, experiment.size
     counts = _known(experiment, past)
     keys, inverse, often = np.unique(past.owner * size + past.items, return_inverse=True, return_counts=True)
     last = np.zeros(len(keys), dtype=np.int64)
@@ -100,15 +100,15 @@ def _users_items(histories: Histories, size: int) -> sparse.csr_array:
 
 def neighbours(train: Histories, size: int, *, most: int, shrinkage: float) -> Neighbours:
     """Cosine of co-occurrence: |users of i and j| / (sqrt(|users of i| |users of j|) + shrinkage)."""
-    had = _users_items(train, size)
-    users = np.sqrt(np.asarray(had.sum(axis=0)))
-    by_item = had.T.tocsr()
+    repeats = _users_items(train, size)
+    users = np.sqrt(np.asarray(repeats.sum(axis=0)))
+    by_item = repeats.T.tocsr()
     k = min(most, size - 1)
     items, similarity = np.zeros((size, k), dtype=np.int64), np.zeros((size, k), dtype=np.float32)
     blocks = range(0, size, _ROWS)
     for start in track(blocks, f"item-kNN: shrinkage {shrinkage:g}", len(blocks), "blocks of items"):
         rows = np.arange(start, min(start + _ROWS, size))
-        common = (by_item[rows] @ had).toarray()
+        common = (by_item[rows] @ repeats).toarray()
         cosine = common / np.maximum(users[rows, None] * users + shrinkage, 1e-12)
         cosine[np.arange(len(rows)), rows] = 0.0
         best = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
@@ -121,15 +121,15 @@ def neighbours(train: Histories, size: int, *, most: int, shrinkage: float) -> N
 def rank_by_neighbours(experiment: Experiment, exam: Exam, matrix: sparse.csr_array) -> IntArray:
     """Items (U, depth) by the sum of their similarities to what the user has had; popular ones among equals."""
     counts = experiment.train.item_events(experiment.size)
-    eligible = experiment.catalogue.eligible
+    eligible = experiment.candidate_items.eligible
     general = 1e-6 * counts[eligible] / (counts.max() + 1.0)
-    had = _users_items(exam.question.past, experiment.size)
+    repeats = _users_items(exam.evaluation_set.past, experiment.size)
     depth = min(exam.depth, len(eligible))
-    ranked = np.full((had.shape[0], exam.depth), -1, dtype=np.int64)
+    ranked = np.full((repeats.shape[0], exam.depth), -1, dtype=np.int64)
     columns = matrix[:, eligible].tocsr()
-    blocks = range(0, had.shape[0], _ROWS)
+    blocks = range(0, repeats.shape[0], _ROWS)
     for start in track(blocks, "item-kNN: rank", len(blocks), "blocks of users"):
-        scores = (had[start : start + _ROWS] @ columns).toarray() + general
+        scores = (repeats[start : start + _ROWS] @ columns).toarray() + general
         top = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
         order = np.lexsort((top, -np.take_along_axis(scores, top, 1)), axis=1)
         ranked[start : start + len(scores), :depth] = eligible[np.take_along_axis(top, order, 1)]
@@ -138,19 +138,19 @@ def rank_by_neighbours(experiment: Experiment, exam: Exam, matrix: sparse.csr_ar
 
 def _sample(exam: Exam, most: int) -> Exam:
     """The same test of at most so many users, always the same ones; each user has one answer."""
-    users = len(exam.question.past)
+    users = len(exam.evaluation_set.past)
     if users <= most:
         return exam
     rows = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
-    question, everybody = exam.question, np.arange(most)
-    inside = np.isin(question.rows, rows)
-    small = Question(
-        question.past.select(rows),
-        question.as_of[rows],
-        np.searchsorted(rows, question.rows[inside]),
-        question.items[inside],
+    evaluation_set, everybody = exam.evaluation_set, np.arange(most)
+    inside = np.isin(evaluation_set.rows, rows)
+    small = EvaluationSet(
+        evaluation_set.past.select(rows),
+        evaluation_set.as_of[rows],
+        np.searchsorted(rows, evaluation_set.rows[inside]),
+        evaluation_set.items[inside],
     )
-    return replace(exam, question=small, seen=exam.seen.select(rows), groups={"sample": everybody})
+    return replace(exam, evaluation_set=small, seen=exam.seen.select(rows), groups={"sample": everybody})
 
 
 def tuned_neighbours(experiment: Experiment) -> tuple[sparse.csr_array, dict[str, Any]]:
@@ -162,7 +162,7 @@ def tuned_neighbours(experiment: Experiment) -> tuple[sparse.csr_array, dict[str
         found = neighbours(experiment.train, experiment.size, most=max(NEIGHBOURS), shrinkage=shrinkage)
         for k, matrix in ((k, found.matrix(k)) for k in NEIGHBOURS):
             ranked = rank_by_neighbours(experiment, exam, matrix)
-            value = measure(ranked, exam, len(experiment.catalogue))[group][MASKED]["ndcg@10"]
+            value = measure(ranked, exam, len(experiment.candidate_items))[group][MASKED]["ndcg@10"]
             if best is None or value > best[0]:
                 best = value, matrix, {"neighbours": k, "shrinkage": shrinkage}
     assert best is not None

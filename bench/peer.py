@@ -51,8 +51,8 @@ def _read_ranking(path: Path, exam: Exam, everybody: pa.Array) -> IntArray:
     """Items (U, depth); -1 for users whom the peer cannot answer."""
     table = pq.read_table(path)
     row_of = np.full(len(everybody), -1, dtype=np.int64)
-    row_of[_numbers(exam.question.past, everybody)] = np.arange(len(exam.question.past))
-    ranked = np.full((len(exam.question.past), exam.depth), -1, dtype=np.int64)
+    row_of[_numbers(exam.evaluation_set.past, everybody)] = np.arange(len(exam.evaluation_set.past))
+    ranked = np.full((len(exam.evaluation_set.past), exam.depth), -1, dtype=np.int64)
     ranked[row_of[table["user"].to_numpy()], table["rank"].to_numpy() - 1] = table["item"].to_numpy()
     return ranked
 
@@ -78,11 +78,11 @@ def run_sasrec(
     """
     everybody = experiment.train.users
     write_events(folder / "train.parquet", experiment.train, everybody)
-    stop = experiment.stop.question
+    stop = experiment.stop.evaluation_set
     asked = _numbers(stop.past, everybody)[stop.rows]
     pq.write_table(pa.table({"user": asked, "item": stop.items}), folder / "stop.parquet")
     for name, exam in experiment.exams.items():
-        write_events(folder / f"past-{name}.parquet", exam.question.past, everybody)
+        write_events(folder / f"past-{name}.parquet", exam.evaluation_set.past, everybody)
     depth = {name: exam.depth for name, exam in experiment.exams.items()}
     job = {"settings": {**settings, "session_max_len": length}, "seed": seed, "depth": depth}
     write_json(folder / "job.json", job)
@@ -94,7 +94,7 @@ def run_sasrec(
         )
     measured = {
         name: measure(
-            _read_ranking(folder / f"ranked-{name}.parquet", exam, everybody), exam, len(experiment.catalogue)
+            _read_ranking(folder / f"ranked-{name}.parquet", exam, everybody), exam, len(experiment.candidate_items)
         )
         for name, exam in experiment.exams.items()
     }

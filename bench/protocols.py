@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from bench.datasets import Data, one_at_a_time
 from hmamba.errors import InputError
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import ranking_metrics
-from hmamba.evaluation.question import Question
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 
 Protocol = Literal["leave-one-out", "last-day"]
@@ -38,13 +38,13 @@ class Exam:
     """A question, and in which ways the answers count.
 
     Attributes:
-        question: what is asked, of U users; ``past`` is what a system may read.
+        evaluation_set: what is asked, of U users; ``past`` is what a system may read.
         seen: (U) all that the users did before, however little of it a system may read.
         views: which of ``MASKED``, ``UNMASKED`` and ``REPEATS`` are measured.
         groups: rows of the users over whom the metrics are taken, by the group's name.
     """
 
-    question: Question
+    evaluation_set: EvaluationSet
     seen: Histories
     views: tuple[str, ...]
     groups: dict[str, IntArray]
@@ -65,7 +65,7 @@ class Experiment:
 
     Attributes:
         train: what is learnt from.
-        catalogue: the items that compete.
+        candidate_items: the items that compete.
         size: item indices, padding included.
         stop: what early stopping and every choice of a setting judge by.
         exams: what is asked in the end; ``stop`` is among them where it has the form of the test.
@@ -74,7 +74,7 @@ class Experiment:
     """
 
     train: Histories
-    catalogue: Catalogue
+    candidate_items: CandidateItems
     size: int
     stop: Exam
     exams: dict[str, Exam]
@@ -88,7 +88,7 @@ def _from_end(histories: Histories) -> IntArray:
     return later
 
 
-def _taken_between(histories: Histories, start: int, end: int) -> Question:
+def _taken_between(histories: Histories, start: int, end: int) -> EvaluationSet:
     """All that users with a past took in [start, end), microseconds: one question for each."""
     before, after = histories.between(None, start), histories.between(start, end)
     stride = int(histories.items.max(initial=0)) + 1
@@ -96,7 +96,7 @@ def _taken_between(histories: Histories, start: int, end: int) -> Question:
     pairs = pairs[before.lengths[pairs // stride] > 0]
     users = np.unique(pairs // stride)
     rows = np.searchsorted(users, pairs // stride)
-    return Question(before.select(users), np.full(len(users), start), rows, pairs % stride)
+    return EvaluationSet(before.select(users), np.full(len(users), start), rows, pairs % stride)
 
 
 def leave_one_out(data: Data, length: int | None) -> Experiment:
@@ -128,12 +128,12 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
         past = judged.keep((after >= place) & (after < place + most))
         answers = judged.items[judged.offsets[1:] - place]
         everybody = np.arange(len(judged))
-        question = Question(past, np.full(len(past), end), everybody, answers)
-        return Exam(question, judged.keep(after >= place), (MASKED, UNMASKED), {"all users": everybody})
+        evaluation_set = EvaluationSet(past, np.full(len(past), end), everybody, answers)
+        return Exam(evaluation_set, judged.keep(after >= place), (MASKED, UNMASKED), {"all users": everybody})
 
-    catalogue = Catalogue.of(histories.item_events(data.size), 1)
+    candidate_items = CandidateItems.of(histories.item_events(data.size), 1)
     stop = ask(2)
-    return Experiment(train, catalogue, data.size, stop, {VALIDATION: stop, TEST: ask(1)}, data.ids, data.items)
+    return Experiment(train, candidate_items, data.size, stop, {VALIDATION: stop, TEST: ask(1)}, data.ids, data.items)
 
 
 def last_day(
@@ -177,15 +177,15 @@ def last_day(
         raise InputError(f"{data.name}: too short for a test of {days} days. Lower --days or train.validation_days.")
     past, truth = before.select(judged), histories.keep(held).select(judged)
     pairs = np.unique(truth.owner * data.size + truth.items)
-    question = Question(past, np.full(len(past), end), pairs // data.size, pairs % data.size)
+    evaluation_set = EvaluationSet(past, np.full(len(past), end), pairs // data.size, pairs % data.size)
     groups = {f"last day within the last {days} days": late, "all users": np.arange(len(judged))}
     early = _taken_between(before, stop, cut)
     return Experiment(
         train,
-        Catalogue.of(train.item_events(data.size), min_item_events),
+        CandidateItems.of(train.item_events(data.size), min_item_events),
         data.size,
         Exam(early, early.past, (REPEATS,), {"all users": np.arange(len(early.past))}),
-        {TEST: Exam(question, past, (REPEATS,), groups)},
+        {TEST: Exam(evaluation_set, past, (REPEATS,), groups)},
         data.ids,
         data.items,
     )
@@ -193,31 +193,31 @@ def last_day(
 
 def without_seen(ranked_UD: IntArray, exam: Exam, k: int) -> IntArray:
     """Take what users have had out of their rankings (U, D); answers stay. (U, k), -1 where none is left."""
-    question, seen = exam.question, exam.seen
-    stride = int(max(ranked_UD.max(initial=0), seen.items.max(initial=0), question.items.max(initial=0))) + 1
-    had = np.setdiff1d(seen.owner * stride + seen.items, question.rows * stride + question.items)
-    out = np.isin(np.arange(len(ranked_UD))[:, None] * stride + ranked_UD, had) & (ranked_UD >= 0)
+    evaluation_set, seen = exam.evaluation_set, exam.seen
+    stride = int(max(ranked_UD.max(initial=0), seen.items.max(initial=0), evaluation_set.items.max(initial=0))) + 1
+    repeats = np.setdiff1d(seen.owner * stride + seen.items, evaluation_set.rows * stride + evaluation_set.items)
+    out = np.isin(np.arange(len(ranked_UD))[:, None] * stride + ranked_UD, repeats) & (ranked_UD >= 0)
     order = np.argsort(out, axis=1, kind="stable")[:, :k]
     left: IntArray = np.where(np.take_along_axis(out, order, 1), -1, np.take_along_axis(ranked_UD, order, 1))
     return left
 
 
-def measure(ranked_UD: IntArray, exam: Exam, catalogue: int) -> dict[str, dict[str, Metrics]]:
+def measure(ranked_UD: IntArray, exam: Exam, candidate_items: int) -> dict[str, dict[str, Metrics]]:
     """Metrics of rankings that leave nothing out, by group and view.
 
     Args:
         ranked_UD: items, best first, ``exam.depth`` of them; -1 where there is no further item.
         exam: what was asked.
-        catalogue: number of items that compete.
+        candidate_items: number of items that compete.
     """
-    k, question = max(CUTOFFS), exam.question
+    k, evaluation_set = max(CUTOFFS), exam.evaluation_set
     result: dict[str, dict[str, Metrics]] = {name: {} for name in exam.groups}
     for view in exam.views:
         shown = without_seen(ranked_UD, exam, k) if view == MASKED else ranked_UD[:, :k]
         for name, rows in exam.groups.items():
-            inside = np.isin(question.rows, rows)
-            truth_rows = np.searchsorted(rows, question.rows[inside])
+            inside = np.isin(evaluation_set.rows, rows)
+            truth_rows = np.searchsorted(rows, evaluation_set.rows[inside])
             result[name][view] = ranking_metrics(
-                shown[rows], truth_rows, question.items[inside], cutoffs=CUTOFFS, catalogue=catalogue
+                shown[rows], truth_rows, evaluation_set.items[inside], cutoffs=CUTOFFS, catalogue=candidate_items
             )
     return result

@@ -28,10 +28,10 @@ from bench.tables import table
 from hmamba.config import Config, parse
 from hmamba.errors import HMambaError
 from hmamba.evaluation.comparison import compare
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, measure_baselines, measure_model
-from hmamba.evaluation.question import Question
 from hmamba.evaluation.split import Split
-from hmamba.registry import StoredModel
+from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import FloatArray, Histories
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import name_training, prepare
@@ -67,29 +67,29 @@ def variant(name: str, histories: Histories, rating: FloatArray) -> Histories:
     return replace(histories, targets=rating >= LIKED)
 
 
-def trained(histories: Histories, split: Split, ids: object, config: Config, question: Question) -> Measured:
+def trained(histories: Histories, split: Split, ids: object, config: Config, evaluation_set: EvaluationSet) -> Measured:
     """Train on one variant's events, count up to the held-out ones, and answer."""
     with tempfile.TemporaryDirectory() as folder:
         provenance = name_training(date(2000, 1, 1), "bench", None, split, config)
         ready = prepare(histories, ids, provenance, None, split, Path(folder), config)
         fit = Fit(ready.model, ready.plan)
         fit.run()
-    stored = StoredModel(provenance.version, provenance, ready.model.eval(), ready.plan.catalogue, ready.ids)
+    stored = StoredModel(provenance.version, provenance, ready.model.eval(), ready.plan.candidate_items, ready.ids)
     size = len(ready.ids)
-    recount(stored, Counts.of(split.before_holdout(histories), size, transitions=True))
-    return measure_model(stored, question, config)
+    recount(stored, Counts.of(split.before_holdout(histories), size, cooccurrence=True))
+    return measure_model(stored, evaluation_set, config)
 
 
 def compared(data_name: str, histories: Histories, asked: Histories, rating: FloatArray, ids: object) -> str:
     """One table: every variant on the questions that ``asked`` leads to."""
     split = Split.of(asked, CONFIG)
-    question = split.ask_holdout(asked, CONFIG)
+    evaluation_set = split.ask_holdout(asked, CONFIG)
     # Models read the same past in every variant: what differs is what they were trained for.
-    question = replace(question, past=replace(question.past, targets=None, weights=None))
-    found: dict[str, Measured] = measure_baselines(split.before_holdout(histories), question, CONFIG, len(ids))  # type: ignore[arg-type]
+    evaluation_set = replace(evaluation_set, past=replace(evaluation_set.past, targets=None, weights=None))
+    found: dict[str, Measured] = measure_baselines(split.before_holdout(histories), evaluation_set, CONFIG, len(ids))  # type: ignore[arg-type]
     for name in VARIANTS:
         torch.manual_seed(0)
-        found[name] = trained(variant(name, histories, rating), split, ids, CONFIG, question)
+        found[name] = trained(variant(name, histories, rating), split, ids, CONFIG, evaluation_set)
     lines = []
     for name, measured in found.items():
         against = ""
@@ -97,7 +97,13 @@ def compared(data_name: str, histories: Histories, asked: Histories, rating: Flo
             entry = compare((name, _PLAIN), "ndcg@10", measured.deciding, found[_PLAIN].deciding)
             against = f"{entry.difference:+.4f} ({entry.low:+.4f} to {entry.high:+.4f}), {entry.says}"
         lines.append([name, *(f"{measured.means[key]:.4f}" for key in ("ndcg@10", "hr@10", "mrr@10")), against])
-    head = [f"{data_name}, {question.judged} users", "NDCG@10", "HR@10", "MRR@10", "against no weights (95 % interval)"]
+    head = [
+        f"{data_name}, {evaluation_set.judged} users",
+        "NDCG@10",
+        "HR@10",
+        "MRR@10",
+        "against no weights (95 % interval)",
+    ]
     return table(head, lines)
 
 

@@ -97,7 +97,7 @@ class Bench:
                 else:
                     rank = {"popularity": popularity, "most recent": most_recent, "most bought": bought_most}[name]
                     ranked = rank(self.experiment, exam)
-                measured[asked] = measure(ranked, exam, len(self.experiment.catalogue))
+                measured[asked] = measure(ranked, exam, len(self.experiment.candidate_items))
             found = self._keep(identity, None, settings, {"measured": measured})
         return Row(name, [found]) if found else Row(name, absent="not run")
 

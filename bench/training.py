@@ -14,12 +14,12 @@ from bench.protocols import Experiment, measure
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
+from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
-from hmamba.training.prepare import device_of
 
-_OVERWHELMING = 1e4  # a strength beside which taste orders only what the transitions leave equal
+_OVERWHELMING = 1e4  # a strength beside which base score orders only what the co-occurrence leave equal
 
 
 def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str, folder: Path) -> Plan:
@@ -28,19 +28,19 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
     Raises:
         InputError: no user has two events to learn from.
     """
-    batches = Batches.of(experiment.train, experiment.catalogue, config, model.category_numbers())
+    batches = Batches.of(experiment.train, experiment.candidate_items, config, model.category_numbers())
     if not batches.rows:
         raise InputError("no user has two events to learn from: use a larger data set.")
     return Plan(
         version=version,
         batches=batches,
         windows=None,
-        catalogue=experiment.catalogue,
-        question=experiment.stop.question,
+        candidate_items=experiment.candidate_items,
+        evaluation_set=experiment.stop.evaluation_set,
         epochs=config.train.epochs,
         learning_rate=config.train.learning_rate,
         warm=False,
-        transitions=config.model.transitions,
+        cooccurrence=config.model.cooccurrence,
         folder=folder,
         config=config,
     )
@@ -61,8 +61,10 @@ def model_of(experiment: Experiment, config: Config) -> HMamba:
 def _measure(model: HMamba, experiment: Experiment) -> dict[str, Any]:
     measured = {}
     for name, exam in experiment.exams.items():
-        ranked, _ = rank_all(model, exam.question.past, experiment.catalogue, k=exam.depth, exclude_seen=False)
-        measured[name] = measure(ranked, exam, len(experiment.catalogue))
+        ranked, _ = rank_all(
+            model, exam.evaluation_set.past, experiment.candidate_items, k=exam.depth, exclude_seen=False
+        )
+        measured[name] = measure(ranked, exam, len(experiment.candidate_items))
     return measured
 
 
@@ -78,11 +80,11 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
     fit = Fit(model, plan_of(experiment, config, model, version, folder))
     epochs = fit.run()
     measured, parts = _measure(model, experiment), {}
-    if model.transitions is not None:
-        weighed, model.transitions = model.transitions, None
-        parts["without transitions"] = _measure(model, experiment)
-        model.transitions = replace(weighed, strength=_OVERWHELMING)
-        parts["transitions alone"] = _measure(model, experiment)
+    if model.cooccurrence is not None:
+        weighed, model.cooccurrence = model.cooccurrence, None
+        parts["without co-occurrence"] = _measure(model, experiment)
+        model.cooccurrence = replace(weighed, strength=_OVERWHELMING)
+        parts["co-occurrence alone"] = _measure(model, experiment)
     judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
     return {
         "measured": measured,

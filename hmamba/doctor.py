@@ -327,8 +327,8 @@ def _champion(root: Path) -> Check:
 
 
 def _published(root: Path) -> Check:
+    from hmamba.candidates.lookup import published_manifest
     from hmamba.layout import Layout
-    from hmamba.report.lookup import published_manifest
 
     layout = Layout.at(root)
     if not layout.latest.exists():

@@ -76,8 +76,8 @@ def run(
 
     Example: `hmamba run --root demo --day 2017-12-15`
     """
+    from hmamba.candidates.lookup import example_user
     from hmamba.layout import Layout
-    from hmamba.report.lookup import example_user
     from jobs.night import NightOptions, run_night
     from jobs.words import near
 
@@ -173,8 +173,8 @@ def rollback(
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
+    from hmamba.candidates.rollback import roll_back
     from hmamba.layout import Layout
-    from hmamba.rollback import roll_back
 
     layout = Layout.existing(root)
     for sentence in roll_back(layout, _day(to), delete=delete):
@@ -193,8 +193,8 @@ def recommend(
 
     Example: `hmamba recommend 2375 --root demo -n 5`
     """
+    from hmamba.candidates.lookup import recommend as look_up
     from hmamba.layout import Layout
-    from hmamba.report.lookup import recommend as look_up
     from hmamba.report.text import printable, short
 
     found = look_up(Layout.existing(root), user, most)

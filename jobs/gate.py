@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hmamba import registry
 from hmamba.errors import InputError, QualityError
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
     CHALLENGER,
     CHAMPION,
@@ -21,14 +21,15 @@ from hmamba.evaluation.gate import (
     measure_model,
     unseen_from,
 )
-from hmamba.evaluation.question import Question
 from hmamba.evaluation.split import Split, days_of
 from hmamba.files import read_json, write_json
-from hmamba.registry import StoredModel
+from hmamba.inference.device import device_of
+from hmamba.models import files as model_files
+from hmamba.models import promotions
+from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
-from hmamba.training.prepare import device_of
-from hmamba.training.recount import Counts, recount, wants_transitions
+from hmamba.training.recount import Counts, recount, wants_cooccurrence
 from hmamba.training.refit import refit
 from jobs.step import Facts, StepContext, run_step
 
@@ -45,20 +46,20 @@ def body(context: StepContext) -> Facts:
     run, config = context.run, context.config
     trained = read_json(run.training_result)
     challenger = trained["version"]
-    champion = registry.champion_before(context.layout, context.day)
+    champion = promotions.champion_before(context.layout, context.day)
     histories = read_histories(shard_files(run.sequences))
     split = Split.of(histories, config)
-    ids = registry.vocabulary(run.sequences / "items.parquet")
+    ids = model_files.vocabulary(run.sequences / "items.parquet")
     contestants, unusable = _contestants(context, challenger, champion, ids)
-    question = split.ask_holdout(histories, config)
+    evaluation_set = split.ask_holdout(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}
-    since, caveat = unseen_from(question, split.mode, known)
+    since, caveat = unseen_from(evaluation_set, split.mode, known)
     if since is not None:
-        question = question.since(since)
-    measured = _measure(context, contestants, question, split.before_holdout(histories), len(ids))
+        evaluation_set = evaluation_set.since(since)
+    measured = _measure(context, contestants, evaluation_set, split.before_holdout(histories), len(ids))
     verdict = {
         "day": context.day,
-        **_asked(split, question, not config.source.columns.by_position),
+        **_asked(split, evaluation_set, not config.source.columns.by_position),
         "challenger": challenger,
         "champion": champion,
         "metric": config.gate.metric,
@@ -98,8 +99,8 @@ def _contestants(
     for role, version in ((CHALLENGER, challenger), (CHAMPION, champion)):
         if version is not None:
             try:
-                stored = registry.load(context.layout, version, device, kernels)
-                registry.check_vocabulary(f"model {version}", stored.item_ids, ids)
+                stored = model_files.load(context.layout, version, device, kernels)
+                model_files.check_vocabulary(f"model {version}", stored.item_ids, ids)
             except InputError as error:
                 if role == CHALLENGER or challenger is None:
                     raise
@@ -109,28 +110,32 @@ def _contestants(
 
 
 def _measure(
-    context: StepContext, contestants: Mapping[str, StoredModel], question: Question, counted: Histories, size: int
+    context: StepContext,
+    contestants: Mapping[str, StoredModel],
+    evaluation_set: EvaluationSet,
+    counted: Histories,
+    size: int,
 ) -> dict[str, Measured]:
     """Everybody's answers, with what is counted counted up to the held-out events; empty if nobody can be asked."""
-    if not len(question):
+    if not len(evaluation_set):
         return {}
     models = [stored.model for stored in contestants.values()]
-    counts = Counts.of(counted, size, transitions=wants_transitions(*models))
+    counts = Counts.of(counted, size, cooccurrence=wants_cooccurrence(*models))
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
-        measured[role] = measure_model(stored, question, context.config)
-    return measured | measure_baselines(counted, question, context.config, size)
+        measured[role] = measure_model(stored, evaluation_set, context.config)
+    return measured | measure_baselines(counted, evaluation_set, context.config, size)
 
 
-def _asked(split: Split, question: Question, timed: bool) -> dict[str, Any]:
+def _asked(split: Split, evaluation_set: EvaluationSet, timed: bool) -> dict[str, Any]:
     """Who was asked about what, for the verdict."""
-    days = days_of(question) if timed else None
+    days = days_of(evaluation_set) if timed else None
     return {
         "holdout_from": days[0] if days else None,
         "holdout_to": days[1] if days else None,
-        "users": question.judged,
-        "questions": len(question),
+        "users": evaluation_set.judged,
+        "questions": len(evaluation_set),
         "split": split.mode,
         "split_why": split.why,
     }
@@ -140,12 +145,12 @@ def _conclude(context: StepContext, verdict: Facts) -> Facts:
     """Enter the decision into the promotions and keep the verdict, which says what has come of it."""
     run, layout = context.run, context.layout
     version = verdict["serving"] if verdict["promoted"] else None
-    if not registry.record_decision(layout, context.day, version):
+    if not promotions.record_decision(layout, context.day, version):
         stays = "the list of promotions stays as it is, because a later night has promoted a model since"
         verdict |= {"promoted": False, "reason": f"{verdict['reason']}; {stays}"}
     write_json(run.verdict, verdict)
     if verdict["challenger"] is not None:
-        registry.record_metrics(layout, verdict["challenger"], "gate", read_json(run.verdict))
+        model_files.record_metrics(layout, verdict["challenger"], "gate", read_json(run.verdict))
     log.info("gate: %d users are asked %d questions: %s", verdict["users"], verdict["questions"], verdict["split_why"])
     if verdict.get("warning"):
         log.warning("gate: %s", verdict["warning"])
@@ -162,12 +167,12 @@ def _serve(
     Returns:
         Metrics of the refit's epoch; None without one.
     """
-    recount(stored, Counts.of(histories, size, transitions=wants_transitions(stored.model)))
+    recount(stored, Counts.of(histories, size, cooccurrence=wants_cooccurrence(stored.model)))
     told = None
     if context.config.train.refit:
         snapshot = read_json(context.run.sequences / MANIFEST)["digest"]
         told = refit(stored, histories, split, snapshot, context.run.training / "refit", context.config)
-    registry.save_serving(context.run.model, stored)
+    model_files.save_serving(context.run.model, stored)
     shutil.rmtree(context.run.training / "refit", ignore_errors=True)
     return told
 

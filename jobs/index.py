@@ -6,18 +6,18 @@ import sys
 
 import pyarrow.parquet as pq
 
-from hmamba import registry
+from hmamba.candidates.baseline import write_eligible
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.evaluation.gate import is_baseline
-from hmamba.retrieval import index as item_index
-from hmamba.retrieval.approximate import Approximate
-from hmamba.retrieval.baseline import write_eligible
-from hmamba.retrieval.choice import choose
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.index import index as item_index
+from hmamba.index.choice import choose
+from hmamba.index.ivf import Approximate
+from hmamba.inference.device import device_of
+from hmamba.models import files as model_files
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import shard_files
 from hmamba.sequences.snapshot import ITEMS
-from hmamba.source.ids import read_ids
-from hmamba.training.prepare import device_of
+from hmamba.sources.ids import read_ids
 from jobs.step import Facts, StepContext, run_step
 
 
@@ -27,7 +27,7 @@ def body(context: StepContext) -> Facts:
     A baseline needs no index: then only the items that it may recommend are written.
     """
     run, layout, config = context.run, context.layout, context.config
-    version = registry.serving(run.verdict)
+    version = model_files.serving(run.verdict)
     allowed = config.candidates.allowed_items
     wanted = (
         None
@@ -37,33 +37,33 @@ def body(context: StepContext) -> Facts:
     run.vectors.mkdir(parents=True, exist_ok=True)
     if is_baseline(version):
         items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
-        ids = registry.vocabulary_of(items)
-        events = registry.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
-        catalogue = item_index.restrict(Catalogue.of(events, 1), ids, wanted)
-        write_eligible(catalogue, ids, run.vectors / ITEMS)
-        return {"items": len(catalogue), "kind": "none", "device": "cpu", "model_version": version}
+        ids = model_files.vocabulary_of(items)
+        events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
+        candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
+        write_eligible(candidate_items, ids, run.vectors / ITEMS)
+        return {"items": len(candidate_items), "kind": "none", "device": "cpu", "model_version": version}
     device = device_of(config.train.device)
-    stored = registry.load_serving(run.model, version, device, config.model.kernels)
-    registry.check_vocabulary(f"model {version}", stored.item_ids, registry.vocabulary(run.sequences / ITEMS))
-    catalogue = item_index.restrict(stored.catalogue, stored.item_ids, wanted)
-    item_index.write_item_points(stored, stored.catalogue, run.vectors / ITEMS)
+    stored = model_files.load_serving(run.model, version, device, config.model.kernels)
+    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.sequences / ITEMS))
+    candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, wanted)
+    item_index.write_item_points(stored, stored.candidate_items, run.vectors / ITEMS)
     wishes = config.candidates
-    chosen = choose(stored, catalogue, shard_files(run.sequences), wishes)
-    built, found = chosen.index, chosen.overlap
+    chosen = choose(stored, candidate_items, shard_files(run.sequences), wishes)
+    built, found = chosen.index, chosen.float32_recall
     measured = {
-        "float32_overlap": found.share,
-        "overlap_floor": wishes.float32_overlap,
-        "overlap_at": found.depth,
-        "overlap_users": found.users,
+        "float32_recall": found.share,
+        "float32_recall_floor": wishes.float32_overlap,
+        "float32_recall_at": found.depth,
+        "float32_recall_users": found.users,
         "queries_per_second": chosen.queries_per_second,
         "recall": chosen.recall,
         "looked_at": _looked_at(built),
         "recall_floor": wishes.recall,
-        "recall_at": min(wishes.k, len(catalogue)),
+        "recall_at": min(wishes.k, len(candidate_items)),
     }
     size = item_index.save(built, run.index, measured)
     return {
-        "items": len(catalogue),
+        "items": len(candidate_items),
         "dim": int(built.vectors.shape[1]),
         "kind": built.kind,
         "bytes": size,

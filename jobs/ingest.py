@@ -12,9 +12,9 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.quality.expectations import data_docs
-from hmamba.warehouse.catalogue import catalogue_warning
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.landing import find, nothing_found
+from hmamba.warehouse.metadata import catalogue_warning
 from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
 from jobs.step import Facts, StepContext, run_step

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 
+from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
 from hmamba.files import read_json
 from hmamba.layout import RunLayout
-from hmamba.publish import candidate_parts, prune_runs, prune_states, publish
 from jobs.step import Facts, StepContext, run_step
 
 log = logging.getLogger("hmamba")

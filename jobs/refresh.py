@@ -14,21 +14,21 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from hmamba import registry
+from hmamba.candidates.night import NightScorer
+from hmamba.candidates.publish import Refreshed, publish_refresh
+from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
 from hmamba.errors import InputError
-from hmamba.evaluation.encode import encode_users
-from hmamba.evaluation.states import CarriedStates, StateFiles
 from hmamba.files import alone, read_json
+from hmamba.inference.device import device_of
+from hmamba.inference.encode import encode_users
+from hmamba.inference.user_states import CarriedStates, StateFiles
 from hmamba.layout import RunLayout
+from hmamba.models import files as model_files
 from hmamba.progress import Progress
-from hmamba.publish import Refreshed, publish_refresh
-from hmamba.retrieval.night import NightScorer
-from hmamba.retrieval.replace import Replaced, replace_users
 from hmamba.sequences.histories import shard_files, stream_histories
 from hmamba.sequences.snapshot import MANIFEST, Changes, Meaning, write_changes
 from hmamba.statements import statement
-from hmamba.training.prepare import device_of
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
@@ -53,7 +53,7 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
             f"--day {context.day}: what is out holds events up to {reached}. Give that day or a later one."
         )
     night = layout.run(date.fromisoformat(latest["day"]), latest["run_id"])
-    version = registry.serving(night.verdict)
+    version = model_files.serving(night.verdict)
     if latest.get("snapshot") != read_json(night.sequences / MANIFEST)["digest"] or latest["model_version"] not in (
         version,
         FALLBACK_VERSION,
@@ -72,7 +72,7 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
         if not context.options.any_day:
             check_gap(context.config, context.day, newest_of(connection))
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
-        registry.check_vocabulary(scorer.version, scorer.item_ids, registry.vocabulary_of(items))
+        model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
         held = read_json(night.sequences / MANIFEST)
         return write_changes(connection, context.run.refresh.sequences, context.day, held, Meaning.of(context.config))
 

@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from hmamba.candidates.night import NightScorer
 from hmamba.errors import InputError
-from hmamba.evaluation.encode import Encode, encode_users
-from hmamba.evaluation.states import StateFiles, write_states
-from hmamba.retrieval.night import NightScorer
+from hmamba.inference.device import device_of
+from hmamba.inference.encode import Encode, encode_users
+from hmamba.inference.user_states import StateFiles, write_states
 from hmamba.sequences.histories import shard_files, stream_histories
-from hmamba.training.prepare import device_of
 from jobs.step import Facts, StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14

@@ -16,18 +16,20 @@ import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from hmamba import registry
 from hmamba.config import load
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.files import read_json, write_json
+from hmamba.inference.device import device_of
 from hmamba.layout import Layout
-from hmamba.registry import Provenance
+from hmamba.models import files as model_files
+from hmamba.models import promotions
+from hmamba.models.files import Provenance
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.sequences.snapshot import ITEMS
 from hmamba.training.fit import Fit
-from hmamba.training.prepare import NothingToLearnError, device_of, facts_of, name_training, prepare
+from hmamba.training.prepare import NothingToLearnError, facts_of, name_training, prepare
 from hmamba.training.ranks import Ranks, joined, launched
 from jobs.step import Facts, StepContext, parser, run_step
 
@@ -59,18 +61,18 @@ def body(context: StepContext) -> Facts:
             write_json(
                 context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")}
             )
-    unknown = dict.fromkeys(("events", "parameters", "curvature", "transitions", "device"))
+    unknown = dict.fromkeys(("events", "parameters", "curvature", "cooccurrence", "device"))
     return {"epochs": [], **unknown, **facts}
 
 
 def _train(context: StepContext, ranks: Ranks) -> Facts:
     run, layout, config = context.run, context.layout, context.config
     snapshot = read_json(run.sequences / "manifest.json")["digest"]
-    champion = registry.champion_before(layout, context.day)
+    champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not need the champion, and is the remedy where it is lost or damaged.
     wanted = champion is not None and not context.options.full_retrain
-    parent = registry.load(layout, champion, device, config.model.kernels) if champion and wanted else None
+    parent = model_files.load(layout, champion, device, config.model.kernels) if champion and wanted else None
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
@@ -87,9 +89,9 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
         log.info("train: %s is trained already", provenance.version)
         known = read_json(layout.model(provenance.version) / "metrics.json")["training"]
         return {**known, "reused": True, "skipped_reason": None}
-    ids = registry.vocabulary(run.sequences / ITEMS)
+    ids = model_files.vocabulary(run.sequences / ITEMS)
     if parent is not None:
-        registry.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
+        model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
     category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
     try:
         ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
@@ -104,7 +106,7 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     epochs = fit.run()
     facts = {**facts_of(ready, epochs, fit.weighed), "processes": ranks.count}
     if ranks.leads:
-        registry.save(layout, ready.model, provenance, ready.plan.catalogue, ids, facts)
+        model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, facts)
         shutil.rmtree(run.training, ignore_errors=True)
     return {**facts, "reused": False, "skipped_reason": None}
 

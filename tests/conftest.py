@@ -12,6 +12,7 @@ import pytest
 from hmamba.layout import Layout
 from jobs import ingest
 from tests.landing import DAY, Root
+from tests.report.night import hostile_catalogue, write_night
 from tests.synthetic import make_interactions, write_landing
 
 # How long an example takes says more about what else the machine does than about the code.
@@ -52,3 +53,18 @@ def loaded(root: Root, pulled: Path) -> Root:
     shutil.copytree(pulled / "landing", root.layout.landing)
     shutil.copy2(pulled / "warehouse.duckdb", root.layout.warehouse)
     return root
+
+
+@pytest.fixture(scope="session")
+def night_layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A root with everything that a run leaves behind. Tests only read it or write the report."""
+    layout = Layout.at(tmp_path_factory.mktemp("night"))
+    write_night(layout, make_interactions(), hostile_catalogue())
+    return layout
+
+
+@pytest.fixture
+def copied(night_layout: Layout, tmp_path: Path) -> Layout:
+    """A copy of the night that a test may change."""
+    shutil.copytree(night_layout.root, tmp_path / "copy")
+    return Layout.at(tmp_path / "copy")

@@ -68,13 +68,13 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[source]\ntime_format = 'roman'", "source.time_format = 'roman'"),
         ("[model]\ndim = 10\nhead_dim = 16", "is not a multiple of head_dim"),
         ("[model]\nrepeat = true", "candidates.exclude_seen drops them"),
-        ("[model]\ntransitions = true\n[candidates]\nexclude_seen = false", "needs candidates.exclude_seen = true"),
+        ("[model]\ncooccurrence = true\n[candidates]\nexclude_seen = false", "needs candidates.exclude_seen = true"),
         ("[model]\ncategory_levels = [2]", "are read by habit and for category_vectors, and both are off"),
         ("[model]\ncategory_vectors = true", "needs category_levels, such as [1, 2]"),
         ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
         ("[model]\ncategory_levels = [2, 1]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
         ("[model]\ncategory_levels = [2, 2]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
-        ("[model]\nrepeat = true\ntransitions = true", "repeat = true is for items that are taken again"),
+        ("[model]\nrepeat = true\ncooccurrence = true", "repeat = true is for items that are taken again"),
         ("[gate]\nmetric = 'ndcg@7'", "needs its cutoff among cutoffs"),
         ("this is not toml", "is not TOML"),
     ],
@@ -139,26 +139,26 @@ def test_the_training_digest_changes_with_what_training_depends_on_only() -> Non
 
 
 @pytest.mark.parametrize(
-    ("values", "repeat", "transitions"),
+    ("values", "repeat", "cooccurrence"),
     [
         ({}, False, True),
         ({"candidates": {"exclude_seen": False}}, True, False),
         ({"candidates": {"exclude_seen": False}, "model": {"repeat": False}}, False, False),
         ({"candidates": {"exclude_seen": True}}, False, True),
-        ({"candidates": {"exclude_seen": True}, "model": {"transitions": False}}, False, False),
+        ({"candidates": {"exclude_seen": True}, "model": {"cooccurrence": False}}, False, False),
     ],
 )
-def test_habit_is_on_where_things_are_bought_again_and_transitions_where_not_unless_switched_off(
-    values: dict[str, dict[str, bool]], repeat: bool, transitions: bool
+def test_repeats_is_on_where_things_are_bought_again_and_cooccurrence_where_not_unless_switched_off(
+    values: dict[str, dict[str, bool]], repeat: bool, cooccurrence: bool
 ) -> None:
     model = parse(values, "test").model
-    assert (model.repeat, model.transitions) == (repeat, transitions)
+    assert (model.repeat, model.cooccurrence) == (repeat, cooccurrence)
 
 
-def test_a_model_has_habit_or_transitions() -> None:
+def test_a_model_has_repeats_or_cooccurrence() -> None:
     with pytest.raises(ValidationError, match="set one of them to false"):
         ModelConfig(repeat=True)
-    assert ModelConfig(repeat=True, transitions=False).repeat
+    assert ModelConfig(repeat=True, cooccurrence=False).repeat
 
 
 def test_event_types_have_tables_of_their_own() -> None:

@@ -95,7 +95,7 @@ def tuned(context: Context) -> None:
             module.p = 0.0
     other = with_fused_kernels(model, context.device)
     batch = ready.plan.batches.load(ready.plan.batches.epoch(0)[0])
-    eligible_V = torch.from_numpy(ready.plan.catalogue.eligible).to(context.device)
+    eligible_V = torch.from_numpy(ready.plan.candidate_items.eligible).to(context.device)
     losses, gradients, hidden = [], [], []
     for each in (model, other):
         loss = batch_loss(each, batch, eligible_V, bf16=False)

@@ -11,13 +11,13 @@ import torch
 
 from bench.gpu.context import Context
 from bench.gpu.search import index_of, overlap
+from hmamba.candidates.score import ModelScorer, write_candidates
 from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import ranking_metrics
-from hmamba.evaluation.question import Question
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Split
-from hmamba.registry import StoredModel
-from hmamba.retrieval.candidates import ModelScorer, write_candidates
+from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.fit import Fit
 
@@ -38,58 +38,64 @@ def night(context: Context) -> None:
     told = Fit(ready.model, ready.plan).run()
     stored = shop.stored(ready)
     tuned = time.perf_counter()
-    record.measure("training", events=histories.events, items=len(stored.catalogue), from_nothing_s=trained - started)
+    record.measure(
+        "training", events=histories.events, items=len(stored.candidate_items), from_nothing_s=trained - started
+    )
     record.measure("fine-tuning", epochs=len(told) - 1, seconds=tuned - trained)
     losses = [facts["loss"] for facts in told if facts["loss"] is not None]
     record.check("every loss is finite", bool(losses) and bool(np.isfinite(losses).all()), last=float(losses[-1]))
 
     split = Split.of(histories, config)
-    question = split.ask_holdout(histories, config)
-    if len(question):
-        _judge(context, stored, champion, question, split.before_holdout(histories))
-        _compare_with_cpu(context, stored, question)
+    evaluation_set = split.ask_holdout(histories, config)
+    if len(evaluation_set):
+        _judge(context, stored, champion, evaluation_set, split.before_holdout(histories))
+        _compare_with_cpu(context, stored, evaluation_set)
     else:
         record.skip("ranking the held-out day", "nobody with a past bought anything on it")
     _score(context, stored, split)
 
 
-def _judge(context: Context, stored: StoredModel, champion: StoredModel, question: Question, before: Histories) -> None:
+def _judge(
+    context: Context, stored: StoredModel, champion: StoredModel, evaluation_set: EvaluationSet, before: Histories
+) -> None:
     """NDCG@10 of both models and both baselines on the held-out day."""
     exclude_seen = context.shop.config.candidates.exclude_seen
     counts = before.item_events(len(context.shop.ids))
 
     def ndcg(ranked: IntArray) -> float:
-        catalogue = len(stored.catalogue)
-        return ranking_metrics(ranked, question.rows, question.items, cutoffs=(10,), catalogue=catalogue)["ndcg@10"]
+        candidate_items = len(stored.candidate_items)
+        return ranking_metrics(
+            ranked, evaluation_set.rows, evaluation_set.items, cutoffs=(10,), catalogue=candidate_items
+        )["ndcg@10"]
 
     def of(model: StoredModel) -> float:
-        best, _ = rank_all(model.model, question.past, model.catalogue, k=10, exclude_seen=exclude_seen)
+        best, _ = rank_all(model.model, evaluation_set.past, model.candidate_items, k=10, exclude_seen=exclude_seen)
         return ndcg(best)
 
     tuned, older = of(stored), of(champion)
-    general = ndcg(popular(question.past, counts, 10, exclude_seen=exclude_seen))
-    own = ndcg(most_bought(question.past, counts, 10))
+    general = ndcg(popular(evaluation_set.past, counts, 10, exclude_seen=exclude_seen))
+    own = ndcg(most_bought(evaluation_set.past, counts, 10))
     figures = {"fine_tuned": tuned, "champion": older, "most_bought": own, "popularity": general}
     # A trial's few steps teach nothing; there the figures only have to be numbers.
     passed = bool(np.isfinite(tuned)) if context.tiny else tuned > general
     context.record.check(
-        "NDCG@10 on the held-out day is above popularity's", passed, users=len(question.past), **figures
+        "NDCG@10 on the held-out day is above popularity's", passed, users=len(evaluation_set.past), **figures
     )
     context.record.measure("NDCG@10 against most bought", ratio=tuned / own if own else float("nan"))
 
 
-def _compare_with_cpu(context: Context, stored: StoredModel, question: Question) -> None:
+def _compare_with_cpu(context: Context, stored: StoredModel, evaluation_set: EvaluationSet) -> None:
     """The same weights on the CPU: the same ranking for a sample of users."""
-    users = np.sort(np.random.default_rng(0).permutation(len(question.past))[:_CPU_USERS])
-    past = question.past.select(users)
-    k = min(context.shop.config.candidates.k, len(stored.catalogue))
+    users = np.sort(np.random.default_rng(0).permutation(len(evaluation_set.past))[:_CPU_USERS])
+    past = evaluation_set.past.select(users)
+    k = min(context.shop.config.candidates.k, len(stored.candidate_items))
     ranked = []
     for model in (stored.model, copy.deepcopy(stored.model).cpu()):
         ranked.append(
             rank_all(
                 model,
                 past,
-                stored.catalogue,
+                stored.candidate_items,
                 k=k,
                 exclude_seen=context.shop.config.candidates.exclude_seen,
             )
@@ -115,7 +121,7 @@ def _score(context: Context, stored: StoredModel, split: Split) -> None:
     done = write_candidates(scorer, stored.item_ids, [shop.histories], candidates=candidates, vectors=vectors)
     seconds = time.perf_counter() - started
     table = pq.read_table(candidates)
-    k = min(settings.k, len(stored.catalogue))
+    k = min(settings.k, len(stored.candidate_items))
     score = table["score"].to_numpy()
     rank = table["rank"].to_numpy()
     falling = bool((np.diff(score)[rank[1:] > 1] <= 0).all())

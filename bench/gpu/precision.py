@@ -54,7 +54,7 @@ def precision(context: Context) -> None:
     chosen = np.zeros(len(batches.window_end), dtype=bool)
     chosen[np.concatenate(batches.epoch(0)[:rows])] = True
     start = copy.deepcopy(ready.model)
-    eligible_V = torch.from_numpy(ready.plan.catalogue.eligible).to(context.device)
+    eligible_V = torch.from_numpy(ready.plan.candidate_items.eligible).to(context.device)
 
     batch = batches.load(batches.epoch(0)[0])
     losses, gradients = [], []

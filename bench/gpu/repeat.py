@@ -26,11 +26,13 @@ def repeat(context: Context) -> None:
     windows[np.concatenate(plan.batches.epoch(0)[:steps])] = True
     # Nobody to ask on the validation days: what is compared and timed is training alone.
     nobody = np.zeros(0, dtype=np.int64)
-    question = replace(plan.question, past=plan.question.past.select(nobody), rows=nobody, items=nobody)
+    evaluation_set = replace(
+        plan.evaluation_set, past=plan.evaluation_set.past.select(nobody), rows=nobody, items=nobody
+    )
 
     def train(name: str) -> tuple[float, dict[str, Tensor], float]:
         """Seconds, weights and mean loss after the steps from nothing."""
-        ready = shop.ready(shop.yesterday, name, windows=windows, question=question)
+        ready = shop.ready(shop.yesterday, name, windows=windows, evaluation_set=evaluation_set)
         facts = Fit(ready.model, ready.plan).run()[-1]
         weights = {key: value.cpu() for key, value in ready.model.state_dict().items()}
         return float(facts["seconds"]), weights, float(facts["loss"])

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 
 from bench.gpu.context import Context
-from hmamba.evaluation.encode import encode_users
+from hmamba.candidates.score import retrieve
 from hmamba.evaluation.ranking import rank_all
-from hmamba.registry import StoredModel
-from hmamba.retrieval.candidates import retrieve
-from hmamba.retrieval.index import ItemIndex
-from hmamba.retrieval.product import Product
+from hmamba.index.index import ItemIndex
+from hmamba.index.matmul import Product
+from hmamba.inference.encode import encode_users
+from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
@@ -33,15 +33,15 @@ def overlap(found: IntArray, right: IntArray) -> float:
 def index_of(stored: StoredModel) -> ItemIndex:
     """The index of a model's items with the exact product in the place of FAISS."""
     with torch.inference_mode():
-        eligible = torch.from_numpy(stored.catalogue.eligible).to(stored.model.tangents.weight.device)
+        eligible = torch.from_numpy(stored.candidate_items.eligible).to(stored.model.tangents.weight.device)
         items_VX = stored.model.item_vectors(eligible).float()
-    return ItemIndex(stored.version, stored.catalogue, items_VX.cpu().numpy(), Product(items_VX))
+    return ItemIndex(stored.version, stored.candidate_items, items_VX.cpu().numpy(), Product(items_VX))
 
 
 def search(context: Context) -> None:
     """Search with every user's query over the trained model's items."""
     record, shop, stored = context.record, context.shop, context.shop.champion()
-    model, k = stored.model, min(shop.config.candidates.k, len(stored.catalogue))
+    model, k = stored.model, min(shop.config.candidates.k, len(stored.candidate_items))
     past = shop.yesterday.select(np.flatnonzero(shop.yesterday.lengths > 0))
     hidden_Ud = encode_users(model, past)
     with torch.inference_mode():
@@ -60,7 +60,7 @@ def search(context: Context) -> None:
     exact = copy.deepcopy(model).cpu().double()
     with torch.inference_mode():
         queries64_UX = exact.query_vectors(hidden_Ud.double())
-        items64_VX = exact.item_vectors(torch.from_numpy(stored.catalogue.eligible))
+        items64_VX = exact.item_vectors(torch.from_numpy(stored.candidate_items.eligible))
         right = torch.topk(queries64_UX @ items64_VX.T, k, dim=1).indices.numpy()
     value = overlap(found, right)
     record.check(
@@ -72,7 +72,7 @@ def search(context: Context) -> None:
     # Retrieval pads each block by its longest history of distinct items; the oracle scores everything densely.
     settings = shop.config.candidates
     ranked = retrieve(stored, index, past, hidden_Ud, k=k, exclude_seen=settings.exclude_seen)
-    dense, _ = rank_all(model, past, stored.catalogue, k=k, exclude_seen=settings.exclude_seen)
+    dense, _ = rank_all(model, past, stored.candidate_items, k=k, exclude_seen=settings.exclude_seen)
     whole = bool((np.bincount(ranked.users, minlength=len(past)) == k).all())
     value = overlap(ranked.items.reshape(len(past), k), dense) if whole else 0.0
     record.check(

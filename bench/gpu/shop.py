@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from hmamba.evaluation.split import Split
-from hmamba.registry import Provenance, StoredModel
+from hmamba.models.files import Provenance, StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import Preparation, prepare
@@ -62,7 +62,7 @@ class Shop:
     def stored(self, ready: Preparation) -> StoredModel:
         """A trained model with its items, as scoring reads it."""
         name = ready.provenance.version
-        return StoredModel(name, ready.provenance, ready.model.eval(), ready.plan.catalogue, self.ids)
+        return StoredModel(name, ready.provenance, ready.model.eval(), ready.plan.candidate_items, self.ids)
 
     def champion(self) -> StoredModel:
         """The model of the night before, trained from nothing for one epoch; by whichever part asks first."""

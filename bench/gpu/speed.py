@@ -13,13 +13,13 @@ from torch import Tensor
 from bench.gpu.context import Context
 from bench.gpu.fused import interpreting, why_not, with_fused_kernels
 from bench.gpu.search import index_of
-from hmamba.evaluation.encode import encode_users
+from hmamba.candidates.score import retrieve
 from hmamba.evaluation.ranking import rank_all
+from hmamba.inference.encode import encode_users
 from hmamba.model.kernels import Scan, fused_scan
 from hmamba.model.scan import chunked_scan
 from hmamba.model.scores import Score
-from hmamba.registry import StoredModel
-from hmamba.retrieval.candidates import retrieve
+from hmamba.models.files import StoredModel
 from hmamba.training.batches import Batch, tokens_for
 from hmamba.training.checkpoint import Place
 from hmamba.training.fit import Fit
@@ -153,7 +153,7 @@ def measure_scoring(context: Context, stored: StoredModel) -> None:
     retrieve(stored, index, past, hidden_Ud, **named)
     retrieval = time.perf_counter() - started
     started = time.perf_counter()
-    rank_all(model, past, stored.catalogue, **named)
+    rank_all(model, past, stored.candidate_items, **named)
     dense = time.perf_counter() - started - encoding
     context.record.measure(
         "scoring: encoding, search, habit", **_rates(encoding + retrieval, users=len(past), events=past.events)
@@ -166,7 +166,7 @@ def measure_scoring(context: Context, stored: StoredModel) -> None:
 def measure_loss(context: Context, stored: StoredModel, ceilings: Ceilings) -> None:
     """Full softmax, forward and backward: three matrix products of float32, 6 R V X FLOP."""
     rows, model = (64 if context.tiny else 4096), stored.model
-    device, dim, items = context.device, model.config.dim + 2, len(stored.catalogue)
+    device, dim, items = context.device, model.config.dim + 2, len(stored.candidate_items)
     queries = torch.randn(rows, dim, device=device, requires_grad=True)
     vectors = torch.randn(items, dim, device=device, requires_grad=True)
     scale = torch.ones((), device=device, requires_grad=True)
@@ -176,8 +176,8 @@ def measure_loss(context: Context, stored: StoredModel, ceilings: Ceilings) -> N
     def work() -> None:
         score = Score("squared", torch.full((), 64.0, device=device), scale)
         empty = torch.zeros(0, device=device)
-        had = (nothing, nothing)
-        loss = blocked_cross_entropy(queries, vectors, score, had=had, habit_E=empty, targets=targets)
+        repeats = (nothing, nothing)
+        loss = blocked_cross_entropy(queries, vectors, score, repeats=repeats, repeat_E=empty, targets=targets)
         torch.autograd.grad(loss, [queries, vectors, scale])
 
     context.peak_bytes()
@@ -194,9 +194,9 @@ def measure_loss(context: Context, stored: StoredModel, ceilings: Ceilings) -> N
 
 def measure_search(context: Context, stored: StoredModel, ceilings: Ceilings) -> None:
     """The product of queries and items alone, and with top-k: 2 U V X FLOP."""
-    users, k = (64 if context.tiny else 4096), min(context.shop.config.candidates.k, len(stored.catalogue))
+    users, k = (64 if context.tiny else 4096), min(context.shop.config.candidates.k, len(stored.candidate_items))
     with torch.inference_mode():
-        items = stored.model.item_vectors(torch.from_numpy(stored.catalogue.eligible).to(context.device))
+        items = stored.model.item_vectors(torch.from_numpy(stored.candidate_items.eligible).to(context.device))
         queries = torch.randn(users, items.shape[1], device=context.device)
         for name, work in (
             ("matrix product of the search", lambda: queries @ items.T),

@@ -18,22 +18,22 @@ import torch
 
 from bench.scale.steps import CELLS, Done, run
 from bench.tables import table
-from hmamba import registry
 from hmamba.config import Config
 from hmamba.files import write_json
 from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
-from hmamba.model.transitions import Transitions
+from hmamba.models import files as model_files
+from hmamba.models.files import Provenance
 from hmamba.progress import track
-from hmamba.registry import Provenance
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, MANIFEST, ROWS_PER_GROUP, shard_name
+from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)
 ITEM_COUNT = 50_000
 _BLOCK = 50_000  # users that are made at once
-_COUNTED = 20_000  # users whose transitions are counted
+_COUNTED = 20_000  # users whose co-occurrence are counted
 _MEAN, _SPREAD = 25.0, 1.2  # events of a user, and the standard deviation of their logarithm
 _HOUR = 3_600_000_000
 
@@ -118,15 +118,15 @@ def _write_snapshot(folder: Path, users: int, shards: int) -> int:
 
 
 def _store_model(layout: Layout, config: Config, shard: Path) -> str:
-    """An untrained model with transitions that are counted in the histories of some users; returns its version."""
+    """An untrained model with co-occurrence that are counted in the histories of some users; returns its version."""
     torch.manual_seed(0)
     model = HMamba(config.model, ITEM_COUNT)
-    if config.model.transitions:
+    if config.model.cooccurrence:
         some = next(stream_histories(shard, events=_COUNTED * int(_MEAN), users=_COUNTED))
-        model.transitions = Transitions.count(some, ITEM_COUNT + 1)
-    catalogue = Catalogue.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
+        model.cooccurrence = Cooccurrence.count(some, ITEM_COUNT + 1)
+    candidate_items = CandidateItems.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
     ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
-    return registry.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), catalogue, ids, {})
+    return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids, {})
 
 
 def _score(root: Path, shards: Sequence[int], workers: int) -> Scored:
@@ -175,7 +175,7 @@ def report(nights: Sequence[Night]) -> str:
     lines = []
     for night in nights:
         size = [f"{night.users:,}", f"{night.events:,}"]
-        lines.append([*size, "index", f"{night.index.facts['overlap_users']:,}", *night.index.cells(), "-", "-"])
+        lines.append([*size, "index", f"{night.index.facts['float32_recall_users']:,}", *night.index.cells(), "-", "-"])
         for scored in night.scored:
             users, processor = (
                 sum(done.facts["users"] for done in scored.shards),
@@ -191,7 +191,7 @@ def report(nights: Sequence[Night]) -> str:
     header = ["users", "events", "step", "users asked", *CELLS, "users a second", "users a processor second"]
     kinds = ", ".join(sorted({str(night.index.facts["kind"]) for night in nights}))
     note = (
-        f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, what users have had left out, transitions "
+        f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, what users have had left out, co-occurrence "
         f"on. Each shard is a process, which has the cores divided by how many there are at once; the peak is that of "
         f"the largest. Searched by: {kinds}."
     )

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from bench.datasets import NAMES
-from bench.speed.catalogue import DATA, large, trained
+from bench.speed.candidate_items import DATA, large, trained
 from bench.speed.flat import AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
 from bench.speed.rounds import Figure, check, in_turns
-from hmamba.retrieval.approximate import Approximate, build_cells
-from hmamba.retrieval.flat import Flat
-from hmamba.retrieval.index import ROWS
-from hmamba.retrieval.product import Barred, Product, RealArray
-from hmamba.retrieval.tuning import START, recalls, tune
+from hmamba.index.flat import Flat
+from hmamba.index.index import ROWS
+from hmamba.index.ivf import Approximate, build_cells
+from hmamba.index.matmul import Excluded, Product, RealArray
+from hmamba.index.tuning import START, recalls, tune
 
 log = logging.getLogger("hmamba")
 
@@ -49,8 +49,8 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
     assert folder is not None
     items, epochs, users, rounds = (50_000, 2, 2 * ROWS, 3) if quick else (1_000_000, 5, 4 * ROWS, 5)
     model, asked = trained(folder, epochs, users)
-    catalogue = large(model, asked, items)
-    vectors, chosen_by, others = catalogue.vectors, asked[:ROWS], asked[ROWS:]
+    synthetic = large(model, asked, items)
+    vectors, chosen_by, others = synthetic.vectors, asked[:ROWS], asked[ROWS:]
     product, flat = Product(torch.from_numpy(vectors)), Flat.of(vectors)
 
     started = time.perf_counter()
@@ -81,7 +81,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         f"recall {recall:.4f} on {len(others):,} users that it was not set with, {tuned.recall:.4f} with the others",
         f"{effort.cells:,} of {cells.count:,} cells, {effort.deep} times k products anew",
         f"built in {built:.0f} s",
-        f"local dimension {catalogue.dimension:.1f}, of the trained items {catalogue.trained_dimension:.1f}",
+        f"local dimension {synthetic.dimension:.1f}, of the trained items {synthetic.trained_dimension:.1f}",
     ]
     yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET, way)
     yield Figure("the same against FAISS flat as it comes", OURS, AS_IT_COMES, (len(block), "queries"), seconds, spread)
@@ -94,14 +94,14 @@ def _left_out(cells: Approximate, queries: RealArray, rounds: int) -> Iterator[F
     any_RS = np.stack([random.choice(cells.items, SEEN, replace=False) for _ in queries])
     few = SEEN // 10
     best_RS = np.concatenate([cells.exact.search(queries, few)[1], any_RS[:, few:]], axis=1)
-    ways: dict[str, Barred | None] = {"nothing left out": None}
+    ways: dict[str, Excluded | None] = {"nothing left out": None}
     for name, barred_RS in (("any", any_RS), ("a tenth of them the best", best_RS)):
         ways[name] = np.repeat(np.arange(len(queries)), SEEN), barred_RS.ravel()
         found = cells.search(queries, K, ways[name])[1]
         out = [np.isin(one, others).any() for one, others in zip(found, barred_RS, strict=True)]
         check(not any(out), f"{name}: what was to be left out was found")
     seconds, spread = in_turns(
-        {name: partial(cells.search, queries, K, barred) for name, barred in ways.items()}, rounds
+        {name: partial(cells.search, queries, K, excluded) for name, excluded in ways.items()}, rounds
     )
     plain, *others = ways
     for name in others:

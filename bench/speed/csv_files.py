@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from bench.speed.rounds import Figure, Ways, check, in_turns
-from hmamba.source.csv_blocks import read_csv
-from hmamba.source.discover import SourceFile, find_files
+from hmamba.sources.csv_blocks import read_csv
+from hmamba.sources.discover import SourceFile, find_files
 
 log = logging.getLogger("hmamba")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.speed.rounds import Figure, check, in_turns
 from hmamba.config import ModelConfig
-from hmamba.evaluation.encode import encode_users
+from hmamba.inference.encode import encode_users
 from hmamba.model.hmamba import HMamba
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
 
@@ -87,7 +87,7 @@ def _by_scan(model: HMamba, batches: tuple[Tensor, ...]) -> Tensor:
 def figures(*, quick: bool) -> Iterator[Figure]:
     """One for each length."""
     torch.manual_seed(0)
-    model = HMamba(ModelConfig(dim=_DIM, layers=1, transitions=False), _ITEMS).eval()
+    model = HMamba(ModelConfig(dim=_DIM, layers=1, cooccurrence=False), _ITEMS).eval()
     tokens, rounds = (40_000, 5) if quick else (200_000, 7)
     for length, target in TARGETS.items():
         users = max(1, tokens // length)

@@ -2,7 +2,7 @@
 
 Both learn from the last 200 events of the same users, ask after every event, score the same items in a full softmax and
 take about as many steps. HMamba has one layer, as in the product, SASRec two, as in its paper; HMamba with two is told
-beside. Habit and transitions, which SASRec has no counterpart of, are off. RecTools would score padding too and drop
+beside. Habit and co-occurrence, which SASRec has no counterpart of, are off. RecTools would score padding too and drop
 the result: here it scores positions that have an answer only (:mod:`bench.peers.sasrec`), so the ratio owes
 nothing to that.
 """
@@ -32,9 +32,9 @@ from bench.speed.rounds import Figure, check
 from bench.store import ROOT
 from bench.training import model_of, plan_of
 from hmamba.errors import HMambaError
-from hmamba.evaluation.question import Question
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.files import write_json
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.training.fit import Fit, Plan
 
 log = logging.getLogger("hmamba")
@@ -74,7 +74,7 @@ def experiment_of(data: Data, users: int | None) -> Experiment:
     train = whole.train.select(np.flatnonzero(whole.train.lengths > 1))  # nobody else can be asked
     if users is not None and users < len(train):
         train = train.select(np.sort(np.random.default_rng(_SEED).choice(len(train), users, replace=False)))
-    return replace(whole, train=train, catalogue=Catalogue.of(train.item_events(whole.size), 1))
+    return replace(whole, train=train, candidate_items=CandidateItems.of(train.item_events(whole.size), 1))
 
 
 def ours(experiment: Experiment, name: str, layers: int) -> Runner:
@@ -85,7 +85,7 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
         "model.layers": layers,
         "model.dropout": _DROPOUT,
         "model.repeat": False,
-        "model.transitions": False,
+        "model.cooccurrence": False,
         "model.category_levels": [],
         "train.max_length": _LENGTH,
         "train.tokens": tokens,
@@ -99,11 +99,13 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
     }
     config = configure(path_of(name, None), overrides)
     model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)
-    question = Question(experiment.train.select(nobody), nobody, nobody, nobody)
+    evaluation_set = EvaluationSet(experiment.train.select(nobody), nobody, nobody, nobody)
 
     def epoch() -> Epoch:
         with tempfile.TemporaryDirectory() as folder:
-            plan: Plan = replace(plan_of(experiment, config, model, "epoch", Path(folder)), question=question)
+            plan: Plan = replace(
+                plan_of(experiment, config, model, "epoch", Path(folder)), evaluation_set=evaluation_set
+            )
             (facts,) = Fit(model, plan).run()
             return Epoch(facts["seconds"], plan.batches.rows, facts["loss"])
 
@@ -137,8 +139,8 @@ def _theirs(experiment: Experiment, python: Path, epochs: int) -> Iterator[Runne
                 for line in answering:
                     if line.startswith("{"):
                         facts: dict[str, Any] = json.loads(line)
-                        same = facts["items"] == len(experiment.catalogue)
-                        check(same, f"RecTools scores {facts['items']} items, HMamba {len(experiment.catalogue)}")
+                        same = facts["items"] == len(experiment.candidate_items)
+                        check(same, f"RecTools scores {facts['items']} items, HMamba {len(experiment.candidate_items)}")
                         return Epoch(facts["seconds"], facts["answers"], facts["loss"])
                 raise HMambaError(f"{' '.join(command)} ended too early; see what it said above.")
 
@@ -193,7 +195,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         seconds = {way: [epoch.seconds for epoch in epochs[1:]] for way, epochs in taken.items()}
         what = (
             f"training epoch, {name}: {len(experiment.train):,} users, {taken[OURS][0].answers:,} answers, "
-            f"{len(experiment.catalogue):,} items"
+            f"{len(experiment.candidate_items):,} items"
         )
         yield Figure(
             what,

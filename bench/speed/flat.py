@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hmamba.retrieval.flat import Flat, faiss_module
-from hmamba.retrieval.index import ROWS
-from hmamba.retrieval.product import RealArray
+from hmamba.index.flat import Flat, faiss_module
+from hmamba.index.index import ROWS
+from hmamba.index.matmul import RealArray
 
 PEER, ALL_AT_ONCE = "FAISS flat", "FAISS flat, all queries at once"
 AS_IT_COMES = "FAISS flat as it comes, item by item"

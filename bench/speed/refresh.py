@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 import torch
 
 from bench.speed.rounds import Figure, check, in_turns
+from hmamba.candidates.replace import replace_users
+from hmamba.candidates.score import ModelScorer, write_candidates
 from hmamba.columns import ITEM_ID, SCORE, USER_ID
 from hmamba.config import ModelConfig
-from hmamba.evaluation.encode import Encode, encode_users
-from hmamba.evaluation.states import CarriedStates, StateFiles, write_states
+from hmamba.index import index as item_index
+from hmamba.index.index import ItemIndex
+from hmamba.inference.encode import Encode, encode_users
+from hmamba.inference.user_states import CarriedStates, StateFiles, write_states
 from hmamba.model.hmamba import HMamba
-from hmamba.registry import Provenance, StoredModel
-from hmamba.retrieval import index as item_index
-from hmamba.retrieval.candidates import ModelScorer, write_candidates
-from hmamba.retrieval.index import ItemIndex
-from hmamba.retrieval.replace import replace_users
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.models.files import Provenance, StoredModel
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
 
 TARGET = 30.0
@@ -37,13 +37,13 @@ class _Shard:
 
     def __init__(self, users: int, folder: Path) -> None:
         torch.manual_seed(0)
-        model = HMamba(ModelConfig(transitions=False), _ITEMS).eval()
+        model = HMamba(ModelConfig(cooccurrence=False), _ITEMS).eval()
         mask = np.r_[0, np.ones(_ITEMS, dtype=np.int64)]
         ids = pa.array([None, *(f"item-{number}" for number in range(1, _ITEMS + 1))])
         self.stored = StoredModel(
-            "v1", Provenance(date(2024, 1, 1), None, "s", 0, "x"), model, Catalogue.of(mask, 1), ids
+            "v1", Provenance(date(2024, 1, 1), None, "s", 0, "x"), model, CandidateItems.of(mask, 1), ids
         )
-        self.index: ItemIndex = item_index.build(self.stored, self.stored.catalogue)
+        self.index: ItemIndex = item_index.build(self.stored, self.stored.candidate_items)
         self.folder, self.files = folder, StateFiles(folder / "states.parquet", folder / "names.parquet")
         random = np.random.default_rng(0)
         length = np.full(users, _LENGTH)

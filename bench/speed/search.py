@@ -12,9 +12,9 @@ import torch
 from bench.speed import approximate
 from bench.speed.flat import ALL_AT_ONCE, AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
 from bench.speed.rounds import Figure, check, in_turns
-from hmamba.retrieval.flat import Flat
-from hmamba.retrieval.index import ROWS
-from hmamba.retrieval.product import Barred, Product
+from hmamba.index.flat import Flat
+from hmamba.index.index import ROWS
+from hmamba.index.matmul import Excluded, Product
 
 OURS, PLAIN = "product, grouped", "product and torch.topk"
 _WIDTH = 66
@@ -64,14 +64,14 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         what = f"FAISS flat by matrix products, {ROWS} queries at once, {items:,} items"
         yield Figure(what, PEER, AS_IT_COMES, (asked, "queries"), faiss_ways, spread)
     rows = np.repeat(np.arange(asked), SEEN)
-    barred: Barred = (rows, np.random.default_rng(0).integers(0, items, len(rows)))
-    found = product.search(queries.numpy(), K, barred)[1]
-    out = np.isin(np.repeat(np.arange(asked), K) * items + found.ravel(), barred[0] * items + barred[1])
+    excluded: Excluded = (rows, np.random.default_rng(0).integers(0, items, len(rows)))
+    found = product.search(queries.numpy(), K, excluded)[1]
+    out = np.isin(np.repeat(np.arange(asked), K) * items + found.ravel(), excluded[0] * items + excluded[1])
     check(not out.any(), "what was to be left out was found")
     with_seen, without = f"{SEEN:,} items of each user left out", "nothing left out"
     seconds, spread = in_turns(
         {
-            with_seen: partial(product.search, queries.numpy(), K, barred),
+            with_seen: partial(product.search, queries.numpy(), K, excluded),
             without: partial(product.search, queries.numpy(), K),
         },
         rounds,

@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hmamba import registry
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
 from hmamba.evaluation.comparison import Comparison, compare
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
-from hmamba.evaluation.question import Question
 from hmamba.evaluation.split import Split
 from hmamba.files import read_json
 from hmamba.layout import Layout
-from hmamba.registry import StoredModel
+from hmamba.models import files as model_files
+from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
-from hmamba.training.recount import Counts, recount, wants_transitions
+from hmamba.training.recount import Counts, recount, wants_cooccurrence
 from hmamba.training.refit import refit
 
 AS_TRAINED, RECOUNTED, REFIT = "as trained", "recounted", "recounted and refit"
@@ -65,7 +65,7 @@ class JudgedNight:
     measured: dict[str, Measured]
 
 
-def ask_after(truth: Histories, day: date, until: date, config: Config) -> Question:
+def ask_after(truth: Histories, day: date, until: date, config: Config) -> EvaluationSet:
     """What users took after a day, up to the end of another.
 
     Args:
@@ -77,7 +77,7 @@ def ask_after(truth: Histories, day: date, until: date, config: Config) -> Quest
     known = truth.between(None, midnight(until) + MICROSECONDS_A_DAY)
     before = known.between(None, midnight(day) + MICROSECONDS_A_DAY)
     starts = known.offsets[:-1] + before.lengths
-    return Question.ask(known, starts, known.offsets[1:], exclude_seen=config.candidates.exclude_seen)
+    return EvaluationSet.ask(known, starts, known.offsets[1:], exclude_seen=config.candidates.exclude_seen)
 
 
 def judge_night(
@@ -95,16 +95,16 @@ def judge_night(
         config: all settings.
         device: where to compute.
     """
-    question = ask_after(truth, day, until, config)
+    evaluation_set = ask_after(truth, day, until, config)
     sequences = chains[0].layout.run(day, run_id).sequences
     histories = read_histories(shard_files(sequences))
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
     snapshot = str(read_json(sequences / MANIFEST)["digest"])
     serving = {chain.name: read_json(chain.layout.run(day, run_id).verdict)["serving"] for chain in chains}
-    if not len(question):
+    if not len(evaluation_set):
         return JudgedNight(day, (), 0, serving, {})
-    measured = measure_baselines(histories, question, config, size)
+    measured = measure_baselines(histories, evaluation_set, config, size)
     models: dict[str, StoredModel] = {}
     for name, version in serving.items():
         if version is not None and is_baseline(version):
@@ -113,20 +113,20 @@ def judge_night(
     for chain in chains:
         version = serving[chain.name]
         if version is not None and not is_baseline(version):
-            models[chain.name] = registry.load(chain.layout, version, device, config.model.kernels)
+            models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
-    counts = Counts.of(histories, size, transitions=wants_transitions(*(stored.model for stored in models.values())))
+    counts = Counts.of(histories, size, cooccurrence=wants_cooccurrence(*(stored.model for stored in models.values())))
     for chain in chains:
         if chain.name not in models:
             continue
         stored = models[chain.name]
-        measured[f"{chain.name}, {AS_TRAINED}"] = measure_model(stored, question, config)
+        measured[f"{chain.name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
         recount(stored, counts)
-        measured[f"{chain.name}, {RECOUNTED}"] = measure_model(stored, question, config)
+        measured[f"{chain.name}, {RECOUNTED}"] = measure_model(stored, evaluation_set, config)
         folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
         refit(stored, histories, split, snapshot, folder, config)
-        measured[f"{chain.name}, {REFIT}"] = measure_model(stored, question, config)
-    return JudgedNight(day, tuple(question.asked.to_pylist()), len(question), serving, measured)
+        measured[f"{chain.name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
+    return JudgedNight(day, tuple(evaluation_set.asked.to_pylist()), len(evaluation_set), serving, measured)
 
 
 def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:

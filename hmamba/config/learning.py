@@ -44,7 +44,7 @@ class ModelConfig(Section):
     category_vectors: bool = Field(
         False, description="An item's vector is its own plus one of each of its categories on category_levels."
     )
-    transitions: bool = Field(
+    cooccurrence: bool = Field(
         True,
         description="Raises what followed a user's items in other histories. If not set: candidates.exclude_seen.",
     )
@@ -52,14 +52,14 @@ class ModelConfig(Section):
 
     def same_weights(self, other: ModelConfig) -> bool:
         """Whether weights trained under one of the two can go on under the other."""
-        free = {"kernels", "dropout", "chunk", "transitions"}
+        free = {"kernels", "dropout", "chunk", "cooccurrence"}
         return self.model_dump(exclude=free) == other.model_dump(exclude=free)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
-        if self.repeat and self.transitions:
+        if self.repeat and self.cooccurrence:
             raise ValueError(
-                "repeat = true is for items that are taken again, transitions = true for items that are not: "
+                "repeat = true is for items that are taken again, cooccurrence = true for items that are not: "
                 "set one of them to false"
             )
         levels = list(self.category_levels)

@@ -42,16 +42,16 @@ class Config(Section):
         if not isinstance(model, dict) or not isinstance(candidates, dict):
             return values
         once = candidates.get("exclude_seen", True) is not False
-        repeat = not once and model.get("transitions") is not True
-        transitions = once and model.get("repeat") is not True
-        return {**values, "model": {"repeat": repeat, "transitions": transitions, **model}}
+        repeat = not once and model.get("cooccurrence") is not True
+        cooccurrence = once and model.get("repeat") is not True
+        return {**values, "model": {"repeat": repeat, "cooccurrence": cooccurrence, **model}}
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Config:
         if self.model.repeat and self.candidates.exclude_seen:
             raise ValueError("model.repeat = true scores items bought before, but candidates.exclude_seen drops them")
-        if self.model.transitions and not self.candidates.exclude_seen:
-            raise ValueError("model.transitions = true raises new items only: it needs candidates.exclude_seen = true")
+        if self.model.cooccurrence and not self.candidates.exclude_seen:
+            raise ValueError("model.cooccurrence = true raises new items only: it needs candidates.exclude_seen = true")
         return self
 
     @model_validator(mode="after")

@@ -15,11 +15,11 @@ from hmamba.config import Config
 from hmamba.errors import QualityError
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.comparison import Comparison, compare
-from hmamba.evaluation.metrics import coverage, metrics_by_question
-from hmamba.evaluation.question import Question
+from hmamba.evaluation.evaluation_set import EvaluationSet
+from hmamba.evaluation.metrics import coverage, metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, Mode
-from hmamba.registry import Provenance, StoredModel
+from hmamba.models.files import Provenance, StoredModel
 from hmamba.sequences.histories import Histories
 
 Metrics = dict[str, float]
@@ -62,7 +62,9 @@ def is_baseline(version: str) -> bool:
     return version.startswith(BASELINE_VERSION)
 
 
-def unseen_from(question: Question, mode: Mode, contestants: Mapping[str, Provenance]) -> tuple[int | None, str | None]:
+def unseen_from(
+    evaluation_set: EvaluationSet, mode: Mode, contestants: Mapping[str, Provenance]
+) -> tuple[int | None, str | None]:
     """From when on the held-out events are new to every contestant: nobody is judged on what they were trained on.
 
     By days, a contestant may have been trained on held-out days: on a night with fewer ``gate.holdout_days``, or on
@@ -70,7 +72,7 @@ def unseen_from(question: Question, mode: Mode, contestants: Mapping[str, Proven
     it was trained on comes before; but one that was split by days was trained on whatever lies before its cut.
 
     Args:
-        question: what is asked tonight.
+        evaluation_set: what is asked tonight.
         mode: tonight's kind of split.
         contestants: who is judged, by version.
 
@@ -79,7 +81,7 @@ def unseen_from(question: Question, mode: Mode, contestants: Mapping[str, Proven
     """
     trained = {name: of.trained_until for name, of in contestants.items() if DAYS in (mode, of.split)}
     name, until = max(trained.items(), key=lambda entry: entry[1], default=("", 0))
-    if not len(question) or until <= int(question.as_of.min()):
+    if not len(evaluation_set) or until <= int(evaluation_set.as_of.min()):
         return None, None
     since = datetime.fromtimestamp(until / 1e6, UTC)
     return (
@@ -88,42 +90,48 @@ def unseen_from(question: Question, mode: Mode, contestants: Mapping[str, Proven
     )
 
 
-def measure_model(stored: StoredModel, question: Question, config: Config) -> Measured:
+def measure_model(stored: StoredModel, evaluation_set: EvaluationSet, config: Config) -> Measured:
     """Measure one model, by exact ranking."""
-    readable = replace(question.past, items=stored.known(question.past.items))
+    readable = replace(evaluation_set.past, items=stored.known(evaluation_set.past.items))
     ranked, _ = rank_all(
         stored.model,
         readable,
-        stored.catalogue,
+        stored.candidate_items,
         k=max(config.gate.cutoffs),
         exclude_seen=config.candidates.exclude_seen,
     )
-    return measure(ranked, question, config, len(stored.catalogue))
+    return measure(ranked, evaluation_set, config, len(stored.candidate_items))
 
 
-def measure_baselines(counted: Histories, question: Question, config: Config, size: int) -> dict[str, Measured]:
+def measure_baselines(
+    counted: Histories, evaluation_set: EvaluationSet, config: Config, size: int
+) -> dict[str, Measured]:
     """Measure popularity and, where things are bought again, what each user had most.
 
     Args:
         counted: the events before the held-out ones.
-        question: what is asked.
+        evaluation_set: what is asked.
         config: cutoffs, and whether things are bought again.
         size: item indices, padding included.
     """
     counts = counted.item_events(size)
     k, exclude = max(config.gate.cutoffs), config.candidates.exclude_seen
     known = int((counts > 0).sum())
-    result = {"popularity": measure(popular(question.past, counts, k, exclude_seen=exclude), question, config, known)}
+    result = {
+        "popularity": measure(
+            popular(evaluation_set.past, counts, k, exclude_seen=exclude), evaluation_set, config, known
+        )
+    }
     if not exclude:
-        result["most_bought"] = measure(most_bought(question.past, counts, k), question, config, known)
+        result["most_bought"] = measure(most_bought(evaluation_set.past, counts, k), evaluation_set, config, known)
     return result
 
 
-def measure(ranked: Any, question: Question, config: Config, catalogue: int) -> Measured:
+def measure(ranked: Any, evaluation_set: EvaluationSet, config: Config, catalogue: int) -> Measured:
     """Measure ranked items (Q, k)."""
     cutoffs = config.gate.cutoffs
-    found = metrics_by_question(ranked, question.rows, question.items, cutoffs=cutoffs)
-    by_user = {name: question.by_user(values) for name, values in found.items()}
+    found = metrics_by_query(ranked, evaluation_set.rows, evaluation_set.items, cutoffs=cutoffs)
+    by_user = {name: evaluation_set.by_user(values) for name, values in found.items()}
     means = {name: float(values.mean()) for name, values in by_user.items()}
     means |= coverage(ranked, cutoffs=cutoffs, catalogue=catalogue)
     order = sorted(means, key=lambda name: (int(name.partition("@")[2]), list(means).index(name)))

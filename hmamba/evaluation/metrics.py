@@ -26,7 +26,7 @@ def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> np
     return contained(keys, distinct(truth_rows * stride + truth_items)) & (ranked_Uk >= 0)
 
 
-def metrics_by_question(
+def metrics_by_query(
     ranked_Qk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int]
 ) -> dict[str, npt.NDArray[Any]]:
     """HR, NDCG and MRR (Q,) of each question at each cutoff.
@@ -67,7 +67,7 @@ def ranking_metrics(
         cutoffs: the k of the metrics.
         catalogue: number of items that could be recommended.
     """
-    found = metrics_by_question(ranked_Uk, truth_rows, truth_items, cutoffs=cutoffs)
+    found = metrics_by_query(ranked_Uk, truth_rows, truth_items, cutoffs=cutoffs)
     covered = coverage(ranked_Uk, cutoffs=cutoffs, catalogue=catalogue)
     means = {name: float(values.mean()) for name, values in found.items()}
     return {f"{metric}@{k}": {**means, **covered}[f"{metric}@{k}"] for k in cutoffs for metric in _ORDER}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hmamba.errors import InputError
-from hmamba.evaluation.question import Baskets, Question
+from hmamba.evaluation.evaluation_set import Baskets, EvaluationSet
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 
 if TYPE_CHECKING:
@@ -127,14 +127,14 @@ class Split:
         """All that may be counted before the gate asks: the training and validation events."""
         return histories.until(self.holdout)
 
-    def ask_validation(self, histories: Histories, config: Config, most: int | None = None) -> Question:
+    def ask_validation(self, histories: Histories, config: Config, most: int | None = None) -> EvaluationSet:
         """What early stopping judges by."""
         exclude = config.candidates.exclude_seen
-        return Question.ask(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
+        return EvaluationSet.ask(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
 
-    def ask_holdout(self, histories: Histories, config: Config) -> Question:
+    def ask_holdout(self, histories: Histories, config: Config) -> EvaluationSet:
         """What the gate judges by."""
-        return Question.ask(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
+        return EvaluationSet.ask(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def _start_of_newest(histories: Histories, share: float) -> int:
     return (moment // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
 
 
-def days_of(question: Question) -> tuple[date, date] | None:
+def days_of(evaluation_set: EvaluationSet) -> tuple[date, date] | None:
     """First and last day that is asked about; None if nothing is."""
-    if not len(question):
+    if not len(evaluation_set):
         return None
-    return _day(int(question.as_of.min())), _day(int(question.as_of.max()))
+    return _day(int(evaluation_set.as_of.min())), _day(int(evaluation_set.as_of.max()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from hmamba.columns import PADDING_INDEX
 from hmamba.model import lorentz
 from hmamba.model.block import Block, BlockState
-from hmamba.model.habit import Habit, Had
 from hmamba.model.kernels import choose
 from hmamba.model.last import LastToken, Sums
+from hmamba.model.repeats import RepeatRate
 from hmamba.model.scores import Score, ScoreKind
-from hmamba.model.transitions import Transitions
 from hmamba.sequences.histories import IntArray
+from hmamba.terms.cooccurrence import Cooccurrence
+from hmamba.terms.repeats import RepeatFeatures
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
@@ -39,10 +41,10 @@ class HMamba(nn.Module):
 
     Attributes:
         prior: (items + 1,) what the bias began at, zeros where that is not known; None without a bias.
-        habits: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
+        repeat_counts: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
         categories: (L, items + 1) number of each item's category on L levels; None where the model knows of none.
         shared: vectors of categories, to which the items' own are added; None without. Row 0 stands for none.
-        transitions: what followed what, counted and weighed after the training; None without.
+        cooccurrence: what followed what, counted and weighed after the training; None without.
     """
 
     shared_rows: Tensor | None
@@ -60,14 +62,14 @@ class HMamba(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         levels = len(config.category_levels)
-        self.habit = Habit(config.dim, levels) if config.repeat else None
-        self.habits = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
+        self.repeat_rate = RepeatRate(config.dim, levels) if config.repeat else None
+        self.repeat_counts = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
         self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
         self.shared: nn.EmbeddingBag | None = None
         self.register_buffer("shared_rows", None, persistent=False)  # follows from the categories
         if self.categories is not None:
             self.hold_categories(self.categories)
-        self.transitions: Transitions | None = None
+        self.cooccurrence: Cooccurrence | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -120,7 +122,7 @@ class HMamba(nn.Module):
         if self.bias is not None and self.prior is not None:
             self.bias.copy_(share)
             self.prior.copy_(share)
-        self._tell_habit(share, events, users)
+        self._count_repeats(share, events, users)
 
     @torch.no_grad()
     def recount(self, events: Tensor, users: Tensor) -> None:
@@ -135,11 +137,11 @@ class HMamba(nn.Module):
             is_known = self.prior != 0  # a share of all events is never all of them
             self.bias.add_(torch.where(is_known, share - self.prior, 0.0))
             self.prior.copy_(torch.where(is_known, share, 0.0))
-        self._tell_habit(share, events.to(share.device), users.to(share.device))
+        self._count_repeats(share, events.to(share.device), users.to(share.device))
 
-    def _tell_habit(self, share: Tensor, events: Tensor, users: Tensor) -> None:
-        if self.habits is not None:
-            self.habits.copy_(torch.stack([share, torch.log((events + 1.0) / (users + 1.0))], dim=1))
+    def _count_repeats(self, share: Tensor, events: Tensor, users: Tensor) -> None:
+        if self.repeat_counts is not None:
+            self.repeat_counts.copy_(torch.stack([share, torch.log((events + 1.0) / (users + 1.0))], dim=1))
 
     @torch.no_grad()
     def start_from(self, parent: HMamba, events: Tensor, users: Tensor, category: Tensor | None = None) -> int:
@@ -162,7 +164,7 @@ class HMamba(nn.Module):
         for name, value in parent.state_dict().items():
             if name in ("tangents.weight", "bias", "prior"):
                 mine[name][:known] = value
-            elif name not in ("habits", "categories", "shared.weight"):  # tonight's
+            elif name not in ("repeat_counts", "categories", "shared.weight"):  # tonight's
                 mine[name].copy_(value)
         if self.shared is not None and self.shared_rows is not None and parent.shared is not None:
             # Categories are numbered anew each night: one is known again by the items in it.
@@ -174,23 +176,25 @@ class HMamba(nn.Module):
         return len(self.tangents.weight) - known
 
     def category_numbers(self) -> IntArray | None:
-        """The categories as :meth:`Had.before` takes them; None where habit knows of none."""
-        return None if self.categories is None or self.habit is None else self.categories.cpu().numpy()
+        """The categories as :meth:`RepeatFeatures.before` takes them; None where habit knows of none."""
+        return None if self.categories is None or self.repeat_rate is None else self.categories.cpu().numpy()
 
-    def habit_rates(self, hidden_Rd: Tensor, had: Had, eligible_V: Tensor) -> Tensor:
+    def log_repeat_rates(self, hidden_Rd: Tensor, repeats: RepeatFeatures, eligible_V: Tensor) -> Tensor:
         """Log rates (E,) at which users take again what they have had; none without the habit term.
 
         Args:
             hidden_Rd: hidden states of the rows.
-            had: what they have had, in columns of ``eligible_V``.
+            repeats: what they have had, in columns of ``eligible_V``.
             eligible_V: indices of the competing items.
         """
-        if self.habit is None or self.habits is None:
+        if self.repeat_rate is None or self.repeat_counts is None:
             return hidden_Rd.new_zeros(0)
         device, dtype = hidden_Rd.device, hidden_Rd.dtype
-        rows_E, columns_E = torch.from_numpy(had.rows).to(device), torch.from_numpy(had.columns).to(device)
-        shares_EK, facts_EF = (torch.from_numpy(part).to(device, dtype) for part in (had.shares, had.facts))
-        rates_E: Tensor = self.habit(hidden_Rd, rows_E, shares_EK, facts_EF, self.habits[eligible_V[columns_E]])
+        rows_E, columns_E = torch.from_numpy(repeats.rows).to(device), torch.from_numpy(repeats.columns).to(device)
+        shares_EK, facts_EF = (torch.from_numpy(part).to(device, dtype) for part in (repeats.shares, repeats.facts))
+        rates_E: Tensor = self.repeat_rate(
+            hidden_Rd, rows_E, shares_EK, facts_EF, self.repeat_counts[eligible_V[columns_E]]
+        )
         return rates_E
 
     @property
@@ -284,6 +288,16 @@ class HMamba(nn.Module):
             x_BTd, left = block(x_BTd, segment_BT, self.curvature, state, length_B)
             after.append(left)
         return self.norm_out(x_BTd), after
+
+    def in_float64(self) -> HMamba:
+        """A copy in float64: its points, queries and logits are those of the same weights, in double precision.
+
+        For the lift, where float32 cannot tell near items apart. The error of <u,v>/K is about eps e^(2R) / 4 at norm
+        R sqrt(K) (:func:`hmamba.model.lorentz.bound`), and the eps of float64 is 5e8 times smaller. Hidden states stay
+        what the float32 encoder gave: they are input, not geometry.
+        """
+        shared = {id(self.cooccurrence): self.cooccurrence}  # a table of its own size, which needs no other precision
+        return copy.deepcopy(self, shared).double().eval()
 
     def user_points(self, hidden_Rd: Tensor) -> Tensor:
         """Lorentz points (R, d + 1) of hidden states (R, d), by the same lift as the items."""

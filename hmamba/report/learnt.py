@@ -1,4 +1,4 @@
-"""What training tells, in words: what stopped it, what transitions are worth, and what the model that serves knows."""
+"""What training tells, in words: what stopped it, what co-occurrence adds, and what the serving model knows."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def early_stopping(epochs: Sequence[Json]) -> str:
     )
 
 
-def transitions(told: Json) -> str:
-    """What the transitions of a model are worth, from the facts of its training."""
-    what = "What followed a user's items in other histories (transitions)"
+def cooccurrence(told: Json) -> str:
+    """What the co-occurrence of a model are worth, from the facts of its training."""
+    what = "What followed a user's items in other histories (co-occurrence)"
     weight = f"strength {told['strength']:g} at scale {told['scale']:g}"
     if not told["users"]:
         return f"{what} raises scores with {weight}, untried: nobody could be asked on the validation events."
@@ -57,8 +57,8 @@ def what_serves_knows(night: Night) -> str:
     if night.baseline is not None or not (night.verdict or {}).get("serving") or "refit" not in gate:
         return ""
     counts = (
-        f"The model that serves counts popularity, repeat purchases and transitions up to the end of {night.day}; for "
-        "the verdict they ended where the held-out events begin."
+        "The model that serves counts popularity, repeat purchases and co-occurrence up to the end of "
+        f"{night.day}; for the verdict they ended where the held-out events begin."
     )
     refit = gate["refit"]
     if refit is None:

@@ -191,7 +191,7 @@ def _say_candidates(night: Night, summary: Summary) -> None:
     index = night.facts.get("index", {})
     if index.get("kind") == "float64":
         summary.alerts.append(
-            f"Single precision found only {100 * index['float32_overlap']:.2f}\N{NO-BREAK SPACE}% of each user's best "
+            f"Single precision found only {100 * index['float32_recall']:.2f}\N{NO-BREAK SPACE}% of each user's best "
             "items, so the search ran in double precision: as exact, but slower. A smaller model.max_norm keeps "
             "single precision exact."
         )

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from hmamba.config import SourceConfig
 from hmamba.errors import HMambaError
-from hmamba.source.discover import SourceFile
-from hmamba.source.values import UnreadableType, ids
+from hmamba.sources.discover import SourceFile
+from hmamba.sources.values import UnreadableType, ids
 from hmamba.survey.groups import Group, group
 from hmamba.survey.roles import Profile, words_of
 from hmamba.survey.sample import Budget, read, spread, take

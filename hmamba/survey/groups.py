@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from hmamba.errors import HMambaError, InputError
-from hmamba.source.discover import KINDS, SourceFile, find_files, is_left_alone
+from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone
 from hmamba.survey.roles import Profile, Role, candidates, profiles
 from hmamba.survey.sample import PEEK, read, spread, take
 

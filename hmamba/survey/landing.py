@@ -18,9 +18,9 @@ from hmamba.errors import InputError
 from hmamba.layout import Layout
 from hmamba.quality.batch import check_rows
 from hmamba.report.text import counted
-from hmamba.source.discover import SourceFile, find_files
-from hmamba.source.read import open_file, require_columns
-from hmamba.source.text import LINE, RECORD
+from hmamba.sources.discover import SourceFile, find_files
+from hmamba.sources.read import open_file, require_columns
+from hmamba.sources.text import LINE, RECORD
 from hmamba.statements import statement
 from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import Role, candidates, profiles, unit_of

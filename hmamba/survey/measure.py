@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hmamba import clock
 from hmamba.config import Config, SourceConfig
 from hmamba.errors import InputError
-from hmamba.source.discover import SourceFile
+from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.survey.roles import TimeFormat
 from hmamba.survey.sample import Sample, total_rows

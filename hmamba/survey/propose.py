@@ -20,7 +20,7 @@ from hmamba.config import Config, parse
 from hmamba.errors import InputError
 from hmamba.layout import Layout
 from hmamba.report.text import counted, short
-from hmamba.source.discover import SourceFile
+from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import Columns, choose, interactions

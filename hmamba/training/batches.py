@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hmamba.model.habit import FloatArray, Had
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
+from hmamba.terms.repeats import FloatArray, RepeatFeatures
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HORIZON_FADE = 0.6  # weight of a basket's targets for each basket before it
 _LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
 
-_MOST_HAD = 1 << 20
+_MOST_REPEATS = 1 << 20
 """Entries of what users have had in one batch, about 0.5 GB with their gradients, a tenth more a level of categories.
 Rows times distinct items grows with the square of a history's length; a batch that would hold more asks fewer of its
 rows, drawn anew in each epoch."""
@@ -50,7 +50,7 @@ class Batch:
         items: (T,) item indices.
         segments: (T,) the window of each token.
         positions: (R,) the token after which each row asks.
-        had: what the rows' users have had; nothing where the model has no habit term.
+        repeats: what the rows' users have had; nothing where the model has no habit term.
         targets: (row, column) of the next baskets' items, sorted by row.
         weights: of the targets. A row's sum is that of the events in its next basket (their number, where they have no
             weights), at the end of the training events, and less before.
@@ -60,7 +60,7 @@ class Batch:
     items: IntArray
     segments: IntArray
     positions: IntArray
-    had: Had
+    repeats: RepeatFeatures
     targets: tuple[IntArray, IntArray]
     weights: FloatArray
     weight: float
@@ -71,20 +71,20 @@ class Batches:
 
     Args:
         histories: what may be learnt from, in events that the model reads; its targets alone are predicted.
-        catalogue: which items compete.
+        candidate_items: which items compete.
         max_length: most events of a window; a longer history is cut into windows from its end.
         tokens: events of a batch.
         repeats: whether to count what the users have had.
         half_life_days: age at which a target counts half; None: all count alike.
         horizon: baskets whose items are targets of a row.
         share: of the rows, drawn anew for each batch of an epoch; the rest is only read.
-        category: (L, size) numbers of the items' categories, see :meth:`Had.before`; None without.
+        category: (L, size) numbers of the items' categories, see :meth:`RepeatFeatures.before`; None without.
     """
 
     def __init__(
         self,
         histories: Histories,
-        catalogue: Catalogue,
+        candidate_items: CandidateItems,
         *,
         max_length: int,
         tokens: int,
@@ -94,7 +94,7 @@ class Batches:
         horizon: int = 1,
         category: IntArray | None = None,
     ) -> None:
-        self.histories, self.catalogue, self.tokens, self.repeats = histories, catalogue, tokens, repeats
+        self.histories, self.candidate_items, self.tokens, self.repeats = histories, candidate_items, tokens, repeats
         self.share, self.half_life, self.category = share, half_life_days, category
         self._end = int(histories.times.max(initial=0))
         starts = histories.basket_starts
@@ -106,7 +106,7 @@ class Batches:
         self._basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) if horizon > 1 else None
         last_basket = np.searchsorted(starts, histories.offsets[self._ask_user + 1]) - 1
         self._horizon_end = starts[np.minimum(asks + horizon, last_basket) + 1]
-        self._strength = np.where((catalogue.column[histories.items] >= 0) & histories.wanted, 1.0, 0.0)
+        self._strength = np.where((candidate_items.column[histories.items] >= 0) & histories.wanted, 1.0, 0.0)
         if histories.weights is not None:
             self._strength *= histories.weights
         so_far, number = (np.append(0, np.cumsum(part)) for part in (self._strength, self._strength > 0))
@@ -128,13 +128,13 @@ class Batches:
 
     @classmethod
     def of(
-        cls, histories: Histories, catalogue: Catalogue, config: Config, category: IntArray | None = None
+        cls, histories: Histories, candidate_items: CandidateItems, config: Config, category: IntArray | None = None
     ) -> Batches:
         """The windows of these histories as the settings want them."""
         settings = config.train
         return cls(
             histories,
-            catalogue,
+            candidate_items,
             max_length=settings.max_length,
             tokens=settings.tokens or tokens_for(histories.events),
             repeats=config.model.repeat,
@@ -183,9 +183,9 @@ class Batches:
             drawn = random.random(len(asks)) < self.share
             drawn[0] = True
             asks, window = asks[drawn], window[drawn]
-        if self.repeats and self._had[asks].sum() > _MOST_HAD:
+        if self.repeats and self._had[asks].sum() > _MOST_REPEATS:
             shuffled = random.permutation(len(asks))
-            fitting = max(1, int(np.searchsorted(np.cumsum(self._had[asks[shuffled]]), _MOST_HAD, side="right")))
+            fitting = max(1, int(np.searchsorted(np.cumsum(self._had[asks[shuffled]]), _MOST_REPEATS, side="right")))
             drawn = np.sort(shuffled[:fitting])
             asks, window = asks[drawn], window[drawn]
         weight = float((self._weights(asks) * self._targets[asks]).sum(dtype=np.float64))
@@ -216,17 +216,17 @@ class Batches:
         wanted = self._horizon_end[asks] - ends
         events = spans(ends, wanted)
         target_rows = np.repeat(np.arange(len(asks)), wanted)
-        target_columns = self.catalogue.column[histories.items[events]]
+        target_columns = self.candidate_items.column[histories.items[events]]
         known = self._strength[events] > 0
         target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
-        had = Had.nothing()
+        repeats = RepeatFeatures.nothing()
         if self.repeats and len(asks):
-            had = Had.before(histories, self.catalogue, self._ask_user[asks], ends, self.category)
+            repeats = RepeatFeatures.before(histories, self.candidate_items, self._ask_user[asks], ends, self.category)
         return Batch(
             items=histories.items[spans(self.window_start[windows], lengths)],
             segments=np.repeat(np.arange(len(windows)), lengths),
             positions=ends - 1 + shift[window],
-            had=had,
+            repeats=repeats,
             targets=(target_rows, target_columns),
             weights=self._weights(asks)[target_rows] * self._shares(asks, target_rows, events),
             weight=weight,

@@ -19,23 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from hmamba.errors import ConfigError
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.likelihood import mean_log_likelihood
-from hmamba.evaluation.metrics import metrics_by_question
-from hmamba.evaluation.question import Question
+from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.model.hmamba import HMamba
-from hmamba.model.transitions import Transitions
 from hmamba.progress import Progress
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
+from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.average import WeightAverage
 from hmamba.training.batches import Batch, Batches
-from hmamba.training.blend import weigh
 from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
 from hmamba.training.negatives import Negatives
 from hmamba.training.optimizer import clip_gradients, make_optimizer
 from hmamba.training.ranks import Ranks
+from hmamba.training.term_weights import weigh
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -53,12 +53,12 @@ class Plan:
         version: names it; a checkpoint of another version is not continued.
         batches: what is learnt from.
         windows: which windows take part; None for all.
-        catalogue: the items that compete.
-        question: what early stopping judges by.
+        candidate_items: the items that compete.
+        evaluation_set: what early stopping judges by.
         epochs: at most.
         learning_rate: at its highest.
         warm: whether the model starts from trained weights, which then count as the best so far.
-        transitions: whether to count and weigh them after the last epoch.
+        cooccurrence: whether to count and weigh them after the last epoch.
         folder: of the checkpoints.
         config: all settings.
         bf16: whether the blocks run in bfloat16; None: on CUDA only.
@@ -67,12 +67,12 @@ class Plan:
     version: str
     batches: Batches
     windows: npt.NDArray[np.bool_] | None
-    catalogue: Catalogue
-    question: Question
+    candidate_items: CandidateItems
+    evaluation_set: EvaluationSet
     epochs: int
     learning_rate: float
     warm: bool
-    transitions: bool
+    cooccurrence: bool
     folder: Path
     config: Config
     bf16: bool | None = None
@@ -113,13 +113,13 @@ def batch_loss(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" if bf16 is None else bf16):
         tokens_Td = model.encode(put(batch.items)[None], put(batch.segments)[None])[0]
     hidden_Rd = tokens_Td[put(batch.positions)].float()
-    had = put(batch.had.rows), put(batch.had.columns)
+    repeats = put(batch.repeats.rows), put(batch.repeats.columns)
     return blocked_cross_entropy(
         model.query_vectors(hidden_Rd),
         model.item_vectors(eligible_V),
         model.score(),
-        had=had,
-        habit_E=model.habit_rates(hidden_Rd, batch.had, eligible_V),
+        repeats=repeats,
+        repeat_E=model.log_repeat_rates(hidden_Rd, batch.repeats, eligible_V),
         targets=(put(batch.targets[0]), put(batch.targets[1])),
         weights=torch.from_numpy(batch.weights).to(device),
         shift_V=shift_V,
@@ -145,15 +145,15 @@ def validate(model: HMamba, plan: Plan) -> tuple[float | None, dict[str, float |
         mean log-likelihood of the answers where fewer than ``gate.min_users`` users are asked: the ranks of a handful
         of items are mostly luck.
     """
-    question, exclude_seen = plan.question, plan.config.candidates.exclude_seen
-    if not len(question):
+    evaluation_set, exclude_seen = plan.evaluation_set, plan.config.candidates.exclude_seen
+    if not len(evaluation_set):
         return None, {"ndcg@10": None}
-    ranked, _ = rank_all(model, question.past, plan.catalogue, k=10, exclude_seen=exclude_seen)
-    metrics = metrics_by_question(ranked, question.rows, question.items, cutoffs=(10,))
-    ndcg = float(question.by_user(metrics["ndcg@10"]).mean())
-    if question.judged >= plan.config.gate.min_users:
+    ranked, _ = rank_all(model, evaluation_set.past, plan.candidate_items, k=10, exclude_seen=exclude_seen)
+    metrics = metrics_by_query(ranked, evaluation_set.rows, evaluation_set.items, cutoffs=(10,))
+    ndcg = float(evaluation_set.by_user(metrics["ndcg@10"]).mean())
+    if evaluation_set.judged >= plan.config.gate.min_users:
         return ndcg, {"ndcg@10": ndcg}
-    likelihood = mean_log_likelihood(model, question, plan.catalogue, exclude_seen=exclude_seen)
+    likelihood = mean_log_likelihood(model, evaluation_set, plan.candidate_items, exclude_seen=exclude_seen)
     return likelihood, {"ndcg@10": ndcg, "log_likelihood": likelihood}
 
 
@@ -166,8 +166,8 @@ class Fit:
         ranks: the processes that share it, this one among them; the model of rank 0 alone ends with the best weights.
 
     Attributes:
-        weighed: what :func:`hmamba.training.blend.weigh` judged in :meth:`run`; None if the plan has no transitions,
-            and on ranks other than 0.
+        weighed: what :func:`hmamba.training.term_weights.weigh` judged in :meth:`run`; None without co-occurrence, and
+            on ranks other than 0.
 
     Raises:
         ConfigError: label smoothing is asked for where the softmax is sampled.
@@ -182,15 +182,17 @@ class Fit:
         self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
         self.weighed: dict[str, float] | None = None
-        self.eligible_V = torch.from_numpy(plan.catalogue.eligible).to(self.device)
+        self.eligible_V = torch.from_numpy(plan.candidate_items.eligible).to(self.device)
         self.negatives = None
-        if len(plan.catalogue) > self.settings.full_softmax_items:
+        if len(plan.candidate_items) > self.settings.full_softmax_items:
             if self.settings.label_smoothing:
                 raise ConfigError(
                     f"train.label_smoothing = {self.settings.label_smoothing} needs the full softmax, but "
-                    f"{len(plan.catalogue)} items compete: set it to 0, or raise train.full_softmax_items."
+                    f"{len(plan.candidate_items)} items compete: set it to 0, or raise train.full_softmax_items."
                 )
-            events_V = plan.batches.histories.item_events(len(plan.catalogue.column))[plan.catalogue.eligible]
+            events_V = plan.batches.histories.item_events(len(plan.candidate_items.column))[
+                plan.candidate_items.eligible
+            ]
             self.negatives = Negatives(events_V, self.settings.negatives)
             model.tangents.sparse = True  # a step then costs what its items cost, however many there are
         self.steps = plan.epochs * len(plan.batches.epoch(self.settings.seed, plan.windows))
@@ -208,11 +210,13 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.load_best(self.model)
         self.model.eval()
-        if self.plan.transitions and self.ranks.leads:
-            plan, size = self.plan, len(self.plan.catalogue.column)
-            counted = Transitions.count(plan.batches.histories, size)
+        if self.plan.cooccurrence and self.ranks.leads:
+            plan, size = self.plan, len(self.plan.candidate_items.column)
+            counted = Cooccurrence.count(plan.batches.histories, size)
             enough = plan.config.gate.min_users
-            self.model.transitions, self.weighed = weigh(self.model, counted, plan.question, plan.catalogue, enough)
+            self.model.cooccurrence, self.weighed = weigh(
+                self.model, counted, plan.evaluation_set, plan.candidate_items, enough
+            )
         return place.epochs
 
     def _stalled(self, place: Place) -> bool:
@@ -304,7 +308,7 @@ class Fit:
             batch, columns, shift = self.negatives.narrow(batch, self.ranks, self.settings.seed + place.step)
             eligible_V = eligible_V[torch.from_numpy(columns).to(self.device)]
             shift_V = torch.from_numpy(shift).to(self.device)
-            rows = np.concatenate([batch.items, self.plan.catalogue.eligible[columns]])
+            rows = np.concatenate([batch.items, self.plan.candidate_items.eligible[columns]])
             tangents = cast(nn.Parameter, self.model.tangents.weight)
             touched[tangents] = self.ranks.union(rows, len(tangents))
         if len(batch.positions):  # a rank whose part of a small batch asks nothing still joins the sum

@@ -1,7 +1,7 @@
 """The softmax over the items that compete, in blocks, so that the logits are never held whole.
 
-With l_rv the taste logits of row r, h_re the log rates of what the row's user has had (:mod:`hmamba.model.habit`), w_t
-the weights of the targets and W_r their sum over a row, the loss is
+With l_rv the base scores of row r, h_re the log repeat rates of the items that the row's user has taken
+(:mod:`hmamba.terms.repeats`), w_t the weights of the targets and W_r their sum over a row, the loss is
 
     sum_r W_r log(sum_v exp(l_rv) + sum_e exp(h_re)) - sum_t w_t log(exp(l_t) + exp(h_t))
 
@@ -52,7 +52,7 @@ class _Normaliser(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        queries, items, K, scale, habit, kind, weights, shift, smoothing = inputs
+        queries, items, K, scale, repeat_rate, kind, weights, shift, smoothing = inputs
         affine, sizes, score = kind in _AFFINE, _SIZES[queries.device.type], Score(kind, K, scale)
         grads = [
             torch.zeros_like(tensor) if need else None
@@ -90,9 +90,9 @@ class _Normaliser(torch.autograd.Function):
                 if scalars:
                     expected = expected * fade + (logits * scores).sum(1)
                 tops.append(top)
-            taste = top + normaliser.log()
-            total += (weight * (torch.logaddexp(taste, habit[part]) - smoothing * (mean + mean_shift))).sum()
-            share = weight * torch.sigmoid(taste - habit[part])
+            base = top + normaliser.log()
+            total += (weight * (torch.logaddexp(base, repeat_rate[part]) - smoothing * (mean + mean_shift))).sum()
+            share = weight * torch.sigmoid(base - repeat_rate[part])
             if grads[4] is not None:
                 grads[4][part] = weight - share
             if scalars:
@@ -100,7 +100,7 @@ class _Normaliser(torch.autograd.Function):
             if not to_vectors:
                 continue
             for number, (tile, gradient, highest) in enumerate(zip(tiles, exponentials, tops, strict=True)):
-                factor, vectors = share * (highest - taste).exp(), items[tile]
+                factor, vectors = share * (highest - base).exp(), items[tile]
                 if smoothing:
                     gradient.mul_(factor[:, None]).sub_((weight * smoothing / len(items))[:, None])
                     factor = torch.ones_like(factor)
@@ -136,20 +136,20 @@ def _products(queries_RX: Tensor, items_VX: Tensor, at: _Pairs) -> Tensor:
     return torch.cat([checkpoint(some, *part, use_reentrant=False) for part in parts])
 
 
-def _of_rows(habit_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
+def _of_rows(repeat_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
     """Logarithm (R,) of each row's sum of exponentials; -inf where it has no entries."""
-    none_R = habit_E.new_full((rows,), -torch.inf)
-    top_R = none_R.scatter_reduce(0, rows_E, habit_E.detach(), "amax")
+    none_R = repeat_E.new_full((rows,), -torch.inf)
+    top_R = none_R.scatter_reduce(0, rows_E, repeat_E.detach(), "amax")
     has_R = top_R > -torch.inf
     top_R = torch.where(has_R, top_R, 0.0)
-    sum_R = torch.zeros_like(top_R).index_add(0, rows_E, (habit_E - top_R[rows_E]).exp())
+    sum_R = torch.zeros_like(top_R).index_add(0, rows_E, (repeat_E - top_R[rows_E]).exp())
     return torch.where(has_R, top_R + sum_R.clamp_min(torch.finfo(sum_R.dtype).tiny).log(), none_R)
 
 
-def _entry_of(targets: _Pairs, had: _Pairs, columns: int) -> Tensor:
+def _entry_of(targets: _Pairs, repeats: _Pairs, columns: int) -> Tensor:
     """(T,) which entry of what users have had each target is; -1: none."""
     wanted, of_target = torch.unique(targets[0] * columns + targets[1], return_inverse=True)
-    keys = had[0] * columns + had[1]
+    keys = repeats[0] * columns + repeats[1]
     place = torch.searchsorted(wanted, keys).clamp_max(len(wanted) - 1)
     found = torch.nonzero(wanted[place] == keys)[:, 0]
     entries = torch.full_like(wanted, -1)
@@ -162,8 +162,8 @@ def blocked_cross_entropy(
     items_VX: Tensor,
     score: Score,
     *,
-    had: tuple[Tensor, Tensor],
-    habit_E: Tensor,
+    repeats: tuple[Tensor, Tensor],
+    repeat_E: Tensor,
     targets: tuple[Tensor, Tensor],
     weights: Tensor | None = None,
     shift_V: Tensor | None = None,
@@ -177,8 +177,8 @@ def blocked_cross_entropy(
         queries_RX: query vectors.
         items_VX: vectors of the items that compete.
         score: turns inner products into logits.
-        had: (row, column) of what the rows' users have had, each once.
-        habit_E: log rates of taking it again, see :mod:`hmamba.model.habit`.
+        repeats: (row, column) of what the rows' users have had, each once.
+        repeat_E: log rates of taking it again, see :mod:`hmamba.terms.repeats`.
         targets: (row, column) of each target.
         weights: of the targets; 1 each if None.
         shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero where somebody has had the item.
@@ -193,25 +193,25 @@ def blocked_cross_entropy(
     kind = score.kind
     affine = kind in _AFFINE
 
-    def taste(at: _Pairs) -> Tensor:
+    def base(at: _Pairs) -> Tensor:
         products = _products(queries_RX, items_VX, at)
         logits = products if affine else score.logits(products)
         return logits if shift_V is None else logits + shift_V[at[1]]
 
     with torch.autocast(queries_RX.device.type, enabled=False):
         if affine:
-            habit_E = habit_E - score.logits(torch.zeros_like(score.K))
+            repeat_E = repeat_E - score.logits(torch.zeros_like(score.K))
         weights_R = torch.zeros_like(queries_RX[:, 0]).index_add(0, targets[0], weights)
-        habit_R = _of_rows(habit_E, had[0], rows)
+        repeat_R = _of_rows(repeat_E, repeats[0], rows)
         loss: Tensor = _Normaliser.apply(
-            queries_RX, items_VX, score.K, score.scale, habit_R, kind, weights_R, shift_V, smoothing
+            queries_RX, items_VX, score.K, score.scale, repeat_R, kind, weights_R, shift_V, smoothing
         )  # type: ignore[no-untyped-call]
-        logits_T = taste(targets)
-        if len(habit_E):
-            entries_T = _entry_of(targets, had, columns)
+        logits_T = base(targets)
+        if len(repeat_E):
+            entries_T = _entry_of(targets, repeats, columns)
             again = entries_T >= 0
-            logits_T = logits_T.index_put((again,), torch.logaddexp(logits_T[again], habit_E[entries_T[again]]))
+            logits_T = logits_T.index_put((again,), torch.logaddexp(logits_T[again], repeat_E[entries_T[again]]))
             if smoothing:
-                raised_E = torch.nn.functional.softplus(habit_E - taste(had))
-                loss = loss - smoothing / columns * (weights_R[had[0]] * raised_E).sum()
+                raised_E = torch.nn.functional.softplus(repeat_E - base(repeats))
+                loss = loss - smoothing / columns * (weights_R[repeats[0]] * raised_E).sum()
         return loss - (1 - smoothing) * (weights * logits_T).sum()

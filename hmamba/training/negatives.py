@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hmamba.model.habit import FloatArray
 from hmamba.sequences.histories import IntArray
+from hmamba.terms.repeats import FloatArray
 from hmamba.training.batches import Batch
 from hmamba.training.ranks import Ranks
 
@@ -66,7 +66,7 @@ class Negatives:
         All ranks draw the same columns: D is what any of them mentions.
         """
         row, column = batch.targets
-        sure = ranks.union(np.concatenate([column, batch.had.columns]), len(self.chance_V))
+        sure = ranks.union(np.concatenate([column, batch.repeats.columns]), len(self.chance_V))
         columns, shift = self.draw(sure, seed)
-        had = replace(batch.had, columns=np.searchsorted(columns, batch.had.columns))
-        return replace(batch, had=had, targets=(row, np.searchsorted(columns, column))), columns, shift
+        repeats = replace(batch.repeats, columns=np.searchsorted(columns, batch.repeats.columns))
+        return replace(batch, repeats=repeats, targets=(row, np.searchsorted(columns, column))), columns, shift

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hmamba.errors import ConfigError, InputError
+from hmamba.errors import InputError
 from hmamba.evaluation.split import LAST, Split
+from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
-from hmamba.registry import Provenance, StoredModel
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.models.files import Provenance, StoredModel
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
@@ -33,19 +34,6 @@ _VALIDATION_USERS = (
 
 class NothingToLearnError(InputError):
     """The data holds nothing that a model could be trained on; a baseline can be served all the same."""
-
-
-def device_of(choice: str) -> torch.device:
-    """The device to compute on.
-
-    Raises:
-        ConfigError: CUDA was asked for and PyTorch sees none.
-    """
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "train.device = 'cuda', but PyTorch sees no CUDA device. Use 'auto', or install a CUDA build."
-        )
-    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -102,8 +90,8 @@ def prepare(
     learnt = split.learnt(histories).read
     counts = learnt.item_events(len(ids))
     holders = torch.from_numpy(learnt.item_users(len(ids)))
-    catalogue = Catalogue.of(counts, settings.min_item_events)
-    if not len(catalogue):
+    candidate_items = CandidateItems.of(counts, settings.min_item_events)
+    if not len(candidate_items):
         raise NothingToLearnError(
             f"no item has train.min_item_events = {settings.min_item_events} events to learn from: load a longer "
             "history, or lower that setting."
@@ -117,7 +105,7 @@ def prepare(
     else:
         new_items = model.start_from(parent.model, torch.from_numpy(counts), holders, groups)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
-    batches = Batches.of(learnt, catalogue, config, model.category_numbers())
+    batches = Batches.of(learnt, candidate_items, config, model.category_numbers())
     if not batches.rows:
         raise NothingToLearnError("no user has two baskets, one after the other, to learn from: load a longer history.")
     windows = None
@@ -130,17 +118,17 @@ def prepare(
         night = provenance.day.toordinal()  # other windows every night, the same ones if it is run again
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
-    question = split.ask_validation(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
+    evaluation_set = split.ask_validation(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
     plan = Plan(
         version=provenance.version,
         batches=batches,
         windows=windows,
-        catalogue=catalogue,
-        question=question,
+        candidate_items=candidate_items,
+        evaluation_set=evaluation_set,
         epochs=settings.epochs if parent is None else settings.fine_tune_epochs,
         learning_rate=settings.learning_rate if parent is None else settings.fine_tune_rate,
         warm=parent is not None,
-        transitions=config.model.transitions,
+        cooccurrence=config.model.cooccurrence,
         folder=folder,
         config=config,
     )
@@ -155,22 +143,22 @@ def facts_of(
     Args:
         preparation: what was trained.
         epochs: what :meth:`Fit.run` tells of each.
-        weighed: :attr:`Fit.weighed`, told under ``transitions``; without its NDCG where nobody could be asked.
+        weighed: :attr:`Fit.weighed`, told under ``cooccurrence``; without its NDCG where nobody could be asked.
     """
     model, plan = preparation.model, preparation.plan
-    transitions: dict[str, float | None] | None = None
+    cooccurrence: dict[str, float | None] | None = None
     if weighed is not None:
         asked = weighed["users"] > 0
-        transitions = {key: round(value, 6) if asked or "@" not in key else None for key, value in weighed.items()}
+        cooccurrence = {key: round(value, 6) if asked or "@" not in key else None for key, value in weighed.items()}
     return {
         "version": preparation.provenance.version,
         "parent": preparation.provenance.parent,
         "epochs": epochs,
         "events": plan.batches.histories.events,
         "rows": plan.batches.rows,
-        "items": len(plan.catalogue),
+        "items": len(plan.candidate_items),
         "parameters": sum(p.numel() for p in model.parameters()),
         "curvature": round(float(model.curvature.detach()), 6),
-        "transitions": transitions,
+        "cooccurrence": cooccurrence,
         "device": str(model.tangents.weight.device),
     }

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hmamba.evaluation.question import Question
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.split import Split
-from hmamba.registry import StoredModel
+from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
@@ -43,7 +43,7 @@ def refit(
     is_new = np.arange(histories.events) >= split.validation[histories.owner]
     is_read = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
     read = known.keep(is_read)
-    batches = Batches.of(read, stored.catalogue, config, stored.model.category_numbers())
+    batches = Batches.of(read, stored.candidate_items, config, stored.model.category_numbers())
     fresh = is_new[is_read][batches.window_end - 1]
     draw = np.random.default_rng([config.train.seed, split.trained_until % (1 << 32)])
     windows = fresh | (draw.random(len(fresh)) < config.train.replay)
@@ -54,12 +54,12 @@ def refit(
         version=f"{stored.version}-refit-{snapshot}",
         batches=batches,
         windows=windows,
-        catalogue=stored.catalogue,
-        question=Question(read.select(nothing), nothing, nothing, nothing),
+        candidate_items=stored.candidate_items,
+        evaluation_set=EvaluationSet(read.select(nothing), nothing, nothing, nothing),
         epochs=1,
         learning_rate=config.train.fine_tune_rate,
         warm=True,
-        transitions=False,
+        cooccurrence=False,
         folder=folder,
         config=config,
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.layout import Layout
-from hmamba.source.discover import KINDS, SourceFile, find_files, is_left_alone
-from hmamba.source.read import open_file
+from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone
+from hmamba.sources.read import open_file
 
 SHOWN = 3
 _LOOKED_AT = 1_000

@@ -11,7 +11,7 @@ import duckdb
 
 from hmamba.errors import InputError
 from hmamba.files import sha256
-from hmamba.source.discover import SourceFile
+from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.warehouse.tables import Row, rows
 

@@ -17,11 +17,11 @@ from hmamba.errors import ConfigError, InputError
 from hmamba.layout import Layout
 from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
 from hmamba.statements import statement
-from hmamba.warehouse.catalogue import apply_catalogue, read_as
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
 from hmamba.warehouse.landing import Found, misplaced, no_rows, nothing_found
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
 from hmamba.warehouse.merge import Entry, Merged, merge
+from hmamba.warehouse.metadata import apply_catalogue, read_as
 from hmamba.warehouse.refused import ReadFile, doubtful_ids, quarantine, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmamba.config import Config
-from hmamba.source.json_records import parsed
-from hmamba.source.read import open_file
-from hmamba.source.records import as_json
-from hmamba.source.text import LINE, conversion
+from hmamba.sources.json_records import parsed
+from hmamba.sources.read import open_file
+from hmamba.sources.records import as_json
+from hmamba.sources.text import LINE, conversion
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import Kind, TakenFile, require_unchanged
 from hmamba.warehouse.staging import chunk_of

@@ -15,11 +15,11 @@ import pyarrow as pa
 from hmamba.config import SourceConfig
 from hmamba.errors import InputError
 from hmamba.progress import Progress
-from hmamba.source.discover import SourceFile
-from hmamba.source.read import Reading, open_file, read_column, require_columns
-from hmamba.source.text import LINE, MALFORMED
-from hmamba.source.times import moments, positions
-from hmamba.source.values import Column, Members, ids, numbers
+from hmamba.sources.discover import SourceFile
+from hmamba.sources.read import Reading, open_file, read_column, require_columns
+from hmamba.sources.text import LINE, MALFORMED
+from hmamba.sources.times import moments, positions
+from hmamba.sources.values import Column, Members, ids, numbers
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import TakenFile, require_unchanged
 

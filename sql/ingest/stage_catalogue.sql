@@ -1,4 +1,4 @@
--- chunk: rows of the catalogue as hmamba/warehouse/catalogue.py reads them from any kind of file.
+-- chunk: rows of the catalogue as hmamba/warehouse/metadata.py reads them from any kind of file.
 INSERT INTO catalogue
 SELECT
     $file,

@@ -22,9 +22,11 @@ from tests.synthetic import make_catalogue, make_interactions
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published night whose departments each have a direction, and whose popular items lie near the origin."""
     layout = Layout.at(tmp_path_factory.mktemp("picture"))
-    catalogue = make_catalogue()
-    catalogue["category_path"] = [list(row) for row in catalogue[["department", "category"]].itertuples(index=False)]
-    write_night(layout, make_interactions(), catalogue)
+    candidate_items = make_catalogue()
+    candidate_items["category_path"] = [
+        list(row) for row in candidate_items[["department", "category"]].itertuples(index=False)
+    ]
+    write_night(layout, make_interactions(), candidate_items)
     publish(layout)
     return layout.root
 

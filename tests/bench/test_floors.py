@@ -55,10 +55,10 @@ def test_ranking_by_neighbours_against_loops(experiment):
     dense, counts = matrix.toarray(), experiment.train.item_events(experiment.size)
     exam = experiment.exams[TEST]
     ranked = floors.rank_by_neighbours(experiment, exam, matrix)
-    for row, items in enumerate(sets(exam.question.past)):
+    for row, items in enumerate(sets(exam.evaluation_set.past)):
         score = {
             int(v): sum(dense[i, v] for i in set(items)) + 1e-6 * counts[v] / (counts.max() + 1)
-            for v in experiment.catalogue.eligible
+            for v in experiment.candidate_items.eligible
         }
         got = [item for item in ranked[row].tolist() if item >= 0]
         assert len(set(got)) == len(got) == min(len(score), exam.depth)
@@ -74,7 +74,7 @@ def test_the_setting_is_the_best_on_validation(experiment, monkeypatch):
         found = floors.neighbours(experiment.train, experiment.size, most=20, shrinkage=shrinkage)
         for k in floors.NEIGHBOURS:
             ranked = floors.rank_by_neighbours(experiment, experiment.stop, found.matrix(k))
-            measured = measure(ranked, experiment.stop, len(experiment.catalogue))
+            measured = measure(ranked, experiment.stop, len(experiment.candidate_items))
             values[k, shrinkage] = measured["all users"][MASKED]["ndcg@10"]
     _, chosen = floors.tuned_neighbours(experiment)
     assert values[chosen["neighbours"], chosen["shrinkage"]] == max(values.values())
@@ -85,7 +85,7 @@ def test_the_setting_is_the_best_on_validation(experiment, monkeypatch):
 def test_own_purchases_come_first(tmp_path, recent):
     experiment = last_day(shop(tmp_path), days=7, validation_days=2, min_item_events=2, split="test")
     exam = experiment.exams[TEST]
-    past = exam.question.past
+    past = exam.evaluation_set.past
     ranked = (floors.most_recent if recent else floors.bought_most)(experiment, exam)
     learnt = Counter(experiment.train.items.tolist())
     assert ranked.shape == (len(past), 20)

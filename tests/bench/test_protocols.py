@@ -8,7 +8,7 @@ import pytest
 from bench.datasets import load
 from bench.protocols import MASKED, TEST, UNMASKED, VALIDATION, Exam, last_day, leave_one_out, measure, without_seen
 from hmamba.errors import InputError
-from hmamba.evaluation.question import Question
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.sequences.histories import MICROSECONDS_A_DAY
 from tests.bench.files import order_data, shop, written
 from tests.histories import histories_of
@@ -30,15 +30,15 @@ def test_leave_one_out_by_hand(tmp_path, length):
         user: (items[:-2] if user in long else items)[newest] for user, items in everything.items()
     }
     for name, place in ((VALIDATION, 2), (TEST, 1)):
-        question = experiment.exams[name].question
-        assert lists(question.past) == {user: everything[user][:-place][newest] for user in long}
+        evaluation_set = experiment.exams[name].evaluation_set
+        assert lists(evaluation_set.past) == {user: everything[user][:-place][newest] for user in long}
         assert lists(experiment.exams[name].seen) == {user: everything[user][:-place] for user in long}
-        users = question.past.users.to_pylist()
-        asked = {users[row]: int(item) for row, item in zip(question.rows, question.items, strict=True)}
+        users = evaluation_set.past.users.to_pylist()
+        asked = {users[row]: int(item) for row, item in zip(evaluation_set.rows, evaluation_set.items, strict=True)}
         assert asked == {user: everything[user][-place] for user in long}
-        assert question.past.times.max() < question.as_of.min()
+        assert evaluation_set.past.times.max() < evaluation_set.as_of.min()
     assert experiment.stop is experiment.exams[VALIDATION]
-    assert set(experiment.catalogue.eligible) == set(data.histories.items)
+    assert set(experiment.candidate_items.eligible) == set(data.histories.items)
 
 
 def test_the_tested_event_is_nowhere_else(tmp_path):
@@ -46,11 +46,11 @@ def test_the_tested_event_is_nowhere_else(tmp_path):
     experiment = leave_one_out(order_data(tmp_path), 50)
     learnt = lists(experiment.train)
     for exam in experiment.exams.values():
-        read, users = lists(exam.question.past), exam.question.past.users.to_pylist()
-        for row, item in zip(exam.question.rows, exam.question.items, strict=True):
+        read, users = lists(exam.evaluation_set.past), exam.evaluation_set.past.users.to_pylist()
+        for row, item in zip(exam.evaluation_set.rows, exam.evaluation_set.items, strict=True):
             assert item not in read[users[row]]
             assert item not in learnt[users[row]]
-    validation, tested = (experiment.exams[name].question for name in (VALIDATION, TEST))
+    validation, tested = (experiment.exams[name].evaluation_set for name in (VALIDATION, TEST))
     last_read = tested.past.items[tested.past.offsets[1:] - 1]
     assert last_read.tolist() == validation.items.tolist()
 
@@ -72,13 +72,13 @@ def test_last_day_is_honest_in_time(tmp_path, split):
     stop = cut - validation_days * MICROSECONDS_A_DAY
     assert experiment.train.times.max() < stop
     assert experiment.train.times.max() >= stop - 2 * MICROSECONDS_A_DAY
-    early = experiment.stop.question
+    early = experiment.stop.evaluation_set
     assert set(early.as_of.tolist()) == {stop}
     assert early.past.times.max() < stop
 
     known = data.histories.between(None, end)
-    question, groups = experiment.exams[TEST].question, experiment.exams[TEST].groups
-    users, late = question.past.users.to_pylist(), []
+    evaluation_set, groups = experiment.exams[TEST].evaluation_set, experiment.exams[TEST].groups
+    users, late = evaluation_set.past.users.to_pylist(), []
     for row, user in enumerate(known.users.to_pylist()):
         times = known.times[known.offsets[row] : known.offsets[row + 1]]
         items = known.items[known.offsets[row] : known.offsets[row + 1]]
@@ -88,9 +88,11 @@ def test_last_day_is_honest_in_time(tmp_path, split):
             assert user not in users
             continue
         place = users.index(user)
-        mine = question.past.items[question.past.offsets[place] : question.past.offsets[place + 1]]
+        mine = evaluation_set.past.items[evaluation_set.past.offsets[place] : evaluation_set.past.offsets[place + 1]]
         assert mine.tolist() == before
-        assert sorted(question.items[question.rows == place]) == sorted(set(items[day == day.max()].tolist()))
+        assert sorted(evaluation_set.items[evaluation_set.rows == place]) == sorted(
+            set(items[day == day.max()].tolist())
+        )
         if day.max() * MICROSECONDS_A_DAY >= cut:
             late.append(place)
     (first, rows), (second, everybody) = groups.items()
@@ -101,7 +103,7 @@ def test_last_day_is_honest_in_time(tmp_path, split):
 
 def test_nobody_learns_from_a_held_out_day(tmp_path):
     experiment = last_day(shop(tmp_path), days=7, validation_days=2, min_item_events=1, split="test")
-    past = experiment.exams[TEST].question.past
+    past = experiment.exams[TEST].evaluation_set.past
     last_read = dict(zip(past.users.to_pylist(), past.times[past.offsets[1:] - 1], strict=True))
     for row, user in enumerate(experiment.train.users.to_pylist()):
         times = experiment.train.times[experiment.train.offsets[row] : experiment.train.offsets[row + 1]]
@@ -117,8 +119,8 @@ def test_last_day_needs_times_and_enough_of_them(tmp_path):
 
 def small_exam(views=(MASKED, UNMASKED)):
     seen = histories_of([(0, 1), (1, 2), (2, 2)], [(0, 5)])
-    question = Question(seen, np.full(2, seen.times.max() + 1), np.array([0, 1]), np.array([2, 6]))
-    return Exam(question, seen, views, {"all users": np.arange(2), "second": np.array([1])})
+    evaluation_set = EvaluationSet(seen, np.full(2, seen.times.max() + 1), np.array([0, 1]), np.array([2, 6]))
+    return Exam(evaluation_set, seen, views, {"all users": np.arange(2), "second": np.array([1])})
 
 
 def test_masking_takes_out_what_was_had_but_never_the_answer():

@@ -39,7 +39,7 @@ def test_overrides_go_over_the_file(tmp_path):
         "model.layers": 2,
         "model.dropout": 0.4,
         "model.repeat": True,
-        "model.transitions": False,
+        "model.cooccurrence": False,
         "candidates.exclude_seen": False,
     }
     assert settings.differences(Config()) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from hmamba.source.ids import read_ids
+from hmamba.sources.ids import read_ids
 from tests.cases import files, values
 from tests.cases.build import DAY, EVENTS, FILE, Case, parquet, table
 from tests.landing import Root

@@ -9,6 +9,7 @@ import pytest
 
 from hmamba.config import parse
 from hmamba.errors import QualityError
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
     Measured,
     best_baseline,
@@ -18,9 +19,8 @@ from hmamba.evaluation.gate import (
     measure_model,
     unseen_from,
 )
-from hmamba.evaluation.question import Question
 from hmamba.evaluation.split import DAYS, LAST
-from hmamba.registry import Provenance
+from hmamba.models.files import Provenance
 from tests.histories import START, histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -160,7 +160,7 @@ def test_the_best_baseline():
 
 def asked_on(*days):
     """A question on each of these days."""
-    return Question.ask(
+    return EvaluationSet.ask(
         (histories := histories_of(*([(-1, 1), (day, 2)] for day in days))),
         histories.offsets[:-1],
         histories.offsets[1:],
@@ -197,20 +197,20 @@ def test_nobody_is_judged_on_what_anybody_was_trained_on(mode, trained, first, n
 
 def test_who_has_seen_everything_is_not_judged_and_nobody_asked_needs_no_excuse():
     known = {"a": Provenance(date(2024, 1, 1), None, "s", START + 12 * DAY, "x", DAYS)}
-    question = asked_on(8, 9)
-    since, why = unseen_from(question, DAYS, known)
-    assert len(question.since(since)) == 0
+    evaluation_set = asked_on(8, 9)
+    since, why = unseen_from(evaluation_set, DAYS, known)
+    assert len(evaluation_set.since(since)) == 0
     assert "because a has been trained" in why
-    assert unseen_from(question.since(since), DAYS, known) == (None, None)
+    assert unseen_from(evaluation_set.since(since), DAYS, known) == (None, None)
 
 
 def test_each_user_counts_once_in_what_is_measured():
     """One user answers ten questions badly and another one well."""
     histories = histories_of([(day, 1 if day else 2) for day in range(11)], [(0, 1), (1, 2)], [(0, 1), (1, 2)])
-    question = Question.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
+    evaluation_set = EvaluationSet.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
     counted = histories_of([(0, 2), (0, 2), (0, 1)])
     config = configured(exclude_seen=False, cutoffs=(1,), metric="hr@1")
-    found = measure_baselines(counted, question, config, 3)
+    found = measure_baselines(counted, evaluation_set, config, 3)
     assert set(found) == {"popularity", "most_bought"}
     assert found["popularity"].deciding.tolist() == [0, 1, 1]
     assert found["popularity"].means == {
@@ -219,13 +219,13 @@ def test_each_user_counts_once_in_what_is_measured():
         "mrr@1": pytest.approx(2 / 3, abs=1e-6),
         "coverage@1": 0.5,
     }
-    assert set(measure_baselines(counted, question, configured(), 3)) == {"popularity"}
+    assert set(measure_baselines(counted, evaluation_set, configured(), 3)) == {"popularity"}
 
 
 def test_a_model_is_measured_on_items_that_it_does_not_know():
     stored, histories = stored_model(), random_histories(items=ITEMS + 5)
-    question = Question.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=True)
-    found = measure_model(stored, question, configured())
-    assert len(found.deciding) == question.judged
+    evaluation_set = EvaluationSet.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=True)
+    found = measure_model(stored, evaluation_set, configured())
+    assert len(found.deciding) == evaluation_set.judged
     assert found.means["ndcg@10"] == pytest.approx(found.deciding.mean(), abs=1e-6)
     assert list(found.means)[:4] == ["hr@10", "ndcg@10", "mrr@10", "coverage@10"]

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 
+from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.likelihood import mean_log_likelihood
-from hmamba.evaluation.question import Question
-from hmamba.model.habit import Had
+from hmamba.terms.repeats import RepeatFeatures
 from tests.histories import histories_of, random_histories, randomly_valued
 from tests.stored import ITEMS, stored_model
 
 
 def asked(histories, *, exclude_seen):
-    return Question.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=exclude_seen)
+    return EvaluationSet.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=exclude_seen)
 
 
 @torch.inference_mode()
-def by_hand(stored, question, *, exclude_seen):
-    model, catalogue, past = stored.model, stored.catalogue, question.past
-    eligible = torch.from_numpy(catalogue.eligible)
+def by_hand(stored, evaluation_set, *, exclude_seen):
+    model, candidate_items, past = stored.model, stored.candidate_items, evaluation_set.past
+    eligible = torch.from_numpy(candidate_items.eligible)
     found = []
-    for row in range(len(question)):
+    for row in range(len(evaluation_set)):
         own = slice(past.offsets[row], past.offsets[row + 1])
         items, weights, seen = past.items[own], past.weights[own], past.seen[own]
         hidden = model.encode(torch.from_numpy(items[weights > 0])[None])[0, -1:]
@@ -32,14 +32,18 @@ def by_hand(stored, question, *, exclude_seen):
         rates = torch.exp(logits)
         if exclude_seen:
             for item in items[seen]:
-                rates[catalogue.column[item]] = 0 if catalogue.column[item] >= 0 else rates[catalogue.column[item]]
-        elif model.habit is not None:
+                rates[candidate_items.column[item]] = (
+                    0 if candidate_items.column[item] >= 0 else rates[candidate_items.column[item]]
+                )
+        elif model.repeat_rate is not None:
             alone = past.select(np.array([row])).read
-            had = Had.before(alone, catalogue, np.array([0]), alone.offsets[1:])
-            rates[torch.from_numpy(had.columns)] += torch.exp(model.habit_rates(hidden, had, eligible)).double()
-        for item in question.items[question.rows == row]:
-            if item < len(catalogue.column) and catalogue.column[item] >= 0:
-                found.append(float(torch.log(rates[catalogue.column[item]] / rates.sum())))
+            repeats = RepeatFeatures.before(alone, candidate_items, np.array([0]), alone.offsets[1:])
+            rates[torch.from_numpy(repeats.columns)] += torch.exp(
+                model.log_repeat_rates(hidden, repeats, eligible)
+            ).double()
+        for item in evaluation_set.items[evaluation_set.rows == row]:
+            if item < len(candidate_items.column) and candidate_items.column[item] >= 0:
+                found.append(float(torch.log(rates[candidate_items.column[item]] / rates.sum())))
     return np.mean(found)
 
 
@@ -49,21 +53,24 @@ def test_it_is_the_mean_log_probability_of_the_answers(kind, exclude_seen):
     """More questions than a block holds, and answers that do not compete."""
     stored = stored_model(eligible=range(1, ITEMS, 2), **kind)
     histories = randomly_valued(random_histories(users=120, items=ITEMS, events=12))
-    question = asked(histories, exclude_seen=exclude_seen)
-    assert len(question) > 256
-    found = mean_log_likelihood(stored.model, question, stored.catalogue, exclude_seen=exclude_seen)
-    assert found == pytest.approx(by_hand(stored, question, exclude_seen=exclude_seen), rel=1e-4)
+    evaluation_set = asked(histories, exclude_seen=exclude_seen)
+    assert len(evaluation_set) > 256
+    found = mean_log_likelihood(stored.model, evaluation_set, stored.candidate_items, exclude_seen=exclude_seen)
+    assert found == pytest.approx(by_hand(stored, evaluation_set, exclude_seen=exclude_seen), rel=1e-4)
 
 
 def test_items_that_came_after_the_model_are_no_answers():
     stored = stored_model()
-    question = asked(histories_of([(0, 1), (1, 2), (1, ITEMS + 7)]), exclude_seen=False)
-    only = replace(question, rows=question.rows[:1], items=question.items[:1])
-    found = [mean_log_likelihood(stored.model, part, stored.catalogue, exclude_seen=False) for part in (question, only)]
+    evaluation_set = asked(histories_of([(0, 1), (1, 2), (1, ITEMS + 7)]), exclude_seen=False)
+    only = replace(evaluation_set, rows=evaluation_set.rows[:1], items=evaluation_set.items[:1])
+    found = [
+        mean_log_likelihood(stored.model, part, stored.candidate_items, exclude_seen=False)
+        for part in (evaluation_set, only)
+    ]
     assert found[0] == found[1] < 0
 
 
 def test_nothing_competing_has_no_likelihood():
     stored = stored_model(eligible=[1])
-    question = asked(histories_of([(0, 1), (1, 2)]), exclude_seen=False)
-    assert mean_log_likelihood(stored.model, question, stored.catalogue, exclude_seen=False) is None
+    evaluation_set = asked(histories_of([(0, 1), (1, 2)]), exclude_seen=False)
+    assert mean_log_likelihood(stored.model, evaluation_set, stored.candidate_items, exclude_seen=False) is None

@@ -188,16 +188,16 @@ def test_nothing_is_learnt_from_or_counted_that_is_asked(seed, least, days, excl
     learnt, counted = split.learnt(histories), split.before_holdout(histories)
     assert learnt.times.max(initial=0) < split.trained_until
     asked = [split.ask_validation(histories, config), split.ask_holdout(histories, config)]
-    for question, known in zip(asked, (learnt, counted), strict=True):
+    for evaluation_set, known in zip(asked, (learnt, counted), strict=True):
         newest = dict(zip(known.users.to_pylist(), newest_of(known), strict=True))
-        for user, moment in zip(question.past.users.to_pylist(), question.as_of, strict=True):
+        for user, moment in zip(evaluation_set.past.users.to_pylist(), evaluation_set.as_of, strict=True):
             assert newest[user] < moment
     if split.mode == DAYS:
-        cut = min(question.as_of.min(initial=np.iinfo(np.int64).max) for question in asked)
+        cut = min(evaluation_set.as_of.min(initial=np.iinfo(np.int64).max) for evaluation_set in asked)
         assert learnt.times.max(initial=0) < cut
         assert counted.times.max(initial=0) < asked[1].as_of.min(initial=np.iinfo(np.int64).max)
         assert learnt.events >= histories.events / 2
-        assert min(question.judged for question in asked) >= least
+        assert min(evaluation_set.judged for evaluation_set in asked) >= least
 
 
 def newest_of(histories):

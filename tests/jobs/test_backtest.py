@@ -153,17 +153,17 @@ def test_a_root_without_a_warehouse_is_refused(tmp_path: Path) -> None:
 def test_only_what_came_after_the_night_is_asked_about() -> None:
     truth = histories_of([(0, 1), (5, 2), (6, 3), (9, 4)], [(6, 5)], [(1, 1), (5, 2)])
     config: Config = parse({}, "test")
-    question = ask_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
-    assert question.items.tolist() == [3]  # the newcomer's first basket is no question, day 9 is too late
-    assert question.past.items.tolist() == [1, 2]
+    evaluation_set = ask_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
+    assert evaluation_set.items.tolist() == [3]  # the newcomer's first basket is no question, day 9 is too late
+    assert evaluation_set.past.items.tolist() == [1, 2]
 
 
 def test_items_that_the_night_did_not_know_are_no_trouble() -> None:
     truth = histories_of([(0, 1), (1, 2), (6, 9), (7, 1)], [(0, 2), (6, 8), (6.5, 2)])
     config: Config = parse({"candidates": {"exclude_seen": False}}, "test")
-    question = ask_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
+    evaluation_set = ask_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
     known = truth.between(None, midnight(date(2024, 1, 4)))
-    measured = measure_baselines(known, question, config, int(truth.items.max()) + 1)
+    measured = measure_baselines(known, evaluation_set, config, int(truth.items.max()) + 1)
     assert set(measured) == {"popularity", "most_bought"}
     assert measured["most_bought"].means["hr@10"] == 0.5  # of four answers two are new to everybody
 

@@ -90,8 +90,8 @@ def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: t
     assert facts["publish"]["rows"] == USERS * 5
     assert facts["index"]["kind"] in ("IndexFlatIP", "product")
     assert facts["index"]["recall"] is None  # so few items are searched exactly
-    assert facts["index"]["float32_overlap"] >= 0.999
-    assert 0 < facts["index"]["overlap_users"] <= USERS
+    assert facts["index"]["float32_recall"] >= 0.999
+    assert 0 < facts["index"]["float32_recall_users"] <= USERS
 
 
 @pytest.mark.parametrize("run_id", ["one", "again"])
@@ -156,7 +156,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("category_levels = [1, 2]\ncategory_vectors = true", "transitions = false")
+    .replace("category_levels = [1, 2]\ncategory_vectors = true", "cooccurrence = false")
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 

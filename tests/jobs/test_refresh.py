@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmamba import publish as publishing
+from hmamba.candidates import publish as publishing
 from hmamba.files import alone, read_json, sha256, write_json
 from hmamba.layout import Layout
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train

@@ -81,17 +81,17 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4, msg=name)
     assert not run.training.exists()
     stored = shared.model(facts["version"])
-    assert read_json(stored / "metrics.json")["training"]["transitions"] == facts["transitions"]
+    assert read_json(stored / "metrics.json")["training"]["cooccurrence"] == facts["cooccurrence"]
     if exclude_seen == "false":
-        assert facts["transitions"] is alone["transitions"] is None
+        assert facts["cooccurrence"] is alone["cooccurrence"] is None
         return
-    told = facts["transitions"]
+    told = facts["cooccurrence"]
     assert told["ndcg@10"] > told["ndcg@10 without"]
     assert [told[key] for key in ("strength", "scale", "users")] == [1.0, 3e-4, 40]
-    assert read_json(stored / "config.json")["transitions"] == {"strength": 1.0, "scale": 3e-4}
-    counted = pq.read_table(stored / "transitions.parquet")
+    assert read_json(stored / "config.json")["cooccurrence"] == {"strength": 1.0, "scale": 3e-4}
+    counted = pq.read_table(stored / "cooccurrence.parquet")
     assert len(counted) > 100
-    assert counted == pq.read_table(loaded.layout.model(alone["version"]) / "transitions.parquet")
+    assert counted == pq.read_table(loaded.layout.model(alone["version"]) / "cooccurrence.parquet")
 
 
 def test_what_a_person_must_mend_keeps_its_exit_status(loaded):

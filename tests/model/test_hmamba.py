@@ -12,14 +12,14 @@ import torch
 from hmamba.config import ModelConfig
 from hmamba.errors import ConfigError
 from hmamba.model import lorentz
-from hmamba.model.habit import TIME_SCALES, Had
 from hmamba.model.hmamba import HMamba
 from hmamba.model.kernels import choose
 from hmamba.model.scores import Score
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, midnight
+from hmamba.terms.repeats import TIME_SCALES, RepeatFeatures
 
-SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "transitions": False}
+SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "cooccurrence": False}
 KINDS = [
     {"score": "squared"},
     {"score": "linear"},
@@ -158,7 +158,7 @@ def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
 
 
 def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none():
-    settings = {"repeat": True, "transitions": False, "category_levels": (1, 2)}
+    settings = {"repeat": True, "cooccurrence": False, "category_levels": (1, 2)}
     parent, child = model(items=10, **settings), model(items=10, **settings)
     events, mine, theirs = torch.arange(11), torch.arange(22).view(2, 11) // 3, torch.arange(22).view(2, 11) // 4
     parent.start_from_counts(events, events, theirs)
@@ -214,23 +214,25 @@ def test_had_counts_only_the_past_and_shares_sum_to_one():
         np.array([1, 2, 1, 3, 2, 2]),
         start + np.array([0, 1, 2, 50, 0, 4]) * day,
     )
-    catalogue = Catalogue.of(np.array([0, 5, 5, 5]), 1)
-    had = Had.before(histories, catalogue, np.array([0, 0, 1]), np.array([3, 4, 6]))
-    assert had.rows.tolist() == [0, 0, 1, 1, 1, 2]
-    assert had.columns.tolist() == [0, 1, 0, 1, 2, 1]
-    assert np.allclose(np.add.reduceat(had.shares, [0, 2, 5]), 1, atol=1e-6)
+    candidate_items = CandidateItems.of(np.array([0, 5, 5, 5]), 1)
+    repeats = RepeatFeatures.before(histories, candidate_items, np.array([0, 0, 1]), np.array([3, 4, 6]))
+    assert repeats.rows.tolist() == [0, 0, 1, 1, 1, 2]
+    assert repeats.columns.tolist() == [0, 1, 0, 1, 2, 1]
+    assert np.allclose(np.add.reduceat(repeats.shares, [0, 2, 5]), 1, atol=1e-6)
     weights = np.exp(-np.array([2, 1, 0]) / TIME_SCALES[0])
-    assert had.shares[0, 0] == pytest.approx((weights[0] + weights[2]) / weights.sum(), rel=1e-5)
+    assert repeats.shares[0, 0] == pytest.approx((weights[0] + weights[2]) / weights.sum(), rel=1e-5)
 
 
 def test_shares_do_not_depend_on_the_date_and_an_ancient_event_does_not_spoil_them():
     times = np.array([0, 20_000, 20_003]) * 86_400_000_000  # 1970, when everything has decayed to nothing, and 2024
-    catalogue = Catalogue.of(np.array([0, 5, 5]), 1)
+    candidate_items = CandidateItems.of(np.array([0, 5, 5]), 1)
     whole = Histories(pa.array(["a"]), np.array([0, 3]), np.array([1, 2, 1]), times)
     later = Histories(whole.users, whole.offsets, whole.items, times + 10**15)
-    shares = [Had.before(part, catalogue, np.array([0]), np.array([3])).shares for part in (whole, later)]
+    shares = [
+        RepeatFeatures.before(part, candidate_items, np.array([0]), np.array([3])).shares for part in (whole, later)
+    ]
     assert np.array_equal(*shares)
     ratio = np.exp(-3 / np.array(TIME_SCALES))
     np.testing.assert_allclose(shares[0], [1 / (1 + ratio), ratio / (1 + ratio)], rtol=1e-6)
-    first = Had.before(whole, catalogue, np.array([0, 0]), np.array([1, 0]))
+    first = RepeatFeatures.before(whole, candidate_items, np.array([0, 0]), np.array([1, 0]))
     assert (first.rows.tolist(), first.shares.tolist()) == ([0], [[1.0] * len(TIME_SCALES)])

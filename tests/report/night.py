@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from hmamba.evaluation.comparison import Comparison, Says
 from hmamba.files import sha256, write_json
 from hmamba.layout import Layout
+from tests.synthetic import make_catalogue
 
 DAY = date(2024, 1, 30)
 RUN = "manual"
@@ -23,7 +24,8 @@ EPOCHS = [
     {"epoch": n + 1, "loss": 8.0 - 1.5 * n**0.5, "ndcg@10": 0.12 + 0.01 * n - 0.001 * n**2, "seconds": 3.0}
     for n in range(8)
 ]
-TRANSITIONS = {"strength": 1.5, "scale": 0.0003, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
+HOSTILE = "<script>alert('x')</script> \"& 🧀 \u202eevil"
+COOCCURRENCE = {"strength": 1.5, "scale": 0.0003, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
 
 
 def metrics(scale: float) -> dict[str, float]:
@@ -158,7 +160,7 @@ def write_night(
     _write_vectors(run.vectors, items, dim, random)
     users = sorted(events["user_id"].unique())
     _write_candidates(run.candidates, users, items, k, random)
-    judged, trained = judged or verdict(), {"epochs": EPOCHS, "transitions": TRANSITIONS}
+    judged, trained = judged or verdict(), {"epochs": EPOCHS, "cooccurrence": COOCCURRENCE}
     write_json(run.verdict, judged)
     write_json(layout.model(VERSION) / "metrics.json", {"training": trained, "gate": judged})
     page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
@@ -171,7 +173,12 @@ def write_night(
     found = {"version": VERSION, "parent": CHAMPION, "reused": False, "skipped_reason": None}
     write_facts(layout, "train", 75.5, 1800 * mb, **found, **trained, parameters=123456, curvature=0.0156, device="cpu")
     write_facts(layout, "gate", 6.0, 900 * mb, **judged, refit=None)
-    measured = {"float32_overlap": 0.99998, "overlap_floor": 0.999, "overlap_at": 100, "overlap_users": 31}
+    measured = {
+        "float32_recall": 0.99998,
+        "float32_recall_floor": 0.999,
+        "float32_recall_at": 100,
+        "float32_recall_users": 31,
+    }
     write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="IndexFlatIP", **measured)
     for shard in range(2):
         write_facts(
@@ -277,3 +284,15 @@ def publish(layout: Layout) -> None:
     counts = {"rows": len(frame), "users": frame["user_id"].nunique(), "fallback_users": 0}
     identity = {"run_id": RUN, "day": DAY.isoformat(), "model_version": VERSION, "k": int(frame["rank"].max())}
     write_json(layout.latest, {**identity, **counts, "exclude_seen": False, "files": files})
+
+
+def hostile_catalogue(items: int = 60) -> pd.DataFrame:
+    """A catalogue with a hostile title, a hostile department, an empty title, no category and a title without end."""
+    found = make_catalogue(items)
+    found["category_path"] = [list(row) for row in found[["department", "category"]].itertuples(index=False)]
+    found.at[0, "title"] = HOSTILE
+    found.at[1, "category_path"] = ["</style><script>", "b"]
+    found.at[2, "title"] = None
+    found.at[3, "category_path"] = None
+    found.at[4, "title"] = "x" * 10_000
+    return found

@@ -62,7 +62,7 @@ def refitted(night: Night, refit: object) -> Night:
 )
 def test_what_serves_knows(night: Night, refit: object, expected: str) -> None:
     told = what_serves_knows(refitted(night, refit))
-    assert "counts popularity, repeat purchases and transitions up to the end of 2024-01-30" in told
+    assert "counts popularity, repeat purchases and co-occurrence up to the end of 2024-01-30" in told
     assert told.endswith(expected)
 
 

@@ -11,12 +11,12 @@ import pytest
 from hmamba.files import read_json, write_json
 from hmamba.layout import Layout
 from hmamba.report.render import write_report
-from tests.report.conftest import HOSTILE
 from tests.report.night import (
+    COOCCURRENCE,
     DAY,
     EPOCHS,
+    HOSTILE,
     RUN,
-    TRANSITIONS,
     VERSION,
     baseline_verdict,
     ingest_facts,
@@ -123,7 +123,7 @@ def test_pictures_have_words(page: Page) -> None:
         "new model vs what each user had most cannot be told apart +0.0320 (+22.2 %) \u22120.0040 to +0.0660",
         "Where the interval holds 0, the two cannot be told apart on these users.",
         "Early stopping judged by NDCG@10 on the validation events. Epoch 6 is kept.",
-        "The model that serves counts popularity, repeat purchases and transitions up to the end of 2024-01-30;",
+        "The model that serves counts popularity, repeat purchases and co-occurrence up to the end of 2024-01-30;",
         "Its weights are those that were judged.",
         "event_time is in range 2",
         "user_id is not null 1",
@@ -131,7 +131,7 @@ def test_pictures_have_words(page: Page) -> None:
         "score 2 shards, longest 5.0 s 9.0 s 800 MB",
         "1 min 49 s in all, before this report.",
         f"Trained in this run: {VERSION} .",
-        "(transitions) raises scores with strength 1.5 at scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
+        "(co-occurrence) raises scores with strength 1.5 at scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
         "without (+12.5 %, 1,234 users).",
         "curvature 1/K 0.0156",
         "candidates/run_date=2024-01-30",
@@ -152,7 +152,13 @@ def test_the_figures_are_there(page: Page, expected: str) -> None:
 )
 def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expected: str) -> None:
     assert "cells" not in page_of(copied).text
-    told = {"float32_overlap": 1.0, "overlap_floor": 0.999, "overlap_at": 100, "overlap_users": 31, "recall": 0.9912}
+    told = {
+        "float32_recall": 1.0,
+        "float32_recall_floor": 0.999,
+        "float32_recall_at": 100,
+        "float32_recall_users": 31,
+        "recall": 0.9912,
+    }
     speeds = {"product": 700, kind: 2000}
     told |= {"recall_floor": 0.99, "recall_at": 100, "kind": kind, "queries_per_second": speeds}
     looked_at = {"cells": 1_300, "of": 8_000, "times_k": 4} if kind == "cells" else None
@@ -221,7 +227,7 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     assert "Nothing was trained in this run: no new events. These are the epochs of the version that serves: " in text
     assert f"the version that serves: {VERSION} ." in text
     assert "No new model was trained (no new events)" in text
-    assert "(transitions) raises scores with strength 1.5" in text
+    assert "(co-occurrence) raises scores with strength 1.5" in text
 
 
 def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
@@ -234,32 +240,32 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     ("told", "expected"),
     [
         (
-            TRANSITIONS | {"strength": 0.0, "ndcg@10": 0.128},
+            COOCCURRENCE | {"strength": 0.0, "ndcg@10": 0.128},
             "is left out: no help on the validation events (NDCG@10 0.1280",
         ),
         (
-            TRANSITIONS | {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
+            COOCCURRENCE | {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
             "0.0100 with it, 0.0000 without (1 user).",
         ),
         (
-            TRANSITIONS | {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
+            COOCCURRENCE | {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
             "with strength 1.5 at scale 0.0003, untried: nobody could be asked on the validation events.",
         ),
     ],
 )
-def test_what_transitions_are_worth_is_told(copied: Layout, told: dict[str, float | None], expected: str) -> None:
+def test_what_cooccurrence_are_worth_is_told(copied: Layout, told: dict[str, float | None], expected: str) -> None:
     path = copied.run(DAY, RUN).facts / "train.json"
-    write_json(path, read_json(path) | {"transitions": told})
+    write_json(path, read_json(path) | {"cooccurrence": told})
     assert expected in page_of(copied).text
 
 
-@pytest.mark.parametrize("facts", [{"transitions": None}, {}])
-def test_a_model_without_transitions_does_not_speak_of_them(copied: Layout, facts: dict[str, None]) -> None:
+@pytest.mark.parametrize("facts", [{"cooccurrence": None}, {}])
+def test_a_model_without_cooccurrence_does_not_speak_of_them(copied: Layout, facts: dict[str, None]) -> None:
     path = copied.run(DAY, RUN).facts / "train.json"
     told = read_json(path)
-    del told["transitions"]
+    del told["cooccurrence"]
     write_json(path, told | facts)
-    assert "(transitions)" not in page_of(copied).text
+    assert "(co-occurrence)" not in page_of(copied).text
 
 
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])

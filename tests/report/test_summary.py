@@ -144,7 +144,7 @@ def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
 
 
 def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None:
-    index = {**night.facts["index"], "kind": "float64", "float32_overlap": 0.9712}
+    index = {**night.facts["index"], "kind": "float64", "float32_recall": 0.9712}
     alerts = summarise(with_facts(night, index=index)).alerts
     assert any("found only 97.12\u00a0% of each user's best items" in alert for alert in alerts)
     assert not any("precision" in alert for alert in summarise(night).alerts)

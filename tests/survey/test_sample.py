@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hmamba.source.discover import SourceFile, find_files
+from hmamba.sources.discover import SourceFile, find_files
 from hmamba.survey.sample import Budget, read, spread, take, total_rows
 
 SMALL = Budget(text_bytes=64_000, cells=6_000, packed_bytes=2**20)

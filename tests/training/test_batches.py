@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hmamba.sequences.catalogue import Catalogue
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.training import batches as batches_module
 from hmamba.training.batches import Batches
 from tests.histories import histories_of, random_histories, randomly_valued, valued
@@ -15,12 +15,12 @@ from tests.training.trainings import settings
 
 
 def catalogue_of(histories, least=1):
-    return Catalogue.of(histories.item_events(int(histories.items.max()) + 1), least)
+    return CandidateItems.of(histories.item_events(int(histories.items.max()) + 1), least)
 
 
-def all_questions(histories, catalogue, max_length, tokens):
+def all_questions(histories, candidate_items, max_length, tokens):
     """(user, flat position, item) of every question in an epoch, from the batches' own tokens."""
-    batches = Batches(histories, catalogue, max_length=max_length, tokens=tokens, repeats=True)
+    batches = Batches(histories, candidate_items, max_length=max_length, tokens=tokens, repeats=True)
     found, loaded_events = [], 0
     for windows in batches.epoch(0):
         batch = batches.load(windows)
@@ -28,12 +28,14 @@ def all_questions(histories, catalogue, max_length, tokens):
         flat = np.concatenate([np.arange(batches.window_start[w], batches.window_end[w]) for w in windows])
         assert np.array_equal(batch.items, histories.items[flat])
         asked = flat[batch.positions]
-        found += [(int(asked[r]), int(catalogue.eligible[c])) for r, c in zip(*batch.targets, strict=True)]
+        found += [(int(asked[r]), int(candidate_items.eligible[c])) for r, c in zip(*batch.targets, strict=True)]
         for row, end in enumerate(asked + 1):
             user = histories.owner[end - 1]
             past = set(histories.items[histories.offsets[user] : end].tolist())
-            columns = batch.had.columns[batch.had.rows == row]
-            assert set(catalogue.eligible[columns].tolist()) == {i for i in past if catalogue.column[i] >= 0}
+            columns = batch.repeats.columns[batch.repeats.rows == row]
+            assert set(candidate_items.eligible[columns].tolist()) == {
+                i for i in past if candidate_items.column[i] >= 0
+            }
     return sorted(found), loaded_events
 
 
@@ -41,14 +43,14 @@ def all_questions(histories, catalogue, max_length, tokens):
 @pytest.mark.parametrize("tokens", [5, 64, 10_000])
 def test_an_epoch_asks_every_question_once(max_length, tokens):
     histories = random_histories()
-    catalogue = catalogue_of(histories, least=15)
+    candidate_items = catalogue_of(histories, least=15)
     starts = histories.basket_starts
     expected = []
     for basket in range(1, len(starts) - 1):
         if histories.owner[starts[basket]] == histories.owner[starts[basket] - 1]:
             items = histories.items[starts[basket] : starts[basket + 1]]
-            expected += [(int(starts[basket]) - 1, int(i)) for i in items if catalogue.column[i] >= 0]
-    found, events = all_questions(histories, catalogue, max_length, tokens)
+            expected += [(int(starts[basket]) - 1, int(i)) for i in items if candidate_items.column[i] >= 0]
+    found, events = all_questions(histories, candidate_items, max_length, tokens)
     assert found == sorted(expected)
     assert events <= histories.events
 
@@ -100,13 +102,13 @@ def test_a_batch_holds_no_more_of_what_was_had_than_fits(monkeypatch):
     (windows,) = batches.epoch(0)
     whole = batches.load(windows)
     assert len(whole.positions) == batches.rows
-    monkeypatch.setattr(batches_module, "_MOST_HAD", len(whole.had.rows) // 3)
+    monkeypatch.setattr(batches_module, "_MOST_REPEATS", len(whole.repeats.rows) // 3)
     one, again, two = batches.load(windows, 1), batches.load(windows, 1), batches.load(windows, 2)
-    assert len(whole.had.rows) // 4 < len(one.had.rows) <= len(whole.had.rows) // 3
+    assert len(whole.repeats.rows) // 4 < len(one.repeats.rows) <= len(whole.repeats.rows) // 3
     assert np.array_equal(one.positions, again.positions)
     assert not np.array_equal(one.positions, two.positions)
     assert one.weight == len(one.weights) < whole.weight
-    monkeypatch.setattr(batches_module, "_MOST_HAD", 1)
+    monkeypatch.setattr(batches_module, "_MOST_REPEATS", 1)
     assert len(batches.load(windows, 1).positions) == 1
 
 
@@ -121,11 +123,11 @@ def test_there_is_no_padding():
 
 def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
     histories = histories_of([(0, 1), (1, 2), (1, 3), (2, 4), (3, 5)], [(0, 1), (1, 2)])
-    catalogue = Catalogue.of(np.array([0, 1, 1, 1, 0, 1]), 1)  # item 4 does not compete
-    batches = Batches(histories, catalogue, max_length=10, tokens=100, repeats=False, horizon=3)
+    candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 0, 1]), 1)  # item 4 does not compete
+    batches = Batches(histories, candidate_items, max_length=10, tokens=100, repeats=False, horizon=3)
     batch = batches.load(np.arange(len(batches.window_end)))
     order = np.lexsort((batch.targets[1], batch.targets[0]))
-    told = [(int(batch.targets[0][i]), int(catalogue.eligible[batch.targets[1][i]])) for i in order]
+    told = [(int(batch.targets[0][i]), int(candidate_items.eligible[batch.targets[1][i]])) for i in order]
     assert told == [(0, 2), (0, 3), (0, 5), (1, 5), (2, 2)]
     whole = 1 + 1 + 0.6**2
     np.testing.assert_allclose(batch.weights[order], [2 / whole, 2 / whole, 2 * 0.36 / whole, 1, 1], rtol=1e-6)
@@ -150,7 +152,7 @@ def test_batches_are_as_the_settings_want_them(changed):
     for config in (settings(), settings(**changed)):
         batches = Batches.of(histories, catalogue_of(histories), config)
         parts = [batches.load(windows) for windows in batches.epoch(0)]
-        made.append([(part.items.tolist(), part.weights.tolist(), len(part.had.rows)) for part in parts])
+        made.append([(part.items.tolist(), part.weights.tolist(), len(part.repeats.rows)) for part in parts])
     assert made[0] != made[1]
 
 
@@ -181,14 +183,14 @@ def test_a_horizon_shares_the_weight_of_the_next_baskets_events():
 @pytest.mark.parametrize("max_length", [3, 1000])
 def test_an_epoch_asks_for_every_wanted_event_with_its_weight(max_length):
     histories = randomly_valued(random_histories()).read
-    catalogue = catalogue_of(histories)
-    batches = Batches(histories, catalogue, max_length=max_length, tokens=64, repeats=True)
+    candidate_items = catalogue_of(histories)
+    batches = Batches(histories, candidate_items, max_length=max_length, tokens=64, repeats=True)
     found = []
     for windows in batches.epoch(0):
         batch = batches.load(windows)
         flat = np.concatenate([np.arange(batches.window_start[w], batches.window_end[w]) for w in windows])
         asked = flat[batch.positions]
-        found += zip(asked[batch.targets[0]], catalogue.eligible[batch.targets[1]], batch.weights, strict=True)
+        found += zip(asked[batch.targets[0]], candidate_items.eligible[batch.targets[1]], batch.weights, strict=True)
         assert batch.weight == pytest.approx(batch.weights.sum())
     starts = histories.basket_starts
     expected = []

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from hmamba import registry
 from hmamba.errors import ConfigError
 from hmamba.evaluation.likelihood import mean_log_likelihood
-from hmamba.evaluation.metrics import metrics_by_question
+from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, LAST, Split
+from hmamba.inference.device import device_of
 from hmamba.layout import Layout
+from hmamba.models import files as model_files
 from hmamba.training import fit as fit_module
 from hmamba.training.fit import Fit, batch_loss, rate_at, validate
-from hmamba.training.prepare import NothingToLearnError, device_of
+from hmamba.training.prepare import NothingToLearnError
 from tests.histories import histories_of, planted_histories, random_histories, valued
 from tests.training.trainings import KilledError, prepared, settings
 
@@ -33,12 +34,14 @@ def test_planted_answers_rank_first(tmp_path, kind):
     config = settings(model=kind, train={"epochs": 30})
     ready = prepared(histories, tmp_path, config)
     Fit(ready.model, ready.plan).run()
-    ranked, _ = rank_all(ready.model, ready.plan.question.past, ready.plan.catalogue, k=1, exclude_seen=False)
-    last = ready.plan.question.past.items[ready.plan.question.past.offsets[1:] - 1]
+    ranked, _ = rank_all(
+        ready.model, ready.plan.evaluation_set.past, ready.plan.candidate_items, k=1, exclude_seen=False
+    )
+    last = ready.plan.evaluation_set.past.items[ready.plan.evaluation_set.past.offsets[1:] - 1]
     assert (ranked[:, 0] == 1 + last % 12).mean() > 0.95
 
 
-def test_habit_is_learnt_where_there_is_nothing_else(tmp_path):
+def test_repeats_is_learnt_where_there_is_nothing_else(tmp_path):
     """Users buy their own two items for ever: only the habit term can know which."""
     random = np.random.default_rng(0)
     favourites = [random.choice(np.arange(1, 41), 2, replace=False) for _ in range(50)]
@@ -48,8 +51,8 @@ def test_habit_is_learnt_where_there_is_nothing_else(tmp_path):
     Fit(ready.model, ready.plan).run()
     ranked, _ = rank_all(
         ready.model,
-        ready.plan.question.past,
-        ready.plan.catalogue,
+        ready.plan.evaluation_set.past,
+        ready.plan.candidate_items,
         k=2,
         exclude_seen=False,
     )
@@ -120,8 +123,8 @@ def test_fine_tuning_starts_from_the_parent_and_never_ends_worse_on_the_validati
     layout, histories = Layout.at(tmp_path / "root"), planted_histories()
     first = prepared(histories, tmp_path / "a")
     Fit(first.model, first.plan).run()
-    registry.save(layout, first.model, first.provenance, first.plan.catalogue, first.ids, {})
-    parent = registry.load(layout, first.provenance.version, torch.device("cpu"))
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     config = settings(train={"fine_tune_epochs": 1, "fine_tune_rate": 0.5})  # a rate that can only do harm
     second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
     facts = Fit(second.model, second.plan).run()
@@ -140,8 +143,8 @@ def test_fine_tuning_reads_new_windows_and_a_share_of_old_ones(tmp_path):
     )
     old = histories.between(None, int(histories.times.min()) + 12 * 86_400_000_000)
     first = prepared(old, tmp_path / "a")
-    registry.save(layout, first.model, first.provenance, first.plan.catalogue, first.ids, {})
-    parent = registry.load(layout, first.provenance.version, torch.device("cpu"))
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     for replay, expected in ((0.0, 20), (1.0, 40)):
         ready = prepared(histories, tmp_path / "b", settings(train={"replay": replay}), parent)
         assert ready.plan.windows.sum() == expected
@@ -152,8 +155,8 @@ def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp
     histories = histories_of(*([(d, 1 + d % 5) for d in range(30)] for _ in range(4)), [(d, 1) for d in range(8)])
     old = histories.between(None, int(histories.times.min()) + 20 * 86_400_000_000)
     first = prepared(old, tmp_path / "a")
-    registry.save(layout, first.model, first.provenance, first.plan.catalogue, first.ids, {})
-    parent = registry.load(layout, first.provenance.version, torch.device("cpu"))
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     ready = prepared(histories, tmp_path / "b", settings(train={"replay": 0.0, "max_length": 12}), parent)
     batches = ready.plan.batches
     chosen = np.flatnonzero(ready.plan.windows)
@@ -163,8 +166,8 @@ def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp
 
 def test_with_nobody_to_validate_on_training_runs_to_its_end(tmp_path):
     ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 4, "patience": 1}))
-    nobody = ready.plan.question.since(int(ready.plan.question.as_of.max()) + 1)
-    facts = Fit(ready.model, replace(ready.plan, question=nobody)).run()
+    nobody = ready.plan.evaluation_set.since(int(ready.plan.evaluation_set.as_of.max()) + 1)
+    facts = Fit(ready.model, replace(ready.plan, evaluation_set=nobody)).run()
     assert [epoch["ndcg@10"] for epoch in facts] == [None] * 4
     assert all("log_likelihood" not in epoch for epoch in facts)
 
@@ -174,11 +177,15 @@ def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(t
     for least, users in ((60, 60), (61, 60)):
         config = settings(train={"epochs": 3}, gate={"min_users": least})
         ready = prepared(histories, tmp_path / str(least), config)
-        assert ready.plan.question.judged == users
+        assert ready.plan.evaluation_set.judged == users
         value, measured = validate(ready.model.eval(), ready.plan)
-        ranked, _ = rank_all(ready.model, ready.plan.question.past, ready.plan.catalogue, k=10, exclude_seen=False)
-        by_question = metrics_by_question(ranked, ready.plan.question.rows, ready.plan.question.items, cutoffs=(10,))
-        assert measured["ndcg@10"] == ready.plan.question.by_user(by_question["ndcg@10"]).mean()
+        ranked, _ = rank_all(
+            ready.model, ready.plan.evaluation_set.past, ready.plan.candidate_items, k=10, exclude_seen=False
+        )
+        by_question = metrics_by_query(
+            ranked, ready.plan.evaluation_set.rows, ready.plan.evaluation_set.items, cutoffs=(10,)
+        )
+        assert measured["ndcg@10"] == ready.plan.evaluation_set.by_user(by_question["ndcg@10"]).mean()
         facts = Fit(ready.model, ready.plan).run()
         if least <= users:
             assert (value, set(measured)) == (measured["ndcg@10"], {"ndcg@10"})
@@ -186,8 +193,8 @@ def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(t
             continue
         expected = mean_log_likelihood(
             prepared(histories, tmp_path, config).model.eval(),
-            ready.plan.question,
-            ready.plan.catalogue,
+            ready.plan.evaluation_set,
+            ready.plan.candidate_items,
             exclude_seen=False,
         )
         assert value == measured["log_likelihood"] == expected < 0
@@ -199,7 +206,9 @@ def test_the_best_epoch_is_that_of_the_figure_that_stops(tmp_path, monkeypatch, 
     """Of two epochs one has the better ranks and the other the better likelihood."""
     ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 2}, gate={"min_users": least}))
     likelihoods = iter([-1.0, -2.0])
-    ranks = iter([np.full((len(ready.plan.question), 10), -1), np.repeat(ready.plan.question.items[:, None], 10, 1)])
+    ranks = iter(
+        [np.full((len(ready.plan.evaluation_set), 10), -1), np.repeat(ready.plan.evaluation_set.items[:, None], 10, 1)]
+    )
     monkeypatch.setattr(fit_module, "mean_log_likelihood", lambda *_, **__: next(likelihoods))
     monkeypatch.setattr(fit_module, "rank_all", lambda *_, **__: (next(ranks), None))
     fit = Fit(ready.model, ready.plan)
@@ -248,15 +257,15 @@ def test_smoothing_is_part_of_training_and_refused_where_the_softmax_is_sampled(
         Fit(ready.model, ready.plan)
 
 
-def test_what_weighed_the_transitions_is_kept(tmp_path):
-    more = {"model": {"transitions": True, "repeat": False}, "candidates": {"exclude_seen": True}}
+def test_what_weighed_the_cooccurrence_is_kept(tmp_path):
+    more = {"model": {"cooccurrence": True, "repeat": False}, "candidates": {"exclude_seen": True}}
     ready = prepared(planted_histories(items=40), tmp_path / "with", settings(train={"epochs": 1}, **more))
     fit = Fit(ready.model, ready.plan)
     assert fit.weighed is None
     fit.run()
     assert set(fit.weighed) == {"strength", "scale", "ndcg@10", "ndcg@10 without", "users"}
-    assert fit.weighed["users"] == len(ready.plan.question.past)
-    assert ready.model.transitions.weighing() == {name: fit.weighed[name] for name in ("strength", "scale")}
+    assert fit.weighed["users"] == len(ready.plan.evaluation_set.past)
+    assert ready.model.cooccurrence.weighing() == {name: fit.weighed[name] for name in ("strength", "scale")}
     ready = prepared(planted_histories(), tmp_path / "without", settings(train={"epochs": 1}))
     fit = Fit(ready.model, ready.plan)
     fit.run()
@@ -294,7 +303,7 @@ def test_a_target_of_weight_2_is_learnt_from_as_two_of_weight_1_are(tmp_path):
         batches = ready.plan.batches
         ready.model.load_state_dict(weights)
         batch = batches.load(np.flatnonzero(batches.histories.owner[batches.window_start] < len(histories) - 1))
-        loss = batch_loss(ready.model.eval(), batch, torch.from_numpy(ready.plan.catalogue.eligible))
+        loss = batch_loss(ready.model.eval(), batch, torch.from_numpy(ready.plan.candidate_items.eligible))
         found.append((float(loss.detach()), batch.weight))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
     assert found[0][1] == 2

@@ -16,17 +16,17 @@ TARGETS = torch.tensor([0, 0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 2, 3, 3, 0, 1
 KINDS = ["squared", "linear", "paper", "inner"]
 
 
-def plain(queries, items, score, had, habit, targets, weights, smoothing=0.0, shift_V=None):
+def plain(queries, items, score, repeats, repeat_rate, targets, weights, smoothing=0.0, shift_V=None):
     logits = score.logits(queries @ items.T)
     logits = logits if shift_V is None else logits + shift_V
-    logits = logits.index_put(had, torch.logaddexp(logits[had], habit))
+    logits = logits.index_put(repeats, torch.logaddexp(logits[repeats], repeat_rate))
     each = F.cross_entropy(logits[targets[0]], targets[1], reduction="none", label_smoothing=smoothing)
     return (each * weights).sum()
 
 
-def blocked(queries, items, score, had, habit, targets, weights, **extra):
+def blocked(queries, items, score, repeats, repeat_rate, targets, weights, **extra):
     return blocked_cross_entropy(
-        queries, items, score, had=had, habit_E=habit, targets=targets, weights=weights, **extra
+        queries, items, score, repeats=repeats, repeat_E=repeat_rate, targets=targets, weights=weights, **extra
     )
 
 
@@ -65,10 +65,17 @@ def _block(request, monkeypatch):
 def test_value_and_gradients_equal_the_plain_loss(kind, with_habit, extra):
     results = []
     for function in (blocked, plain):
-        queries, items, K, scale, habit = given = leaves()
-        had = HAD if with_habit else (HAD[0][:0], HAD[1][:0])
+        queries, items, K, scale, repeat_rate = given = leaves()
+        repeats = HAD if with_habit else (HAD[0][:0], HAD[1][:0])
         value = function(
-            queries, items, Score(kind, K, scale), had, habit if with_habit else habit[:0], TARGETS, WEIGHTS, **extra
+            queries,
+            items,
+            Score(kind, K, scale),
+            repeats,
+            repeat_rate if with_habit else repeat_rate[:0],
+            TARGETS,
+            WEIGHTS,
+            **extra,
         )
         (3 * value).backward()
         results.append((value.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in given]))
@@ -79,16 +86,16 @@ def test_value_and_gradients_equal_the_plain_loss(kind, with_habit, extra):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_agree_with_differences(kind):
-    def value(queries, items, K, scale, habit):
-        return blocked(queries, items, Score(kind, K, scale), HAD, habit, TARGETS, WEIGHTS)
+    def value(queries, items, K, scale, repeat_rate):
+        return blocked(queries, items, Score(kind, K, scale), HAD, repeat_rate, TARGETS, WEIGHTS)
 
     assert torch.autograd.gradcheck(value, leaves())
 
 
 def test_only_what_is_asked_for_is_differentiated():
-    queries, items, K, scale, habit = (tensor.detach() for tensor in leaves())
+    queries, items, K, scale, repeat_rate = (tensor.detach() for tensor in leaves())
     items.requires_grad_()
-    blocked(queries, items, Score("squared", K, scale), HAD, habit, TARGETS, WEIGHTS).backward()
+    blocked(queries, items, Score("squared", K, scale), HAD, repeat_rate, TARGETS, WEIGHTS).backward()
     assert items.grad.abs().sum() > 0
     assert queries.grad is None
 
@@ -113,8 +120,8 @@ def test_without_gradients_only_the_value_is_computed():
             torch.randn(3, 4),
             torch.randn(5, 4),
             score,
-            had=(empty, empty),
-            habit_E=torch.zeros(0),
+            repeats=(empty, empty),
+            repeat_E=torch.zeros(0),
             targets=(torch.tensor([0]), torch.tensor([2])),
         )
     assert value > 0

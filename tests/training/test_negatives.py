@@ -49,14 +49,14 @@ def test_where_the_batch_mentions_everything_nothing_is_drawn():
 
 def test_a_batch_is_narrowed_to_the_columns_that_take_part(tmp_path):
     ready = prepared(random_histories(items=60), tmp_path, settings(model={"repeat": True}))
-    batches, catalogue = ready.plan.batches, ready.plan.catalogue
+    batches, candidate_items = ready.plan.batches, ready.plan.candidate_items
     batch = batches.load(batches.epoch(0)[0][:2])
-    counts = np.ones(len(catalogue), dtype=np.int64)
+    counts = np.ones(len(candidate_items), dtype=np.int64)
     narrow, columns, shift = Negatives(counts, 3).narrow(batch, Ranks(torch.device("cpu")), 1)
     assert np.array_equal(columns[narrow.targets[1]], batch.targets[1])
-    assert np.array_equal(columns[narrow.had.columns], batch.had.columns)
-    assert not shift[narrow.had.columns].any()
-    assert len(columns) < len(catalogue)
+    assert np.array_equal(columns[narrow.repeats.columns], batch.repeats.columns)
+    assert not shift[narrow.repeats.columns].any()
+    assert len(columns) < len(candidate_items)
 
 
 def test_sampling_learns_nearly_what_the_full_softmax_learns(tmp_path):
@@ -82,7 +82,7 @@ def test_a_step_leaves_items_alone_that_take_no_part(tmp_path):
     _, columns, _ = fit.negatives.narrow(batch, fit.ranks, fit.settings.seed)
     fit._step(place, batch)
     moved = (fit.model.tangents.weight != before).any(1).nonzero()[:, 0].tolist()
-    assert set(moved) == set(batch.items) | set(ready.plan.catalogue.eligible[columns])
+    assert set(moved) == set(batch.items) | set(ready.plan.candidate_items.eligible[columns])
 
 
 def test_where_every_row_is_touched_a_sparse_step_is_a_dense_one():

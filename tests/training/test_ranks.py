@@ -71,7 +71,7 @@ def test_the_parts_of_a_batch_are_the_batch(ranks):
         assert whole.weight == pytest.approx(whole.weights.sum())
         assert sum(len(part.items) for part in parts) == len(whole.items) == batches.events(windows)
         asked = [questions(part) for part in parts]
-        assert sorted(question for part in asked for question in part) == sorted(questions(whole))
+        assert sorted(evaluation_set for part in asked for evaluation_set in part) == sorted(questions(whole))
         longest = max(batches.window_end[windows] - batches.window_start[windows])
         sizes = [len(part.items) for part in parts]
         assert max(sizes) - min(sizes) <= longest
@@ -82,7 +82,7 @@ def questions(batch):
     found = []
     for row, position in enumerate(batch.positions):
         read = batch.items[: position + 1][batch.segments[: position + 1] == batch.segments[position]]
-        of_row, of_target = batch.had.rows == row, batch.targets[0] == row
-        had = sorted(zip(batch.had.columns[of_row], batch.had.shares[of_row].sum(1).round(4), strict=True))
-        found.append(str((read.tolist(), batch.targets[1][of_target], batch.weights[of_target], had)))
+        of_row, of_target = batch.repeats.rows == row, batch.targets[0] == row
+        repeats = sorted(zip(batch.repeats.columns[of_row], batch.repeats.shares[of_row].sum(1).round(4), strict=True))
+        found.append(str((read.tolist(), batch.targets[1][of_target], batch.weights[of_target], repeats)))
     return found

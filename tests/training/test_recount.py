@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hmamba import registry
 from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
-from hmamba.model.transitions import Transitions
-from hmamba.training.recount import Counts, recount, wants_transitions
+from hmamba.models import files as model_files
+from hmamba.terms.cooccurrence import Cooccurrence
+from hmamba.training.recount import Counts, recount, wants_cooccurrence
 from tests.histories import random_histories, randomly_valued
 from tests.stored import ITEMS, stored_model
 
@@ -37,10 +37,10 @@ def log_share(events):
 def test_the_bias_moves_by_the_difference_of_its_priors():
     early, late = random_histories(items=ITEMS), randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
     stored = told_counts(stored_model(), early)
-    recount(stored, Counts.of(late, SIZE, transitions=False))
+    recount(stored, Counts.of(late, SIZE, cooccurrence=False))
     expected = log_share(late.item_events(SIZE)) + np.linspace(-1, 1, SIZE)
     np.testing.assert_allclose(stored.model.bias.detach(), expected, rtol=1e-4, atol=1e-5)
-    recount(stored, Counts.of(early, SIZE, transitions=False))
+    recount(stored, Counts.of(early, SIZE, cooccurrence=False))
     again = told_counts(stored_model(), early)
     torch.testing.assert_close(stored.model.bias, again.model.bias)
 
@@ -49,10 +49,10 @@ def test_a_bias_of_unknown_beginnings_is_left_alone():
     stored = stored_model()  # random weights, and no prior
     before = stored.model.bias.clone()
     for seed in (0, 1):
-        recount(stored, Counts.of(random_histories(items=ITEMS, seed=seed), SIZE, transitions=False))
+        recount(stored, Counts.of(random_histories(items=ITEMS, seed=seed), SIZE, cooccurrence=False))
         assert torch.equal(stored.model.bias, before)
     linear = stored_model(score="linear")
-    recount(linear, Counts.of(random_histories(items=ITEMS), SIZE, transitions=False))
+    recount(linear, Counts.of(random_histories(items=ITEMS), SIZE, cooccurrence=False))
     assert linear.model.bias is linear.model.prior is None
 
 
@@ -60,37 +60,37 @@ def test_repeat_facts_are_those_of_a_model_that_begins_with_these_counts():
     late = randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
     stored = told_counts(stored_model(repeat=True), random_histories(items=ITEMS))
     before = {name: value.clone() for name, value in stored.model.state_dict().items()}
-    recount(stored, Counts.of(late, SIZE, transitions=False))
+    recount(stored, Counts.of(late, SIZE, cooccurrence=False))
     expected = told_counts(stored_model(repeat=True), late).model
-    torch.testing.assert_close(stored.model.habits, expected.habits)
+    torch.testing.assert_close(stored.model.repeat_counts, expected.repeat_counts)
     changed = {name for name, value in stored.model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"habits", "bias", "prior"}
+    assert changed == {"repeat_counts", "bias", "prior"}
 
 
-def test_transitions_are_counted_again_and_weigh_what_they_did():
-    stored, late = stored_model(transitions=True), random_histories(users=90, items=ITEMS, seed=1)
-    before = stored.model.transitions.weighing()
-    assert wants_transitions(stored_model().model, stored.model)
-    recount(stored, Counts.of(late, SIZE, transitions=True))
-    assert (stored.model.transitions.table != Transitions.count(late, SIZE).table).nnz == 0
-    assert stored.model.transitions.weighing() == before
-    assert not wants_transitions(stored_model().model)
-    assert Counts.of(late, SIZE, transitions=False).transitions is None
+def test_cooccurrence_are_counted_again_and_weigh_what_they_did():
+    stored, late = stored_model(cooccurrence=True), random_histories(users=90, items=ITEMS, seed=1)
+    before = stored.model.cooccurrence.weighing()
+    assert wants_cooccurrence(stored_model().model, stored.model)
+    recount(stored, Counts.of(late, SIZE, cooccurrence=True))
+    assert (stored.model.cooccurrence.table != Cooccurrence.count(late, SIZE).table).nnz == 0
+    assert stored.model.cooccurrence.weighing() == before
+    assert not wants_cooccurrence(stored_model().model)
+    assert Counts.of(late, SIZE, cooccurrence=False).cooccurrence is None
 
 
-@pytest.mark.parametrize("kind", [{"repeat": True}, {"transitions": True}])
+@pytest.mark.parametrize("kind", [{"repeat": True}, {"cooccurrence": True}])
 def test_a_model_with_fewer_items_than_were_counted(kind):
     """Tonight's newcomers stay unknown to yesterday's champion; their share of all events is not its own."""
     late = random_histories(users=90, items=ITEMS + 7, seed=1)
     stored = told_counts(stored_model(**kind), random_histories(items=ITEMS))
     shapes = {name: value.shape for name, value in stored.model.state_dict().items()}
-    counts = Counts.of(late, SIZE + 7, transitions="transitions" in kind)
+    counts = Counts.of(late, SIZE + 7, cooccurrence="cooccurrence" in kind)
     recount(stored, counts)
     assert {name: value.shape for name, value in stored.model.state_dict().items()} == shapes
     known = log_share(late.item_events(SIZE + 7)[:SIZE])
     np.testing.assert_allclose(stored.model.prior, known, rtol=1e-5)
-    if stored.model.transitions is not None:
-        assert (stored.model.transitions.table != counts.transitions.table[:SIZE, :SIZE]).nnz == 0
+    if stored.model.cooccurrence is not None:
+        assert (stored.model.cooccurrence.table != counts.cooccurrence.table[:SIZE, :SIZE]).nnz == 0
 
 
 def test_fewer_items_may_be_counted_than_the_model_has():
@@ -102,13 +102,13 @@ def test_fewer_items_may_be_counted_than_the_model_has():
 @pytest.mark.parametrize("kind", [{}, {"repeat": True}, {"score": "linear"}])
 def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_path, kind):
     layout, stored = Layout.at(tmp_path), told_counts(stored_model(**kind), random_histories(items=ITEMS))
-    version = registry.save(layout, stored.model, stored.provenance, stored.catalogue, stored.item_ids, {})
+    version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids, {})
     path = layout.model(version) / "model.safetensors"
     weights = load_file(path)
     assert ("prior" in weights) == (kind.get("score") != "linear")
     save_file({name: value for name, value in weights.items() if name != "prior"}, path)
-    again = registry.load(layout, version, torch.device("cpu"))
-    recount(again, Counts.of(random_histories(users=90, items=ITEMS, seed=1), SIZE, transitions=False))
+    again = model_files.load(layout, version, torch.device("cpu"))
+    recount(again, Counts.of(random_histories(users=90, items=ITEMS, seed=1), SIZE, cooccurrence=False))
     if stored.model.bias is not None:
         assert torch.equal(again.model.bias, stored.model.bias)
 
@@ -125,4 +125,4 @@ def test_a_child_begins_at_tonight_s_counts_and_what_its_parent_learnt():
     for _ in range(2):  # a recount of the same events changes nothing
         np.testing.assert_allclose(child.bias.detach(), share + learnt, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(child.prior, share, rtol=1e-4, atol=1e-5)
-        recount(replace(stored_model(items=ITEMS + 5), model=child), Counts.of(late, SIZE + 5, transitions=False))
+        recount(replace(stored_model(items=ITEMS + 5), model=child), Counts.of(late, SIZE + 5, cooccurrence=False))

@@ -8,7 +8,7 @@ import torch
 
 from hmamba.evaluation.likelihood import mean_log_likelihood
 from hmamba.evaluation.split import DAYS, LAST, Split
-from hmamba.registry import StoredModel
+from hmamba.models.files import StoredModel
 from hmamba.training import refit as module
 from hmamba.training.fit import Fit
 from hmamba.training.refit import refit
@@ -20,7 +20,7 @@ def stored_after(histories, folder, config):
     """What serves after a training of one epoch."""
     ready = prepared(histories, folder, config)
     Fit(ready.model, ready.plan).run()
-    return StoredModel(ready.provenance.version, ready.provenance, ready.model, ready.plan.catalogue, ready.ids)
+    return StoredModel(ready.provenance.version, ready.provenance, ready.model, ready.plan.candidate_items, ready.ids)
 
 
 def config_of(**train):
@@ -115,7 +115,7 @@ def test_it_learns_from_the_newest_events(tmp_path):
     asked = split.ask_holdout(histories, config)
 
     def share():
-        return mean_log_likelihood(stored.model.eval(), asked, stored.catalogue, exclude_seen=False)
+        return mean_log_likelihood(stored.model.eval(), asked, stored.candidate_items, exclude_seen=False)
 
     before = share()
     refit(stored, histories, split, "s", tmp_path / "b", config)
@@ -146,15 +146,15 @@ def test_items_that_came_after_the_model_are_read_as_padding(tmp_path):
     assert all(torch.isfinite(value).all() for value in weights(stored).values())
 
 
-def test_transitions_stay_what_they_were(tmp_path):
+def test_cooccurrence_stay_what_they_were(tmp_path):
     config = settings(
-        model={"transitions": True, "repeat": False}, train={"epochs": 1}, candidates={"exclude_seen": True}
+        model={"cooccurrence": True, "repeat": False}, train={"epochs": 1}, candidates={"exclude_seen": True}
     )
     histories = random_histories(users=60, items=40)
     stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
-    kept = stored.model.transitions
+    kept = stored.model.cooccurrence
     refit(stored, histories, split, "s", tmp_path / "b", config)
-    assert stored.model.transitions is kept
+    assert stored.model.cooccurrence is kept
 
 
 def test_the_gate_again_on_other_events_does_not_find_the_former_fit(tmp_path):

@@ -17,8 +17,8 @@ import pytest
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
-from hmamba.source import read
-from hmamba.source.discover import find_files
+from hmamba.sources import read
+from hmamba.sources.discover import find_files
 from hmamba.warehouse import staging
 from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse.staging import stage

@@ -21,11 +21,11 @@ MODULES = (
     "hmamba.evaluation.baselines",
     "hmamba.evaluation.likelihood",
     "hmamba.evaluation.metrics",
-    "hmamba.evaluation.question",
+    "hmamba.evaluation.evaluation_set",
     "hmamba.evaluation.ranking",
     "hmamba.evaluation.split",
-    "hmamba.retrieval.candidates",
-    "hmamba.sequences.catalogue",
+    "hmamba.candidates.score",
+    "hmamba.sequences.candidate_items",
     "hmamba.sequences.histories",
 )
 

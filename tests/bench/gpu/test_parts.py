@@ -128,7 +128,7 @@ def test_another_ranking_than_the_cpus_fails(context, monkeypatch):
     champion = context.shop.champion()
     ready = context.shop.ready(context.shop.histories, "wrong", champion)
     monkeypatch.setattr(night, "rank_all", reversed_second_time)
-    night._compare_with_cpu(context, champion, ready.plan.question)
+    night._compare_with_cpu(context, champion, ready.plan.evaluation_set)
     assert not context.record.entries[0]["passed"]
 
 

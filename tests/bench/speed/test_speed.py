@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.speed import __main__ as speed
-from bench.speed import catalogue, encode, epoch, scan, search
+from bench.speed import candidate_items, encode, epoch, scan, search
 from bench.speed.rounds import Figure, check, hot, in_turns
 from hmamba.errors import HMambaError
 from hmamba.model.scan import reference_scan
@@ -96,7 +96,7 @@ def test_a_file_of_some_parts_is_named_after_them(monkeypatch, tmp_path):
 def test_the_local_dimension_of_a_sheet_is_its_own():
     generator = torch.Generator().manual_seed(0)
     sheet = torch.rand(4_000, 3, generator=generator) @ torch.randn(3, 20, generator=generator)
-    assert catalogue.local_dimension(sheet) == pytest.approx(3, abs=0.4)
+    assert candidate_items.local_dimension(sheet) == pytest.approx(3, abs=0.4)
 
 
 def test_siblings_are_spread_as_the_trained_items_are():
@@ -104,13 +104,13 @@ def test_siblings_are_spread_as_the_trained_items_are():
     generator = torch.Generator().manual_seed(0)
     weights, bias = torch.randn(2_000, 6, generator=generator), torch.randn(2_000, generator=generator)
     weights[:, 0] *= 3
-    grown, biases = catalogue.grow(weights, bias, 20_000)
+    grown, biases = candidate_items.grow(weights, bias, 20_000)
     assert grown.shape == (20_000, 6)
     torch.testing.assert_close(grown.mean(0), weights.mean(0), atol=0.1, rtol=0)
     torch.testing.assert_close(grown.std(0), weights.std(0), atol=0, rtol=0.2)
     assert biases.std() == pytest.approx(float(bias.std()), rel=0.6)
     assert len(grown.unique(dim=0)) == 20_000
-    assert catalogue.local_dimension(grown) == pytest.approx(catalogue.local_dimension(weights), rel=0.25)
+    assert candidate_items.local_dimension(grown) == pytest.approx(candidate_items.local_dimension(weights), rel=0.25)
 
 
 def test_a_part_that_does_not_exist(caplog):

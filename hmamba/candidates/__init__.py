@@ -1,0 +1,1 @@
+"""Scoring users and publishing their candidates."""

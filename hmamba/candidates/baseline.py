@@ -1,0 +1,75 @@
+"""A baseline's table: what readers get while no model has been shown to be better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hmamba.candidates.score import Ranked, ScoredBlock
+from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
+from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.files import atomic_file
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import Histories, IntArray
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Ranks items by their popularity, or by how often each user had them.
+
+    Attributes:
+        version: what model_version says, such as baseline-popularity.
+        candidate_items: the items that may be recommended.
+        item_ids: (size,) item ids by index.
+        popularity: (size,) events of each item index.
+    """
+
+    version: str
+    candidate_items: CandidateItems
+    item_ids: pa.Array
+    popularity: IntArray
+
+    def block(self, histories: Histories, k: int, *, exclude_seen: bool) -> ScoredBlock:
+        """The candidates of a block of users, who have no points."""
+        ranked = self.rank(histories, k, exclude_seen=exclude_seen)
+        return ScoredBlock(ranked, pa.array([self.version] * len(histories), pa.string()), None, 0)
+
+    def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
+        """The ``k`` best items of each user, scored by their share of all events plus the user's own count.
+
+        Items that came after the popularity was counted are passed over.
+        """
+        counts = np.zeros(len(self.popularity), dtype=np.int64)
+        eligible = self.candidate_items.eligible
+        counts[eligible] = np.maximum(self.popularity[eligible], 1)
+        histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
+        is_personal = self.version == f"{BASELINE_VERSION}most_bought"
+        if is_personal:
+            ranked = most_bought(histories, counts, k)
+        else:
+            ranked = popular(histories, counts, k, exclude_seen=exclude_seen)
+        rows, places = np.nonzero(ranked >= 0)
+        items = ranked[rows, places]
+        scores = counts[items] / counts.sum()
+        if is_personal:
+            read = histories.read
+            pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)
+            wanted = rows * len(counts) + items
+            place = np.minimum(np.searchsorted(pairs, wanted), max(len(pairs) - 1, 0))
+            if len(pairs):
+                scores += np.where(pairs[place] == wanted, number[place], 0)
+        return Ranked(rows, items, scores.astype(np.float32))
+
+
+def write_eligible(candidate_items: CandidateItems, item_ids: pa.Array, path: Path) -> None:
+    """Write which items may be recommended: item_index, item_id."""
+    columns = {
+        ITEM_INDEX: pa.array(candidate_items.eligible, pa.int32()),
+        ITEM_ID: item_ids.take(pa.array(candidate_items.eligible)),
+    }
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)

@@ -1,0 +1,99 @@
+"""Whoever serves a night, model or baseline, behind one way to score a shard of its users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardFacts, write_candidates
+from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
+from hmamba.evaluation.gate import is_baseline
+from hmamba.index import index as item_index
+from hmamba.index.index import ItemIndex
+from hmamba.inference.encode import Encode, encode_users
+from hmamba.layout import RunLayout
+from hmamba.models import files as model_files
+from hmamba.models.files import StoredModel
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.snapshot import ITEMS
+
+
+@dataclass(frozen=True)
+class NightScorer:
+    """Scores users as a night does.
+
+    Attributes:
+        version: what serves.
+        popularity: (size,) events of each item index.
+        system: a baseline, or a model and its index.
+    """
+
+    version: str
+    popularity: IntArray
+    system: Baseline | tuple[StoredModel, ItemIndex]
+
+    @classmethod
+    def open(cls, run: RunLayout, device: torch.device, kernels: str = "auto") -> NightScorer:
+        """Load what the gate and the index step of a run have left.
+
+        Raises:
+            InputError: one of them has not run, or what it left is damaged.
+        """
+        version = model_files.serving(run.verdict)
+        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
+        index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
+        if is_baseline(version):
+            ids = model_files.vocabulary_of(items)
+            popularity = model_files.by_index(index, events, len(ids))
+            allowed = pq.read_table(run.vectors / ITEMS, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
+            candidate_items = CandidateItems.of(model_files.by_index(allowed, np.ones_like(allowed), len(ids)), 1)
+            return cls(version, popularity, Baseline(version, candidate_items, ids, popularity))
+        stored = model_files.load_serving(run.model, version, device, kernels)
+        searched = item_index.load(run.index, stored.identity, stored.model.tangents.weight.device)
+        popularity = model_files.by_index(index, events, len(stored.candidate_items.column))
+        return cls(version, popularity, (stored, searched))
+
+    @property
+    def stored(self) -> StoredModel | None:
+        """The model; None where a baseline serves."""
+        return None if isinstance(self.system, Baseline) else self.system[0]
+
+    @property
+    def item_ids(self) -> pa.Array:
+        """(size,) item ids by index, null where an index has no item."""
+        return self.system.item_ids if isinstance(self.system, Baseline) else self.system[0].item_ids
+
+    def score(
+        self,
+        blocks: Iterable[Histories],
+        *,
+        k: int,
+        exclude_seen: bool,
+        candidates: Path,
+        vectors: Path,
+        encode: Encode = encode_users,
+    ) -> ShardFacts:
+        """Write the candidates and points of a shard's users; see :func:`hmamba.candidates.score.write_candidates`.
+
+        Args:
+            blocks: the shard's users.
+            k: items a user.
+            exclude_seen: leave out items that the user has seen.
+            candidates: file to write.
+            vectors: file to write.
+            encode: what makes hidden states of histories, where a model serves.
+        """
+        if isinstance(self.system, Baseline):
+            score: Callable[[Histories], ScoredBlock] = partial(self.system.block, k=k, exclude_seen=exclude_seen)
+        else:
+            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode)
+        return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors)

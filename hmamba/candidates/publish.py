@@ -1,0 +1,274 @@
+"""Publishing a night's candidates: checked first, then the day's folder, then the link that readers follow.
+
+Readers start at candidates/latest.json, a link to the manifest inside the newest day's folder. A day that is published
+again changes its files and their checksums in the one rename of that folder; a newer day is linked once its folder is
+whole; and the link never goes back in days.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from hmamba import columns
+from hmamba.config import Config
+from hmamba.errors import BusyError, InputError
+from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
+from hmamba.layout import Layout, RunLayout
+from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.sequences.snapshot import ITEMS, MANIFEST, shard_name
+from hmamba.sources.ids import read_ids
+from hmamba.warehouse.connection import in_memory
+
+log = logging.getLogger("hmamba")
+
+DAY_MANIFEST = "_manifest.json"
+_VOLATILE = ("run_id", "created_at")
+"""What differs between two publications of the same content."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What publishing did. ``changed`` is false if just this content was there already."""
+
+    totals: CandidateTotals
+    files: int
+    changed: bool
+
+
+def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
+    """The run's candidate parts, one for each shard of its snapshot: what another snapshot left there does not count.
+
+    Raises:
+        InputError: the snapshot is missing, or shards have not been scored.
+    """
+    shards = int(read_json(run.sequences / MANIFEST)["shards"])
+    parts = tuple(run.candidate_part(shard) for shard in range(shards))
+    missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
+    if missing:
+        raise InputError(
+            f"{parts[int(missing[0])]} does not exist. Run the score step for shard {', '.join(missing)} "
+            f"(python -m jobs.score --shard {missing[0]})."
+        )
+    return parts
+
+
+def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
+    allowed = config.candidates.allowed_items
+    parts = enumerate(candidate_parts(run))
+    return CandidateFiles(
+        shards=tuple(ShardFiles(part, (run.sequences / shard_name(shard),)) for shard, part in parts),
+        items=run.sequences / ITEMS,
+        indexed=run.vectors / ITEMS,
+        allowed=None
+        if allowed is None
+        else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items", config.source.null_words),
+    )
+
+
+def _describe(parts: Sequence[Path], target: Path, root: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": (target / part.name).relative_to(root).as_posix(),
+            "rows": pq.read_metadata(part).num_rows,
+            "bytes": part.stat().st_size,
+            "sha256": sha256(part),
+        }
+        for part in parts
+    ]
+
+
+def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    content = {key: value for key, value in manifest.items() if key not in _VOLATILE}
+    return {key: _content(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+
+
+def _is_whole(manifest: Mapping[str, Any], root: Path) -> bool:
+    """Whether every file that a manifest names is there with its content."""
+    paths = [(root / file["path"], file["sha256"]) for file in manifest["files"]]
+    return all(path.is_file() and sha256(path) == expected for path, expected in paths)
+
+
+def _copy(part: Path, folder: Path) -> None:
+    """Copy a part and flush it. A link would let whoever writes the run's part again change what readers hold."""
+    shutil.copyfile(part, folder / part.name)
+    with (folder / part.name).open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def lead(latest: Path, manifest: Path) -> None:
+    """Make ``latest`` a link to ``manifest``, in one rename."""
+    target = manifest.relative_to(latest.parent)
+    if not latest.is_symlink() or latest.readlink() != target:
+        with atomic_file(latest) as temporary:
+            temporary.symlink_to(target)
+
+
+def publish(
+    layout: Layout, day: date, run_id: str, config: Config, fallback_users: int, warning: str | None = None
+) -> Published:
+    """Check the run's candidates and make them the day's, and the newest if no later day is out.
+
+    Args:
+        layout: the root.
+        day: the night's day.
+        run_id: whose candidates.
+        config: says k, whether seen items are excluded, what is allowed, and how many days of runs are kept.
+        fallback_users: users who got popular items for want of a history, for the manifest.
+        warning: what readers have to know of the table, for the manifest; None if nothing.
+
+    Raises:
+        InputError: an earlier step has not run.
+        QualityError: a rule is broken; what was published before still is.
+    """
+    files = _candidate_files(layout, layout.run(day, run_id), config)
+    settings = config.candidates
+    with in_memory(config.warehouse) as connection:
+        totals = check_candidates(
+            layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
+        )
+    target, parts = layout.published(day), tuple(shard.part for shard in files.shards)
+    manifest = {
+        "run_id": run_id,
+        "day": day.isoformat(),
+        "model_version": totals.model_version,
+        "k": settings.k,
+        "rows": totals.rows,
+        "users": totals.users,
+        "fallback_users": fallback_users,
+        "exclude_seen": settings.exclude_seen,
+        "warning": warning,
+        "snapshot": read_json(layout.run(day, run_id).sequences / MANIFEST)["digest"],
+        "refresh": None,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": _describe(parts, target, layout.root),
+    }
+    with alone(layout.candidates):
+        return Published(totals, len(parts), _put(layout, day, manifest, parts))
+
+
+def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
+    """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
+    target = layout.published(day)
+    # Read before the exchange, after which the link leads to the new manifest.
+    latest = read_json(layout.latest) if layout.latest.exists() else None
+    before = read_json(target / DAY_MANIFEST) if (target / DAY_MANIFEST).exists() else None
+    if before is not None and _content(before) == _content(manifest) and _is_whole(before, layout.root):
+        manifest, changed = before, False
+    else:
+        changed = True
+        with atomic_folder(target) as folder:
+            for part in parts:
+                _copy(part, folder)
+            write_json(folder / DAY_MANIFEST, manifest)
+    if latest is None or latest["day"] <= manifest["day"]:
+        lead(layout.latest, target / DAY_MANIFEST)
+        changed = changed or latest != manifest
+    else:
+        log.info("%s stays the newest: %s is published beside it", latest["day"], day)
+    return changed
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A night's table in which some users' candidates are new.
+
+    Attributes:
+        base: the manifest of the day's table that is out, night or refresh.
+        day: events up to its end have been read.
+        run_id: of the refresh.
+        parts: the new table, one part a shard.
+        changed: shards with the whole histories of the users whose candidates are new.
+        users: how many they are.
+        new_users: of them, those whom the night had not served.
+        fallback_users: in the whole table.
+    """
+
+    base: Mapping[str, Any]
+    day: date
+    run_id: str
+    parts: tuple[Path, ...]
+    changed: tuple[Path, ...]
+    users: int
+    new_users: int
+    fallback_users: int
+
+
+def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
+    """Check a refreshed table as a night's is, and put it in the place of the night's.
+
+    Raises:
+        BusyError: something else has been published in the meantime.
+        QualityError: a rule is broken; what was published before still is.
+    """
+    base, day = refreshed.base, date.fromisoformat(refreshed.base["day"])
+    night = _candidate_files(layout, layout.run(day, base["run_id"]), config)
+    # Touched users are in the night's shards too, with less: together that is what they have had.
+    shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
+    files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
+    with in_memory(config.warehouse) as connection:
+        name = f"{day} {base['run_id']} refreshed to {refreshed.day} by {refreshed.run_id}"
+        totals = check_candidates(layout.expectations, connection, files, base["k"], base["exclude_seen"], name)
+    manifest = {
+        **base,
+        "model_version": totals.model_version,
+        "rows": totals.rows,
+        "users": totals.users,
+        "fallback_users": refreshed.fallback_users,
+        "refresh": {
+            "day": refreshed.day.isoformat(),
+            "run_id": refreshed.run_id,
+            "users": refreshed.users,
+            "new_users": refreshed.new_users,
+        },
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": _describe(refreshed.parts, layout.published(day), layout.root),
+    }
+    with alone(layout.candidates):
+        if read_json(layout.published(day) / DAY_MANIFEST) != base:
+            raise BusyError(f"{layout.published(day)} has been published again during this refresh. Run refresh again.")
+        return Published(totals, len(refreshed.parts), _put(layout, day, manifest, refreshed.parts))
+
+
+def prune_states(layout: Layout) -> list[Path]:
+    """Delete carried states of all runs but the one that latest.json names; returns their folders."""
+    if not layout.latest.exists():
+        return []
+    newest = read_json(layout.latest)
+    kept = layout.run(date.fromisoformat(newest["day"]), newest["run_id"]).states
+    doomed = [path for path in sorted(layout.runs.glob(f"*/*/{kept.name}")) if path != kept]
+    for path in doomed:
+        shutil.rmtree(path)
+    return doomed
+
+
+def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
+    """Delete working folders of old days; returns them.
+
+    Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
+    """
+    runs = layout.runs
+    days = sorted((path for path in runs.iterdir() if is_day(path.name)), reverse=True) if runs.is_dir() else []
+    kept = {day.isoformat(), *(path.name for path in days[:keep])}
+    if layout.latest.exists():
+        kept.add(read_json(layout.latest)["day"])
+    doomed = [path for path in days if path.name not in kept]
+    for path in doomed:
+        shutil.rmtree(path)
+    return doomed
+
+
+def is_day(name: str) -> bool:
+    """Whether a name is a day such as 2017-12-14."""
+    try:
+        return date.fromisoformat(name).isoformat() == name
+    except ValueError:
+        return False

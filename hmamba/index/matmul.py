@@ -1,0 +1,106 @@
+"""Exact search by matrix products: every query meets every item, and only what can be among the best is put in order.
+
+A product of queries and items is cheap; finding the k largest of a long row is not. So a row's scores are cut into
+groups of a few items. The k groups with the largest maxima hold the k largest scores: an item outside them is no larger
+than k maxima. The rest is never looked at again.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hmamba.sequences.histories import IntArray
+
+DoubleArray: TypeAlias = npt.NDArray[np.float64]
+RealArray: TypeAlias = npt.NDArray[np.float32] | DoubleArray
+Excluded: TypeAlias = tuple[IntArray, IntArray]
+"""(row, column) of items that are not wanted, sorted by row."""
+
+_GROUP = 16
+_ENTRIES = 2**24
+"""Products held at once: 64 MB in float32."""
+_ROWS = 256  # of a block at most; more of them save nothing and leave the cache
+
+
+def block_rows(items: int) -> int:
+    """How many queries are multiplied with ``items`` items at once."""
+    return max(1, min(_ROWS, _ENTRIES // items))
+
+
+def largest(scores_RV: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of each row, largest first, and their columns, as :func:`torch.topk` gives them."""
+    items = scores_RV.shape[1]
+    groups = items // _GROUP
+    if groups < 2 * k:
+        best = scores_RV.topk(k, dim=1)
+        return best.values, best.indices
+    # Item g of a group's maximum is every groups-th one, so that maxima are taken along contiguous memory.
+    grouped_RSG = scores_RV[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))
+    kept_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
+    inside_RSk = grouped_RSG.gather(2, kept_Rk[:, None].expand(-1, _GROUP, -1))
+    candidates_RC = torch.cat([inside_RSk.flatten(1), scores_RV[:, groups * _GROUP :]], dim=1)
+    best = candidates_RC.topk(k, dim=1)
+    place_Rk = best.indices
+    grouped_Rk = kept_Rk.gather(1, place_Rk % k) + place_Rk // k * groups
+    beyond_Rk = place_Rk - _GROUP * k + groups * _GROUP
+    return best.values, torch.where(place_Rk < _GROUP * k, grouped_Rk, beyond_Rk)
+
+
+def _bar(scores_RV: Tensor, start: int, excluded: Excluded) -> None:
+    """Set what is barred to -inf; row 0 of the scores is row ``start`` of the entries."""
+    rows, columns = excluded
+    cuts = np.searchsorted(rows, np.arange(start, start + len(scores_RV) + 1))
+    if scores_RV.device.type != "cpu":
+        block = slice(cuts[0], cuts[-1])
+        at_E, of_E = (torch.from_numpy(part[block]).to(scores_RV.device) for part in excluded)
+        scores_RV[at_E - start, of_E] = -torch.inf
+        return
+    # A row at a time: it stays in the cache, and indices of the whole block would need new pages. A fifth of the time.
+    for scores_V, (first, last) in zip(scores_RV.numpy(), pairwise(cuts), strict=True):
+        scores_V[columns[first:last]] = -np.inf
+
+
+class Product:
+    """Items, ready to be multiplied.
+
+    Args:
+        vectors: (V, X), float32 or float64.
+        device: where to multiply; None: where they are.
+    """
+
+    def __init__(self, vectors: Tensor, device: torch.device | None = None) -> None:
+        self._items_XV = vectors.to(device or vectors.device).T.contiguous()
+
+    @torch.inference_mode()
+    def search(self, queries: RealArray, k: int, excluded: Excluded | None = None) -> tuple[RealArray, IntArray]:
+        """The ``k`` largest inner products of each query.
+
+        Args:
+            queries: (R, X), of the items' type.
+            k: at most V.
+            excluded: entries to leave out; a query with too few others ends with products of -inf.
+
+        Returns:
+            Products (R, k), largest first, and the items (R, k) that they belong to.
+        """
+        items_XV = self._items_XV
+        rows = block_rows(items_XV.shape[1])
+        products_Rk = np.empty((len(queries), k), dtype=queries.dtype)
+        columns_Rk = np.empty((len(queries), k), dtype=np.int64)
+        scores_RV = items_XV.new_empty(min(rows, len(queries)), items_XV.shape[1])  # kept: new pages cost a third more
+        for start in range(0, len(queries), rows):
+            block = slice(start, start + rows)
+            queries_RX = torch.from_numpy(queries[block]).to(items_XV.device)
+            held_RV = scores_RV[: len(queries_RX)]
+            torch.mm(queries_RX, items_XV, out=held_RV)
+            if excluded is not None:
+                _bar(held_RV, start, excluded)
+            best_Rk, at_Rk = largest(held_RV, k)
+            products_Rk[block], columns_Rk[block] = best_Rk.cpu().numpy(), at_Rk.cpu().numpy()
+        return products_Rk, columns_Rk

@@ -1,0 +1,1 @@
+"""Encoding users with a model."""

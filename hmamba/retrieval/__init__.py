@@ -1,1 +1,0 @@
-"""Retrieval: item vectors, the FAISS index over Lorentz points, candidates for every user."""

@@ -1,0 +1,46 @@
+"""Which items compete for a place among the candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.sets import distinct
+
+
+@dataclass(frozen=True)
+class CandidateItems:
+    """Which items compete: V columns of the softmax, of the index and of the candidates.
+
+    Attributes:
+        eligible: (V,) their item indices, ascending.
+        column: (size,) the column of each item index, -1 for items that do not compete.
+    """
+
+    eligible: IntArray
+    column: IntArray
+
+    @classmethod
+    def of(cls, events: IntArray, least: int) -> CandidateItems:
+        """Items with at least ``least`` events, given the events of each item index."""
+        eligible = np.flatnonzero(events >= least)
+        eligible = eligible[eligible > 0]
+        column = np.full(len(events), -1, dtype=np.int64)
+        column[eligible] = np.arange(len(eligible))
+        return cls(eligible, column)
+
+    def seen(self, histories: Histories, users: IntArray) -> tuple[IntArray, IntArray]:
+        """Competing items that users (R,) have seen: (row, column) entries, ascending, each once."""
+        lengths = histories.lengths[users]
+        events = spans(histories.offsets[users], lengths)
+        columns = self.column[histories.items[events]]
+        if histories.seen is not None:
+            columns[~histories.seen[events]] = -1
+        width = max(len(self), 1)
+        pairs = distinct((np.repeat(np.arange(len(users)), lengths) * width + columns)[columns >= 0])
+        return pairs // width, pairs % width
+
+    def __len__(self) -> int:
+        return len(self.eligible)

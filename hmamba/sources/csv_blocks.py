@@ -1,0 +1,246 @@
+"""CSV files as Arrow batches, a block at a time: by Arrow's parser where that is sure to be right, else by record.
+
+Arrow's parser does not say on which line a row starts, and gives up at a record with too few fields or a byte that is
+not UTF-8. So a block is looked at first, with NumPy: where its quotes, line ends and delimiters are. If every quote
+opens or closes a field, records and fields follow from that, exactly; those that are malformed are taken out, and Arrow
+reads the others. A block with anything else in it is read by :mod:`hmamba.sources.csv_records`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+
+from hmamba.sources.csv_records import Blocks, read_records
+from hmamba.sources.discover import SourceFile
+from hmamba.sources.text import LINE, MALFORMED, is_unicode, open_bytes, shown
+
+Positions = npt.NDArray[np.int64]
+_MOST_BYTES = 2**31 - 2
+_NEWLINE, _RETURN, _QUOTE = b'\n\r"'
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some records of the file: the line that each starts on, its raw text if it is malformed, and the columns."""
+
+    lines: pa.Array
+    malformed: pa.Array
+    columns: list[pa.Array]
+
+
+def read_csv(
+    file: SourceFile,
+    delimiter: str,
+    width: int,
+    columns: Sequence[int],
+    names: Sequence[str],
+    rows: int,
+    *,
+    by_record: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of at most ``rows`` records. A record with too few or too many fields, or not UTF-8, is malformed.
+
+    Args:
+        file: the file.
+        delimiter: one character.
+        width: number of its columns.
+        columns: positions of the columns to return.
+        names: what to call them.
+        rows: records in a batch.
+        by_record: read every block by record. It gives the same, and is there to be compared with.
+
+    Raises:
+        InputError: a quote is left open, or the gzip file is cut off.
+    """
+    line, has_header = 1, True
+    with open_bytes(file) as stream:
+        blocks = Blocks(stream)
+        while block := blocks.take():
+            layout = None if by_record else _look(block, ord(delimiter))
+            piece = None if layout is None else _by_arrow(layout, delimiter, width, columns, line, has_header)
+            if piece is not None and layout is not None:
+                found, line = piece, line + len(layout.newlines)
+            else:
+                found, line = _by_record(file, block, blocks, delimiter, width, columns, line, has_header)
+            has_header = has_header and not block.strip(b"\r\n")
+            batch = pa.RecordBatch.from_arrays(
+                [found.lines, found.malformed, *found.columns], [LINE, MALFORMED, *names]
+            )
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
+
+
+def _by_record(
+    file: SourceFile,
+    block: bytes,
+    blocks: Blocks,
+    delimiter: str,
+    width: int,
+    columns: Sequence[int],
+    line: int,
+    has_header: bool,
+) -> tuple[_Piece, int]:
+    """Records of a block, and as many of the next as its last record needs; and the line after them."""
+    *records, (after, _, _) = read_records(file, block, blocks, delimiter, line)
+    records = [record for record in records if record[1]][has_header:]
+    clean = is_unicode(raw for _, _, raw in records)
+    good = [len(fields) == width and (clean or is_unicode(fields)) for _, fields, _ in records]
+    malformed = [None if ok else shown(raw) for ok, (_, _, raw) in zip(good, records, strict=True)]
+    values = [
+        [fields[column] if ok else None for ok, (_, fields, _) in zip(good, records, strict=True)] for column in columns
+    ]
+    return (
+        _Piece(
+            pa.array([start for start, _, _ in records], pa.int64()),
+            pa.array(malformed, pa.string()),
+            [pa.array(texts, pa.string()) for texts in values],
+        ),
+        after,
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things are in a block that ends with a line feed.
+
+    Attributes:
+        block: the bytes.
+        newlines: positions of all line feeds.
+        starts: of each record that is not blank, its first byte (R,).
+        ends: of each, its line feed (R,).
+        fields: of each, how many it has (R,).
+        has_quotes: whether there are any.
+    """
+
+    block: bytes
+    newlines: Positions
+    starts: Positions
+    ends: Positions
+    fields: Positions
+    has_quotes: bool
+
+
+def _look(block: bytes, delimiter: int) -> _Layout | None:
+    """Where records are; None if quotes or carriage returns are not all where they belong."""
+    if not block.endswith(b"\n"):
+        block += b"\n"
+    if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
+        return None
+    data = np.frombuffer(block, np.uint8)
+    newlines = np.flatnonzero(data == _NEWLINE)
+    delimiters = np.flatnonzero(data == delimiter)
+    ends, has_quotes = newlines, b'"' in block
+    if has_quotes:
+        quotes = np.flatnonzero(data == _QUOTE)
+        if not _is_well_formed(data, quotes, delimiter):
+            return None
+        ends, delimiters = _outside(newlines, quotes), _outside(delimiters, quotes)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    fields = np.diff(np.searchsorted(delimiters, ends), prepend=0) + 1
+    is_blank = (ends == starts) | ((ends == starts + 1) & (data[starts] == _RETURN))
+    if is_blank.any():
+        starts, ends, fields = starts[~is_blank], ends[~is_blank], fields[~is_blank]
+    return _Layout(block, newlines, starts, ends, fields, has_quotes)
+
+
+def _outside(positions: Positions, quotes: Positions) -> Positions:
+    """Those of some positions that lie outside of quoted fields: after an even number of quotes."""
+    outside: Positions = positions[np.searchsorted(quotes, positions) % 2 == 0]
+    return outside
+
+
+def _is_well_formed(data: npt.NDArray[np.uint8], quotes: Positions, delimiter: int) -> bool:
+    """Whether quotes, counted from 1, open fields where they are odd and close them where they are even.
+
+    An odd one stands at the start of a field and an even one at its end; or they stand side by side, even before odd,
+    for one quote in the text. If so, whoever reads from the left sees the same fields.
+    """
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[::2], quotes[1::2]
+    before = np.where(opening == 0, _NEWLINE, data[opening - 1])
+    after = data[closing + 1]
+    allowed = [delimiter, _NEWLINE, _QUOTE]
+    return bool(np.isin(before, allowed).all() and np.isin(after, [*allowed, _RETURN]).all())
+
+
+def _by_arrow(
+    layout: _Layout, delimiter: str, width: int, columns: Sequence[int], line: int, has_header: bool
+) -> _Piece | None:
+    """The records of a block; None if Arrow sees others."""
+    starts, ends, fields = (part[has_header:] for part in (layout.starts, layout.ends, layout.fields))
+    is_good = (fields == width) & _is_utf8(layout.block, starts, ends)
+    read = _parse(_good_bytes(layout, starts, ends, is_good), delimiter, width, columns, layout.has_quotes)
+    if read is None or read.num_rows != np.count_nonzero(is_good):
+        return None
+    lines = pa.array(line + np.searchsorted(layout.newlines, starts))
+    if is_good.all():
+        return _Piece(lines, pa.nulls(len(starts), pa.string()), read.columns)
+    bad = np.flatnonzero(~is_good)
+    raw: list[str | None] = [None] * len(starts)
+    for at in bad:
+        raw[at] = layout.block[starts[at] : ends[at]].rstrip(b"\r").decode("utf-8", "backslashreplace")
+    places = pa.array(np.cumsum(is_good) - 1, mask=~is_good)
+    return _Piece(lines, pa.array(raw, pa.string()), [column.take(places) for column in read.columns])
+
+
+def _is_utf8(block: bytes, starts: Positions, ends: Positions) -> npt.NDArray[np.bool_]:
+    """Which records are UTF-8."""
+    if _decodes(block):
+        return np.ones(len(starts), dtype=bool)
+    return np.array(
+        [_decodes(block[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)], bool
+    )
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _good_bytes(layout: _Layout, starts: Positions, ends: Positions, is_good: npt.NDArray[np.bool_]) -> bytes:
+    """The block without malformed records, blank lines and the header."""
+    if is_good.all() and len(starts) == len(layout.newlines):
+        return layout.block
+    good_starts, good_ends = starts[is_good], ends[is_good] + 1
+    if not len(good_starts):
+        return b""
+    # Neighbours are copied together.
+    breaks = np.flatnonzero(good_starts[1:] != good_ends[:-1])
+    firsts = good_starts[np.concatenate([[0], breaks + 1])]
+    lasts = good_ends[np.concatenate([breaks, [len(good_ends) - 1]])]
+    return b"".join(layout.block[first:last] for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+def _parse(data: bytes, delimiter: str, width: int, columns: Sequence[int], has_quotes: bool) -> pa.RecordBatch | None:
+    """Columns of some records, all of which have ``width`` fields; None if Arrow finds that they do not."""
+    names = [str(column) for column in columns]
+    if not data:
+        return pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(names), names)
+    if data.startswith(codecs.BOM_UTF8) or len(data) > _MOST_BYTES:  # Arrow would drop the mark
+        return None
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(data),
+            pa.csv.ReadOptions(column_names=[str(number) for number in range(width)], block_size=len(data) + 1),
+            pa.csv.ParseOptions(
+                delimiter=delimiter, quote_char='"' if has_quotes else False, newlines_in_values=has_quotes
+            ),
+            pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), include_columns=names, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else None

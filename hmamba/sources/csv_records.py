@@ -1,0 +1,141 @@
+"""CSV files record by record, as Python's csv module reads them: exact about every quote, and slow.
+
+:mod:`hmamba.sources.csv_blocks` reads the same much faster wherever a block of the file is plain enough, and leaves the
+rest to this module.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING
+
+from hmamba.errors import InputError
+from hmamba.sources.discover import SourceFile
+from hmamba.sources.text import conversion, decode, is_unicode, open_text
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+_DELIMITERS = ",;\t|"
+BLOCK_BYTES = 4 << 20
+
+
+def _reader(lines: Iterable[str], delimiter: str, strict: bool) -> Reader:
+    """A CSV reader that takes fields of any length: rules about lengths come later, and say which row."""
+    csv.field_size_limit(sys.maxsize)
+    return csv.reader(lines, delimiter=delimiter, strict=strict)
+
+
+def csv_header(file: SourceFile, wanted: Iterable[str]) -> tuple[str, list[str]]:
+    """The delimiter (comma, semicolon, tab or bar: the one that finds most of ``wanted``) and the columns' names.
+
+    Raises:
+        InputError: the file is empty, or its header is not UTF-8.
+    """
+    names = set(wanted)
+    best: list[str] = []
+    chosen = ","
+    for delimiter in _DELIMITERS:
+        with open_text(file) as stream:
+            fields = next((row for row in _reader(stream, delimiter, strict=False) if row), [])
+        if (len(names & set(fields)), len(fields)) > (len(names & set(best)), len(best)):
+            chosen, best = delimiter, fields
+    if not best:
+        raise InputError(f"{file.name} has no header line of column names. Give it one, or remove the file.")
+    if not is_unicode(best):
+        raise InputError(
+            f"{file.name}: the header line is not UTF-8. Convert the file, for example with "
+            f"{conversion(file, 'WINDOWS-1252')}"
+        )
+    return chosen, best
+
+
+class Blocks:
+    """A file in pieces of about :data:`BLOCK_BYTES`, each of which ends with a line."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._rest = b""
+
+    def take(self) -> bytes:
+        """The next block; empty at the end of the file."""
+        block = self._rest
+        while more := self._stream.read(BLOCK_BYTES):
+            block += more
+            # The last byte does not count: a carriage return there may be half of a line end.
+            cut = block.rfind(b"\n") + 1 or block.rfind(b"\r", 0, len(block) - 1) + 1
+            if cut:
+                self._rest = block[cut:]
+                return block[:cut]
+        self._rest = b""
+        return block
+
+
+class _Lines:
+    """Lines of a block, and of those after it for as long as somebody asks: until an open quote is closed."""
+
+    def __init__(self, block: bytes, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self.taken: list[str] = []
+        self._open(block)
+
+    def _open(self, block: bytes) -> None:
+        self._lines = iter(io.StringIO(decode(block), newline=""))
+        self._next = next(self._lines, None)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all lines of the blocks taken so far have been given."""
+        return self._next is None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._next is None:
+            self._open(self._blocks.take())
+        line = self._next
+        if line is None:
+            raise StopIteration
+        self._next = next(self._lines, None)
+        self.taken.append(line)
+        return line
+
+
+def read_records(
+    file: SourceFile, block: bytes, blocks: Blocks, delimiter: str, line: int
+) -> Iterator[tuple[int, list[str], str]]:
+    """Records of a block; the last may reach into the blocks after it.
+
+    Args:
+        file: for messages.
+        block: what to read; begins with a record.
+        blocks: what follows.
+        delimiter: one character.
+        line: number of the block's first line.
+
+    Yields:
+        the line that a record starts on, its fields and its raw text; for a blank line no fields. The line after the
+        block comes last, as a record without fields or text.
+
+    Raises:
+        InputError: a quote is open or misplaced.
+    """
+    lines = _Lines(block, blocks)
+    reader = _reader(lines, delimiter, strict=True)
+    start = line
+    try:
+        while not lines.is_at_end:
+            lines.taken.clear()
+            fields = next(reader)
+            yield start, fields, "".join(lines.taken).rstrip("\r\n")
+            start = line + reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{file.name}, the record that starts on line {start}: {error}. A quote is open or misplaced, so that "
+            "where records end cannot be known. Fix that line, or double the quotes inside quoted fields."
+        ) from None
+    yield start, [], ""

@@ -1,0 +1,48 @@
+"""Reading one column of ids from a file of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hmamba.errors import InputError
+from hmamba.sources.discover import find_files
+from hmamba.sources.read import open_file, read_column
+from hmamba.sources.text import LINE, MALFORMED
+from hmamba.sources.values import ids
+
+
+def read_ids(path: Path, column: str, setting: str, null_words: Sequence[str]) -> pa.ChunkedArray:
+    """The ids in a Parquet or CSV file, as strings, in the file's order; rows without one are left out.
+
+    Args:
+        path: the file.
+        column: the column that holds them.
+        setting: name of the setting that holds the path, for messages.
+        null_words: words that mean an absent value.
+
+    Raises:
+        InputError: the file does not exist, is neither, lacks the column, or has a row or id that cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{setting}: {path} does not exist. Put it there, or remove the setting.")
+    (file,) = find_files(str(path), path.parent, setting)
+    if file.kind == "json":
+        raise InputError(f"{setting}: {path} must be a Parquet or a CSV file.")
+    chunks = []
+    for batch in open_file(file, [column]).batches([column]):
+        found = read_column(file, column, batch.column(column), partial(ids, null_words=null_words))
+        bad = pc.indices_nonzero(pc.or_(found.unreadable, pc.is_valid(batch.column(MALFORMED))))
+        if len(bad):
+            row = batch.slice(bad[0].as_py(), 1)
+            shown = row.column(MALFORMED)[0].as_py() or row.column(column)[0].as_py()
+            raise InputError(
+                f"{setting}: {path}, line {row.column(LINE)[0].as_py()}: {shown!r} is no id. Ids are text, whole "
+                "numbers (as floats, below 2^53) or UUIDs; correct the row, or remove it."
+            )
+        chunks.append(found.texts().drop_null())
+    return pa.chunked_array(chunks, pa.string())

@@ -1,0 +1,65 @@
+"""Rows as JSON objects, whatever their columns hold: for people, who want to see what was refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from hmamba.sources.text import RECORD
+from hmamba.sources.values import decoded, is_uuid, uuids
+
+
+def as_json(batch: pa.RecordBatch, columns: Sequence[str] | None) -> list[str]:
+    """The rows of a batch as JSON, values as text where JSON has no type for them.
+
+    Args:
+        batch: from a :class:`~hmamba.sources.read.Reading`, with all its columns.
+        columns: names of the file's columns, the last ones of the batch; None for JSON records, which are given back.
+    """
+    if columns is None:
+        return ["null" if text is None else text for text in batch.column(RECORD).to_pylist()]
+    first = batch.num_columns - len(columns)
+    names = [name if name not in columns[:at] else f"{name} ({at + 1})" for at, name in enumerate(columns)]
+    values = [_values(batch.column(first + at)) for at in range(len(columns))]
+    return [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in zip(*values, strict=True)]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Values that JSON can hold."""
+    try:
+        column = decoded(column)
+        kind = column.type
+        if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
+            return list(column.cast(pa.string()).to_pylist())
+        if is_uuid(kind):
+            return list(uuids(column).to_pylist())
+        return [_plain(value) for value in column.to_pylist()]
+    except (pa.ArrowException, ValueError, OverflowError):
+        return [_described(column, row) for row in range(len(column))]
+
+
+def _described(column: pa.Array, row: int) -> Any:
+    """One value of a column of which some cannot be written."""
+    try:
+        return _plain(column[row].as_py())
+    except (pa.ArrowException, ValueError, OverflowError):
+        return f"a {column.type} that cannot be written"
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+        return text if text.isprintable() and "\ufffd" not in text else value.hex()
+    if isinstance(value, dict):
+        return {str(key): _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    return str(value)

@@ -1,0 +1,115 @@
+"""What the readers of CSV and JSON share: opening a text file, and naming what is wrong with its bytes.
+
+Each of their batches has the columns ``__line`` (int64) and ``__malformed`` (string: the raw text of what could not be
+read, or null). CSV adds one string column for each column of the header, JSON ``__record``, the text of one value.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import IO, cast
+
+from hmamba.errors import InputError
+from hmamba.sources.discover import SourceFile
+
+LINE = "__line"
+MALFORMED = "__malformed"
+RECORD = "__record"
+
+_LOOKED_AT = 4096
+_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_LEAST_NULS = 0.1
+"""Of every second byte: UTF-16 of any language has at least its digits, commas and line ends."""
+
+
+@contextmanager
+def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked, after its byte order mark.
+
+    Raises:
+        InputError: the gzip file is cut off.
+    """
+    with file.path.open("rb") as stored:
+        stream = gzip.GzipFile(fileobj=stored) if file.gzipped else stored
+        try:
+            if stream.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
+                stream.read(len(codecs.BOM_UTF8))
+            yield cast(IO[bytes], stream)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"{file.name} is not a whole gzip file ({error}). Write it again.") from None
+
+
+@contextmanager
+def open_text(file: SourceFile) -> Iterator[IO[str]]:
+    """Open a text file. Bytes that are not UTF-8 come through as lone surrogates, so that only their row suffers.
+
+    Raises:
+        InputError: the gzip file is cut off.
+    """
+    with open_bytes(file) as stream, TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+        yield text
+
+
+def decode(data: bytes) -> str:
+    """Text whose bytes that are not UTF-8 are lone surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def shown(text: str) -> str:
+    """Text that UTF-8 can hold: bytes that were none are shown as backslash escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_unicode(texts: Iterable[str]) -> bool:
+    """Whether UTF-8 can hold all of the texts."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def conversion(file: SourceFile, encoding: str) -> str:
+    """The command that makes a UTF-8 file of a text file in another encoding."""
+    quoted = "'" + file.name.replace("'", "'\\''") + "'"
+    if file.gzipped:
+        return f"zcat {quoted} | iconv -f {encoding} -t UTF-8 | gzip > NEW.gz"
+    return f"iconv -f {encoding} -t UTF-8 {quoted} > NEW"
+
+
+def check_encoding(file: SourceFile) -> None:
+    """Look for signs of UTF-16 and UTF-32: a byte order mark, or zeros in every second byte.
+
+    Raises:
+        InputError: the file is in one of them; says how to convert it.
+    """
+    with open_bytes(file) as stream:
+        start = stream.read(_LOOKED_AT)
+    encoding = _encoding(start)
+    if encoding is not None:
+        raise InputError(
+            f"{file.name} is {encoding} text, and only UTF-8 is read. Convert it: {conversion(file, encoding)}"
+        )
+
+
+def _encoding(start: bytes) -> str | None:
+    for mark, name in _MARKS.items():
+        if start.startswith(mark):
+            return name
+    even, odd = start[::2], start[1::2]
+    zeros = even.count(0) / max(len(even), 1), odd.count(0) / max(len(odd), 1)
+    if min(zeros) > _LEAST_NULS:
+        return "UTF-32LE" if zeros[1] > zeros[0] else "UTF-32BE"
+    if max(zeros) > _LEAST_NULS:
+        return "UTF-16LE" if zeros[1] > zeros[0] else "UTF-16BE"
+    return None

@@ -1,0 +1,225 @@
+"""Times and positions of events as files write them.
+
+What is read here is brought into a form that one SQL expression (``sql/ingest/stage_events.sql``) turns into naive UTC:
+zones are DuckDB's matter, forms of writing are this module's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, is_number, trimmed
+
+Form = Literal["utc", "local", "text", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
+
+MICROSECONDS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
+"""In one unit of the formats that are no finer."""
+
+LAST_POSITION = 60_000_000_000_000_000
+"""Positions lie between this and its negative: as times, all of them are years that Python knows as well."""
+
+_MICROSECONDS_A_DAY = 86_400_000_000
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_LOCAL = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?"
+_ZONED = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z| UTC|[+-][01]\d(?::?[0-5]\d)?)"
+_AS_DUCKDB_READS = f"^(?:{_LOCAL}|{_ZONED})$"
+_ISO = re.compile(
+    r"(?:(?P<calendar>\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{8})|(?P<week>\d{4}-W\d\d-\d|\d{4}W\d{3})|"
+    r"(?P<ordinal>\d{4}-\d{3}|\d{7}(?=[Tt ])))"
+    r"(?:[Tt ] *(?P<clock>\d\d|\d\d?:\d\d(?::\d\d)?|\d{4}|\d{6})(?:[.,](?P<fraction>\d+))?"
+    r"(?: *(?P<zone>Z|z|UTC|utc|GMT|gmt|[+-]\d\d(?::?\d\d)?|[A-Z][A-Za-z_]+/[A-Za-z0-9_/+-]+))?)?"
+)
+_NOTHING = pa.scalar(None, pa.string())
+
+
+@dataclass(frozen=True)
+class Moments:
+    """When N events happened.
+
+    Attributes:
+        values: what ``form`` says; null where nothing readable is.
+        form: utc: naive UTC, as timestamp[us] or text; local: timestamp[us] in source.timezone; text: ISO 8601 as
+            DuckDB reads it; epoch_*: a number's text.
+    """
+
+    values: pa.Array
+    form: Form
+
+
+def moments(column: Column, time_format: str, timezone: str, null_words: Sequence[str]) -> Moments:
+    """The times that a column holds.
+
+    Numbers are times only with a ``time_format`` that gives their unit. Whatever is finer than a microsecond is cut
+    off.
+
+    Raises:
+        UnreadableType: the column is of a type that holds no times.
+    """
+    if isinstance(column, Members):
+        written = trimmed(column.of_kind("VARCHAR"), null_words)
+        if time_format == "auto":
+            return _of_text(written, timezone)
+        return Moments(pc.coalesce(written, column.of_kind("BIGINT", "UBIGINT", "DOUBLE")), _epoch(time_format))
+    column = decoded(column)
+    kind = column.type
+    if pa.types.is_null(kind):
+        return _none(len(column))
+    if pa.types.is_string(kind):
+        written = trimmed(column, null_words)
+        return _of_text(written, timezone) if time_format == "auto" else Moments(written, _epoch(time_format))
+    if pa.types.is_timestamp(kind):
+        is_utc = kind.tz is not None or timezone == "UTC"
+        times = _microseconds(column.cast(pa.int64()), 1_000_000, _PER_SECOND[kind.unit])
+        return Moments(times, "utc" if is_utc else "local")
+    if pa.types.is_date(kind):
+        days = column.cast(pa.date32(), safe=False).cast(pa.int32())
+        return Moments(_microseconds(days, _MICROSECONDS_A_DAY, 1), "utc" if timezone == "UTC" else "local")
+    if not is_number(kind):
+        raise UnreadableType(kind, "a timestamp, a date, ISO 8601 text, or a number with source.time_format")
+    if time_format == "auto":
+        return _none(len(column))
+    if pa.types.is_integer(kind):
+        unit = MICROSECONDS.get(time_format)
+        return Moments(_microseconds(column, *((unit, 1) if unit else (1, 1_000))), "utc")
+    if pa.types.is_decimal(kind):
+        return Moments(column.cast(pa.string()), _epoch(time_format))
+    return Moments(_of_floats(column.cast(pa.float64()), time_format), "utc")
+
+
+def positions(column: Column, null_words: Sequence[str]) -> Moments:
+    """Whole numbers that stand in the place of times, as microseconds after 1970 began; null beyond ``LAST_POSITION``.
+
+    Raises:
+        UnreadableType: the column is of a type that holds no numbers.
+    """
+    if not isinstance(column, Members) and pa.types.is_boolean(decoded(column).type):
+        raise UnreadableType(column.type, "a whole number")
+    texts = ids(column, null_words).texts()
+    is_whole = pc.match_substring_regex(texts, r"^[+-]?\d{1,17}$")
+    whole = pc.replace_substring_regex(pc.if_else(is_whole, texts, _NOTHING), r"^\+", "").cast(pa.int64())
+    fits = pc.less_equal(pc.abs(whole), LAST_POSITION)
+    return Moments(pc.if_else(fits, whole, pa.scalar(None, pa.int64())).view(pa.timestamp("us")), "utc")
+
+
+def _epoch(time_format: str) -> Form:
+    assert time_format in ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
+    return time_format  # type: ignore[return-value]
+
+
+def _none(count: int) -> Moments:
+    return Moments(pa.nulls(count, pa.timestamp("us")), "utc")
+
+
+def _microseconds(ticks: pa.Array, multiply: int, divide: int) -> pa.Array:
+    """Whole ticks as timestamp[us], rounded down; null beyond what that holds."""
+    common = math.gcd(multiply, divide)
+    multiply, divide = multiply // common, divide // common
+    if ticks.type == pa.uint64():
+        ticks = pc.if_else(pc.less(ticks, pa.scalar(2**63, pa.uint64())), ticks, pa.scalar(None, pa.uint64()))
+    ticks = ticks.cast(pa.int64())
+    largest = (2**63 - 1) // multiply
+    fits = pc.and_(pc.greater_equal(ticks, -largest), pc.less_equal(ticks, largest))
+    held = pc.if_else(fits, ticks, pa.scalar(None, pa.int64()))
+    numbers = held.fill_null(0).to_numpy(zero_copy_only=False)
+    numbers = numbers * multiply if divide == 1 else numbers // divide
+    return pc.if_else(held.is_valid(), pa.array(numbers).view(pa.timestamp("us")), pa.scalar(None, pa.timestamp("us")))
+
+
+def _of_floats(column: pa.Array, time_format: str) -> pa.Array:
+    numbers = column.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    unit = MICROSECONDS.get(time_format)
+    exact = np.rint(numbers * unit) if unit else np.floor(numbers / 1_000)
+    fits = np.abs(exact) < 2.0**63
+    return pa.array(np.where(fits, exact, 0).astype(np.int64), mask=~fits).view(pa.timestamp("us"))
+
+
+def _of_text(column: pa.StringArray, timezone: str) -> Moments:
+    if timezone == "UTC" and _all_match(column, f"^{_LOCAL}$"):
+        return Moments(column, "utc")
+    if _all_match(column, _AS_DUCKDB_READS):
+        return Moments(column, "text")
+    rare = pc.invert(pc.match_substring_regex(column, _AS_DUCKDB_READS))
+    written = pc.if_else(rare, column, _NOTHING).dictionary_encode()
+    read = pa.array([None if text is None else plain(text) for text in written.dictionary.to_pylist()], pa.string())
+    return Moments(pc.if_else(rare, read.take(written.indices), column), "text")
+
+
+def _all_match(column: pa.StringArray, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())
+
+
+def plain(text: str) -> str | None:
+    """A time in the form that DuckDB reads; None if it is none.
+
+    Read is every form of ISO 8601 that names an instant or a day: extended and basic, calendar, week and ordinal dates,
+    hours or minutes without what follows, a decimal sign of either kind, offsets of hours or hours and minutes. Besides
+    these: slashes in dates, blanks before the offset, the names UTC and GMT, and zones by region, such as Europe/Paris.
+    Abbreviations of other zones are not: they mean several zones each.
+    """
+    match = _ISO.fullmatch(text)
+    if match is None:
+        return None
+    with suppress(ValueError, OverflowError):
+        clock = _clock(match["clock"] or "0", match["fraction"])
+        day = _day(match["calendar"], match["week"], match["ordinal"]) + timedelta(days=clock.days)
+        zone = _zone(match["zone"] or "")
+        seconds, microseconds = clock.seconds, clock.microseconds
+        time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{microseconds:06d}"
+        return f"{day.year:04d}-{day.month:02d}-{day.day:02d} {time}{zone}"
+    return None
+
+
+def _day(calendar: str | None, week: str | None, ordinal: str | None) -> date:
+    if calendar is not None and not calendar.isdigit():
+        year, month, day = map(int, re.split("[-/]", calendar))
+        return date(year, month, day)
+    if calendar is not None:
+        return date.fromisoformat(calendar)
+    if week is not None:
+        return date.fromisoformat(week)
+    assert ordinal is not None  # one of the three always matches
+    digits = ordinal.replace("-", "")
+    year, number = int(digits[:4]), int(digits[4:])
+    found = date(year, 1, 1) + timedelta(days=number - 1)
+    if found.year != year:
+        raise ValueError(ordinal)
+    return found
+
+
+def _clock(text: str, fraction: str | None) -> timedelta:
+    """The time since midnight. A fraction is of the smallest unit that is written."""
+    parts = text.split(":") if ":" in text or len(text) <= 2 else [text[at : at + 2] for at in range(0, len(text), 2)]
+    hours, minutes, seconds = (int(part) for part in (*parts, "0", "0")[:3])
+    if hours > 24 or minutes > 59 or seconds > 59:
+        raise ValueError(text)
+    unit = (3_600_000_000, 60_000_000, 1_000_000)[len(parts) - 1]
+    digits = (fraction or "0")[:12]
+    since = timedelta(
+        hours=hours, minutes=minutes, seconds=seconds, microseconds=int(digits) * unit // 10 ** len(digits)
+    )
+    if since > timedelta(hours=24):
+        raise ValueError(text)
+    return since
+
+
+def _zone(text: str) -> str:
+    if not text:
+        return ""
+    if text.upper() in ("Z", "UTC", "GMT"):
+        return "+00:00"
+    if text[0] not in "+-":
+        return f" {text}"
+    digits = text[1:].replace(":", "").ljust(4, "0")
+    if int(digits[:2]) > 19 or int(digits[2:]) > 59:
+        raise ValueError(text)
+    return f"{text[0]}{digits[:2]}:{digits[2:]}"

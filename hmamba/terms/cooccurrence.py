@@ -1,0 +1,240 @@
+"""What followed what in everybody's histories: a table that the score of new items is raised by.
+
+Where a catalogue is large and histories are short, most items have a handful of events. A vector of 64 numbers learnt
+from them generalises, but forgets which few items were in fact taken together. Item-to-item neighbourhoods remember
+just that, and the two make different mistakes (Jannach and Ludewig, RecSys 2017). The paper has no such part. Here
+
+    T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs within 15 events, j baskets apart, of w_a w_b 0.8^(j-1), a before b, or
+              times 0.25 if after; w_a w_b both ways in one basket, whose events have no order
+    q(u, v) = share of v in the sum over the user's last 50 events x_i, i baskets old, of w_i 0.8^i T(x_i, v), over
+              items that u has not seen
+
+with w the weights of the events, 1 where they have none.
+    score(u, v) = base score(u, v) + strength log(1 + q(u, v) / scale)
+
+The table is counted anew each night; ``strength`` and ``scale`` are chosen on the validation days. The second term is
+never negative and sparse, so retrieval stays exact: an item that it does not raise can only be among the k best if it
+is among the k best by base score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hmamba.columns import ITEM_INDEX
+from hmamba.progress import Progress
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.sets import among
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+FloatArray = npt.NDArray[np.float32]
+
+_WINDOW = 15  # events from one of a pair to the other, at most
+_STEP = 0.8  # weight of one more basket between them
+_BACKWARD = 0.25  # weight of a pair in the other order, which says less
+_SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # of the items' events: what is everywhere says little
+_FADE = 0.8  # weight of a user's event for each later basket
+_READ = 50  # events of a user that are read
+_NEIGHBOURS = 256  # kept of each item, the weightiest
+_BLOCK_PAIRS = 1 << 20  # counted at once
+_NEXT, _WEIGHT = "next_item_index", "weight"
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Competing items whose score is raised: E entries, sorted by row, each (row, column) once.
+
+    Attributes:
+        rows: (E,) which of the R rows an entry belongs to.
+        columns: (E,) columns of the catalogue.
+        shares: (E,) q.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    shares: FloatArray
+
+
+@dataclass(frozen=True)
+class Cooccurrence:
+    """The table and how much it counts.
+
+    Attributes:
+        table: (size, size) T by item index, in compressed rows.
+        strength: factor of the raise.
+        scale: share from which on an item is raised noticeably.
+    """
+
+    table: sp.csr_array
+    strength: float = 1.0
+    scale: float = 3e-4
+
+    @classmethod
+    def count(cls, histories: Histories, size: int) -> Cooccurrence:
+        """Count the pairs of all histories, of item indices below ``size``.
+
+        Rows are summed and pruned a block at a time: memory is that of the pruned table (8 bytes an entry), of one
+        block and of a few integers an event, however many pairs there are.
+        """
+        import scipy.sparse as sp
+
+        histories = histories.read
+        events = np.bincount(histories.items, minlength=size)
+        source, target = (np.maximum(events, 1) ** -power for power in (_SOURCE_POWER, _TARGET_POWER))
+        most = int(np.minimum(2 * _WINDOW * events, _NEIGHBOURS).sum())
+        columns, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        index = np.int32 if most <= np.iinfo(np.int32).max else np.int64  # of two widths scipy would copy one
+        offsets = np.zeros(size + 1, dtype=index)
+        filled = 0
+        for first, block in _blocks(histories, size):
+            rows = slice(first, first + block.shape[0])
+            lengths = np.diff(block.indptr)
+            block.data *= np.repeat(source[rows], lengths)
+            block.data *= target[block.indices]
+            kept = _weightiest(block)
+            end = filled + len(kept)
+            if end > len(columns):
+                for part in (columns, weights):
+                    part.resize(min(end + end // 4, most), refcheck=False)  # in place, where pages can be moved
+            columns[filled:end], weights[filled:end] = block.indices[kept], block.data[kept]
+            offsets[1:][rows] = np.minimum(lengths, _NEIGHBOURS)
+            filled = end
+        columns.resize(filled, refcheck=False)
+        weights.resize(filled, refcheck=False)
+        np.cumsum(offsets, out=offsets)
+        return cls(sp.csr_array((weights, columns, offsets), (size, size)))
+
+    def after(self, histories: Histories, candidate_items: CandidateItems, users: IntArray) -> Entries:
+        """The items that may follow the histories of ``users``; none that a user has seen."""
+        import scipy.sparse as sp
+
+        seen = histories if histories.seen is None else histories.keep(histories.seen)
+        histories = histories.read
+        size = self.table.shape[0]
+        rows = np.arange(len(users))
+        lengths = np.minimum(histories.lengths[users], _READ)
+        latest = spans(histories.offsets[users + 1] - lengths, lengths)
+        owner, times = np.repeat(rows, lengths), histories.times[latest]
+        basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
+        age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
+        faded = (_FADE**age).astype(np.float32)
+        if histories.weights is not None:
+            faded *= histories.weights[latest]
+        read = sp.csr_array((faded, (owner, histories.items[latest])), (len(users), size))
+        reached = read @ self.table
+        known_to = seen.offsets[users], seen.offsets[users + 1]
+        new = ~among(reached.indices, reached.indptr, seen.items, known_to, size)
+        row, value = np.repeat(rows, np.diff(reached.indptr)), np.where(new, reached.data, 0)
+        whole = np.bincount(row, weights=value, minlength=len(users))
+        columns = candidate_items.column[reached.indices]
+        known = np.flatnonzero(new & (columns >= 0))
+        shares = (value[known] / whole[row[known]]).astype(np.float32)
+        return Entries(row[known], columns[known], shares)
+
+    def raises(self, shares_E: FloatArray) -> FloatArray:
+        """What is added to the scores of entries with these shares."""
+        raised: FloatArray = (self.strength * np.log1p(shares_E / self.scale)).astype(np.float32)
+        return raised
+
+    def weighing(self) -> dict[str, float]:
+        """What :meth:`from_arrow` needs beside the rows."""
+        return {"strength": self.strength, "scale": self.scale}
+
+    def to_arrow(self) -> pa.Table:
+        """The table as rows: item_index, next_item_index, weight."""
+        entries = self.table.tocoo()
+        return pa.table(
+            {
+                ITEM_INDEX: pa.array(entries.row, pa.int32()),
+                _NEXT: pa.array(entries.col, pa.int32()),
+                _WEIGHT: pa.array(entries.data, pa.float32()),
+            }
+        )
+
+    @classmethod
+    def from_arrow(cls, rows: pa.Table, size: int, strength: float, scale: float) -> Cooccurrence:
+        """The inverse of :meth:`to_arrow`."""
+        import scipy.sparse as sp
+
+        where = (rows[ITEM_INDEX].to_numpy(), rows[_NEXT].to_numpy())
+        return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)), strength, scale)
+
+
+def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array]]:
+    """Sums over pairs for a few rows of the table at a time, the diagonal left out.
+
+    A block is the pairs of events that lie next to each other when sorted by item. A row that goes on in the next block
+    is held back and summed on there. Sums are float64, where they are exact: they do not depend on where blocks end.
+
+    Yields:
+        The first row's item index and the sums, columns ascending; each row that has any once.
+    """
+    import scipy.sparse as sp
+
+    if not histories.events:
+        return
+    later = _STEP ** np.arange(_WINDOW)
+    weights = np.concatenate([_BACKWARD * later[::-1], [1.0], later]).astype(np.float32).astype(np.float64)
+    # One user's baskets and the next one's are out of each other's reach.
+    starts = histories.basket_starts
+    basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) + _WINDOW * histories.owner
+    near_baskets = _windows(basket, -_WINDOW - 1)
+    del basket
+    near_items = _windows(histories.items.astype(np.int32), 0)
+    near_weights = None if histories.weights is None else _windows(histories.weights, 0)
+    order = np.argsort(histories.items, kind="stable")
+    step = max(1, _BLOCK_PAIRS // (2 * _WINDOW))
+    held, sums = np.zeros(0, dtype=np.int32), np.zeros(0)
+    with Progress("train: co-occurrence", len(order), "events") as progress:
+        for start in range(0, len(order), step):
+            part = order[start : start + step]
+            source = histories.items[part]
+            apart = near_baskets[part]
+            apart -= apart[:, [_WINDOW]]
+            pairs = (np.abs(apart) <= _WINDOW) & (near_items[part] != source[:, None])
+            ends = np.concatenate([[0], np.cumsum(pairs.sum(1))])
+            offsets = ends[np.searchsorted(source, np.arange(source[0], source[-1] + 2))]
+            offsets[1:] += len(held)
+            offsets = offsets.astype(np.int32)
+            columns = np.concatenate([held, near_items[part][pairs]])
+            counted = weights[apart[pairs] + _WINDOW]
+            if near_weights is not None:
+                near = near_weights[part].astype(np.float64)
+                counted *= (near * near[:, [_WINDOW]])[pairs]
+            values = np.concatenate([sums, counted])
+            block = sp.csr_array((values, columns, offsets), (len(offsets) - 1, size))
+            block.sum_duplicates()
+            goes_on = start + step < len(order) and histories.items[order[start + step]] == source[-1]
+            whole = block.shape[0] - goes_on
+            cut = block.indptr[whole]
+            held, sums = block.indices[cut:].copy(), block.data[cut:].copy()
+            yield int(source[0]), block[:whole]
+            progress.update(len(part))
+
+
+def _weightiest(block: sp.csr_array) -> IntArray:
+    """Places of the entries that are kept; of equal ones those of the lowest columns."""
+    lengths = np.diff(block.indptr)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    kept = np.ones(block.nnz, dtype=bool)
+    crowded = np.flatnonzero(lengths[row] > _NEIGHBOURS)
+    ranked = crowded[np.lexsort((-block.data[crowded], row[crowded]))]  # stable: columns stay ascending
+    place = np.arange(len(ranked)) - np.searchsorted(row[ranked], row[ranked])
+    kept[ranked[place >= _NEIGHBOURS]] = False
+    return np.flatnonzero(kept)
+
+
+def _windows(values_N: npt.NDArray[Any], outside: int) -> npt.NDArray[Any]:
+    """(N, 2 _WINDOW + 1) what lies around each value; a view."""
+    padded = np.pad(values_N, _WINDOW, constant_values=outside)
+    windows: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, 2 * _WINDOW + 1)
+    return windows

@@ -1,0 +1,237 @@
+"""Repeat consumption: evidence in a user's own history that an item will be taken again.
+
+Where items are bought again and again, "what this user buys most" is hard to beat with any vector of 64 numbers: the
+rates of a few hundred items do not fit into it. The paper does not address this, so this project adds a term. Its
+memory is the scan's own recurrence with one state per (user, item) instead of a learned projection, on a few fixed
+time scales:
+
+    n_k(u, v, t) = exp(-gap / tau_k) n_k(u, v, t-1) + w[the event is v]        q_k = n_k / (sum over v of n_k)
+
+with w the event's weight, 1 where events have none. A purchase is either a new choice or a repeat, so the two rates add
+(a pointer mixture, left unnormalised):
+
+    score(u, v) = log(exp(base(u, v)) + exp(g(u) + f(u, v)) sum_k pi_k(u) q_k(u, v))
+
+Gate g and mixture pi are functions of the user's hidden state. Factor f depends on how often, how regularly and how
+recently the user took the item, and on how often people take it again at all. Where items have categories, f also
+gets these features of the item's category, and the item's share of it: a user who bought another milk yesterday needs
+none today. Items that the user has never taken keep their base score. The term is therefore sparse and retrieval
+stays exact: search the index for items that are new to the user, rescore the others, and merge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
+
+FloatArray = npt.NDArray[np.float32]
+
+TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
+"""tau_k in days: what is bought this month, this season, this year, ever."""
+
+FACTS = 5
+_SHARED_FACTS = 4  # that a category has as well: all but the row's baskets, which are the row's
+CATEGORY_FACTS = _SHARED_FACTS + len(TIME_SCALES)
+_HIDDEN = 32
+LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
+_LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
+
+
+@dataclass(frozen=True)
+class RepeatFeatures:
+    """Competing items that users have had: E entries, sorted by row, each (row, column) once.
+
+    Attributes:
+        rows: (E,) which of the R rows (one moment of one user) an entry belongs to.
+        columns: (E,) columns of the catalogue.
+        shares: (E, K) q_k, each row's share of its decayed events, one column a time scale.
+        facts: (E, F) logarithms of 1 + days and of 1 + baskets since the item was last taken, of how often it was, of
+            1 + the mean days between two times (0 after one), and of the row's baskets. Days and baskets count back
+            from the row's newest event. For each level of categories, then the first four of the item's category, and
+            logarithms of how many times the item's q_k its category's is.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    shares: FloatArray
+    facts: FloatArray
+
+    def part(self, rows: IntArray, entries: IntArray) -> RepeatFeatures:
+        """These entries under other row numbers."""
+        return RepeatFeatures(rows, self.columns[entries], self.shares[entries], self.facts[entries])
+
+    @classmethod
+    def nothing(cls) -> RepeatFeatures:
+        """No entries."""
+        empty = np.zeros(0, dtype=np.int64)
+        return cls(empty, empty, *(np.zeros((0, width), dtype=np.float32) for width in (len(TIME_SCALES), FACTS)))
+
+    @classmethod
+    def before(
+        cls,
+        histories: Histories,
+        candidate_items: CandidateItems,
+        users: IntArray,
+        ends: IntArray,
+        category: IntArray | None = None,
+    ) -> RepeatFeatures:
+        """Collect what each row's user had had by some moment.
+
+        Shares are ratios, so the moment of asking cancels: ages are measured from each row's newest event, and the sums
+        of an old history do not decay to zero.
+
+        Time and memory are those of the result and of one sort of the users' events, however many rows ask about the
+        same events: n_k is kept at each event and decayed from there to every row for which it is the item's latest.
+
+        Args:
+            histories: all events that the model reads.
+            candidate_items: the items that compete; others count towards the shares' sum only.
+            users: (R,) the user of each row.
+            ends: (R,) flat position after the last event that the row may see.
+            category: (L, size) number of each item's category, from 0, on each of L levels; None: no such facts.
+
+        Returns:
+            Entries sorted by row; within one, by when the user first had the item.
+        """
+        if category is None:
+            return cls._of_items(histories, candidate_items, users, ends)
+        # Of the users asked about only: what follows goes over all events that it is given.
+        asked, users = np.unique(users, return_inverse=True)
+        starts, histories = histories.offsets[asked], histories.select(asked)
+        ends = ends - starts[users] + histories.offsets[users]
+        repeats = cls._of_items(histories, candidate_items, users, ends)
+        facts = [repeats.facts]
+        for of_item in category:
+            count = int(of_item.max()) + 1
+            everything = CandidateItems(np.arange(count), np.arange(count))
+            whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends)
+            key, wanted = whole.rows * count + whole.columns, of_item[candidate_items.eligible[repeats.columns]]
+            order = np.argsort(key)
+            mine = order[np.searchsorted(key, repeats.rows * count + wanted, sorter=order)]
+            times = np.log((whole.shares[mine] + LEAST_KNOWN) / (repeats.shares + LEAST_KNOWN))
+            facts += [whole.facts[mine, :_SHARED_FACTS], times]
+        return replace(repeats, facts=np.concatenate(facts, axis=1))
+
+    @classmethod
+    def _of_items(
+        cls, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
+    ) -> RepeatFeatures:
+        asking = np.flatnonzero(ends > histories.offsets[users])
+        order = asking[np.argsort(ends[asking], kind="stable")]  # by user and time: both only grow along the positions
+        past = _Past.of(histories, users[order], ends[order])
+        first_row, last_row = np.searchsorted(past.row_ends, past.positions, side="right"), past.last_row
+        # An event speaks for its item in the rows after it and up to the item's next event.
+        renewed = np.append(past.ordinal[1:] > 0, False)
+        until = np.where(renewed, np.append(first_row[1:], 0), last_row)
+        width = until - first_row
+        event, row = np.repeat(np.arange(len(width)), width), spans(first_row, width)
+
+        entries = np.zeros(len(users), dtype=np.int64)
+        entries[order] = np.bincount(row, minlength=len(order))
+        starts = np.cumsum(entries) - entries
+        place = starts[order[row]] + past.rank[event]
+        rows, columns = np.repeat(np.arange(len(users)), entries), np.empty(len(row), dtype=np.int64)
+        columns[place] = candidate_items.column[past.items[event]]
+        shares = np.empty((len(row), len(TIME_SCALES)), dtype=np.float32)
+        # Ages start at each row's newest event: nothing decays to zero altogether.
+        age = past.newest_day[row] - past.days[event]
+        for k, scale in enumerate(TIME_SCALES):
+            weight = past.decayed(scale)[event] * np.exp(-age / scale)
+            shares[place, k] = weight / np.bincount(row, weights=weight, minlength=len(order))[row]
+        facts = np.empty((len(row), FACTS), dtype=np.float32)
+        facts[place, 0] = np.log1p(age)
+        facts[place, 1] = np.log1p(past.newest_basket[row] - past.baskets[event])
+        facts[place, 2] = np.log1p(past.ordinal)[event]
+        facts[place, 3] = np.log1p(past.mean_gap)[event]
+        facts[place, 4] = np.log1p(past.newest_basket - past.first_basket)[row]
+        known = columns >= 0
+        return cls(rows[known], columns[known], shares[known], facts[known])
+
+
+@dataclass(frozen=True)
+class _Past:
+    """The events that sorted rows may see, by user and item and then by time.
+
+    Attributes:
+        row_ends: (R,) position after the last event of each row, ascending.
+        newest_day, newest_basket: (R,) of the last event of each row.
+        first_basket: (R,) of the row's user.
+        positions, items, days, baskets: (N,) of each event; positions count these events by user and time.
+        ordinal: (N,) how many earlier events have its user and item.
+        mean_gap: (N,) mean days between two of those, this one included; 0 at the first.
+        rank: (N,) how many other items its user had had before the item's first event.
+        last_row: (N,) after the last row of its user.
+        weights: (N,) of each event; None: 1 each.
+    """
+
+    row_ends: IntArray
+    newest_day: npt.NDArray[np.float64]
+    newest_basket: IntArray
+    first_basket: IntArray
+    positions: IntArray
+    items: IntArray
+    days: npt.NDArray[np.float64]
+    baskets: IntArray
+    ordinal: IntArray
+    mean_gap: npt.NDArray[np.float64]
+    rank: IntArray
+    last_row: IntArray
+    weights: npt.NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, histories: Histories, users: IntArray, ends: IntArray) -> _Past:
+        last_of_user = np.flatnonzero(np.append(users[1:] != users[:-1], True)) if len(users) else users
+        starts = histories.offsets[users[last_of_user]]
+        lengths = ends[last_of_user] - starts
+        flat, begin = spans(starts, lengths), np.cumsum(lengths) - lengths
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        days = histories.times[flat] / MICROSECONDS_A_DAY
+        row_owner = np.repeat(np.arange(len(lengths)), np.diff(last_of_user, prepend=-1))
+        row_ends = ends - (starts - begin)[row_owner]
+        baskets = np.searchsorted(histories.basket_starts, flat, side="right")
+
+        stride = int(histories.items[flat].max(initial=0)) + 1
+        key = owner * stride + histories.items[flat]
+        order = np.argsort(key, kind="stable")
+        new = np.append(True, key[order][1:] != key[order][:-1])[: len(key)]
+        group = np.cumsum(new) - 1
+        first = np.flatnonzero(new)
+        # Positions are by user: an item's first event among all such, less those of earlier users, is its rank.
+        by_first = np.argsort(np.argsort(order[first]))
+        items_before = np.searchsorted(np.sort(order[first]), begin)
+        ordinal = np.arange(len(order)) - first[group]
+        return cls(
+            row_ends,
+            days[row_ends - 1],
+            baskets[row_ends - 1],
+            baskets[begin][row_owner],
+            order,
+            histories.items[flat][order],
+            days[order],
+            baskets[order],
+            ordinal,
+            (days[order] - days[order][first[group]]) / np.maximum(ordinal, 1),
+            by_first[group] - items_before[owner[order]],
+            (last_of_user + 1)[owner[order]],
+            None if histories.weights is None else histories.weights[flat][order].astype(np.float64),
+        )
+
+    def decayed(self, scale: float) -> npt.NDArray[np.float64]:
+        """n_k at each event: its own weight and what is left of the earlier ones of its item, ``scale`` in days.
+
+        After the step of width d each sum holds 2 d events, so that log2 of the longest run of one item steps do.
+        """
+        count = np.ones(len(self.days)) if self.weights is None else self.weights.copy()
+        step = 1
+        later = np.flatnonzero(self.ordinal >= step)
+        while len(later):
+            gap = self.days[later] - self.days[later - step]
+            count[later] += np.exp(-gap / scale) * count[later - step]
+            step *= 2
+            later = later[self.ordinal[later] >= step]
+        return count

@@ -1,0 +1,153 @@
+"""The item catalogue: titles and category paths from the user's own file, laid over the items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hmamba.config import CatalogueConfig, Config
+from hmamba.errors import QualityError
+from hmamba.files import digest
+from hmamba.sources.json_records import parsed
+from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, texts
+from hmamba.statements import statement
+from hmamba.warehouse.ledger import Selection, record
+from hmamba.warehouse.refused import ReadFile, quarantine, tell_refusals
+from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
+from hmamba.warehouse.tables import one
+
+
+def _side_by_side(columns: Sequence[pa.Array], count: int) -> pa.ListArray:
+    """Lists of ``count`` rows: the values of each row, in the order of the columns."""
+    depth = len(columns)
+    offsets = pa.array(np.arange(count + 1) * depth, pa.int32())
+    if not columns:
+        return pa.ListArray.from_arrays(offsets, pa.array([], pa.string()))
+    by_row = np.arange(count * depth).reshape(depth, count).T.ravel()
+    return pa.ListArray.from_arrays(offsets, pa.concat_arrays(columns).take(pa.array(by_row)))
+
+
+def _path(column: Column, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.BooleanArray]:
+    """The whole path from a column that may hold a list, and which rows hold something that is no text.
+
+    Raises:
+        UnreadableType: the column, or what its lists hold, is nested or binary.
+    """
+    if isinstance(column, Members):
+        return _member_path(column, null_words)
+    column = decoded(column)
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        level, unreadable = texts(column, null_words)
+        return _side_by_side([level], len(level)), unreadable
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    try:
+        levels, _ = texts(column.flatten(), null_words)
+    except UnreadableType:
+        raise UnreadableType(kind, "a string or a list of strings") from None
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, levels), pa.array(np.zeros(len(column), dtype=bool))
+
+
+def _member_path(members: Members, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.BooleanArray]:
+    single, nested = texts(members, null_words)
+    paths: list[list[str] | None] = [None if level is None else [level] for level in single.to_pylist()]
+    unreadable = nested.to_numpy(zero_copy_only=False).copy()
+    for row, text in enumerate(members.of_kind("ARRAY").to_pylist()):
+        if text is not None:
+            try:
+                levels: list[Any] = parsed(text)
+            except RecursionError:  # of no use as a path, whatever it holds
+                levels = [[]]
+            unreadable[row] = any(isinstance(level, dict | list) for level in levels)
+            written = [level if isinstance(level, str) else json.dumps(level) for level in levels if level is not None]
+            trimmed = [level.strip() for level in written]
+            paths[row] = [level for level in trimmed if level and level not in null_words]
+    return pa.array(paths, pa.list_(pa.string())), pa.array(unreadable)
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection, config: CatalogueConfig, words: Sequence[str], number: int, picked: Picked
+) -> None:
+    count = len(picked)
+    found = picked.read(config.item_id, partial(ids, null_words=words))
+    titles, unreadable = pa.nulls(count, pa.string()), []
+    if config.title is not None:
+        titles, nested = picked.read(config.title, partial(texts, null_words=words))
+        unreadable.append(nested)
+    if len(config.category_path) == 1:
+        levels, nested = picked.read(config.category_path[0], partial(_path, null_words=words))
+        unreadable.append(nested)
+    else:
+        read = [picked.read(name, partial(texts, null_words=words)) for name in config.category_path]
+        levels = _side_by_side([level for level, _ in read], count)
+        unreadable += [nested for _, nested in read]
+    is_text = pc.invert(reduce(pc.or_, unreadable, pa.array(np.zeros(count, dtype=bool))))
+    columns = {
+        "line": picked.lines,
+        "malformed": picked.malformed,
+        "item_id": found.values,
+        "title": titles,
+        "levels": levels,
+        "is_text": is_text,
+    }
+    with chunk_of(connection, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))):
+        connection.execute(statement("ingest/stage_catalogue"), {"file": number})
+
+
+def read_as(config: Config) -> str:
+    """Digest of the settings on which it depends what is read in a file of the catalogue."""
+    names = config.catalogue
+    return digest([names.item_id, names.title, names.category_path, config.source.null_words])
+
+
+def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:
+    """Lay the catalogue's files over the items, later files and rows over earlier ones. The caller commits.
+
+    Rows that break a rule go to quarantine; they are not part of the batch's counts, which are of interactions.
+
+    Raises:
+        InputError: a file is not what its name says, lacks a column or has one of a type that cannot be read, or
+            changed while it was read.
+        QualityError: every row of a file is refused.
+    """
+    files, names = selection.to_load, config.catalogue
+    if not files:
+        return
+    connection.execute(statement("ingest/create_catalogue"))
+    counts = []
+    for number, taken in enumerate(files):
+        each = partial(_stage, connection, names, config.source.null_words, number)
+        counts.append(read_unchanged(connection, taken, names.wanted, each))
+        record(connection, batch_id, "catalogue", taken, counts[-1])
+    connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": config.quality.max_id_length})
+    read = [ReadFile(taken, count) for taken, count in zip(files, counts, strict=True)]
+    refusals = tell_refusals(connection, read, names.wanted, config)
+    if refusals.whole_files:
+        raise QualityError(
+            f"The catalogue has files of which no row can be read, and nothing has been loaded. {refusals.examples}"
+            "Fix the files, or the names of columns under [catalogue]."
+        )
+    quarantine(connection, batch_id, "catalogue", files, names.wanted)
+    for name in ("add_catalogue_items", "describe_items"):
+        connection.execute(statement(f"ingest/{name}"))
+
+
+def catalogue_warning(connection: duckdb.DuckDBPyConnection, path: str) -> str | None:
+    """A sentence if the catalogue at ``path`` names none of the interactions' items."""
+    found = one(connection, "ingest/catalogue_match")
+    if found["both_sides"] or not found["touched"]:
+        return None
+    if not found["named"]:
+        return f"catalogue.path = {path!r}: no row of it names an item. Fill the file, or correct the setting."
+    return (
+        f"The catalogue names no item of the interactions: they have ids such as {found['of_interactions']!r}, it has "
+        f"ids such as {found['of_catalogue']!r}. Write both alike (zeros in front count), or correct catalogue.item_id."
+    )

@@ -1,0 +1,130 @@
+"""Whoever serves a night is opened from what its gate and index steps have left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hmamba.candidates.baseline import write_eligible
+from hmamba.candidates.night import NightScorer
+from hmamba.columns import FALLBACK_VERSION
+from hmamba.errors import InputError
+from hmamba.files import read_json, write_json
+from hmamba.index import index as item_index
+from hmamba.layout import Layout
+from hmamba.models import files as model_files
+from hmamba.sequences.candidate_items import CandidateItems
+from tests.histories import histories_of, random_histories, valued
+from tests.stored import ITEMS, stored_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a night whose snapshot is there; item n has n events."""
+    run = Layout.at(tmp_path).run(date(2024, 2, 1), "manual")
+    for folder in (run.sequences, run.vectors):
+        folder.mkdir(parents=True)
+    numbers = np.arange(1, ITEMS + 1)
+    ids = [f"item {n}" for n in numbers]
+    items = {"item_index": pa.array(numbers, pa.int32()), "item_id": ids, "events": pa.array(numbers, pa.int64())}
+    pq.write_table(pa.table(items), run.sequences / "items.parquet")
+    return run
+
+
+def score(scorer, folder, histories, exclude_seen=True):
+    paths = {"candidates": folder / "part.parquet", "vectors": folder / "users.parquet"}
+    facts = scorer.score([histories], k=3, exclude_seen=exclude_seen, **paths)
+    return facts, pd.read_parquet(paths["candidates"])
+
+
+def store(run):
+    """A model that serves, as the gate and the index step leave it."""
+    stored = stored_model()
+    stored = replace(stored, version=stored.provenance.version)
+    write_json(run.verdict, {"serving": stored.version})
+    model_files.save_serving(run.model, stored)
+    stored = model_files.load_serving(run.model, stored.version, CPU)
+    item_index.save(item_index.build(stored, stored.candidate_items), run.index)
+    return stored
+
+
+def test_an_index_is_of_the_very_weights_that_serve(run):
+    """The gate step can run again, with other counts or a refit, and leave the same version with other weights."""
+    stored = store(run)
+    with torch.no_grad():
+        stored.model.tangents.weight.mul_(1.1)
+    model_files.save_serving(run.model, stored)
+    with pytest.raises(InputError, match="Run the index step again"):
+        NightScorer.open(run, CPU)
+    stored = model_files.load_serving(run.model, stored.version, CPU)
+    item_index.save(item_index.build(stored, stored.candidate_items), run.index)
+    assert NightScorer.open(run, CPU).version == stored.version
+
+
+def test_a_model_of_before_splits_were_named_serves(run):
+    """Its version is a digest of fewer facts than it is described by now."""
+    store(run)
+    path = run.model / "config.json"
+    description = read_json(path)
+    del description["split"]
+    write_json(path, {**description, "version": "20240131-0dd0dd0d"})
+    assert model_files.load_serving(run.model, "20240131-0dd0dd0d", CPU).provenance.split == "days"
+    with pytest.raises(InputError, match="holds model 20240131-0dd0dd0d, but another serves"):
+        model_files.load_serving(run.model, "another", CPU)
+
+
+def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
+    write_json(run.verdict, {"serving": "baseline-popularity"})
+    allowed = np.zeros(ITEMS + 1, dtype=np.int64)
+    allowed[[2, 5, 7, 9]] = 1
+    ids = model_files.vocabulary(run.sequences / "items.parquet")
+    write_eligible(CandidateItems.of(allowed, 1), ids, run.vectors / "items.parquet")
+    scorer = NightScorer.open(run, CPU)
+    assert (scorer.version, scorer.stored) == ("baseline-popularity", None)
+    facts, table = score(scorer, tmp_path, histories_of([(0, 9), (1, 1)], [(0, 1)]))
+    assert table.item_id.tolist() == ["item 7", "item 5", "item 2", "item 9", "item 7", "item 5"]
+    assert set(table.model_version) == {"baseline-popularity"}
+    assert (facts.users, facts.rows) == (2, 6)
+
+
+def test_a_model_serves_with_its_index(run, tmp_path):
+    stored = store(run)
+    scorer = NightScorer.open(run, CPU)
+    assert scorer.version == scorer.stored.version == stored.version
+    histories = random_histories(items=ITEMS)
+    facts, table = score(scorer, tmp_path, histories)
+    assert set(table.model_version) == {stored.version}
+    assert facts.rows == len(table) == 3 * len(histories)
+
+
+def test_whom_the_model_knows_nothing_of_gets_no_item_that_they_have_seen(run, tmp_path):
+    """Who has only returned an item, or turned one down, has no event that is read; the item was seen all the same."""
+    store(run)
+    histories = valued(histories_of([(0, ITEMS)], [(0, ITEMS), (1, 3)], [(0, ITEMS + 9)]), weights=[0, 0, 1, 1])
+    _, table = score(NightScorer.open(run, CPU), tmp_path, histories)
+    mine = table.groupby("user_id").item_id.agg(list)
+    assert mine["u0"] == ["item 39", "item 38", "item 37"]
+    assert mine["u2"] == ["item 40", "item 39", "item 38"]
+    assert table[table.user_id != "u1"].model_version.unique().tolist() == [FALLBACK_VERSION]
+    assert f"item {ITEMS}" not in mine["u1"]
+    _, table = score(NightScorer.open(run, CPU), tmp_path, histories, exclude_seen=False)
+    assert table[table.user_id == "u0"].item_id.tolist() == ["item 40", "item 39", "item 38"]
+
+
+def test_a_model_that_the_gate_did_not_store_is_not_served(run):
+    store(run)
+    write_json(run.verdict, {"serving": "20240101-abcdef12"})
+    with pytest.raises(InputError, match=r"holds model .*, but 20240101-abcdef12 serves. Run the gate step again"):
+        NightScorer.open(run, CPU)
+    write_json(run.verdict, {"serving": None, "reason": "too weak"})
+    with pytest.raises(InputError, match="nobody serves tonight: too weak"):
+        NightScorer.open(run, CPU)

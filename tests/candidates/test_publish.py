@@ -1,0 +1,302 @@
+"""What readers find under candidates/: always whole, always checked, never older than before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from hmamba import files
+from hmamba.candidates import publish as publishing
+from hmamba.candidates.publish import prune_runs
+from hmamba.files import sha256, write_json
+from tests.landing import DAY, Root
+from tests.scored import write_part, write_run
+from tests.synthetic import make_interactions
+
+CONFIG = "[candidates]\nk = 10\n"
+
+
+@pytest.fixture(scope="module")
+def events() -> pd.DataFrame:
+    return make_interactions()
+
+
+@pytest.fixture
+def scored(root: Root, events: pd.DataFrame) -> Root:
+    """A root with a run that waits to be published."""
+    root.configure(CONFIG)
+    write_run(root.layout, events, DAY)
+    return root
+
+
+def published(root: Root) -> dict[str, tuple[bytes, int]]:
+    """Every file under candidates/ with its content and time of change."""
+    folder = root.layout.candidates
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def latest(root: Root) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(root.layout.latest.read_text())
+    return manifest
+
+
+def check_latest(root: Root) -> None:
+    """Each file that latest.json names has the content that it says."""
+    for file in latest(root)["files"]:
+        assert sha256(root.layout.root / file["path"]) == file["sha256"]
+
+
+def rescore(root: Root, day: date = DAY) -> None:
+    """Give the run other, equally good candidates."""
+    for part in root.layout.run(day, "manual").candidates.iterdir():
+        write_part(part, pd.read_parquet(part).assign(model_version="v2"))
+
+
+def test_the_manifest_leads_to_whole_files(scored: Root) -> None:
+    facts = scored.ok("publish")
+    manifest = latest(scored)
+    day_manifest = scored.layout.published(DAY) / "_manifest.json"
+    assert json.loads(day_manifest.read_text()) == manifest
+    expected = {
+        "run_id": "manual",
+        "day": "2024-01-30",
+        "model_version": "v1",
+        "k": 10,
+        "users": 40,
+        "fallback_users": 3,
+    }
+    assert {key: manifest[key] for key in expected} == expected
+    assert manifest["exclude_seen"] is True
+    assert [file["path"] for file in manifest["files"]] == [
+        f"candidates/run_date=2024-01-30/part-000{number}.parquet" for number in (0, 1)
+    ]
+    for file in manifest["files"]:
+        path = scored.layout.root / file["path"]
+        assert (file["bytes"], file["sha256"]) == (path.stat().st_size, sha256(path))
+    assert manifest["rows"] == facts["rows"] == sum(file["rows"] for file in manifest["files"])
+    assert (facts["users"], facts["k"], facts["files"], facts["changed"], facts["model_version"]) == (
+        40,
+        10,
+        2,
+        True,
+        "v1",
+    )
+
+
+def test_readers_are_warned_of_what_the_gate_warned_of(root: Root, events: pd.DataFrame) -> None:
+    root.configure(CONFIG)
+    write_run(root.layout, events, DAY, warning="No model serves")
+    code, facts, log = root.step("publish")
+    assert (code, facts["warning"], latest(root)["warning"]) == (0, "No model serves", "No model serves")
+    assert "publish: No model serves" in log
+    write_run(root.layout, events, DAY)
+    assert root.ok("publish")["changed"]
+    assert latest(root)["warning"] is None
+
+
+def test_duckdb_alone_can_read_the_candidates(scored: Root) -> None:
+    facts = scored.ok("publish")
+    glob = str(scored.layout.candidates / "*" / "*.parquet")
+    query = "SELECT count(*), count(DISTINCT item_id), min(run_date) FROM read_parquet($glob, hive_partitioning = true)"
+    assert duckdb.execute(query, {"glob": glob}).fetchone() == (facts["rows"], facts["distinct_items"], DAY)
+
+
+def test_the_same_content_again_rewrites_nothing(scored: Root, events: pd.DataFrame) -> None:
+    scored.ok("publish")
+    before = published(scored)
+    assert scored.ok("publish")["changed"] is False
+    write_run(scored.layout, events, DAY, "other")
+    assert scored.ok("publish", run_id="other")["changed"] is False
+    assert published(scored) == before
+
+
+def test_other_content_takes_the_days_place(scored: Root) -> None:
+    scored.ok("publish")
+    rescore(scored)
+    assert scored.ok("publish")["changed"] is True
+    assert latest(scored)["model_version"] == "v2"
+    assert json.loads((scored.layout.published(DAY) / "_manifest.json").read_text()) == latest(scored)
+
+
+def test_a_damaged_publication_is_mended(scored: Root) -> None:
+    scored.ok("publish")
+    part = scored.layout.published(DAY) / "part-0000.parquet"
+    part.unlink()
+    part.write_bytes(b"damaged")
+    assert scored.ok("publish")["changed"] is True
+    assert sha256(part) == latest(scored)["files"][0]["sha256"]
+
+
+def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
+    scored.ok("publish")
+    before = published(scored)
+    part = scored.layout.run(DAY, "manual").candidates / "part-0001.parquet"
+    frame = pd.read_parquet(part)
+    write_part(part, frame[frame["user_id"] != frame["user_id"].iloc[0]])
+    code, _, log = scored.step("publish")
+    assert code == 3
+    assert "users_missing is" in log
+    assert published(scored) == before
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("verdict.json", "verdict.json does not exist"),
+        ("candidates", "part-0000.parquet does not exist. Run the score step for shard 0, 1 (python -m jobs.score"),
+        ("candidates/part-0001.parquet", "part-0001.parquet does not exist. Run the score step for shard 1 ("),
+        ("sequences", "manifest.json does not exist"),
+        ("facts", "score-0000.json does not exist"),
+    ],
+)
+def test_a_step_that_has_not_run_is_named(scored: Root, missing: str, told: str) -> None:
+    path = scored.layout.run(DAY, "manual").folder / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, _, log = scored.step("publish")
+    assert (code, told in log) == (2, True), log
+    assert not scored.layout.candidates.exists()
+
+
+def test_what_a_snapshot_with_more_shards_left_is_not_published(scored: Root) -> None:
+    run = scored.layout.run(DAY, "manual")
+    shutil.copyfile(run.candidates / "part-0001.parquet", run.candidates / "part-0002.parquet")
+    write_json(run.facts / "score-0002.json", {"fallback_users": 100})
+    assert (scored.ok("publish")["files"], latest(scored)["fallback_users"]) == (2, 3)
+    assert [path.name for path in sorted(scored.layout.published(DAY).glob("*.parquet"))] == [
+        "part-0000.parquet",
+        "part-0001.parquet",
+    ]
+
+
+def test_latest_never_goes_back_in_days(scored: Root, events: pd.DataFrame) -> None:
+    scored.ok("publish")
+    newest = latest(scored)
+    earlier = DAY - timedelta(days=5)
+    write_run(scored.layout, events, earlier)
+    assert scored.ok("publish", day=earlier)["changed"] is True
+    assert (scored.layout.published(earlier) / "_manifest.json").is_file()
+    assert latest(scored) == newest
+    later = DAY + timedelta(days=1)
+    write_run(scored.layout, events, later)
+    scored.ok("publish", day=later)
+    assert latest(scored)["day"] == later.isoformat()
+
+
+def test_killed_between_folder_and_link_the_next_try_finishes(
+    scored: Root, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored.ok("publish")
+    before = latest(scored)
+    later = DAY + timedelta(days=1)
+    write_run(scored.layout, events, later)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "lead", stop)
+        with pytest.raises(KeyboardInterrupt):
+            scored.step("publish", day=later)
+    assert latest(scored) == before
+    check_latest(scored)
+    assert scored.ok("publish", day=later)["changed"] is True
+    assert latest(scored)["day"] == later.isoformat()
+
+
+@pytest.mark.parametrize("days", [0, 1, -1])
+def test_whenever_the_machine_stops_latest_tells_the_truth(
+    scored: Root, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """After each rename, the only moments at which readers see anything change."""
+    scored.ok("publish")
+    day = DAY + timedelta(days=days)
+    write_run(scored.layout, events, day)
+    rescore(scored, day)
+    checked = []
+
+    def then_check(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*paths: Path) -> Any:
+            result = change(*paths)
+            check_latest(scored)
+            checked.append(paths)
+            return result
+
+        return changed
+
+    monkeypatch.setattr(files, "_exchange", then_check(files._exchange))
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(Path, name, then_check(getattr(Path, name)))
+    assert scored.ok("publish", day=day)["changed"] is True
+    assert latest(scored)["model_version"] == ("v1" if days < 0 else "v2")
+    assert any(target == scored.layout.published(day) for _, target in checked)
+
+
+def test_a_root_can_be_moved(scored: Root, tmp_path: Path) -> None:
+    scored.ok("publish")
+    moved = scored.layout.candidates.rename(tmp_path / "moved") / "latest.json"
+    assert json.loads(moved.read_text())["day"] == DAY.isoformat()
+
+
+def test_a_failure_while_copying_changes_nothing(scored: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored.ok("publish")
+    before = published(scored)
+    rescore(scored)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publishing.shutil, "copyfile", full)
+    code, _, log = scored.step("publish")
+    assert (code, "no space is left on the device" in log) == (1, True), log
+    assert published(scored) == before
+    assert not [path for path in scored.layout.candidates.iterdir() if ".tmp-" in path.name]
+
+
+def test_only_allowed_items(scored: Root) -> None:
+    scored.configure(CONFIG + 'allowed_items = "landing/allowed.csv"\n')
+    code, _, log = scored.step("publish")
+    assert (code, "candidates.allowed_items: " in log) == (2, True), log
+    scored.layout.landing.mkdir()
+    (scored.layout.landing / "allowed.csv").write_text("item_id\nitem-000\n")
+    code, _, log = scored.step("publish")
+    assert (code, "rows_with_forbidden_item is" in log) == (3, True), log
+
+
+@pytest.mark.parametrize(
+    ("keep", "day", "left"),
+    [
+        (1, 9, ["09", "keep-me"]),
+        (2, 9, ["07", "09", "keep-me"]),
+        (1, 3, ["03", "09", "keep-me"]),
+        (9, 9, ["01", "03", "05", "07", "09", "keep-me"]),
+    ],
+)
+def test_old_working_folders_are_pruned_but_never_the_current_one(
+    root: Root, keep: int, day: int, left: list[str]
+) -> None:
+    for number in (1, 3, 5, 7, 9):
+        (root.layout.run(date(2024, 1, number), "manual").folder / "x").mkdir(parents=True)
+    (root.layout.root / "runs" / "keep-me").mkdir()
+    doomed = prune_runs(root.layout, date(2024, 1, day), keep)
+    found = sorted(path.name.removeprefix("2024-01-") for path in (root.layout.root / "runs").iterdir())
+    assert found == left
+    assert len(doomed) == 6 - len(left)
+
+
+def test_what_latest_names_is_kept_and_pruning_follows_publishing(scored: Root) -> None:
+    scored.configure(CONFIG + "keep_runs = 1\n")
+    scored.ok("publish")
+    for days in (-3, -2, 2):
+        (scored.layout.run(DAY + timedelta(days=days), "manual").folder / "x").mkdir(parents=True)
+    scored.ok("publish")
+    left = sorted(path.name for path in (scored.layout.root / "runs").iterdir())
+    assert left == ["2024-01-30", "2024-02-01"]

@@ -1,0 +1,272 @@
+"""Search by cells against the exact one: what it misses is measured, bounded, and all that it may get wrong."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hmamba.candidates.score import retrieve
+from hmamba.config import CandidatesConfig
+from hmamba.errors import InputError
+from hmamba.files import read_json
+from hmamba.index import choice, tuning
+from hmamba.index import index as item_index
+from hmamba.index.choice import choose
+from hmamba.index.index import CELLS, FLAT, FLOAT64, PRODUCT
+from hmamba.index.ivf import Approximate, Effort, build_cells
+from hmamba.index.matmul import Product
+from hmamba.index.tuning import recalls, tune
+from hmamba.inference.encode import encode_users
+from tests.histories import histories_of, random_histories
+from tests.index.test_precision import far_model, write_shards
+from tests.stored import stored_model
+
+ITEMS, K = 4_000, 20
+WISHES = CandidatesConfig(k=K, approximate_items=1_000, recall=0.95)
+EVERYTHING = Effort(cells=10**6, deep=200)
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """A model whose vectors have a bias coordinate; every third item is not eligible."""
+    return stored_model(items=ITEMS, eligible=[item for item in range(1, ITEMS + 1) if item % 3])
+
+
+@pytest.fixture(scope="module")
+def built(stored):
+    return item_index.build(stored, stored.candidate_items, CELLS)
+
+
+@pytest.fixture(scope="module")
+def histories():
+    return random_histories(users=60, items=ITEMS, baskets=False)
+
+
+@pytest.fixture(scope="module")
+def queries(stored, histories):
+    with torch.inference_mode():
+        return stored.model.query_vectors(encode_users(stored.model, histories)).numpy()
+
+
+def with_effort(built, effort):
+    return replace(built, index=built.index.with_effort(effort))
+
+
+def exact(built, queries, k=K, excluded=None):
+    return Product(torch.from_numpy(built.vectors)).search(queries, k, excluded)
+
+
+def test_looking_at_everything_is_the_exact_search(built, queries):
+    products, columns = with_effort(built, EVERYTHING).search(queries, K)
+    best, right = exact(built, queries)
+    assert np.array_equal(columns, right)
+    np.testing.assert_allclose(products, best, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_found_has_its_own_products_each_item_once_best_first(built, queries):
+    products, columns = with_effort(built, Effort(cells=8, deep=2)).search(queries, K)
+    assert all(len(set(row)) == K for row in columns.tolist())
+    own = np.take_along_axis(queries @ built.vectors.T, columns, axis=1)
+    np.testing.assert_allclose(products, own, rtol=1e-5, atol=1e-5)
+    assert (np.diff(products, axis=1) <= 0).all()
+
+
+def test_recall_is_the_share_of_the_exact_ranking(built, queries):
+    best, right = exact(built, queries)
+    products, columns = with_effort(built, Effort(cells=8, deep=2)).search(queries, K)
+    by_hand = [len(set(mine) & set(true)) / K for mine, true in zip(columns.tolist(), right.tolist(), strict=True)]
+    assert 0.2 < np.mean(by_hand) < 1
+    np.testing.assert_allclose(recalls(columns, products, right, best), by_hand)
+    assert (recalls(right, np.full_like(best, -np.inf), right, best) == 0).all()
+    assert (recalls(columns, products, right, np.full_like(best, -np.inf)) == 1).all()
+
+
+@pytest.mark.parametrize("floor", [0.8, 0.9, 0.99])
+def test_the_effort_is_raised_until_the_floor_is_reached(built, queries, floor):
+    best, right = exact(built, queries)
+    tuned = tune(built.index, queries, K, None, (best, right), floor=floor, seconds=1e9)
+    products, columns = tuned.index.search(queries, K)
+    shares = recalls(columns, products, right, best)
+    assert tuned.recall == pytest.approx(shares.mean(), abs=1e-6)
+    assert min(shares[::2].mean(), shares[1::2].mean()) >= floor
+    low = built.index.with_effort(Effort(cells=4 * K * built.index.count // ITEMS, deep=2)).search(queries, K)
+    assert recalls(low[1], low[0], right, best).mean() < floor, "the first effort would do: the test shows nothing"
+
+
+def test_a_search_that_is_slower_than_the_exact_one_is_not_pursued(built, queries):
+    tuned = tune(built.index, queries, K, None, tuple(exact(built, queries)), floor=1.0, seconds=0.0)
+    assert tuned.index is None
+    assert 0 < tuned.recall < 1
+
+
+@pytest.fixture
+def slow_exact(monkeypatch):
+    """Exact ways that seem to take long: with so few items they are always faster, and cells would never be used."""
+    speeds = choice._speeds
+
+    def told(ways, *arguments):
+        return {way: speed if way == CELLS else 1 for way, speed in speeds(ways, *arguments).items()}
+
+    monkeypatch.setattr(choice, "_speeds", told)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_the_night_takes_cells_that_keep_the_floor(tmp_path, stored, histories, queries, exclude_seen, slow_exact):
+    files = write_shards(tmp_path, histories)
+    chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
+    assert chosen.index.kind == CELLS
+    assert set(chosen.queries_per_second) == {FLAT, PRODUCT, CELLS}
+    assert WISHES.recall <= chosen.recall <= 1
+    hidden = encode_users(stored.model, histories)
+    ask = {"k": K, "exclude_seen": exclude_seen}
+    mine = retrieve(stored, chosen.index, histories, hidden, **ask)
+    true = retrieve(stored, item_index.build(stored, stored.candidate_items, PRODUCT), histories, hidden, **ask)
+    pairs = [set(zip(part.users.tolist(), part.items.tolist(), strict=True)) for part in (mine, true)]
+    assert len(pairs[0] & pairs[1]) / len(pairs[1]) == pytest.approx(chosen.recall, abs=0.005)
+    scores = {(user, item): score for user, item, score in zip(true.users, true.items, true.scores, strict=True)}
+    for user, item, score in zip(mine.users, mine.items, mine.scores, strict=True):
+        assert scores.get((user, item), score) == pytest.approx(score, rel=1e-6)
+    assert set(mine.items.tolist()) <= set(stored.candidate_items.eligible.tolist())
+
+
+def test_where_the_floor_cannot_be_reached_the_search_is_exact(tmp_path, stored, histories, monkeypatch, caplog):
+    files = write_shards(tmp_path, histories)
+    monkeypatch.setattr(tuning, "_DEEP", (1,))  # as many as wanted by codes of 4 bits: never all of the best
+    chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"recall": 1.0}))
+    assert chosen.index.kind in (FLAT, PRODUCT)
+    assert 0 < chosen.recall < 1
+    assert set(chosen.queries_per_second) == {FLAT, PRODUCT}
+    assert "candidates.recall = 1" in caplog.text
+
+
+def test_a_small_catalogue_and_one_that_needs_float64_are_searched_exactly(tmp_path, stored, histories, slow_exact):
+    files = write_shards(tmp_path, histories)
+    chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"approximate_items": ITEMS}))
+    assert (chosen.index.kind in (FLAT, PRODUCT), chosen.recall) == (True, None)
+    far = far_model(items=1_200)
+    chosen = choose(far, far.candidate_items, write_shards(tmp_path, random_histories(items=1_200)), WISHES)
+    assert (chosen.index.kind, chosen.recall) == (FLOAT64, None)
+
+
+@pytest.mark.parametrize("effort", [Effort(1, 2), Effort(40, 2), Effort(400, 4)])
+def test_what_is_barred_is_not_found_and_everybody_gets_k(built, queries, effort):
+    """Among the barred are each query's very best, for one query nearly all items, and for one none."""
+    items = len(built.vectors)
+    _, best = exact(built, queries, 500)
+    rows = np.repeat(np.arange(len(queries)), 500)
+    keep = ~np.isin(rows, [3, 5])
+    nearly = np.random.default_rng(0).permutation(items)[: items - K - 3]
+    rows, columns = np.r_[rows[keep], np.full(len(nearly), 5)], np.r_[best.ravel()[keep], nearly]
+    order = np.argsort(rows, kind="stable")
+    excluded = rows[order], columns[order]
+    products, found = with_effort(built, effort).search(queries, K, excluded)
+    assert np.isfinite(products).all()
+    assert not np.isin(np.arange(len(queries))[:, None] * items + found, excluded[0] * items + excluded[1]).any()
+    own = np.take_along_axis(queries @ built.vectors.T, found, axis=1)
+    np.testing.assert_allclose(products, own, rtol=1e-5, atol=1e-5)
+    right = exact(built, queries, K, excluded)[1]
+    assert set(found[5]) == set(right[5]), "who has had nearly everything is searched exactly"
+
+
+def test_users_with_five_thousand_seen_items_still_get_k():
+    stored = stored_model(items=9_000)
+    random = np.random.default_rng(0)
+    histories = histories_of(
+        *(
+            [(place / 100, int(item)) for place, item in enumerate(random.permutation(9_000)[:5_000] + 1)]
+            for _ in "abc"
+        ),
+        [(0, 1), (1, 2)],
+    )
+    hidden = encode_users(stored.model, histories)
+    built = with_effort(item_index.build(stored, stored.candidate_items, CELLS), Effort(100, 4))
+    mine = retrieve(stored, built, histories, hidden, k=100, exclude_seen=True)
+    assert np.bincount(mine.users).tolist() == [100] * 4
+    repeats = set(zip(histories.owner.tolist(), histories.items.tolist(), strict=True))
+    assert not repeats & set(zip(mine.users.tolist(), mine.items.tolist(), strict=True))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("effort", [Effort(4, 2), EVERYTHING])
+def test_more_is_barred_than_leaves_k(built, queries, effort):
+    """As by the product: what is left comes first, then products of -inf."""
+    items = len(built.vectors)
+    excluded = np.repeat([0, 1], items - 5), np.r_[np.arange(5, items), np.arange(items - 5)]
+    products, columns = with_effort(built, effort).search(queries[:3], K, excluded)
+    assert np.isfinite(products).sum(axis=1).tolist() == [5, 5, K]
+    assert set(columns[0, :5]) == set(range(5))
+    assert set(columns[1, :5]) == set(range(items - 5, items))
+
+
+def test_blocks_of_queries_make_no_difference(built, queries):
+    index = with_effort(built, Effort(30, 4))
+    whole = index.search(queries, K)[1]
+    parts = [index.search(part, K)[1] for part in np.split(queries, [1, 7, 40])]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_nobody_asks(built):
+    products, columns = built.index.search(np.zeros((0, built.vectors.shape[1]), np.float32), K)
+    assert products.shape == columns.shape == (0, K)
+
+
+def test_it_reads_back_in_another_process_and_a_damaged_one_is_refused(tmp_path, built, queries):
+    index = with_effort(built, Effort(17, 3))
+    size = item_index.save(index, tmp_path / "index", {"recall": 0.97})
+    assert size > built.vectors.nbytes
+    assert read_json(tmp_path / "index" / "index.json")["effort"] == {"cells": 17, "deep": 3}
+    again = item_index.load(tmp_path / "index", "v1")
+    assert (again.kind, again.index.effort) == (CELLS, Effort(17, 3))
+    assert np.array_equal(again.search(queries, K)[1], index.search(queries, K)[1])
+    np.save(tmp_path / "queries.npy", queries)
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from hmamba.index import index\n"
+        "folder = Path(sys.argv[1]); found = index.load(folder / 'index', 'v1')\n"
+        f"np.save(folder / 'found.npy', found.search(np.load(folder / 'queries.npy'), {K})[1])"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert np.array_equal(np.load(tmp_path / "found.npy"), index.search(queries, K)[1])
+    (tmp_path / "index" / "cells.faiss").write_bytes(b"junk")
+    with pytest.raises(InputError, match="index step again"):
+        item_index.load(tmp_path / "index", "v1")
+
+
+def test_the_centres_belong_to_the_cells():
+    """FAISS keeps a bare pointer to what ranks the cells: Python must not free it."""
+    cells = build_cells(np.random.default_rng(0).standard_normal((2_000, 6)).astype(np.float32))
+    assert cells.own_fields
+    assert not cells.quantizer.thisown
+    del cells
+    gc.collect()
+
+
+def test_the_same_items_make_the_same_cells(built, queries):
+    again = Approximate(build_cells(built.vectors), built.vectors, Effort(5, 2), built.index.exact)
+    assert np.array_equal(again.search(queries, K)[1], with_effort(built, Effort(5, 2)).search(queries, K)[1])
+
+
+@pytest.mark.parametrize("best", [0, 300])
+def test_queries_with_little_and_much_barred_are_searched_side_by_side(built, queries, best):
+    """Whole cells are looked into, so the codes alone could miss something; what is wanted is found however deep."""
+    random, items = np.random.default_rng(0), len(built.vectors)
+    first = exact(built, queries, max(best, 1))[1][:, :best]
+    rows, columns = [], []
+    for query in range(len(queries)):
+        mine = (
+            np.union1d(first[query], random.choice(items, 400)) if query % 2 else random.choice(items, 3, replace=False)
+        )
+        rows.append(np.full(len(mine), query))
+        columns.append(mine)
+    excluded = np.concatenate(rows), np.concatenate(columns)
+    products, found = built.index.with_effort(Effort(cells=10**6, deep=8)).search(queries, K, excluded)
+    best_products, right = exact(built, queries, K, excluded)
+    assert recalls(found, products, right, best_products).mean() > 0.99
+    for query, of_query in enumerate(columns):
+        assert not np.isin(found[query], of_query).any()
+        assert len(set(found[query].tolist())) == K

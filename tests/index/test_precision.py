@@ -1,0 +1,268 @@
+"""Where float32 ranks as float64 does it is used; where it does not, the search is float64's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
+from hmamba.config import CandidatesConfig
+from hmamba.errors import InputError
+from hmamba.files import read_json, write_json
+from hmamba.index import index as item_index
+from hmamba.index import matmul as product
+from hmamba.index import precision as float32_recall
+from hmamba.index.choice import choose
+from hmamba.index.flat import Flat
+from hmamba.index.index import FLAT, FLOAT64, PRODUCT, ItemIndex
+from hmamba.index.matmul import Product
+from hmamba.inference.encode import encode_users
+from hmamba.model import lorentz
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import read_group
+from hmamba.terms.repeats import RepeatFeatures
+from tests.histories import histories_of, random_histories, shard_table
+from tests.stored import stored_model
+
+WISHES = CandidatesConfig(k=20, float32_overlap=0.999)
+FAR = {"items": 600, "max_norm": 5.0, "curvature": 1.0}
+
+
+def far_model(**settings):
+    """Norms pushed to the bound, items in tight clusters: their order lies in digits that float32 does not have."""
+    stored = stored_model(**{**FAR, **settings})
+    model = stored.model
+    with torch.no_grad():
+        centres = torch.randn(7, 8)
+        noise = 1e-6 * torch.randn_like(model.tangents.weight)
+        model.tangents.weight.copy_(1e3 * (centres[torch.arange(len(noise)) % 7] + noise))
+        model.norm_out.weight.mul_(1e4)
+        if model.bias is not None:
+            model.bias.zero_()
+    return stored
+
+
+def indices(queries, items):
+    """Both indices over the same points, and both forms of the queries."""
+    candidate_items = CandidateItems.of(np.r_[0, np.ones(len(items), dtype=np.int64)], 1)
+    single = items.float().numpy()
+    return (
+        ItemIndex("v1", candidate_items, single, Flat.of(single)),
+        ItemIndex("v1", candidate_items, items.numpy(), Product(items)),
+        queries.float().numpy(),
+        queries.numpy(),
+    )
+
+
+def points(norm, users=8, items=4000, dim=8, K=4.0):
+    """Queries and items at tangent norm ``norm`` sqrt(K): a user in each cluster of items about sqrt(K) apart."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(users, dim, generator=generator, dtype=torch.float64)
+    centres = centres / centres.norm(dim=1, keepdim=True)
+    noise = torch.randn(items, dim, generator=generator, dtype=torch.float64)
+    near = centres[torch.arange(items) % users] + 0.5 / np.sinh(norm) * noise
+    u, v = (lorentz.exp0(part / part.norm(dim=1, keepdim=True) * norm * K**0.5, K=K) for part in (centres, near))
+    return lorentz.flip(u), v
+
+
+@pytest.mark.parametrize(("norm", "low", "high"), [(1, 0.9999, 1), (3, 0.999, 1), (8, 0, 0.95), (10, 0, 0.3)])
+def test_float32_loses_the_order_far_from_the_origin(norm, low, high):
+    single, exact, queries, precise = indices(*points(norm))
+    share = float32_recall.shares(single, exact, queries, precise, 100).mean()
+    assert low <= share <= high
+    products, columns = exact.search(precise, 100)
+    # At equal radii <u,v>/K = -1 - sinh(R)^2 |u - v|^2 / 2 with unit directions u and v, which cancels nothing.
+    u, v = (part[:, 1:] / np.linalg.norm(part[:, 1:], axis=1, keepdims=True) for part in (precise, exact.vectors))
+    true = -4.0 * (1 + np.sinh(norm) ** 2 * np.square(u[:, None] - v[None]).sum(-1) / 2)
+    assert np.array_equal(columns, np.argsort(-true, axis=1)[:, :100])
+    np.testing.assert_allclose(products, np.take_along_axis(true, columns, axis=1), rtol=1e-6)
+
+
+def test_the_share_counts_the_items_that_are_missing():
+    """Of a float32 index that has lost the best ten of a hundred items, ninety in a hundred are right."""
+    queries, items = points(1, users=5)
+    single, exact, queries, precise = indices(queries, items)
+    best = exact.search(precise[:1], 10)[1][0]
+    worse = single.vectors.copy()
+    worse[best] *= 10
+    blind = ItemIndex("v1", single.candidate_items, worse, Flat.of(worse))
+    assert float32_recall.shares(blind, exact, queries[:1], precise[:1], 100).tolist() == [0.9]
+
+
+def test_exact_ties_are_no_mistake(monkeypatch):
+    """Every item has 49 twins, so the last of the list is any of them; blocks of rows do not change the answer."""
+    queries, items = points(2, users=6, items=40)
+    single, exact, queries, precise = indices(queries, items.repeat(50, 1))
+    assert float32_recall.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
+    monkeypatch.setattr(product, "_ENTRIES", 2 * len(exact.vectors))
+    assert float32_recall.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
+    assert exact.search(precise, 7)[0].shape == (6, 7)
+
+
+@pytest.mark.parametrize(("k", "items", "depth"), [(20, 5000, 100), (300, 5000, 300), (20, 100, 50), (20, 1, 1)])
+def test_the_depth_is_k_and_at_least_a_hundred_where_that_says_something(k, items, depth):
+    assert float32_recall.depth_of(k, items) == depth
+
+
+def write_shards(folder, histories, shards=2, rows_per_group=131_072):
+    files = []
+    for shard in range(shards):
+        part = histories.select(np.arange(shard, len(histories), shards))
+        table = shard_table(part.users.take(pa.array(part.owner)), part.items, part.times)
+        files.append(folder / f"shard-{shard:04d}.parquet")
+        pq.write_table(table, files[-1], row_group_size=rows_per_group)
+    return files
+
+
+def test_the_sample_is_always_the_same_and_skips_users_without_a_readable_history(tmp_path):
+    stored = stored_model()
+    known, unknown = [(0.0, 3), (1.0, 4)], [(0.0, 99)]
+    files = write_shards(tmp_path, histories_of(*([known, known, unknown] * 20)))
+    drawn = [
+        [user for part in float32_recall.sample(stored, files, 30) for user in part.users.to_pylist()] for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 30
+    assert not any(int(user[1:]) % 3 == 2 for user in drawn[0])
+    everybody = [user for part in float32_recall.sample(stored, files) for user in part.users.to_pylist()]
+    assert len(everybody) == 40
+
+
+def test_the_sample_reads_a_few_places_and_whole_users_only(tmp_path, monkeypatch):
+    stored = stored_model()
+    everybody = histories_of(*([[(float(n), 1 + n % 40) for n in range(1 + user % 7)] for user in range(900)]))
+    files = write_shards(tmp_path, everybody, rows_per_group=20)
+    read = []
+
+    def spy(file, group):
+        read.append((file, group))
+        return read_group(file, group)
+
+    monkeypatch.setattr(float32_recall, "read_group", spy)
+    drawn = list(float32_recall.sample(stored, files, 64))
+    assert len(read) == float32_recall.PLACES < sum(pq.read_metadata(file).num_row_groups for file in files) / 5
+    assert {file for file, _ in read} == set(files)
+    users = [user for part in drawn for user in part.users.to_pylist()]
+    assert len(users) == len(set(users)) > 32
+    lengths = dict(zip(everybody.users.to_pylist(), everybody.lengths, strict=True))
+    assert [length for part in drawn for length in part.lengths] == [lengths[user] for user in users]
+
+
+def test_users_longer_than_a_row_group_can_be_drawn(tmp_path):
+    stored = stored_model()
+    long = [(float(n), 1 + n % 40) for n in range(50)]
+    files = write_shards(tmp_path, histories_of(*([long] * 6)), shards=1, rows_per_group=10)
+    drawn = [
+        (user, n)
+        for part in float32_recall.sample(stored, files)
+        for user, n in zip(part.users, part.lengths, strict=True)
+    ]
+    assert sorted((user.as_py(), n) for user, n in drawn) == [(f"u{number}", 50) for number in range(6)]
+
+
+def test_an_ordinary_model_stays_in_float32(tmp_path):
+    stored = stored_model(items=300)
+    files = write_shards(tmp_path, random_histories(items=300))
+    chosen = choose(stored, stored.candidate_items, files, WISHES)
+    assert (chosen.float32_recall.depth, chosen.float32_recall.users) == (100, 30)
+    assert chosen.float32_recall.share >= 0.999
+    assert set(chosen.queries_per_second) == {FLAT, PRODUCT}
+    assert chosen.index.kind == max(chosen.queries_per_second, key=chosen.queries_per_second.get)
+
+
+def test_ways_are_timed_as_scoring_asks(tmp_path, monkeypatch):
+    """Everybody of the sample at once, with what they have had left out only where it will be."""
+    stored = stored_model(items=300)
+    histories = random_histories(items=300)
+    files, asked, search = write_shards(tmp_path, histories), [], ItemIndex.search
+
+    def told(index, queries, k, excluded=None):
+        asked.append((len(queries), k, 0 if excluded is None else len(excluded[0])))
+        return search(index, queries, k, excluded)
+
+    monkeypatch.setattr(ItemIndex, "search", told)
+    pairs = len({(row, item) for row, item in zip(histories.owner, histories.items, strict=True)})
+    for exclude_seen in (True, False):
+        asked.clear()
+        choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
+        timed = [call for call in asked if call[1] == WISHES.k]
+        assert set(timed) == {(len(histories), WISHES.k, pairs if exclude_seen else 0)}
+
+
+def test_without_anybody_to_ask_nothing_is_claimed(tmp_path):
+    stored = stored_model()
+    files = write_shards(tmp_path, histories_of([(0, 99)], [(0, 98)]))
+    chosen = choose(stored, stored.candidate_items, files, WISHES)
+    assert (chosen.index.kind, chosen.float32_recall.share, chosen.float32_recall.users) == (FLAT, None, 0)
+    assert chosen.queries_per_second == {}
+
+
+def brute_force(stored, histories, hidden, k, exclude_seen):
+    """Items and scores (U, k) by the float64 model, all at once and without an index."""
+    model = stored.model.in_float64()
+    with torch.inference_mode():
+        eligible = torch.from_numpy(stored.candidate_items.eligible)
+        logits = model.score().logits(model.query_vectors(hidden.double()) @ model.item_vectors(eligible).T)
+        users = np.arange(len(histories))
+        repeats = RepeatFeatures.before(histories, stored.candidate_items, users, histories.offsets[1:])
+        where = torch.from_numpy(repeats.rows), torch.from_numpy(repeats.columns)
+        if exclude_seen:
+            logits[where] = -torch.inf
+        elif model.repeat_rate is not None:
+            logits[where] = torch.logaddexp(logits[where], model.log_repeat_rates(hidden.double(), repeats, eligible))
+        best = logits.topk(k, dim=1)
+    return stored.candidate_items.eligible[best.indices.numpy()], best.values.numpy()
+
+
+@pytest.mark.parametrize("kind", [{}, {"repeat": True}, {"score": "linear", "repeat": True}])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exclude_seen):
+    stored = far_model(**kind)
+    histories = random_histories(items=600, baskets=False)
+    files = write_shards(tmp_path, histories)
+    chosen = choose(stored, stored.candidate_items, files, WISHES)
+    built = chosen.index
+    assert built.kind == FLOAT64
+    assert chosen.float32_recall.share < 0.999
+    assert "float64" in caplog.text
+    hidden = encode_users(stored.model, histories)
+    wanted, scores = brute_force(stored, histories, hidden, 20, exclude_seen)
+    ranked = retrieve(stored, built, histories, hidden, k=20, exclude_seen=exclude_seen)
+    assert ranked.scores.dtype == np.float32
+    assert np.array_equal(ranked.items.reshape(wanted.shape), wanted)
+    np.testing.assert_allclose(ranked.scores.reshape(wanted.shape), scores, rtol=1e-6)
+    single = item_index.build(stored, stored.candidate_items)
+    lossy = retrieve(stored, single, histories, hidden, k=20, exclude_seen=exclude_seen)
+    assert not np.array_equal(lossy.items, ranked.items)
+
+
+def test_a_float64_index_reads_back_and_publishes_float32_scores_that_never_rise(tmp_path):
+    stored = far_model(repeat=True)
+    histories = random_histories(items=600)
+    built = item_index.build(stored, stored.candidate_items, FLOAT64)
+    item_index.save(built, tmp_path / "index", {"float32_recall": 0.5})
+    assert read_json(tmp_path / "index" / "index.json")["float32_recall"] == 0.5
+    again = item_index.load(tmp_path / "index", "v1")
+    assert (again.kind, again.vectors.dtype) == (FLOAT64, np.float64)
+    assert np.array_equal(again.vectors, built.vectors)
+    parts = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
+    write_candidates(ModelScorer(stored, again, np.arange(601), 50, False), stored.item_ids, [histories], **parts)
+    table = pq.read_table(parts["candidates"])
+    assert table.schema.field("score").type == pa.float32()
+    assert table.to_pandas().groupby("user_id", sort=False)["score"].agg(lambda s: s.is_monotonic_decreasing).all()
+    assert pq.read_schema(parts["vectors"]).field("point").type.value_type == pa.float32()
+    (tmp_path / "index" / "items.npy").write_bytes(b"junk")
+    with pytest.raises(InputError, match="index step again"):
+        item_index.load(tmp_path / "index", "v1")
+
+
+def test_an_index_of_an_unknown_kind_is_refused(tmp_path):
+    stored = stored_model()
+    item_index.save(item_index.build(stored, stored.candidate_items), tmp_path / "index")
+    description = read_json(tmp_path / "index" / "index.json")
+    write_json(tmp_path / "index" / "index.json", {**description, "kind": "HNSW"})
+    with pytest.raises(InputError, match="index step again"):
+        item_index.load(tmp_path / "index", "v1")
