@@ -77,19 +77,19 @@ def _check_columns(part: Path) -> None:
 
 
 _TABLES = {
-    "candidate_users": ("part",),
-    "expected_users": ("events", "k", "exclude_seen"),
-    "add_recommended": ("part",),
+    "quality/candidate_users": ("part",),
+    "quality/expected_users": ("events", "k", "exclude_seen"),
+    "quality/add_recommended": ("part",),
 }
 _FIGURES = {
-    "candidate_rows": ("part", "fallback"),
-    "user_figures": (),
-    "rising_scores": ("part",),
-    "unknown_items": ("part", "items"),
-    "seen_items": ("part", "items", "events"),
-    "forbidden_items": ("part",),
+    "quality/candidate_rows": ("part", "fallback"),
+    "quality/user_figures": (),
+    "quality/rising_scores": ("part",),
+    "quality/unknown_items": ("part", "items"),
+    "quality/seen_items": ("part", "items", "events"),
+    "quality/forbidden_items": ("part",),
 }
-"""Statements under sql/quality/ and the values they bind, run for each shard: memory is that of one."""
+"""Statements and the names of the values that they bind. They run shard by shard, so memory is that of one shard."""
 
 
 def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int, exclude_seen: bool) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
     connection.execute(statement("quality/eligible_items"), eligible)
     connection.execute(statement("quality/create_recommended"))
-    skipped = {"seen_items": not exclude_seen, "forbidden_items": files.allowed is None}
+    skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
     figures: Counter[str] = Counter()
     versions: set[str] = set()
     for shard in track(files.shards, "publish: check", len(files.shards), "shards"):
@@ -112,11 +112,11 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
             "exclude_seen": exclude_seen,
         }
         for name, bound in _TABLES.items():
-            connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
+            connection.execute(statement(name), {key: values[key] for key in bound})
         for name, bound in _FIGURES.items():
             if skipped.get(name, False):
                 continue
-            cursor = connection.execute(statement(f"quality/{name}"), {key: values[key] for key in bound})
+            cursor = connection.execute(statement(name), {key: values[key] for key in bound})
             (row,) = cursor.fetchall()
             found = dict(zip((column[0] for column in cursor.description or ()), row, strict=True))
             versions.update(found.pop("versions", None) or ())

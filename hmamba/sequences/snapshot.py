@@ -150,7 +150,7 @@ class Meaning:
         return datetime.max if self.by_position else end_of(day)
 
     def table(self) -> pa.Table:
-        """A row for each type of event, as the statements under sql/sequences/ read it."""
+        """A row for each type of event, as sql/sequences.sql reads it."""
         types = self.events.types or {"": EventType()}
         return pa.table(
             {
@@ -181,8 +181,8 @@ def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: 
     connection.execute(statement("sequences/create_taken_back"), {"end_time": end})
     connection.execute(statement("sequences/create_meant"))
     connection.execute(statement("sequences/create_shard_of"))
-    name = "create_valued_by_position" if meaning.by_position else "create_valued"
-    connection.execute(statement(f"sequences/{name}"))
+    name = "sequences/create_valued_by_position" if meaning.by_position else "sequences/create_valued"
+    connection.execute(statement(name))
 
 
 def write_snapshot(

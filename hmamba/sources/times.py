@@ -1,7 +1,7 @@
 """Times and positions of events as files write them.
 
-What is read here is brought into a form that one SQL expression (``sql/ingest/stage_events.sql``) turns into naive UTC:
-zones are DuckDB's matter, forms of writing are this module's.
+What is read here is brought into a form that one SQL expression (``stage_events`` in sql/ingest.sql) turns into naive
+UTC: zones are DuckDB's matter, forms of writing are this module's.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def consider(
     past = end_of(day)
     until = [taken.rest.refused_from if taken.rest else refused_from for taken in files]
     starts = [taken.rest and end_of(taken.rest.through) for taken in files]
-    for name in ("is_left", "was_considered"):
-        connection.execute(statement(f"ingest/{name}"))
+    for name in ("ingest/is_left", "ingest/was_considered"):
+        connection.execute(statement(name))
     windows = {"files": list(range(len(files))), "starts": starts, "refused_from": until}
     connection.execute(statement("ingest/create_windows"), windows)
     found = {row["file"]: row for row in rows(connection, "ingest/rows_by_window", {"past": past})}

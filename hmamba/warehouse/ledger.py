@@ -109,7 +109,7 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, files: Sequence[S
     Raises:
         InputError: a file cannot be read.
     """
-    ledger = rows(connection, "ingest/known_files", {"kind": "interactions"})
+    ledger = rows(connection, "ledger/known_files", {"kind": "interactions"})
     known = {(row["path"], row["bytes"], row["modified_ns"]): row["sha256"] for row in ledger}
     contents = {row["sha256"]: row for row in ledger if row["state"] != "duplicate"}
     paths = {row["path"] for row in ledger if row["state"] != "duplicate"}
@@ -145,7 +145,7 @@ def select_catalogue(connection: duckdb.DuckDBPyConnection, files: Sequence[Sour
     Raises:
         InputError: a file cannot be read.
     """
-    last = {row["path"]: row for row in rows(connection, "ingest/known_files", {"kind": "catalogue"})}
+    last = {row["path"]: row for row in rows(connection, "ledger/known_files", {"kind": "catalogue"})}
     taken = []
     is_new = False
     for file in files:
@@ -178,7 +178,7 @@ def record(
         rest: what a pull of a later day will have to read.
     """
     connection.execute(
-        statement("ingest/add_batch_file"),
+        statement("ledger/add_batch_file"),
         {
             "batch_id": batch_id,
             "kind": kind,

@@ -72,12 +72,12 @@ def merge(connection: duckdb.DuckDBPyConnection, total: int, entry: Entry) -> Me
         total: rows of ``staged``.
         entry: what to enter them as.
     """
-    connection.execute(statement("ingest/create_known"))
+    connection.execute(statement("merge/create_known"))
     read = loaded = late = 0
     newest: datetime | None = None
     with Progress("merge", total, "rows") as progress:
         for start, past in _parts(connection, total, entry.late_before):
-            found = one(connection, "ingest/part_figures", {"start": start, "past": past})
+            found = one(connection, "merge/part_figures", {"start": start, "past": past})
             if not found["rows"]:
                 continue
             new = _enter(connection, entry, {"oldest": found["oldest"], "newest": found["newest"]})
@@ -85,9 +85,9 @@ def merge(connection: duckdb.DuckDBPyConnection, total: int, entry: Entry) -> Me
             if entry.late_before is not None and past is not None and past <= entry.late_before:
                 late += new
             progress.update(found["rows"])
-    repeated = one(connection, "ingest/known_rows_in_new_files", {"new_files": list(entry.new_files)})
-    connection.execute(statement("ingest/create_touched"), {"batch_id": entry.batch_id})
-    connection.execute(statement("ingest/drop_known"))
+    repeated = one(connection, "merge/known_rows_in_new_files", {"new_files": list(entry.new_files)})
+    connection.execute(statement("merge/create_touched"), {"batch_id": entry.batch_id})
+    connection.execute(statement("merge/drop_known"))
     return Merged(loaded, read - loaded, late, repeated["rows"], newest)
 
 
@@ -97,7 +97,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, total: int, late_before: datet
     A few events of long ago would otherwise make the part that they are in as long as the whole past.
     """
     stride = max(1, ROWS_PER_PART // _SAMPLES)
-    times = [row["event_time"] for row in rows(connection, "ingest/sampled_times", {"stride": stride})]
+    times = [row["event_time"] for row in rows(connection, "merge/sampled_times", {"stride": stride})]
     number = -(-total // ROWS_PER_PART)
     cuts = {times[len(times) * cut // number] for cut in range(1, number)} if times else set()
     if late_before is not None:
@@ -108,7 +108,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, total: int, late_before: datet
 def _enter(connection: duckdb.DuckDBPyConnection, entry: Entry, span: dict[str, datetime]) -> int:
     """Enter the part of the time between two events, both included; returns how many events are new."""
     if entry.late_before is not None:
-        connection.execute(statement("ingest/find_known"), span)
+        connection.execute(statement("merge/find_known"), span)
     values = {**span, "batch_id": entry.batch_id, "loaded_at": entry.loaded_at}
-    (count,) = connection.execute(statement("ingest/load_events"), values).fetchall()
+    (count,) = connection.execute(statement("merge/load_events"), values).fetchall()
     return int(count[0])

@@ -99,7 +99,7 @@ def _stage(
         "is_text": is_text,
     }
     with chunk_of(connection, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))):
-        connection.execute(statement("ingest/stage_catalogue"), {"file": number})
+        connection.execute(statement("catalogue/stage"), {"file": number})
 
 
 def read_as(config: Config) -> str:
@@ -121,13 +121,13 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
     files, names = selection.to_load, config.catalogue
     if not files:
         return
-    connection.execute(statement("ingest/create_catalogue"))
+    connection.execute(statement("catalogue/create"))
     counts = []
     for number, taken in enumerate(files):
         each = partial(_stage, connection, names, config.source.null_words, number)
         counts.append(read_unchanged(connection, taken, names.wanted, each))
         record(connection, batch_id, "catalogue", taken, counts[-1])
-    connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": config.quality.max_id_length})
+    connection.execute(statement("catalogue/refuse"), {"max_id_length": config.quality.max_id_length})
     read = [ReadFile(taken, count) for taken, count in zip(files, counts, strict=True)]
     refusals = tell_refusals(connection, read, names.wanted, config)
     if refusals.whole_files:
@@ -136,13 +136,13 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
             "Fix the files, or the names of columns under [catalogue]."
         )
     quarantine(connection, batch_id, "catalogue", files, names.wanted)
-    for name in ("add_catalogue_items", "describe_items"):
-        connection.execute(statement(f"ingest/{name}"))
+    for name in ("catalogue/add_items", "catalogue/describe_items"):
+        connection.execute(statement(name))
 
 
 def catalogue_warning(connection: duckdb.DuckDBPyConnection, path: str) -> str | None:
     """A sentence if the catalogue at ``path`` names none of the interactions' items."""
-    found = one(connection, "ingest/catalogue_match")
+    found = one(connection, "catalogue/match")
     if found["both_sides"] or not found["touched"]:
         return None
     if not found["named"]:

@@ -81,7 +81,7 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
     files = select_interactions(connection, found.interactions, request.day)
     catalogue = select_catalogue(connection, found.catalogue, read_as(request.config))
     history = one(
-        connection, "ingest/history", {"pulls": PULLS_COMPARED, "day": request.day, "past": end_of(request.day)}
+        connection, "ledger/history", {"pulls": PULLS_COMPARED, "day": request.day, "past": end_of(request.day)}
     )
     if history["watermark"] is None and not found.interactions:
         raise nothing_found(request.layout, request.config)
@@ -121,7 +121,7 @@ def _enter(
         raise _all_later(request.day, read)
     if not total and files.to_load and history["watermark"] is None:
         raise no_rows([taken.file for taken in files.to_load])
-    highest = one(connection, "ingest/highest_index")["item_index"]
+    highest = one(connection, "merge/highest_index")["item_index"]
     entry = Entry(
         batch_id=batch_id,
         loaded_at=clock.now(),
@@ -145,14 +145,14 @@ def _enter(
         usual_rows=history["usual_rows"],
     )
     _judge(request, figures, refusals.examples, history)
-    for name in ("add_items", "first_seen", "index_items"):
-        connection.execute(statement(f"ingest/{name}"))
+    for name in ("merge/add_items", "merge/first_seen", "merge/index_items"):
+        connection.execute(statement(name))
     quarantine(connection, batch_id, "interactions", files.to_load, wanted)
     connection.execute(statement("ingest/drop_staged"))
     _enter_files(connection, batch_id, files, read)
     apply_catalogue(connection, config, catalogue, batch_id)
     connection.execute(
-        statement("ingest/add_batch"),
+        statement("ledger/add_batch"),
         {
             "batch_id": batch_id,
             "day": request.day,
@@ -166,7 +166,7 @@ def _enter(
             "rows_duplicate": merged.duplicate,
             "rows_quarantined": refused,
             "rows_late": merged.late,
-            "items_new": one(connection, "ingest/new_indices", {"highest_before": highest})["items"],
+            "items_new": one(connection, "merge/new_indices", {"highest_before": highest})["items"],
             "rows_left": sum(read.left),
             "by_position": request.config.source.columns.by_position,
         },
@@ -217,7 +217,7 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
 
 def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
     """Positions among times, or times among positions, would put every user's events into a wrong order."""
-    if not one(connection, "ingest/ordered_otherwise", {"by_position": request.config.source.columns.by_position})[
+    if not one(connection, "ledger/ordered_otherwise", {"by_position": request.config.source.columns.by_position})[
         "batches"
     ]:
         return
@@ -292,7 +292,7 @@ def _enter_files(connection: duckdb.DuckDBPyConnection, batch_id: int, selection
 
 def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merged: Merged) -> None:
     """Count again, in the tables themselves. What does not add up is a fault of this project."""
-    found = one(connection, "ingest/check_batch", {"batch_id": batch_id})
+    found = one(connection, "ledger/check_batch", {"batch_id": batch_id})
     if read != found["loaded"] + merged.duplicate + found["quarantined"]:
         raise AssertionError(f"batch {batch_id}: read {read}, but {found} and {merged.duplicate} duplicates")
     if not found["indexed"] == found["highest_index"] == found["distinct_indices"] or found["repeated_items"]:
@@ -301,12 +301,12 @@ def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merg
 
 def batch_facts(connection: duckdb.DuckDBPyConnection, batch_id: int) -> dict[str, Any]:
     """What the warehouse holds about a batch, for the step's facts."""
-    facts = one(connection, "ingest/batch_facts", {"batch_id": batch_id})
-    by_rule = rows(connection, "ingest/quarantined_by_rule", {"batch_id": batch_id})
+    facts = one(connection, "ledger/batch_facts", {"batch_id": batch_id})
+    by_rule = rows(connection, "ledger/quarantined_by_rule", {"batch_id": batch_id})
     return {**facts, "quarantined_by_rule": {row["rule"]: row["rows"] for row in by_rule}}
 
 
 def batch_of_run(connection: duckdb.DuckDBPyConnection, day: date, run_id: str) -> int | None:
     """The last batch that a run entered before, or None."""
-    found = one(connection, "ingest/batch_of_run", {"day": day, "run_id": run_id})["batch_id"]
+    found = one(connection, "ledger/batch_of_run", {"day": day, "run_id": run_id})["batch_id"]
     return None if found is None else int(found)

@@ -84,8 +84,8 @@ def check(rows: list[dict[str, Any]], config: Config = CONFIG) -> list[set[str]]
     """Rules that each row breaks."""
     found: list[set[str]] = [set() for _ in rows]
     with duckdb.connect() as connection:
-        for name in ("create_staged", "create_broken"):
-            connection.execute(statement(f"ingest/{name}"))
+        for name in ("ingest/create_staged", "ingest/create_broken"):
+            connection.execute(statement(name))
         values = [[position, 0, position, *({**GOOD, **row}.values())] for position, row in enumerate(rows)]
         connection.executemany(f"INSERT INTO staged VALUES ({', '.join('?' * len(values[0]))})", values)
         check_rows(connection, config, LATEST, len(rows))

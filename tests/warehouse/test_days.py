@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from datetime import date, datetime, timedelta
 
-import duckdb
 import pandas as pd
 import pytest
 
@@ -152,20 +151,6 @@ def test_a_pull_whose_new_rows_are_all_later_leaves_them(loaded: Root, events: p
     facts = loaded.ok("ingest", run_id="again")
     assert (facts["files"], facts["rows_read"], facts["rows_left"]) == (1, 0, len(later))
     assert loaded.ok("ingest", DAY + timedelta(days=40), "later")["rows_loaded"] == len(later)
-
-
-def test_a_warehouse_of_an_earlier_version_gets_the_new_columns(loaded: Root, events: pd.DataFrame) -> None:
-    new = {"batches": "rows_left", "batch_files": "rows_left, read_through, refused_from"}
-    with duckdb.connect(str(loaded.layout.warehouse)) as connection:
-        for table, columns in new.items():
-            connection.execute(f"CREATE TABLE old AS SELECT * EXCLUDE ({columns}) FROM {table}")
-            connection.execute(f"DROP TABLE {table}")
-            connection.execute(f"ALTER TABLE old RENAME TO {table}")
-    again = loaded.ok("ingest", run_id="first")
-    assert (again["batch_id"], again["rows_left"]) == (1, 0)
-    later = events.assign(event_time=events.event_time + timedelta(days=1))
-    write_landing(loaded.layout.root, later, "later.csv")
-    assert loaded.ok("ingest", run_id="again")["rows_left"] == (later.event_time >= datetime(2024, 1, 31)).sum() > 0
 
 
 class TestSilence:

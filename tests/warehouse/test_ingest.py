@@ -7,7 +7,6 @@ import shutil
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 import pytest
 
@@ -164,18 +163,6 @@ def test_types_tell_events_of_one_instant_apart(root: Root) -> None:
     write_landing(root.layout.root, few(*[("u", "i", at(1))] * 3).assign(kind=["view", "buy", "view"]))
     assert root.ok("ingest")["rows_loaded"] == 2
     assert root.sql("SELECT event_type FROM interactions ORDER BY 1") == [("buy",), ("view",)]
-
-
-def test_a_warehouse_from_before_events_had_types_gets_them(loaded: Root) -> None:
-    with duckdb.connect(str(loaded.layout.warehouse)) as connection:
-        connection.execute("ALTER TABLE interactions DROP COLUMN event_type")
-    write_landing(loaded.layout.root, few(("u", "i", at(30))), "2.csv")
-    assert loaded.ok("ingest")["rows_loaded"] == 1
-    assert loaded.sql("SELECT event_type, count(*) FROM interactions GROUP BY 1") == [("", 942)]
-    found = loaded.sql(
-        "SELECT is_nullable, column_default FROM duckdb_columns() WHERE column_name = 'event_type' AND NOT internal"
-    )
-    assert found[0] == (False, "''")
 
 
 def test_indices_are_dense_ordered_by_first_event_and_never_change(root: Root) -> None:

@@ -29,8 +29,8 @@ Row = tuple[int, int, str | None, str | None, datetime | None, str, float]
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as opened:
         create_tables(opened)
-        for name in ("create_staged", "create_broken"):
-            opened.execute(statement(f"ingest/{name}"))
+        for name in ("ingest/create_staged", "ingest/create_broken"):
+            opened.execute(statement(name))
         yield opened
 
 
@@ -133,12 +133,12 @@ def test_a_pull_reads_only_the_times_that_it_touches(connection: duckdb.DuckDBPy
     newest = START + timedelta(seconds=groups * rows)
     put(connection, [(0, 0, "u", "i", newest - timedelta(seconds=1), "", 1.0), (1, 0, "u", "new", START, "", 1.0)])
     entry = Entry(2, NOW, newest - timedelta(days=2), [0])
-    connection.execute(statement("ingest/create_known"))
+    connection.execute(statement("merge/create_known"))
     scanned = []
     for start, past in merging._parts(connection, 2, entry.late_before):
-        part = one(connection, "ingest/part_figures", {"start": start, "past": past})
+        part = one(connection, "merge/part_figures", {"start": start, "past": past})
         plan = connection.execute(
-            f"EXPLAIN (ANALYZE, FORMAT json) {statement('ingest/find_known')}",
+            f"EXPLAIN (ANALYZE, FORMAT json) {statement('merge/find_known')}",
             {"oldest": part["oldest"], "newest": part["newest"]},
         ).fetchall()[0][1]
         scanned.append(scanned_rows(json.loads(plan), "interactions"))

@@ -1,0 +1,82 @@
+-- Titles and categories of items: see hmamba/warehouse/metadata.py.
+
+-- name: create
+-- The catalogue's rows as they are read: the last of an id wins. levels: from the widest category to the narrowest.
+-- is_text: title and levels are text, or absent.
+CREATE OR REPLACE TEMP TABLE catalogue (
+    file INTEGER,
+    line BIGINT,
+    malformed VARCHAR,
+    item_id VARCHAR,
+    title VARCHAR,
+    levels VARCHAR[],
+    is_text BOOLEAN
+);
+
+-- name: stage
+-- chunk: rows of the catalogue as hmamba/warehouse/metadata.py reads them from any kind of file.
+INSERT INTO catalogue
+SELECT
+    $file,
+    line,
+    malformed,
+    CAST(item_id AS VARCHAR),
+    title,
+    list_filter(levels, level -> level IS NOT NULL),
+    coalesce(is_text, true)
+FROM chunk;
+
+-- name: refuse
+CREATE OR REPLACE TEMP TABLE refused AS
+SELECT file, line, malformed, false AS undated, rules
+FROM (
+    SELECT
+        *,
+        CASE
+            WHEN malformed IS NOT NULL THEN ['record_readable']
+            ELSE list_filter([
+                CASE WHEN item_id IS NULL OR length(item_id) > $max_id_length THEN 'catalogue_item_id' END,
+                CASE WHEN NOT is_text THEN 'catalogue_text_readable' END
+            ], rule -> rule IS NOT NULL)
+        END AS rules
+    FROM catalogue
+)
+WHERE len(rules) > 0;
+
+-- name: add_items
+-- Without an index: nobody has touched them yet.
+INSERT INTO items (item_id)
+SELECT DISTINCT c.item_id
+FROM catalogue AS c
+ANTI JOIN refused AS r ON c.file = r.file AND c.line = r.line
+WHERE NOT EXISTS (SELECT 1 FROM items AS i WHERE i.item_id = c.item_id)
+ORDER BY c.item_id;
+
+-- name: describe_items
+-- Of several rows for an item the last counts. Without a title, the narrowest level of the path is the title.
+-- Only items that differ are written.
+UPDATE items
+SET title = c.title, category_path = c.levels
+FROM (
+    SELECT
+        s.item_id,
+        coalesce(s.levels, []) AS levels,
+        coalesce(s.title, s.levels[-1]) AS title
+    FROM catalogue AS s
+    ANTI JOIN refused AS r ON s.file = r.file AND s.line = r.line
+    QUALIFY row_number() OVER (PARTITION BY s.item_id ORDER BY s.file DESC, s.line DESC) = 1
+) AS c
+WHERE
+    items.item_id = c.item_id
+    AND (items.title IS DISTINCT FROM c.title OR items.category_path IS DISTINCT FROM c.levels);
+
+-- name: match
+-- Whether the catalogue and the interactions mean the same items. An item that the catalogue names has a path, be it
+-- empty. Examples: the first of each side.
+SELECT
+    count(*) FILTER (WHERE item_index IS NOT NULL) AS touched,
+    count(*) FILTER (WHERE category_path IS NOT NULL) AS named,
+    count(*) FILTER (WHERE item_index IS NOT NULL AND category_path IS NOT NULL) AS both_sides,
+    min(item_id) FILTER (WHERE item_index IS NOT NULL) AS of_interactions,
+    min(item_id) FILTER (WHERE category_path IS NOT NULL) AS of_catalogue
+FROM items;

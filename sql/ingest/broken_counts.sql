@@ -1,1 +1,0 @@
-SELECT rule, count(*) AS rows FROM (SELECT unnest(rules) AS rule FROM refused) GROUP BY rule ORDER BY rule;

@@ -1,1 +1,0 @@
-CREATE OR REPLACE TEMP TABLE broken (position BIGINT, rule VARCHAR);

@@ -1,1 +1,0 @@
-SELECT count(*) AS items FROM items WHERE item_index > $highest_before;

@@ -1,1 +1,0 @@
-SELECT line FROM refused WHERE file = $file;

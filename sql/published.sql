@@ -1,0 +1,36 @@
+-- Lookups in published tables: see hmamba/candidates/lookup.py.
+
+-- name: of_user
+-- The best candidates of one user. $files: the published parts; $user; $most.
+SELECT rank, item_id, score, model_version
+FROM read_parquet($files)
+WHERE user_id = $user AND rank <= $most
+ORDER BY rank;
+
+-- name: similar_users
+-- Published users whose ids look most like one that is not there. $files: the published parts; $user; $most.
+SELECT user_id
+FROM (SELECT DISTINCT user_id FROM read_parquet($files))
+ORDER BY jaro_winkler_similarity(user_id, $user) DESC, user_id
+LIMIT $most;
+
+-- name: first_user
+-- A user of the published table, one that the model has served if there is any. $files: the published parts;
+-- $fallback: the model_version of users who got the popular items.
+SELECT user_id
+FROM (
+    (SELECT user_id, 0 AS place FROM read_parquet($files) WHERE model_version <> $fallback LIMIT 1)
+    UNION ALL
+    (SELECT user_id, 1 AS place FROM read_parquet($files) LIMIT 1)
+)
+ORDER BY place
+LIMIT 1;
+
+-- name: items
+-- Names of items. $file: an items.parquet; $items: their ids.
+SELECT
+    item_id,
+    title,
+    array_to_string(list_filter(category_path, lambda level: trim(level) <> ''), ' › ') AS category
+FROM read_parquet($file)
+WHERE list_contains($items, item_id);

@@ -1,0 +1,139 @@
+-- The rules of staged rows, then the figures by which candidates are checked before they are published, shard by shard.
+
+-- name: row_rules
+-- One row for each rule that a staged row breaks. NaN is no number, and is not out of bounds besides. $time_rule: the
+-- rule of a time (or position) that could not be read. $earliest, $latest: NULL where positions stand for times.
+-- $types: the event types that have a meaning; none where the source has no types.
+INSERT INTO broken
+SELECT position, unnest(rules) AS rule
+FROM (
+    SELECT
+        position,
+        list_filter([
+            CASE WHEN malformed IS NOT NULL THEN 'record_readable' END,
+            CASE WHEN user_id IS NULL AND NOT user_unreadable THEN 'user_id_present' END,
+            CASE WHEN user_unreadable THEN 'user_id_readable' END,
+            CASE WHEN length(user_id) NOT BETWEEN 1 AND $max_id_length THEN 'user_id_length' END,
+            CASE WHEN item_id IS NULL AND NOT item_unreadable THEN 'item_id_present' END,
+            CASE WHEN item_unreadable THEN 'item_id_readable' END,
+            CASE WHEN length(item_id) NOT BETWEEN 1 AND $max_id_length THEN 'item_id_length' END,
+            CASE WHEN event_time IS NULL THEN $time_rule END,
+            CASE WHEN event_time < $earliest THEN 'event_time_not_before' END,
+            CASE WHEN event_time >= $latest THEN 'event_time_not_after' END,
+            CASE WHEN $typed AND NOT coalesce(list_contains($types, event_type), false) THEN 'event_type_known' END,
+            CASE WHEN weight IS NULL OR isnan(weight) THEN 'weight_is_number' END,
+            CASE WHEN NOT isnan(weight) AND weight NOT BETWEEN $min_weight AND $max_weight THEN 'weight_in_bounds' END
+        ], rule -> rule IS NOT NULL) AS rules
+    FROM staged
+    WHERE
+        position >= $first AND position < $past
+        AND (
+            malformed IS NOT NULL OR user_id IS NULL OR item_id IS NULL OR event_time IS NULL OR weight IS NULL
+            OR length(user_id) NOT BETWEEN 1 AND $max_id_length OR length(item_id) NOT BETWEEN 1 AND $max_id_length
+            OR event_time < $earliest OR event_time >= $latest
+            OR ($typed AND NOT coalesce(list_contains($types, event_type), false))
+            OR isnan(weight) OR weight NOT BETWEEN $min_weight AND $max_weight
+        )
+);
+
+-- name: eligible_items
+-- What the index holds, and of it what is allowed.
+CREATE OR REPLACE TEMP TABLE eligible_items AS
+SELECT DISTINCT item_index
+FROM read_parquet($indexed)
+WHERE $everything OR item_id IN (SELECT item_id FROM allowed);
+
+-- name: create_recommended
+CREATE OR REPLACE TEMP TABLE recommended (item_id VARCHAR);
+
+-- name: expected_users
+-- How many candidates each user of a shard must have.
+CREATE OR REPLACE TEMP TABLE expected_users AS
+SELECT
+    s.user_id,
+    least(
+        $k,
+        (SELECT count(*) FROM eligible_items)
+            - CASE WHEN $exclude_seen THEN count(DISTINCT e.item_index) FILTER (s.is_seen) ELSE 0 END
+    ) AS candidates
+FROM read_parquet($events) AS s
+LEFT JOIN eligible_items AS e ON s.item_index = e.item_index
+GROUP BY s.user_id;
+
+-- name: candidate_users
+-- Numbers of rows are all different, so ranks that go with them are too.
+CREATE OR REPLACE TEMP TABLE candidate_users AS
+SELECT
+    user_id,
+    count(*) AS candidates,
+    min(rank) AS lowest,
+    max(rank) AS highest,
+    min(rank - file_row_number) = max(rank - file_row_number) AS together_in_order,
+    list_unique(list(item_id)) AS items
+FROM read_parquet($part, file_row_number = true)
+GROUP BY user_id;
+
+-- name: add_recommended
+-- What is there already, and what comes twice, is left out by EXCEPT.
+INSERT INTO recommended
+SELECT item_id
+FROM read_parquet($part)
+EXCEPT
+SELECT item_id
+FROM recommended;
+
+-- name: candidate_rows
+SELECT
+    count(*) AS rows,
+    list(DISTINCT model_version) FILTER (WHERE model_version <> $fallback) AS versions,
+    count(*) FILTER (
+        WHERE user_id IS NULL OR rank IS NULL OR item_id IS NULL OR score IS NULL OR model_version IS NULL
+    ) AS rows_with_null,
+    count(*) FILTER (WHERE NOT isfinite(score)) AS rows_with_infinite_score
+FROM read_parquet($part);
+
+-- name: user_figures
+SELECT
+    count(c.user_id) AS users,
+    count(*) FILTER (WHERE e.candidates > 0) AS expected_users,
+    count(*) FILTER (WHERE c.user_id IS NULL AND e.candidates > 0) AS users_missing,
+    count(*) FILTER (WHERE e.user_id IS NULL) AS users_unknown,
+    count(*) FILTER (WHERE c.candidates <> e.candidates) AS users_with_wrong_count,
+    count(*) FILTER (
+        WHERE c.lowest <> 1 OR c.highest <> c.candidates OR NOT c.together_in_order
+    ) AS users_with_wrong_ranks,
+    count(*) FILTER (WHERE c.items <> c.candidates) AS users_with_repeated_item
+FROM candidate_users AS c
+FULL OUTER JOIN expected_users AS e ON c.user_id = e.user_id;
+
+-- name: rising_scores
+-- A window over nothing goes through the rows as they lie in the file, without sorting them.
+SELECT
+    count(*) FILTER (WHERE user_id = user_before AND score > score_before) AS rows_with_rising_score,
+    count(*) FILTER (WHERE user_id < user_before) AS rows_with_earlier_user
+FROM (
+    SELECT user_id, score, lag(user_id) OVER () AS user_before, lag(score) OVER () AS score_before
+    FROM read_parquet($part)
+);
+
+-- name: unknown_items
+SELECT count(*) AS rows_with_unknown_item
+FROM read_parquet($part) AS c
+ANTI JOIN read_parquet($items) AS i ON c.item_id = i.item_id
+WHERE c.item_id IS NOT NULL;
+
+-- name: seen_items
+SELECT count(*) AS rows_with_seen_item
+FROM read_parquet($part) AS c
+INNER JOIN read_parquet($items) AS i ON c.item_id = i.item_id
+SEMI JOIN (SELECT user_id, item_index FROM read_parquet($events) WHERE is_seen) AS s
+    ON s.user_id = c.user_id AND s.item_index = i.item_index;
+
+-- name: forbidden_items
+SELECT count(*) AS rows_with_forbidden_item
+FROM read_parquet($part) AS c
+ANTI JOIN allowed AS a ON c.item_id = a.item_id;
+
+-- name: distinct_items
+SELECT count(item_id) AS distinct_items
+FROM recommended;

@@ -1,1 +1,0 @@
-CREATE OR REPLACE TEMP TABLE recommended (item_id VARCHAR);

@@ -1,2 +1,0 @@
-SELECT count(item_id) AS distinct_items
-FROM recommended;

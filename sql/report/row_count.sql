@@ -1,2 +1,0 @@
--- $file: a Parquet file.
-SELECT count(*) FROM read_parquet($file)

@@ -1,0 +1,188 @@
+-- The snapshot, and the events that came after one: see hmamba/sequences/snapshot.py.
+
+-- name: unnamed_types
+-- Types of events in the warehouse that [events] does not name.
+SELECT DISTINCT event_type FROM interactions ANTI JOIN meanings USING (event_type) WHERE event_time < $end_time ORDER BY event_type;
+
+-- name: create_taken_back
+-- What is left of the events of an item that its user has returned in part or whole: a return (a negative weight) takes
+-- back from the newest of the events before it that are of a target type (nobody returns a view), and what nobody had
+-- cannot be returned. With S the units held after each event, an event of w units keeps what S never falls below again:
+-- least(w, least S from here on - S before it). A millionth of the most that was held is what rounding leaves of weights
+-- such as 0.1 + 0.6 - 0.7, and counts as nothing.
+CREATE OR REPLACE TEMP TABLE taken_back AS
+WITH paths AS (
+    SELECT
+        user_id, item_id, event_time, event_type, weight,
+        sum(weight) OVER so_far AS total,
+        row_number() OVER by_time AS place
+    FROM interactions
+    INNER JOIN meanings AS m USING (event_type)
+    SEMI JOIN (
+        SELECT DISTINCT user_id, item_id FROM interactions WHERE weight < 0 AND event_time < $end_time
+    ) AS r USING (user_id, item_id)
+    WHERE event_time < $end_time AND (weight < 0 OR m.is_target)
+    WINDOW
+        by_time AS (PARTITION BY user_id, item_id ORDER BY event_time, weight DESC, event_type),
+        so_far AS (
+            PARTITION BY user_id, item_id ORDER BY event_time, weight DESC, event_type
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        )
+),
+
+held AS (
+    SELECT
+        * EXCLUDE (total),
+        total - least(0, min(total) OVER (
+            PARTITION BY user_id, item_id ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        )) AS units
+    FROM paths
+)
+
+SELECT
+    user_id, item_id, event_time, event_type,
+    CASE WHEN later - before > 1e-6 * most THEN least(weight, later - before) ELSE 0 END AS weight
+FROM (
+    SELECT
+        *,
+        min(units) OVER (
+            PARTITION BY user_id, item_id ORDER BY place ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+        ) AS later,
+        lag(units, 1, 0) OVER (PARTITION BY user_id, item_id ORDER BY place) AS before,
+        max(units) OVER (PARTITION BY user_id, item_id) AS most
+    FROM held
+)
+WHERE weight >= 0;
+
+-- name: create_meant
+-- Events before a moment as the model takes them: weights after returns, by the scale and type that [events] says.
+-- meanings: a row for each type. A weight of 0 is an event that was seen and not wanted; returns are no events.
+CREATE OR REPLACE TEMP MACRO meant(end_time) AS TABLE
+SELECT
+    user_id, item_id, event_time, event_type,
+    CAST(factor * CASE WHEN linear THEN units ELSE least(log2(1 + units), 4) END AS FLOAT) AS weight,
+    is_target AND (least_target IS NULL OR units >= least_target) AS is_target,
+    is_seen
+FROM (
+    SELECT e.user_id, e.item_id, e.event_time, e.event_type, coalesce(b.weight, e.weight) AS units, m.* EXCLUDE (event_type)
+    FROM interactions AS e
+    INNER JOIN meanings AS m ON e.event_type = m.event_type
+    LEFT JOIN taken_back AS b
+        ON e.user_id = b.user_id AND e.item_id = b.item_id AND e.event_time = b.event_time AND e.event_type = b.event_type
+    WHERE e.event_time < end_time AND e.weight >= 0
+);
+
+-- name: create_valued
+-- Events as the model takes them, at the times that they have.
+CREATE OR REPLACE TEMP MACRO valued(end_time) AS TABLE SELECT * FROM meant(end_time);
+
+-- name: create_valued_by_position
+-- Events as the model takes them, of data with an order and no times: a user's steps are a day apart, so that what decays
+-- by days decays by steps.
+CREATE OR REPLACE TEMP MACRO valued(end_time) AS TABLE
+SELECT * REPLACE (
+    TIMESTAMP '2000-01-01'
+        + to_days(CAST(dense_rank() OVER (PARTITION BY user_id ORDER BY event_time) - 1 AS INTEGER)) AS event_time
+)
+FROM meant(end_time);
+
+-- name: create_shard_of
+-- The shard of a user, from 0. It comes from MD5, so that it is the same on every machine and in every version of DuckDB.
+CREATE OR REPLACE TEMP MACRO shard_of(user_id, shards) AS
+    CAST(CAST('0x' || left(md5(user_id), 8) AS BIGINT) % shards AS INTEGER);
+
+-- name: count_events
+CREATE OR REPLACE TEMP TABLE counted AS
+SELECT user_id, count(*) AS events, count(*) FILTER (WHERE is_target AND weight > 0) AS targets FROM valued($end_time) GROUP BY user_id;
+
+-- name: totals
+-- batch: the newest one in it, so that what came later can be told.
+SELECT
+    (SELECT coalesce(sum(events), 0) FROM counted) AS events,
+    (SELECT coalesce(sum(targets), 0) FROM counted) AS targets,
+    (SELECT count(*) FROM counted) AS users,
+    max(event_time) AS newest_event,
+    max(batch_id) AS batch
+FROM interactions
+WHERE event_time < $end_time;
+
+-- name: number_users
+-- Users in the order of the snapshot, with the shard that holds them. The shard is computed once a user, and events are
+-- sorted by a number instead of by shard and id.
+CREATE OR REPLACE TEMP TABLE numbered AS
+SELECT user_id, shard, events, row_number() OVER (ORDER BY shard, user_id) AS number
+FROM (SELECT user_id, shard_of(user_id, $shards) AS shard, events FROM counted);
+
+-- name: events
+-- Events of numbered users, in the order of their numbers: shard by shard, and by id within one.
+SELECT
+    n.shard,
+    e.user_id,
+    i.item_index,
+    e.event_time,
+    e.weight,
+    e.is_target,
+    e.is_seen
+FROM valued($end_time) AS e
+INNER JOIN numbered AS n ON e.user_id = n.user_id
+INNER JOIN items AS i ON e.item_id = i.item_id
+ORDER BY n.number, e.event_time, i.item_index, e.event_type;
+
+-- name: items
+-- first_seen and events count only what happened before the end: nothing of the future leaks in. events: those that are
+-- targets and have not been taken back whole.
+SELECT
+    i.item_index,
+    i.item_id,
+    coalesce(i.title, i.item_id) AS title,
+    coalesce(i.category_path, []) AS category_path,
+    e.first_seen,
+    e.events
+FROM items AS i
+INNER JOIN (
+    SELECT item_id, min(event_time) AS first_seen, count(*) FILTER (is_target AND weight > 0) AS events
+    FROM valued($end_time)
+    GROUP BY item_id
+) AS e ON i.item_id = e.item_id
+ORDER BY i.item_index;
+
+-- name: changed_users
+-- Users with events that a snapshot does not hold: events from its end on ($held_time), and those of batches after its
+-- own. new_events: how many of these there are; events: all that such a user has had.
+CREATE OR REPLACE TEMP TABLE changed AS
+SELECT user_id, any_value(new_events) AS new_events, count(*) AS events
+FROM valued($end_time)
+INNER JOIN (
+    SELECT user_id, count(*) AS new_events
+    FROM interactions
+    WHERE event_time < $end_time AND (event_time >= $held_time OR batch_id > $held_batch)
+    GROUP BY user_id
+) USING (user_id)
+GROUP BY user_id;
+
+-- name: changed_totals
+SELECT
+    coalesce(sum(new_events), 0) AS new_events,
+    count(*) AS users,
+    coalesce(sum(events), 0) AS events
+FROM changed;
+
+-- name: changed_events
+-- The whole histories of changed users, as sequences/events has those of everybody.
+SELECT
+    shard_of(e.user_id, $shards) AS shard,
+    e.user_id,
+    i.item_index,
+    e.event_time,
+    e.weight,
+    e.is_target,
+    e.is_seen
+FROM valued($end_time) AS e
+SEMI JOIN changed AS c ON e.user_id = c.user_id
+INNER JOIN items AS i ON e.item_id = i.item_id
+ORDER BY shard, e.user_id, e.event_time, i.item_index, e.event_type;
+
+-- name: vocabulary
+SELECT item_index, item_id
+FROM items
+WHERE item_index IS NOT NULL;

@@ -1,0 +1,84 @@
+-- The warehouse's tables.
+
+-- name: create_interactions
+-- One row for each (user_id, item_id, event_time, event_type, weight < 0), kept so by the pull; event_time is UTC. With
+-- source.columns.position it is that many microseconds after 1970 began. event_type: '' where the source has none.
+CREATE TABLE IF NOT EXISTS interactions (
+    user_id VARCHAR NOT NULL,
+    item_id VARCHAR NOT NULL,
+    event_time TIMESTAMP NOT NULL,
+    weight FLOAT NOT NULL,
+    batch_id BIGINT NOT NULL,
+    loaded_at TIMESTAMP NOT NULL,
+    event_type VARCHAR NOT NULL DEFAULT ''
+);
+
+-- name: create_items
+-- item_index is dense from 1 and only ever grows; it and first_seen are NULL for what nobody has touched yet.
+CREATE TABLE IF NOT EXISTS items (
+    item_id VARCHAR NOT NULL,
+    item_index INTEGER,
+    title VARCHAR,
+    category_path VARCHAR[],
+    first_seen TIMESTAMP
+);
+
+-- name: create_batches
+-- One row for each pull that found something new: rows_read = rows_loaded + rows_duplicate + rows_quarantined. rows_left:
+-- rows of later days, which stay in their files and are not read. by_position: events were ordered by positions.
+CREATE TABLE IF NOT EXISTS batches (
+    batch_id BIGINT NOT NULL,
+    day DATE NOT NULL,
+    run_id VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    started_at TIMESTAMP NOT NULL,
+    loaded_at TIMESTAMP NOT NULL,
+    watermark_from TIMESTAMP,
+    watermark_to TIMESTAMP,
+    rows_read BIGINT NOT NULL,
+    rows_loaded BIGINT NOT NULL,
+    rows_duplicate BIGINT NOT NULL,
+    rows_quarantined BIGINT NOT NULL,
+    rows_late BIGINT NOT NULL,
+    items_new BIGINT NOT NULL,
+    rows_left BIGINT DEFAULT 0,
+    by_position BOOLEAN,
+    CHECK (rows_read = rows_loaded + rows_duplicate + rows_quarantined)
+);
+
+-- name: create_batch_files
+-- Every file a pull took in. kind: interactions or catalogue. state: loaded; partial, if rows of later days are left in it;
+-- or duplicate of a content that was taken in under another name. rows: those that the pull considered.
+-- read_through and refused_from: of a partial file, the last day whose rows have been considered, and the time from which
+-- on rows were refused when it was first read. read_as: of the catalogue, a digest of the settings by which it was read.
+CREATE TABLE IF NOT EXISTS batch_files (
+    batch_id BIGINT NOT NULL,
+    kind VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,
+    bytes BIGINT NOT NULL,
+    modified_ns BIGINT NOT NULL,
+    sha256 VARCHAR NOT NULL,
+    rows BIGINT NOT NULL,
+    state VARCHAR NOT NULL,
+    rows_left BIGINT DEFAULT 0,
+    read_through DATE,
+    refused_from TIMESTAMP,
+    read_as VARCHAR
+);
+
+-- name: create_quarantine
+-- Refused rows as they were: line is that of a text file, or the row's number in Parquet or a JSON array, from 1.
+CREATE TABLE IF NOT EXISTS quarantine (
+    batch_id BIGINT NOT NULL,
+    kind VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,
+    line BIGINT NOT NULL,
+    rules VARCHAR[] NOT NULL,
+    record JSON NOT NULL
+);
+
+-- name: tables
+SELECT count(*) AS tables FROM duckdb_tables() WHERE table_name = 'interactions' AND NOT temporary;
+
+-- name: newest_event
+SELECT max(event_time) AS event_time FROM interactions;

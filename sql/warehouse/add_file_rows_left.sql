@@ -1,2 +1,0 @@
--- For warehouses of before 2026-11-27, which lack the column.
-ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS rows_left BIGINT DEFAULT 0;

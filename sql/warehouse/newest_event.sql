@@ -1,1 +1,0 @@
-SELECT max(event_time) AS event_time FROM interactions;

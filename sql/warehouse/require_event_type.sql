@@ -1,1 +1,0 @@
-ALTER TABLE interactions ALTER COLUMN event_type SET NOT NULL;
