@@ -174,7 +174,7 @@ def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argpa
 
 
 def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
-    seeds, rows, name = _seeds(options.seeds), [], str(read_toml(path)["name"])
+    seeds, rows, name = _seeds(options.seeds), [], path.stem
     for entry in read_toml(options.ablation_file).get("row", []):
         if name not in entry.get("data", [name]):
             continue
@@ -182,7 +182,7 @@ def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argpar
         row = bench.hmamba(entry["name"], configs)
         rows += [row, *row.parts()]
     if not rows:
-        raise ConfigError(f"{options.ablation_file} has no [[row]] for settings named {name!r}.")
+        raise ConfigError(f"{options.ablation_file} has no [[row]] for {name}.toml.")
     return rows
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -31,7 +31,26 @@ An unknown key, a wrong type or a value out of range stops a step before it does
 sentence that names the key.
 
 This page is generated: `python -m hmamba.configdocs > docs/configuration.md`.
+
+## The settings that people change
+
+Most recommenders need no other settings than these, which have a ★ in the tables below. `hmamba init ROOT --from FILES`
+finds values for most of them.
 """
+
+MOST_CHANGED = (
+    "source.path",
+    "source.time_format",
+    "source.columns.user_id",
+    "source.columns.item_id",
+    "source.columns.event_time",
+    "source.columns.weight",
+    "catalogue.path",
+    "warehouse.memory_limit",
+    "candidates.k",
+    "candidates.exclude_seen",
+)
+"""Dotted names of the settings that the reference shows first."""
 
 _ANY_TYPE = "TYPE"
 """Stands for the name of an event type, which is the user's own."""
@@ -49,7 +68,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class SettingGroup:
-    """A TOML table; ``name`` is empty for the keys at the top of the file."""
+    """A TOML table with settings of its own."""
 
     name: str
     meaning: str
@@ -69,7 +88,8 @@ def _walk(model: type[Section], name: str) -> Iterator[SettingGroup]:
             nested.append((f"{name}.{key}".lstrip("."), annotation))
         else:
             own.append(Setting(key, _type(field), field.default, field.description or ""))
-    yield SettingGroup(name, " ".join((model.__doc__ or "").split()), tuple(own))
+    if own:
+        yield SettingGroup(name, " ".join((model.__doc__ or "").split()), tuple(own))
     for path, annotation in nested:
         yield from _walk(annotation, path)
     if model is EventsConfig:
@@ -107,19 +127,22 @@ def _toml(value: Any) -> str:
 def markdown() -> str:
     """The reference: every key with its type, default and meaning."""
     named = ", ".join(f"`{name}`" for name in named_configs())
-    parts = [_INTRODUCTION.format(named=named)]
+    every = {f"{group.name}.{setting.name}": setting for group in groups() for setting in group.settings}
+    parts = [_INTRODUCTION.format(named=named), _table((f"`{name}`", every[name]) for name in MOST_CHANGED)]
     for group in groups():
-        title = f"`[{group.name}]`" if group.name else "At the top of the file"
-        rows = [
-            f"| `{setting.name}` | {setting.type.replace('|', chr(92) + '|')} | {_shown(setting.default)} "
-            f"| {setting.meaning} |"
-            for setting in group.settings
-        ]
-        meaning = f"{group.meaning}\n\n" if group.name else ""
-        if rows:
-            table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
-            parts.append(f"## {title}\n\n{meaning}{table}\n")
+        marks = {setting.name: " ★" * (f"{group.name}.{setting.name}" in MOST_CHANGED) for setting in group.settings}
+        table = _table((f"`{setting.name}`{marks[setting.name]}", setting) for setting in group.settings)
+        parts.append(f"## `[{group.name}]`\n\n{group.meaning}\n\n{table}")
     return "\n".join(parts)
+
+
+def _table(rows: Iterable[tuple[str, Setting]]) -> str:
+    """A Markdown table of settings, each with what its first cell shows."""
+    lines = [
+        f"| {shown} | {setting.type.replace('|', chr(92) + '|')} | {_shown(setting.default)} | {setting.meaning} |"
+        for shown, setting in rows
+    ]
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *lines]) + "\n"
 
 
 def _shown(default: Any) -> str:
@@ -133,9 +156,8 @@ def starter() -> str:
         "# Unknown keys are errors: a misspelt key is reported before anything runs.",
     ]
     for group in groups():
-        if group.name:
-            example = "# " if group.name.endswith(_ANY_TYPE) else ""
-            lines += ["", f"# {group.meaning}", f"{example}[{group.name}]"]
+        example = "# " if group.name.endswith(_ANY_TYPE) else ""
+        lines += ["", f"# {group.meaning}", f"{example}[{group.name}]"]
         for setting in group.settings:
             meaning = f"  # {setting.meaning}" if setting.meaning else ""
             if group.name.endswith(_ANY_TYPE):

@@ -212,7 +212,7 @@ def _start(root: Path) -> str:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(_nearest(root)).free / GIB
     if free < DISK_GB:
-        return Check("disk", "note", f"{free:.1f} GiB free", "lower candidates.keep_runs, or make room")
+        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or make room")
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 

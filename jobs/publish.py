@@ -31,7 +31,7 @@ def body(context: StepContext) -> Facts:
     done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
     if warning:
         log.warning("publish: %s", warning)
-    for folder in prune_runs(context.layout, context.day, config.candidates.keep_runs):
+    for folder in prune_runs(context.layout, context.day, config.runs.keep):
         log.info("deleted the working folder %s", folder)
     for folder in prune_states(context.layout):
         log.info("deleted the carried states %s of an older night", folder)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import math
+import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from hmamba.config import Config, EventType, ModelConfig, load, named_configs, parse
+from hmamba.config.load import RENAMED
+from hmamba.configdocs import groups, named_text
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 def write(layout: Layout, text: str) -> Path:
@@ -40,7 +46,35 @@ def test_a_position_may_be_called_as_times_are() -> None:
 
 @pytest.mark.parametrize("name", named_configs())
 def test_named_configurations_are_valid(layout: Layout, name: str) -> None:
-    assert load(name, layout).name == name
+    found = load(name, layout)
+    assert found == parse(tomllib.loads(named_text(name)), name)
+    assert found.model_fields_set >= {"candidates"}
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_an_error_that_says_the_new_one(old: str) -> None:
+    values: Any = 1
+    for part in reversed(old.split(".")):
+        values = {part: values}
+    with pytest.raises(ConfigError) as caught:
+        parse(values, "here")
+    new = RENAMED[old]
+    assert str(caught.value) == f"here: {old} is {f'called {new} now' if new else 'no longer a setting: remove it'}."
+
+
+def test_new_names_are_settings() -> None:
+    for new in filter(None, RENAMED.values()):
+        value: Any = Config()
+        for part in new.partition(" ")[0].split("."):
+            value = getattr(value, part)
+
+
+def test_every_setting_is_read() -> None:
+    """By its attribute, somewhere in the product; the columns of interactions are read by their roles."""
+    sources = [path for folder in ("hmamba", "jobs") for path in (CHECKOUT / folder).rglob("*.py")]
+    nodes = (node for path in sources for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    assert [f"{group.name}.{one.name}" for group in groups() for one in group.settings if one.name not in read] == []
 
 
 def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.config import Config, EventType, named_configs, parse
-from hmamba.configdocs import Setting, groups, markdown, named_text, starter
+from hmamba.config import Config, EventType, parse
+from hmamba.configdocs import MOST_CHANGED, Setting, groups, markdown, named_text, starter
 from hmamba.errors import ConfigError
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -27,13 +27,22 @@ def keys(values: object, prefix: str = "") -> set[str]:
 
 def described() -> dict[str, Setting]:
     """Every setting by its dotted name."""
-    return {f"{group.name}.{found.name}".lstrip("."): found for group in groups() for found in group.settings}
+    return {f"{group.name}.{found.name}": found for group in groups() for found in group.settings}
 
 
 def test_every_key_is_described() -> None:
     of_types = {f"events.TYPE.{name}" for name in EventType.model_fields}
     assert set(described()) == keys(Config().model_dump()) | of_types
     assert [name for name, setting in described().items() if not setting.meaning] == []
+
+
+def test_ten_settings_are_shown_first_and_marked_below() -> None:
+    assert len(set(MOST_CHANGED)) == len(MOST_CHANGED) == 10
+    first, *others = re.split(r"(?m)^## `", markdown())
+    assert re.findall(r"(?m)^\| `([\w.]+)` \|", first) == list(MOST_CHANGED)
+    assert [f"{part.partition(']')[0][1:]}.{key}" for part in others for key in re.findall(r"`(\w+)` ★", part)] == [
+        name for name in described() if name in MOST_CHANGED
+    ]
 
 
 def test_the_starter_is_the_defaults() -> None:
@@ -48,11 +57,6 @@ def test_every_line_of_the_starter_can_be_uncommented() -> None:
     assert parse(values, "starter") == Config()
     absent = {name for name, setting in described().items() if setting.default is None}
     assert absent == keys(Config().model_dump()) - keys(values)
-
-
-@pytest.mark.parametrize("name", named_configs())
-def test_a_named_configuration_is_valid(name: str) -> None:
-    assert parse(tomllib.loads(named_text(name)), name).name == name
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -1,4 +1,4 @@
-"""Settings of what is made of it: the model, its training, the gate and the candidates."""
+"""Settings of what is made of it: the model, its training, the gate, the candidates and the working folders."""
 
 from __future__ import annotations
 
@@ -186,9 +186,14 @@ class CandidatesConfig(Section):
         "the search is exact if not.",
     )
     allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
-    keep_runs: int = Field(7, ge=1, description="Days whose working folders are kept.")
     states: bool = Field(
         False,
         description="Keep users' carried states (19 kB each by default; of the newest night alone), so that "
         "`hmamba refresh` reads new events only and not whole histories. It works without them, more slowly.",
     )
+
+
+class RunsConfig(Section):
+    """Working folders of nights."""
+
+    keep: int = Field(7, ge=1, description="Days whose working folders, runs/DAY under the root, are kept.")

@@ -13,6 +13,12 @@ from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
+RENAMED: dict[str, str | None] = {
+    "candidates.keep_runs": "runs.keep",
+    "name": None,
+}
+"""Settings of earlier versions: what each is called now, with its value where that has to change; None: it is gone."""
+
 
 def named_configs() -> list[str]:
     """Names of the configurations that come with the package."""
@@ -24,7 +30,10 @@ def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and key in RENAMED:
+            new = RENAMED[key]
+            lines.append(f"{where}: {key} is {f'called {new} now' if new else 'no longer a setting: remove it'}.")
+        elif problem["type"] == "extra_forbidden":
             lines.append(
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
             )

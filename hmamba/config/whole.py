@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from hmamba.config.data import (
     CatalogueConfig,
@@ -14,7 +14,7 @@ from hmamba.config.data import (
     SourceConfig,
     WarehouseConfig,
 )
-from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, TrainConfig
+from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RunsConfig, TrainConfig
 from hmamba.config.section import Section
 from hmamba.files import digest
 
@@ -22,7 +22,6 @@ from hmamba.files import digest
 class Config(Section):
     """All settings."""
 
-    name: str = Field("hmamba", description="For people; nothing depends on it.")
     source: SourceConfig = SourceConfig()
     events: EventsConfig = EventsConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
@@ -33,6 +32,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    runs: RunsConfig = RunsConfig()
 
     @model_validator(mode="before")
     @classmethod

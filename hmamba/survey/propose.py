@@ -62,7 +62,6 @@ class Proposal:
     the ratings, where there are any; ``remarks`` what somebody has to know besides; ``day`` the UTC day to begin with.
     """
 
-    name: str
     choices: tuple[Choice, ...]
     types: Mapping[str, Meaning]
     ratings: tuple[float, float] | None
@@ -71,7 +70,7 @@ class Proposal:
 
     def values(self) -> dict[str, Any]:
         """The settings, nested as in TOML."""
-        result: dict[str, Any] = {"name": self.name}
+        result: dict[str, Any] = {}
         for choice in self.choices:
             if choice.key is not None:
                 place = result
@@ -119,7 +118,6 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         repeated = repeats(connection, targets)
         common = common_items(connection, targets)
     return Proposal(
-        name=layout.root.name or "hmamba",
         choices=(
             *_source(layout, events, places, columns, figures),
             *_catalogue(layout, catalogue, figures),

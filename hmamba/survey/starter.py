@@ -21,7 +21,6 @@ def toml(proposal: Proposal) -> str:
     lines = [
         "# Proposed by `hmamba init --from`: each line says what was seen. Change what is wrong.",
         "# All other settings and their defaults: docs/configuration.md, or `hmamba init` of another folder.",
-        f"name = {shown(proposal.name)}",
     ]
     sections: dict[str, list[Choice]] = {}
     for choice in proposal.choices:

@@ -293,7 +293,7 @@ def test_old_working_folders_are_pruned_but_never_the_current_one(
 
 
 def test_what_latest_names_is_kept_and_pruning_follows_publishing(scored: Root) -> None:
-    scored.configure(CONFIG + "keep_runs = 1\n")
+    scored.configure(CONFIG + "[runs]\nkeep = 1\n")
     scored.ok("publish")
     for days in (-3, -2, 2):
         (scored.layout.run(DAY + timedelta(days=days), "manual").folder / "x").mkdir(parents=True)

@@ -152,7 +152,7 @@ def test_arguments_that_do_not_fit_write_nothing(
 
 def test_an_existing_configuration_is_kept(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout.root.mkdir()
-    layout.config.write_text('name = "mine"\n', encoding="utf-8")
+    layout.config.write_text("[candidates]\nk = 3\n", encoding="utf-8")
     assert call("init", str(layout.root), "--from", str(exports.sessions(tmp_path / "log"))) == 2
     assert "is already there" in capsys.readouterr().err
-    assert layout.config.read_text(encoding="utf-8") == 'name = "mine"\n'
+    assert layout.config.read_text(encoding="utf-8") == "[candidates]\nk = 3\n"
