@@ -33,6 +33,11 @@ def sources(*patterns: str) -> str:
     return digest({str(path.relative_to(ROOT)): _meaning(path) for path in files})
 
 
+def key_of(identity: dict[str, Any]) -> str:
+    """The name of a run."""
+    return digest(identity)[:16]
+
+
 class Store:
     """Runs under one folder: ``finished/KEY.json``, and ``under-way/KEY/`` for what a run keeps until it is finished.
 
@@ -61,22 +66,26 @@ class Store:
         Returns:
             None if there is none, or if it is to be run and has to be made again.
         """
-        key = digest(identity)[:16]
+        key = key_of(identity)
         if not self._path(key).exists() or (to_run and self._again and key not in self._made):
             return None
         found: dict[str, Any] = read_json(self._path(key))
         return found
 
+    def finished(self) -> list[dict[str, Any]]:
+        """All finished runs, each with its identity, in the order of their names."""
+        return [read_json(path) for path in sorted(self._path("*").parent.glob("*.json"))]
+
     def keep(self, identity: dict[str, Any], result: dict[str, Any]) -> None:
         """Write a finished run, with its identity for people to read; its checkpoints are no longer needed."""
-        key = digest(identity)[:16]
+        key = key_of(identity)
         write_json(self._path(key), {**result, "identity": identity})
         self._made.add(key)
         shutil.rmtree(self._folder(key), ignore_errors=True)
 
     def under_way(self, identity: dict[str, Any]) -> Path:
         """Where a run of this identity keeps its checkpoints."""
-        folder = self._folder(digest(identity)[:16])
+        folder = self._folder(key_of(identity))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
