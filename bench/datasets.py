@@ -14,7 +14,7 @@ from hmamba.columns import EVENT_TIME, ITEM_ID, USER_ID
 from hmamba.errors import InputError
 from hmamba.files import sha256
 from hmamba.sequences.categories import number_categories
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, offsets_of
 
 NAMES = {
     "beauty": "amazon-beauty-5core-order",
@@ -168,7 +168,7 @@ def load(choice: str, folder: Path | None = None, columns: Columns | None = None
     item, item_ids = _codes(items)
     moments = times.to_numpy().astype(np.int64)
     order = np.lexsort((moments, user))  # stable: events of one time stay as they are
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))])
+    offsets = offsets_of(np.bincount(user, minlength=len(user_ids)))
     histories = Histories(user_ids, offsets, item[order] + 1, moments[order])
     if not timed:
         ordinal = np.arange(histories.events) - offsets[histories.owner]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, midnight
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, midnight, offsets_of, owners
 
 HISTORIES = "histories.npz"
 """What the parts load, in the working folder."""
@@ -82,7 +82,7 @@ def synthetic(users: int = 2_500, events: int = 500, items: int = 20_000, days: 
     """A made-up shop; ``events`` is the median of a user's."""
     random = np.random.default_rng(seed)
     lengths = np.clip(random.lognormal(np.log(events), 0.7, users), 4, 12 * events).astype(np.int64)
-    user = np.repeat(np.arange(users), lengths)
+    user = owners(lengths)
     total = len(user)
     popularity = np.cumsum(1 / (np.arange(items) + 10.0))
     general = np.searchsorted(popularity / popularity[-1], random.random(total))
@@ -91,7 +91,7 @@ def synthetic(users: int = 2_500, events: int = 500, items: int = 20_000, days: 
     bought = np.where(random.random(total) < 0.6, favourites[user, rank], general)
     # Ten events to a basket; the hour is the user's own, so that a user's events of one day share a timestamp.
     visits = np.maximum(lengths // 10, 1)
-    first = np.concatenate([[0], np.cumsum(visits)[:-1]])
+    first = offsets_of(visits)[:-1]
     day = random.integers(0, days, int(visits.sum()))[first[user] + random.integers(0, visits[user])]
     return assemble(user, bought, _START + day * MICROSECONDS_A_DAY + user * 1_000_000)
 

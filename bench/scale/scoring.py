@@ -26,7 +26,7 @@ from hmamba.models import files as model_files
 from hmamba.models.files import Provenance
 from hmamba.progress import track
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import IntArray, midnight, stream_histories
+from hmamba.sequences.histories import IntArray, midnight, owners, spans, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, MANIFEST, ROWS_PER_GROUP, shard_name
 from hmamba.terms.cooccurrence import Cooccurrence
 
@@ -83,10 +83,10 @@ def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Tab
     lengths = np.ceil(draw.lognormal(mean, _SPREAD, len(users))).astype(np.int64)
     shares = (1.0 / np.arange(1, ITEM_COUNT + 1)).cumsum()
     items = np.searchsorted(shares / shares[-1], draw.random(lengths.sum())) + 1
-    place = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    place = spans(np.zeros_like(lengths), lengths)
     names = pc.utf8_lpad(pa.array(users).cast(pa.string()), 9, "0")
     columns = [
-        names.take(pa.array(np.repeat(np.arange(len(users)), lengths))),
+        names.take(pa.array(owners(lengths))),
         pa.array(items, pa.int32()),
         pa.array(midnight(DAY) - (lengths.max() - place) * _HOUR, pa.timestamp("us")),
         pa.array(np.ones(len(items), np.float32)),

@@ -25,7 +25,7 @@ from hmamba.inference.user_states import CarriedStates, StateFiles, write_states
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import Provenance, StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, offsets_of
 
 TARGET = 30.0
 OURS, PEER = "1 % from their states", "all users"
@@ -51,7 +51,7 @@ class _Shard:
         items = np.minimum(random.zipf(1.2, length.sum()), _ITEMS).astype(np.int64)
         day = np.concatenate([np.arange(n) for n in length])
         names = pa.array([f"user-{number:08d}" for number in range(users)], pa.large_string())
-        offsets = np.concatenate([[0], np.cumsum(length)])
+        offsets = offsets_of(length)
         self.now = Histories(names, offsets, items, day * MICROSECONDS_A_DAY)
         self.touched = self.now.select(np.arange(0, users, 100))
         with write_states(self.files, model, "v1") as states:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from hmamba.candidates.part import CODED, PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.files import atomic_file
-from hmamba.sequences.histories import IntArray, runs, spans
+from hmamba.sequences.histories import IntArray, run_starts, runs, spans
 
 _ROWS = 1 << 17
 _TEXT = [field.name for field in CODED if pa.types.is_dictionary(field.type)]
@@ -105,5 +105,5 @@ class _Merge:
 def _coded_runs(users: pa.DictionaryArray) -> tuple[pa.Array, IntArray]:
     """As :func:`.histories.runs`, of one array of codes."""
     codes = users.indices.to_numpy()
-    ends = np.append(np.flatnonzero(np.diff(codes)) + 1, len(codes))
-    return users.dictionary.take(pa.array(codes[ends - 1])).cast(pa.large_string()), ends
+    starts = run_starts(codes)
+    return users.dictionary.take(pa.array(codes[starts])).cast(pa.large_string()), np.append(starts, len(codes))[1:]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hmamba.sequences.histories import BoolArray, Histories, IntArray, spans
+from hmamba.sequences.histories import BoolArray, Histories, IntArray, owners, run_starts, spans
 from hmamba.sequences.sets import distinct
 
 MOST_OF_A_USER = 10
@@ -67,8 +67,8 @@ def _seen_before(histories: Histories) -> BoolArray:
     if not len(seen):
         return np.zeros(histories.events, dtype=bool)
     order = seen[np.argsort(key[seen], kind="stable")]
-    is_first = np.append(True, key[order][1:] != key[order][:-1])
-    keys, first = key[order][is_first], order[is_first]
+    first = order[run_starts(key[order])]
+    keys = key[first]
     place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
     starts = histories.basket_starts
     basket_start = np.repeat(starts[:-1], np.diff(starts))
@@ -119,7 +119,7 @@ class EvaluationSet:
         owner, first = baskets.owner[chosen], baskets.starts[chosen]
         lengths = baskets.ends[chosen] - first
         events = spans(first, lengths)
-        row = np.repeat(np.arange(len(chosen)), lengths)
+        row = owners(lengths)
         is_answer = baskets.answers[events]
         stride = int(part.items.max(initial=0)) + 1
         pairs = distinct(row[is_answer] * stride + part.items[events[is_answer]])
@@ -172,7 +172,7 @@ def _spread(owner: IntArray, most: int) -> IntArray:
     """Positions of at most ``most`` entries of each owner, evenly spaced, the last one always; owners ascend."""
     if not len(owner):
         return np.zeros(0, dtype=np.int64)
-    first = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+    first = run_starts(owner)
     count = np.diff(np.append(first, len(owner)))
     last = np.repeat(first + count - 1, count)
     back = last - np.arange(len(owner))

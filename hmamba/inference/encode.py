@@ -11,7 +11,7 @@ from torch import Tensor
 from hmamba.model.block import BlockState
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
-from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.histories import Histories, IntArray, owners, spans
 
 GROUP_TOKENS = 8_192
 """Events that are encoded at once, padding included. Twice or half as many are no faster."""
@@ -109,7 +109,7 @@ def _aligned(lengths: IntArray) -> IntArray:
     """(B, L) numbers from 1 of sequences that lie end to end, aligned to the right; 0 before the shorter ones."""
     place = np.zeros((len(lengths), int(lengths.max())), dtype=np.int64)
     column = spans(place.shape[1] - lengths, lengths)
-    place[np.repeat(np.arange(len(lengths)), lengths), column] = np.arange(1, len(column) + 1)
+    place[owners(lengths), column] = np.arange(1, len(column) + 1)
     return place
 
 

@@ -29,7 +29,7 @@ from hmamba.files import atomic_file
 from hmamba.inference.encode import LONGEST, Keep, alike, encode_users
 from hmamba.model.block import BlockState
 from hmamba.model.hmamba import HMamba
-from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.histories import Histories, IntArray, offsets_of
 
 log = logging.getLogger("hmamba")
 
@@ -198,7 +198,7 @@ class CarriedStates:
         usable = (old[found.rows] == found.events) & (fresh[found.rows] > 0) & (fresh[found.rows] <= LONGEST)
         going_on, states = found.rows[usable], found.states[usable]
         later = histories.times > newest[histories.owner]
-        starts = np.concatenate([[0], np.cumsum(fresh)])
+        starts = offsets_of(fresh)
         items = histories.items[later]
         for group in alike(fresh[going_on], _TOKENS):
             users = going_on[group]

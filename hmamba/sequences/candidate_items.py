@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.histories import Histories, IntArray, owners, spans
 from hmamba.sequences.sets import distinct
 
 
@@ -39,7 +39,7 @@ class CandidateItems:
         if histories.seen is not None:
             columns[~histories.seen[events]] = -1
         width = max(len(self), 1)
-        pairs = distinct((np.repeat(np.arange(len(users)), lengths) * width + columns)[columns >= 0])
+        pairs = distinct((owners(lengths) * width + columns)[columns >= 0])
         return pairs // width, pairs % width
 
     def __len__(self) -> int:

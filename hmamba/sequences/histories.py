@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -75,17 +75,12 @@ class Histories:
     @cached_property
     def owner(self) -> IntArray:
         """(N,) which user an event belongs to."""
-        return np.repeat(np.arange(len(self)), self.lengths)
+        return owners(self.lengths)
 
     @cached_property
     def basket_starts(self) -> IntArray:
         """(number of baskets + 1,) where baskets begin; the last entry is N."""
-        if self.events == 0:
-            return np.zeros(1, dtype=np.int64)
-        new = np.empty(self.events, dtype=bool)
-        new[0] = True
-        new[1:] = (self.owner[1:] != self.owner[:-1]) | (self.times[1:] != self.times[:-1])
-        return np.append(np.flatnonzero(new), self.events)
+        return np.append(run_starts(self.owner, self.times), self.events)
 
     @cached_property
     def read(self) -> Histories:
@@ -116,7 +111,7 @@ class Histories:
     def keep(self, wanted: BoolArray) -> Histories:
         """The same users with only the events (N,) wanted."""
         lengths = np.bincount(self.owner[wanted], minlength=len(self))
-        return self._with(self.users, np.concatenate([[0], np.cumsum(lengths)]), wanted)
+        return self._with(self.users, offsets_of(lengths), wanted)
 
     def select(self, users: IntArray, ends: IntArray | None = None) -> Histories:
         """The users at these positions (R,), in this order; a user may come several times.
@@ -126,8 +121,8 @@ class Histories:
             ends: (R,) flat position after the last event of each that is kept; None: all are.
         """
         lengths = self.lengths[users] if ends is None else ends - self.offsets[users]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return self._with(self.users.take(pa.array(users)), offsets, spans(self.offsets[users], lengths))
+        events = spans(self.offsets[users], lengths)
+        return self._with(self.users.take(pa.array(users)), offsets_of(lengths), events)
 
     def _with(self, users: pa.Array, offsets: IntArray, events: IntArray | BoolArray) -> Histories:
         """Other users with some of these events."""
@@ -153,12 +148,30 @@ class Histories:
         return np.bincount(pairs % size, minlength=size)
 
 
+def offsets_of(lengths: IntArray) -> IntArray:
+    """(R + 1,) where each of R parts of these lengths begins, from 0; the last entry is where all end."""
+    offsets: IntArray = np.concatenate([[0], np.cumsum(lengths)])
+    return offsets
+
+
+def owners(lengths: IntArray) -> IntArray:
+    """(N,) number of the part that each entry belongs to, of parts of these lengths that lie end to end."""
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
 def spans(starts: IntArray, lengths: IntArray) -> IntArray:
     """Concatenate the ranges [start, start + length): a gather index without a loop."""
-    total = int(lengths.sum())
-    shift = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    flat: IntArray = np.arange(total) + shift
+    flat: IntArray = np.arange(int(lengths.sum())) + np.repeat(starts - offsets_of(lengths)[:-1], lengths)
     return flat
+
+
+def run_starts(*keys: npt.NDArray[Any]) -> IntArray:
+    """Positions at which runs of equal entries begin; with several keys (N,), entries are equal if all keys are."""
+    is_first = np.zeros(len(keys[0]), dtype=bool)
+    is_first[:1] = True
+    for key in keys:
+        is_first[1:] |= key[1:] != key[:-1]
+    return np.flatnonzero(is_first)
 
 
 def shard_files(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ import pyarrow as pa
 from hmamba.columns import ITEM_INDEX
 from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import Histories, IntArray, spans
+from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners, spans
 from hmamba.sequences.sets import among
 
 if TYPE_CHECKING:
@@ -120,10 +120,9 @@ class Cooccurrence:
         seen = histories if histories.seen is None else histories.keep(histories.seen)
         histories = histories.read
         size = self.table.shape[0]
-        rows = np.arange(len(users))
         lengths = np.minimum(histories.lengths[users], _READ)
         latest = spans(histories.offsets[users + 1] - lengths, lengths)
-        owner, times = np.repeat(rows, lengths), histories.times[latest]
+        owner, times = owners(lengths), histories.times[latest]
         basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
         age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
         faded = (_FADE**age).astype(np.float32)
@@ -133,7 +132,7 @@ class Cooccurrence:
         reached = read @ self.table
         known_to = seen.offsets[users], seen.offsets[users + 1]
         new = ~among(reached.indices, reached.indptr, seen.items, known_to, size)
-        row, value = np.repeat(rows, np.diff(reached.indptr)), np.where(new, reached.data, 0)
+        row, value = owners(np.diff(reached.indptr)), np.where(new, reached.data, 0)
         whole = np.bincount(row, weights=value, minlength=len(users))
         columns = candidate_items.column[reached.indices]
         known = np.flatnonzero(new & (columns >= 0))
@@ -186,7 +185,7 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
     weights = np.concatenate([_BACKWARD * later[::-1], [1.0], later]).astype(np.float32).astype(np.float64)
     # One user's baskets and the next one's are out of each other's reach.
     starts = histories.basket_starts
-    basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) + _WINDOW * histories.owner
+    basket = owners(np.diff(starts)) + _WINDOW * histories.owner
     near_baskets = _windows(basket, -_WINDOW - 1)
     del basket
     near_items = _windows(histories.items.astype(np.int32), 0)
@@ -201,7 +200,7 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
             apart = near_baskets[part]
             apart -= apart[:, [_WINDOW]]
             pairs = (np.abs(apart) <= _WINDOW) & (near_items[part] != source[:, None])
-            ends = np.concatenate([[0], np.cumsum(pairs.sum(1))])
+            ends = offsets_of(pairs.sum(1))
             offsets = ends[np.searchsorted(source, np.arange(source[0], source[-1] + 2))]
             offsets[1:] += len(held)
             offsets = offsets.astype(np.int32)
@@ -224,7 +223,7 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
 def _weightiest(block: sp.csr_array) -> IntArray:
     """Places of the entries that are kept; of equal ones those of the lowest columns."""
     lengths = np.diff(block.indptr)
-    row = np.repeat(np.arange(len(lengths)), lengths)
+    row = owners(lengths)
     kept = np.ones(block.nnz, dtype=bool)
     crowded = np.flatnonzero(lengths[row] > _NEIGHBOURS)
     ranked = crowded[np.lexsort((-block.data[crowded], row[crowded]))]  # stable: columns stay ascending

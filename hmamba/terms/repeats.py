@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, offsets_of, owners, run_starts, spans
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -129,13 +129,13 @@ class RepeatFeatures:
         renewed = np.append(past.ordinal[1:] > 0, False)
         until = np.where(renewed, np.append(first_row[1:], 0), last_row)
         width = until - first_row
-        event, row = np.repeat(np.arange(len(width)), width), spans(first_row, width)
+        event, row = owners(width), spans(first_row, width)
 
         entries = np.zeros(len(users), dtype=np.int64)
         entries[order] = np.bincount(row, minlength=len(order))
-        starts = np.cumsum(entries) - entries
+        starts = offsets_of(entries)
         place = starts[order[row]] + past.rank[event]
-        rows, columns = np.repeat(np.arange(len(users)), entries), np.empty(len(row), dtype=np.int64)
+        rows, columns = owners(entries), np.empty(len(row), dtype=np.int64)
         columns[place] = candidate_items.column[past.items[event]]
         shares = np.empty((len(row), len(TIME_SCALES)), dtype=np.float32)
         # Ages start at each row's newest event: nothing decays to zero altogether.
@@ -188,19 +188,18 @@ class _Past:
         last_of_user = np.flatnonzero(np.append(users[1:] != users[:-1], True)) if len(users) else users
         starts = histories.offsets[users[last_of_user]]
         lengths = ends[last_of_user] - starts
-        flat, begin = spans(starts, lengths), np.cumsum(lengths) - lengths
-        owner = np.repeat(np.arange(len(lengths)), lengths)
+        flat, begin = spans(starts, lengths), offsets_of(lengths)[:-1]
+        owner = owners(lengths)
         days = histories.times[flat] / MICROSECONDS_A_DAY
-        row_owner = np.repeat(np.arange(len(lengths)), np.diff(last_of_user, prepend=-1))
+        row_owner = owners(np.diff(last_of_user, prepend=-1))
         row_ends = ends - (starts - begin)[row_owner]
         baskets = np.searchsorted(histories.basket_starts, flat, side="right")
 
         stride = int(histories.items[flat].max(initial=0)) + 1
         key = owner * stride + histories.items[flat]
         order = np.argsort(key, kind="stable")
-        new = np.append(True, key[order][1:] != key[order][:-1])[: len(key)]
-        group = np.cumsum(new) - 1
-        first = np.flatnonzero(new)
+        first = run_starts(key[order])
+        group = owners(np.diff(first, append=len(key)))
         # Positions are by user: an item's first event among all such, less those of earlier users, is its rank.
         by_first = np.argsort(np.argsort(order[first]))
         items_before = np.searchsorted(np.sort(order[first]), begin)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, offsets_of, owners, spans
 from hmamba.terms.repeats import FloatArray, RepeatFeatures
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Batches:
         self._ask_end = starts[asks + 1]
         next_end = starts[asks + 2]
         self._ask_user = owner[asks]
-        self._basket = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) if horizon > 1 else None
+        self._basket = owners(np.diff(starts)) if horizon > 1 else None
         last_basket = np.searchsorted(starts, histories.offsets[self._ask_user + 1]) - 1
         self._horizon_end = starts[np.minimum(asks + horizon, last_basket) + 1]
         self._strength = np.where((candidate_items.column[histories.items] >= 0) & histories.wanted, 1.0, 0.0)
@@ -117,7 +117,7 @@ class Batches:
         )
         counts = -(-histories.lengths // max_length)
         ordinal = spans(np.zeros(len(histories), dtype=np.int64), counts)
-        user = np.repeat(np.arange(len(histories)), counts)
+        user = owners(counts)
         self.window_end = histories.offsets[user + 1] - ordinal * max_length
         self.window_start = np.maximum(self.window_end - max_length, histories.offsets[user])
         self.newest = ordinal == 0
@@ -177,7 +177,7 @@ class Batches:
             ranks: how many there are.
         """
         asks = spans(self._first_ask[windows], self._asks[windows])
-        window = np.repeat(np.arange(len(windows)), self._asks[windows])
+        window = owners(self._asks[windows])
         random = np.random.default_rng(seed)
         if self.share < 1:
             drawn = random.random(len(asks)) < self.share
@@ -211,11 +211,11 @@ class Batches:
     def _build(self, windows: IntArray, lengths: IntArray, asks: IntArray, window: IntArray, weight: float) -> Batch:
         """The batch of these windows that asks these questions, each of one of the windows."""
         histories = self.histories
-        shift = np.cumsum(lengths) - lengths - self.window_start[windows]
+        shift = offsets_of(lengths)[:-1] - self.window_start[windows]
         ends = self._ask_end[asks]
         wanted = self._horizon_end[asks] - ends
         events = spans(ends, wanted)
-        target_rows = np.repeat(np.arange(len(asks)), wanted)
+        target_rows = owners(wanted)
         target_columns = self.candidate_items.column[histories.items[events]]
         known = self._strength[events] > 0
         target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
@@ -224,7 +224,7 @@ class Batches:
             repeats = RepeatFeatures.before(histories, self.candidate_items, self._ask_user[asks], ends, self.category)
         return Batch(
             items=histories.items[spans(self.window_start[windows], lengths)],
-            segments=np.repeat(np.arange(len(windows)), lengths),
+            segments=owners(lengths),
             positions=ends - 1 + shift[window],
             repeats=repeats,
             targets=(target_rows, target_columns),

@@ -8,7 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba.errors import InputError
-from hmamba.sequences.histories import read_histories, shard_files, spans, stream_histories
+from hmamba.sequences.histories import (
+    offsets_of,
+    owners,
+    read_histories,
+    run_starts,
+    shard_files,
+    spans,
+    stream_histories,
+)
 from tests.histories import START, histories_of, random_histories, randomly_valued, shard_table, valued, write_shard
 
 DAY = 86_400_000_000
@@ -16,6 +24,22 @@ DAY = 86_400_000_000
 
 def test_spans_concatenate_ranges():
     assert spans(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
+
+
+def test_parts_of_given_lengths():
+    lengths = np.array([2, 0, 3])
+    assert offsets_of(lengths).tolist() == [0, 2, 2, 5]
+    assert owners(lengths).tolist() == [0, 0, 2, 2, 2]
+    assert offsets_of(lengths[:0]).tolist() == [0]
+    assert owners(lengths[:0]).tolist() == spans(lengths[:0], lengths[:0]).tolist() == []
+
+
+def test_runs_begin_where_any_key_changes():
+    one, other = np.array([3, 3, 5, 5, 5, 3]), np.array([0, 0, 0, 0, 9, 9])
+    assert run_starts(one).tolist() == [0, 2, 5]
+    assert run_starts(one, other).tolist() == run_starts(other, one).tolist() == [0, 2, 4, 5]
+    assert run_starts(one[:1]).tolist() == [0]
+    assert run_starts(one[:0]).tolist() == []
 
 
 def test_between_keeps_users_and_cuts_at_the_boundary():
