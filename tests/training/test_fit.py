@@ -217,6 +217,39 @@ def test_the_best_epoch_is_that_of_the_figure_that_stops(tmp_path, monkeypatch, 
     assert place.best_epoch == best
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 3]), (9, [0, 1, 2, 3, 4])])
+def test_after_a_warm_start_patience_counts_from_the_parent(tmp_path, patience, epochs):
+    layout, histories = Layout.at(tmp_path / "root"), planted_histories()
+    first = prepared(histories, tmp_path / "a")
+    Fit(first.model, first.plan).run()
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
+    config = settings(train={"fine_tune_epochs": 4, "fine_tune_rate": 0.5, "patience": patience})
+    second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
+    assert [epoch["epoch"] for epoch in Fit(second.model, second.plan).run()] == epochs
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "epochs", "best"),
+    [
+        ([0.1, 0.3, 0.2, 0.2, 0.9], 2, 4, 2),
+        ([0.3, 0.3, 0.3, 0.9, 0.9], 2, 3, 1),  # as good is not better
+        ([0.3, 0.2, 0.9, 0.2, 0.9], 2, 5, 3),
+        ([0.3, 0.9, 0.9, 0.9, 0.9], 1, 3, 2),
+    ],
+)
+def test_training_stops_after_as_many_epochs_without_a_better_one(
+    tmp_path, monkeypatch, values, patience, epochs, best
+):
+    ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 5, "patience": patience}))
+    told = iter(values)
+    monkeypatch.setattr(fit_module, "validate", lambda *_: (value := next(told), {"ndcg@10": value}))
+    fit = Fit(ready.model, ready.plan)
+    assert len(fit.run()) == epochs
+    place = fit.checkpoint.restore(ready.provenance.version, fit.model, fit.optimizer, None)
+    assert (place.best_epoch, place.best) == (best, max(values[:epochs]))
+
+
 def test_very_old_questions_do_not_divide_by_zero(tmp_path):
     histories = histories_of(*([(d * 50.0, 1 + d % 5) for d in range(20)] for _ in range(20)))
     ready = prepared(histories, tmp_path, settings(train={"epochs": 1, "half_life_days": 1, "tokens": 64}))

@@ -1,0 +1,104 @@
+"""Which search parameters are chosen, on an index whose recall at each of them is said beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from hmamba.index.ivf import Effort
+from hmamba.index.tuning import START, Tuned, tune
+
+QUERIES, K, FLOOR = 40, 16, 0.875  # shares of 16 items are exact
+BEST = np.tile(np.linspace(1, 0.5, K), (QUERIES, 1)), np.tile(np.arange(K), (QUERIES, 1))
+
+
+@dataclass
+class Scripted:
+    """1,000 lists of 100 items; a search finds the given shares of the best items, for even and for odd queries."""
+
+    shares: dict[tuple[int, int], tuple[float, float]]
+    effort: Effort = START
+    tried: list[tuple[int, int]] = field(default_factory=list)
+    count, items = 1_000, 100_000
+
+    def with_effort(self, effort: Effort) -> Scripted:
+        return replace(self, effort=effort)
+
+    def search(self, queries, k, excluded):
+        self.tried.append((self.effort.cells, self.effort.deep))
+        found = BEST[1] + K
+        for odd, share in enumerate(self.shares.get(self.tried[-1], (0.5, 0.5))):
+            found[odd::2, : round(share * K)] -= K
+        return BEST[0], found
+
+
+def tuned(shares: dict[tuple[int, int], tuple[float, float]], floor: float = FLOOR) -> tuple[Tuned, Scripted]:
+    index = Scripted(shares)
+    return tune(index, np.zeros((QUERIES, 3)), K, None, BEST, floor=floor, seconds=1e9), index
+
+
+def both(share: float) -> tuple[float, float]:
+    return share, share
+
+
+def test_more_lists_are_chosen_where_they_need_less_work():
+    found, index = tuned({(4, 2): both(0.75), (4, 4): both(0.9375), (6, 2): both(0.875), (9, 2): both(1.0)})
+    assert index.tried == [(3, 2), (3, 4), (4, 2), (4, 4), (6, 2), (9, 2)]
+    assert (found.index.effort, found.recall) == (Effort(6, 2), 0.875)
+
+
+def test_the_first_is_kept_where_more_lists_only_mean_more_work():
+    found, index = tuned({(4, 2): both(0.9375), (6, 2): both(1.0), (9, 2): both(1.0), (13, 2): both(1.0)})
+    assert index.tried == [(3, 2), (3, 4), (4, 2), (6, 2), (9, 2)]
+    assert (found.index.effort, found.recall) == (Effort(4, 2), 0.9375)
+
+
+def test_lists_without_enough_recall_count_among_those_that_are_compared():
+    found, index = tuned({(3, 2): both(0.625), (3, 4): both(0.6875), (3, 8): both(0.875), (9, 2): both(1.0)})
+    assert index.tried == [(3, 2), (3, 4), (3, 8), (4, 2), (4, 4), (6, 2), (6, 4)]
+    assert found.index.effort == Effort(3, 8)
+
+
+def test_work_is_counted_in_items_of_lists_and_in_products():
+    """2 k products more cost as much as 4,096 codes, which 41 lists hold: 14 lists more are less work, 52 are not."""
+    shares = {(28, 2): both(0.625), (28, 4): both(0.9375), (42, 2): both(0.9375), (63, 2): both(0.9375)}
+    assert tuned(shares)[0].index.effort == Effort(42, 2)
+    shares = {(42, 2): both(0.625), (42, 4): both(0.9375), (94, 2): both(0.9375)}
+    assert tuned(shares)[0].index.effort == Effort(42, 4)
+
+
+@pytest.mark.parametrize(
+    ("shares", "enough"), [((0.875, 0.875), True), ((0.9375, 0.8125), False), ((0.8125, 0.9375), False)]
+)
+def test_both_halves_of_the_queries_have_to_reach_the_floor(shares, enough):
+    found, index = tuned({(4, 2): shares, (4, 4): shares})
+    assert (found.index is not None) == enough
+    assert (found.recall, index.tried[2:4]) == (0.875, [(4, 2), (6, 2)]) if enough else found.recall == 0.5
+
+
+def test_all_lists_are_tried_before_the_search_is_given_up():
+    found, index = tuned({})
+    assert (found.index, found.recall) == (None, 0.5)
+    cells = [tried for tried, _ in index.tried]
+    assert cells == sorted(cells)
+    assert 666 < cells[-1] <= 1_000
+
+
+def test_re_ranking_more_is_tried_as_long_as_it_finds_more():
+    _, index = tuned({(3, 2): both(0.5), (3, 4): both(0.5625), (3, 8): both(0.625), (3, 16): both(0.6875)})
+    assert index.tried[:5] == [(3, 2), (3, 4), (3, 8), (3, 16), (4, 2)]
+
+
+def test_the_first_lists_hold_several_times_k_items():
+    """One list in 256, and lists with 4 K items where that is more."""
+    for count, first in ((1_000, 3), (10_000, 39), (100, 1)):
+        index = Scripted({})
+        index.count = count
+        tune(index, np.zeros((QUERIES, 3)), K, None, BEST, floor=FLOOR, seconds=1e9)
+        assert index.tried[0] == (first, 2)
+    index = Scripted({})
+    index.items = 5_000
+    tune(index, np.zeros((QUERIES, 3)), K, None, BEST, floor=FLOOR, seconds=1e9)
+    assert index.tried[0] == (12, 2)
