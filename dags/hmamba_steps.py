@@ -12,7 +12,6 @@ Environment, read where Airflow parses and runs the DAGs:
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -52,8 +51,6 @@ MOST_TASKS = 1000
 
 _RUN_ID_LENGTH = 128
 _PATIENCE_SECONDS = 10
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 
 def common_params() -> dict[str, Param]:
@@ -126,15 +123,6 @@ def day_to_process(chosen: str | None, interval_end: datetime | None, run_after:
     if chosen:
         return date.fromisoformat(chosen)
     return ((interval_end or run_after).astimezone(UTC) - timedelta(days=days_back)).date()
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel (Linux) to end the step when the task's process goes, even by ``kill -9``.
-
-    A step left behind would keep the warehouse's lock or the GPU's memory, and the next try would fail for it.
-    """
-    if hasattr(_LIBC, "prctl"):
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _last_line(stream: IO[bytes]) -> str:
@@ -233,8 +221,8 @@ class StepOperator(BaseOperator):
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            preexec_fn=_die_with_parent,
+            # The step ends with the process of that id (hmamba/processes.py), even if that is ended by kill -9.
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "HMAMBA_PARENT": str(os.getpid())},
         )
         try:
             for line in process.stderr:

@@ -20,13 +20,13 @@ from typing import Any
 
 from hmamba.errors import HMambaError
 from hmamba.layout import Layout, RunLayout
+from hmamba.processes import PARENT
+from hmamba.steps import NIGHT, REFRESH
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")
 
-REFRESH = ("ingest", "refresh")
 _GRACE_SECONDS, _PATIENCE_SECONDS = 2, 10
-STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish", "report")
 
 
 class StepFailedError(HMambaError):
@@ -107,7 +107,7 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
 
 def _night(steps: _Steps) -> Iterator[StepDone]:
     facts: dict[str, dict[str, Any]] = {}
-    for step in STEPS:
+    for step in NIGHT:
         if step == "score":
             yield from _score(steps, range(int(facts["snapshot"]["shards"])), facts["index"]["device"])
             continue
@@ -202,7 +202,8 @@ class _Steps:
             StepFailedError: it left with another status than 0.
         """
         started = time.monotonic()
-        command, variables = self.options.command(step, shard), {**(environment or {}), **os.environ}
+        command = self.options.command(step, shard)
+        variables = {**(environment or {}), **os.environ, PARENT: str(os.getpid())}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
             self._running.add(process)
             if self._stopped:

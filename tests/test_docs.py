@@ -16,8 +16,8 @@ import pytest
 from hmamba.config import parse
 from hmamba.files import write_json
 from hmamba.layout import Layout
+from hmamba.steps import NIGHT
 from jobs.cli import main
-from jobs.night import STEPS
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 
@@ -60,7 +60,7 @@ AIRFLOW = commands(r"airflow dags (trigger|test) hmamba")
 def test_the_documentation_names_commands() -> None:
     """The tests below are only worth something if these lists are not empty."""
     assert len(HMAMBA) > 5
-    assert len(MODULES) > len(STEPS)
+    assert len(MODULES) > len(NIGHT)
     assert len(MAKE) > 2
     assert AIRFLOW
 
@@ -85,7 +85,7 @@ def test_modules_can_be_run_with_their_options(page: str, line: str, capsys: pyt
         assert options(line) - {"--help"} <= set(re.findall(r"--[\w-]+", help_of(module.main, ["--help"], capsys)))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", NIGHT)
 def test_every_step_is_documented_and_has_help(step: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(f"python -m jobs.{step} " in line for page, line in MODULES if page == "README.md")
     text = help_of(importlib.import_module(f"jobs.{step}").main, ["--help"], capsys)

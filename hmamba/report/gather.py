@@ -24,7 +24,8 @@ from hmamba.layout import Layout, RunLayout
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
-from hmamba.report.stopped import STEPS, Readers, Stop, failed_at, unfinished
+from hmamba.report.stopped import Readers, Stop, failed_at, unfinished
+from hmamba.steps import PUBLISHING
 
 COUNTS = ("users", "fallback_users", "rows")
 MODELS = ("challenger", "champion", "most_bought", "popularity")
@@ -174,7 +175,7 @@ def _facts(run: RunLayout, shards: int, reading: _Reading) -> tuple[dict[str, Js
     """
     facts: dict[str, Json] = {}
     costs = []
-    for name in STEPS:
+    for name in PUBLISHING:
         paths = [run.step_facts(name), *(run.step_facts(name, shard) for shard in range(shards))]
         found = [part for part in map(reading.json, paths) if part is not None]
         if found:

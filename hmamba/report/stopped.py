@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STEPS = ("ingest", "snapshot", "train", "gate", "index", "score", "publish")
+from hmamba.steps import PUBLISHING
 
 EXIT_STATUS = {
     1: "it failed, and may succeed on retry",
@@ -37,7 +37,7 @@ class Stop:
     @property
     def before(self) -> tuple[str, ...]:
         """The steps before it: what later ones have left is of an earlier try."""
-        return STEPS[: STEPS.index(self.step)]
+        return PUBLISHING[: PUBLISHING.index(self.step)]
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def failed_at(failures: Sequence[Mapping[str, Any]], shards: int) -> Stop | None
     found = [
         failure
         for failure in failures
-        if failure.get("step") in STEPS and (failure.get("shard") is None or failure["shard"] < shards)
+        if failure.get("step") in PUBLISHING and (failure.get("shard") is None or failure["shard"] < shards)
     ]
     if not found:
         return None
-    first = min(found, key=lambda failure: (STEPS.index(failure["step"]), failure.get("shard") or 0))
+    first = min(found, key=lambda failure: (PUBLISHING.index(failure["step"]), failure.get("shard") or 0))
     return Stop(
         first["step"],
         first.get("shard"),
@@ -75,5 +75,5 @@ def failed_at(failures: Sequence[Mapping[str, Any]], shards: int) -> Stop | None
 
 def unfinished(finished: Sequence[str]) -> Stop | None:
     """The step after the last one that has finished, where no failure is recorded; None if all have."""
-    step = max((STEPS.index(step) + 1 for step in finished), default=0)
-    return Stop(STEPS[step]) if step < len(STEPS) else None
+    step = max((PUBLISHING.index(step) + 1 for step in finished), default=0)
+    return Stop(PUBLISHING[step]) if step < len(PUBLISHING) else None

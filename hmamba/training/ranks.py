@@ -6,9 +6,7 @@ alone judges, writes and speaks. After each step all ranks hold the same weights
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +18,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hmamba.errors import ConfigError, InputError
+from hmamba.processes import end_with_parent
 from hmamba.sequences.histories import IntArray
 
 _LONGEST_WAIT = timedelta(hours=6)  # the others wait while rank 0 validates
-_PR_SET_PDEATHSIG = 1
 
 
 def launched() -> bool:
@@ -122,7 +120,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if not launched():
         yield Ranks(device)
         return
-    _die_with_launcher()
+    end_with_parent()
     local, cuda = int(os.environ["LOCAL_RANK"]), device.type == "cuda"
     if cuda and local >= torch.cuda.device_count():
         raise ConfigError(
@@ -135,13 +133,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(device, dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-def _die_with_launcher() -> None:
-    """Ask the kernel (Linux) to end this process when torchrun goes, even by ``kill -9``."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _dense(parameter: nn.Parameter, rows: Tensor | None) -> Tensor:

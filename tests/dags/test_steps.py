@@ -55,12 +55,12 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ``jobs`` package of small real programs, in the library's place."""
     package = tmp_path / "path" / "jobs"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("from hmamba.processes import end_with_starter\nend_with_starter()\n")
     (package / "ends.py").write_text(ENDS)
     (package / "sleeps.py").write_text(SLEEPS)
     (package / "silent.py").write_text("print('done')")
     (package / "dies.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setenv("PYTHONPATH", f"{package.parent}{os.pathsep}{DAGS.parent}")
     return package
 
 

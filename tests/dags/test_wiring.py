@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from hmamba.steps import NIGHT, REFRESH
 from tests.dags.conftest import DAGS
 
 FAILED = "report_failed_night"
-CHAIN = ["ingest", "snapshot", "train", "gate", "index", "score", "publish", "report"]
 
 
 def test_all_dags_load_without_errors(dagbag: Any) -> None:
@@ -22,7 +22,7 @@ def test_all_dags_load_without_errors(dagbag: Any) -> None:
 
 def test_edges_of_the_night(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_retrain"]
-    expected = {task: {after, FAILED} for task, after in itertools.pairwise(CHAIN)} | {"report": set(), FAILED: set()}
+    expected = {task: {after, FAILED} for task, after in itertools.pairwise(NIGHT)} | {"report": set(), FAILED: set()}
     expected["snapshot"] |= {"shards"}
     expected["shards"] = {"score", FAILED}
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == expected
@@ -35,7 +35,10 @@ def test_edges_of_the_hourly_pull(dagbag: Any) -> None:
 
 def test_edges_of_the_refresh(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_refresh"]
-    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {"ingest": {"refresh"}, "refresh": set()}
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
+        REFRESH[0]: {REFRESH[1]},
+        REFRESH[1]: set(),
+    }
     assert {task.days_back for task in dag.tasks} == {0}
 
 

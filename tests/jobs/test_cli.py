@@ -15,8 +15,9 @@ import pytest
 from hmamba.config import Config, parse
 from hmamba.files import read_json
 from hmamba.layout import Layout
+from hmamba.steps import NIGHT
 from jobs.cli import main
-from jobs.night import STEPS, NightOptions, StepFailedError, run_night
+from jobs.night import NightOptions, StepFailedError, run_night
 from tests.landing import TINY_ONCE
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -141,10 +142,10 @@ class TestInit:
 
     def test_nothing_is_overwritten(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
         layout.root.mkdir()
-        layout.config.write_text('name = "mine"\n', encoding="utf-8")
+        layout.config.write_text("[candidates]\nk = 3\n", encoding="utf-8")
         assert call("init", str(layout.root)) == 2
         assert "is already there" in capsys.readouterr().err
-        assert layout.config.read_text(encoding="utf-8") == 'name = "mine"\n'
+        assert layout.config.read_text(encoding="utf-8") == "[candidates]\nk = 3\n"
 
     def test_an_unknown_name_leaves_no_folder(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("init", str(layout.root), "--config", "books") == 2
@@ -164,7 +165,7 @@ class TestRun:
         assert call("run", "--root", str(layout.root), "--day", "2024-01-30", "--run-id", "first") == 0
         lines = capfd.readouterr().out.splitlines()
         said = [line.split()[0] for line in lines]
-        assert said == [*STEPS[:5], "score", "score", *STEPS[6:], "Done", "Look", "The"]
+        assert said == [*NIGHT[:5], "score", "score", *NIGHT[6:], "Done", "Look", "The"]
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
         assert "rows loaded, 0 duplicate, 0 refused, 60 new items" in lines[0]
         assert lines[-1] == f"The night's report: {layout.report(date(2024, 1, 30))}"
@@ -231,7 +232,7 @@ class TestRun:
 
     def test_a_full_retrain_is_told_to_training_alone(self) -> None:
         options = NightOptions("/r", date(2024, 1, 30), config="films", full_retrain=True)
-        told = {step: options.command(step)[3:] for step in STEPS}
+        told = {step: options.command(step)[3:] for step in NIGHT}
         assert [step for step, command in told.items() if "--full-retrain" in command] == ["train"]
         assert all(command[-2:] == ["--config", "films"] for step, command in told.items() if step != "train")
         assert options.command("score", 3)[-2:] == ["--shard", "3"]

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -166,8 +168,9 @@ def test_ctrl_c_while_scoring_ends_all_workers(layout: Layout, tmp_path: Path) -
             os.kill(int(path.name.removeprefix("pid-")), 0)
 
 
-def test_a_real_step_ends_without_a_traceback(layout: Layout) -> None:
-    """Ingest, while it waits for a warehouse that somebody else has open."""
+@contextmanager
+def waiting_night(layout: Layout) -> Iterator[subprocess.Popen[str]]:
+    """A night whose real ingest waits for a warehouse that somebody else has open."""
     write_landing(layout.root, make_interactions())
     layout.config.write_text(TINY, encoding="utf-8")
     holder = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
@@ -180,10 +183,22 @@ def test_a_real_step_ends_without_a_traceback(layout: Layout) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
             assert process.stderr is not None
             assert "waiting" in process.stderr.readline()
-            os.killpg(process.pid, signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            yield process
         held.communicate()
+
+
+def test_a_real_step_ends_without_a_traceback(layout: Layout) -> None:
+    with waiting_night(layout) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, "Traceback" in said) == (130, False), said
+
+
+def test_a_step_does_not_outlive_a_night_that_is_killed(layout: Layout) -> None:
+    with waiting_night(layout) as process:
+        process.kill()
+        process.communicate(timeout=60)  # the step holds the pipe open as long as it lives
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_step_that_is_killed_is_recorded(layout: Layout, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hmamba.files import write_json
 from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
-from hmamba.report.stopped import STEPS, Stop, failed_at, unfinished
+from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.report.summary import summarise
+from hmamba.steps import PUBLISHING
 from tests.report.night import CHAMPION, DAY, RUN, VERSION, baseline_verdict, fail, publish, verdict
 from tests.report.test_render import page_of
 
@@ -19,12 +20,12 @@ def gathered(layout: Layout) -> Night:
     return gather(layout, DAY, RUN)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", PUBLISHING)
 def test_a_failed_step_is_named_and_what_came_after_it_is_left_out(copied: Layout, step: str) -> None:
     """All steps have facts of an earlier try: those from the failed one on would belie the page."""
     fail(copied, step, MESSAGE, 2, shard=1 if step == "score" else None)
     night = gathered(copied)
-    before = STEPS[: STEPS.index(step)]
+    before = PUBLISHING[: PUBLISHING.index(step)]
     assert tuple(night.facts) == tuple(cost.name for cost in night.costs) == before
     assert (night.verdict is not None) == ("gate" in before)
     assert (night.disk is not None) == ("index" in before)
