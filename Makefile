@@ -2,6 +2,7 @@
 # make test    the whole test suite
 # make cases   small inputs that broke other projects, each with its expected result
 # make check   everything that a change must pass
+# make mutants mutation testing of the modules that decide things, see docs/development.md
 # make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
 # make gpu-check PYTHON=... DATA=...   what only a GPU can show; from a bare checkout, without .venv
 # make clean   remove what these commands made
@@ -21,7 +22,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test cases lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
+.PHONY: venv demo test cases mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -42,6 +43,11 @@ test: $(INSTALLED)
 
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cases $(PYTEST_ARGS)
+
+# ARGS: patterns of mutants, such as ARGS='"hmamba.index.tuning*"'. It resumes where it was stopped.
+mutants: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -88,4 +94,4 @@ $(PEERS)/.installed: bench/peers/requirements.txt
 # What was measured, under build/bench, stays: it may have taken hours.
 clean:
 	@if [ -e $(DEMO)/.hmamba-demo ]; then rm -rf $(DEMO); fi
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(PEERS) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -11,6 +11,8 @@ from hmamba.index.ivf import Effort
 from hmamba.index.tuning import START, Tuned, tune
 
 QUERIES, K, FLOOR = 40, 16, 0.875  # shares of 16 items are exact
+ASKED = np.zeros((QUERIES, 3)), K, (np.array([0, 1]), np.array([7, 8]))
+"""Queries, items wanted, and entries to leave out."""
 BEST = np.tile(np.linspace(1, 0.5, K), (QUERIES, 1)), np.tile(np.arange(K), (QUERIES, 1))
 
 
@@ -26,7 +28,8 @@ class Scripted:
     def with_effort(self, effort: Effort) -> Scripted:
         return replace(self, effort=effort)
 
-    def search(self, queries, k, excluded):
+    def search(self, *asked):
+        assert all(mine is told for mine, told in zip(asked, ASKED, strict=True))
         self.tried.append((self.effort.cells, self.effort.deep))
         found = BEST[1] + K
         for odd, share in enumerate(self.shares.get(self.tried[-1], (0.5, 0.5))):
@@ -34,9 +37,11 @@ class Scripted:
         return BEST[0], found
 
 
-def tuned(shares: dict[tuple[int, int], tuple[float, float]], floor: float = FLOOR) -> tuple[Tuned, Scripted]:
+def tuned(shares: dict[tuple[int, int], tuple[float, float]], **sizes: int) -> tuple[Tuned, Scripted]:
     index = Scripted(shares)
-    return tune(index, np.zeros((QUERIES, 3)), K, None, BEST, floor=floor, seconds=1e9), index
+    for name, value in sizes.items():
+        setattr(index, name, value)
+    return tune(index, *ASKED, BEST, floor=FLOOR, seconds=1e9), index
 
 
 def both(share: float) -> tuple[float, float]:
@@ -69,9 +74,7 @@ def test_work_is_counted_in_items_of_lists_and_in_products():
     assert tuned(shares)[0].index.effort == Effort(42, 4)
 
 
-@pytest.mark.parametrize(
-    ("shares", "enough"), [((0.875, 0.875), True), ((0.9375, 0.8125), False), ((0.8125, 0.9375), False)]
-)
+@pytest.mark.parametrize(("shares", "enough"), [((0.875, 0.875), True), ((1.0, 0.8125), False), ((0.8125, 1.0), False)])
 def test_both_halves_of_the_queries_have_to_reach_the_floor(shares, enough):
     found, index = tuned({(4, 2): shares, (4, 4): shares})
     assert (found.index is not None) == enough
@@ -91,14 +94,20 @@ def test_re_ranking_more_is_tried_as_long_as_it_finds_more():
     assert index.tried[:5] == [(3, 2), (3, 4), (3, 8), (3, 16), (4, 2)]
 
 
-def test_the_first_lists_hold_several_times_k_items():
-    """One list in 256, and lists with 4 K items where that is more."""
-    for count, first in ((1_000, 3), (10_000, 39), (100, 1)):
-        index = Scripted({})
-        index.count = count
-        tune(index, np.zeros((QUERIES, 3)), K, None, BEST, floor=FLOOR, seconds=1e9)
-        assert index.tried[0] == (first, 2)
-    index = Scripted({})
-    index.items = 5_000
-    tune(index, np.zeros((QUERIES, 3)), K, None, BEST, floor=FLOOR, seconds=1e9)
-    assert index.tried[0] == (12, 2)
+def test_of_equal_work_the_fewest_lists_are_chosen():
+    """A list of 2,048 items is as much work as 16 K products."""
+    shares = {(2, 2): both(0.5), (2, 4): both(0.9375), (4, 2): both(1.0)}
+    assert tuned(shares, count=512, items=512 * 2_048)[0].index.effort == Effort(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first"),
+    [({}, 3), ({"count": 10_000}, 39), ({"count": 100}, 1), ({"count": 1}, 1), ({"items": 5_000}, 12)],
+)
+def test_the_first_lists_are_one_in_256_or_more_with_four_times_k_items(sizes, first):
+    assert tuned({}, **sizes)[1].tried[0] == (first, 2)
+
+
+def test_items_that_are_fewer_than_four_times_k_are_not_searched_by_lists():
+    found, index = tuned({}, items=4 * K - 1)
+    assert (found, index.tried) == (Tuned(0.0, None), [])
