@@ -84,6 +84,17 @@ def test_the_tolerance_is_the_settings(tolerance, promoted):
     assert decide("new", "old", found, configured(tolerance=tolerance))[0].promoted is promoted
 
 
+def test_a_challenger_that_is_worse_by_the_very_tolerance_serves():
+    found = measured(challenger=0.375, champion=0.5, popularity=0.1)
+    decision, compared = decide("new", "old", found, configured(tolerance=0.25))
+    assert (decision.promoted, compared[0].says) == (True, "worse")
+
+
+def test_why_nothing_was_trained_is_part_of_the_reason():
+    decision, _ = decide(None, None, {}, configured(), "two baskets are needed")
+    assert decision.reason == "no model could be trained (two baskets are needed); popularity serves"
+
+
 def test_the_metric_is_the_settings():
     ones = {name: Measured({"ndcg@10": 0.5, "hr@20": mean}, np.full(9, mean)) for name, mean in (("champion", 0.1),)}
     ones["challenger"] = Measured({"ndcg@10": 0.1, "hr@20": 0.5}, np.full(9, 0.5))

@@ -41,7 +41,7 @@ def tuned(shares: dict[tuple[int, int], tuple[float, float]], **sizes: int) -> t
     index = Scripted(shares)
     for name, value in sizes.items():
         setattr(index, name, value)
-    return tune(index, *ASKED, BEST, floor=FLOOR, seconds=1e9), index
+    return tune(index, *ASKED, BEST, floor=FLOOR, seconds=10), index
 
 
 def both(share: float) -> tuple[float, float]:
@@ -111,3 +111,9 @@ def test_the_first_lists_are_one_in_256_or_more_with_four_times_k_items(sizes, f
 def test_items_that_are_fewer_than_four_times_k_are_not_searched_by_lists():
     found, index = tuned({}, items=4 * K - 1)
     assert (found, index.tried) == (Tuned(0.0, None), [])
+
+
+def test_a_search_that_is_slower_than_the_exact_one_is_the_last():
+    index = Scripted({})
+    assert tune(index, *ASKED, BEST, floor=FLOOR, seconds=0) == Tuned(0.5, None)
+    assert index.tried == [(3, 2)]
