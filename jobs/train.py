@@ -61,7 +61,7 @@ def body(context: StepContext) -> Facts:
             write_json(
                 context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")}
             )
-    unknown = dict.fromkeys(("events", "parameters", "curvature", "cooccurrence", "device"))
+    unknown = dict.fromkeys(("events", "parameters", "curvature", "score_terms", "device"))
     return {"epochs": [], **unknown, **facts}
 
 

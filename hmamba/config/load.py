@@ -13,6 +13,14 @@ from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
+_SCORE_TERM = 'is now model.score_term: "{term}" where it was true, "none" where it was false, or remove it'
+_RENAMED: dict[str, str] = {
+    "model.repeat": _SCORE_TERM.format(term="repeats"),
+    "model.transitions": _SCORE_TERM.format(term="cooccurrence"),
+    "model.cooccurrence": _SCORE_TERM.format(term="cooccurrence"),
+}
+"""Settings that had another name, and what to write in their place."""
+
 
 def named_configs() -> list[str]:
     """Names of the configurations that come with the package."""
@@ -24,7 +32,9 @@ def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and key in _RENAMED:
+            lines.append(f"{where}: {key} {_RENAMED[key]}.")
+        elif problem["type"] == "extra_forbidden":
             lines.append(
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
             )

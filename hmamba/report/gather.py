@@ -48,14 +48,14 @@ class Training:
     """Epochs of a version, as the training step records them; epoch 0 is the champion before fine-tuning, without loss.
 
     ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
-    night, that of the version which serves, because nothing was trained. ``cooccurrence``: its strength and scale, and
-    what it changed on the validation events; None where the version was trained without.
+    night, that of the version which serves, because nothing was trained. ``score_terms``: of each counted term by name,
+    its weights and what it changed on the validation events.
     """
 
     version: str
     origin: Literal["tonight", "found", "earlier"]
     epochs: tuple[Json, ...]
-    cooccurrence: Json | None
+    score_terms: dict[str, Json]
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _training(layout: Layout, train: Json, verdict: Json | None, reading: _Readi
         metrics = reading.json(layout.model(version) / "metrics.json") if version else None
         train = (metrics or {}).get("training") or {}
     epochs = train.get("epochs") or []
-    return Training(str(version), origin, tuple(epochs), train.get("cooccurrence")) if epochs else None
+    return Training(str(version), origin, tuple(epochs), train.get("score_terms") or {}) if epochs else None
 
 
 def _relative(path: Path, start: Path) -> str:

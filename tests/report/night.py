@@ -25,7 +25,8 @@ EPOCHS = [
     for n in range(8)
 ]
 HOSTILE = "<script>alert('x')</script> \"& 🧀 \u202eevil"
-COOCCURRENCE = {"strength": 1.5, "scale": 0.0003, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
+WEIGHTS = {"strength": 1.5, "scale": 0.0003}
+COOCCURRENCE = {"weights": WEIGHTS, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
 
 
 def metrics(scale: float) -> dict[str, float]:
@@ -160,7 +161,7 @@ def write_night(
     _write_vectors(run.vectors, items, dim, random)
     users = sorted(events["user_id"].unique())
     _write_candidates(run.candidates, users, items, k, random)
-    judged, trained = judged or verdict(), {"epochs": EPOCHS, "cooccurrence": COOCCURRENCE}
+    judged, trained = judged or verdict(), {"epochs": EPOCHS, "score_terms": {"cooccurrence": COOCCURRENCE}}
     write_json(run.verdict, judged)
     write_json(layout.model(VERSION) / "metrics.json", {"training": trained, "gate": judged})
     page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
