@@ -52,15 +52,16 @@ def recall(searcher, queries, exact):
 
 @pytest.mark.parametrize("floor", [0.8, 0.9, 0.97])
 def test_the_least_work_that_reaches_the_floor_is_chosen(searcher, queries, exact, tried, floor):
-    tuned = searcher.tuned(queries, K, None, exact, floor=floor, seconds=1e9)
+    chosen = searcher.tuned(queries, K, None, exact, floor=floor, seconds=1e9).searcher
     all_tried = list(tried)
+    codes, cost = len(searcher.vectors) / searcher.nlist, tuning._RERANK_COST
     reached = [
-        (parameters.nprobe * len(searcher.vectors) / searcher.nlist + tuning._RERANK_COST * parameters.k_factor * K, parameters)
+        (parameters.nprobe * codes + cost * parameters.k_factor * K, parameters)
         for parameters in all_tried
         if recall(searcher.with_parameters(parameters), queries, exact) >= floor
     ]
     assert len({work for work, _ in reached}) > 1, "there was no choice: the test shows nothing"
-    assert tuned.searcher.parameters == min(reached, key=lambda pair: pair[0])[1]
+    assert chosen.parameters == min(reached, key=lambda pair: pair[0])[1]
     steps = list(dict.fromkeys(parameters.nprobe for parameters in all_tried))
     assert all(after == before + max(1, before // 2) for before, after in pairwise(steps))
     first = min(parameters.nprobe for _, parameters in reached)
