@@ -15,7 +15,7 @@ from bench.datasets import NAMES
 from bench.speed.candidate_items import DATA, large, trained
 from bench.speed.flat import AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
 from bench.speed.rounds import Figure, check, in_turns
-from hmamba.index.base import Excluded, RealArray
+from hmamba.index.base import Excluded, RealArray, Trial
 from hmamba.index.flat import FlatSearcher
 from hmamba.index.index import ROWS
 from hmamba.index.ivf import IvfSearcher
@@ -55,7 +55,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
     started = time.perf_counter()
     ivf = IvfSearcher.build(vectors)
     built = time.perf_counter() - started
-    tuned = ivf.tuned(chosen_by, K, None, ivf.exact.search(chosen_by, K), floor=_FLOOR, seconds=float("inf"))
+    tuned = ivf.tuned(Trial(chosen_by, K, None, *ivf.exact.search(chosen_by, K), _FLOOR, float("inf")))
     check(tuned.searcher is not None, f"no parameters reach a recall of {_FLOOR}, the last ones {tuned.recall}")
     assert isinstance(tuned.searcher, IvfSearcher)
     ivf = tuned.searcher

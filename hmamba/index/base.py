@@ -80,27 +80,32 @@ class Searcher(Protocol):
         """Return the parameters that decide how much of the items is compared, for people; empty if all are."""
         return {}
 
-    def tuned(
-        self,
-        queries: RealArray,
-        k: int,
-        excluded: Excluded | None,
-        exact: tuple[RealArray, IntArray],
-        *,
-        floor: float,
-        seconds: float,
-    ) -> Tuned:
-        """Return this search with the cheapest parameters whose recall on these queries reaches the floor.
-
-        Args:
-            queries: (R, X), at least two.
-            k: items wanted of each.
-            excluded: entries to leave out.
-            exact: products and columns (R, k) that an exact search of the same queries returned.
-            floor: least recall.
-            seconds: time that the exact search takes; nothing slower is tried further.
-        """
+    def tuned(self, trial: Trial) -> Tuned:
+        """Return this search with the cheapest parameters that reach the trial's recall."""
         return Tuned(1.0, self)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Queries on which an approximate search is tuned, and what an exact search does with them.
+
+    Attributes:
+        queries: (R, X), at least two.
+        k: items wanted of each.
+        excluded: entries to leave out.
+        products: (R, k) that the exact search finds.
+        columns: (R, k) of their items.
+        floor: least recall.
+        seconds: time that the exact search takes; nothing slower is tried further.
+    """
+
+    queries: RealArray
+    k: int
+    excluded: Excluded | None
+    products: RealArray
+    columns: IntArray
+    floor: float
+    seconds: float
 
 
 @dataclass(frozen=True)

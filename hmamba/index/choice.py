@@ -15,7 +15,7 @@ import torch
 
 from hmamba.config import CandidatesConfig
 from hmamba.index import precision as float32_recall
-from hmamba.index.base import Excluded, RealArray
+from hmamba.index.base import Excluded, RealArray, Trial
 from hmamba.index.index import ItemIndex, build
 from hmamba.index.matmul import Float64Searcher
 from hmamba.index.precision import Float32Recall
@@ -113,12 +113,12 @@ def _fastest(
     if items > wishes.approximate_items and len(queries) > 1:
         quickest = max(speeds, key=lambda way: speeds[way])
         k, seconds = min(wishes.k, items), len(queries) / speeds[quickest]
-        right = ways[quickest].search(queries, k, excluded)
+        products, columns = ways[quickest].search(queries, k, excluded)
+        trial = Trial(queries, k, excluded, products, columns, wishes.recall, seconds)
         for name, searcher in singles.items():
             if searcher.is_exact:
                 continue
-            built = searcher.build(single.vectors, device)
-            tuned = built.tuned(queries, k, excluded, right, floor=wishes.recall, seconds=seconds)
+            tuned = searcher.build(single.vectors, device).tuned(trial)
             recalls[name] = tuned.recall
             if tuned.searcher is not None:
                 ways[name] = replace(single, searcher=tuned.searcher)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from hmamba.files import read_json, write_json
-from hmamba.index.base import Excluded, RealArray, Searcher, Tuned, are_excluded
+from hmamba.index.base import Excluded, RealArray, Searcher, Trial, Tuned, are_excluded
 from hmamba.index.flat import faiss_module
 from hmamba.index.matmul import MatmulSearcher
 from hmamba.index.tuning import START, SearchParameters, tune
@@ -124,18 +124,9 @@ class IvfSearcher(Searcher):
         """Return nprobe, nlist and k_factor."""
         return {"nprobe": self.parameters.nprobe, "nlist": self.nlist, "k_factor": self.parameters.k_factor}
 
-    def tuned(
-        self,
-        queries: RealArray,
-        k: int,
-        excluded: Excluded | None,
-        exact: tuple[RealArray, IntArray],
-        *,
-        floor: float,
-        seconds: float,
-    ) -> Tuned:
-        """Raise nprobe and k_factor until the floor is reached."""
-        return tune(self, queries, k, excluded, exact, floor=floor, seconds=seconds)
+    def tuned(self, trial: Trial) -> Tuned:
+        """Raise nprobe and k_factor until the recall is reached."""
+        return tune(self, trial)
 
     def search(self, queries: RealArray, k: int, excluded: Excluded | None = None) -> tuple[RealArray, IntArray]:
         """Re-rank the ``k_factor`` k best by their codes; a query whose lists hold fewer than k is searched exactly."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmamba.index.base import DoubleArray, Excluded, RealArray, Tuned
+from hmamba.index.base import DoubleArray, RealArray, Trial, Tuned
 from hmamba.sequences.histories import IntArray
 
 if TYPE_CHECKING:
@@ -59,53 +59,35 @@ def recalls(found: IntArray, products: RealArray, right: IntArray, best: RealArr
     return share
 
 
-def tune(
-    searcher: IvfSearcher,
-    queries: RealArray,
-    k: int,
-    excluded: Excluded | None,
-    exact: tuple[RealArray, IntArray],
-    *,
-    floor: float,
-    seconds: float,
-) -> Tuned:
+def tune(searcher: IvfSearcher, trial: Trial) -> Tuned:
     """Raise ``nprobe`` and ``k_factor`` until the floor is reached, and choose the parameters with the least work.
 
     The floor must be reached on both halves of the queries, so that parameters are not chosen by luck with these
     queries alone. Work is counted and not timed, so that the same night chooses the same parameters.
-
-    Args:
-        searcher: what is tuned.
-        queries: as for :meth:`hmamba.index.base.Searcher.tuned`, as are those that follow.
-        k: see above.
-        excluded: see above.
-        exact: see above.
-        floor: see above.
-        seconds: see above.
     """
     items = len(searcher.vectors)
     least_work, chosen, recall, beyond = np.inf, None, 0.0, 0
-    nprobe = max(1, searcher.nlist // _FIRST_SHARE, _HELD * k * searcher.nlist // items)
+    nprobe = max(1, searcher.nlist // _FIRST_SHARE, _HELD * trial.k * searcher.nlist // items)
     while nprobe <= searcher.nlist and beyond < _BEYOND:
         before = 0.0
         for k_factor in _K_FACTORS:
             tried = searcher.with_parameters(SearchParameters(nprobe, k_factor))
             started = time.perf_counter()
-            products, found = tried.search(queries, k, excluded)
+            products, found = tried.search(trial.queries, trial.k, trial.excluded)
             taken = time.perf_counter() - started
-            shares = recalls(found, products, exact[1], exact[0])
+            shares = recalls(found, products, trial.columns, trial.products)
             mean = float(shares.mean())
-            reached = min(shares[::2].mean(), shares[1::2].mean()) >= floor
+            reached = min(shares[::2].mean(), shares[1::2].mean()) >= trial.floor
             log.info("index: nprobe %d of %d lists, k_factor %d: recall %.4f", nprobe, searcher.nlist, k_factor, mean)
-            work = nprobe * items / searcher.nlist + _RERANK_COST * k_factor * k
+            work = nprobe * items / searcher.nlist + _RERANK_COST * k_factor * trial.k
             if reached and work < least_work:
                 least_work, chosen, recall = work, tried, mean
             elif chosen is None:
                 recall = mean
-            if reached or taken > seconds or mean < before + _LEAST_GAIN:
+            if reached or taken > trial.seconds or mean < before + _LEAST_GAIN:
                 break
             before = mean
-        if taken > seconds:
+        if taken > trial.seconds:
             break
         beyond += chosen is not None
         nprobe += max(1, nprobe // 2)

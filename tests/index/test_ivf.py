@@ -17,6 +17,7 @@ from hmamba.errors import InputError
 from hmamba.files import read_json
 from hmamba.index import choice, tuning
 from hmamba.index import index as item_index
+from hmamba.index.base import Trial
 from hmamba.index.choice import choose
 from hmamba.index.ivf import IvfSearcher, build_ivf
 from hmamba.index.matmul import MatmulSearcher
@@ -89,7 +90,7 @@ def test_recall_is_the_share_of_the_exact_ranking(built, queries):
 @pytest.mark.parametrize("floor", [0.8, 0.9, 0.99])
 def test_parameters_are_raised_until_the_floor_is_reached(built, queries, floor):
     best, right = exact(built, queries)
-    tuned = built.searcher.tuned(queries, K, None, (best, right), floor=floor, seconds=1e9)
+    tuned = built.searcher.tuned(Trial(queries, K, None, best, right, floor, seconds=1e9))
     products, columns = tuned.searcher.search(queries, K)
     shares = recalls(columns, products, right, best)
     assert tuned.recall == pytest.approx(shares.mean(), abs=1e-6)
@@ -99,7 +100,7 @@ def test_parameters_are_raised_until_the_floor_is_reached(built, queries, floor)
 
 
 def test_a_search_that_is_slower_than_the_exact_one_is_not_pursued(built, queries):
-    tuned = built.searcher.tuned(queries, K, None, exact(built, queries), floor=1.0, seconds=0.0)
+    tuned = built.searcher.tuned(Trial(queries, K, None, *exact(built, queries), floor=1.0, seconds=0.0))
     assert tuned.searcher is None
     assert 0 < tuned.recall < 1
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hmamba.index import tuning
+from hmamba.index.base import Trial
 from hmamba.index.ivf import IvfSearcher
 from hmamba.index.tuning import recalls
 
@@ -52,7 +53,7 @@ def recall(searcher, queries, exact):
 
 @pytest.mark.parametrize("floor", [0.8, 0.9, 0.97])
 def test_the_least_work_that_reaches_the_floor_is_chosen(searcher, queries, exact, tried, floor):
-    chosen = searcher.tuned(queries, K, None, exact, floor=floor, seconds=1e9).searcher
+    chosen = searcher.tuned(Trial(queries, K, None, *exact, floor, seconds=1e9)).searcher
     all_tried = list(tried)
     codes, cost = len(searcher.vectors) / searcher.nlist, tuning._RERANK_COST
     reached = [
@@ -72,6 +73,6 @@ def test_both_halves_of_the_queries_must_reach_the_floor(searcher, queries, exac
     """One half has nothing to find, and so a recall of 1: the mean reaches the floor long before the other half."""
     products, columns = exact[0].copy(), exact[1]
     products[::2] = -np.inf
-    tuned = searcher.tuned(queries, K, None, (products, columns), floor=0.9, seconds=1e9)
+    tuned = searcher.tuned(Trial(queries, K, None, products, columns, 0.9, seconds=1e9))
     found_products, found = tuned.searcher.search(queries, K)
     assert recalls(found, found_products, columns, exact[0])[1::2].mean() >= 0.9
