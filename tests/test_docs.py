@@ -111,7 +111,7 @@ def test_make_targets_exist(page: str, line: str) -> None:
 
 def test_the_two_commands_come_first() -> None:
     readme = PAGES[0].read_text(encoding="utf-8")
-    block = readme[readme.index("## Two commands") :].split("```")[1]
+    block = readme[readme.index("## Quick start") :].split("```")[1]
     assert [shlex.split(line, comments=True) for line in block.strip().splitlines()] == [
         ["make", "demo"],
         ["make", "test"],

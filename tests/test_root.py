@@ -6,6 +6,7 @@ import re
 import shutil
 from datetime import date
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ from tests.synthetic import make_interactions, write_landing
 
 NIGHT = date(2024, 1, 28)
 PAGE = (Path(__file__).parents[1] / "docs" / "library.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = [dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", PAGE, re.MULTILINE | re.DOTALL)]
 TINY = {"train": {"epochs": 2, "min_item_events": 2}, "model": {"dim": 16, "d_state": 8, "head_dim": 8}}
 
 
@@ -51,7 +52,7 @@ def test_what_a_night_leaves_can_be_read(published: Layout) -> None:
 
 def test_the_recommender_of_a_night_recommends_what_was_published(published: Layout) -> None:
     root = hmamba.open(published.root)
-    found = root.recommender().recommend()
+    found = root.recommender().recommend().sort_values(["user_id", "rank"], ignore_index=True)
     table = root.candidates().to_table().to_pandas().sort_values(["user_id", "rank"], ignore_index=True)
     pd.testing.assert_frame_equal(found[["user_id", "rank", "item_id"]], table[["user_id", "rank", "item_id"]])
 
@@ -67,8 +68,7 @@ def test_days_without_a_table_are_named(published: Layout) -> None:
 def test_the_page_runs(published: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(published.root, tmp_path / "demo", symlinks=True)
-    events = make_interactions(users=30, items=40, days=28).rename(columns={"user_id": "user", "item_id": "item"})
-    named = events.rename(columns={"user": "user_id", "item": "item_id"})
+    named = make_interactions(users=30, items=40, days=28)
     first, last = sorted(named.user_id)[0], sorted(named.user_id)[-1]
     item = named.item_id.value_counts().index[0]
     names: dict[str, Any] = {"interactions": named}
