@@ -11,7 +11,6 @@ from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
-from hmamba.index.ivf import Approximate
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
@@ -52,12 +51,12 @@ def body(context: StepContext) -> Facts:
     built, found = chosen.index, chosen.float32_recall
     measured = {
         "float32_recall": found.share,
-        "float32_recall_floor": wishes.float32_overlap,
+        "float32_recall_floor": wishes.float32_recall,
         "float32_recall_at": found.depth,
         "float32_recall_users": found.users,
         "queries_per_second": chosen.queries_per_second,
         "recall": chosen.recall,
-        "looked_at": _looked_at(built),
+        "looked_at": built.searcher.describe() or None,
         "recall_floor": wishes.recall,
         "recall_at": min(wishes.k, len(candidate_items)),
     }
@@ -71,14 +70,6 @@ def body(context: StepContext) -> Facts:
         **measured,
         "model_version": stored.version,
     }
-
-
-def _looked_at(built: item_index.ItemIndex) -> Facts | None:
-    """Where cells search: in how many of them, and how many times k items are multiplied anew."""
-    if not isinstance(built.index, Approximate):
-        return None
-    effort = built.index.effort
-    return {"cells": effort.cells, "of": built.index.count, "times_k": effort.deep}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -72,8 +72,8 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
             "needs candidates.exclude_seen = true",
         ),
         ("[model]\nscore_term = 'habit'", "choose one of auto, repeats, cooccurrence, none"),
-        ("[model]\nrepeat = true", 'model.repeat is now model.score_term: "repeats" where it was true, "none" where'),
-        ("[model]\ntransitions = false", 'model.transitions is now model.score_term: "cooccurrence" where it was true'),
+        ("[model]\nrepeat = true", 'use model.score_term = "repeats" instead of true, "none" instead of false'),
+        ("[model]\ntransitions = false", 'use model.score_term = "cooccurrence" instead of true, "none" instead'),
         ("[model]\ncategory_levels = [2]", "by category_vectors, and neither is on"),
         ("[model]\ncategory_vectors = true", "needs category_levels, such as [1, 2]"),
         ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
@@ -91,6 +91,11 @@ def test_a_wrong_setting_is_named_with_its_file(layout: Layout, text: str, told:
     assert "hmamba.toml" in message
     assert told in message
     assert caught.value.exit_code == 2
+
+
+def test_an_old_name_of_a_setting_is_answered_with_the_new_one() -> None:
+    with pytest.raises(ConfigError, match=r"float32_overlap' has a new name: use candidates.float32_recall"):
+        parse({"candidates": {"float32_overlap": 0.9}}, "here")
 
 
 def test_every_wrong_setting_is_told_at_once() -> None:

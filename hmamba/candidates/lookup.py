@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from hmamba import columns
+from hmamba.candidates.publish import DAY_MANIFEST
 from hmamba.errors import InputError
 from hmamba.files import read_json
 from hmamba.layout import Layout
@@ -90,23 +91,29 @@ def example_user(layout: Layout) -> str:
     return str(found[0])
 
 
-def published_manifest(layout: Layout) -> dict[str, Any]:
-    """The newest manifest, once each file it names is there in its full size.
+def published_manifest(layout: Layout, day: date | None = None) -> dict[str, Any]:
+    """A manifest, once each file it names is there in its full size.
+
+    Args:
+        layout: the root.
+        day: whose; None for the newest.
 
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    if not layout.latest.exists():
+    path = layout.latest if day is None else layout.published(day) / DAY_MANIFEST
+    if not path.exists():
+        wanted = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
-            f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
-            f"{layout.command('run', '--day', 'YYYY-MM-DD')}."
+            f"{path} does not exist: nothing is published{'' if day is None else f' for {day}'} under {layout.root}. "
+            f"Run a night first: {layout.command('run', '--day', wanted)}."
         )
-    manifest: dict[str, Any] = read_json(layout.latest)
+    manifest: dict[str, Any] = read_json(path)
     for file in manifest["files"]:
-        path = layout.root / file["path"]
-        if not path.is_file() or path.stat().st_size != file["bytes"]:
+        part = layout.root / file["path"]
+        if not part.is_file() or part.stat().st_size != file["bytes"]:
             raise InputError(
-                f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
+                f"{part} is named by {path} but is missing or cut short. Publish the day again: "
                 f"{layout.command('run', '--day', manifest['day'])}."
             )
     return manifest

@@ -21,8 +21,8 @@ from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.files import atomic_file
-from hmamba.index.index import FLOAT64, ROWS, FloatArray, ItemIndex, point_column
-from hmamba.index.matmul import Excluded, RealArray
+from hmamba.index.base import Excluded, FloatArray, RealArray
+from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
@@ -87,7 +87,7 @@ def retrieve(
     k: int,
     exclude_seen: bool,
 ) -> Ranked:
-    """The ``k`` best items of the index for every user; where the index has cells, but for those that it misses.
+    """The ``k`` best items of the index for every user, but for those that an approximate search misses.
 
     Args:
         stored: the model.
@@ -97,7 +97,7 @@ def retrieve(
         k: items a user.
         exclude_seen: leave out items that the user has seen.
     """
-    model = stored.model.in_float64() if index.kind == FLOAT64 else stored.model
+    model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
     users = np.arange(len(histories))
     owner, columns = index.candidate_items.seen(histories, users)
     offsets = np.searchsorted(owner, np.arange(len(users) + 1))
@@ -130,7 +130,8 @@ def _search(
     """The best ``k`` of each of a block of R users: (row, column, score), best first in each row.
 
     The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
-    the k best only if it is among the k best by base score: k results of the index, besides excluded items, suffice.
+    the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
+    suffice.
     """
     score, device, width = model.score(), hidden_Rd.device, len(index.candidate_items)
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
@@ -143,7 +144,6 @@ def _search(
     is_open = np.ones(len(raised.rows), dtype=bool)
     if excluded is not None:
         ends = np.searchsorted(excluded[0], every)
-        is_plain &= ~among(columns, asked, excluded[1], (ends[:-1], ends[1:]), width)
         is_open = ~among(raised.columns, at, excluded[1], (ends[:-1], ends[1:]), width)
     plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[asked], columns[is_plain]
     # Multiplied again, so that scores do not depend on what searched.

@@ -13,13 +13,13 @@ from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
-_SCORE_TERM = 'is now model.score_term: "{term}" where it was true, "none" where it was false, or remove it'
-_RENAMED: dict[str, str] = {
-    "model.repeat": _SCORE_TERM.format(term="repeats"),
-    "model.transitions": _SCORE_TERM.format(term="cooccurrence"),
-    "model.cooccurrence": _SCORE_TERM.format(term="cooccurrence"),
+_RENAMED = {
+    "candidates.float32_overlap": "candidates.float32_recall",
+    "model.cooccurrence": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
+    "model.repeat": 'model.score_term = "repeats" instead of true, "none" instead of false',
+    "model.transitions": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
 }
-"""Settings that had another name, and what to write in their place."""
+"""Old names of settings, and what to use instead."""
 
 
 def named_configs() -> list[str]:
@@ -32,8 +32,8 @@ def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden" and key in _RENAMED:
-            lines.append(f"{where}: {key} {_RENAMED[key]}.")
+        if key in _RENAMED:
+            lines.append(f"{where}: {key!r} has a new name: use {_RENAMED[key]}.")
         elif problem["type"] == "extra_forbidden":
             lines.append(
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."

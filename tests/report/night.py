@@ -180,7 +180,7 @@ def write_night(
         "float32_recall_at": 100,
         "float32_recall_users": 31,
     }
-    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="IndexFlatIP", **measured)
+    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="flat", **measured)
     for shard in range(2):
         write_facts(
             layout, "score", 4.0 + shard, 800 * mb, f"score-{shard:04d}", shard=shard, users=20, fallback_users=0

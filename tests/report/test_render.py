@@ -146,12 +146,16 @@ def test_the_figures_are_there(page: Page, expected: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("cells", "looks into 1,300 of 8,000. Of the 100 best items of an exact search that finds 99.12 %, the mean"),
-        ("product", "Searched exactly. A search by cells was tried and found 99.12 % of the 100 best items, the mean"),
+        (
+            "ivf",
+            "Searched approximately by ivf (nprobe 1,300, nlist 8,000, k_factor 4). "
+            "Of the 100 best items of an exact search, this finds 99.12 %, the mean",
+        ),
+        ("matmul", "Searched exactly. An approximate search was tried and found 99.12 % of the 100 best items"),
     ],
 )
 def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expected: str) -> None:
-    assert "cells" not in page_of(copied).text
+    assert "approximate" not in page_of(copied).text
     told = {
         "float32_recall": 1.0,
         "float32_recall_floor": 0.999,
@@ -159,9 +163,9 @@ def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expec
         "float32_recall_users": 31,
         "recall": 0.9912,
     }
-    speeds = {"product": 700, kind: 2000}
+    speeds = {"matmul": 700, kind: 2000}
     told |= {"recall_floor": 0.99, "recall_at": 100, "kind": kind, "queries_per_second": speeds}
-    looked_at = {"cells": 1_300, "of": 8_000, "times_k": 4} if kind == "cells" else None
+    looked_at = {"nprobe": 1_300, "nlist": 8_000, "k_factor": 4} if kind == "ivf" else None
     write_facts(copied, "index", 1.0, 1, **told, looked_at=looked_at)
     text = page_of(copied).text
     assert expected in text
