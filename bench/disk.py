@@ -34,10 +34,10 @@ from bench import hierarchy
 from bench.hierarchy import Floats, Ints, Level
 from hmamba.config import load
 from hmamba.errors import HMambaError, InputError
-from hmamba.files import atomic_file, read_json
-from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.report import disk
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import atomic_file, read_json
 
 DPI = 150
 DEPARTMENTS = 8

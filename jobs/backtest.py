@@ -25,11 +25,11 @@ from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, load
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.evaluation.gate import Measured
-from hmamba.files import atomic_file, digest, read_json, write_json
 from hmamba.inference.device import device_of
-from hmamba.layout import Layout
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import atomic_file, digest, read_json, write_json
 from jobs.night import NightOptions, StepFailedError, run_one
 
 log = logging.getLogger("hmamba")

@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.errors import HMambaError, InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
 from jobs.words import Facts, in_a_line
 
 MARKER = ".hmamba-demo"

@@ -22,13 +22,13 @@ from hmamba.evaluation.gate import (
     unseen_from,
 )
 from hmamba.evaluation.split import Split, days_of
-from hmamba.files import read_json, write_json
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
+from hmamba.storage.local import read_json, write_json
 from hmamba.training.recount import Counts, recount, wants_cooccurrence
 from hmamba.training.refit import refit
 from jobs.step import Facts, StepContext, run_step

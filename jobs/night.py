@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from hmamba.errors import HMambaError
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")

@@ -19,16 +19,16 @@ from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
 from hmamba.errors import InputError
-from hmamba.files import alone, read_json
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles
-from hmamba.layout import RunLayout
 from hmamba.models import files as model_files
 from hmamba.progress import Progress
 from hmamba.sequences.histories import shard_files, stream_histories
 from hmamba.sequences.snapshot import MANIFEST, Changes, Meaning, write_changes
 from hmamba.statements import statement
+from hmamba.storage.layout import RunLayout
+from hmamba.storage.local import alone, read_json
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS

@@ -18,8 +18,8 @@ from typing import Any
 from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.errors import explained
-from hmamba.files import write_json
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import write_json
 
 log = logging.getLogger("hmamba")
 

@@ -19,15 +19,15 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from hmamba.config import load
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split
-from hmamba.files import read_json, write_json
 from hmamba.inference.device import device_of
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.sequences.snapshot import ITEMS
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import NothingToLearnError, facts_of, name_training, prepare
 from hmamba.training.ranks import Ranks, joined, launched

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hmamba.config import Config, EventType, ModelConfig, load, named_configs, parse
 from hmamba.errors import ConfigError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 
 
 def write(layout: Layout, text: str) -> Path:

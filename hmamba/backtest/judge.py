@@ -20,12 +20,12 @@ from hmamba.evaluation.comparison import Comparison, compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.split import Split
-from hmamba.files import read_json
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from hmamba.training.recount import Counts, recount, wants_cooccurrence
 from hmamba.training.refit import refit
 

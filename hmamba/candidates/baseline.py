@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from hmamba.candidates.score import Ranked, ScoredBlock
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.files import atomic_file
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
+from hmamba.storage.local import atomic_file
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import duckdb
 
 from hmamba import columns
 from hmamba.errors import InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 
 SUGGESTIONS = 5
 

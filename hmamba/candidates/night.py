@@ -19,12 +19,12 @@ from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
 from hmamba.inference.encode import Encode, encode_users
-from hmamba.layout import RunLayout
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.sequences.snapshot import ITEMS
+from hmamba.storage.layout import RunLayout
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.config import Config
 from hmamba.errors import BusyError, InputError
-from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
-from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sequences.snapshot import ITEMS, MANIFEST, shard_name
 from hmamba.sources.ids import read_ids
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import alone, atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")

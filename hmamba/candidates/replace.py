@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from hmamba.candidates.part import CODED, PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
-from hmamba.files import atomic_file
 from hmamba.sequences.histories import IntArray, runs, spans
+from hmamba.storage.local import atomic_file
 
 _ROWS = 1 << 17
 _TEXT = [field.name for field in CODED if pa.types.is_dictionary(field.type)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hmamba.candidates.publish import DAY_MANIFEST, is_day, lead
 from hmamba.errors import InputError
-from hmamba.files import alone, read_json
-from hmamba.layout import Layout
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import alone, read_json
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:

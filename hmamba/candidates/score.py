@@ -21,7 +21,6 @@ from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import repeats_of
-from hmamba.files import atomic_file
 from hmamba.index.index import FLOAT64, ROWS, FloatArray, ItemIndex, point_column
 from hmamba.index.matmul import Excluded, RealArray
 from hmamba.inference.encode import Encode, encode_users
@@ -31,6 +30,7 @@ from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
+from hmamba.storage.local import atomic_file
 from hmamba.terms.repeats import RepeatFeatures
 
 POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})

@@ -16,7 +16,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, TrainConfig
 from hmamba.config.section import Section
-from hmamba.files import digest
+from hmamba.storage.local import digest
 
 
 class Config(Section):

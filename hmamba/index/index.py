@@ -22,7 +22,6 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX, POINT
 from hmamba.errors import InputError
-from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.index.flat import Flat, faiss_module
 from hmamba.index.ivf import Approximate, Effort, build_cells
 from hmamba.index.matmul import Excluded, Product, RealArray
@@ -31,6 +30,7 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
+from hmamba.storage.local import atomic_file, atomic_folder, read_json, sha256, write_json
 
 FloatArray = npt.NDArray[np.float32]
 Kind: TypeAlias = Literal["IndexFlatIP", "product", "cells", "float64"]

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from hmamba.columns import EVENTS, MODEL_VERSION, USER_ID
-from hmamba.files import atomic_file
 from hmamba.inference.encode import LONGEST, Keep, alike, encode_users
 from hmamba.model.block import BlockState
 from hmamba.model.hmamba import HMamba
 from hmamba.sequences.histories import Histories, IntArray
+from hmamba.storage.local import atomic_file
 
 log = logging.getLogger("hmamba")
 

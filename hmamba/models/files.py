@@ -24,11 +24,11 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
-from hmamba.files import atomic_folder, digest, read_json, sha256, write_json
-from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import atomic_folder, digest, read_json, sha256, write_json
 from hmamba.terms.cooccurrence import Cooccurrence
 
 _ELIGIBLE = "eligible"

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 
 
 @dataclass(frozen=True)

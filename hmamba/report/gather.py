@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import BASELINE_VERSION, POINT
 from hmamba.errors import InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout, RunLayout
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import STEPS, Readers, Stop, failed_at, unfinished
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
 
 COUNTS = ("users", "fallback_users", "rows")
 MODELS = ("challenger", "champion", "most_bought", "popularity")

@@ -11,8 +11,6 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
-from hmamba.files import atomic_file
-from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
@@ -20,6 +18,8 @@ from hmamba.report.learnt import VALIDATION, cooccurrence, early_stopping, finit
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.text import metric_name, sentence, short
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import atomic_file
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")

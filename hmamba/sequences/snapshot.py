@@ -21,9 +21,9 @@ from hmamba import columns
 from hmamba.clock import end_of
 from hmamba.config import Config, EventsConfig, EventType
 from hmamba.errors import ConfigError, InputError
-from hmamba.files import atomic_folder, digest, sha256, write_json
 from hmamba.progress import Progress
 from hmamba.statements import statement
+from hmamba.storage.local import atomic_folder, digest, sha256, write_json
 from hmamba.warehouse.tables import is_empty, one, rows
 
 ITEMS = "items.parquet"

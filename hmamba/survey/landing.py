@@ -15,13 +15,13 @@ import duckdb
 from hmamba import clock
 from hmamba.config import Config, InteractionColumns
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.quality.batch import check_rows
 from hmamba.report.text import counted
 from hmamba.sources.discover import SourceFile, find_files
 from hmamba.sources.read import open_file, require_columns
 from hmamba.sources.text import LINE, RECORD
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import Role, candidates, profiles, unit_of
 from hmamba.survey.sample import PEEK, Sample, read, spread, take

@@ -18,10 +18,10 @@ import duckdb
 from hmamba import clock
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.report.text import counted, short
 from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import Columns, choose, interactions
 from hmamba.survey.events import Meaning, meanings

@@ -12,8 +12,8 @@ from hmamba import clock
 from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.errors import HMambaError, InputError
-from hmamba.layout import Layout
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.ledger import Rest, TakenFile
 from hmamba.warehouse.tables import is_empty, one, rows

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hmamba.config import Config
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone
 from hmamba.sources.read import open_file
+from hmamba.storage.layout import Layout
 
 SHOWN = 3
 _LOOKED_AT = 1_000

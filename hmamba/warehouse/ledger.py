@@ -10,9 +10,9 @@ from typing import Literal
 import duckdb
 
 from hmamba.errors import InputError
-from hmamba.files import sha256
 from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
+from hmamba.storage.local import sha256
 from hmamba.warehouse.tables import Row, rows
 
 Kind = Literal["interactions", "catalogue"]

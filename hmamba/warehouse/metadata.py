@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from hmamba.config import CatalogueConfig, Config
 from hmamba.errors import QualityError
-from hmamba.files import digest
 from hmamba.sources.json_records import parsed
 from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
+from hmamba.storage.local import digest
 from hmamba.warehouse.ledger import Selection, record
 from hmamba.warehouse.refused import ReadFile, quarantine, tell_refusals
 from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged

@@ -14,9 +14,9 @@ from hmamba import clock
 from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.errors import ConfigError, InputError
-from hmamba.layout import Layout
 from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
 from hmamba.warehouse.landing import Found, misplaced, no_rows, nothing_found
 from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions

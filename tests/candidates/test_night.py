@@ -16,11 +16,11 @@ from hmamba.candidates.baseline import write_eligible
 from hmamba.candidates.night import NightScorer
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
 from hmamba.index import index as item_index
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from tests.histories import histories_of, random_histories, valued
 from tests.stored import ITEMS, stored_model
 

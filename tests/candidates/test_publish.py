@@ -13,10 +13,10 @@ import duckdb
 import pandas as pd
 import pytest
 
-from hmamba import files
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import prune_runs
-from hmamba.files import sha256, write_json
+from hmamba.storage import local as files
+from hmamba.storage.local import sha256, write_json
 from tests.landing import DAY, Root
 from tests.scored import write_part, write_run
 from tests.synthetic import make_interactions

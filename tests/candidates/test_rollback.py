@@ -10,9 +10,9 @@ import duckdb
 import pytest
 
 from hmamba.candidates import rollback
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from jobs.cli import main
 from tests.landing import DAY, Root
 from tests.scored import write_run

@@ -14,9 +14,9 @@ from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.gate import Measured, measure_baselines
-from hmamba.files import read_json, sha256
-from hmamba.layout import Layout
 from hmamba.sequences.histories import midnight
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, sha256
 from jobs import ingest
 from jobs.backtest import FINE_TUNED, FULL, Replay, run_backtest
 from tests.histories import histories_of

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from hmamba.candidates import publish as publishing
-from hmamba.files import alone, read_json, sha256, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import alone, read_json, sha256, write_json
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.landing import TINY_ONCE
 from tests.scored import write_part

@@ -7,8 +7,8 @@ import pytest
 
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.quality.batch import ROW_RULES
+from hmamba.storage.layout import Layout
 from hmamba.survey.landing import CURES, Examined, examine, examine_catalogue
 from tests.landing import Root
 from tests.synthetic import make_interactions, write_landing

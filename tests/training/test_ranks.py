@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hmamba.files import read_json
+from hmamba.storage.local import read_json
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit
 from tests.histories import random_histories

@@ -202,7 +202,7 @@ def test_a_pull_that_loses_the_race_does_not_delete_the_winners_warehouse(root: 
 KILLED = """
 import os, signal, sys
 from hmamba.config import Config
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.landing import find
 from hmamba.warehouse.pull import Pull, pull

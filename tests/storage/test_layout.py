@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hmamba.errors import ConfigError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 
 DAY = date(2024, 1, 2)
 
