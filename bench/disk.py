@@ -92,7 +92,7 @@ def read(root: str) -> CandidateItems:
     layout = Layout.at(root)
     latest = read_json(layout.latest)
     run = layout.run(date.fromisoformat(latest["day"]), latest["run_id"])
-    vectors, items = run.vectors / "items.parquet", run.sequences / "items.parquet"
+    vectors, items = run.item_points, run.items
     for path in (vectors, items):
         if not path.exists():
             raise InputError(f"{path} does not exist: the run's folder was cleared. Run the night again.")

@@ -13,6 +13,7 @@ from hmamba.errors import InputError
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
+from hmamba.warehouse.connection import in_memory
 
 SUGGESTIONS = 5
 
@@ -52,8 +53,8 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
             message names users whose ids look alike).
     """
     manifest = published_manifest(layout)
-    files = [str(layout.root / file["path"]) for file in manifest["files"]]
-    with duckdb.connect() as connection:
+    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in manifest["files"]]
+    with in_memory() as connection:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
@@ -81,9 +82,9 @@ def example_user(layout: Layout) -> str:
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
     """
-    files = [str(layout.root / file["path"]) for file in published_manifest(layout)["files"]]
+    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in published_manifest(layout)["files"]]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
-    with duckdb.connect() as connection:
+    with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
     if found is None:
         raise InputError(f"{layout.latest} names no user: the published table is empty. Run a night with events.")
@@ -96,14 +97,14 @@ def published_manifest(layout: Layout) -> dict[str, Any]:
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    if not layout.latest.exists():
+    if not layout.storage.exists(layout.latest):
         raise InputError(
             f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
             f"{layout.command('run', '--day', 'YYYY-MM-DD')}."
         )
-    manifest: dict[str, Any] = read_json(layout.latest)
+    manifest: dict[str, Any] = read_json(layout.storage.local_path(layout.latest))
     for file in manifest["files"]:
-        path = layout.root / file["path"]
+        path = layout.storage.local_path(layout.root / file["path"])
         if not path.is_file() or path.stat().st_size != file["bytes"]:
             raise InputError(
                 f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
@@ -117,7 +118,7 @@ def _names(
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
     run = layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
-    file = run.sequences / "items.parquet"
+    file = run.storage.local_path(run.items)
     if not file.exists():
         return {}
     rows = connection.execute(statement("published/items"), {"file": str(file), "items": items}).fetchall()

@@ -30,7 +30,6 @@ from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
-from hmamba.storage.local import atomic_file
 from hmamba.terms.repeats import RepeatFeatures
 
 POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
@@ -246,9 +245,8 @@ def write_candidates(
     """
     facts = ShardFacts(0, 0, 0)
     with ExitStack() as stack:
-        target, target_of_points = (stack.enter_context(atomic_file(path)) for path in (candidates, vectors))
-        tables = stack.enter_context(part_writer(target))
-        points = stack.enter_context(pq.ParquetWriter(target_of_points, POINTS, compression="zstd"))
+        tables = stack.enter_context(part_writer(candidates))
+        points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
         for histories in blocks:
             block = score(histories)
             tables.write_table(_table(block, item_ids, histories))

@@ -30,7 +30,7 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
-from hmamba.storage.local import atomic_file, atomic_folder, read_json, sha256, write_json
+from hmamba.storage.local import atomic_folder, read_json, sha256, write_json
 
 FloatArray = npt.NDArray[np.float32]
 Kind: TypeAlias = Literal["IndexFlatIP", "product", "cells", "float64"]
@@ -222,8 +222,7 @@ def write_item_points(stored: StoredModel, candidate_items: CandidateItems, path
             "bias": pa.array(np.zeros(len(points), np.float32) if bias is None else bias.float().cpu().numpy()),
         }
     )
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+    pq.write_table(table, path)
 
 
 def point_column(points: FloatArray) -> pa.Array:
