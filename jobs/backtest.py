@@ -141,7 +141,7 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
         for chain in chains:
             _run_night(what, chain, chains[0], day)
         if events is None:
-            events = read_histories(shard_files(truth_run.sequences))
+            events = read_histories(shard_files(truth_run))
         until = day + timedelta(days=what.every)
         device = device_of(what.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)

@@ -45,7 +45,7 @@ def body(context: StepContext) -> Facts:
     trained = read_json(run.training_result)
     challenger = trained["version"]
     champion = promotions.champion_before(context.layout, context.day)
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
     ids = model_files.vocabulary(run.items)
     contestants, unusable = _contestants(context, challenger, champion, ids)

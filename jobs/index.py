@@ -48,7 +48,7 @@ def body(context: StepContext) -> Facts:
     with run.storage.write_file(run.item_points) as path:
         item_index.write_item_points(stored, stored.candidate_items, path)
     wishes = config.candidates
-    chosen = choose(stored, candidate_items, shard_files(run.sequences), wishes)
+    chosen = choose(stored, candidate_items, shard_files(run), wishes)
     built, found = chosen.index, chosen.float32_recall
     measured = {
         "float32_recall": found.share,

@@ -153,7 +153,7 @@ def _refresh(context: StepContext) -> Facts:
             log.info("no user has new events since the night of %s; nothing to publish", told["day"])
             return {**facts, "users": 0, "new_users": 0, "advanced": 0, "anew": 0, "changed": False}
         shard_scorer = _Scorer(context, night, told, scorer)
-        histories = shard_files(work.sequences)
+        histories = shard_files(work)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):

@@ -65,7 +65,7 @@ def body(context: StepContext) -> Facts:
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
-    shards, files = _shards(context.options), shard_files(context.run.sequences)
+    shards, files = _shards(context.options), shard_files(context.run)
     wrong = [shard for shard in shards if not 0 <= shard < len(files)]
     if wrong:
         given = f"--shard {wrong[0]}" if len(shards) == 1 else f"--shards {shards[0]}-{shards[-1]}"

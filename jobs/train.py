@@ -74,7 +74,7 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
     if parent is not None and not parent.model.config.same_weights(config.model):
         log.info("train: the [model] settings have changed since %s: training from nothing", parent.version)

@@ -96,7 +96,7 @@ def judge_night(
     """
     evaluation_set = ask_after(truth, day, until, config)
     run = chains[0].layout.run(day, run_id)
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
     snapshot = str(read_json(run.manifest)["digest"])

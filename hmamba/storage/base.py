@@ -14,6 +14,8 @@ class Storage(Protocol):
     :meth:`local_path`, and is written whole or not at all: a reader finds the old content or the new one. Of a storage
     that is no local folder, ``root`` is the folder in which it keeps local copies.
 
+    What only the process that writes it reads, such as the checkpoints of a training, may lie beside it as local files.
+
     A further storage is a module with such a class and a line in :mod:`hmamba.storage.registry`.
     """
 
