@@ -12,10 +12,10 @@ import pyarrow.dataset as ds
 from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
 from hmamba.config import Config, load
 from hmamba.errors import InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout, RunLayout
 from hmamba.models import files as model_files
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender

@@ -14,8 +14,8 @@ import duckdb
 import pytest
 
 from hmamba.config import parse
-from hmamba.files import write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import write_json
 from jobs.cli import main
 from jobs.night import STEPS
 from tests.report.night import DAY, VERSION, publish, write_night

@@ -9,11 +9,11 @@ from typing import Any
 import duckdb
 
 from hmamba import columns
-from hmamba.candidates.publish import DAY_MANIFEST
 from hmamba.errors import InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
+from hmamba.warehouse.connection import in_memory
 
 SUGGESTIONS = 5
 
@@ -53,8 +53,8 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
             message names users whose ids look alike).
     """
     manifest = published_manifest(layout)
-    files = [str(layout.root / file["path"]) for file in manifest["files"]]
-    with duckdb.connect() as connection:
+    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in manifest["files"]]
+    with in_memory() as connection:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
@@ -82,9 +82,9 @@ def example_user(layout: Layout) -> str:
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
     """
-    files = [str(layout.root / file["path"]) for file in published_manifest(layout)["files"]]
+    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in published_manifest(layout)["files"]]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
-    with duckdb.connect() as connection:
+    with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
     if found is None:
         raise InputError(f"{layout.latest} names no user: the published table is empty. Run a night with events.")
@@ -101,16 +101,16 @@ def published_manifest(layout: Layout, day: date | None = None) -> dict[str, Any
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    path = layout.latest if day is None else layout.published(day) / DAY_MANIFEST
-    if not path.exists():
+    path = layout.latest if day is None else layout.published_manifest(day)
+    if not layout.storage.exists(path):
         wanted = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
             f"{path} does not exist: nothing is published{'' if day is None else f' for {day}'} under {layout.root}. "
             f"Run a night first: {layout.command('run', '--day', wanted)}."
         )
-    manifest: dict[str, Any] = read_json(path)
+    manifest: dict[str, Any] = read_json(layout.storage.local_path(path))
     for file in manifest["files"]:
-        part = layout.root / file["path"]
+        part = layout.storage.local_path(layout.root / file["path"])
         if not part.is_file() or part.stat().st_size != file["bytes"]:
             raise InputError(
                 f"{part} is named by {path} but is missing or cut short. Publish the day again: "
@@ -124,7 +124,7 @@ def _names(
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
     run = layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
-    file = run.sequences / "items.parquet"
+    file = run.storage.local_path(run.items)
     if not file.exists():
         return {}
     rows = connection.execute(statement("published/items"), {"file": str(file), "items": items}).fetchall()

@@ -20,7 +20,6 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX, POINT
 from hmamba.errors import InputError
-from hmamba.files import atomic_file, atomic_folder, read_json, sha256, write_json
 from hmamba.index.base import Excluded, FloatArray, RealArray, Searcher
 from hmamba.index.flat import FlatSearcher
 from hmamba.index.registry import SEARCHERS
@@ -28,6 +27,7 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
+from hmamba.storage.local import atomic_folder, read_json, sha256, write_json
 
 ROWS = 512
 """Queries that are searched at once, both where the search is chosen and where it is used."""
@@ -176,8 +176,7 @@ def write_item_points(stored: StoredModel, candidate_items: CandidateItems, path
             "bias": pa.array(np.zeros(len(points), np.float32) if bias is None else bias.float().cpu().numpy()),
         }
     )
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+    pq.write_table(table, path)
 
 
 def point_column(points: FloatArray) -> pa.Array:

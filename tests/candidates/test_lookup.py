@@ -7,8 +7,8 @@ import pytest
 
 from hmamba.candidates.lookup import recommend
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from tests.report.night import DAY, RUN, VERSION, publish
 
 HOSTILE_USER = "o'neill\"; drop table users; --\n🧀"

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.evaluation.comparison import Comparison, Says
-from hmamba.files import sha256, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import sha256, write_json
 from tests.synthetic import make_catalogue
 
 DAY = date(2024, 1, 30)
