@@ -57,9 +57,7 @@ class Root:
     @property
     def days(self) -> list[date]:
         """Days with a published table, oldest first."""
-        prefix = "run_date="
-        names = [path.name.removeprefix(prefix) for path in self.layout.candidates.glob(f"{prefix}*")]
-        return sorted(map(date.fromisoformat, names))
+        return sorted(day for day, _ in self.layout.published_days)
 
     def manifest(self, day: date | None = None) -> dict[str, Any]:
         """The manifest of a published table.
