@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.store import ROOT, Store, key_of
-from hmamba.files import atomic_file
+from hmamba.storage.local import atomic_file
 
 FILE = ROOT / "bench" / "results" / "runs.jsonl.xz"
 

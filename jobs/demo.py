@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from importlib import resources
 from pathlib import Path
 
@@ -24,9 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hmamba.clock import end_of, start_of
 from hmamba.errors import HMambaError, InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
+from jobs.step import day_argument
 from jobs.words import Facts, in_a_line
 
 MARKER = ".hmamba-demo"
@@ -137,17 +139,13 @@ def drop_baskets(layout: Layout, start: date | None, end: date) -> Path:
     """Drop the baskets from ``start`` (the beginning if None) up to and with ``end`` into the landing folder."""
     table = pq.read_table(packaged_data() / "transactions.parquet")
     when = table[_TIME]
-    chosen = pc.less(when, _moment(end + timedelta(days=1), when.type))
+    chosen = pc.less(when, pa.scalar(end_of(end), when.type))
     if start is not None:
-        chosen = pc.and_(chosen, pc.greater_equal(when, _moment(start, when.type)))
+        chosen = pc.and_(chosen, pc.greater_equal(when, pa.scalar(start_of(start), when.type)))
     path = layout.landing / "interactions" / (f"until-{end}.parquet" if start is None else f"{end}.parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.filter(chosen), path)
     return path
-
-
-def _moment(day: date, kind: pa.DataType) -> pa.Scalar:
-    return pa.scalar(datetime.combine(day, datetime.min.time()), type=kind)
 
 
 def prepare(layout: Layout, first_day: date) -> None:
@@ -240,7 +238,7 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
             f"The night of {day} failed. What its last step said:\n{failing_step(log)}\nThe whole log: {log}"
         )
     facts = {path.stem: value for path, value in reported.items()}
-    return Night(day, RunLayout(next(iter(reported)).parents[1]), facts, watch.seconds - began)
+    return Night(day, layout.run(day, next(iter(reported)).parents[1].name), facts, watch.seconds - began)
 
 
 def _say_progress(text: str, watch: Stopwatch) -> None:
@@ -251,8 +249,7 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
 
 
 def _say_facts(layout: Layout, day: date, reported: dict[Path, Facts], watch: Stopwatch) -> None:
-    found = (layout.runs / day.isoformat()).glob("*/facts/[!.]*.json")
-    for path in sorted(set(found) - set(reported), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(set(layout.facts_of(day)) - set(reported), key=lambda path: path.stat().st_mtime_ns):
         reported[path] = facts = read_json(path)
         watch.say(f"{path.stem:<10} {in_a_line(facts)} ({facts['seconds']:.1f} s)")
 
@@ -272,7 +269,7 @@ def metrics_table(verdict: Facts) -> list[str]:
 def recommendations(layout: Layout, night: Night) -> list[str]:
     """The best candidates of a few users, by product name."""
     manifest = read_json(layout.latest)
-    items = pq.read_table(night.run.sequences / "items.parquet", columns=["item_id", "title"])
+    items = pq.read_table(night.run.items, columns=["item_id", "title"])
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
     table = pq.read_table(layout.root / manifest["files"][0]["path"], filters=[("rank", "<=", SHOWN_ITEMS)])
     users = pc.unique(table["user_id"]).to_pylist()[:SHOWN_USERS]
@@ -335,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("demo"), help="folder to make (default: ./demo)")
     parser.add_argument(
-        "--day", type=date.fromisoformat, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
+        "--day", type=day_argument, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
     )
     given = parser.parse_args(arguments)
     # So that a demo that is asked to end takes Airflow, and its step, along.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,14 +21,13 @@ from hmamba.evaluation.gate import (
     unseen_from,
 )
 from hmamba.evaluation.split import Split, days_of
-from hmamba.files import read_json, write_json
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
-from hmamba.sequences.snapshot import MANIFEST
-from hmamba.training.recount import Counts, recount, wants_cooccurrence
+from hmamba.storage.local import read_json, write_json
+from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 from jobs.step import Facts, StepContext, run_step
 
@@ -47,9 +45,9 @@ def body(context: StepContext) -> Facts:
     trained = read_json(run.training_result)
     challenger = trained["version"]
     champion = promotions.champion_before(context.layout, context.day)
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
-    ids = model_files.vocabulary(run.sequences / "items.parquet")
+    ids = model_files.vocabulary(run.items)
     contestants, unusable = _contestants(context, challenger, champion, ids)
     evaluation_set = split.ask_holdout(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}
@@ -119,8 +117,7 @@ def _measure(
     """Everybody's answers, with what is counted counted up to the held-out events; empty if nobody can be asked."""
     if not len(evaluation_set):
         return {}
-    models = [stored.model for stored in contestants.values()]
-    counts = Counts.of(counted, size, cooccurrence=wants_cooccurrence(*models))
+    counts = Counts.of(counted, size, [stored.model for stored in contestants.values()])
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
@@ -167,13 +164,13 @@ def _serve(
     Returns:
         Metrics of the refit's epoch; None without one.
     """
-    recount(stored, Counts.of(histories, size, cooccurrence=wants_cooccurrence(stored.model)))
+    recount(stored, Counts.of(histories, size, [stored.model]))
     told = None
     if context.config.train.refit:
-        snapshot = read_json(context.run.sequences / MANIFEST)["digest"]
-        told = refit(stored, histories, split, snapshot, context.run.training / "refit", context.config)
-    model_files.save_serving(context.run.model, stored)
-    shutil.rmtree(context.run.training / "refit", ignore_errors=True)
+        snapshot = read_json(context.run.manifest)["digest"]
+        told = refit(stored, histories, split, snapshot, context.run.refit, context.config)
+    model_files.save_serving(context.run, stored)
+    context.run.storage.delete(context.run.refit)
     return told
 
 

@@ -11,12 +11,10 @@ from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
-from hmamba.index.ivf import Approximate
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import shard_files
-from hmamba.sequences.snapshot import ITEMS
 from hmamba.sources.ids import read_ids
 from jobs.step import Facts, StepContext, run_step
 
@@ -34,34 +32,36 @@ def body(context: StepContext) -> Facts:
         if allowed is None
         else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items", config.source.null_words)
     )
-    run.vectors.mkdir(parents=True, exist_ok=True)
     if is_baseline(version):
-        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
+        items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         ids = model_files.vocabulary_of(items)
         events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
         candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
-        write_eligible(candidate_items, ids, run.vectors / ITEMS)
+        with run.storage.write_file(run.item_points) as path:
+            write_eligible(candidate_items, ids, path)
         return {"items": len(candidate_items), "kind": "none", "device": "cpu", "model_version": version}
     device = device_of(config.train.device)
-    stored = model_files.load_serving(run.model, version, device, config.model.kernels)
-    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.sequences / ITEMS))
+    stored = model_files.load_serving(run, version, device, config.model.kernels)
+    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
     candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, wanted)
-    item_index.write_item_points(stored, stored.candidate_items, run.vectors / ITEMS)
+    with run.storage.write_file(run.item_points) as path:
+        item_index.write_item_points(stored, stored.candidate_items, path)
     wishes = config.candidates
-    chosen = choose(stored, candidate_items, shard_files(run.sequences), wishes)
+    chosen = choose(stored, candidate_items, shard_files(run), wishes)
     built, found = chosen.index, chosen.float32_recall
     measured = {
         "float32_recall": found.share,
-        "float32_recall_floor": wishes.float32_overlap,
+        "float32_recall_floor": wishes.float32_recall,
         "float32_recall_at": found.depth,
         "float32_recall_users": found.users,
         "queries_per_second": chosen.queries_per_second,
         "recall": chosen.recall,
-        "looked_at": _looked_at(built),
+        "looked_at": built.searcher.describe() or None,
         "recall_floor": wishes.recall,
         "recall_at": min(wishes.k, len(candidate_items)),
     }
-    size = item_index.save(built, run.index, measured)
+    with run.storage.write_folder(run.index) as folder:
+        size = item_index.save(built, folder, measured)
     return {
         "items": len(candidate_items),
         "dim": int(built.vectors.shape[1]),
@@ -71,14 +71,6 @@ def body(context: StepContext) -> Facts:
         **measured,
         "model_version": stored.version,
     }
-
-
-def _looked_at(built: item_index.ItemIndex) -> Facts | None:
-    """Where cells search: in how many of them, and how many times k items are multiplied anew."""
-    if not isinstance(built.index, Approximate):
-        return None
-    effort = built.index.effort
-    return {"cells": effort.cells, "of": built.index.count, "times_k": effort.deep}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,8 +6,8 @@ import logging
 import sys
 
 from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
-from hmamba.files import read_json
-from hmamba.layout import RunLayout
+from hmamba.storage.layout import RunLayout
+from hmamba.storage.local import read_json
 from jobs.step import Facts, StepContext, run_step
 
 log = logging.getLogger("hmamba")

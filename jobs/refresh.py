@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,16 +18,16 @@ from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
 from hmamba.errors import InputError
-from hmamba.files import alone, read_json
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles
-from hmamba.layout import RunLayout
 from hmamba.models import files as model_files
 from hmamba.progress import Progress
 from hmamba.sequences.histories import shard_files, stream_histories
-from hmamba.sequences.snapshot import MANIFEST, Changes, Meaning, write_changes
+from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
+from hmamba.storage.layout import RunLayout
+from hmamba.storage.local import read_json
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
@@ -44,7 +43,7 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
         InputError: nothing is out, the day is before what is out, or the run is not what has been published.
     """
     layout = context.layout
-    if not layout.latest.exists():
+    if not layout.storage.exists(layout.latest):
         raise _nothing_published(context)
     latest = read_json(layout.latest)
     reached = (latest.get("refresh") or latest)["day"]
@@ -54,7 +53,7 @@ def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
         )
     night = layout.run(date.fromisoformat(latest["day"]), latest["run_id"])
     version = model_files.serving(night.verdict)
-    if latest.get("snapshot") != read_json(night.sequences / MANIFEST)["digest"] or latest["model_version"] not in (
+    if latest.get("snapshot") != read_json(night.manifest)["digest"] or latest["model_version"] not in (
         version,
         FALLBACK_VERSION,
     ):
@@ -73,8 +72,10 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
             check_gap(context.config, context.day, newest_of(connection))
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
         model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
-        held = read_json(night.sequences / MANIFEST)
-        return write_changes(connection, context.run.refresh.sequences, context.day, held, Meaning.of(context.config))
+        held = read_json(night.manifest)
+        work = context.run.refresh
+        with work.storage.write_folder(work.sequences) as folder:
+            return write_changes(connection, folder, context.day, held, Meaning.of(context.config))
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,12 @@ class _Scorer:
 
     def __init__(self, context: StepContext, night: RunLayout, told: Mapping[str, Any], scorer: NightScorer) -> None:
         self._work, self._night, self._told, self._scorer = context.run.refresh, night, told, scorer
-        self._work.candidates.mkdir(parents=True, exist_ok=True)
-        self._work.vectors.mkdir(parents=True, exist_ok=True)
 
     def shard(self, number: int, histories: Path) -> _Shard:
         """Write a shard's new part: the night's, but for the users with these histories."""
         work, night, stored = self._work, self._night, self._scorer.stored
         files = StateFiles(night.state_part(number), night.state_users(number))
+        write = work.storage.write_file
         with ExitStack() as stack:
             carried = None
             if stored is not None:
@@ -106,14 +106,15 @@ class _Scorer:
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
                 k=self._told["k"],
                 exclude_seen=self._told["exclude_seen"],
-                candidates=work.candidate_part(number),
-                vectors=work.user_points(number),
+                candidates=stack.enter_context(write(work.candidate_part(number))),
+                vectors=stack.enter_context(write(work.user_points(number))),
                 encode=encode_users if carried is None else carried.encode,
             )
         touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
         # The night's own part, not what an earlier refresh made of it: that had fewer new events, or as many.
         part, target = night.candidate_part(number), work.refreshed_part(number)
-        replaced = replace_users(part, touched, work.candidate_part(number), target)
+        with write(target) as path:
+            replaced = replace_users(part, touched, work.candidate_part(number), path)
         if carried is None:
             return _Shard(replaced, 0, len(touched))
         return _Shard(replaced, carried.advanced, carried.anew)
@@ -129,9 +130,10 @@ def body(context: StepContext) -> Facts:
         InputError: no night has been published, or its working folder is not what it was.
         QualityError: the new table broke a rule; what was published before still is.
     """
-    if not context.layout.latest.exists():
+    if not context.layout.storage.exists(context.layout.latest):
         raise _nothing_published(context)
-    with alone(context.layout.candidates, ".refresh.lock", context.config.warehouse.wait_seconds):
+    wait = context.config.warehouse.wait_seconds
+    with context.layout.storage.lock(context.layout.candidates, ".refresh.lock", wait):
         return _refresh(context)
 
 
@@ -151,7 +153,7 @@ def _refresh(context: StepContext) -> Facts:
             log.info("no user has new events since the night of %s; nothing to publish", told["day"])
             return {**facts, "users": 0, "new_users": 0, "advanced": 0, "anew": 0, "changed": False}
         shard_scorer = _Scorer(context, night, told, scorer)
-        histories = shard_files(work.sequences)
+        histories = shard_files(work)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
@@ -171,7 +173,7 @@ def _refresh(context: StepContext) -> Facts:
         done = publish_refresh(context.layout, context.config, refreshed)
     finally:
         # Only what is published is kept: it is a whole table.
-        shutil.rmtree(work.folder, ignore_errors=True)
+        work.storage.delete(work.folder)
     return {
         **facts,
         "users": changes.users,

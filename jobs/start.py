@@ -13,9 +13,8 @@ from rich.text import Text
 from hmamba.config import load
 from hmamba.configdocs import named_text, starter
 from hmamba.errors import ConfigError, InputError
-from hmamba.files import atomic_file
-from hmamba.layout import Layout
 from hmamba.report.text import printable
+from hmamba.storage.layout import Layout
 from hmamba.survey.choose import parse_given
 from hmamba.survey.groups import widened
 from hmamba.survey.landing import Examined, examine
@@ -32,7 +31,7 @@ def fresh(root: str) -> Layout:
         InputError: it is not a folder.
     """
     layout = Layout.at(root)
-    if layout.config.exists():
+    if layout.storage.exists(layout.config):
         raise ConfigError(f"{layout.config} is already there. Edit it, or remove it first.")
     if layout.root.exists() and not layout.root.is_dir():
         raise InputError(f"{layout.root} is not a folder. Give another path: hmamba init ROOT --from FILES")
@@ -40,8 +39,7 @@ def fresh(root: str) -> Layout:
 
 
 def _write(layout: Layout, text: str) -> None:
-    layout.root.mkdir(parents=True, exist_ok=True)
-    with atomic_file(layout.config) as temporary:
+    with layout.storage.write_file(layout.config) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

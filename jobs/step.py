@@ -18,8 +18,8 @@ from typing import Any
 from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.errors import explained
-from hmamba.files import write_json
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import write_json
 
 log = logging.getLogger("hmamba")
 
@@ -58,7 +58,7 @@ class StepContext:
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         write_json(self.run.step_facts(self.step, shard), whole)
-        self.run.step_failure(self.step, shard).unlink(missing_ok=True)
+        self.run.storage.delete(self.run.step_failure(self.step, shard))
         return whole
 
 
@@ -69,7 +69,8 @@ def record_failure(run: RunLayout, step: str, shard: int | None, message: str, s
         write_json(run.step_failure(step, shard), failure)
 
 
-def _day(text: str) -> date:
+def day_argument(text: str) -> date:
+    """A day on the command line."""
     try:
         return clock.day_of(text)
     except ValueError as error:
@@ -80,7 +81,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     """The arguments that all steps share."""
     result = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
     result.add_argument("--root", required=True, help="folder of the recommender, e.g. ./demo")
-    result.add_argument("--day", required=True, type=_day, help="the day to process, UTC, e.g. 2017-12-14")
+    result.add_argument("--day", required=True, type=day_argument, help="the day to process, UTC, e.g. 2017-12-14")
     result.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     result.add_argument("--run-id", default="manual", help="names the run's working folder (default: manual)")
     result.add_argument(

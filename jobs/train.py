@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 import sys
 
 import torch
@@ -19,15 +18,14 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from hmamba.config import load
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split
-from hmamba.files import read_json, write_json
 from hmamba.inference.device import device_of
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
-from hmamba.sequences.snapshot import ITEMS
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import NothingToLearnError, facts_of, name_training, prepare
 from hmamba.training.ranks import Ranks, joined, launched
@@ -61,13 +59,13 @@ def body(context: StepContext) -> Facts:
             write_json(
                 context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")}
             )
-    unknown = dict.fromkeys(("events", "parameters", "curvature", "cooccurrence", "device"))
+    unknown = dict.fromkeys(("events", "parameters", "curvature", "score_terms", "device"))
     return {"epochs": [], **unknown, **facts}
 
 
 def _train(context: StepContext, ranks: Ranks) -> Facts:
     run, layout, config = context.run, context.layout, context.config
-    snapshot = read_json(run.sequences / "manifest.json")["digest"]
+    snapshot = read_json(run.manifest)["digest"]
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not need the champion, and is the remedy where it is lost or damaged.
@@ -76,7 +74,7 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
     if parent is not None and not parent.model.config.same_weights(config.model):
         log.info("train: the [model] settings have changed since %s: training from nothing", parent.version)
@@ -85,14 +83,14 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
         log.info("train: %s has seen what tonight judges on: training from nothing", parent.version)
         parent = None
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
-    if layout.model(provenance.version).exists():
+    if layout.storage.exists(layout.model(provenance.version)):
         log.info("train: %s is trained already", provenance.version)
-        known = read_json(layout.model(provenance.version) / "metrics.json")["training"]
+        known = read_json(layout.metrics(provenance.version))["training"]
         return {**known, "reused": True, "skipped_reason": None}
-    ids = model_files.vocabulary(run.sequences / ITEMS)
+    ids = model_files.vocabulary(run.items)
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
-    category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
+    category = read_categories(run.items, len(ids), config.model.category_levels)
     try:
         ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
     except NothingToLearnError as error:
@@ -107,7 +105,7 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     facts = {**facts_of(ready, epochs, fit.weighed), "processes": ranks.count}
     if ranks.leads:
         model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, facts)
-        shutil.rmtree(run.training, ignore_errors=True)
+        run.storage.delete(run.training)
     return {**facts, "reused": False, "skipped_reason": None}
 
 

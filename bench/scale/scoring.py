@@ -19,15 +19,15 @@ import torch
 from bench.scale.steps import CELLS, Done, run
 from bench.tables import table
 from hmamba.config import Config
-from hmamba.files import write_json
-from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
 from hmamba.models.files import Provenance
 from hmamba.progress import track
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, owners, spans, stream_histories
-from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, MANIFEST, ROWS_PER_GROUP, shard_name
+from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
+from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
+from hmamba.storage.local import write_json
 from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)
@@ -121,9 +121,9 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
     """An untrained model with co-occurrence that are counted in the histories of some users; returns its version."""
     torch.manual_seed(0)
     model = HMamba(config.model, ITEM_COUNT)
-    if config.model.cooccurrence:
+    if config.model.score_term == Cooccurrence.name:
         some = next(stream_histories(shard, events=_COUNTED * int(_MEAN), users=_COUNTED))
-        model.cooccurrence = Cooccurrence.count(some, ITEM_COUNT + 1)
+        model.counted_terms = [Cooccurrence.count(some, ITEM_COUNT + 1)]
     candidate_items = CandidateItems.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
     ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
     return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids, {})

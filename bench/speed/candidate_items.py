@@ -25,7 +25,7 @@ from bench.protocols import TEST, leave_one_out
 from bench.settings import configure, path_of
 from bench.training import model_of, plan_of
 from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.index.matmul import RealArray
+from hmamba.index.base import RealArray
 from hmamba.inference.encode import encode_users
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import track
@@ -128,7 +128,7 @@ def trained(folder: Path, epochs: int, users: int) -> tuple[HMamba, RealArray]:
     Raises:
         InputError: the data are not there.
     """
-    overrides = {"train.epochs": epochs, "train.device": "cpu", "model.cooccurrence": False}
+    overrides = {"train.epochs": epochs, "train.device": "cpu", "model.score_term": "none"}
     config = configure(path_of(DATA, None), overrides)
     experiment = leave_one_out(load(DATA, folder), _LENGTH)
     model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)

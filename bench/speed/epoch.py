@@ -33,8 +33,8 @@ from bench.store import ROOT
 from bench.training import model_of, plan_of
 from hmamba.errors import HMambaError
 from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.files import write_json
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.storage.local import write_json
 from hmamba.training.fit import Fit, Plan
 
 log = logging.getLogger("hmamba")
@@ -84,8 +84,7 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
         "model.dim": _DIM,
         "model.layers": layers,
         "model.dropout": _DROPOUT,
-        "model.repeat": False,
-        "model.cooccurrence": False,
+        "model.score_term": "none",
         "model.category_levels": [],
         "train.max_length": _LENGTH,
         "train.tokens": tokens,

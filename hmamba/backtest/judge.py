@@ -20,13 +20,12 @@ from hmamba.evaluation.comparison import Comparison, compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.split import Split
-from hmamba.files import read_json
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
-from hmamba.sequences.snapshot import MANIFEST
-from hmamba.training.recount import Counts, recount, wants_cooccurrence
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
+from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 
 AS_TRAINED, RECOUNTED, REFIT = "as trained", "recounted", "recounted and refit"
@@ -96,11 +95,11 @@ def judge_night(
         device: where to compute.
     """
     evaluation_set = ask_after(truth, day, until, config)
-    sequences = chains[0].layout.run(day, run_id).sequences
-    histories = read_histories(shard_files(sequences))
+    run = chains[0].layout.run(day, run_id)
+    histories = read_histories(shard_files(run))
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
-    snapshot = str(read_json(sequences / MANIFEST)["digest"])
+    snapshot = str(read_json(run.manifest)["digest"])
     serving = {chain.name: read_json(chain.layout.run(day, run_id).verdict)["serving"] for chain in chains}
     if not len(evaluation_set):
         return JudgedNight(day, (), 0, serving, {})
@@ -115,7 +114,7 @@ def judge_night(
         if version is not None and not is_baseline(version):
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
-    counts = Counts.of(histories, size, cooccurrence=wants_cooccurrence(*(stored.model for stored in models.values())))
+    counts = Counts.of(histories, size, [stored.model for stored in models.values()])
     for chain in chains:
         if chain.name not in models:
             continue

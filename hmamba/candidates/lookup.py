@@ -10,9 +10,10 @@ import duckdb
 
 from hmamba import columns
 from hmamba.errors import InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
+from hmamba.warehouse.connection import in_memory
 
 SUGGESTIONS = 5
 
@@ -52,8 +53,8 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
             message names users whose ids look alike).
     """
     manifest = published_manifest(layout)
-    files = [str(layout.root / file["path"]) for file in manifest["files"]]
-    with duckdb.connect() as connection:
+    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in manifest["files"]]
+    with in_memory() as connection:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
@@ -81,32 +82,38 @@ def example_user(layout: Layout) -> str:
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
     """
-    files = [str(layout.root / file["path"]) for file in published_manifest(layout)["files"]]
+    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in published_manifest(layout)["files"]]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
-    with duckdb.connect() as connection:
+    with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
     if found is None:
         raise InputError(f"{layout.latest} names no user: the published table is empty. Run a night with events.")
     return str(found[0])
 
 
-def published_manifest(layout: Layout) -> dict[str, Any]:
-    """The newest manifest, once each file it names is there in its full size.
+def published_manifest(layout: Layout, day: date | None = None) -> dict[str, Any]:
+    """A manifest, once each file it names is there in its full size.
+
+    Args:
+        layout: the root.
+        day: whose; None for the newest.
 
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    if not layout.latest.exists():
+    path = layout.latest if day is None else layout.published_manifest(day)
+    if not layout.storage.exists(path):
+        wanted = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
-            f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
-            f"{layout.command('run', '--day', 'YYYY-MM-DD')}."
+            f"{path} does not exist: nothing is published{'' if day is None else f' for {day}'} under {layout.root}. "
+            f"Run a night first: {layout.command('run', '--day', wanted)}."
         )
-    manifest: dict[str, Any] = read_json(layout.latest)
+    manifest: dict[str, Any] = read_json(layout.storage.local_path(path))
     for file in manifest["files"]:
-        path = layout.root / file["path"]
-        if not path.is_file() or path.stat().st_size != file["bytes"]:
+        part = layout.storage.local_path(layout.root / file["path"])
+        if not part.is_file() or part.stat().st_size != file["bytes"]:
             raise InputError(
-                f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
+                f"{part} is named by {path} but is missing or cut short. Publish the day again: "
                 f"{layout.command('run', '--day', manifest['day'])}."
             )
     return manifest
@@ -117,7 +124,7 @@ def _names(
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
     run = layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
-    file = run.sequences / "items.parquet"
+    file = run.storage.local_path(run.items)
     if not file.exists():
         return {}
     rows = connection.execute(statement("published/items"), {"file": str(file), "items": items}).fetchall()

@@ -8,7 +8,6 @@ whole; and the link never goes back in days.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,16 +20,15 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.config import Config
 from hmamba.errors import BusyError, InputError
-from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
-from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
-from hmamba.sequences.snapshot import ITEMS, MANIFEST, shard_name
 from hmamba.sources.ids import read_ids
+from hmamba.storage.base import Storage
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json, write_json
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
 
-DAY_MANIFEST = "_manifest.json"
 _VOLATILE = ("run_id", "created_at")
 """What differs between two publications of the same content."""
 
@@ -50,7 +48,7 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
     Raises:
         InputError: the snapshot is missing, or shards have not been scored.
     """
-    shards = int(read_json(run.sequences / MANIFEST)["shards"])
+    shards = int(read_json(run.storage.local_path(run.manifest))["shards"])
     parts = tuple(run.candidate_part(shard) for shard in range(shards))
     missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
     if missing:
@@ -65,22 +63,22 @@ def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> Candidat
     allowed = config.candidates.allowed_items
     parts = enumerate(candidate_parts(run))
     return CandidateFiles(
-        shards=tuple(ShardFiles(part, (run.sequences / shard_name(shard),)) for shard, part in parts),
-        items=run.sequences / ITEMS,
-        indexed=run.vectors / ITEMS,
+        shards=tuple(ShardFiles(part, (run.shard(shard),)) for shard, part in parts),
+        items=run.items,
+        indexed=run.item_points,
         allowed=None
         if allowed is None
         else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items", config.source.null_words),
     )
 
 
-def _describe(parts: Sequence[Path], target: Path, root: Path) -> list[dict[str, Any]]:
+def _describe(parts: Sequence[Path], target: Path, storage: Storage) -> list[dict[str, Any]]:
     return [
         {
-            "path": (target / part.name).relative_to(root).as_posix(),
+            "path": (target / part.name).relative_to(storage.root).as_posix(),
             "rows": pq.read_metadata(part).num_rows,
             "bytes": part.stat().st_size,
-            "sha256": sha256(part),
+            "sha256": storage.digest(part),
         }
         for part in parts
     ]
@@ -91,25 +89,10 @@ def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _content(value) if isinstance(value, Mapping) else value for key, value in content.items()}
 
 
-def _is_whole(manifest: Mapping[str, Any], root: Path) -> bool:
+def _is_whole(manifest: Mapping[str, Any], storage: Storage) -> bool:
     """Whether every file that a manifest names is there with its content."""
-    paths = [(root / file["path"], file["sha256"]) for file in manifest["files"]]
-    return all(path.is_file() and sha256(path) == expected for path, expected in paths)
-
-
-def _copy(part: Path, folder: Path) -> None:
-    """Copy a part and flush it. A link would let whoever writes the run's part again change what readers hold."""
-    shutil.copyfile(part, folder / part.name)
-    with (folder / part.name).open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def lead(latest: Path, manifest: Path) -> None:
-    """Make ``latest`` a link to ``manifest``, in one rename."""
-    target = manifest.relative_to(latest.parent)
-    if not latest.is_symlink() or latest.readlink() != target:
-        with atomic_file(latest) as temporary:
-            temporary.symlink_to(target)
+    files = [(storage.root / file["path"], file["sha256"]) for file in manifest["files"]]
+    return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
 def publish(
@@ -146,31 +129,32 @@ def publish(
         "fallback_users": fallback_users,
         "exclude_seen": settings.exclude_seen,
         "warning": warning,
-        "snapshot": read_json(layout.run(day, run_id).sequences / MANIFEST)["digest"],
+        "snapshot": read_json(layout.storage.local_path(layout.run(day, run_id).manifest))["digest"],
         "refresh": None,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(parts, target, layout.root),
+        "files": _describe(parts, target, layout.storage),
     }
-    with alone(layout.candidates):
+    with layout.storage.lock(layout.candidates):
         return Published(totals, len(parts), _put(layout, day, manifest, parts))
 
 
 def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
     """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
-    target = layout.published(day)
+    target, storage = layout.published(day), layout.storage
+    manifest_of_day = layout.published_manifest(day)
     # Read before the exchange, after which the link leads to the new manifest.
-    latest = read_json(layout.latest) if layout.latest.exists() else None
-    before = read_json(target / DAY_MANIFEST) if (target / DAY_MANIFEST).exists() else None
-    if before is not None and _content(before) == _content(manifest) and _is_whole(before, layout.root):
+    latest = read_json(storage.local_path(layout.latest)) if storage.exists(layout.latest) else None
+    before = read_json(storage.local_path(manifest_of_day)) if storage.exists(manifest_of_day) else None
+    if before is not None and _content(before) == _content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
         changed = True
-        with atomic_folder(target) as folder:
+        with storage.write_folder(target) as folder:
             for part in parts:
-                _copy(part, folder)
-            write_json(folder / DAY_MANIFEST, manifest)
+                shutil.copyfile(part, folder / part.name)  # a link could be changed by whoever writes the part again
+            write_json(folder / manifest_of_day.name, manifest)
     if latest is None or latest["day"] <= manifest["day"]:
-        lead(layout.latest, target / DAY_MANIFEST)
+        storage.point(layout.latest, manifest_of_day)
         changed = changed or latest != manifest
     else:
         log.info("%s stays the newest: %s is published beside it", latest["day"], day)
@@ -230,23 +214,23 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             "new_users": refreshed.new_users,
         },
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(refreshed.parts, layout.published(day), layout.root),
+        "files": _describe(refreshed.parts, layout.published(day), layout.storage),
     }
-    with alone(layout.candidates):
-        if read_json(layout.published(day) / DAY_MANIFEST) != base:
+    with layout.storage.lock(layout.candidates):
+        if read_json(layout.storage.local_path(layout.published_manifest(day))) != base:
             raise BusyError(f"{layout.published(day)} has been published again during this refresh. Run refresh again.")
         return Published(totals, len(refreshed.parts), _put(layout, day, manifest, refreshed.parts))
 
 
 def prune_states(layout: Layout) -> list[Path]:
     """Delete carried states of all runs but the one that latest.json names; returns their folders."""
-    if not layout.latest.exists():
+    if not layout.storage.exists(layout.latest):
         return []
-    newest = read_json(layout.latest)
+    newest = read_json(layout.storage.local_path(layout.latest))
     kept = layout.run(date.fromisoformat(newest["day"]), newest["run_id"]).states
-    doomed = [path for path in sorted(layout.runs.glob(f"*/*/{kept.name}")) if path != kept]
+    doomed = [path for path in layout.carried_states if path != kept]
     for path in doomed:
-        shutil.rmtree(path)
+        layout.storage.delete(path)
     return doomed
 
 
@@ -255,20 +239,11 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
 
     Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
     """
-    runs = layout.runs
-    days = sorted((path for path in runs.iterdir() if is_day(path.name)), reverse=True) if runs.is_dir() else []
-    kept = {day.isoformat(), *(path.name for path in days[:keep])}
-    if layout.latest.exists():
-        kept.add(read_json(layout.latest)["day"])
-    doomed = [path for path in days if path.name not in kept]
+    days = layout.run_days[::-1]
+    kept = {day, *(found for found, _ in days[:keep])}
+    if layout.storage.exists(layout.latest):
+        kept.add(date.fromisoformat(read_json(layout.storage.local_path(layout.latest))["day"]))
+    doomed = [path for found, path in days if found not in kept]
     for path in doomed:
-        shutil.rmtree(path)
+        layout.storage.delete(path)
     return doomed
-
-
-def is_day(name: str) -> bool:
-    """Whether a name is a day such as 2017-12-14."""
-    try:
-        return date.fromisoformat(name).isoformat() == name
-    except ValueError:
-        return False

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from hmamba.candidates.publish import DAY_MANIFEST, is_day, lead
 from hmamba.errors import InputError
-from hmamba.files import alone, read_json
-from hmamba.layout import Layout
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
@@ -32,37 +30,35 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
     Raises:
         InputError: the folder is no root, or a manifest or the list of promotions is damaged.
     """
-    if not any(path.exists() for path in (layout.config, layout.warehouse, layout.candidates)):
+    if not any(map(layout.storage.exists, (layout.config, layout.warehouse, layout.candidates))):
         raise InputError(
             f"--root {layout.root}: no recommender's folder, as it has neither {layout.config.name} nor "
             f"{layout.warehouse.name} nor candidates/. Correct the path."
         )
-    with alone(layout.candidates):
+    with layout.storage.lock(layout.candidates):
         for reign in promotions.take_back(layout, day):
             yield f"took back the promotion of {reign.version} on {reign.day}"
-        days = [found for found in _days(layout.candidates, "run_date=") if (found[1] / DAY_MANIFEST).is_file()]
-        yield from _lead_back(layout, [found for found in days if found[0] <= day])
-        for folder in (layout.candidates, layout.runs):
-            prefix = "run_date=" if folder == layout.candidates else ""
-            for when, path in _days(folder, prefix):
-                if when > day:
-                    yield _remove(path, layout, delete)
+        kept = [when for when, _ in layout.published_days if when <= day]
+        yield from _lead_back(layout, [when for when in kept if layout.storage.exists(layout.published_manifest(when))])
+        for when, path in (*layout.published_days, *layout.run_days):
+            if when > day:
+                yield _remove(path, layout, delete)
         champion = promotions.promotions(layout)
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
 
-def _lead_back(layout: Layout, kept: list[tuple[date, Path]]) -> Iterator[str]:
+def _lead_back(layout: Layout, kept: list[date]) -> Iterator[str]:
     """Lead readers to the newest table that stays."""
     name = layout.latest.relative_to(layout.root)
     if not kept:
         if layout.latest.is_symlink() or layout.latest.exists():
-            layout.latest.unlink()
+            layout.storage.delete(layout.latest)
             yield f"{name}: removed, because nothing published stays"
         return
-    when, folder = max(kept)
-    lead(layout.latest, folder / DAY_MANIFEST)
+    when = max(kept)
+    layout.storage.point(layout.latest, layout.published_manifest(when))
     yield f"{name}: leads to {when}"
-    manifest = read_json(folder / DAY_MANIFEST)
+    manifest = read_json(layout.storage.local_path(layout.published_manifest(when)))
     refresh = manifest.get("refresh")
     if refresh and date.fromisoformat(refresh["day"]) > when:
         yield (
@@ -71,23 +67,15 @@ def _lead_back(layout: Layout, kept: list[tuple[date, Path]]) -> Iterator[str]:
         )
 
 
-def _days(folder: Path, prefix: str) -> list[tuple[date, Path]]:
-    """The folders that are named by days, oldest first."""
-    found = folder.glob(f"{prefix}*") if folder.is_dir() else ()
-    days = [(path.name.removeprefix(prefix), path) for path in found if path.is_dir()]
-    return sorted((date.fromisoformat(name), path) for name, path in days if is_day(name))
-
-
 def _remove(path: Path, layout: Layout, delete: bool) -> str:
     name = path.relative_to(layout.root)
     if delete:
-        shutil.rmtree(path)
+        layout.storage.delete(path)
         return f"{name}: deleted"
     aside = layout.rolled_back / name
-    aside.parent.mkdir(parents=True, exist_ok=True)
     target, number = aside, 1
-    while target.exists():
+    while layout.storage.exists(target):
         number += 1
         target = aside.with_name(f"{path.name}.{number}")
-    path.rename(target)
+    layout.storage.move(path, target)
     return f"{name}: moved to {target.relative_to(layout.root)}"

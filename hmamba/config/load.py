@@ -11,13 +11,17 @@ from pydantic import ValidationError
 
 from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 
-RENAMED: dict[str, str | None] = {
+RENAMED = {
+    "candidates.float32_overlap": "candidates.float32_recall",
     "candidates.keep_runs": "runs.keep",
+    "model.cooccurrence": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
+    "model.repeat": 'model.score_term = "repeats" instead of true, "none" instead of false',
+    "model.transitions": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
     "name": None,
 }
-"""Settings of earlier versions: what each is called now, with its value where that has to change; None: it is gone."""
+"""Old names of settings, and what to use instead; None: the setting is gone."""
 
 
 def named_configs() -> list[str]:
@@ -30,9 +34,11 @@ def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden" and key in RENAMED:
+        if key in RENAMED:
             new = RENAMED[key]
-            lines.append(f"{where}: {key} is {f'called {new} now' if new else 'no longer a setting: remove it'}.")
+            lines.append(
+                f"{where}: {key!r} {f'has a new name: use {new}' if new else 'is no longer a setting: remove it'}."
+            )
         elif problem["type"] == "extra_forbidden":
             lines.append(
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."

@@ -1,6 +1,6 @@
 """Model versions on disk, and which of them serves.
 
-    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json; cooccurrence.parquet if it has any
+    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json, files of counted score terms
     models/champion.json
 
 Weights are safetensors and everything else is JSON or Parquet: loading a model never runs code. A version is named by
@@ -24,15 +24,14 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
-from hmamba.files import atomic_folder, digest, read_json, sha256, write_json
-from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
+from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.terms.cooccurrence import Cooccurrence
+from hmamba.storage.layout import ITEMS, Layout, RunLayout
+from hmamba.storage.local import digest, read_json, sha256, write_json
 
 _ELIGIBLE = "eligible"
-_COOCCURRENCE = "cooccurrence.parquet"
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 
@@ -137,16 +136,16 @@ def save(
         facts: what training has to say, kept in metrics.json.
     """
     stored = StoredModel(provenance.version, provenance, model, candidate_items, ids)
-    with atomic_folder(layout.model(provenance.version)) as folder:
+    with layout.storage.write_folder(layout.model(provenance.version)) as folder:
         _write(folder, stored)
-        write_json(folder / "metrics.json", {"training": facts})
+        write_json(folder / layout.metrics(provenance.version).name, {"training": facts})
     return provenance.version
 
 
-def save_serving(folder: Path, stored: StoredModel) -> None:
+def save_serving(run: RunLayout, stored: StoredModel) -> None:
     """Store what serves a night: a version, as it is after what is only counted was counted up to the day."""
-    with atomic_folder(folder) as temporary:
-        _write(temporary, stored)
+    with run.storage.write_folder(run.model) as folder:
+        _write(folder, stored)
 
 
 def _write(folder: Path, stored: StoredModel) -> None:
@@ -159,7 +158,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         "size": len(candidate_items.column),
         **asdict(stored.provenance),
         "version": stored.version,
-        "cooccurrence": None if model.cooccurrence is None else model.cooccurrence.weighing(),
+        "counted_terms": {term.name: term.weights() for term in model.counted_terms},
     }
     write_json(folder / _CONFIG, description)
     index = np.flatnonzero(~np.asarray(ids.is_null()))
@@ -168,9 +167,9 @@ def _write(folder: Path, stored: StoredModel) -> None:
         ITEM_ID: ids.take(pa.array(index)),
         _ELIGIBLE: pa.array(candidate_items.column[index] >= 0),
     }
-    pq.write_table(pa.table(items), folder / "items.parquet")
-    if model.cooccurrence is not None:
-        pq.write_table(model.cooccurrence.to_arrow(), folder / _COOCCURRENCE, compression="zstd")
+    pq.write_table(pa.table(items), folder / ITEMS)
+    for term in model.counted_terms:
+        term.save(folder)
 
 
 def serving(verdict: Path) -> str:
@@ -191,7 +190,7 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     Raises:
         InputError: the version does not exist, or its files do not belong together.
     """
-    folder = layout.model(version)
+    folder = layout.storage.local_path(layout.model(version))
     if not folder.is_dir():
         raise InputError(
             f"{folder} does not exist, but model {version} is wanted. Restore it, or train again with --full-retrain."
@@ -199,12 +198,13 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     return _read(folder, version, device, kernels)
 
 
-def load_serving(folder: Path, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
+def load_serving(run: RunLayout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
     """Load what serves a night, see :func:`save_serving`.
 
     Raises:
         InputError: the gate has not stored it, or it is of another version than the verdict says.
     """
+    folder = run.storage.local_path(run.model)
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist. Run the gate step first (python -m jobs.gate).")
     stored = _read(folder, version, device, kernels)
@@ -230,10 +230,9 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         if model.prior is not None:
             weights.setdefault("prior", model.prior)  # versions of before it was stored
         model.load_state_dict(weights, strict=True)
-        if description["cooccurrence"] is not None:
-            pairs = pq.read_table(folder / _COOCCURRENCE)
-            model.cooccurrence = Cooccurrence.from_arrow(pairs, size, **description["cooccurrence"])
-        table = pq.read_table(folder / "items.parquet")
+        for name, chosen in description["counted_terms"].items():
+            model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
+        table = pq.read_table(folder / ITEMS)
         provenance = Provenance(
             date.fromisoformat(description["day"]),
             description["parent"],
@@ -254,7 +253,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         provenance,
         model.to(device).eval(),
         CandidateItems.of(eligible, 1),
-        vocabulary(folder / "items.parquet", size),
+        vocabulary(folder / ITEMS, size),
         sha256(folder / _WEIGHTS),
     )
 
@@ -290,7 +289,7 @@ def check_vocabulary(version: str, item_ids: pa.Array, ids: pa.Array) -> None:
 
 def record_metrics(layout: Layout, version: str, key: str, value: Any) -> None:
     """Add a section to a version's metrics.json."""
-    path = layout.model(version) / "metrics.json"
+    path = layout.metrics(version)
     metrics = read_json(path)
     if metrics.get(key) != value:
         write_json(path, {**metrics, key: value})

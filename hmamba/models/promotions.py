@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ def promotions(layout: Layout) -> list[Promotion]:
     Raises:
         InputError: champion.json is damaged.
     """
-    if not layout.champion.exists():
+    if not layout.storage.exists(layout.champion):
         return []
     try:
-        history = read_json(layout.champion)["history"]
+        history = read_json(layout.storage.local_path(layout.champion))["history"]
         return [Promotion(entry["version"], date.fromisoformat(entry["day"])) for entry in history]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -78,11 +78,14 @@ def take_back(layout: Layout, day: date) -> list[Promotion]:
 
 
 def _history(layout: Layout) -> list[dict[str, Any]]:
-    return list(read_json(layout.champion)["history"]) if layout.champion.exists() else []
+    if not layout.storage.exists(layout.champion):
+        return []
+    return list(read_json(layout.storage.local_path(layout.champion))["history"])
 
 
 def _write_history(layout: Layout, history: list[dict[str, Any]]) -> None:
     if history:
-        write_json(layout.champion, {"version": history[-1]["version"], "history": history})
+        with layout.storage.write_file(layout.champion) as path:
+            write_json(path, {"version": history[-1]["version"], "history": history})
     else:
-        layout.champion.unlink()
+        layout.storage.delete(layout.champion)

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import BASELINE_VERSION, POINT
 from hmamba.errors import InputError
-from hmamba.files import read_json
-from hmamba.layout import Layout, RunLayout
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Readers, Stop, failed_at, unfinished
 from hmamba.steps import PUBLISHING
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
 
 COUNTS = ("users", "fallback_users", "rows")
 MODELS = ("challenger", "champion", "most_bought", "popularity")
@@ -49,14 +49,14 @@ class Training:
     """Epochs of a version, as the training step records them; epoch 0 is the champion before fine-tuning, without loss.
 
     ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
-    night, that of the version which serves, because nothing was trained. ``cooccurrence``: its strength and scale, and
-    what it changed on the validation events; None where the version was trained without.
+    night, that of the version which serves, because nothing was trained. ``score_terms``: of each counted term by name,
+    its weights and what it changed on the validation events.
     """
 
     version: str
     origin: Literal["tonight", "found", "earlier"]
     epochs: tuple[Json, ...]
-    cooccurrence: Json | None
+    score_terms: dict[str, Json]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         ConfigError: the run id cannot be a folder's name.
     """
     run, reading = layout.run(day, run_id), _Reading()
-    shards = sorted(run.sequences.glob("shard-*.parquet"))
+    shards = run.shards
     facts, costs = _facts(run, len(shards), reading)
     stopped = _stop(run, costs, len(shards), reading)
     if stopped is not None:
@@ -137,7 +137,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         costs = tuple(cost for cost in costs if cost.name in stopped.before)
     verdict = _verdict(run, stopped, reading)
     parts = [part for part in map(run.candidate_part, range(len(shards))) if part.exists()]
-    items, vectors = run.sequences / "items.parquet", run.vectors / "items.parquet"
+    items, vectors = run.items, run.item_points
     if stopped is None:
         parts = parts or layout.published_parts(day)
     elif "score" not in stopped.before:
@@ -189,7 +189,7 @@ def _facts(run: RunLayout, shards: int, reading: _Reading) -> tuple[dict[str, Js
 
 def _stop(run: RunLayout, costs: tuple[StepCost, ...], shards: int, reading: _Reading) -> Stop | None:
     """Where the run ended: at a step that failed, or after the last one that finished."""
-    failures = [record for path in sorted(run.failures.glob("*.json")) if (record := reading.json(path)) is not None]
+    failures = [record for path in run.failed if (record := reading.json(path)) is not None]
     finished = [cost.name for cost in costs if cost.name != "score" or cost.parts >= shards]
     return failed_at(failures, shards) or unfinished(finished)
 
@@ -226,10 +226,10 @@ def _training(layout: Layout, train: Json, verdict: Json | None, reading: _Readi
     origin: Literal["tonight", "found", "earlier"] = "found" if train.get("reused") else "tonight"
     if not version or not train.get("epochs"):
         version, origin = (verdict or {}).get("serving"), "earlier"
-        metrics = reading.json(layout.model(version) / "metrics.json") if version else None
+        metrics = reading.json(layout.metrics(version)) if version else None
         train = (metrics or {}).get("training") or {}
     epochs = train.get("epochs") or []
-    return Training(str(version), origin, tuple(epochs), train.get("cooccurrence")) if epochs else None
+    return Training(str(version), origin, tuple(epochs), train.get("score_terms") or {}) if epochs else None
 
 
 def _relative(path: Path, start: Path) -> str:

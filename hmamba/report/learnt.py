@@ -1,4 +1,4 @@
-"""What training tells, in words: what stopped it, what co-occurrence adds, and what the serving model knows."""
+"""What training records, in words: what stopped it, what score terms add, and what the serving model knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hmamba.report.gather import Json, Night
 from hmamba.report.judged import relative
 from hmamba.report.text import counted
+from hmamba.score_terms import SCORE_TERMS
 
 LIKELIHOOD = "log_likelihood"
 VALIDATION = {"ndcg@10": "validation NDCG@10", LIKELIHOOD: "validation log-likelihood"}
@@ -34,19 +35,20 @@ def early_stopping(epochs: Sequence[Json]) -> str:
     )
 
 
-def cooccurrence(told: Json) -> str:
-    """What the co-occurrence of a model are worth, from the facts of its training."""
-    what = "What followed a user's items in other histories (co-occurrence)"
-    weight = f"strength {told['strength']:g} at scale {told['scale']:g}"
-    if not told["users"]:
-        return f"{what} raises scores with {weight}, untried: nobody could be asked on the validation events."
-    asked, without = counted(int(told["users"]), "user"), told["ndcg@10 without"]
-    if not told["strength"]:
+def score_term(judged: Json, name: str) -> str:
+    """What a counted score term adds, as the training judged it."""
+    evidence = SCORE_TERMS[name].evidence if name in SCORE_TERMS else "a score term"
+    what = f"{evidence[0].upper()}{evidence[1:]} ({name})"
+    asked, without = counted(int(judged["users"]), "user"), judged["ndcg@10 without"]
+    if judged["weights"] is None:
         return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {asked})."
-    with_it = told["ndcg@10"]
+    weights = ", ".join(f"{key} {value:g}" for key, value in judged["weights"].items())
+    if not judged["users"]:
+        return f"{what} raises scores with {weights}, untested: no user could be tested on the validation events."
+    with_it = judged["ndcg@10"]
     change = relative(with_it, without)
     return (
-        f"{what} raises scores with {weight}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
+        f"{what} raises scores with {weights}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
         f" ({change + ', ' if change else ''}{asked})."
     )
 

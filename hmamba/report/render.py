@@ -11,15 +11,14 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
-from hmamba.files import atomic_file
-from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
-from hmamba.report.learnt import VALIDATION, cooccurrence, early_stopping, finite, what_serves_knows
+from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.text import metric_name, sentence, short
+from hmamba.storage.layout import Layout
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
@@ -36,7 +35,7 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
     """
     page = render(gather(layout, day, run_id))
     target = layout.report(day)
-    with atomic_file(target) as temporary:
+    with layout.storage.write_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 
@@ -53,7 +52,7 @@ def render(night: Night) -> str:
         "sentence": sentence,
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
         "early_stopping": early_stopping,
-        "cooccurrence": cooccurrence,
+        "score_term": score_term,
     }
     return environment.get_template("template.html").render(
         night=night,

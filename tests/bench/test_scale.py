@@ -14,7 +14,7 @@ from bench.scale.data import Shop
 from bench.scale.nights import Night, report
 from bench.scale.steps import Done
 from hmamba.sequences.histories import stream_histories
-from hmamba.sequences.snapshot import shard_name
+from hmamba.storage.layout import shard_name
 
 KEY = ["user_id", "item_id", "event_time"]
 
@@ -72,7 +72,7 @@ def test_the_report_of_scoring_tells_both_speeds() -> None:
             "peak_bytes": 1_500_000_000,
             "users": users,
             "float32_recall_users": 512,
-            "kind": "product",
+            "kind": "matmul",
         }
         return Done(facts, 10.0, 2.0)
 

@@ -1,119 +1,78 @@
-"""Which search parameters are chosen, on an index whose recall at each of them is said beforehand."""
+"""Which of the parameters that reach the floor are chosen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from hmamba.index.ivf import Effort
-from hmamba.index.tuning import START, Tuned, tune
+from hmamba.index import tuning
+from hmamba.index.base import Trial
+from hmamba.index.ivf import IvfSearcher
+from hmamba.index.tuning import recalls
 
-QUERIES, K, FLOOR = 40, 16, 0.875  # shares of 16 items are exact
-ASKED = np.zeros((QUERIES, 3)), K, (np.array([0, 1]), np.array([7, 8]))
-"""Queries, items wanted, and entries to leave out."""
-BEST = np.tile(np.linspace(1, 0.5, K), (QUERIES, 1)), np.tile(np.arange(K), (QUERIES, 1))
-
-
-@dataclass
-class Scripted:
-    """1,000 lists of 100 items; a search finds the given shares of the best items, for even and for odd queries."""
-
-    shares: dict[tuple[int, int], tuple[float, float]]
-    effort: Effort = START
-    tried: list[tuple[int, int]] = field(default_factory=list)
-    count, items = 1_000, 100_000
-
-    def with_effort(self, effort: Effort) -> Scripted:
-        return replace(self, effort=effort)
-
-    def search(self, *asked):
-        assert all(mine is told for mine, told in zip(asked, ASKED, strict=True))
-        self.tried.append((self.effort.cells, self.effort.deep))
-        found = BEST[1] + K
-        for odd, share in enumerate(self.shares.get(self.tried[-1], (0.5, 0.5))):
-            found[odd::2, : round(share * K)] -= K
-        return BEST[0], found
+K = 10
 
 
-def tuned(shares: dict[tuple[int, int], tuple[float, float]], **sizes: int) -> tuple[Tuned, Scripted]:
-    index = Scripted(shares)
-    for name, value in sizes.items():
-        setattr(index, name, value)
-    return tune(index, *ASKED, BEST, floor=FLOOR, seconds=10), index
+@pytest.fixture(scope="module")
+def searcher():
+    """Items of which a query must scan many lists for a high recall."""
+    return IvfSearcher.build(np.random.default_rng(0).standard_normal((6_000, 24)).astype(np.float32))
 
 
-def both(share: float) -> tuple[float, float]:
-    return share, share
+@pytest.fixture(scope="module")
+def queries():
+    return np.random.default_rng(1).standard_normal((80, 24)).astype(np.float32)
 
 
-def test_more_lists_are_chosen_where_they_need_less_work():
-    found, index = tuned({(4, 2): both(0.75), (4, 4): both(0.9375), (6, 2): both(0.875), (9, 2): both(1.0)})
-    assert index.tried == [(3, 2), (3, 4), (4, 2), (4, 4), (6, 2), (9, 2)]
-    assert (found.index.effort, found.recall) == (Effort(6, 2), 0.875)
+@pytest.fixture(scope="module")
+def exact(searcher, queries):
+    return searcher.exact.search(queries, K)
 
 
-def test_the_first_is_kept_where_more_lists_only_mean_more_work():
-    found, index = tuned({(4, 2): both(0.9375), (6, 2): both(1.0), (9, 2): both(1.0), (13, 2): both(1.0)})
-    assert index.tried == [(3, 2), (3, 4), (4, 2), (6, 2), (9, 2)]
-    assert (found.index.effort, found.recall) == (Effort(4, 2), 0.9375)
+@pytest.fixture
+def tried(monkeypatch):
+    """Parameters that were tried, in their order."""
+    parameters, with_parameters = [], IvfSearcher.with_parameters
+
+    def recorded(searcher, new):
+        parameters.append(new)
+        return with_parameters(searcher, new)
+
+    monkeypatch.setattr(IvfSearcher, "with_parameters", recorded)
+    return parameters
 
 
-def test_lists_without_enough_recall_count_among_those_that_are_compared():
-    found, index = tuned({(3, 2): both(0.625), (3, 4): both(0.6875), (3, 8): both(0.875), (9, 2): both(1.0)})
-    assert index.tried == [(3, 2), (3, 4), (3, 8), (4, 2), (4, 4), (6, 2), (6, 4)]
-    assert found.index.effort == Effort(3, 8)
+def recall(searcher, queries, exact):
+    """Of the half of the queries that does worse."""
+    products, found = searcher.search(queries, K)
+    shares = recalls(found, products, exact[1], exact[0])
+    return min(shares[::2].mean(), shares[1::2].mean())
 
 
-def test_work_is_counted_in_items_of_lists_and_in_products():
-    """2 k products more cost as much as 4,096 codes, which 41 lists hold: 14 lists more are less work, 52 are not."""
-    shares = {(28, 2): both(0.625), (28, 4): both(0.9375), (42, 2): both(0.9375), (63, 2): both(0.9375)}
-    assert tuned(shares)[0].index.effort == Effort(42, 2)
-    shares = {(42, 2): both(0.625), (42, 4): both(0.9375), (94, 2): both(0.9375)}
-    assert tuned(shares)[0].index.effort == Effort(42, 4)
+@pytest.mark.parametrize("floor", [0.8, 0.9, 0.97])
+def test_the_least_work_that_reaches_the_floor_is_chosen(searcher, queries, exact, tried, floor):
+    chosen = searcher.tuned(Trial(queries, K, None, *exact, floor, seconds=1e9)).searcher
+    all_tried = list(tried)
+    codes, cost = len(searcher.vectors) / searcher.nlist, tuning._RERANK_COST
+    reached = [
+        (parameters.nprobe * codes + cost * parameters.k_factor * K, parameters)
+        for parameters in all_tried
+        if recall(searcher.with_parameters(parameters), queries, exact) >= floor
+    ]
+    assert len({work for work, _ in reached}) > 1, "there was no choice: the test shows nothing"
+    assert chosen.parameters == min(reached, key=lambda pair: pair[0])[1]
+    steps = list(dict.fromkeys(parameters.nprobe for parameters in all_tried))
+    assert all(after == before + max(1, before // 2) for before, after in pairwise(steps))
+    first = min(parameters.nprobe for _, parameters in reached)
+    assert steps[-1] == searcher.nlist or len(steps[steps.index(first) :]) == 3
 
 
-@pytest.mark.parametrize(("shares", "enough"), [((0.875, 0.875), True), ((1.0, 0.8125), False), ((0.8125, 1.0), False)])
-def test_both_halves_of_the_queries_have_to_reach_the_floor(shares, enough):
-    found, index = tuned({(4, 2): shares, (4, 4): shares})
-    assert (found.index is not None) == enough
-    assert (found.recall, index.tried[2:4]) == (0.875, [(4, 2), (6, 2)]) if enough else found.recall == 0.5
-
-
-def test_all_lists_are_tried_before_the_search_is_given_up():
-    found, index = tuned({})
-    assert (found.index, found.recall) == (None, 0.5)
-    cells = [tried for tried, _ in index.tried]
-    assert cells == sorted(cells)
-    assert 666 < cells[-1] <= 1_000
-
-
-def test_re_ranking_more_is_tried_as_long_as_it_finds_more():
-    _, index = tuned({(3, 2): both(0.5), (3, 4): both(0.5625), (3, 8): both(0.625), (3, 16): both(0.6875)})
-    assert index.tried[:5] == [(3, 2), (3, 4), (3, 8), (3, 16), (4, 2)]
-
-
-def test_of_equal_work_the_fewest_lists_are_chosen():
-    """A list of 2,048 items is as much work as 16 K products."""
-    shares = {(2, 2): both(0.5), (2, 4): both(0.9375), (4, 2): both(1.0)}
-    assert tuned(shares, count=512, items=512 * 2_048)[0].index.effort == Effort(2, 4)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "first"),
-    [({}, 3), ({"count": 10_000}, 39), ({"count": 100}, 1), ({"count": 1}, 1), ({"items": 5_000}, 12)],
-)
-def test_the_first_lists_are_one_in_256_or_more_with_four_times_k_items(sizes, first):
-    assert tuned({}, **sizes)[1].tried[0] == (first, 2)
-
-
-def test_items_that_are_fewer_than_four_times_k_are_not_searched_by_lists():
-    found, index = tuned({}, items=4 * K - 1)
-    assert (found, index.tried) == (Tuned(0.0, None), [])
-
-
-def test_a_search_that_is_slower_than_the_exact_one_is_the_last():
-    index = Scripted({})
-    assert tune(index, *ASKED, BEST, floor=FLOOR, seconds=0) == Tuned(0.5, None)
-    assert index.tried == [(3, 2)]
+def test_both_halves_of_the_queries_must_reach_the_floor(searcher, queries, exact):
+    """One half has nothing to find, and so a recall of 1: the mean reaches the floor long before the other half."""
+    products, columns = exact[0].copy(), exact[1]
+    products[::2] = -np.inf
+    tuned = searcher.tuned(Trial(queries, K, None, products, columns, 0.9, seconds=1e9))
+    found_products, found = tuned.searcher.search(queries, K)
+    assert recalls(found, found_products, columns, exact[0])[1::2].mean() >= 0.9

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from hmamba.config import Config, parse
-from hmamba.files import read_json
-from hmamba.layout import Layout
 from hmamba.steps import NIGHT
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs.cli import main
 from jobs.night import NightOptions, StepFailedError, run_night
 from tests.landing import TINY_ONCE

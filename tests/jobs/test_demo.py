@@ -16,8 +16,8 @@ import pytest
 
 from hmamba import config
 from hmamba.errors import InputError
-from hmamba.files import write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import write_json
 from jobs import demo
 
 LOG = """\

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs.cli import main
 from tests.landing import DAY, TINY
 from tests.synthetic import make_interactions, write_landing

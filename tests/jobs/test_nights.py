@@ -12,8 +12,8 @@ import duckdb
 import pandas as pd
 import pytest
 
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs import gate, index, ingest, publish, report, score, snapshot, train
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -88,7 +88,7 @@ def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: t
     assert (facts["gate"]["holdout_from"], facts["gate"]["holdout_to"]) == ("2024-01-28", "2024-01-28")
     assert facts["gate"]["users"] == compared["users"] <= facts["gate"]["questions"]
     assert facts["publish"]["rows"] == USERS * 5
-    assert facts["index"]["kind"] in ("IndexFlatIP", "product")
+    assert facts["index"]["kind"] in ("flat", "matmul")
     assert facts["index"]["recall"] is None  # so few items are searched exactly
     assert facts["index"]["float32_recall"] >= 0.999
     assert 0 < facts["index"]["float32_recall_users"] <= USERS
@@ -156,7 +156,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("category_levels = [1, 2]\ncategory_vectors = true", "cooccurrence = false")
+    .replace("category_levels = [1, 2]\ncategory_vectors = true", 'score_term = "none"')
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs.step import Facts, StepContext, run_step
 
 DAY = "2024-01-30"

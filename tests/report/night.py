@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.evaluation.comparison import Comparison, Says
-from hmamba.files import sha256, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import sha256, write_json
 from tests.synthetic import make_catalogue
 
 DAY = date(2024, 1, 30)
@@ -25,7 +25,8 @@ EPOCHS = [
     for n in range(8)
 ]
 HOSTILE = "<script>alert('x')</script> \"& 🧀 \u202eevil"
-COOCCURRENCE = {"strength": 1.5, "scale": 0.0003, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
+WEIGHTS = {"strength": 1.5, "scale": 0.0003}
+COOCCURRENCE = {"weights": WEIGHTS, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
 
 
 def metrics(scale: float) -> dict[str, float]:
@@ -160,7 +161,7 @@ def write_night(
     _write_vectors(run.vectors, items, dim, random)
     users = sorted(events["user_id"].unique())
     _write_candidates(run.candidates, users, items, k, random)
-    judged, trained = judged or verdict(), {"epochs": EPOCHS, "cooccurrence": COOCCURRENCE}
+    judged, trained = judged or verdict(), {"epochs": EPOCHS, "score_terms": {"cooccurrence": COOCCURRENCE}}
     write_json(run.verdict, judged)
     write_json(layout.model(VERSION) / "metrics.json", {"training": trained, "gate": judged})
     page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
@@ -179,7 +180,7 @@ def write_night(
         "float32_recall_at": 100,
         "float32_recall_users": 31,
     }
-    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="IndexFlatIP", **measured)
+    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="flat", **measured)
     for shard in range(2):
         write_facts(
             layout, "score", 4.0 + shard, 800 * mb, f"score-{shard:04d}", shard=shard, users=20, fallback_users=0

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.learnt import early_stopping, what_serves_knows
+from hmamba.storage.layout import Layout
 from tests.report.night import DAY, RUN, baseline_verdict
 
 

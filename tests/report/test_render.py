@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
 from hmamba.report.render import write_report
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from tests.report.night import (
     COOCCURRENCE,
     DAY,
@@ -131,7 +131,7 @@ def test_pictures_have_words(page: Page) -> None:
         "score 2 shards, longest 5.0 s 9.0 s 800 MB",
         "1 min 49 s in all, before this report.",
         f"Trained in this run: {VERSION} .",
-        "(co-occurrence) raises scores with strength 1.5 at scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
+        "(cooccurrence) raises scores with strength 1.5, scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
         "without (+12.5 %, 1,234 users).",
         "curvature 1/K 0.0156",
         "candidates/run_date=2024-01-30",
@@ -146,12 +146,16 @@ def test_the_figures_are_there(page: Page, expected: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("cells", "looks into 1,300 of 8,000. Of the 100 best items of an exact search that finds 99.12 %, the mean"),
-        ("product", "Searched exactly. A search by cells was tried and found 99.12 % of the 100 best items, the mean"),
+        (
+            "ivf",
+            "Searched approximately by ivf (nprobe 1,300, nlist 8,000, k_factor 4). "
+            "Of the 100 best items of an exact search, this finds 99.12 %, the mean",
+        ),
+        ("matmul", "Searched exactly. An approximate search was tried and found 99.12 % of the 100 best items"),
     ],
 )
 def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expected: str) -> None:
-    assert "cells" not in page_of(copied).text
+    assert "approximate" not in page_of(copied).text
     told = {
         "float32_recall": 1.0,
         "float32_recall_floor": 0.999,
@@ -159,9 +163,9 @@ def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expec
         "float32_recall_users": 31,
         "recall": 0.9912,
     }
-    speeds = {"product": 700, kind: 2000}
+    speeds = {"matmul": 700, kind: 2000}
     told |= {"recall_floor": 0.99, "recall_at": 100, "kind": kind, "queries_per_second": speeds}
-    looked_at = {"cells": 1_300, "of": 8_000, "times_k": 4} if kind == "cells" else None
+    looked_at = {"nprobe": 1_300, "nlist": 8_000, "k_factor": 4} if kind == "ivf" else None
     write_facts(copied, "index", 1.0, 1, **told, looked_at=looked_at)
     text = page_of(copied).text
     assert expected in text
@@ -227,7 +231,7 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     assert "Nothing was trained in this run: no new events. These are the epochs of the version that serves: " in text
     assert f"the version that serves: {VERSION} ." in text
     assert "No new model was trained (no new events)" in text
-    assert "(co-occurrence) raises scores with strength 1.5" in text
+    assert "(cooccurrence) raises scores with strength 1.5" in text
 
 
 def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
@@ -240,7 +244,7 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     ("told", "expected"),
     [
         (
-            COOCCURRENCE | {"strength": 0.0, "ndcg@10": 0.128},
+            COOCCURRENCE | {"weights": None, "ndcg@10": 0.128},
             "is left out: no help on the validation events (NDCG@10 0.1280",
         ),
         (
@@ -249,23 +253,23 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
         ),
         (
             COOCCURRENCE | {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
-            "with strength 1.5 at scale 0.0003, untried: nobody could be asked on the validation events.",
+            "with strength 1.5, scale 0.0003, untested: no user could be tested on the validation events.",
         ),
     ],
 )
-def test_what_cooccurrence_are_worth_is_told(copied: Layout, told: dict[str, float | None], expected: str) -> None:
+def test_what_a_score_term_adds_is_shown(copied: Layout, told: dict[str, float | None], expected: str) -> None:
     path = copied.run(DAY, RUN).facts / "train.json"
-    write_json(path, read_json(path) | {"cooccurrence": told})
+    write_json(path, read_json(path) | {"score_terms": {"cooccurrence": told}})
     assert expected in page_of(copied).text
 
 
-@pytest.mark.parametrize("facts", [{"cooccurrence": None}, {}])
-def test_a_model_without_cooccurrence_does_not_speak_of_them(copied: Layout, facts: dict[str, None]) -> None:
+@pytest.mark.parametrize("facts", [{"score_terms": {}}, {"score_terms": None}, {}])
+def test_a_model_without_score_terms_mentions_none(copied: Layout, facts: dict[str, None]) -> None:
     path = copied.run(DAY, RUN).facts / "train.json"
     told = read_json(path)
-    del told["cooccurrence"]
+    del told["score_terms"]
     write_json(path, told | facts)
-    assert "(co-occurrence)" not in page_of(copied).text
+    assert "(cooccurrence)" not in page_of(copied).text
 
 
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])

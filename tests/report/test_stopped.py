@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from hmamba.files import write_json
-from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.report.summary import summarise
 from hmamba.steps import PUBLISHING
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import write_json
 from tests.report.night import CHAMPION, DAY, RUN, VERSION, baseline_verdict, fail, publish, verdict
 from tests.report.test_render import page_of
 

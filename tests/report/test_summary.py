@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
+from hmamba.storage.layout import Layout
 from tests.report.night import (
     CHAMPION,
     DAY,

@@ -1,0 +1,144 @@
+"""A root that the nightly steps fill, read from a notebook: its champion, its candidates, its metrics."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.dataset as ds
+
+from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
+from hmamba.config import Config, load
+from hmamba.errors import InputError
+from hmamba.models import files as model_files
+from hmamba.models import promotions
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
+
+if TYPE_CHECKING:
+    from hmamba.recommender import Recommender
+
+_STEP = re.compile(r"([a-z]+)(?:-(\d+))?\.json")
+
+
+def open_root(root: str | Path) -> Root:
+    """Open the root of a nightly recommender.
+
+    Args:
+        root: its folder.
+
+    Raises:
+        ConfigError: a setting in its hmamba.toml is wrong.
+        InputError: the folder does not exist.
+    """
+    return Root(Layout.existing(root))
+
+
+class Root:
+    """A root, for reading.
+
+    Attributes:
+        layout: where everything lies.
+        config: its settings.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.config: Config = load(None, layout)
+
+    @property
+    def champion(self) -> str | None:
+        """The model version that was promoted last; None before the first promotion."""
+        promoted = promotions.promotions(self.layout)
+        return promoted[-1].version if promoted else None
+
+    @property
+    def days(self) -> list[date]:
+        """Days with a published table, oldest first."""
+        return sorted(day for day, _ in self.layout.published_days)
+
+    def manifest(self, day: date | None = None) -> dict[str, Any]:
+        """The manifest of a published table.
+
+        Args:
+            day: its day; None for the newest.
+
+        Raises:
+            InputError: nothing is published for that day, or a file that it names is missing or cut short.
+        """
+        return published_manifest(self.layout, day)
+
+    def candidates(self, day: date | None = None) -> ds.Dataset:
+        """The published table: user_id, rank, item_id, score, model_version.
+
+        Nothing is read yet: ``.to_table()`` gives Arrow, and Polars and DuckDB can scan the dataset.
+
+        Args:
+            day: its day; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`.
+        """
+        return ds.dataset([str(self.layout.root / file["path"]) for file in self.manifest(day)["files"]])
+
+    def recommend(self, user: str, k: int = 10) -> Recommendations:
+        """A user's ``k`` best published items, with their titles.
+
+        Raises:
+            InputError: the user has no candidates, or nothing is published.
+        """
+        return recommend(self.layout, str(user), k)
+
+    def metrics(self, day: date | None = None) -> dict[str, Any]:
+        """What each step of the published night recorded, by step; of ``score`` a list, one entry a shard.
+
+        Args:
+            day: the night; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`.
+        """
+        found: dict[str, Any] = {}
+        for path in sorted(self._run(day).facts.glob("*.json")):
+            if (name := _STEP.fullmatch(path.name)) is None:
+                continue
+            if name[2] is None:
+                found[name[1]] = read_json(path)
+            else:
+                found.setdefault(name[1], []).append(read_json(path))
+        return found
+
+    def verdict(self, day: date | None = None) -> dict[str, Any]:
+        """What the gate measured and decided on a published night.
+
+        Args:
+            day: the night; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, or the run's folder was removed.
+        """
+        told: dict[str, Any] = read_json(self._run(day).verdict)
+        return told
+
+    def recommender(self, day: date | None = None) -> Recommender:
+        """The model that serves a published night, with the users of its snapshot.
+
+        Args:
+            day: the night; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, the run's folder was removed, or a baseline serves.
+        """
+        from hmamba.recommender import Recommender
+
+        run = self._run(day)
+        version = model_files.serving(run.verdict)
+        if not run.model.is_dir():
+            raise InputError(f"{version} serves that night, which is no model. Open a night that a model serves.")
+        return Recommender.of_run(run, version, self.config)
+
+    def _run(self, day: date | None) -> RunLayout:
+        manifest = self.manifest(day)
+        return self.layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])

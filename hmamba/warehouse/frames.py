@@ -1,0 +1,61 @@
+"""Loading tables into a warehouse in memory: the row rules and the merge of a pull, without ledger and quarantine."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import duckdb
+import pyarrow as pa
+
+from hmamba import clock
+from hmamba.config import Config
+from hmamba.errors import InputError
+from hmamba.quality.batch import check_rows
+from hmamba.sources.base import Selection
+from hmamba.sources.table import TablePart
+from hmamba.statements import statement
+from hmamba.warehouse.merge import Entry, merge
+from hmamba.warehouse.metadata import apply_catalogue
+from hmamba.warehouse.refused import ReadPart, tell_refusals
+from hmamba.warehouse.staging import stage
+from hmamba.warehouse.tables import create_tables, one
+
+
+def load_frames(
+    connection: duckdb.DuckDBPyConnection, config: Config, interactions: pa.Table, items: pa.Table | None
+) -> date:
+    """Load interactions, and metadata of their items, into an empty warehouse.
+
+    Args:
+        connection: in memory; the tables are created.
+        config: names the columns and says how they are read.
+        interactions: one row an event, with the columns of ``source.columns``.
+        items: one row an item, with the columns of ``catalogue``; None without.
+
+    Returns:
+        The day of the newest event.
+
+    Raises:
+        InputError: a column is absent or of a type that cannot be read, a row breaks a rule, or there are no rows.
+        QualityError: no row of the items can be read.
+    """
+    create_tables(connection)
+    part = TablePart.of(interactions, "interactions")
+    (count,) = stage(connection, [part], config.source)
+    if not count:
+        raise InputError("interactions has no rows.")
+    refused_from = clock.now() + timedelta(hours=config.quality.max_future_hours)
+    connection.execute(statement("ingest/create_broken"))
+    check_rows(connection, config, refused_from, count)
+    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
+    refused = one(connection, "ingest/refused_count")["rows"]
+    if refused:
+        told = tell_refusals(connection, [ReadPart(part, count)], config.source.columns.wanted, config)
+        raise InputError(f"{refused} of {count} rows of interactions cannot be used. {told.examples}".strip())
+    merged = merge(connection, count, Entry(1, clock.now(), None, [0]))
+    assert merged.newest is not None  # rows that are not refused have a time
+    for name in ("merge/add_items", "merge/first_seen", "merge/index_items", "ingest/drop_staged"):
+        connection.execute(statement(name))
+    if items is not None:
+        apply_catalogue(connection, config, Selection((TablePart.of(items, "items"),), 0), 1)
+    return merged.newest.date()
