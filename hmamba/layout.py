@@ -90,13 +90,13 @@ class RunLayout:
         return self.folder / "refreshed" / f"part-{shard:04d}.parquet"
 
     @property
-    def facts(self) -> Path:
-        """What each step printed, with its wall time and peak memory."""
-        return self.folder / "facts"
+    def metrics(self) -> Path:
+        """What each step counted, with its wall time and peak memory."""
+        return self.folder / "metrics"
 
-    def step_facts(self, step: str, shard: int | None = None) -> Path:
-        """Facts of one step, or of its part for one shard."""
-        return self.facts / _of_step(step, shard)
+    def step_metrics(self, step: str, shard: int | None = None) -> Path:
+        """Metrics of one step, or of its part for one shard."""
+        return self.metrics / _of_step(step, shard)
 
     @property
     def failures(self) -> Path:
@@ -186,6 +186,10 @@ class Layout:
     def model(self, version: str) -> Path:
         """Folder of one model version."""
         return self.models / version
+
+    def model_metrics(self, version: str) -> Path:
+        """A version's training and its newest verdict."""
+        return self.model(version) / "metrics.json"
 
     @property
     def candidates(self) -> Path:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from hmamba.candidates.baseline import write_eligible
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
+from hmamba.contracts import IndexMetrics, read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
@@ -18,16 +19,16 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import shard_files
 from hmamba.sequences.snapshot import ITEMS
 from hmamba.sources.ids import read_ids
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> IndexMetrics:
     """Build the index of whoever serves tonight, and measure on some of tonight's queries what float32 loses.
 
     A baseline needs no index: then only the items that it may recommend are written.
     """
     run, layout, config = context.run, context.layout, context.config
-    version = model_files.serving(run.verdict)
+    version = read_serving(run.verdict)
     allowed = config.candidates.allowed_items
     wanted = (
         None
@@ -41,7 +42,9 @@ def body(context: StepContext) -> Facts:
         events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
         candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
         write_eligible(candidate_items, ids, run.vectors / ITEMS)
-        return {"items": len(candidate_items), "kind": "none", "device": "cpu", "model_version": version}
+        return IndexMetrics(
+            day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version
+        )
     device = device_of(config.train.device)
     stored = model_files.load_serving(run.model, version, device, config.model.kernels)
     model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.sequences / ITEMS))
@@ -50,35 +53,32 @@ def body(context: StepContext) -> Facts:
     wishes = config.candidates
     chosen = choose(stored, candidate_items, shard_files(run.sequences), wishes)
     built, found = chosen.index, chosen.float32_recall
-    measured = {
-        "float32_recall": found.share,
-        "float32_recall_floor": wishes.float32_overlap,
-        "float32_recall_at": found.depth,
-        "float32_recall_users": found.users,
-        "queries_per_second": chosen.queries_per_second,
-        "recall": chosen.recall,
-        "looked_at": _looked_at(built),
-        "recall_floor": wishes.recall,
-        "recall_at": min(wishes.k, len(candidate_items)),
-    }
-    size = item_index.save(built, run.index, measured)
-    return {
-        "items": len(candidate_items),
-        "dim": int(built.vectors.shape[1]),
-        "kind": built.kind,
-        "bytes": size,
-        "device": device.type,
-        **measured,
-        "model_version": stored.version,
-    }
+    return IndexMetrics(
+        day=context.day,
+        items=len(candidate_items),
+        dim=int(built.vectors.shape[1]),
+        kind=built.kind,
+        bytes=item_index.save(built, run.index),
+        device=device.type,
+        float32_recall=found.share,
+        float32_recall_floor=wishes.float32_overlap,
+        float32_recall_at=found.depth,
+        float32_recall_users=found.users,
+        queries_per_second={str(way): speed for way, speed in chosen.queries_per_second.items()},
+        recall=chosen.recall,
+        looked_at=_looked_at(built),
+        recall_floor=wishes.recall,
+        recall_at=min(wishes.k, len(candidate_items)),
+        model_version=stored.version,
+    )
 
 
-def _looked_at(built: item_index.ItemIndex) -> Facts | None:
-    """Where cells search: in how many of them, and how many times k items are multiplied anew."""
+def _looked_at(built: item_index.ItemIndex) -> dict[str, int] | None:
+    """Parameters of an approximate search; None where the search is exact."""
     if not isinstance(built.index, Approximate):
         return None
     effort = built.index.effort
-    return {"cells": effort.cells, "of": built.index.count, "times_k": effort.deep}
+    return {"nprobe": effort.cells, "nlist": built.index.count, "k_factor": effort.deep}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from hmamba.config import parse
-from hmamba.files import write_json
+from hmamba.contracts import ModelMetrics
 from hmamba.layout import Layout
 from jobs.cli import main
 from jobs.night import STEPS
@@ -208,7 +208,7 @@ def test_the_duckdb_examples_run(demo: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_query_about_many_nights_runs(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
-    write_json(Layout.at("demo").model("quiet") / "metrics.json", {"training": {}})  # never judged
+    ModelMetrics(training=None).write(Layout.at("demo").model_metrics("quiet"))  # never judged
     with duckdb.connect() as connection:
         rows = connection.execute(section("Quality over many nights", "operations.md")).fetchall()
     assert rows == [(DAY.isoformat(), VERSION, True, pytest.approx(0.176), pytest.approx(0.176 / 0.08))]

@@ -16,11 +16,11 @@ import torch
 
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
-from hmamba.evaluation.comparison import Comparison, compare
+from hmamba.contracts import Comparison, SnapshotManifest, Verdict
+from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.split import Split
-from hmamba.files import read_json
 from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
@@ -100,8 +100,8 @@ def judge_night(
     histories = read_histories(shard_files(sequences))
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
-    snapshot = str(read_json(sequences / MANIFEST)["digest"])
-    serving = {chain.name: read_json(chain.layout.run(day, run_id).verdict)["serving"] for chain in chains}
+    snapshot = SnapshotManifest.read(sequences / MANIFEST).digest
+    serving = {chain.name: Verdict.read(chain.layout.run(day, run_id).verdict).serving for chain in chains}
     if not len(evaluation_set):
         return JudgedNight(day, (), 0, serving, {})
     measured = measure_baselines(histories, evaluation_set, config, size)

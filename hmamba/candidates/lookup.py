@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
 
 import duckdb
 
 from hmamba import columns
+from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.files import read_json
 from hmamba.layout import Layout
 from hmamba.statements import statement
 
@@ -52,7 +50,7 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
             message names users whose ids look alike).
     """
     manifest = published_manifest(layout)
-    files = [str(layout.root / file["path"]) for file in manifest["files"]]
+    files = [str(layout.root / file.path) for file in manifest.files]
     with duckdb.connect() as connection:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
@@ -61,16 +59,16 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
                 statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
             ).fetchall()
             raise InputError(
-                f"user {user!r} is not among the {manifest['users']} users published for {manifest['day']}. "
+                f"user {user!r} is not among the {manifest.users} users published for {manifest.day}. "
                 f"Ids that look alike: {', '.join(repr(row[0]) for row in alike)}. A user appears on the night after "
                 "their first event."
             )
         names = _names(connection, layout, manifest, [row[1] for row in rows])
     return Recommendations(
         user,
-        str(manifest["day"]),
+        manifest.day.isoformat(),
         rows[0][3],
-        manifest.get("warning"),
+        manifest.warning,
         tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
     )
 
@@ -81,7 +79,7 @@ def example_user(layout: Layout) -> str:
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
     """
-    files = [str(layout.root / file["path"]) for file in published_manifest(layout)["files"]]
+    files = [str(layout.root / file.path) for file in published_manifest(layout).files]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
     with duckdb.connect() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
@@ -90,33 +88,33 @@ def example_user(layout: Layout) -> str:
     return str(found[0])
 
 
-def published_manifest(layout: Layout) -> dict[str, Any]:
+def published_manifest(layout: Layout) -> Manifest:
     """The newest manifest, once each file it names is there in its full size.
 
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    if not layout.latest.exists():
+    manifest = Manifest.read_if_exists(layout.latest)
+    if manifest is None:
         raise InputError(
             f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
             f"{layout.command('run', '--day', 'YYYY-MM-DD')}."
         )
-    manifest: dict[str, Any] = read_json(layout.latest)
-    for file in manifest["files"]:
-        path = layout.root / file["path"]
-        if not path.is_file() or path.stat().st_size != file["bytes"]:
+    for file in manifest.files:
+        path = layout.root / file.path
+        if not path.is_file() or path.stat().st_size != file.bytes:
             raise InputError(
                 f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
-                f"{layout.command('run', '--day', manifest['day'])}."
+                f"{layout.command('run', '--day', manifest.day.isoformat())}."
             )
     return manifest
 
 
 def _names(
-    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: dict[str, Any], items: list[str]
+    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, items: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
-    run = layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
+    run = layout.run(manifest.day, manifest.run_id)
     file = run.sequences / "items.parquet"
     if not file.exists():
         return {}

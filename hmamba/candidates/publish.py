@@ -10,18 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.config import Config
+from hmamba.contracts import Manifest, PublishedFile, Refresh, SnapshotManifest
 from hmamba.errors import BusyError, InputError
-from hmamba.files import alone, atomic_file, atomic_folder, read_json, sha256, write_json
+from hmamba.files import alone, atomic_file, atomic_folder, sha256
 from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sequences.snapshot import ITEMS, MANIFEST, shard_name
@@ -31,8 +31,6 @@ from hmamba.warehouse.connection import in_memory
 log = logging.getLogger("hmamba")
 
 DAY_MANIFEST = "_manifest.json"
-_VOLATILE = ("run_id", "created_at")
-"""What differs between two publications of the same content."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
     Raises:
         InputError: the snapshot is missing, or shards have not been scored.
     """
-    shards = int(read_json(run.sequences / MANIFEST)["shards"])
+    shards = SnapshotManifest.read(run.sequences / MANIFEST).shards
     parts = tuple(run.candidate_part(shard) for shard in range(shards))
     missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
     if missing:
@@ -74,26 +72,21 @@ def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> Candidat
     )
 
 
-def _describe(parts: Sequence[Path], target: Path, root: Path) -> list[dict[str, Any]]:
-    return [
-        {
-            "path": (target / part.name).relative_to(root).as_posix(),
-            "rows": pq.read_metadata(part).num_rows,
-            "bytes": part.stat().st_size,
-            "sha256": sha256(part),
-        }
+def _describe(parts: Sequence[Path], target: Path, root: Path) -> tuple[PublishedFile, ...]:
+    return tuple(
+        PublishedFile(
+            path=(target / part.name).relative_to(root).as_posix(),
+            rows=pq.read_metadata(part).num_rows,
+            bytes=part.stat().st_size,
+            sha256=sha256(part),
+        )
         for part in parts
-    ]
+    )
 
 
-def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    content = {key: value for key, value in manifest.items() if key not in _VOLATILE}
-    return {key: _content(value) if isinstance(value, Mapping) else value for key, value in content.items()}
-
-
-def _is_whole(manifest: Mapping[str, Any], root: Path) -> bool:
+def _is_whole(manifest: Manifest, root: Path) -> bool:
     """Whether every file that a manifest names is there with its content."""
-    paths = [(root / file["path"], file["sha256"]) for file in manifest["files"]]
+    paths = [(root / file.path, file.sha256) for file in manifest.files]
     return all(path.is_file() and sha256(path) == expected for path, expected in paths)
 
 
@@ -136,44 +129,59 @@ def publish(
             layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
         )
     target, parts = layout.published(day), tuple(shard.part for shard in files.shards)
-    manifest = {
-        "run_id": run_id,
-        "day": day.isoformat(),
-        "model_version": totals.model_version,
-        "k": settings.k,
-        "rows": totals.rows,
-        "users": totals.users,
-        "fallback_users": fallback_users,
-        "exclude_seen": settings.exclude_seen,
-        "warning": warning,
-        "snapshot": read_json(layout.run(day, run_id).sequences / MANIFEST)["digest"],
-        "refresh": None,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(parts, target, layout.root),
-    }
+    manifest = Manifest(
+        run_id=run_id,
+        day=day,
+        model_version=totals.model_version,
+        k=settings.k,
+        rows=totals.rows,
+        users=totals.users,
+        fallback_users=fallback_users,
+        exclude_seen=settings.exclude_seen,
+        warning=warning,
+        snapshot=SnapshotManifest.read(layout.run(day, run_id).sequences / MANIFEST).digest,
+        refresh=None,
+        created_at=_now(),
+        files=_describe(parts, target, layout.root),
+    )
     with alone(layout.candidates):
-        return Published(totals, len(parts), _put(layout, day, manifest, parts))
+        return Published(totals, len(parts), _put(layout, manifest, parts))
 
 
-def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _readable(path: Path) -> Manifest | None:
+    """The manifest of a table that is about to be replaced; None if there is none, or if it cannot be read."""
+    try:
+        return Manifest.read_if_exists(path)
+    except InputError as error:
+        log.warning("publish: the table is replaced: %s", error)
+        return None
+
+
+def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
-    target = layout.published(day)
+    target = layout.published(manifest.day)
+    own = target / DAY_MANIFEST
     # Read before the exchange, after which the link leads to the new manifest.
-    latest = read_json(layout.latest) if layout.latest.exists() else None
-    before = read_json(target / DAY_MANIFEST) if (target / DAY_MANIFEST).exists() else None
-    if before is not None and _content(before) == _content(manifest) and _is_whole(before, layout.root):
+    before = _readable(own)
+    is_newest = layout.latest.resolve() == own.resolve()
+    latest = before if is_newest else Manifest.read_if_exists(layout.latest)
+    if before is not None and before.same_content(manifest) and _is_whole(before, layout.root):
         manifest, changed = before, False
     else:
         changed = True
         with atomic_folder(target) as folder:
             for part in parts:
                 _copy(part, folder)
-            write_json(folder / DAY_MANIFEST, manifest)
-    if latest is None or latest["day"] <= manifest["day"]:
-        lead(layout.latest, target / DAY_MANIFEST)
+            manifest.write(folder / DAY_MANIFEST)
+    if latest is None or latest.day <= manifest.day:
+        lead(layout.latest, own)
         changed = changed or latest != manifest
     else:
-        log.info("%s stays the newest: %s is published beside it", latest["day"], day)
+        log.info("%s stays the newest: %s is published beside it", latest.day, manifest.day)
     return changed
 
 
@@ -192,7 +200,7 @@ class Refreshed:
         fallback_users: in the whole table.
     """
 
-    base: Mapping[str, Any]
+    base: Manifest
     day: date
     run_id: str
     parts: tuple[Path, ...]
@@ -209,41 +217,38 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         BusyError: something else has been published in the meantime.
         QualityError: a rule is broken; what was published before still is.
     """
-    base, day = refreshed.base, date.fromisoformat(refreshed.base["day"])
-    night = _candidate_files(layout, layout.run(day, base["run_id"]), config)
+    base, target = refreshed.base, layout.published(refreshed.base.day)
+    night = _candidate_files(layout, layout.run(base.day, base.run_id), config)
     # Touched users are in the night's shards too, with less: together that is what they have had.
     shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
     files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
-        name = f"{day} {base['run_id']} refreshed to {refreshed.day} by {refreshed.run_id}"
-        totals = check_candidates(layout.expectations, connection, files, base["k"], base["exclude_seen"], name)
-    manifest = {
-        **base,
+        name = f"{base.day} {base.run_id} refreshed to {refreshed.day} by {refreshed.run_id}"
+        totals = check_candidates(layout.expectations, connection, files, base.k, base.exclude_seen, name)
+    changes = {
         "model_version": totals.model_version,
         "rows": totals.rows,
         "users": totals.users,
         "fallback_users": refreshed.fallback_users,
-        "refresh": {
-            "day": refreshed.day.isoformat(),
-            "run_id": refreshed.run_id,
-            "users": refreshed.users,
-            "new_users": refreshed.new_users,
-        },
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(refreshed.parts, layout.published(day), layout.root),
+        "refresh": Refresh(
+            day=refreshed.day, run_id=refreshed.run_id, users=refreshed.users, new_users=refreshed.new_users
+        ),
+        "created_at": _now(),
+        "files": _describe(refreshed.parts, target, layout.root),
     }
     with alone(layout.candidates):
-        if read_json(layout.published(day) / DAY_MANIFEST) != base:
-            raise BusyError(f"{layout.published(day)} has been published again during this refresh. Run refresh again.")
-        return Published(totals, len(refreshed.parts), _put(layout, day, manifest, refreshed.parts))
+        if Manifest.read(target / DAY_MANIFEST) != base:
+            raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
+        changed = _put(layout, base.model_copy(update=changes), refreshed.parts)
+        return Published(totals, len(refreshed.parts), changed)
 
 
 def prune_states(layout: Layout) -> list[Path]:
     """Delete carried states of all runs but the one that latest.json names; returns their folders."""
-    if not layout.latest.exists():
+    newest = Manifest.read_if_exists(layout.latest)
+    if newest is None:
         return []
-    newest = read_json(layout.latest)
-    kept = layout.run(date.fromisoformat(newest["day"]), newest["run_id"]).states
+    kept = layout.run(newest.day, newest.run_id).states
     doomed = [path for path in sorted(layout.runs.glob(f"*/*/{kept.name}")) if path != kept]
     for path in doomed:
         shutil.rmtree(path)
@@ -258,8 +263,8 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     runs = layout.runs
     days = sorted((path for path in runs.iterdir() if is_day(path.name)), reverse=True) if runs.is_dir() else []
     kept = {day.isoformat(), *(path.name for path in days[:keep])}
-    if layout.latest.exists():
-        kept.add(read_json(layout.latest)["day"])
+    if (latest := Manifest.read_if_exists(layout.latest)) is not None:
+        kept.add(latest.day.isoformat())
     doomed = [path for path in days if path.name not in kept]
     for path in doomed:
         shutil.rmtree(path)

@@ -8,8 +8,9 @@ from datetime import date
 from pathlib import Path
 
 from hmamba.candidates.publish import DAY_MANIFEST, is_day, lead
+from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.files import alone, read_json
+from hmamba.files import alone
 from hmamba.layout import Layout
 from hmamba.models import promotions
 
@@ -38,8 +39,8 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
             f"{layout.warehouse.name} nor candidates/. Correct the path."
         )
     with alone(layout.candidates):
-        for reign in promotions.take_back(layout, day):
-            yield f"took back the promotion of {reign.version} on {reign.day}"
+        for promotion in promotions.take_back(layout, day):
+            yield f"took back the promotion of {promotion.version} on {promotion.day}"
         days = [found for found in _days(layout.candidates, "run_date=") if (found[1] / DAY_MANIFEST).is_file()]
         yield from _lead_back(layout, [found for found in days if found[0] <= day])
         for folder in (layout.candidates, layout.runs):
@@ -62,12 +63,11 @@ def _lead_back(layout: Layout, kept: list[tuple[date, Path]]) -> Iterator[str]:
     when, folder = max(kept)
     lead(layout.latest, folder / DAY_MANIFEST)
     yield f"{name}: leads to {when}"
-    manifest = read_json(folder / DAY_MANIFEST)
-    refresh = manifest.get("refresh")
-    if refresh and date.fromisoformat(refresh["day"]) > when:
+    manifest = Manifest.read(folder / DAY_MANIFEST)
+    if manifest.last_day > when:
         yield (
-            f"note: the table of {when} has been refreshed up to {refresh['day']}. To have the night's own again: "
-            f"python -m jobs.publish --root {layout.root} --day {when} --run-id {manifest['run_id']}"
+            f"note: the table of {when} has been refreshed up to {manifest.last_day}. To have the night's own again: "
+            f"python -m jobs.publish --root {layout.root} --day {when} --run-id {manifest.run_id}"
         )
 
 

@@ -24,6 +24,7 @@ from hmamba.training.fit import Plan
 
 if TYPE_CHECKING:
     from hmamba.config import Config
+    from hmamba.contracts.models import TrainingMetrics
 
 log = logging.getLogger("hmamba")
 
@@ -135,30 +136,36 @@ def prepare(
     return Preparation(provenance, plan, model.to(device), ids)
 
 
-def facts_of(
-    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, float] | None
-) -> dict[str, Any]:
-    """What a finished training has to say.
+def training_metrics(
+    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, float] | None, processes: int = 1
+) -> TrainingMetrics:
+    """The metrics of a finished training.
 
     Args:
         preparation: what was trained.
-        epochs: what :meth:`Fit.run` tells of each.
-        weighed: :attr:`Fit.weighed`, told under ``cooccurrence``; without its NDCG where nobody could be asked.
+        epochs: what :meth:`Fit.run` returned.
+        weighed: :attr:`Fit.weighed`; its NDCG is left out where nobody could be judged.
+        processes: how many trained together.
     """
+    from hmamba.contracts.models import TrainingMetrics
+
     model, plan = preparation.model, preparation.plan
     cooccurrence: dict[str, float | None] | None = None
     if weighed is not None:
         asked = weighed["users"] > 0
         cooccurrence = {key: round(value, 6) if asked or "@" not in key else None for key, value in weighed.items()}
-    return {
-        "version": preparation.provenance.version,
-        "parent": preparation.provenance.parent,
-        "epochs": epochs,
-        "events": plan.batches.histories.events,
-        "rows": plan.batches.rows,
-        "items": len(plan.candidate_items),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "curvature": round(float(model.curvature.detach()), 6),
-        "cooccurrence": cooccurrence,
-        "device": str(model.tangents.weight.device),
-    }
+    return TrainingMetrics.model_validate(
+        {
+            "version": preparation.provenance.version,
+            "parent": preparation.provenance.parent,
+            "epochs": epochs,
+            "events": plan.batches.histories.events,
+            "rows": plan.batches.rows,
+            "items": len(plan.candidate_items),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "curvature": round(float(model.curvature.detach()), 6),
+            "cooccurrence": cooccurrence,
+            "device": str(model.tangents.weight.device),
+            "processes": processes,
+        }
+    )

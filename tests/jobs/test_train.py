@@ -1,4 +1,4 @@
-"""The train step in several processes: the model and the facts of one, and the exit status that schedulers act on."""
+"""The train step in several processes: the model and the metrics of one, and the exit status that schedulers act on."""
 
 from __future__ import annotations
 
@@ -70,22 +70,22 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
     result = train_apart(shared.root)
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.strip().splitlines()
-    facts = json.loads(line)
+    metrics = json.loads(line)
     run = shared.run(DAY, "manual")
-    assert json.loads((run.facts / "train.json").read_text()) == facts
-    assert (facts["processes"], alone["processes"]) == (2, 1)
-    assert facts["version"] == alone["version"]
-    assert [round(epoch["loss"], 3) for epoch in facts["epochs"]] == [round(e["loss"], 3) for e in alone["epochs"]]
+    assert json.loads((run.metrics / "train.json").read_text()) == metrics
+    assert (metrics["processes"], alone["processes"]) == (2, 1)
+    assert metrics["version"] == alone["version"]
+    assert [round(epoch["loss"], 3) for epoch in metrics["epochs"]] == [round(e["loss"], 3) for e in alone["epochs"]]
     expected = load_file(loaded.layout.model(alone["version"]) / "model.safetensors")
-    for name, value in load_file(shared.model(facts["version"]) / "model.safetensors").items():
+    for name, value in load_file(shared.model(metrics["version"]) / "model.safetensors").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4, msg=name)
     assert not run.training.exists()
-    stored = shared.model(facts["version"])
-    assert read_json(stored / "metrics.json")["training"]["cooccurrence"] == facts["cooccurrence"]
+    stored = shared.model(metrics["version"])
+    assert read_json(stored / "metrics.json")["training"]["cooccurrence"] == metrics["cooccurrence"]
     if exclude_seen == "false":
-        assert facts["cooccurrence"] is alone["cooccurrence"] is None
+        assert metrics["cooccurrence"] is alone["cooccurrence"] is None
         return
-    told = facts["cooccurrence"]
+    told = metrics["cooccurrence"]
     assert told["ndcg@10"] > told["ndcg@10 without"]
     assert [told[key] for key in ("strength", "scale", "users")] == [1.0, 3e-4, 40]
     assert read_json(stored / "config.json")["cooccurrence"] == {"strength": 1.0, "scale": 3e-4}

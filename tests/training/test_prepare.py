@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
+from hmamba.contracts import CooccurrenceFit
 from hmamba.training.fit import Fit
-from hmamba.training.prepare import facts_of
+from hmamba.training.prepare import training_metrics
 from tests.histories import random_histories
 from tests.training.trainings import prepared, settings
 
 
-def test_the_facts_tell_what_cooccurrence_are_worth(tmp_path):
+def test_the_metrics_tell_what_cooccurrence_are_worth(tmp_path):
     ready = prepared(random_histories(), tmp_path)
     weighed = {"strength": 1.5, "scale": 3e-4, "ndcg@10": 0.12345678, "ndcg@10 without": 0.1, "users": 40}
-    assert facts_of(ready, [], weighed)["cooccurrence"] == {**weighed, "ndcg@10": 0.123457}
-    unasked = facts_of(ready, [], {**weighed, "ndcg@10": 0.0, "ndcg@10 without": float("nan"), "users": 0})
-    told = {"strength": 1.5, "scale": 3e-4, "ndcg@10": None, "ndcg@10 without": None, "users": 0}
-    assert json.loads(json.dumps(unasked))["cooccurrence"] == told
-    assert facts_of(ready, [], None)["cooccurrence"] is None
+    fit = training_metrics(ready, [], weighed).cooccurrence
+    assert fit == CooccurrenceFit(strength=1.5, scale=3e-4, users=40, ndcg=0.123457, ndcg_without=0.1)
+    unasked = training_metrics(ready, [], {**weighed, "ndcg@10": 0.0, "ndcg@10 without": float("nan"), "users": 0})
+    assert unasked.cooccurrence == CooccurrenceFit(strength=1.5, scale=3e-4, users=0)
+    assert training_metrics(ready, [], None).cooccurrence is None
 
 
 def test_model_and_batches_read_the_same_categories(tmp_path):
