@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hmamba.contracts import Manifest, ShardMetrics, Verdict
+from hmamba.contracts import (
+    GateMetrics,
+    IndexMetrics,
+    IngestMetrics,
+    Manifest,
+    ReportMetrics,
+    ShardMetrics,
+    SnapshotMetrics,
+    TrainMetrics,
+    Verdict,
+)
 
 DAY = date(2024, 1, 30)
 
@@ -57,3 +67,18 @@ def manifest(**changes: Any) -> Manifest:
 def shard_metrics(shard: int, fallback_users: int = 0, users: int = 20, rows: int = 200) -> ShardMetrics:
     """A shard that was scored."""
     return ShardMetrics(day=DAY, shard=shard, users=users, fallback_users=fallback_users, rows=rows)
+
+
+def printed(shards: int) -> dict[str, str]:
+    """By step, the line that it prints in a night on the CPU with so many shards; those of the report too."""
+    metrics = (
+        IngestMetrics(
+            day=DAY, files_skipped=0, staleness_days=None, warnings=(), catalogue_warning=None, data_docs=None
+        ),
+        SnapshotMetrics(day=DAY, users=1, events=1, items=1, shards=shards, newest_event=None, digest="0123"),
+        TrainMetrics(day=DAY, parent=None, skipped_reason="no new events"),
+        GateMetrics(**verdict().model_dump()),
+        IndexMetrics(day=DAY, items=1, kind="flat", device="cpu", model_version="v1"),
+        ReportMetrics(day=DAY, path="reports/2024-01-30/index.html", bytes=1),
+    )
+    return {one.step: one.model_dump_json() for one in metrics}

@@ -17,6 +17,7 @@ from hmamba.files import read_json
 from hmamba.layout import Layout
 from jobs.cli import main
 from jobs.night import STEPS, NightOptions, StepFailedError, run_night
+from tests.documents import printed
 from tests.landing import TINY_ONCE
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -244,8 +245,12 @@ def test_a_shard_that_cannot_be_scored_ends_the_night(
     """The real step, where none before it has left anything to score."""
     layout.root.mkdir()
     command = NightOptions.command
-    told = ["echo", '{"shards": 3, "device": "cpu"}']
-    monkeypatch.setattr(NightOptions, "command", lambda *given: command(*given) if given[1] == "score" else told)
+    told = printed(shards=3)
+
+    def mostly_told(options: NightOptions, step: str, shard: int | None = None) -> list[str]:
+        return command(options, step, shard) if step == "score" else ["echo", told[step]]
+
+    monkeypatch.setattr(NightOptions, "command", mostly_told)
     with pytest.raises(StepFailedError, match="score ended with exit status 2"):
         list(run_night(NightOptions(str(layout.root), date(2024, 1, 30), workers=workers)))
     assert "sequences" in capfd.readouterr().err

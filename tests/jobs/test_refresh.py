@@ -216,7 +216,7 @@ def test_what_is_published_during_a_refresh_is_not_overwritten(
     def meanwhile(*given: Any, **more: Any) -> Any:
         totals = check(*given, **more)
         manifest = json.loads(pulled.latest.read_text())
-        write_json(pulled.latest.resolve(), {**manifest, "created_at": "another's"})
+        write_json(pulled.latest.resolve(), {**manifest, "created_at": "2025-01-01T00:00:00Z"})
         return totals
 
     monkeypatch.setattr(publishing, "check_candidates", meanwhile)

@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_table(root: Root, events: pd.DataFrame, nam
     metrics = root.ok("ingest")
     assert (metrics["batch_id"], metrics["files"], metrics["rows_read"], metrics["rows_loaded"]) == (1, 1, 941, 941)
     assert metrics["watermark_from"] is None
-    assert metrics["watermark_to"] == str(events.event_time.max())
+    assert metrics["watermark_to"] == events.event_time.max().isoformat()
     assert metrics["items_new"] == 60
     assert Path(metrics["data_docs"]).is_file()
     loaded = root.sql("SELECT user_id, item_id, event_time, weight FROM interactions ORDER BY ALL")
@@ -75,8 +75,8 @@ def test_running_twice_equals_running_once(root: Root, events: pd.DataFrame) -> 
     again = root.ok("ingest")
     assert root.contents() == before
     assert again["files_skipped"] == 1
-    for fact in set(first) - {"seconds", "peak_bytes", "files_skipped"}:
-        assert again[fact] == first[fact]
+    for name in set(first) - {"seconds", "peak_bytes", "files_skipped"}:
+        assert again[name] == first[name]
     other = root.ok("ingest", run_id="later")
     assert (other["batch_id"], other["rows_read"]) == (None, 0)
     assert root.contents() == before
@@ -206,7 +206,7 @@ def test_late_events_are_loaded_and_counted(root: Root) -> None:
     write_landing(root.layout.root, few(("u", "j", at(18, 11)), ("u", "k", at(18, 13)), ("u", "l", at(21))), "2.csv")
     metrics = root.ok("ingest")
     assert (metrics["rows_loaded"], metrics["rows_late"]) == (3, 1)
-    assert (metrics["watermark_from"], metrics["watermark_to"]) == (str(at(20)), str(at(21)))
+    assert (metrics["watermark_from"], metrics["watermark_to"]) == (at(20).isoformat(), at(21).isoformat())
 
 
 def test_the_ledger_adds_up_over_good_bad_and_repeated_rows(loaded: Root, events: pd.DataFrame) -> None:
