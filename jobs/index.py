@@ -12,7 +12,6 @@ from hmamba.contracts import IndexMetrics, read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
-from hmamba.index.ivf import Approximate
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
@@ -61,24 +60,16 @@ def body(context: StepContext) -> IndexMetrics:
         bytes=item_index.save(built, run.index),
         device=device.type,
         float32_recall=found.share,
-        float32_recall_floor=wishes.float32_overlap,
+        float32_recall_floor=wishes.float32_recall,
         float32_recall_at=found.depth,
         float32_recall_users=found.users,
-        queries_per_second={str(way): speed for way, speed in chosen.queries_per_second.items()},
+        queries_per_second=chosen.queries_per_second,
         recall=chosen.recall,
-        looked_at=_looked_at(built),
+        looked_at=built.searcher.describe() or None,
         recall_floor=wishes.recall,
         recall_at=min(wishes.k, len(candidate_items)),
         model_version=stored.version,
     )
-
-
-def _looked_at(built: item_index.ItemIndex) -> dict[str, int] | None:
-    """Parameters of an approximate search; None where the search is exact."""
-    if not isinstance(built.index, Approximate):
-        return None
-    effort = built.index.effort
-    return {"nprobe": effort.cells, "nlist": built.index.count, "k_factor": effort.deep}
 
 
 def main(arguments: list[str] | None = None) -> int:

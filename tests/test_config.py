@@ -89,6 +89,11 @@ def test_a_wrong_setting_is_named_with_its_file(layout: Layout, text: str, told:
     assert caught.value.exit_code == 2
 
 
+def test_an_old_name_of_a_setting_is_answered_with_the_new_one() -> None:
+    with pytest.raises(ConfigError, match=r"float32_overlap' has a new name: use candidates.float32_recall"):
+        parse({"candidates": {"float32_overlap": 0.9}}, "here")
+
+
 def test_every_wrong_setting_is_told_at_once() -> None:
     with pytest.raises(ConfigError, match=r"(?s)unknown key 'a'.*unknown key 'b'"):
         parse({"a": 1, "b": 2}, "somewhere")

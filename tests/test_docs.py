@@ -22,7 +22,9 @@ from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+README = REPOSITORY / "README.md"
+INDEX = REPOSITORY / "docs" / "README.md"
+PAGES = [README, *sorted({*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")} - {README})]
 CODE = re.compile(r"```(\w*)\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 
 
@@ -109,7 +111,7 @@ def test_make_targets_exist(page: str, line: str) -> None:
 
 def test_the_two_commands_come_first() -> None:
     readme = PAGES[0].read_text(encoding="utf-8")
-    block = readme[readme.index("## Two commands") :].split("```")[1]
+    block = readme[readme.index("## Quick start") :].split("```")[1]
     assert [shlex.split(line, comments=True) for line in block.strip().splitlines()] == [
         ["make", "demo"],
         ["make", "test"],
@@ -144,9 +146,29 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
 
 
-def test_every_page_is_reachable_from_the_readme() -> None:
-    readme = PAGES[0].read_text(encoding="utf-8")
-    assert [page.name for page in PAGES[1:] if f"{page.name})" not in readme] == []
+def test_every_page_is_in_the_index() -> None:
+    listed = {(INDEX.parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", INDEX.read_text("utf-8"))}
+    assert listed == {*PAGES} - {INDEX}
+
+
+def said() -> set[str]:
+    """Every string of the product, with what is put into it as an ellipsis."""
+    found = set()
+    for path in (path for folder in ("hmamba", "jobs", "dags") for path in (REPOSITORY / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+            found.add(re.sub(r"%(\.\d+)?[dfgs]", "…", text))
+    return found
+
+
+def test_messages_that_troubleshooting_explains_are_said() -> None:
+    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?m)^\| Message \|.*\n\|[-|]+\n((?:\|.*\n)+)", text)
+    explained = [message for table in tables for message in re.findall(r"(?m)^\| `([^`]+)`", table)]
+    assert len(explained) > 30
+    everything = said()
+    assert [message for message in explained if not any(message in text for text in everything)] == []
 
 
 def test_configurations_that_are_shown_are_valid() -> None:
@@ -210,7 +232,7 @@ def test_the_query_about_many_nights_runs(demo: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(demo)
     ModelMetrics(training=None).write(Layout.at("demo").model_metrics("quiet"))  # never judged
     with duckdb.connect() as connection:
-        rows = connection.execute(section("Quality over many nights", "operations.md")).fetchall()
+        rows = connection.execute(section("Model quality over time", "operations.md")).fetchall()
     assert rows == [(DAY.isoformat(), VERSION, True, pytest.approx(0.176), pytest.approx(0.176 / 0.08))]
 
 

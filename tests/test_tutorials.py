@@ -24,7 +24,7 @@ def test_every_command_has_an_output(page: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("index       177 items, product (5.6 s)", "index 177 items, IndexFlatIP (12.0 s)"),
+        ("index       177 items, matmul (5.6 s)", "index 177 items, flat (12.0 s)"),
         (
             "train  20240531-ec891e4f, from nothing, 19 epochs (1.0 s)",
             "train 20240531-0123cdef, from nothing, 8 epochs (2.0 s)",

@@ -20,7 +20,7 @@ HOME = "/home/you"
 _MASKS = (
     (r"\(\d+\.\d s\)", "(T s)"),  # what depends on the time that things take
     (r"Done in \d+ s", "Done in T s"),
-    (r"items, (IndexFlatIP|product)\b", "items, KIND"),
+    (r"items, (flat|matmul)\b", "items, KIND"),
     (r"\b20\d{6}-[0-9a-f]{8}\b", "VERSION"),  # and on the last bits of floating-point numbers
     (r"\b\d+ epochs", "N epochs"),
     (r"(?m)^ *(\d+) .* -?\d+\.\d{4} +\S+ *$", r"\1 ITEM"),

@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import torch
 
 from bench.gpu.context import Context
-from bench.gpu.search import index_of, overlap
+from bench.gpu.search import overlap
 from hmamba.candidates.score import ModelScorer, write_candidates
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import ranking_metrics
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import Split
+from hmamba.index.index import build
+from hmamba.index.matmul import MatmulSearcher
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.fit import Fit
@@ -117,7 +119,8 @@ def _score(context: Context, stored: StoredModel, split: Split) -> None:
     candidates, vectors = shop.folder / "part.parquet", shop.folder / "users.parquet"
     started = time.perf_counter()
     popularity = shop.histories.item_events(len(shop.ids))
-    scorer = ModelScorer(stored, index_of(stored), popularity, settings.k, settings.exclude_seen)
+    index = build(stored, stored.candidate_items, MatmulSearcher.name)
+    scorer = ModelScorer(stored, index, popularity, settings.k, settings.exclude_seen)
     done = write_candidates(scorer, stored.item_ids, [shop.histories], candidates=candidates, vectors=vectors)
     seconds = time.perf_counter() - started
     table = pq.read_table(candidates)

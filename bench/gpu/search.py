@@ -12,10 +12,9 @@ import torch
 from bench.gpu.context import Context
 from hmamba.candidates.score import retrieve
 from hmamba.evaluation.ranking import rank_all
-from hmamba.index.index import ItemIndex
-from hmamba.index.matmul import Product
+from hmamba.index.index import ItemIndex, build
+from hmamba.index.matmul import Float64Searcher, MatmulSearcher
 from hmamba.inference.encode import encode_users
-from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import IntArray
 
 FloatArray = npt.NDArray[np.float32]
@@ -30,14 +29,6 @@ def overlap(found: IntArray, right: IntArray) -> float:
     return float(np.mean(shared) / right.shape[1])
 
 
-def index_of(stored: StoredModel) -> ItemIndex:
-    """The index of a model's items with the exact product in the place of FAISS."""
-    with torch.inference_mode():
-        eligible = torch.from_numpy(stored.candidate_items.eligible).to(stored.model.tangents.weight.device)
-        items_VX = stored.model.item_vectors(eligible).float()
-    return ItemIndex(stored.version, stored.candidate_items, items_VX.cpu().numpy(), Product(items_VX))
-
-
 def search(context: Context) -> None:
     """Search with every user's query over the trained model's items."""
     record, shop, stored = context.record, context.shop, context.shop.champion()
@@ -46,10 +37,10 @@ def search(context: Context) -> None:
     hidden_Ud = encode_users(model, past)
     with torch.inference_mode():
         queries = model.query_vectors(hidden_Ud.to(context.device)).float().cpu().numpy()
-    index = index_of(stored)
+    index = build(stored, stored.candidate_items, MatmulSearcher.name)
     _, found = index.search(queries, k)
 
-    _, right = Product(torch.from_numpy(index.vectors).double()).search(queries.astype(np.float64), k)
+    _, right = Float64Searcher(index.vectors.astype(np.float64)).search(queries.astype(np.float64), k)
     value = overlap(found, right)
     record.check(
         "float32 product on the device, float64 product of the same vectors",

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from bench.gpu.context import Context
 from bench.gpu.fused import interpreting, why_not, with_fused_kernels
-from bench.gpu.search import index_of
 from hmamba.candidates.score import retrieve
 from hmamba.evaluation.ranking import rank_all
+from hmamba.index.index import build
+from hmamba.index.matmul import MatmulSearcher
 from hmamba.inference.encode import encode_users
 from hmamba.model.kernels import Scan, fused_scan
 from hmamba.model.scan import chunked_scan
@@ -147,7 +148,7 @@ def measure_scoring(context: Context, stored: StoredModel) -> None:
     context.peak_bytes()
     encoding = context.seconds(lambda: encode_users(model, past), warm_up=1, least_times=1)
     context.record.measure("encoding", **_rates(encoding, users=len(past), events=past.events))
-    hidden_Ud, index = encode_users(model, past), index_of(stored)
+    hidden_Ud, index = encode_users(model, past), build(stored, stored.candidate_items, MatmulSearcher.name)
     named = {"k": settings.k, "exclude_seen": settings.exclude_seen}
     started = time.perf_counter()
     retrieve(stored, index, past, hidden_Ud, **named)

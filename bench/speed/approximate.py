@@ -10,21 +10,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bench.datasets import NAMES
 from bench.speed.candidate_items import DATA, large, trained
 from bench.speed.flat import AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
 from bench.speed.rounds import Figure, check, in_turns
-from hmamba.index.flat import Flat
+from hmamba.index.base import Excluded, RealArray, Trial
+from hmamba.index.flat import FlatSearcher
 from hmamba.index.index import ROWS
-from hmamba.index.ivf import Approximate, build_cells
-from hmamba.index.matmul import Excluded, Product, RealArray
-from hmamba.index.tuning import START, recalls, tune
+from hmamba.index.ivf import IvfSearcher
+from hmamba.index.tuning import recalls
 
 log = logging.getLogger("hmamba")
 
-OURS, EXACT = "by cells", "product, grouped"
+OURS, EXACT = "IVF", "product, grouped"
 _FLOOR, _TARGET = 0.99, 20.0
 
 
@@ -51,57 +50,57 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
     model, asked = trained(folder, epochs, users)
     synthetic = large(model, asked, items)
     vectors, chosen_by, others = synthetic.vectors, asked[:ROWS], asked[ROWS:]
-    product, flat = Product(torch.from_numpy(vectors)), Flat.of(vectors)
+    flat = FlatSearcher.build(vectors)
 
     started = time.perf_counter()
-    cells = Approximate(build_cells(vectors), vectors, START, product)
+    ivf = IvfSearcher.build(vectors)
     built = time.perf_counter() - started
-    exact = product.search(chosen_by, K)
-    tuned = tune(cells, chosen_by, K, None, exact, floor=_FLOOR, seconds=float("inf"))
-    check(tuned.index is not None, f"no effort reaches a recall of {_FLOOR}, the last one {tuned.recall}")
-    assert tuned.index is not None
-    best, right = product.search(others, K)
-    products, found = tuned.index.search(others, K)
+    tuned = ivf.tuned(Trial(chosen_by, K, None, *ivf.exact.search(chosen_by, K), _FLOOR, float("inf")))
+    check(tuned.searcher is not None, f"no parameters reach a recall of {_FLOOR}, the last ones {tuned.recall}")
+    assert isinstance(tuned.searcher, IvfSearcher)
+    ivf = tuned.searcher
+    best, right = ivf.exact.search(others, K)
+    products, found = ivf.search(others, K)
     recall = float(recalls(found, products, right, best).mean())
     check(recall >= _FLOOR - 0.003, f"users that it was not set with: recall {recall:.4f}")
 
     block = others[:ROWS]
     seconds, spread = in_turns(
         {
-            OURS: partial(tuned.index.search, block, K),
-            EXACT: partial(product.search, block, K),
+            OURS: partial(ivf.search, block, K),
+            EXACT: partial(ivf.exact.search, block, K),
             PEER: partial(in_blocks, flat, block),
             AS_IT_COMES: partial(as_it_comes, flat, block),
         },
         rounds,
     )
-    effort, way = tuned.index.effort, partial(tuned.index.search, block, K)
+    parameters, way = ivf.parameters, partial(ivf.search, block, K)
     told = [
         f"approximate top-{K} of {items:,} items",
         f"recall {recall:.4f} on {len(others):,} users that it was not set with, {tuned.recall:.4f} with the others",
-        f"{effort.cells:,} of {cells.count:,} cells, {effort.deep} times k products anew",
+        f"nprobe {parameters.nprobe:,} of {ivf.nlist:,} lists, k_factor {parameters.k_factor}",
         f"built in {built:.0f} s",
         f"local dimension {synthetic.dimension:.1f}, of the trained items {synthetic.trained_dimension:.1f}",
     ]
     yield Figure("; ".join(told), OURS, PEER, (len(block), "queries"), seconds, spread, _TARGET, way)
     yield Figure("the same against FAISS flat as it comes", OURS, AS_IT_COMES, (len(block), "queries"), seconds, spread)
-    yield from _left_out(tuned.index, block, rounds)
+    yield from _left_out(ivf, block, rounds)
 
 
-def _left_out(cells: Approximate, queries: RealArray, rounds: int) -> Iterator[Figure]:
+def _left_out(ivf: IvfSearcher, queries: RealArray, rounds: int) -> Iterator[Figure]:
     """What it costs to leave out items of every query: any, and where a tenth of them are its very best."""
     random = np.random.default_rng(0)
-    any_RS = np.stack([random.choice(cells.items, SEEN, replace=False) for _ in queries])
+    any_RS = np.stack([random.choice(len(ivf.vectors), SEEN, replace=False) for _ in queries])
     few = SEEN // 10
-    best_RS = np.concatenate([cells.exact.search(queries, few)[1], any_RS[:, few:]], axis=1)
+    best_RS = np.concatenate([ivf.exact.search(queries, few)[1], any_RS[:, few:]], axis=1)
     ways: dict[str, Excluded | None] = {"nothing left out": None}
-    for name, barred_RS in (("any", any_RS), ("a tenth of them the best", best_RS)):
-        ways[name] = np.repeat(np.arange(len(queries)), SEEN), barred_RS.ravel()
-        found = cells.search(queries, K, ways[name])[1]
-        out = [np.isin(one, others).any() for one, others in zip(found, barred_RS, strict=True)]
+    for name, excluded_RS in (("any", any_RS), ("a tenth of them the best", best_RS)):
+        ways[name] = np.repeat(np.arange(len(queries)), SEEN), excluded_RS.ravel()
+        found = ivf.search(queries, K, ways[name])[1]
+        out = [np.isin(one, others).any() for one, others in zip(found, excluded_RS, strict=True)]
         check(not any(out), f"{name}: what was to be left out was found")
     seconds, spread = in_turns(
-        {name: partial(cells.search, queries, K, excluded) for name, excluded in ways.items()}, rounds
+        {name: partial(ivf.search, queries, K, excluded) for name, excluded in ways.items()}, rounds
     )
     plain, *others = ways
     for name in others:

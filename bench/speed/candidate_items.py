@@ -25,7 +25,7 @@ from bench.protocols import TEST, leave_one_out
 from bench.settings import configure, path_of
 from bench.training import model_of, plan_of
 from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.index.matmul import RealArray
+from hmamba.index.base import RealArray
 from hmamba.inference.encode import encode_users
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import track

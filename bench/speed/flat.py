@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hmamba.index.flat import Flat, faiss_module
+from hmamba.index.base import RealArray
+from hmamba.index.flat import FlatSearcher, faiss_module
 from hmamba.index.index import ROWS
-from hmamba.index.matmul import RealArray
 
 PEER, ALL_AT_ONCE = "FAISS flat", "FAISS flat, all queries at once"
 AS_IT_COMES = "FAISS flat as it comes, item by item"
@@ -19,12 +19,12 @@ LEAST_KEPT = 1 / 1.3
 _ITEM_BY_ITEM = 128_000  # FAISS's own threshold, under which it multiplies no matrices
 
 
-def in_blocks(flat: Flat, queries: RealArray) -> RealArray:
+def in_blocks(flat: FlatSearcher, queries: RealArray) -> RealArray:
     """The ``K`` largest products (R, K), of as many queries at once as scoring asks."""
     return np.concatenate([flat.search(queries[at : at + ROWS], K)[0] for at in range(0, len(queries), ROWS)])
 
 
-def as_it_comes(flat: Flat, queries: RealArray) -> RealArray:
+def as_it_comes(flat: FlatSearcher, queries: RealArray) -> RealArray:
     """The same with FAISS's own threshold."""
     settings = faiss_module().cvar
     ours, settings.distance_compute_blas_threshold = settings.distance_compute_blas_threshold, _ITEM_BY_ITEM

@@ -1,4 +1,4 @@
-"""Top-100 of Lorentz points against FAISS's flat index: by cells and by products; also where users have had much."""
+"""Top-100 of Lorentz points against FAISS's flat index: by IVF lists and by products; also with many items excluded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from bench.speed import approximate
 from bench.speed.flat import ALL_AT_ONCE, AS_IT_COMES, LEAST_KEPT, PEER, SEEN, K, as_it_comes, in_blocks
 from bench.speed.rounds import Figure, check, in_turns
-from hmamba.index.flat import Flat
+from hmamba.index.base import Excluded
+from hmamba.index.flat import FlatSearcher
 from hmamba.index.index import ROWS
-from hmamba.index.matmul import Excluded, Product
+from hmamba.index.matmul import MatmulSearcher
 
 OURS, PLAIN = "product, grouped", "product and torch.topk"
 _WIDTH = 66
@@ -39,7 +40,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
     queries = torch.randn(asked, _WIDTH, generator=generator)
     for items in (5_000, 50_000):
         vectors = torch.randn(items, _WIDTH, generator=generator)
-        product, flat = Product(vectors), Flat.of(vectors.numpy())
+        product, flat = MatmulSearcher.build(vectors.numpy()), FlatSearcher.build(vectors.numpy())
 
         right = in_blocks(flat, queries.numpy())
         check(np.allclose(product.search(queries.numpy(), K)[0], right, atol=1e-4), "the product's best differ")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 import duckdb
 
 from hmamba import columns
+from hmamba.candidates.publish import DAY_MANIFEST
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
 from hmamba.layout import Layout
@@ -88,23 +90,29 @@ def example_user(layout: Layout) -> str:
     return str(found[0])
 
 
-def published_manifest(layout: Layout) -> Manifest:
-    """The newest manifest, once each file it names is there in its full size.
+def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
+    """A manifest, once each file it names is there in its full size.
+
+    Args:
+        layout: the root.
+        day: whose; None for the newest.
 
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    manifest = Manifest.read_if_exists(layout.latest)
+    path = layout.latest if day is None else layout.published(day) / DAY_MANIFEST
+    manifest = Manifest.read_if_exists(path)
     if manifest is None:
+        wanted = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
-            f"{layout.latest} does not exist: nothing has been published under {layout.root}. Run a night first: "
-            f"{layout.command('run', '--day', 'YYYY-MM-DD')}."
+            f"{path} does not exist: nothing is published{'' if day is None else f' for {day}'} under {layout.root}. "
+            f"Run a night first: {layout.command('run', '--day', wanted)}."
         )
     for file in manifest.files:
-        path = layout.root / file.path
-        if not path.is_file() or path.stat().st_size != file.bytes:
+        part = layout.root / file.path
+        if not part.is_file() or part.stat().st_size != file.bytes:
             raise InputError(
-                f"{path} is named by {layout.latest} but is missing or cut short. Publish the day again: "
+                f"{part} is named by {path} but is missing or cut short. Publish the day again: "
                 f"{layout.command('run', '--day', manifest.day.isoformat())}."
             )
     return manifest

@@ -22,8 +22,8 @@ from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import repeats_of
 from hmamba.files import atomic_file
-from hmamba.index.index import FLOAT64, ROWS, FloatArray, ItemIndex, point_column
-from hmamba.index.matmul import Excluded, RealArray
+from hmamba.index.base import Excluded, FloatArray, RealArray
+from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
@@ -88,7 +88,7 @@ def retrieve(
     k: int,
     exclude_seen: bool,
 ) -> Ranked:
-    """The ``k`` best items of the index for every user; where the index has cells, but for those that it misses.
+    """The ``k`` best items of the index for every user, but for those that an approximate search misses.
 
     Args:
         stored: the model.
@@ -98,7 +98,7 @@ def retrieve(
         k: items a user.
         exclude_seen: leave out items that the user has had.
     """
-    model = stored.model.in_float64() if index.kind == FLOAT64 else stored.model
+    model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
     users = np.arange(len(histories))
     repeats = (
         repeats_of(model, histories, index.candidate_items, users)
@@ -144,7 +144,8 @@ def _search(
     ``excluded`` may not be recommended, ``again`` may although the user has had it, at a rate of its own.
 
     The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
-    the k best only if it is among the k best by base score: k results of the index, besides excluded items, suffice.
+    the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
+    suffice.
     """
     score, device = model.score(), hidden_Rd.device
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
@@ -153,12 +154,10 @@ def _search(
     raised_rows, raised_columns, score_of = _raised(model, index.candidate_items, histories, users, hidden_Rd, again)
     raised = np.searchsorted(raised_rows, every)
     asked, columns = every * columns.shape[1], columns.ravel()
-    is_plain = np.isfinite(products.ravel())
-    for of_rows, of_columns in [(raised_rows, raised_columns), *([] if excluded is None else [excluded])]:
-        of_offsets = np.searchsorted(of_rows, every)
-        is_plain &= ~among(columns, asked, of_columns, (of_offsets[:-1], of_offsets[1:]), len(index.candidate_items))
+    is_raised = among(columns, asked, raised_columns, (raised[:-1], raised[1:]), len(index.candidate_items))
+    is_plain = np.isfinite(products.ravel()) & ~is_raised
     plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[asked], columns[is_plain]
-    # Multiplied anew, so that scores do not depend on what searched.
+    # Multiplied again, so that scores do not depend on what searched.
     base = score.logits(_products(index, queries, plain, columns).to(device)).cpu().numpy()
     lifted = score_of(score.logits(_products(index, queries, raised, raised_columns).to(device))).cpu().numpy()
     return _best(k, (plain, columns, base), (raised, raised_columns, lifted))

@@ -167,11 +167,11 @@ class CandidatesConfig(Section):
 
     k: int = Field(100, ge=1, le=10_000, description="Items a user.")
     exclude_seen: bool = Field(True, description="True for films; false where people buy things again.")
-    float32_overlap: float = Field(
+    float32_recall: float = Field(
         0.999,
         ge=0,
         le=1,
-        description="Share of the float64 ranking that float32 must keep; the search is float64 if not.",
+        description="Share of each user's best items by float64 that float32 must find; the search is float64 if not.",
     )
     approximate_items: int = Field(
         200_000,

@@ -13,6 +13,11 @@ from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
+_RENAMED = {
+    "candidates.float32_overlap": "candidates.float32_recall",
+}
+"""Old names of settings, and what to use instead."""
+
 
 def named_configs() -> list[str]:
     """Names of the configurations that come with the package."""
@@ -24,7 +29,9 @@ def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
+        if key in _RENAMED:
+            lines.append(f"{where}: {key!r} has a new name: use {_RENAMED[key]}.")
+        elif problem["type"] == "extra_forbidden":
             lines.append(
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
             )

@@ -6,6 +6,7 @@ Every JSON file under a root is written and read through one of these models; se
 
 from hmamba.contracts.backtest import BacktestInputs, BacktestNight, SystemMetrics
 from hmamba.contracts.document import Document, Part
+from hmamba.contracts.index import IndexDescription
 from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
 from hmamba.contracts.models import (
     CooccurrenceFit,
@@ -43,6 +44,7 @@ __all__ = [
     "Document",
     "EpochMetrics",
     "GateMetrics",
+    "IndexDescription",
     "IndexMetrics",
     "IngestMetrics",
     "Manifest",

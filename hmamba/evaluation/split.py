@@ -10,7 +10,7 @@ basket is held out and the one before it validates. Training sees nothing from a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -118,6 +118,12 @@ class Split:
         return cls(
             LAST, validation, holdout, histories.offsets[1:], until, f"{why}: each user's last basket is held out"
         )
+
+    def without_holdout(self, histories: Histories) -> Split:
+        """This split with what it holds out as its validation part, and nothing held out."""
+        learnt = histories.times[np.arange(histories.events) < self.holdout[histories.owner]]
+        until = int(learnt.max(initial=-1)) + 1
+        return replace(self, validation=self.holdout, holdout=self.ends, trained_until=until)
 
     def learnt(self, histories: Histories) -> Histories:
         """The training events."""

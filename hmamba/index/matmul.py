@@ -1,26 +1,22 @@
-"""Exact search by matrix products: every query meets every item, and only what can be among the best is put in order.
+"""Exact search by matrix products: every query meets every item, and only items that can be among the best are sorted.
 
 A product of queries and items is cheap; finding the k largest of a long row is not. So a row's scores are cut into
 groups of a few items. The k groups with the largest maxima hold the k largest scores: an item outside them is no larger
-than k maxima. The rest is never looked at again.
+than k maxima. The other groups are not sorted.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TypeAlias
+from pathlib import Path
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hmamba.index.base import Excluded, RealArray, Searcher
 from hmamba.sequences.histories import IntArray
-
-DoubleArray: TypeAlias = npt.NDArray[np.float64]
-RealArray: TypeAlias = npt.NDArray[np.float32] | DoubleArray
-Excluded: TypeAlias = tuple[IntArray, IntArray]
-"""(row, column) of items that are not wanted, sorted by row."""
 
 _GROUP = 16
 _ENTRIES = 2**24
@@ -52,8 +48,8 @@ def largest(scores_RV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best.values, torch.where(place_Rk < _GROUP * k, grouped_Rk, beyond_Rk)
 
 
-def _bar(scores_RV: Tensor, start: int, excluded: Excluded) -> None:
-    """Set what is barred to -inf; row 0 of the scores is row ``start`` of the entries."""
+def _exclude(scores_RV: Tensor, start: int, excluded: Excluded) -> None:
+    """Set excluded items to -inf; row 0 of the scores is row ``start`` of the entries."""
     rows, columns = excluded
     cuts = np.searchsorted(rows, np.arange(start, start + len(scores_RV) + 1))
     if scores_RV.device.type != "cpu":
@@ -66,29 +62,29 @@ def _bar(scores_RV: Tensor, start: int, excluded: Excluded) -> None:
         scores_V[columns[first:last]] = -np.inf
 
 
-class Product:
-    """Items, ready to be multiplied.
+class MatmulSearcher(Searcher):
+    """PyTorch's matrix product of queries and items, in float32 on any device.
 
     Args:
-        vectors: (V, X), float32 or float64.
-        device: where to multiply; None: where they are.
+        vectors: (V, X) item vectors.
+        device: where to multiply; None: on the CPU.
     """
 
-    def __init__(self, vectors: Tensor, device: torch.device | None = None) -> None:
-        self._items_XV = vectors.to(device or vectors.device).T.contiguous()
+    name = "matmul"
+    _FILE = "items.npy"
+
+    def __init__(self, vectors: RealArray, device: torch.device | None = None) -> None:
+        self.vectors = vectors
+        self._items_XV = torch.from_numpy(vectors).to(device or "cpu").T.contiguous()
+
+    @classmethod
+    def build(cls, vectors: RealArray, device: torch.device | None = None) -> Self:
+        """Move the vectors to the device and lay them out for the product."""
+        return cls(vectors, device)
 
     @torch.inference_mode()
     def search(self, queries: RealArray, k: int, excluded: Excluded | None = None) -> tuple[RealArray, IntArray]:
-        """The ``k`` largest inner products of each query.
-
-        Args:
-            queries: (R, X), of the items' type.
-            k: at most V.
-            excluded: entries to leave out; a query with too few others ends with products of -inf.
-
-        Returns:
-            Products (R, k), largest first, and the items (R, k) that they belong to.
-        """
+        """Multiply a block of queries at a time, and sort only the groups of items that can hold the ``k`` largest."""
         items_XV = self._items_XV
         rows = block_rows(items_XV.shape[1])
         products_Rk = np.empty((len(queries), k), dtype=queries.dtype)
@@ -100,7 +96,26 @@ class Product:
             held_RV = scores_RV[: len(queries_RX)]
             torch.mm(queries_RX, items_XV, out=held_RV)
             if excluded is not None:
-                _bar(held_RV, start, excluded)
+                _exclude(held_RV, start, excluded)
             best_Rk, at_Rk = largest(held_RV, k)
             products_Rk[block], columns_Rk[block] = best_Rk.cpu().numpy(), at_Rk.cpu().numpy()
         return products_Rk, columns_Rk
+
+    def save(self, folder: Path) -> None:
+        """Write the vectors."""
+        np.save(folder / self._FILE, self.vectors, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | None = None) -> Self:
+        """Read the vectors."""
+        return cls(np.load(folder / cls._FILE, allow_pickle=False), device)
+
+
+class Float64Searcher(MatmulSearcher):
+    """The same product in float64, always on the CPU: most GPUs multiply float64 slowly, and some not at all."""
+
+    name = "float64"
+    dtype = np.float64
+
+    def __init__(self, vectors: RealArray, device: torch.device | None = None) -> None:
+        super().__init__(vectors)

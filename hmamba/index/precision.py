@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hmamba.index.base import DoubleArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex
-from hmamba.index.matmul import DoubleArray, RealArray, block_rows
+from hmamba.index.matmul import block_rows
 from hmamba.models.files import StoredModel
 from hmamba.progress import track
 from hmamba.sequences.histories import Histories, read_group, row_groups
 
 USERS = ROWS
-"""Enough to know the mean to a few ten-thousandths, few enough to encode in seconds; what scoring asks at once."""
+"""Enough to know the mean to a few ten-thousandths, few enough to encode in seconds; what scoring searches at once."""
 
 PLACES = 16
 """Row groups of the snapshot that they are drawn from."""
@@ -41,7 +42,7 @@ class Float32Recall:
         share: of the ``depth`` best items of each user by float64, how many float32 finds; the mean over users, in
             [0, 1]. None where nobody has a history that the model can read.
         depth: how many of the best items are compared.
-        users: how many users were asked for.
+        users: how many users were compared.
     """
 
     share: float | None
@@ -85,7 +86,7 @@ def sample(stored: StoredModel, shards: list[Path], users: int = USERS) -> Itera
 def measure(
     stored: StoredModel, single: ItemIndex, exact: ItemIndex, hidden_Rd: torch.Tensor, depth: int
 ) -> Float32Recall:
-    """Ask both indices for the same users.
+    """Search both indices for the same users.
 
     Args:
         stored: the model.

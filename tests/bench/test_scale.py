@@ -72,7 +72,7 @@ def test_the_report_of_scoring_tells_both_speeds() -> None:
             "peak_bytes": 1_500_000_000,
             "users": users,
             "float32_recall_users": 512,
-            "kind": "product",
+            "kind": "matmul",
         }
         return Done(metrics, 10.0, 2.0)
 

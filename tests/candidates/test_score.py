@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import date
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +17,6 @@ from hmamba.contracts import read_serving
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
-from hmamba.index.index import FLAT, PRODUCT
 from hmamba.inference.encode import encode_users
 from hmamba.layout import Layout
 from hmamba.model import lorentz
@@ -45,7 +43,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("k", [1, 7, 100])
-@pytest.mark.parametrize("way", [FLAT, PRODUCT])
+@pytest.mark.parametrize("way", ["flat", "matmul"])
 def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k, way):
     stored = stored_model(eligible=range(1, ITEMS, 2), **KINDS[kind])
     histories = random_histories(items=ITEMS, baskets=False)  # equal scores would have no order
@@ -140,19 +138,19 @@ def test_an_allowed_set_restricts_the_index():
         item_index.restrict(stored.candidate_items, stored.item_ids, pa.chunked_array([["unheard of"]]))
 
 
-@pytest.mark.parametrize("way", [FLAT, PRODUCT])
+@pytest.mark.parametrize("way", ["flat", "matmul"])
 def test_the_index_reads_back_and_belongs_to_its_model(tmp_path, way):
     stored = stored_model()
     built = item_index.build(stored, stored.candidate_items, way)
     item_index.save(built, tmp_path / "index")
     again = item_index.load(tmp_path / "index", "v1")
     assert again.kind == way
-    assert faiss.read_index(str(tmp_path / "index" / "items.faiss")).ntotal == ITEMS
     np.testing.assert_array_equal(again.vectors, built.vectors)
     assert np.array_equal(again.candidate_items.eligible, built.candidate_items.eligible)
     with pytest.raises(InputError, match="v2 serves"):
         item_index.load(tmp_path / "index", "v2")
-    (tmp_path / "index" / "items.faiss").write_bytes(b"junk")
+    file = next(path for path in sorted((tmp_path / "index").iterdir()) if path.name.startswith("items"))
+    file.write_bytes(b"junk")
     with pytest.raises(InputError, match="index step again"):
         item_index.load(tmp_path / "index", "v1")
 

@@ -1,4 +1,4 @@
-"""Search by cells against the exact one: what it misses is measured, bounded, and all that it may get wrong."""
+"""Search by IVF lists against the exact one: what it misses is measured, bounded, and all that may be wrong."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import torch
 from hmamba.candidates.score import retrieve
 from hmamba.config import CandidatesConfig
 from hmamba.errors import InputError
-from hmamba.files import read_json
 from hmamba.index import choice, tuning
 from hmamba.index import index as item_index
+from hmamba.index.base import Trial
 from hmamba.index.choice import choose
-from hmamba.index.index import CELLS, FLAT, FLOAT64, PRODUCT
-from hmamba.index.ivf import Approximate, Effort, build_cells
-from hmamba.index.matmul import Product
-from hmamba.index.tuning import recalls, tune
+from hmamba.index.ivf import IvfSearcher, build_ivf
+from hmamba.index.matmul import MatmulSearcher
+from hmamba.index.tuning import SearchParameters, recalls
 from hmamba.inference.encode import encode_users
 from tests.histories import histories_of, random_histories
 from tests.index.test_precision import far_model, write_shards
@@ -29,7 +28,7 @@ from tests.stored import stored_model
 
 ITEMS, K = 4_000, 20
 WISHES = CandidatesConfig(k=K, approximate_items=1_000, recall=0.95)
-EVERYTHING = Effort(cells=10**6, deep=200)
+EVERYTHING = 10**6, 200
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def stored():
 
 @pytest.fixture(scope="module")
 def built(stored):
-    return item_index.build(stored, stored.candidate_items, CELLS)
+    return item_index.build(stored, stored.candidate_items, "ivf")
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +53,23 @@ def queries(stored, histories):
         return stored.model.query_vectors(encode_users(stored.model, histories)).numpy()
 
 
-def with_effort(built, effort):
-    return replace(built, index=built.index.with_effort(effort))
+def searched(built, *parameters):
+    return replace(built, searcher=built.searcher.with_parameters(SearchParameters(*parameters)))
 
 
 def exact(built, queries, k=K, excluded=None):
-    return Product(torch.from_numpy(built.vectors)).search(queries, k, excluded)
+    return MatmulSearcher(built.vectors).search(queries, k, excluded)
 
 
 def test_looking_at_everything_is_the_exact_search(built, queries):
-    products, columns = with_effort(built, EVERYTHING).search(queries, K)
+    products, columns = searched(built, *EVERYTHING).search(queries, K)
     best, right = exact(built, queries)
     assert np.array_equal(columns, right)
     np.testing.assert_allclose(products, best, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_found_has_its_own_products_each_item_once_best_first(built, queries):
-    products, columns = with_effort(built, Effort(cells=8, deep=2)).search(queries, K)
+    products, columns = searched(built, 8, 2).search(queries, K)
     assert all(len(set(row)) == K for row in columns.tolist())
     own = np.take_along_axis(queries @ built.vectors.T, columns, axis=1)
     np.testing.assert_allclose(products, own, rtol=1e-5, atol=1e-5)
@@ -79,7 +78,7 @@ def test_what_is_found_has_its_own_products_each_item_once_best_first(built, que
 
 def test_recall_is_the_share_of_the_exact_ranking(built, queries):
     best, right = exact(built, queries)
-    products, columns = with_effort(built, Effort(cells=8, deep=2)).search(queries, K)
+    products, columns = searched(built, 8, 2).search(queries, K)
     by_hand = [len(set(mine) & set(true)) / K for mine, true in zip(columns.tolist(), right.tolist(), strict=True)]
     assert 0.2 < np.mean(by_hand) < 1
     np.testing.assert_allclose(recalls(columns, products, right, best), by_hand)
@@ -88,45 +87,45 @@ def test_recall_is_the_share_of_the_exact_ranking(built, queries):
 
 
 @pytest.mark.parametrize("floor", [0.8, 0.9, 0.99])
-def test_the_effort_is_raised_until_the_floor_is_reached(built, queries, floor):
+def test_parameters_are_raised_until_the_floor_is_reached(built, queries, floor):
     best, right = exact(built, queries)
-    tuned = tune(built.index, queries, K, None, (best, right), floor=floor, seconds=1e9)
-    products, columns = tuned.index.search(queries, K)
+    tuned = built.searcher.tuned(Trial(queries, K, None, best, right, floor, seconds=1e9))
+    products, columns = tuned.searcher.search(queries, K)
     shares = recalls(columns, products, right, best)
     assert tuned.recall == pytest.approx(shares.mean(), abs=1e-6)
     assert min(shares[::2].mean(), shares[1::2].mean()) >= floor
-    low = built.index.with_effort(Effort(cells=4 * K * built.index.count // ITEMS, deep=2)).search(queries, K)
-    assert recalls(low[1], low[0], right, best).mean() < floor, "the first effort would do: the test shows nothing"
+    low = searched(built, 4 * K * built.searcher.nlist // ITEMS, 2).search(queries, K)
+    assert recalls(low[1], low[0], right, best).mean() < floor, "the first parameters would do: this shows nothing"
 
 
 def test_a_search_that_is_slower_than_the_exact_one_is_not_pursued(built, queries):
-    tuned = tune(built.index, queries, K, None, tuple(exact(built, queries)), floor=1.0, seconds=0.0)
-    assert tuned.index is None
+    tuned = built.searcher.tuned(Trial(queries, K, None, *exact(built, queries), floor=1.0, seconds=0.0))
+    assert tuned.searcher is None
     assert 0 < tuned.recall < 1
 
 
 @pytest.fixture
 def slow_exact(monkeypatch):
-    """Exact ways that seem to take long: with so few items they are always faster, and cells would never be used."""
+    """Exact searches that seem slow: with so few items they are always faster, and IVF would never be used."""
     speeds = choice._speeds
 
     def told(ways, *arguments):
-        return {way: speed if way == CELLS else 1 for way, speed in speeds(ways, *arguments).items()}
+        return {way: speed if way == "ivf" else 1 for way, speed in speeds(ways, *arguments).items()}
 
     monkeypatch.setattr(choice, "_speeds", told)
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-def test_the_night_takes_cells_that_keep_the_floor(tmp_path, stored, histories, queries, exclude_seen, slow_exact):
+def test_the_night_uses_ivf_where_it_reaches_the_floor(tmp_path, stored, histories, queries, exclude_seen, slow_exact):
     files = write_shards(tmp_path, histories)
     chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
-    assert chosen.index.kind == CELLS
-    assert set(chosen.queries_per_second) == {FLAT, PRODUCT, CELLS}
+    assert chosen.index.kind == "ivf"
+    assert set(chosen.queries_per_second) == {"flat", "matmul", "ivf"}
     assert WISHES.recall <= chosen.recall <= 1
     hidden = encode_users(stored.model, histories)
     ask = {"k": K, "exclude_seen": exclude_seen}
     mine = retrieve(stored, chosen.index, histories, hidden, **ask)
-    true = retrieve(stored, item_index.build(stored, stored.candidate_items, PRODUCT), histories, hidden, **ask)
+    true = retrieve(stored, item_index.build(stored, stored.candidate_items, "matmul"), histories, hidden, **ask)
     pairs = [set(zip(part.users.tolist(), part.items.tolist(), strict=True)) for part in (mine, true)]
     assert len(pairs[0] & pairs[1]) / len(pairs[1]) == pytest.approx(chosen.recall, abs=0.005)
     scores = {(user, item): score for user, item, score in zip(true.users, true.items, true.scores, strict=True)}
@@ -137,26 +136,26 @@ def test_the_night_takes_cells_that_keep_the_floor(tmp_path, stored, histories, 
 
 def test_where_the_floor_cannot_be_reached_the_search_is_exact(tmp_path, stored, histories, monkeypatch, caplog):
     files = write_shards(tmp_path, histories)
-    monkeypatch.setattr(tuning, "_DEEP", (1,))  # as many as wanted by codes of 4 bits: never all of the best
+    monkeypatch.setattr(tuning, "_K_FACTORS", (1,))  # as many as wanted by codes of 4 bits: never all of the best
     chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"recall": 1.0}))
-    assert chosen.index.kind in (FLAT, PRODUCT)
+    assert chosen.index.kind in ("flat", "matmul")
     assert 0 < chosen.recall < 1
-    assert set(chosen.queries_per_second) == {FLAT, PRODUCT}
+    assert set(chosen.queries_per_second) == {"flat", "matmul"}
     assert "candidates.recall = 1" in caplog.text
 
 
 def test_a_small_catalogue_and_one_that_needs_float64_are_searched_exactly(tmp_path, stored, histories, slow_exact):
     files = write_shards(tmp_path, histories)
     chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"approximate_items": ITEMS}))
-    assert (chosen.index.kind in (FLAT, PRODUCT), chosen.recall) == (True, None)
+    assert (chosen.index.kind in ("flat", "matmul"), chosen.recall) == (True, None)
     far = far_model(items=1_200)
     chosen = choose(far, far.candidate_items, write_shards(tmp_path, random_histories(items=1_200)), WISHES)
-    assert (chosen.index.kind, chosen.recall) == (FLOAT64, None)
+    assert (chosen.index.kind, chosen.recall) == ("float64", None)
 
 
-@pytest.mark.parametrize("effort", [Effort(1, 2), Effort(40, 2), Effort(400, 4)])
-def test_what_is_barred_is_not_found_and_everybody_gets_k(built, queries, effort):
-    """Among the barred are each query's very best, for one query nearly all items, and for one none."""
+@pytest.mark.parametrize("parameters", [(1, 2), (40, 2), (400, 4)])
+def test_what_is_excluded_is_not_found_and_everybody_gets_k(built, queries, parameters):
+    """Among the excluded are each query's very best, for one query nearly all items, and for one none."""
     items = len(built.vectors)
     _, best = exact(built, queries, 500)
     rows = np.repeat(np.arange(len(queries)), 500)
@@ -165,13 +164,13 @@ def test_what_is_barred_is_not_found_and_everybody_gets_k(built, queries, effort
     rows, columns = np.r_[rows[keep], np.full(len(nearly), 5)], np.r_[best.ravel()[keep], nearly]
     order = np.argsort(rows, kind="stable")
     excluded = rows[order], columns[order]
-    products, found = with_effort(built, effort).search(queries, K, excluded)
+    products, found = searched(built, *parameters).search(queries, K, excluded)
     assert np.isfinite(products).all()
     assert not np.isin(np.arange(len(queries))[:, None] * items + found, excluded[0] * items + excluded[1]).any()
     own = np.take_along_axis(queries @ built.vectors.T, found, axis=1)
     np.testing.assert_allclose(products, own, rtol=1e-5, atol=1e-5)
     right = exact(built, queries, K, excluded)[1]
-    assert set(found[5]) == set(right[5]), "who has had nearly everything is searched exactly"
+    assert set(found[5]) == set(right[5]), "a query that excludes nearly everything is searched exactly"
 
 
 def test_users_with_five_thousand_seen_items_still_get_k():
@@ -185,7 +184,7 @@ def test_users_with_five_thousand_seen_items_still_get_k():
         [(0, 1), (1, 2)],
     )
     hidden = encode_users(stored.model, histories)
-    built = with_effort(item_index.build(stored, stored.candidate_items, CELLS), Effort(100, 4))
+    built = searched(item_index.build(stored, stored.candidate_items, "ivf"), 100, 4)
     mine = retrieve(stored, built, histories, hidden, k=100, exclude_seen=True)
     assert np.bincount(mine.users).tolist() == [100] * 4
     repeats = set(zip(histories.owner.tolist(), histories.items.tolist(), strict=True))
@@ -193,36 +192,35 @@ def test_users_with_five_thousand_seen_items_still_get_k():
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("effort", [Effort(4, 2), EVERYTHING])
-def test_more_is_barred_than_leaves_k(built, queries, effort):
-    """As by the product: what is left comes first, then products of -inf."""
+@pytest.mark.parametrize("parameters", [(4, 2), EVERYTHING])
+def test_more_is_excluded_than_leaves_k(built, queries, parameters):
+    """As in the exact search: what is left comes first, then products of -inf."""
     items = len(built.vectors)
     excluded = np.repeat([0, 1], items - 5), np.r_[np.arange(5, items), np.arange(items - 5)]
-    products, columns = with_effort(built, effort).search(queries[:3], K, excluded)
+    products, columns = searched(built, *parameters).search(queries[:3], K, excluded)
     assert np.isfinite(products).sum(axis=1).tolist() == [5, 5, K]
     assert set(columns[0, :5]) == set(range(5))
     assert set(columns[1, :5]) == set(range(items - 5, items))
 
 
 def test_blocks_of_queries_make_no_difference(built, queries):
-    index = with_effort(built, Effort(30, 4))
+    index = searched(built, 30, 4)
     whole = index.search(queries, K)[1]
     parts = [index.search(part, K)[1] for part in np.split(queries, [1, 7, 40])]
     assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_nobody_asks(built):
-    products, columns = built.index.search(np.zeros((0, built.vectors.shape[1]), np.float32), K)
+    products, columns = built.searcher.search(np.zeros((0, built.vectors.shape[1]), np.float32), K)
     assert products.shape == columns.shape == (0, K)
 
 
 def test_it_reads_back_in_another_process_and_a_damaged_one_is_refused(tmp_path, built, queries):
-    index = with_effort(built, Effort(17, 3))
-    size = item_index.save(index, tmp_path / "index", {"recall": 0.97})
+    index = searched(built, 17, 3)
+    size = item_index.save(index, tmp_path / "index")
     assert size > built.vectors.nbytes
-    assert read_json(tmp_path / "index" / "index.json")["effort"] == {"cells": 17, "deep": 3}
     again = item_index.load(tmp_path / "index", "v1")
-    assert (again.kind, again.index.effort) == (CELLS, Effort(17, 3))
+    assert (again.kind, again.searcher.parameters) == ("ivf", SearchParameters(17, 3))
     assert np.array_equal(again.search(queries, K)[1], index.search(queries, K)[1])
     np.save(tmp_path / "queries.npy", queries)
     program = (
@@ -232,28 +230,37 @@ def test_it_reads_back_in_another_process_and_a_damaged_one_is_refused(tmp_path,
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert np.array_equal(np.load(tmp_path / "found.npy"), index.search(queries, K)[1])
-    (tmp_path / "index" / "cells.faiss").write_bytes(b"junk")
+    (tmp_path / "index" / "ivf.faiss").write_bytes(b"junk")
     with pytest.raises(InputError, match="index step again"):
         item_index.load(tmp_path / "index", "v1")
 
 
-def test_the_centres_belong_to_the_cells():
-    """FAISS keeps a bare pointer to what ranks the cells: Python must not free it."""
-    cells = build_cells(np.random.default_rng(0).standard_normal((2_000, 6)).astype(np.float32))
-    assert cells.own_fields
-    assert not cells.quantizer.thisown
-    del cells
+def test_the_centroids_belong_to_the_lists():
+    """FAISS keeps a bare pointer to what ranks the lists: Python must not free it."""
+    lists = build_ivf(np.random.default_rng(0).standard_normal((2_000, 6)).astype(np.float32))
+    assert lists.own_fields
+    assert not lists.quantizer.thisown
+    del lists
     gc.collect()
 
 
-def test_the_same_items_make_the_same_cells(built, queries):
-    again = Approximate(build_cells(built.vectors), built.vectors, Effort(5, 2), built.index.exact)
-    assert np.array_equal(again.search(queries, K)[1], with_effort(built, Effort(5, 2)).search(queries, K)[1])
+def test_the_same_items_make_the_same_lists(built, queries):
+    again = IvfSearcher.build(built.vectors).with_parameters(SearchParameters(5, 2))
+    assert np.array_equal(again.search(queries, K)[1], searched(built, 5, 2).search(queries, K)[1])
+
+
+def test_items_that_are_all_alike_or_nearly_so_can_be_searched():
+    """Untrained items share one vector: most clusters of a k-means are empty then."""
+    vectors = np.ones((3_000, 6), dtype=np.float32)
+    vectors[:40] = np.random.default_rng(0).standard_normal((40, 6))
+    found = IvfSearcher.build(vectors).with_parameters(SearchParameters(10**6, 16)).search(vectors[:3], 10)
+    np.testing.assert_allclose(found[0], MatmulSearcher(vectors).search(vectors[:3], 10)[0], rtol=1e-5)
+    IvfSearcher.build(np.ones_like(vectors)).search(vectors[:3], 10)
 
 
 @pytest.mark.parametrize("best", [0, 300])
-def test_queries_with_little_and_much_barred_are_searched_side_by_side(built, queries, best):
-    """Whole cells are looked into, so the codes alone could miss something; what is wanted is found however deep."""
+def test_queries_with_few_and_many_exclusions_are_searched_side_by_side(built, queries, best):
+    """All lists are scanned, so only the codes could miss something; what is wanted is found at any depth."""
     random, items = np.random.default_rng(0), len(built.vectors)
     first = exact(built, queries, max(best, 1))[1][:, :best]
     rows, columns = [], []
@@ -264,7 +271,7 @@ def test_queries_with_little_and_much_barred_are_searched_side_by_side(built, qu
         rows.append(np.full(len(mine), query))
         columns.append(mine)
     excluded = np.concatenate(rows), np.concatenate(columns)
-    products, found = built.index.with_effort(Effort(cells=10**6, deep=8)).search(queries, K, excluded)
+    products, found = searched(built, 10**6, 8).search(queries, K, excluded)
     best_products, right = exact(built, queries, K, excluded)
     assert recalls(found, products, right, best_products).mean() > 0.99
     for query, of_query in enumerate(columns):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from hmamba.index import matmul as product
-from hmamba.index.flat import Flat, faiss_module
-from hmamba.index.matmul import Product, largest
+from hmamba.index import matmul
+from hmamba.index.flat import FlatSearcher, faiss_module
+from hmamba.index.matmul import MatmulSearcher, largest
 
 
 @pytest.mark.parametrize("items", [5, 31, 3_200, 3_201, 5_000, 10_007])
@@ -34,12 +34,12 @@ def test_equal_scores_are_found_once_each():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rows", [1, 3, 256])
-def test_products_with_some_items_barred(dtype, rows, monkeypatch):
-    monkeypatch.setattr(product, "_ROWS", rows)
+def test_products_with_some_items_excluded(dtype, rows, monkeypatch):
+    monkeypatch.setattr(matmul, "_ROWS", rows)
     generator = torch.Generator().manual_seed(1)
     items, queries = (torch.randn(n, 6, generator=generator, dtype=dtype) for n in (4_000, 7))
     excluded = torch.rand(7, 4_000, generator=generator) < torch.tensor([0, 0.1, 0.5, 0.9, 0.0, 0.999, 1.0])[:, None]
-    found, columns = Product(items).search(
+    found, columns = MatmulSearcher(items.numpy()).search(
         queries.numpy(), 50, tuple(part.numpy() for part in excluded.nonzero(as_tuple=True))
     )
     right = (queries @ items.T).masked_fill(excluded, -torch.inf).topk(50, dim=1)
@@ -57,14 +57,14 @@ def test_faiss_multiplies_matrices_in_blocks_as_small_as_scoring_asks():
 
 
 def test_nobody_asks():
-    found, columns = Product(torch.randn(50, 4)).search(np.zeros((0, 4), dtype=np.float32), 5)
+    found, columns = MatmulSearcher(torch.randn(50, 4).numpy()).search(np.zeros((0, 4), dtype=np.float32), 5)
     assert found.shape == columns.shape == (0, 5)
 
 
 @pytest.mark.parametrize("order", ["equal", "rising", "falling", "twice", "popular"])
 @pytest.mark.parametrize("excluded", [False, True])
 def test_the_best_are_those_of_faiss_flat(order, excluded):
-    """Up to ties: the same products, each item once, its product its own, none that is barred."""
+    """Up to ties: the same products, each item once, its product its own, none that is excluded."""
     items, asked, k = 20_000, 300, 100
     generator = torch.Generator().manual_seed(2)
     vectors = torch.randn(items, 9, generator=generator)
@@ -85,8 +85,8 @@ def test_the_best_are_those_of_faiss_flat(order, excluded):
         keep = (rows != 4) & (rows != 299)
         rows = np.r_[rows[keep], np.full(items, 299)]
         columns = np.r_[columns.ravel()[keep], np.arange(items)]
-    found, at = Product(vectors).search(queries.numpy(), k, (rows, columns))
-    flat, flat_at = Flat.of(vectors.numpy()).search(queries.numpy(), k + 500 * excluded)
+    found, at = MatmulSearcher(vectors.numpy()).search(queries.numpy(), k, (rows, columns))
+    flat, flat_at = FlatSearcher.build(vectors.numpy()).search(queries.numpy(), k + 500 * excluded)
     out = np.isin(np.arange(asked)[:, None] * items + flat_at, rows * items + columns)
     for row in range(asked - excluded):
         np.testing.assert_allclose(found[row], flat[row][~out[row]][:k], rtol=1e-4, atol=1e-4)

@@ -13,12 +13,12 @@ from hmamba.config import CandidatesConfig
 from hmamba.errors import InputError
 from hmamba.files import read_json, write_json
 from hmamba.index import index as item_index
-from hmamba.index import matmul as product
+from hmamba.index import matmul
 from hmamba.index import precision as float32_recall
 from hmamba.index.choice import choose
-from hmamba.index.flat import Flat
-from hmamba.index.index import FLAT, FLOAT64, PRODUCT, ItemIndex
-from hmamba.index.matmul import Product
+from hmamba.index.flat import FlatSearcher
+from hmamba.index.index import ItemIndex
+from hmamba.index.matmul import Float64Searcher
 from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
 from hmamba.sequences.candidate_items import CandidateItems
@@ -27,7 +27,7 @@ from hmamba.terms.repeats import RepeatFeatures
 from tests.histories import histories_of, random_histories, shard_table
 from tests.stored import stored_model
 
-WISHES = CandidatesConfig(k=20, float32_overlap=0.999)
+WISHES = CandidatesConfig(k=20, float32_recall=0.999)
 FAR = {"items": 600, "max_norm": 5.0, "curvature": 1.0}
 
 
@@ -50,8 +50,8 @@ def indices(queries, items):
     candidate_items = CandidateItems.of(np.r_[0, np.ones(len(items), dtype=np.int64)], 1)
     single = items.float().numpy()
     return (
-        ItemIndex("v1", candidate_items, single, Flat.of(single)),
-        ItemIndex("v1", candidate_items, items.numpy(), Product(items)),
+        ItemIndex("v1", candidate_items, FlatSearcher.build(single)),
+        ItemIndex("v1", candidate_items, Float64Searcher.build(items.numpy())),
         queries.float().numpy(),
         queries.numpy(),
     )
@@ -88,7 +88,7 @@ def test_the_share_counts_the_items_that_are_missing():
     best = exact.search(precise[:1], 10)[1][0]
     worse = single.vectors.copy()
     worse[best] *= 10
-    blind = ItemIndex("v1", single.candidate_items, worse, Flat.of(worse))
+    blind = ItemIndex("v1", single.candidate_items, FlatSearcher.build(worse))
     assert float32_recall.shares(blind, exact, queries[:1], precise[:1], 100).tolist() == [0.9]
 
 
@@ -97,7 +97,7 @@ def test_exact_ties_are_no_mistake(monkeypatch):
     queries, items = points(2, users=6, items=40)
     single, exact, queries, precise = indices(queries, items.repeat(50, 1))
     assert float32_recall.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
-    monkeypatch.setattr(product, "_ENTRIES", 2 * len(exact.vectors))
+    monkeypatch.setattr(matmul, "_ENTRIES", 2 * len(exact.vectors))
     assert float32_recall.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
     assert exact.search(precise, 7)[0].shape == (6, 7)
 
@@ -169,7 +169,7 @@ def test_an_ordinary_model_stays_in_float32(tmp_path):
     chosen = choose(stored, stored.candidate_items, files, WISHES)
     assert (chosen.float32_recall.depth, chosen.float32_recall.users) == (100, 30)
     assert chosen.float32_recall.share >= 0.999
-    assert set(chosen.queries_per_second) == {FLAT, PRODUCT}
+    assert set(chosen.queries_per_second) == {"flat", "matmul"}
     assert chosen.index.kind == max(chosen.queries_per_second, key=chosen.queries_per_second.get)
 
 
@@ -196,7 +196,7 @@ def test_without_anybody_to_ask_nothing_is_claimed(tmp_path):
     stored = stored_model()
     files = write_shards(tmp_path, histories_of([(0, 99)], [(0, 98)]))
     chosen = choose(stored, stored.candidate_items, files, WISHES)
-    assert (chosen.index.kind, chosen.float32_recall.share, chosen.float32_recall.users) == (FLAT, None, 0)
+    assert (chosen.index.kind, chosen.float32_recall.share, chosen.float32_recall.users) == ("flat", None, 0)
     assert chosen.queries_per_second == {}
 
 
@@ -225,7 +225,7 @@ def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exc
     files = write_shards(tmp_path, histories)
     chosen = choose(stored, stored.candidate_items, files, WISHES)
     built = chosen.index
-    assert built.kind == FLOAT64
+    assert built.kind == "float64"
     assert chosen.float32_recall.share < 0.999
     assert "float64" in caplog.text
     hidden = encode_users(stored.model, histories)
@@ -242,11 +242,10 @@ def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exc
 def test_a_float64_index_reads_back_and_publishes_float32_scores_that_never_rise(tmp_path):
     stored = far_model(repeat=True)
     histories = random_histories(items=600)
-    built = item_index.build(stored, stored.candidate_items, FLOAT64)
-    item_index.save(built, tmp_path / "index", {"float32_recall": 0.5})
-    assert read_json(tmp_path / "index" / "index.json")["float32_recall"] == 0.5
+    built = item_index.build(stored, stored.candidate_items, "float64")
+    item_index.save(built, tmp_path / "index")
     again = item_index.load(tmp_path / "index", "v1")
-    assert (again.kind, again.vectors.dtype) == (FLOAT64, np.float64)
+    assert (again.kind, again.vectors.dtype) == ("float64", np.float64)
     assert np.array_equal(again.vectors, built.vectors)
     parts = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
     write_candidates(ModelScorer(stored, again, np.arange(601), 50, False), stored.item_ids, [histories], **parts)

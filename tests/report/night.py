@@ -270,7 +270,7 @@ def index_metrics(items: int, dim: int, **changes: Any) -> IndexMetrics:
         "peak_bytes": 600 * MB,
         "items": items,
         "dim": dim,
-        "kind": "IndexFlatIP",
+        "kind": "flat",
         "device": "cpu",
         "model_version": VERSION,
         "float32_recall": 0.99998,

@@ -1,0 +1,137 @@
+"""A root that the nightly steps fill, read from a notebook: its champion, its candidates, its metrics."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.dataset as ds
+
+from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
+from hmamba.config import Config, load
+from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics, StepMetrics, Verdict, read_serving
+from hmamba.errors import InputError
+from hmamba.layout import Layout, RunLayout
+from hmamba.models import promotions
+
+if TYPE_CHECKING:
+    from hmamba.recommender import Recommender
+
+
+def open_root(root: str | Path) -> Root:
+    """Open the root of a nightly recommender.
+
+    Args:
+        root: its folder.
+
+    Raises:
+        ConfigError: a setting in its hmamba.toml is wrong.
+        InputError: the folder does not exist.
+    """
+    return Root(Layout.existing(root))
+
+
+class Root:
+    """A root, for reading.
+
+    Attributes:
+        layout: where everything lies.
+        config: its settings.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.config: Config = load(None, layout)
+
+    @property
+    def champion(self) -> str | None:
+        """The model version that was promoted last; None before the first promotion."""
+        promoted = promotions.promotions(self.layout)
+        return promoted[-1].version if promoted else None
+
+    @property
+    def days(self) -> list[date]:
+        """Days with a published table, oldest first."""
+        prefix = "run_date="
+        names = [path.name.removeprefix(prefix) for path in self.layout.candidates.glob(f"{prefix}*")]
+        return sorted(map(date.fromisoformat, names))
+
+    def manifest(self, day: date | None = None) -> Manifest:
+        """The manifest of a published table.
+
+        Args:
+            day: its day; None for the newest.
+
+        Raises:
+            InputError: nothing is published for that day, or a file that it names is missing or cut short.
+        """
+        return published_manifest(self.layout, day)
+
+    def candidates(self, day: date | None = None) -> ds.Dataset:
+        """The published table: user_id, rank, item_id, score, model_version.
+
+        Nothing is read yet: ``.to_table()`` gives Arrow, and Polars and DuckDB can scan the dataset.
+
+        Args:
+            day: its day; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`.
+        """
+        return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
+
+    def recommend(self, user: str, k: int = 10) -> Recommendations:
+        """A user's ``k`` best published items, with their titles.
+
+        Raises:
+            InputError: the user has no candidates, or nothing is published.
+        """
+        return recommend(self.layout, str(user), k)
+
+    def metrics(self, day: date | None = None) -> dict[str, StepMetrics]:
+        """The metrics of each step of the published night, by step; of ``score`` those of all shards together.
+
+        Args:
+            day: the night; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, or a file of metrics is damaged.
+        """
+        run = self._run(day)
+        found = {step: kind.read_if_exists(run.step_metrics(step)) for step, kind in KEPT_METRICS.items()}
+        shards = [ShardMetrics.read(path) for path in sorted(run.metrics.glob("score-*.json"))]
+        found["score"] = ScoreMetrics.of(shards) if shards else None
+        return {step: metrics for step, metrics in found.items() if metrics is not None}
+
+    def verdict(self, day: date | None = None) -> Verdict:
+        """What the gate measured and decided on a published night.
+
+        Args:
+            day: the night; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, or the run's folder was removed.
+        """
+        return Verdict.read(self._run(day).verdict)
+
+    def recommender(self, day: date | None = None) -> Recommender:
+        """The model that serves a published night, with the users of its snapshot.
+
+        Args:
+            day: the night; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, the run's folder was removed, or a baseline serves.
+        """
+        from hmamba.recommender import Recommender
+
+        run = self._run(day)
+        version = read_serving(run.verdict)
+        if not run.model.is_dir():
+            raise InputError(f"{version} serves that night, which is no model. Open a night that a model serves.")
+        return Recommender.of_run(run, version, self.config)
+
+    def _run(self, day: date | None) -> RunLayout:
+        manifest = self.manifest(day)
+        return self.layout.run(manifest.day, manifest.run_id)

@@ -1,0 +1,78 @@
+"""Which of the parameters that reach the floor are chosen."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hmamba.index import tuning
+from hmamba.index.base import Trial
+from hmamba.index.ivf import IvfSearcher
+from hmamba.index.tuning import recalls
+
+K = 10
+
+
+@pytest.fixture(scope="module")
+def searcher():
+    """Items of which a query must scan many lists for a high recall."""
+    return IvfSearcher.build(np.random.default_rng(0).standard_normal((6_000, 24)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return np.random.default_rng(1).standard_normal((80, 24)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exact(searcher, queries):
+    return searcher.exact.search(queries, K)
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Parameters that were tried, in their order."""
+    parameters, with_parameters = [], IvfSearcher.with_parameters
+
+    def recorded(searcher, new):
+        parameters.append(new)
+        return with_parameters(searcher, new)
+
+    monkeypatch.setattr(IvfSearcher, "with_parameters", recorded)
+    return parameters
+
+
+def recall(searcher, queries, exact):
+    """Of the half of the queries that does worse."""
+    products, found = searcher.search(queries, K)
+    shares = recalls(found, products, exact[1], exact[0])
+    return min(shares[::2].mean(), shares[1::2].mean())
+
+
+@pytest.mark.parametrize("floor", [0.8, 0.9, 0.97])
+def test_the_least_work_that_reaches_the_floor_is_chosen(searcher, queries, exact, tried, floor):
+    chosen = searcher.tuned(Trial(queries, K, None, *exact, floor, seconds=1e9)).searcher
+    all_tried = list(tried)
+    codes, cost = len(searcher.vectors) / searcher.nlist, tuning._RERANK_COST
+    reached = [
+        (parameters.nprobe * codes + cost * parameters.k_factor * K, parameters)
+        for parameters in all_tried
+        if recall(searcher.with_parameters(parameters), queries, exact) >= floor
+    ]
+    assert len({work for work, _ in reached}) > 1, "there was no choice: the test shows nothing"
+    assert chosen.parameters == min(reached, key=lambda pair: pair[0])[1]
+    steps = list(dict.fromkeys(parameters.nprobe for parameters in all_tried))
+    assert all(after == before + max(1, before // 2) for before, after in pairwise(steps))
+    first = min(parameters.nprobe for _, parameters in reached)
+    assert steps[-1] == searcher.nlist or len(steps[steps.index(first) :]) == 3
+
+
+def test_both_halves_of_the_queries_must_reach_the_floor(searcher, queries, exact):
+    """One half has nothing to find, and so a recall of 1: the mean reaches the floor long before the other half."""
+    products, columns = exact[0].copy(), exact[1]
+    products[::2] = -np.inf
+    tuned = searcher.tuned(Trial(queries, K, None, products, columns, 0.9, seconds=1e9))
+    found_products, found = tuned.searcher.search(queries, K)
+    assert recalls(found, found_products, columns, exact[0])[1::2].mean() >= 0.9
