@@ -178,6 +178,16 @@ def test_what_a_snapshot_with_more_shards_left_is_not_published(scored: Root) ->
     ]
 
 
+def test_publishing_again_replaces_a_damaged_manifest(scored: Root) -> None:
+    scored.ok("publish")
+    before = latest(scored)
+    (scored.layout.published(DAY) / "_manifest.json").write_text('{"schema_version": 1}', encoding="utf-8")
+    code, metrics, log = scored.step("publish")
+    assert (code, metrics["changed"]) == (0, True)
+    assert "_manifest.json is damaged: run_id is missing." in log
+    assert latest(scored) | {"created_at": before["created_at"]} == before
+
+
 def test_latest_never_goes_back_in_days(scored: Root, events: pd.DataFrame) -> None:
     scored.ok("publish")
     newest = latest(scored)

@@ -167,7 +167,7 @@ class TestRun:
         said = [line.split()[0] for line in lines]
         assert said == [*STEPS[:5], "score", "score", *STEPS[6:], "Done", "Look", "The"]
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
-        assert "rows loaded, 0 duplicate, 0 refused, 60 new items" in lines[0]
+        assert "941 rows read from 1 file: 941 loaded, 0 duplicate, 0 refused; 60 new items" in lines[0]
         assert lines[-1] == f"The night's report: {layout.report(date(2024, 1, 30))}"
         advised = shlex.split(lines[-2].partition(": ")[2])
         assert advised[:2] == ["hmamba", "recommend"]
