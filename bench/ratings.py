@@ -76,7 +76,7 @@ def trained(histories: Histories, split: Split, ids: object, config: Config, eva
         fit.run()
     stored = StoredModel(provenance.version, provenance, ready.model.eval(), ready.plan.candidate_items, ready.ids)
     size = len(ready.ids)
-    recount(stored, Counts.of(split.before_holdout(histories), size, cooccurrence=True))
+    recount(stored, Counts.of(split.before_holdout(histories), size, [stored.model]))
     return measure_model(stored, evaluation_set, config)
 
 

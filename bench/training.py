@@ -16,6 +16,8 @@ from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
+from hmamba.score_terms import chosen
+from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 
@@ -28,7 +30,7 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
     Raises:
         InputError: no user has two events to learn from.
     """
-    batches = Batches.of(experiment.train, experiment.candidate_items, config, model.category_numbers())
+    batches = Batches.of(experiment.train, experiment.candidate_items, config, model.learned_term)
     if not batches.rows:
         raise InputError("no user has two events to learn from: use a larger data set.")
     return Plan(
@@ -40,7 +42,7 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
         epochs=config.train.epochs,
         learning_rate=config.train.learning_rate,
         warm=False,
-        cooccurrence=config.model.cooccurrence,
+        counted_terms=chosen(config.model.score_term, learned=False),
         folder=folder,
         config=config,
     )
@@ -80,10 +82,11 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
     fit = Fit(model, plan_of(experiment, config, model, version, folder))
     epochs = fit.run()
     measured, parts = _measure(model, experiment), {}
-    if model.cooccurrence is not None:
-        weighed, model.cooccurrence = model.cooccurrence, None
+    weighed = next((term for term in model.counted_terms if isinstance(term, Cooccurrence)), None)
+    if weighed is not None:
+        model.counted_terms = []
         parts["without co-occurrence"] = _measure(model, experiment)
-        model.cooccurrence = replace(weighed, strength=_OVERWHELMING)
+        model.counted_terms = [replace(weighed, strength=_OVERWHELMING)]
         parts["co-occurrence alone"] = _measure(model, experiment)
     judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
     return {

@@ -41,7 +41,7 @@ from hmamba.sequences.snapshot import ITEMS, Meaning, write_snapshot
 from hmamba.sources.values import ids as ids_of
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import name_training, prepare
-from hmamba.training.recount import Counts, recount, wants_cooccurrence
+from hmamba.training.recount import Counts, recount
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.frames import load_frames
 
@@ -352,7 +352,7 @@ def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredMo
     Fit(ready.model, ready.plan).run()
     shutil.rmtree(run.training, ignore_errors=True)
     stored = StoredModel(provenance.version, provenance, ready.model, ready.plan.candidate_items, ids)
-    recount(stored, Counts.of(histories, len(ids), cooccurrence=wants_cooccurrence(stored.model)))
+    recount(stored, Counts.of(histories, len(ids), [stored.model]))
     return stored
 
 

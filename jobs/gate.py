@@ -29,7 +29,7 @@ from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
-from hmamba.training.recount import Counts, recount, wants_cooccurrence
+from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 from jobs.step import StepContext, run_step
 
@@ -126,8 +126,7 @@ def _measure(
     """Everybody's answers, with what is counted counted up to the held-out events; empty if nobody can be asked."""
     if not len(evaluation_set):
         return {}
-    models = [stored.model for stored in contestants.values()]
-    counts = Counts.of(counted, size, cooccurrence=wants_cooccurrence(*models))
+    counts = Counts.of(counted, size, [stored.model for stored in contestants.values()])
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
@@ -160,7 +159,7 @@ def _serve(
     Returns:
         Metrics of the refit's epoch; None without one.
     """
-    recount(stored, Counts.of(histories, size, cooccurrence=wants_cooccurrence(stored.model)))
+    recount(stored, Counts.of(histories, size, [stored.model]))
     epoch = None
     if context.config.train.refit:
         snapshot = SnapshotManifest.read(context.run.sequences / MANIFEST).digest

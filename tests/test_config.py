@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from hmamba.config import Config, EventType, ModelConfig, load, named_configs, parse
+from hmamba.config import CandidatesConfig, Config, EventType, ModelConfig, load, named_configs, parse
 from hmamba.errors import ConfigError
 from hmamba.layout import Layout
 
@@ -67,14 +66,19 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[warehouse]\nmemory_limit = '4GB; drop'", "warehouse.memory_limit"),
         ("[source]\ntime_format = 'roman'", "source.time_format = 'roman'"),
         ("[model]\ndim = 10\nhead_dim = 16", "is not a multiple of head_dim"),
-        ("[model]\nrepeat = true", "candidates.exclude_seen drops them"),
-        ("[model]\ncooccurrence = true\n[candidates]\nexclude_seen = false", "needs candidates.exclude_seen = true"),
-        ("[model]\ncategory_levels = [2]", "are read by habit and for category_vectors, and both are off"),
+        ("[model]\nscore_term = 'repeats'", "needs candidates.exclude_seen = false"),
+        (
+            "[model]\nscore_term = 'cooccurrence'\n[candidates]\nexclude_seen = false",
+            "needs candidates.exclude_seen = true",
+        ),
+        ("[model]\nscore_term = 'habit'", "choose one of auto, repeats, cooccurrence, none"),
+        ("[model]\nrepeat = true", 'use model.score_term = "repeats" instead of true, "none" instead of false'),
+        ("[model]\ntransitions = false", 'use model.score_term = "cooccurrence" instead of true, "none" instead'),
+        ("[model]\ncategory_levels = [2]", "by category_vectors, and neither is on"),
         ("[model]\ncategory_vectors = true", "needs category_levels, such as [1, 2]"),
         ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
         ("[model]\ncategory_levels = [2, 1]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
         ("[model]\ncategory_levels = [2, 2]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
-        ("[model]\nrepeat = true\ncooccurrence = true", "repeat = true is for items that are taken again"),
         ("[gate]\nmetric = 'ndcg@7'", "needs its cutoff among cutoffs"),
         ("this is not toml", "is not TOML"),
     ],
@@ -144,26 +148,27 @@ def test_the_training_digest_changes_with_what_training_depends_on_only() -> Non
 
 
 @pytest.mark.parametrize(
-    ("values", "repeat", "cooccurrence"),
+    ("values", "term"),
     [
-        ({}, False, True),
-        ({"candidates": {"exclude_seen": False}}, True, False),
-        ({"candidates": {"exclude_seen": False}, "model": {"repeat": False}}, False, False),
-        ({"candidates": {"exclude_seen": True}}, False, True),
-        ({"candidates": {"exclude_seen": True}, "model": {"cooccurrence": False}}, False, False),
+        ({}, "cooccurrence"),
+        ({"model": {"score_term": "auto"}}, "cooccurrence"),
+        ({"candidates": {"exclude_seen": False}}, "repeats"),
+        ({"candidates": {"exclude_seen": False}, "model": {"score_term": "auto", "category_levels": [1]}}, "repeats"),
+        ({"candidates": {"exclude_seen": False}, "model": {"score_term": "none"}}, "none"),
+        ({"candidates": {"exclude_seen": True}}, "cooccurrence"),
+        ({"candidates": {"exclude_seen": True}, "model": {"score_term": "none"}}, "none"),
+        ({"candidates": CandidatesConfig(exclude_seen=False), "model": ModelConfig(dim=32)}, "repeats"),
     ],
 )
-def test_repeats_is_on_where_things_are_bought_again_and_cooccurrence_where_not_unless_switched_off(
-    values: dict[str, dict[str, bool]], repeat: bool, cooccurrence: bool
-) -> None:
-    model = parse(values, "test").model
-    assert (model.repeat, model.cooccurrence) == (repeat, cooccurrence)
+def test_the_score_term_follows_exclude_seen_unless_it_is_named(values: dict[str, Any], term: str) -> None:
+    assert parse(values, "test").model.score_term == term
 
 
-def test_a_model_has_repeats_or_cooccurrence() -> None:
-    with pytest.raises(ValidationError, match="set one of them to false"):
-        ModelConfig(repeat=True)
-    assert ModelConfig(repeat=True, cooccurrence=False).repeat
+def test_weights_are_those_of_the_learned_term() -> None:
+    terms = {name: ModelConfig(score_term=name) for name in ("repeats", "cooccurrence", "none")}
+    assert terms["cooccurrence"].same_weights(terms["none"])
+    assert not terms["repeats"].same_weights(terms["none"])
+    assert not terms["none"].same_weights(ModelConfig(score_term="none", dim=32))
 
 
 def test_event_types_have_tables_of_their_own() -> None:

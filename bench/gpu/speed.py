@@ -177,8 +177,8 @@ def measure_loss(context: Context, stored: StoredModel, ceilings: Ceilings) -> N
     def work() -> None:
         score = Score("squared", torch.full((), 64.0, device=device), scale)
         empty = torch.zeros(0, device=device)
-        repeats = (nothing, nothing)
-        loss = blocked_cross_entropy(queries, vectors, score, repeats=repeats, repeat_E=empty, targets=targets)
+        entries = (nothing, nothing)
+        loss = blocked_cross_entropy(queries, vectors, score, entries=entries, rate_E=empty, targets=targets)
         torch.autograd.grad(loss, [queries, vectors, scale])
 
     context.peak_bytes()

@@ -133,9 +133,9 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
     """An untrained model with co-occurrence that are counted in the histories of some users; returns its version."""
     torch.manual_seed(0)
     model = HMamba(config.model, ITEM_COUNT)
-    if config.model.cooccurrence:
+    if config.model.score_term == Cooccurrence.name:
         some = next(stream_histories(shard, events=_COUNTED * int(_MEAN), users=_COUNTED))
-        model.cooccurrence = Cooccurrence.count(some, ITEM_COUNT + 1)
+        model.counted_terms = [Cooccurrence.count(some, ITEM_COUNT + 1)]
     candidate_items = CandidateItems.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
     ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
     return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids)

@@ -128,7 +128,7 @@ def trained(folder: Path, epochs: int, users: int) -> tuple[HMamba, RealArray]:
     Raises:
         InputError: the data are not there.
     """
-    overrides = {"train.epochs": epochs, "train.device": "cpu", "model.cooccurrence": False}
+    overrides = {"train.epochs": epochs, "train.device": "cpu", "model.score_term": "none"}
     config = configure(path_of(DATA, None), overrides)
     experiment = leave_one_out(load(DATA, folder), _LENGTH)
     model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)

@@ -26,7 +26,7 @@ from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.sequences.snapshot import MANIFEST
-from hmamba.training.recount import Counts, recount, wants_cooccurrence
+from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 
 AS_TRAINED, RECOUNTED, REFIT = "as trained", "recounted", "recounted and refit"
@@ -115,7 +115,7 @@ def judge_night(
         if version is not None and not is_baseline(version):
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
-    counts = Counts.of(histories, size, cooccurrence=wants_cooccurrence(*(stored.model for stored in models.values())))
+    counts = Counts.of(histories, size, [stored.model for stored in models.values()])
     for chain in chains:
         if chain.name not in models:
             continue

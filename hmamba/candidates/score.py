@@ -1,11 +1,11 @@
-"""Candidates of one shard of users: encode, search, add habit or co-occurrence, leave out what they had, write.
+"""Candidates of one shard of users: encode, search, combine with score terms, exclude seen items, write.
 
 The search stays exact with all of these, see :func:`_search`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +20,6 @@ import torch
 from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
-from hmamba.evaluation.ranking import repeats_of
 from hmamba.files import atomic_file
 from hmamba.index.base import Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
@@ -31,7 +30,7 @@ from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
-from hmamba.terms.repeats import RepeatFeatures
+from hmamba.terms.base import AnyTerm, Entries
 
 POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
 """Columns of the users' Lorentz points."""
@@ -96,18 +95,11 @@ def retrieve(
         histories: (U) what the users did, in indices that the model knows.
         hidden_Ud: their hidden states.
         k: items a user.
-        exclude_seen: leave out items that the user has had.
+        exclude_seen: leave out items that the user has seen.
     """
     model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
     users = np.arange(len(histories))
-    repeats = (
-        repeats_of(model, histories, index.candidate_items, users)
-        if model.repeat_rate is not None and not exclude_seen
-        else None
-    )
-    owner, columns = (
-        index.candidate_items.seen(histories, users) if repeats is None else (repeats.rows, repeats.columns)
-    )
+    owner, columns = index.candidate_items.seen(histories, users)
     offsets = np.searchsorted(owner, np.arange(len(users) + 1))
     width = np.diff(offsets)
     parts: list[tuple[IntArray, IntArray, RealArray]] = []
@@ -117,11 +109,9 @@ def retrieve(
         for start in range(0, len(users), ROWS):
             block = by_width[start : start + ROWS]
             own = spans(offsets[block], width[block])
-            within = np.repeat(np.arange(len(block)), width[block])
-            excluded = (within, columns[own]) if exclude_seen else None
-            again = None if repeats is None else repeats.part(within, own)
+            excluded = (np.repeat(np.arange(len(block)), width[block]), columns[own]) if exclude_seen else None
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
-            rows, found, scores = _search(model, index, histories, block, hidden_Rd, excluded, again, k)
+            rows, found, scores = _search(model, index, histories.select(block), hidden_Rd, excluded, k)
             parts.append((block[rows], found, scores))
             progress.update(len(block))
     rows, found, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -133,34 +123,35 @@ def _search(
     model: HMamba,
     index: ItemIndex,
     histories: Histories,
-    users: IntArray,
     hidden_Rd: torch.Tensor,
     excluded: Excluded | None,
-    again: RepeatFeatures | None,
     k: int,
 ) -> tuple[IntArray, IntArray, RealArray]:
-    """The best ``k`` of each of a block of users: (row, column, score), best first in each row.
-
-    ``excluded`` may not be recommended, ``again`` may although the user has had it, at a rate of its own.
+    """The best ``k`` of each of a block of R users: (row, column, score), best first in each row.
 
     The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
     the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
     suffice.
     """
-    score, device = model.score(), hidden_Rd.device
+    score, device, width = model.score(), hidden_Rd.device, len(index.candidate_items)
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
     products, columns = index.search(queries, k, excluded)
-    every = np.arange(len(users) + 1)
-    raised_rows, raised_columns, score_of = _raised(model, index.candidate_items, histories, users, hidden_Rd, again)
-    raised = np.searchsorted(raised_rows, every)
+    every = np.arange(len(histories) + 1)
     asked, columns = every * columns.shape[1], columns.ravel()
-    is_raised = among(columns, asked, raised_columns, (raised[:-1], raised[1:]), len(index.candidate_items))
-    is_plain = np.isfinite(products.ravel()) & ~is_raised
+    raised = _Raised.of(model.terms, histories, index.candidate_items)
+    at = np.searchsorted(raised.rows, every)
+    is_plain = np.isfinite(products.ravel()) & ~among(columns, asked, raised.columns, (at[:-1], at[1:]), width)
+    is_open = np.ones(len(raised.rows), dtype=bool)
+    if excluded is not None:
+        ends = np.searchsorted(excluded[0], every)
+        is_open = ~among(raised.columns, at, excluded[1], (ends[:-1], ends[1:]), width)
     plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[asked], columns[is_plain]
     # Multiplied again, so that scores do not depend on what searched.
     base = score.logits(_products(index, queries, plain, columns).to(device)).cpu().numpy()
-    lifted = score_of(score.logits(_products(index, queries, raised, raised_columns).to(device))).cpu().numpy()
-    return _best(k, (plain, columns, base), (raised, raised_columns, lifted))
+    base_E = score.logits(_products(index, queries, at, raised.columns).to(device))
+    lifted = raised.combine(base_E, hidden_Rd).cpu().numpy()[is_open]
+    opened = np.concatenate([[0], np.cumsum(is_open)])[at]
+    return _best(k, (plain, columns, base), (opened, raised.columns[is_open], lifted))
 
 
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:
@@ -175,25 +166,38 @@ def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: 
     return torch.from_numpy(products)
 
 
-def _raised(
-    model: HMamba,
-    candidate_items: CandidateItems,
-    histories: Histories,
-    users: IntArray,
-    hidden_Rd: torch.Tensor,
-    again: RepeatFeatures | None,
-) -> tuple[IntArray, IntArray, Callable[[torch.Tensor], torch.Tensor]]:
-    """Rows and columns whose base score is not all of their score, and what makes a score of it."""
-    device, dtype = hidden_Rd.device, hidden_Rd.dtype
-    if model.cooccurrence is not None:
-        entries = model.cooccurrence.after(histories, candidate_items, users)
-        by = torch.from_numpy(model.cooccurrence.raises(entries.shares)).to(device, dtype)
-        return entries.rows, entries.columns, lambda base_E: base_E + by
-    if model.repeat_rate is not None and again is not None:
-        rates_E = model.log_repeat_rates(hidden_Rd, again, torch.from_numpy(candidate_items.eligible).to(device))
-        return again.rows, again.columns, lambda base_E: torch.logaddexp(base_E, rates_E)
-    none = np.zeros(0, dtype=np.int64)
-    return none, none, lambda base_E: base_E
+@dataclass(frozen=True)
+class _Raised:
+    """Items whose base score is not all of their score: the entries of all terms, each (row, column) once.
+
+    Attributes:
+        rows, columns: (E,) sorted by row.
+        parts: each term with its own entries and their places among these.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    parts: list[tuple[AnyTerm, Entries, IntArray | slice]]
+
+    @classmethod
+    def of(cls, terms: Sequence[AnyTerm], histories: Histories, candidate_items: CandidateItems) -> _Raised:
+        if not terms:
+            return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), [])
+        entries = [term.entries(histories, candidate_items) for term in terms]
+        if len(terms) == 1:  # no sorting of millions of entries
+            return cls(entries[0].rows, entries[0].columns, [(terms[0], entries[0], slice(None))])
+        width = max(len(candidate_items), 1)
+        keys, place = np.unique(
+            np.concatenate([part.rows * width + part.columns for part in entries]), return_inverse=True
+        )
+        places = np.split(place, np.cumsum([len(part.rows) for part in entries])[:-1])
+        return cls(keys // width, keys % width, list(zip(terms, entries, places, strict=True)))
+
+    def combine(self, base_E: torch.Tensor, hidden_Rd: torch.Tensor) -> torch.Tensor:
+        """The scores of the entries, given their base scores."""
+        for term, entries, place in self.parts:
+            base_E[place] = term.combine(base_E[place], entries, hidden_Rd)
+        return base_E
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hmamba.config.section import Section
+from hmamba.score_terms import AUTO, choices, chosen
 
 
 class ModelConfig(Section):
@@ -34,42 +35,43 @@ class ModelConfig(Section):
         "squared", description="Of the Lorentz distance: its square with a bias, the distance scaled, or the paper's."
     )
     item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
-    repeat: bool = Field(
-        False,
-        description="Adds habit: the user's own rates of taking items again. If not set: not candidates.exclude_seen.",
+    score_term: str = Field(
+        AUTO,
+        description="Evidence added to the score of some items. repeats: the user's own rates of repeat consumption, "
+        "for candidates.exclude_seen = false; cooccurrence: what followed the user's items in other histories, for "
+        "candidates.exclude_seen = true; none; auto: the one of the two that fits candidates.exclude_seen.",
     )
     category_levels: tuple[int, ...] = Field(
-        (), description="Levels of the category path, 1 the widest: habit knows what was taken on them as well."
+        (), description="Levels of the category path, 1 the widest, on which repeats has features as well."
     )
     category_vectors: bool = Field(
         False, description="An item's vector is its own plus one of each of its categories on category_levels."
     )
-    cooccurrence: bool = Field(
-        True,
-        description="Raises what followed a user's items in other histories. If not set: candidates.exclude_seen.",
-    )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
     def same_weights(self, other: ModelConfig) -> bool:
-        """Whether weights trained under one of the two can go on under the other."""
-        free = {"kernels", "dropout", "chunk", "cooccurrence"}
-        return self.model_dump(exclude=free) == other.model_dump(exclude=free)
+        """Whether training can resume from weights that were trained under the other settings."""
+        free = {"kernels", "dropout", "chunk", "score_term"}
+        learned = chosen(self.score_term, learned=True) == chosen(other.score_term, learned=True)
+        return learned and self.model_dump(exclude=free) == other.model_dump(exclude=free)
+
+    @field_validator("score_term")
+    @classmethod
+    def _term_is_registered(cls, value: str) -> str:
+        if value not in choices():
+            raise ValueError(f"choose one of {', '.join(choices())}")
+        return value
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
-        if self.repeat and self.cooccurrence:
-            raise ValueError(
-                "repeat = true is for items that are taken again, cooccurrence = true for items that are not: "
-                "set one of them to false"
-            )
         levels = list(self.category_levels)
         if levels != sorted(set(levels)) or min(levels, default=1) < 1:
             raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
-        if levels and not self.repeat and not self.category_vectors:
+        if levels and self.score_term != "repeats" and not self.category_vectors:
             raise ValueError(
-                f"category_levels = {levels} are read by habit and for category_vectors, and both are off: set "
-                "category_vectors = true or category_levels = [], or turn habit on (repeat = true, for which "
-                "candidates.exclude_seen has to be false)"
+                f'category_levels = {levels} are used by score_term = "repeats" and by category_vectors, and neither '
+                'is on: set category_vectors = true or category_levels = [], or score_term = "repeats", which needs '
+                "candidates.exclude_seen = false"
             )
         if self.category_vectors and not levels:
             raise ValueError("category_vectors = true needs category_levels, such as [1, 2]")

@@ -15,6 +15,9 @@ from hmamba.layout import Layout
 
 _RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",
+    "model.cooccurrence": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
+    "model.repeat": 'model.score_term = "repeats" instead of true, "none" instead of false',
+    "model.transitions": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
 }
 """Old names of settings, and what to use instead."""
 

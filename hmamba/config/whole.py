@@ -17,6 +17,12 @@ from hmamba.config.data import (
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, TrainConfig
 from hmamba.config.section import Section
 from hmamba.files import digest
+from hmamba.score_terms import AUTO, SCORE_TERMS, automatic
+
+
+def _value(section: Any, key: str, default: Any) -> Any:
+    """A value of a section that is a table or already checked; the default if it is neither."""
+    return section.get(key, default) if isinstance(section, dict) else getattr(section, key, default)
 
 
 class Config(Section):
@@ -36,22 +42,24 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _memory_follows_exclude_seen(cls, values: Any) -> Any:
-        """What a vector cannot hold depends on whether things are bought again; nobody should have to know of it."""
+    def _resolve_score_term(cls, values: Any) -> Any:
+        """Replace "auto": the sections are checked one by one, and only here is exclude_seen known."""
         model, candidates = values.get("model", {}), values.get("candidates", {})
-        if not isinstance(model, dict) or not isinstance(candidates, dict):
+        if _value(model, "score_term", AUTO) != AUTO:
             return values
-        once = candidates.get("exclude_seen", True) is not False
-        repeat = not once and model.get("cooccurrence") is not True
-        cooccurrence = once and model.get("repeat") is not True
-        return {**values, "model": {"repeat": repeat, "cooccurrence": cooccurrence, **model}}
+        term = {"score_term": automatic(_value(candidates, "exclude_seen", True) is not False)}
+        if isinstance(model, ModelConfig):
+            return {**values, "model": model.model_copy(update=term)}
+        return {**values, "model": {**model, **term}} if isinstance(model, dict) else values
 
     @model_validator(mode="after")
-    def _memory_fits(self) -> Config:
-        if self.model.repeat and self.candidates.exclude_seen:
-            raise ValueError("model.repeat = true scores items bought before, but candidates.exclude_seen drops them")
-        if self.model.cooccurrence and not self.candidates.exclude_seen:
-            raise ValueError("model.cooccurrence = true raises new items only: it needs candidates.exclude_seen = true")
+    def _score_term_fits(self) -> Config:
+        term = SCORE_TERMS.get(self.model.score_term)
+        if term is not None and term.exclude_seen not in (None, self.candidates.exclude_seen):
+            raise ValueError(
+                f'model.score_term = "{self.model.score_term}" needs candidates.exclude_seen = '
+                f"{str(term.exclude_seen).lower()}: change one of them, or remove model.score_term"
+            )
         return self
 
     @model_validator(mode="after")

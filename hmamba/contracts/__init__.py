@@ -9,11 +9,11 @@ from hmamba.contracts.document import Document, Part
 from hmamba.contracts.index import IndexDescription
 from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
 from hmamba.contracts.models import (
-    CooccurrenceFit,
     EpochMetrics,
     ModelMetrics,
     Promotion,
     Promotions,
+    ScoreTermFit,
     TrainingMetrics,
     TrainingResult,
 )
@@ -40,7 +40,6 @@ __all__ = [
     "BacktestInputs",
     "BacktestNight",
     "Comparison",
-    "CooccurrenceFit",
     "Document",
     "EpochMetrics",
     "GateMetrics",
@@ -59,6 +58,7 @@ __all__ = [
     "ReportMetrics",
     "Says",
     "ScoreMetrics",
+    "ScoreTermFit",
     "ShardMetrics",
     "SnapshotFile",
     "SnapshotManifest",

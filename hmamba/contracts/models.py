@@ -35,17 +35,16 @@ class EpochMetrics(Part):
     validation_seconds: float | None = None
 
 
-class CooccurrenceFit(Part):
-    """How much co-occurrence raises scores.
+class ScoreTermFit(Part):
+    """What a counted score term adds to a trained model.
 
     Attributes:
-        strength, scale: of the term.
+        weights: of the term, by name; None if the term is left out.
         users: users of the validation events; 0 where nobody could be judged.
         ndcg, ndcg_without: NDCG@10 on the validation events with and without the term; None without users.
     """
 
-    strength: float
-    scale: float
+    weights: dict[str, float] | None
     users: int
     ndcg: float | None = Field(None, alias="ndcg@10")
     ndcg_without: float | None = Field(None, alias="ndcg@10 without")
@@ -62,7 +61,7 @@ class TrainingMetrics(Part):
         items: candidate items.
         parameters: number of weights.
         curvature: 1/K.
-        cooccurrence: None for a model without the term.
+        score_terms: by name, the counted terms that were weighed.
         device: such as cpu or cuda:0.
         processes: that trained together.
     """
@@ -75,7 +74,7 @@ class TrainingMetrics(Part):
     items: int
     parameters: int
     curvature: float
-    cooccurrence: CooccurrenceFit | None
+    score_terms: dict[str, ScoreTermFit]
     device: str
     processes: int
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from hmamba.contracts.document import Document
-from hmamba.contracts.models import CooccurrenceFit, EpochMetrics
+from hmamba.contracts.models import EpochMetrics, ScoreTermFit
 from hmamba.contracts.verdict import Verdict
 
 
@@ -97,7 +97,7 @@ class TrainMetrics(StepMetrics):
     items: int | None = None
     parameters: int | None = None
     curvature: float | None = None
-    cooccurrence: CooccurrenceFit | None = None
+    score_terms: dict[str, ScoreTermFit] = Field(default_factory=dict)
     device: str | None = None
     processes: int | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +15,33 @@ from hmamba.model.hmamba import HMamba
 from hmamba.progress import track
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.terms.repeats import RepeatFeatures
+from hmamba.terms.base import Entries
 
 _RANK_ROWS = 256
 
 
-@torch.inference_mode()
-def base_score_blocks(
-    model: HMamba, histories: Histories, candidate_items: CandidateItems
-) -> Iterator[tuple[IntArray, Tensor, Tensor]]:
-    """Scores of all competing items by the encoder alone, for a block of users at a time.
+@dataclass(frozen=True)
+class ScoreBlock:
+    """The scores of all candidate items for a block of R users.
 
-    Yields:
-        The block's users (R,), their hidden states (R, d) and logits (R, V), on the model's device.
+    Attributes:
+        users: (R,) positions of the users.
+        past: (R) their histories.
+        hidden: (R, d) their hidden states, on the model's device.
+        logits: (R, V) their scores, on the model's device, score terms included.
+        seen: (row, column) of the items that they have seen, on the model's device.
     """
+
+    users: IntArray
+    past: Histories
+    hidden: Tensor
+    logits: Tensor
+    seen: tuple[Tensor, Tensor]
+
+
+@torch.inference_mode()
+def score_blocks(model: HMamba, histories: Histories, candidate_items: CandidateItems) -> Iterator[ScoreBlock]:
+    """Score all candidate items, for a block of users at a time."""
     device = model.tangents.weight.device
     hidden_Ud = encode_users(model, histories).to(device)
     score = model.score()
@@ -36,27 +50,26 @@ def base_score_blocks(
     for start in track(range(0, users, _RANK_ROWS), "rank", -(-users // _RANK_ROWS), "blocks of users"):
         hidden_Rd = hidden_Ud[start : start + _RANK_ROWS]
         rows = np.arange(start, start + len(hidden_Rd))
-        yield rows, hidden_Rd, score.logits(model.query_vectors(hidden_Rd) @ items_VX.T)
+        past = histories.select(rows)
+        logits_RV = score.logits(model.query_vectors(hidden_Rd) @ items_VX.T)
+        for term in model.terms:
+            entries = term.entries(past, candidate_items)
+            where = place_of(entries, device)
+            logits_RV[where] = term.combine(logits_RV[where], entries, hidden_Rd)
+        seen = place_of(Entries(*candidate_items.seen(past, np.arange(len(past)))), device)
+        yield ScoreBlock(rows, past, hidden_Rd, logits_RV, seen)
 
 
-def repeats_of(model: HMamba, histories: Histories, candidate_items: CandidateItems, rows: IntArray) -> RepeatFeatures:
-    """What these users have had of the competing items, with the facts that the model reads."""
-    histories = histories.read
-    return RepeatFeatures.before(
-        histories, candidate_items, rows, histories.offsets[rows + 1], model.category_numbers()
-    )
-
-
-def place_of(rows: IntArray, columns: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
+def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where entries lie in a block's logits."""
-    return torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
+    return torch.from_numpy(entries.rows).to(device), torch.from_numpy(entries.columns).to(device)
 
 
 @torch.inference_mode()
 def rank_all(
     model: HMamba, histories: Histories, candidate_items: CandidateItems, *, k: int, exclude_seen: bool
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
-    """Rank every competing item for every user, exactly.
+    """Rank every candidate item for every user, exactly.
 
     Args:
         model: the recommender.
@@ -68,24 +81,19 @@ def rank_all(
     Returns:
         Item indices (U, k), best first and -1 where none is left, and their scores.
     """
-    device = model.tangents.weight.device
-    eligible_V = torch.from_numpy(candidate_items.eligible).to(device)
     users, depth = len(histories), min(k, len(candidate_items))
     best = np.full((users, k), -1, dtype=np.int64)
     scores = np.full((users, k), -np.inf, dtype=np.float32)
-    for rows, hidden_Rd, logits in base_score_blocks(model, histories, candidate_items):
-        if model.cooccurrence is not None:
-            entries = model.cooccurrence.after(histories, candidate_items, rows)
-            by_E = torch.from_numpy(model.cooccurrence.raises(entries.shares)).to(device)
-            logits[place_of(entries.rows, entries.columns, device)] += by_E
+    for block in score_blocks(model, histories, candidate_items):
         if exclude_seen:
-            logits[place_of(*candidate_items.seen(histories, rows), device)] = -torch.inf
-        elif model.repeat_rate is not None:
-            repeats = repeats_of(model, histories, candidate_items, rows)
-            where = place_of(repeats.rows, repeats.columns, device)
-            rates_E = model.log_repeat_rates(hidden_Rd, repeats, eligible_V)
-            logits[where] = torch.logaddexp(logits[where], rates_E)
-        top, columns = (part.cpu().numpy() for part in torch.topk(logits, depth, dim=1))
-        best[rows, :depth] = np.where(np.isfinite(top), candidate_items.eligible[columns], -1)
-        scores[rows, :depth] = top
+            block.logits[block.seen] = -torch.inf
+        best[block.users, :depth], scores[block.users, :depth] = best_items(block.logits, depth, candidate_items)
     return best, scores
+
+
+def best_items(
+    logits_RV: Tensor, depth: int, candidate_items: CandidateItems
+) -> tuple[IntArray, npt.NDArray[np.float32]]:
+    """The ``depth`` best items (R, depth) of each row, -1 where the score is not finite, and their scores."""
+    top, columns = (part.cpu().numpy() for part in torch.topk(logits_RV, depth, dim=1))
+    return np.where(np.isfinite(top), candidate_items.eligible[columns], -1), top

@@ -1,10 +1,10 @@
-"""The recommender: item tangents, HMamba blocks, a score, and what a user's own history adds to it."""
+"""The recommender: item tangents, HMamba blocks, a base score, and score terms."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -15,11 +15,10 @@ from hmamba.model import lorentz
 from hmamba.model.block import Block, BlockState
 from hmamba.model.kernels import choose
 from hmamba.model.last import LastToken, Sums
-from hmamba.model.repeats import RepeatRate
+from hmamba.model.repeats import log_share
 from hmamba.model.scores import Score, ScoreKind
-from hmamba.sequences.histories import IntArray
-from hmamba.terms.cooccurrence import Cooccurrence
-from hmamba.terms.repeats import RepeatFeatures
+from hmamba.score_terms import SCORE_TERMS, chosen
+from hmamba.terms.base import AnyCountedTerm, AnyLearnedTerm, AnyTerm
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
@@ -41,10 +40,10 @@ class HMamba(nn.Module):
 
     Attributes:
         prior: (items + 1,) what the bias began at, zeros where that is not known; None without a bias.
-        repeat_counts: what habit knows of the items, see :meth:`start_from_counts`; None without habit.
         categories: (L, items + 1) number of each item's category on L levels; None where the model knows of none.
         shared: vectors of categories, to which the items' own are added; None without. Row 0 stands for none.
-        cooccurrence: what followed what, counted and weighed after the training; None without.
+        learned_terms: score terms that are trained with the model, by name.
+        counted_terms: score terms that are counted and weighed after the training.
     """
 
     shared_rows: Tensor | None
@@ -62,14 +61,14 @@ class HMamba(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         levels = len(config.category_levels)
-        self.repeat_rate = RepeatRate(config.dim, levels) if config.repeat else None
-        self.repeat_counts = nn.Buffer(torch.zeros(items + 1, 2)) if config.repeat else None
+        learned = {name: SCORE_TERMS[name].load().of(config, items) for name in chosen(config.score_term, learned=True)}
+        self.learned_terms = nn.ModuleDict(learned)
+        self.counted_terms: list[AnyCountedTerm] = []
         self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
         self.shared: nn.EmbeddingBag | None = None
         self.register_buffer("shared_rows", None, persistent=False)  # follows from the categories
         if self.categories is not None:
             self.hold_categories(self.categories)
-        self.cooccurrence: Cooccurrence | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -86,6 +85,16 @@ class HMamba(nn.Module):
             if self.config.score == "squared":
                 self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
 
+    @property
+    def learned_term(self) -> AnyLearnedTerm | None:
+        """The score term that is trained with the model; None without one."""
+        return next(iter(cast("Iterable[AnyLearnedTerm]", self.learned_terms.values())), None)
+
+    @property
+    def terms(self) -> list[AnyTerm]:
+        """All score terms, in the order in which they are combined with the base score."""
+        return [*cast("Iterable[AnyTerm]", self.learned_terms.values()), *self.counted_terms]
+
     def hold_categories(self, category: Tensor) -> None:
         """Make these the items' categories; where they have vectors, with room for those that are shared, at zero.
 
@@ -93,6 +102,8 @@ class HMamba(nn.Module):
             category: (L, items + 1) as of :meth:`start_from_counts`.
         """
         categories = cast(Tensor, self.categories).copy_(category)
+        if self.learned_term is not None:
+            self.learned_term.hold_categories(category.cpu().numpy().copy())
         if not self.config.category_vectors:
             return
         rows, count = _shared_rows(categories)
@@ -102,13 +113,13 @@ class HMamba(nn.Module):
 
     @torch.no_grad()
     def start_from_counts(self, events: Tensor, users: Tensor, category: Tensor | None = None) -> None:
-        """Tell the model how popular items are, how often they are taken again, and which are of one category.
+        """Start from each item's events and users, and from the items' categories.
 
-        The bias begins at each item's log share of all events, which the loss then refines. Habit is told both.
+        The bias begins at each item's log share of all events, which the loss then refines.
 
         Args:
             events: (items + 1,) of each item.
-            users: (items + 1,) who had it.
+            users: (items + 1,) users who have interacted with it.
             category: (L, items + 1) number of its category on each of the model's levels; None where it has none.
 
         Raises:
@@ -118,30 +129,28 @@ class HMamba(nn.Module):
             if category is None:
                 raise ValueError(f"category_levels = {list(self.config.category_levels)}, but no categories are given")
             self.hold_categories(category)
-        share = _log_share(events)
         if self.bias is not None and self.prior is not None:
+            share = log_share(events)
             self.bias.copy_(share)
             self.prior.copy_(share)
-        self._count_repeats(share, events, users)
+        if self.learned_term is not None:
+            self.learned_term.recount(events, users)
 
     @torch.no_grad()
     def recount(self, events: Tensor, users: Tensor) -> None:
-        """Tell a trained model of further events: the bias moves by as much as the prior that it began at.
+        """Update a trained model's counts: the bias moves by as much as the prior that it began at.
 
         Args:
             events: as of :meth:`start_from_counts`, of more events.
             users: likewise.
         """
-        share = _log_share(events).to(self.tangents.weight.device)
+        share = log_share(events).to(self.tangents.weight.device)
         if self.bias is not None and self.prior is not None:
             is_known = self.prior != 0  # a share of all events is never all of them
             self.bias.add_(torch.where(is_known, share - self.prior, 0.0))
             self.prior.copy_(torch.where(is_known, share, 0.0))
-        self._count_repeats(share, events.to(share.device), users.to(share.device))
-
-    def _count_repeats(self, share: Tensor, events: Tensor, users: Tensor) -> None:
-        if self.repeat_counts is not None:
-            self.repeat_counts.copy_(torch.stack([share, torch.log((events + 1.0) / (users + 1.0))], dim=1))
+        if self.learned_term is not None:
+            self.learned_term.recount(events, users)
 
     @torch.no_grad()
     def start_from(self, parent: HMamba, events: Tensor, users: Tensor, category: Tensor | None = None) -> int:
@@ -162,40 +171,17 @@ class HMamba(nn.Module):
         known = len(parent.tangents.weight)
         mine = self.state_dict()
         for name, value in parent.state_dict().items():
-            if name in ("tangents.weight", "bias", "prior"):
-                mine[name][:known] = value
-            elif name not in ("repeat_counts", "categories", "shared.weight"):  # tonight's
-                mine[name].copy_(value)
+            if name not in ("categories", "shared.weight"):  # tonight's
+                of_known = mine[name] if mine[name].shape == value.shape else mine[name][:known]
+                of_known.copy_(value)
         if self.shared is not None and self.shared_rows is not None and parent.shared is not None:
-            # Categories are numbered anew each night: one is known again by the items in it.
+            # Categories are numbered again each night: one is recognised by the items in it.
             mine_KL, theirs_KL = self.shared_rows[:known], cast(Tensor, parent.shared_rows)
             again = (mine_KL > 0) & (theirs_KL > 0)
             self.shared.weight[mine_KL[again]] = parent.shared.weight[theirs_KL[again]]
         # Tonight's counts are in the bias before the training: it would else learn what a recount adds once more.
         self.recount(events, users)
         return len(self.tangents.weight) - known
-
-    def category_numbers(self) -> IntArray | None:
-        """The categories as :meth:`RepeatFeatures.before` takes them; None where habit knows of none."""
-        return None if self.categories is None or self.repeat_rate is None else self.categories.cpu().numpy()
-
-    def log_repeat_rates(self, hidden_Rd: Tensor, repeats: RepeatFeatures, eligible_V: Tensor) -> Tensor:
-        """Log rates (E,) at which users take again what they have had; none without the habit term.
-
-        Args:
-            hidden_Rd: hidden states of the rows.
-            repeats: what they have had, in columns of ``eligible_V``.
-            eligible_V: indices of the competing items.
-        """
-        if self.repeat_rate is None or self.repeat_counts is None:
-            return hidden_Rd.new_zeros(0)
-        device, dtype = hidden_Rd.device, hidden_Rd.dtype
-        rows_E, columns_E = torch.from_numpy(repeats.rows).to(device), torch.from_numpy(repeats.columns).to(device)
-        shares_EK, facts_EF = (torch.from_numpy(part).to(device, dtype) for part in (repeats.shares, repeats.facts))
-        rates_E: Tensor = self.repeat_rate(
-            hidden_Rd, rows_E, shares_EK, facts_EF, self.repeat_counts[eligible_V[columns_E]]
-        )
-        return rates_E
 
     @property
     def curvature(self) -> Tensor:
@@ -296,7 +282,7 @@ class HMamba(nn.Module):
         R sqrt(K) (:func:`hmamba.model.lorentz.bound`), and the eps of float64 is 5e8 times smaller. Hidden states stay
         what the float32 encoder gave: they are input, not geometry.
         """
-        shared = {id(self.cooccurrence): self.cooccurrence}  # a table of its own size, which needs no other precision
+        shared = {id(term): term for term in self.counted_terms}  # large tables, which need no other precision
         return copy.deepcopy(self, shared).double().eval()
 
     def user_points(self, hidden_Rd: Tensor) -> Tensor:
@@ -314,11 +300,6 @@ class HMamba(nn.Module):
     def item_vectors(self, item_index: Tensor) -> Tensor:
         """Item vectors (V, d + 2) of the items given."""
         return self.score().items(self.item_points(item_index), self.item_bias(item_index))
-
-
-def _log_share(events: Tensor) -> Tensor:
-    """Logarithm of each item's share of all events, one added to each."""
-    return torch.log((events + 1.0) / (events.sum() + len(events)))
 
 
 def _shared_rows(category_LV: Tensor) -> tuple[Tensor, int]:

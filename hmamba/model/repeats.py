@@ -1,52 +1,112 @@
-"""The rate at which users take again what they have had, from :mod:`hmamba.terms.repeats` and a hidden state."""
+"""The learned term of repeat consumption, from the features of :mod:`hmamba.terms.repeats` and a hidden state."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmamba.terms.repeats import CATEGORY_FACTS, FACTS, LEAST_KNOWN, TIME_SCALES
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import Histories, IntArray
+from hmamba.terms.repeats import CATEGORY_FEATURES, FEATURES, LEAST_KNOWN, TIME_SCALES, RepeatFeatures, items_before
+
+if TYPE_CHECKING:
+    from hmamba.config import ModelConfig
+    from hmamba.terms.base import LearnedTerm
 
 _HIDDEN = 32
 _LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
 
 
-class RepeatRate(nn.Module):
-    """The rate at which users take again what they have had.
+class Repeats(nn.Module):
+    """The rate at which users consume an item again: a :class:`hmamba.terms.base.LearnedTerm`.
 
-    Gate g and mixture pi over time scales are read off a user's hidden state of ``dim`` numbers. The factor f is a
-    network of one hidden layer; it starts at nothing, so that habit starts as decayed counts. ``levels`` is the number
-    of levels of categories of which the facts tell.
+    Gate g and mixture pi over time scales are read off a user's hidden state. The factor f is a network of one hidden
+    layer; it starts at zero, so that the rates start as decayed counts.
+
+    Args:
+        dim: width of the hidden states.
+        items: number of item indices, the highest index included.
+        levels: number of levels of categories that have features.
+
+    Attributes:
+        item_counts: (items + 1, 2) log of the item's share of all events, and of its events for each of its users.
+        categories: (levels, items + 1) number of each item's category; None without levels.
     """
 
-    def __init__(self, dim: int, levels: int = 0) -> None:
+    def __init__(self, dim: int, items: int, levels: int = 0) -> None:
         super().__init__()
         self.mixture = nn.Parameter(torch.zeros(len(TIME_SCALES)))
         self.gate = nn.Parameter(torch.zeros(()))
         self.from_hidden = nn.Linear(dim, len(TIME_SCALES) + 1, bias=False)
-        self.widen = nn.Linear(len(TIME_SCALES) + FACTS + levels * CATEGORY_FACTS + 2, _HIDDEN)
+        self.widen = nn.Linear(len(TIME_SCALES) + FEATURES + levels * CATEGORY_FEATURES + 2, _HIDDEN)
         self.narrow = nn.Linear(_HIDDEN, 1, bias=False)
+        self.item_counts = nn.Buffer(torch.zeros(items + 1, 2))
+        self.categories: IntArray | None = None
         nn.init.zeros_(self.from_hidden.weight)
         nn.init.zeros_(self.narrow.weight)
 
-    def forward(
-        self, hidden_Rd: Tensor, rows_E: Tensor, shares_EK: Tensor, facts_EF: Tensor, items_E2: Tensor
-    ) -> Tensor:
-        """Log rates (E,) of items that users have had: g + f + log sum_k pi_k q_k.
+    @classmethod
+    def of(cls, config: ModelConfig, items: int) -> Repeats:
+        """An untrained term for a model's settings."""
+        return cls(config.dim, items, len(config.category_levels))
 
-        Args:
-            hidden_Rd: the users' hidden states.
-            rows_E: whose entry it is.
-            shares_EK: q_k.
-            facts_EF: :attr:`RepeatFeatures.facts`.
-            items_E2: log of the item's share of all events, and of its events a user who had it.
-        """
+    def fast_parameters(self) -> list[nn.Parameter]:
+        """The mixture and the gate: a few scalars far from their optimum at first, which cannot overfit."""
+        return [self.mixture, self.gate]
+
+    def hold_categories(self, category_LV: IntArray) -> None:
+        """Use these categories for the features."""
+        self.categories = category_LV
+
+    @torch.no_grad()
+    def recount(self, events: Tensor, users: Tensor) -> None:
+        """Replace the counts of each item."""
+        self.item_counts.copy_(torch.stack([log_share(events), torch.log((events + 1.0) / (users + 1.0))], dim=1))
+
+    def entries(self, histories: Histories, candidate_items: CandidateItems) -> RepeatFeatures:
+        """What R users have interacted with, at the end of their histories."""
+        read = histories.read
+        return self.entries_before(read, candidate_items, np.arange(len(read)), read.offsets[1:])
+
+    def entries_before(
+        self, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
+    ) -> RepeatFeatures:
+        """What the rows' users had interacted with by some moment."""
+        return RepeatFeatures.before(histories, candidate_items, users, ends, self.categories)
+
+    def entry_counts(self, histories: Histories, users: IntArray, ends: IntArray) -> IntArray:
+        """How many distinct items that is, among all items."""
+        return items_before(histories, users, ends)
+
+    def combine(self, base_E: Tensor, entries: RepeatFeatures, hidden_Rd: Tensor) -> Tensor:
+        """Log of the sum of the two rates."""
+        return torch.logaddexp(base_E, self.log_rates(hidden_Rd, entries))
+
+    def log_rates(self, hidden_Rd: Tensor, entries: RepeatFeatures) -> Tensor:
+        """Log rates (E,): g + f + log sum_k pi_k q_k."""
+        device, dtype = hidden_Rd.device, hidden_Rd.dtype
+        rows_E, items_E = (torch.from_numpy(part).to(device) for part in (entries.rows, entries.items))
+        shares_EK, features_EF = (
+            torch.from_numpy(part).to(device, dtype) for part in (entries.shares, entries.features)
+        )
         gate_R, mixture_RK = self.from_hidden(hidden_Rd).split([1, len(TIME_SCALES)], dim=-1)
         pi_RK = torch.softmax(self.mixture + mixture_RK, dim=-1)
         rate_E = (pi_RK[rows_E] * shares_EK).sum(-1)
         # Roughly centred and scaled: logarithms of shares lie about -7, days and counts within a few units.
-        known = torch.cat([torch.log(shares_EK + LEAST_KNOWN) / 4 + 1.5, facts_EF / 2 - 1, items_E2 / 4 + 1], dim=-1)
-        factor_E = self.narrow(F.gelu(self.widen(known)))[:, 0]
-        log_rate: Tensor = self.gate + gate_R[rows_E, 0] + factor_E + torch.log(rate_E + _LEAST_SHARE)
-        return log_rate
+        known = torch.log(shares_EK + LEAST_KNOWN) / 4 + 1.5, features_EF / 2 - 1, self.item_counts[items_E] / 4 + 1
+        factor_E = self.narrow(F.gelu(self.widen(torch.cat(known, dim=-1))))[:, 0]
+        log_rates_E: Tensor = self.gate + gate_R[rows_E, 0] + factor_E + torch.log(rate_E + _LEAST_SHARE)
+        return log_rates_E
+
+
+if TYPE_CHECKING:
+    _conforms: type[LearnedTerm[RepeatFeatures]] = Repeats
+
+
+def log_share(events: Tensor) -> Tensor:
+    """Logarithm of each item's share of all events, one added to each."""
+    return torch.log((events + 1.0) / (events.sum() + len(events)))

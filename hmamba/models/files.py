@@ -1,6 +1,6 @@
 """Model versions on disk, and which of them serves.
 
-    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json; cooccurrence.parquet if it has any
+    models/<version>/   model.safetensors, config.json, items.parquet, metrics.json, files of counted score terms
     models/champion.json
 
 Weights are safetensors and everything else is JSON or Parquet: loading a model never runs code. A version is named by
@@ -27,16 +27,15 @@ from hmamba.errors import InputError
 from hmamba.files import atomic_folder, digest, read_json, sha256, write_json
 from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
+from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.terms.cooccurrence import Cooccurrence
 
 if TYPE_CHECKING:
     from hmamba.contracts.models import ModelMetrics, TrainingMetrics
     from hmamba.contracts.verdict import Verdict
 
 _ELIGIBLE = "eligible"
-_COOCCURRENCE = "cooccurrence.parquet"
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 
@@ -170,7 +169,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         "size": len(candidate_items.column),
         **asdict(stored.provenance),
         "version": stored.version,
-        "cooccurrence": None if model.cooccurrence is None else model.cooccurrence.weighing(),
+        "counted_terms": {term.name: term.weights() for term in model.counted_terms},
     }
     write_json(folder / _CONFIG, description)
     index = np.flatnonzero(~np.asarray(ids.is_null()))
@@ -180,8 +179,8 @@ def _write(folder: Path, stored: StoredModel) -> None:
         _ELIGIBLE: pa.array(candidate_items.column[index] >= 0),
     }
     pq.write_table(pa.table(items), folder / "items.parquet")
-    if model.cooccurrence is not None:
-        pq.write_table(model.cooccurrence.to_arrow(), folder / _COOCCURRENCE, compression="zstd")
+    for term in model.counted_terms:
+        term.save(folder)
 
 
 def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -229,9 +228,8 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         if model.prior is not None:
             weights.setdefault("prior", model.prior)  # versions of before it was stored
         model.load_state_dict(weights, strict=True)
-        if description["cooccurrence"] is not None:
-            pairs = pq.read_table(folder / _COOCCURRENCE)
-            model.cooccurrence = Cooccurrence.from_arrow(pairs, size, **description["cooccurrence"])
+        for name, chosen in description["counted_terms"].items():
+            model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
         table = pq.read_table(folder / "items.parquet")
         provenance = Provenance(
             date.fromisoformat(description["day"]),

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import POINT
 from hmamba.contracts import (
-    CooccurrenceFit,
     Document,
     EpochMetrics,
     GateMetrics,
@@ -29,6 +28,7 @@ from hmamba.contracts import (
     ModelMetrics,
     PublishMetrics,
     ScoreMetrics,
+    ScoreTermFit,
     ShardMetrics,
     SnapshotMetrics,
     StepFailure,
@@ -83,14 +83,14 @@ class Training:
     """Epochs of a version, as the training step records them; epoch 0 is the champion before fine-tuning, without loss.
 
     ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
-    night, that of the version which serves, because nothing was trained. ``cooccurrence``: its strength and scale, and
-    what it changed on the validation events; None where the version was trained without.
+    night, that of the version which serves, because nothing was trained. ``score_terms``: of each counted term by name,
+    its weights and what it changed on the validation events.
     """
 
     version: str
     origin: Literal["tonight", "found", "earlier"]
     epochs: tuple[EpochMetrics, ...]
-    cooccurrence: CooccurrenceFit | None
+    score_terms: dict[str, ScoreTermFit]
 
 
 @dataclass(frozen=True)
@@ -256,12 +256,12 @@ def _training(
     """Tonight's training, or that of the version that serves."""
     if train is not None and train.version is not None and train.epochs:
         origin: Literal["tonight", "found"] = "found" if train.reused else "tonight"
-        return Training(train.version, origin, train.epochs, train.cooccurrence)
+        return Training(train.version, origin, train.epochs, train.score_terms)
     serving = None if verdict is None else verdict.serving
     metrics = reading.document(ModelMetrics, layout.model_metrics(serving)) if serving else None
     if metrics is None or metrics.training is None or not metrics.training.epochs:
         return None
-    return Training(metrics.training.version, "earlier", metrics.training.epochs, metrics.training.cooccurrence)
+    return Training(metrics.training.version, "earlier", metrics.training.epochs, metrics.training.score_terms)
 
 
 def _relative(path: Path, start: Path) -> str:

@@ -1,14 +1,15 @@
-"""What training tells, in words: what stopped it, what co-occurrence adds, and what the serving model knows."""
+"""What training records, in words: what stopped it, what score terms add, and what the serving model knows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from hmamba.contracts.models import CooccurrenceFit, EpochMetrics
+from hmamba.contracts.models import EpochMetrics, ScoreTermFit
 from hmamba.report.gather import Night
 from hmamba.report.judged import relative
 from hmamba.report.text import counted
+from hmamba.score_terms import SCORE_TERMS
 
 VALIDATION = {"ndcg": "validation NDCG@10", "log_likelihood": "validation log-likelihood"}
 """What is measured after each epoch; the more, the better."""
@@ -35,19 +36,19 @@ def early_stopping(epochs: Sequence[EpochMetrics]) -> str:
     )
 
 
-def cooccurrence(fit: CooccurrenceFit) -> str:
-    """What the co-occurrence of a model is worth, from the metrics of its training."""
-    what = "What followed a user's items in other histories (co-occurrence)"
-    weight = f"strength {fit.strength:g} at scale {fit.scale:g}"
-    if fit.ndcg is None or fit.ndcg_without is None:
-        return f"{what} raises scores with {weight}, untried: nobody could be asked on the validation events."
-    asked, without = counted(fit.users, "user"), fit.ndcg_without
-    if not fit.strength:
+def score_term(fit: ScoreTermFit, name: str) -> str:
+    """What a counted score term adds, as the training judged it."""
+    evidence = SCORE_TERMS[name].evidence if name in SCORE_TERMS else "a score term"
+    what = f"{evidence[0].upper()}{evidence[1:]} ({name})"
+    asked, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
+    weights = ", ".join(f"{key} {value:g}" for key, value in (fit.weights or {}).items())
+    if without is None or with_it is None:
+        return f"{what} raises scores with {weights}, untested: no user could be tested on the validation events."
+    if fit.weights is None:
         return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {asked})."
-    with_it = fit.ndcg
     change = relative(with_it, without)
     return (
-        f"{what} raises scores with {weight}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
+        f"{what} raises scores with {weights}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
         f" ({change + ', ' if change else ''}{asked})."
     )
 

@@ -15,7 +15,7 @@ from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
-from hmamba.report.learnt import VALIDATION, cooccurrence, early_stopping, finite, what_serves_knows
+from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.text import metric_name, sentence, short
@@ -52,7 +52,7 @@ def render(night: Night) -> str:
         "sentence": sentence,
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
         "early_stopping": early_stopping,
-        "cooccurrence": cooccurrence,
+        "score_term": score_term,
     }
     return environment.get_template("template.html").render(
         night=night,

@@ -1,1 +1,1 @@
-"""What is added to the base score of some items: evidence that is counted, not learned."""
+"""Score terms: evidence that is added to the base score of some candidate items."""

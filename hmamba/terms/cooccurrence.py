@@ -1,4 +1,4 @@
-"""What followed what in everybody's histories: a table that the score of new items is raised by.
+"""Co-occurrence: items that follow each other in many histories; a counted term that raises the scores of new items.
 
 Where a catalogue is large and histories are short, most items have a handful of events. A vector of 64 numbers learnt
 from them generalises, but forgets which few items were in fact taken together. Item-to-item neighbourhoods remember
@@ -12,29 +12,33 @@ just that, and the two make different mistakes (Jannach and Ludewig, RecSys 2017
 with w the weights of the events, 1 where they have none.
     score(u, v) = base score(u, v) + strength log(1 + q(u, v) / scale)
 
-The table is counted anew each night; ``strength`` and ``scale`` are chosen on the validation days. The second term is
-never negative and sparse, so retrieval stays exact: an item that it does not raise can only be among the k best if it
-is among the k best by base score.
+The table is counted again each night; ``strength`` and ``scale`` are chosen on the validation days.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hmamba.columns import ITEM_INDEX
 from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
+from hmamba.terms.base import Entries
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+    from torch import Tensor
+
+    from hmamba.terms.base import CountedTerm
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -46,21 +50,20 @@ _FADE = 0.8  # weight of a user's event for each later basket
 _READ = 50  # events of a user that are read
 _NEIGHBOURS = 256  # kept of each item, the weightiest
 _BLOCK_PAIRS = 1 << 20  # counted at once
+_STRENGTHS = (0.5, 1.0, 1.5, 2.0)
+_SCALES = (1e-4, 3e-4, 1e-3)
+_FILE = "cooccurrence.parquet"
 _NEXT, _WEIGHT = "next_item_index", "weight"
 
 
 @dataclass(frozen=True)
-class Entries:
-    """Competing items whose score is raised: E entries, sorted by row, each (row, column) once.
+class CooccurrenceEntries(Entries):
+    """Candidate items that may follow users' histories.
 
     Attributes:
-        rows: (E,) which of the R rows an entry belongs to.
-        columns: (E,) columns of the catalogue.
         shares: (E,) q.
     """
 
-    rows: IntArray
-    columns: IntArray
     shares: FloatArray
 
 
@@ -73,6 +76,8 @@ class Cooccurrence:
         strength: factor of the raise.
         scale: share from which on an item is raised noticeably.
     """
+
+    name: ClassVar[str] = "cooccurrence"
 
     table: sp.csr_array
     strength: float = 1.0
@@ -113,67 +118,78 @@ class Cooccurrence:
         np.cumsum(offsets, out=offsets)
         return cls(sp.csr_array((weights, columns, offsets), (size, size)))
 
-    def after(self, histories: Histories, candidate_items: CandidateItems, users: IntArray) -> Entries:
-        """The items that may follow the histories of ``users``; none that a user has seen."""
+    def entries(self, histories: Histories, candidate_items: CandidateItems) -> CooccurrenceEntries:
+        """The items that may follow the histories of R users; none that a user has seen."""
         import scipy.sparse as sp
 
         seen = histories if histories.seen is None else histories.keep(histories.seen)
         histories = histories.read
-        size = self.table.shape[0]
-        rows = np.arange(len(users))
-        lengths = np.minimum(histories.lengths[users], _READ)
-        latest = spans(histories.offsets[users + 1] - lengths, lengths)
+        users, size = len(histories), self.table.shape[0]
+        rows = np.arange(users)
+        lengths = np.minimum(histories.lengths, _READ)
+        latest = spans(histories.offsets[1:] - lengths, lengths)
         owner, times = np.repeat(rows, lengths), histories.times[latest]
         basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
         age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
         faded = (_FADE**age).astype(np.float32)
         if histories.weights is not None:
             faded *= histories.weights[latest]
-        read = sp.csr_array((faded, (owner, histories.items[latest])), (len(users), size))
+        read = sp.csr_array((faded, (owner, histories.items[latest])), (users, size))
         reached = read @ self.table
-        known_to = seen.offsets[users], seen.offsets[users + 1]
-        new = ~among(reached.indices, reached.indptr, seen.items, known_to, size)
+        new = ~among(reached.indices, reached.indptr, seen.items, (seen.offsets[:-1], seen.offsets[1:]), size)
         row, value = np.repeat(rows, np.diff(reached.indptr)), np.where(new, reached.data, 0)
-        whole = np.bincount(row, weights=value, minlength=len(users))
+        whole = np.bincount(row, weights=value, minlength=users)
         columns = candidate_items.column[reached.indices]
         known = np.flatnonzero(new & (columns >= 0))
         shares = (value[known] / whole[row[known]]).astype(np.float32)
-        return Entries(row[known], columns[known], shares)
+        return CooccurrenceEntries(row[known], columns[known], shares)
 
-    def raises(self, shares_E: FloatArray) -> FloatArray:
-        """What is added to the scores of entries with these shares."""
-        raised: FloatArray = (self.strength * np.log1p(shares_E / self.scale)).astype(np.float32)
-        return raised
+    def combine(self, base_E: Tensor, entries: CooccurrenceEntries, hidden_Rd: Tensor) -> Tensor:
+        """Base score plus strength log(1 + q / scale)."""
+        raised_E = (self.strength * np.log1p(entries.shares / self.scale)).astype(np.float32)
+        return base_E + base_E.new_tensor(raised_E)
 
-    def weighing(self) -> dict[str, float]:
-        """What :meth:`from_arrow` needs beside the rows."""
+    def choices(self) -> list[Cooccurrence]:
+        """The table with every pair of a strength and a scale."""
+        return [replace(self, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
+
+    def weights(self) -> dict[str, float]:
+        """Strength and scale."""
         return {"strength": self.strength, "scale": self.scale}
 
-    def to_arrow(self) -> pa.Table:
-        """The table as rows: item_index, next_item_index, weight."""
+    def recounted(self, fresh: Cooccurrence, size: int) -> Cooccurrence:
+        """A fresh table of item indices below ``size``, at this one's strength and scale."""
+        return replace(self, table=fresh.table[:size, :size])
+
+    def save(self, folder: Path) -> None:
+        """Write cooccurrence.parquet: item_index, next_item_index, weight."""
         entries = self.table.tocoo()
-        return pa.table(
-            {
-                ITEM_INDEX: pa.array(entries.row, pa.int32()),
-                _NEXT: pa.array(entries.col, pa.int32()),
-                _WEIGHT: pa.array(entries.data, pa.float32()),
-            }
-        )
+        rows = {
+            ITEM_INDEX: pa.array(entries.row, pa.int32()),
+            _NEXT: pa.array(entries.col, pa.int32()),
+            _WEIGHT: pa.array(entries.data, pa.float32()),
+        }
+        pq.write_table(pa.table(rows), folder / _FILE, compression="zstd")
 
     @classmethod
-    def from_arrow(cls, rows: pa.Table, size: int, strength: float, scale: float) -> Cooccurrence:
-        """The inverse of :meth:`to_arrow`."""
+    def load(cls, folder: Path, size: int, **weights: float) -> Cooccurrence:
+        """Read what :meth:`save` wrote; ``weights`` are strength and scale."""
         import scipy.sparse as sp
 
+        rows = pq.read_table(folder / _FILE)
         where = (rows[ITEM_INDEX].to_numpy(), rows[_NEXT].to_numpy())
-        return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)), strength, scale)
+        return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)), **weights)
+
+
+if TYPE_CHECKING:
+    _conforms: type[CountedTerm[CooccurrenceEntries]] = Cooccurrence
 
 
 def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array]]:
     """Sums over pairs for a few rows of the table at a time, the diagonal left out.
 
-    A block is the pairs of events that lie next to each other when sorted by item. A row that goes on in the next block
-    is held back and summed on there. Sums are float64, where they are exact: they do not depend on where blocks end.
+    A block is the pairs of events that lie next to each other when sorted by item. A row that continues in the next
+    block is held back and completed there. Sums are float64, where they are exact: where blocks end does not matter.
 
     Yields:
         The first row's item index and the sums, columns ascending; each row that has any once.

@@ -1,9 +1,9 @@
-"""Repeat consumption: evidence in a user's own history that an item will be taken again.
+"""Features of repeat consumption: evidence in a user's own history that an item will be taken again.
 
 Where items are bought again and again, "what this user buys most" is hard to beat with any vector of 64 numbers: the
-rates of a few hundred items do not fit into it. The paper does not address this, so this project adds a term. Its
-memory is the scan's own recurrence with one state per (user, item) instead of a learned projection, on a few fixed
-time scales:
+rates of a few hundred items do not fit into it. The paper does not address this, so this project adds a learned term,
+:class:`hmamba.model.repeats.Repeats`. Its memory is the scan's own recurrence with one state per (user, item) instead
+of a learned projection, on a few fixed time scales:
 
     n_k(u, v, t) = exp(-gap / tau_k) n_k(u, v, t-1) + w[the event is v]        q_k = n_k / (sum over v of n_k)
 
@@ -28,48 +28,35 @@ import numpy.typing as npt
 
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
+from hmamba.terms.base import Entries
 
 FloatArray = npt.NDArray[np.float32]
 
 TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
 """tau_k in days: what is bought this month, this season, this year, ever."""
 
-FACTS = 5
-_SHARED_FACTS = 4  # that a category has as well: all but the row's baskets, which are the row's
-CATEGORY_FACTS = _SHARED_FACTS + len(TIME_SCALES)
-_HIDDEN = 32
+FEATURES = 5
+_SHARED_FEATURES = 4  # that a category has as well: all but the row's baskets, which are the row's
+CATEGORY_FEATURES = _SHARED_FEATURES + len(TIME_SCALES)
 LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
-_LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
 
 
 @dataclass(frozen=True)
-class RepeatFeatures:
-    """Competing items that users have had: E entries, sorted by row, each (row, column) once.
+class RepeatFeatures(Entries):
+    """Candidate items that users have interacted with; a row is one moment of one user.
 
     Attributes:
-        rows: (E,) which of the R rows (one moment of one user) an entry belongs to.
-        columns: (E,) columns of the catalogue.
+        items: (E,) item indices.
         shares: (E, K) q_k, each row's share of its decayed events, one column a time scale.
-        facts: (E, F) logarithms of 1 + days and of 1 + baskets since the item was last taken, of how often it was, of
-            1 + the mean days between two times (0 after one), and of the row's baskets. Days and baskets count back
-            from the row's newest event. For each level of categories, then the first four of the item's category, and
-            logarithms of how many times the item's q_k its category's is.
+        features: (E, F) logarithms of 1 + days and of 1 + baskets since the item's last event, of the number of
+            its events, of 1 + the mean days between two of them (0 after one), and of the row's baskets. Days and
+            baskets count back from the row's newest event. For each level of categories, then the first four of the
+            item's category, and logarithms of how many times the item's q_k its category's is.
     """
 
-    rows: IntArray
-    columns: IntArray
+    items: IntArray
     shares: FloatArray
-    facts: FloatArray
-
-    def part(self, rows: IntArray, entries: IntArray) -> RepeatFeatures:
-        """These entries under other row numbers."""
-        return RepeatFeatures(rows, self.columns[entries], self.shares[entries], self.facts[entries])
-
-    @classmethod
-    def nothing(cls) -> RepeatFeatures:
-        """No entries."""
-        empty = np.zeros(0, dtype=np.int64)
-        return cls(empty, empty, *(np.zeros((0, width), dtype=np.float32) for width in (len(TIME_SCALES), FACTS)))
+    features: FloatArray
 
     @classmethod
     def before(
@@ -80,7 +67,7 @@ class RepeatFeatures:
         ends: IntArray,
         category: IntArray | None = None,
     ) -> RepeatFeatures:
-        """Collect what each row's user had had by some moment.
+        """Collect what each row's user had interacted with by some moment.
 
         Shares are ratios, so the moment of asking cancels: ages are measured from each row's newest event, and the sums
         of an old history do not decay to zero.
@@ -93,29 +80,29 @@ class RepeatFeatures:
             candidate_items: the items that compete; others count towards the shares' sum only.
             users: (R,) the user of each row.
             ends: (R,) flat position after the last event that the row may see.
-            category: (L, size) number of each item's category, from 0, on each of L levels; None: no such facts.
+            category: (L, size) number of each item's category, from 0, on each of L levels; None: no such features.
 
         Returns:
-            Entries sorted by row; within one, by when the user first had the item.
+            Entries sorted by row; within one, by the time of the user's first event with the item.
         """
-        if category is None:
+        if category is None or not len(users):
             return cls._of_items(histories, candidate_items, users, ends)
         # Of the users asked about only: what follows goes over all events that it is given.
         asked, users = np.unique(users, return_inverse=True)
         starts, histories = histories.offsets[asked], histories.select(asked)
         ends = ends - starts[users] + histories.offsets[users]
         repeats = cls._of_items(histories, candidate_items, users, ends)
-        facts = [repeats.facts]
+        features = [repeats.features]
         for of_item in category:
             count = int(of_item.max()) + 1
             everything = CandidateItems(np.arange(count), np.arange(count))
             whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends)
-            key, wanted = whole.rows * count + whole.columns, of_item[candidate_items.eligible[repeats.columns]]
+            key, wanted = whole.rows * count + whole.columns, of_item[repeats.items]
             order = np.argsort(key)
             mine = order[np.searchsorted(key, repeats.rows * count + wanted, sorter=order)]
             times = np.log((whole.shares[mine] + LEAST_KNOWN) / (repeats.shares + LEAST_KNOWN))
-            facts += [whole.facts[mine, :_SHARED_FACTS], times]
-        return replace(repeats, facts=np.concatenate(facts, axis=1))
+            features += [whole.features[mine, :_SHARED_FEATURES], times]
+        return replace(repeats, features=np.concatenate(features, axis=1))
 
     @classmethod
     def _of_items(
@@ -143,14 +130,32 @@ class RepeatFeatures:
         for k, scale in enumerate(TIME_SCALES):
             weight = past.decayed(scale)[event] * np.exp(-age / scale)
             shares[place, k] = weight / np.bincount(row, weights=weight, minlength=len(order))[row]
-        facts = np.empty((len(row), FACTS), dtype=np.float32)
-        facts[place, 0] = np.log1p(age)
-        facts[place, 1] = np.log1p(past.newest_basket[row] - past.baskets[event])
-        facts[place, 2] = np.log1p(past.ordinal)[event]
-        facts[place, 3] = np.log1p(past.mean_gap)[event]
-        facts[place, 4] = np.log1p(past.newest_basket - past.first_basket)[row]
+        features = np.empty((len(row), FEATURES), dtype=np.float32)
+        features[place, 0] = np.log1p(age)
+        features[place, 1] = np.log1p(past.newest_basket[row] - past.baskets[event])
+        features[place, 2] = np.log1p(past.ordinal)[event]
+        features[place, 3] = np.log1p(past.mean_gap)[event]
+        features[place, 4] = np.log1p(past.newest_basket - past.first_basket)[row]
         known = columns >= 0
-        return cls(rows[known], columns[known], shares[known], facts[known])
+        rows, columns = rows[known], columns[known]
+        return cls(rows, columns, candidate_items.eligible[columns], shares[known], features[known])
+
+
+def items_before(histories: Histories, users: IntArray, ends: IntArray) -> IntArray:
+    """How many distinct items each row's user had interacted with by some moment.
+
+    Args:
+        histories: all events that the model reads.
+        users: (R,) the user of each row.
+        ends: (R,) flat position after the last event that the row may see.
+    """
+    stride = int(histories.items.max(initial=0)) + 1
+    _, first = np.unique(histories.owner * stride + histories.items, return_index=True)
+    firsts = np.zeros(histories.events + 1, dtype=np.int64)
+    firsts[first + 1] = 1
+    np.cumsum(firsts, out=firsts)
+    counts: IntArray = firsts[ends] - firsts[histories.offsets[users]]
+    return counts
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ class _Past:
         positions, items, days, baskets: (N,) of each event; positions count these events by user and time.
         ordinal: (N,) how many earlier events have its user and item.
         mean_gap: (N,) mean days between two of those, this one included; 0 at the first.
-        rank: (N,) how many other items its user had had before the item's first event.
+        rank: (N,) how many other items its user had interacted with before the item's first event.
         last_row: (N,) after the last row of its user.
         weights: (N,) of each event; None: 1 each.
     """

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, spans
-from hmamba.terms.repeats import FloatArray, RepeatFeatures
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, FloatArray, Histories, IntArray, spans
+from hmamba.terms.base import AnyLearnedTerm, Entries
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 _HORIZON_FADE = 0.6  # weight of a basket's targets for each basket before it
 _LEAST_WEIGHT = np.float32(1e-6)  # a batch of nothing but very old questions must not divide by zero
 
-_MOST_REPEATS = 1 << 20
-"""Entries of what users have had in one batch, about 0.5 GB with their gradients, a tenth more a level of categories.
-Rows times distinct items grows with the square of a history's length; a batch that would hold more asks fewer of its
-rows, drawn anew in each epoch."""
+_MOST_ENTRIES = 1 << 20
+"""Entries of the learned term in one batch. Those of repeats take about 0.5 GB with their gradients, a tenth more for
+each level of categories. Rows times distinct items grows with the square of a history's length; a batch that would hold
+more computes the loss of fewer of its rows, drawn again in each epoch."""
 
 
 _STEPS, _LEAST_TOKENS, _MOST_TOKENS = 48, 256, 8192
@@ -50,7 +50,7 @@ class Batch:
         items: (T,) item indices.
         segments: (T,) the window of each token.
         positions: (R,) the token after which each row asks.
-        repeats: what the rows' users have had; nothing where the model has no habit term.
+        entries: of the learned term, by row; none where the model has no such term.
         targets: (row, column) of the next baskets' items, sorted by row.
         weights: of the targets. A row's sum is that of the events in its next basket (their number, where they have no
             weights), at the end of the training events, and less before.
@@ -60,7 +60,7 @@ class Batch:
     items: IntArray
     segments: IntArray
     positions: IntArray
-    repeats: RepeatFeatures
+    entries: Entries
     targets: tuple[IntArray, IntArray]
     weights: FloatArray
     weight: float
@@ -74,11 +74,10 @@ class Batches:
         candidate_items: which items compete.
         max_length: most events of a window; a longer history is cut into windows from its end.
         tokens: events of a batch.
-        repeats: whether to count what the users have had.
+        learned_term: the model's, for its entries; None without one.
         half_life_days: age at which a target counts half; None: all count alike.
         horizon: baskets whose items are targets of a row.
-        share: of the rows, drawn anew for each batch of an epoch; the rest is only read.
-        category: (L, size) numbers of the items' categories, see :meth:`RepeatFeatures.before`; None without.
+        share: of the rows, drawn again for each batch of an epoch; the rest is only read.
     """
 
     def __init__(
@@ -88,14 +87,13 @@ class Batches:
         *,
         max_length: int,
         tokens: int,
-        repeats: bool,
+        learned_term: AnyLearnedTerm | None = None,
         share: float = 1.0,
         half_life_days: float | None = None,
         horizon: int = 1,
-        category: IntArray | None = None,
     ) -> None:
-        self.histories, self.candidate_items, self.tokens, self.repeats = histories, candidate_items, tokens, repeats
-        self.share, self.half_life, self.category = share, half_life_days, category
+        self.histories, self.candidate_items, self.tokens = histories, candidate_items, tokens
+        self.learned_term, self.share, self.half_life = learned_term, share, half_life_days
         self._end = int(histories.times.max(initial=0))
         starts = histories.basket_starts
         owner = histories.owner[starts[:-1]]
@@ -124,11 +122,13 @@ class Batches:
         first = np.searchsorted(self._ask_end, self.window_start, side="right")
         last = np.searchsorted(self._ask_end, self.window_end, side="right")
         self._first_ask, self._asks = first, last - first
-        self._had = self._count_had() if repeats else np.zeros(0, dtype=np.int64)
+        self._entries = np.zeros(0, dtype=np.int64)
+        if learned_term is not None:
+            self._entries = learned_term.entry_counts(histories, self._ask_user, self._ask_end)
 
     @classmethod
     def of(
-        cls, histories: Histories, candidate_items: CandidateItems, config: Config, category: IntArray | None = None
+        cls, histories: Histories, candidate_items: CandidateItems, config: Config, learned_term: AnyLearnedTerm | None
     ) -> Batches:
         """The windows of these histories as the settings want them."""
         settings = config.train
@@ -137,11 +137,10 @@ class Batches:
             candidate_items,
             max_length=settings.max_length,
             tokens=settings.tokens or tokens_for(histories.events),
-            repeats=config.model.repeat,
+            learned_term=learned_term,
             share=settings.row_share,
             half_life_days=settings.half_life_days,
             horizon=settings.horizon,
-            category=category,
         )
 
     @property
@@ -183,9 +182,10 @@ class Batches:
             drawn = random.random(len(asks)) < self.share
             drawn[0] = True
             asks, window = asks[drawn], window[drawn]
-        if self.repeats and self._had[asks].sum() > _MOST_REPEATS:
+        if self.learned_term is not None and self._entries[asks].sum() > _MOST_ENTRIES:
             shuffled = random.permutation(len(asks))
-            fitting = max(1, int(np.searchsorted(np.cumsum(self._had[asks[shuffled]]), _MOST_REPEATS, side="right")))
+            filled = np.cumsum(self._entries[asks[shuffled]])
+            fitting = max(1, int(np.searchsorted(filled, _MOST_ENTRIES, side="right")))
             drawn = np.sort(shuffled[:fitting])
             asks, window = asks[drawn], window[drawn]
         weight = float((self._weights(asks) * self._targets[asks]).sum(dtype=np.float64))
@@ -196,17 +196,6 @@ class Batches:
             asks, window = asks[mine], np.searchsorted(dealt, window[mine])
             windows, lengths = windows[dealt], lengths[dealt]
         return self._build(windows, lengths, asks, window, weight)
-
-    def _count_had(self) -> IntArray:
-        """How many items the user of each question has had by then."""
-        histories = self.histories
-        stride = int(histories.items.max(initial=0)) + 1
-        _, first = np.unique(histories.owner * stride + histories.items, return_index=True)
-        firsts = np.zeros(histories.events + 1, dtype=np.int64)
-        firsts[first + 1] = 1
-        np.cumsum(firsts, out=firsts)
-        counts: IntArray = firsts[self._ask_end] - firsts[histories.offsets[self._ask_user]]
-        return counts
 
     def _build(self, windows: IntArray, lengths: IntArray, asks: IntArray, window: IntArray, weight: float) -> Batch:
         """The batch of these windows that asks these questions, each of one of the windows."""
@@ -219,14 +208,14 @@ class Batches:
         target_columns = self.candidate_items.column[histories.items[events]]
         known = self._strength[events] > 0
         target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
-        repeats = RepeatFeatures.nothing()
-        if self.repeats and len(asks):
-            repeats = RepeatFeatures.before(histories, self.candidate_items, self._ask_user[asks], ends, self.category)
+        entries = Entries(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        if self.learned_term is not None:
+            entries = self.learned_term.entries_before(histories, self.candidate_items, self._ask_user[asks], ends)
         return Batch(
             items=histories.items[spans(self.window_start[windows], lengths)],
             segments=np.repeat(np.arange(len(windows)), lengths),
             positions=ends - 1 + shift[window],
-            repeats=repeats,
+            entries=entries,
             targets=(target_rows, target_columns),
             weights=self._weights(asks)[target_rows] * self._shares(asks, target_rows, events),
             weight=weight,

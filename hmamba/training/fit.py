@@ -25,9 +25,9 @@ from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import Progress
+from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
-from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.average import WeightAverage
 from hmamba.training.batches import Batch, Batches
 from hmamba.training.checkpoint import Checkpoint, Place
@@ -58,7 +58,7 @@ class Plan:
         epochs: at most.
         learning_rate: at its highest.
         warm: whether the model starts from trained weights, which then count as the best so far.
-        cooccurrence: whether to count and weigh them after the last epoch.
+        counted_terms: names of the score terms that are counted and weighed after the last epoch, in order.
         folder: of the checkpoints.
         config: all settings.
         bf16: whether the blocks run in bfloat16; None: on CUDA only.
@@ -72,7 +72,7 @@ class Plan:
     epochs: int
     learning_rate: float
     warm: bool
-    cooccurrence: bool
+    counted_terms: tuple[str, ...]
     folder: Path
     config: Config
     bf16: bool | None = None
@@ -113,13 +113,13 @@ def batch_loss(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" if bf16 is None else bf16):
         tokens_Td = model.encode(put(batch.items)[None], put(batch.segments)[None])[0]
     hidden_Rd = tokens_Td[put(batch.positions)].float()
-    repeats = put(batch.repeats.rows), put(batch.repeats.columns)
+    term, entries = model.learned_term, batch.entries
     return blocked_cross_entropy(
         model.query_vectors(hidden_Rd),
         model.item_vectors(eligible_V),
         model.score(),
-        repeats=repeats,
-        repeat_E=model.log_repeat_rates(hidden_Rd, batch.repeats, eligible_V),
+        entries=(put(entries.rows), put(entries.columns)),
+        rate_E=hidden_Rd.new_zeros(0) if term is None else term.log_rates(hidden_Rd, entries),
         targets=(put(batch.targets[0]), put(batch.targets[1])),
         weights=torch.from_numpy(batch.weights).to(device),
         shift_V=shift_V,
@@ -166,8 +166,8 @@ class Fit:
         ranks: the processes that share it, this one among them; the model of rank 0 alone ends with the best weights.
 
     Attributes:
-        weighed: what :func:`hmamba.training.term_weights.weigh` judged in :meth:`run`; None without co-occurrence, and
-            on ranks other than 0.
+        weighed: what :func:`hmamba.training.term_weights.weigh` judged in :meth:`run`, by the term's name; empty
+            without counted terms, and on ranks other than 0.
 
     Raises:
         ConfigError: label smoothing is asked for where the softmax is sampled.
@@ -181,7 +181,7 @@ class Fit:
         self.optimizer = make_optimizer(model, plan.config)
         self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
-        self.weighed: dict[str, float] | None = None
+        self.weighed: dict[str, dict[str, Any]] = {}
         self.eligible_V = torch.from_numpy(plan.candidate_items.eligible).to(self.device)
         self.negatives = None
         if len(plan.candidate_items) > self.settings.full_softmax_items:
@@ -210,14 +210,23 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.load_best(self.model)
         self.model.eval()
-        if self.plan.cooccurrence and self.ranks.leads:
-            plan, size = self.plan, len(self.plan.candidate_items.column)
-            counted = Cooccurrence.count(plan.batches.histories, size)
-            enough = plan.config.gate.min_users
-            self.model.cooccurrence, self.weighed = weigh(
-                self.model, counted, plan.evaluation_set, plan.candidate_items, enough
-            )
+        if self.ranks.leads:
+            self._count_terms()
         return place.epochs
+
+    def _count_terms(self) -> None:
+        plan, size = self.plan, len(self.plan.candidate_items.column)
+        for name in plan.counted_terms:
+            term, self.weighed[name] = weigh(
+                self.model,
+                SCORE_TERMS[name].load().count(plan.batches.histories, size),
+                plan.evaluation_set,
+                plan.candidate_items,
+                enough=plan.config.gate.min_users,
+                exclude_seen=plan.config.candidates.exclude_seen,
+            )
+            if term is not None:
+                self.model.counted_terms.append(term)
 
     def _stalled(self, place: Place) -> bool:
         return place.epoch - max(place.best_epoch, 0) >= self.settings.patience

@@ -1,19 +1,19 @@
 """The softmax over the items that compete, in blocks, so that the logits are never held whole.
 
-With l_rv the base scores of row r, h_re the log repeat rates of the items that the row's user has taken
-(:mod:`hmamba.terms.repeats`), w_t the weights of the targets and W_r their sum over a row, the loss is
+With l_rv the base scores of row r, h_re the log rates of the entries of the model's learned term
+(:class:`hmamba.terms.base.LearnedTerm`), w_t the weights of the targets and W_r their sum over a row, the loss is
 
     sum_r W_r log(sum_v exp(l_rv) + sum_e exp(h_re)) - sum_t w_t log(exp(l_t) + exp(h_t))
 
-where h_t is missing for a target that its user has not had. Rates add, so habit meets the sum over all items as one
-number a row; its entries and the targets are few, and left to autograd. Label smoothing keeps 1 - s of each target's
+where h_t is missing for a target without an entry. Rates add, so the term enters the sum over all items as one number
+a row; its entries and the targets are few, and left to autograd. Label smoothing keeps 1 - s of each target's
 weight and spreads s over all columns: then the row's mean logit, weighing W_r s, is one more target.
 
 The sum over all items is :class:`_Normaliser`. It takes a block of rows and goes over the items in tiles that stay in
 the caches, with the running maximum of the online softmax (Milakov and Gimelshein, arXiv 1805.02867). The gradient in
 the products P = q . v is W_r exp(l_rv) / Z_r g'(P), taken while the block's exponentials are there: what belongs to a
 row goes to the narrow matrices on either side. ``squared``, ``inner`` and ``euclidean`` are P plus a constant, which a
-softmax does not see and which habit meets as h minus it: they need neither g' nor gradients in K and scale. For the
+softmax does not see and which is subtracted from h: they need neither g' nor gradients in K and scale. For the
 distances g' is kept beside the exponentials, and the gradients in K and scale follow from two sums
 (:meth:`.scores.Score.scalar_gradients`): that of gradient times logit, and that of gradient times product, which is
 what the gradient in the queries has in common with them.
@@ -48,11 +48,11 @@ _Pairs = tuple[Tensor, Tensor]
 
 
 class _Normaliser(torch.autograd.Function):
-    """Sum over rows of W_r (log(sum_v exp(l_rv) + exp(habit_r)) - smoothing mean_v l_rv), and its gradients."""
+    """Sum over rows of W_r (log(sum_v exp(l_rv) + exp(rate_r)) - smoothing mean_v l_rv), and its gradients."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        queries, items, K, scale, repeat_rate, kind, weights, shift, smoothing = inputs
+        queries, items, K, scale, rate_R, kind, weights, shift, smoothing = inputs
         affine, sizes, score = kind in _AFFINE, _SIZES[queries.device.type], Score(kind, K, scale)
         grads = [
             torch.zeros_like(tensor) if need else None
@@ -91,8 +91,8 @@ class _Normaliser(torch.autograd.Function):
                     expected = expected * fade + (logits * scores).sum(1)
                 tops.append(top)
             base = top + normaliser.log()
-            total += (weight * (torch.logaddexp(base, repeat_rate[part]) - smoothing * (mean + mean_shift))).sum()
-            share = weight * torch.sigmoid(base - repeat_rate[part])
+            total += (weight * (torch.logaddexp(base, rate_R[part]) - smoothing * (mean + mean_shift))).sum()
+            share = weight * torch.sigmoid(base - rate_R[part])
             if grads[4] is not None:
                 grads[4][part] = weight - share
             if scalars:
@@ -136,25 +136,25 @@ def _products(queries_RX: Tensor, items_VX: Tensor, at: _Pairs) -> Tensor:
     return torch.cat([checkpoint(some, *part, use_reentrant=False) for part in parts])
 
 
-def _of_rows(repeat_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
+def _of_rows(rate_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
     """Logarithm (R,) of each row's sum of exponentials; -inf where it has no entries."""
-    none_R = repeat_E.new_full((rows,), -torch.inf)
-    top_R = none_R.scatter_reduce(0, rows_E, repeat_E.detach(), "amax")
+    none_R = rate_E.new_full((rows,), -torch.inf)
+    top_R = none_R.scatter_reduce(0, rows_E, rate_E.detach(), "amax")
     has_R = top_R > -torch.inf
     top_R = torch.where(has_R, top_R, 0.0)
-    sum_R = torch.zeros_like(top_R).index_add(0, rows_E, (repeat_E - top_R[rows_E]).exp())
+    sum_R = torch.zeros_like(top_R).index_add(0, rows_E, (rate_E - top_R[rows_E]).exp())
     return torch.where(has_R, top_R + sum_R.clamp_min(torch.finfo(sum_R.dtype).tiny).log(), none_R)
 
 
-def _entry_of(targets: _Pairs, repeats: _Pairs, columns: int) -> Tensor:
-    """(T,) which entry of what users have had each target is; -1: none."""
+def _entry_of(targets: _Pairs, entries: _Pairs, columns: int) -> Tensor:
+    """(T,) which entry each target is; -1: none."""
     wanted, of_target = torch.unique(targets[0] * columns + targets[1], return_inverse=True)
-    keys = repeats[0] * columns + repeats[1]
+    keys = entries[0] * columns + entries[1]
     place = torch.searchsorted(wanted, keys).clamp_max(len(wanted) - 1)
     found = torch.nonzero(wanted[place] == keys)[:, 0]
-    entries = torch.full_like(wanted, -1)
-    entries[place[found]] = found
-    return entries[of_target]
+    entry = torch.full_like(wanted, -1)
+    entry[place[found]] = found
+    return entry[of_target]
 
 
 def blocked_cross_entropy(
@@ -162,8 +162,8 @@ def blocked_cross_entropy(
     items_VX: Tensor,
     score: Score,
     *,
-    repeats: tuple[Tensor, Tensor],
-    repeat_E: Tensor,
+    entries: tuple[Tensor, Tensor],
+    rate_E: Tensor,
     targets: tuple[Tensor, Tensor],
     weights: Tensor | None = None,
     shift_V: Tensor | None = None,
@@ -177,11 +177,11 @@ def blocked_cross_entropy(
         queries_RX: query vectors.
         items_VX: vectors of the items that compete.
         score: turns inner products into logits.
-        repeats: (row, column) of what the rows' users have had, each once.
-        repeat_E: log rates of taking it again, see :mod:`hmamba.terms.repeats`.
+        entries: (row, column) of the learned term's entries, each once.
+        rate_E: their log rates; empty without a learned term.
         targets: (row, column) of each target.
         weights: of the targets; 1 each if None.
-        shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero where somebody has had the item.
+        shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero in the columns of entries.
         smoothing: share of each target's weight that is spread over all columns.
 
     Returns:
@@ -200,18 +200,19 @@ def blocked_cross_entropy(
 
     with torch.autocast(queries_RX.device.type, enabled=False):
         if affine:
-            repeat_E = repeat_E - score.logits(torch.zeros_like(score.K))
+            rate_E = rate_E - score.logits(torch.zeros_like(score.K))
         weights_R = torch.zeros_like(queries_RX[:, 0]).index_add(0, targets[0], weights)
-        repeat_R = _of_rows(repeat_E, repeats[0], rows)
+        rate_R = _of_rows(rate_E, entries[0], rows)
         loss: Tensor = _Normaliser.apply(
-            queries_RX, items_VX, score.K, score.scale, repeat_R, kind, weights_R, shift_V, smoothing
+            queries_RX, items_VX, score.K, score.scale, rate_R, kind, weights_R, shift_V, smoothing
         )  # type: ignore[no-untyped-call]
         logits_T = base(targets)
-        if len(repeat_E):
-            entries_T = _entry_of(targets, repeats, columns)
-            again = entries_T >= 0
-            logits_T = logits_T.index_put((again,), torch.logaddexp(logits_T[again], repeat_E[entries_T[again]]))
+        if len(rate_E):
+            entries_T = _entry_of(targets, entries, columns)
+            has_entry = entries_T >= 0
+            raised_T = torch.logaddexp(logits_T[has_entry], rate_E[entries_T[has_entry]])
+            logits_T = logits_T.index_put((has_entry,), raised_T)
             if smoothing:
-                raised_E = torch.nn.functional.softplus(repeat_E - base(repeats))
-                loss = loss - smoothing / columns * (weights_R[repeats[0]] * raised_E).sum()
+                raised_E = torch.nn.functional.softplus(rate_E - base(entries))
+                loss = loss - smoothing / columns * (weights_R[entries[0]] * raised_E).sum()
         return loss - (1 - smoothing) * (weights * logits_T).sum()

@@ -1,6 +1,6 @@
 """Sampled softmax for catalogues whose full softmax would take most of a night.
 
-The columns that take part in a step are D, the targets and what the batch's users have had, and S draws, with
+The columns that take part in a step are D, the targets and the entries of the learned term, and S draws, with
 replacement and shared by all rows, from a proposal q restricted to the complement of D. A drawn column j stands for
 others like it: its logit is raised by -log(S q_j / (1 - q(D))), which makes the estimate of each row's normaliser
 
@@ -15,8 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hmamba.sequences.histories import IntArray
-from hmamba.terms.repeats import FloatArray
+from hmamba.sequences.histories import FloatArray, IntArray
 from hmamba.training.batches import Batch
 from hmamba.training.ranks import Ranks
 
@@ -66,7 +65,7 @@ class Negatives:
         All ranks draw the same columns: D is what any of them mentions.
         """
         row, column = batch.targets
-        sure = ranks.union(np.concatenate([column, batch.repeats.columns]), len(self.chance_V))
+        sure = ranks.union(np.concatenate([column, batch.entries.columns]), len(self.chance_V))
         columns, shift = self.draw(sure, seed)
-        repeats = replace(batch.repeats, columns=np.searchsorted(columns, batch.repeats.columns))
-        return replace(batch, repeats=repeats, targets=(row, np.searchsorted(columns, column))), columns, shift
+        entries = replace(batch.entries, columns=np.searchsorted(columns, batch.entries.columns))
+        return replace(batch, entries=entries, targets=(row, np.searchsorted(columns, column))), columns, shift

@@ -13,7 +13,7 @@ from hmamba.model.hmamba import HMamba
 if TYPE_CHECKING:
     from hmamba.config import Config
 
-_REPEAT_RATE = 10.0  # the habit term's few scalars are far from their optimum at first and cannot overfit
+_FAST = 10.0  # for a learned term's few scalars, which are far from their optimum at first and cannot overfit
 _BETAS = (0.9, 0.98)
 
 
@@ -53,12 +53,12 @@ class RowAdamW(torch.optim.AdamW):
 
 def make_optimizer(model: HMamba, config: Config) -> RowAdamW:
     """AdamW in the tangent space; no decay on scalars, biases and norms. Groups carry ``factor``, of the rate."""
-    fast = [] if model.repeat_rate is None else [model.repeat_rate.mixture, model.repeat_rate.gate]
+    fast = [] if model.learned_term is None else model.learned_term.fast_parameters()
     rest = [p for p in model.parameters() if p.requires_grad and not any(p is other for other in fast)]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.train.weight_decay, "factor": 1.0},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
-        {"params": fast, "weight_decay": 0.0, "factor": _REPEAT_RATE},
+        {"params": fast, "weight_decay": 0.0, "factor": _FAST},
     ]
     return RowAdamW(groups, lr=config.train.learning_rate, betas=_BETAS)
 

@@ -17,6 +17,7 @@ from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import Provenance, StoredModel
+from hmamba.score_terms import chosen
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.batches import Batches
@@ -106,7 +107,7 @@ def prepare(
     else:
         new_items = model.start_from(parent.model, torch.from_numpy(counts), holders, groups)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
-    batches = Batches.of(learnt, candidate_items, config, model.category_numbers())
+    batches = Batches.of(learnt, candidate_items, config, model.learned_term)
     if not batches.rows:
         raise NothingToLearnError("no user has two baskets, one after the other, to learn from: load a longer history.")
     windows = None
@@ -129,7 +130,7 @@ def prepare(
         epochs=settings.epochs if parent is None else settings.fine_tune_epochs,
         learning_rate=settings.learning_rate if parent is None else settings.fine_tune_rate,
         warm=parent is not None,
-        cooccurrence=config.model.cooccurrence,
+        counted_terms=chosen(config.model.score_term, learned=False),
         folder=folder,
         config=config,
     )
@@ -137,23 +138,19 @@ def prepare(
 
 
 def training_metrics(
-    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, float] | None, processes: int = 1
+    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, dict[str, Any]], processes: int = 1
 ) -> TrainingMetrics:
     """The metrics of a finished training.
 
     Args:
         preparation: what was trained.
         epochs: what :meth:`Fit.run` returned.
-        weighed: :attr:`Fit.weighed`; its NDCG is left out where nobody could be judged.
+        weighed: :attr:`Fit.weighed`.
         processes: how many trained together.
     """
     from hmamba.contracts.models import TrainingMetrics
 
     model, plan = preparation.model, preparation.plan
-    cooccurrence: dict[str, float | None] | None = None
-    if weighed is not None:
-        asked = weighed["users"] > 0
-        cooccurrence = {key: round(value, 6) if asked or "@" not in key else None for key, value in weighed.items()}
     return TrainingMetrics.model_validate(
         {
             "version": preparation.provenance.version,
@@ -164,7 +161,7 @@ def training_metrics(
             "items": len(plan.candidate_items),
             "parameters": sum(p.numel() for p in model.parameters()),
             "curvature": round(float(model.curvature.detach()), 6),
-            "cooccurrence": cooccurrence,
+            "score_terms": weighed,
             "device": str(model.tangents.weight.device),
             "processes": processes,
         }

@@ -43,7 +43,7 @@ def refit(
     is_new = np.arange(histories.events) >= split.validation[histories.owner]
     is_read = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
     read = known.keep(is_read)
-    batches = Batches.of(read, stored.candidate_items, config, stored.model.category_numbers())
+    batches = Batches.of(read, stored.candidate_items, config, stored.model.learned_term)
     fresh = is_new[is_read][batches.window_end - 1]
     draw = np.random.default_rng([config.train.seed, split.trained_until % (1 << 32)])
     windows = fresh | (draw.random(len(fresh)) < config.train.replay)
@@ -59,7 +59,7 @@ def refit(
         epochs=1,
         learning_rate=config.train.fine_tune_rate,
         warm=True,
-        cooccurrence=False,
+        counted_terms=(),
         folder=folder,
         config=config,
     )

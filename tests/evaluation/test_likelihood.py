@@ -30,17 +30,15 @@ def by_hand(stored, evaluation_set, *, exclude_seen):
         hidden = model.encode(torch.from_numpy(items[weights > 0])[None])[0, -1:]
         logits = model.score().logits(model.query_vectors(hidden) @ model.item_vectors(eligible).T)[0].double()
         rates = torch.exp(logits)
-        if exclude_seen:
-            for item in items[seen]:
-                rates[candidate_items.column[item]] = (
-                    0 if candidate_items.column[item] >= 0 else rates[candidate_items.column[item]]
-                )
-        elif model.repeat_rate is not None:
+        if model.learned_term is not None:
             alone = past.select(np.array([row])).read
             repeats = RepeatFeatures.before(alone, candidate_items, np.array([0]), alone.offsets[1:])
             rates[torch.from_numpy(repeats.columns)] += torch.exp(
-                model.log_repeat_rates(hidden, repeats, eligible)
+                model.learned_term.log_rates(hidden, repeats)
             ).double()
+        if exclude_seen:
+            columns = candidate_items.column[items[seen]]
+            rates[columns[columns >= 0]] = 0
         for item in evaluation_set.items[evaluation_set.rows == row]:
             if item < len(candidate_items.column) and candidate_items.column[item] >= 0:
                 found.append(float(torch.log(rates[candidate_items.column[item]] / rates.sum())))
@@ -48,7 +46,7 @@ def by_hand(stored, evaluation_set, *, exclude_seen):
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-@pytest.mark.parametrize("kind", [{}, {"repeat": True}, {"score": "linear"}])
+@pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
 def test_it_is_the_mean_log_probability_of_the_answers(kind, exclude_seen):
     """More questions than a block holds, and answers that do not compete."""
     stored = stored_model(eligible=range(1, ITEMS, 2), **kind)

@@ -211,13 +211,14 @@ def brute_force(stored, histories, hidden, k, exclude_seen):
         where = torch.from_numpy(repeats.rows), torch.from_numpy(repeats.columns)
         if exclude_seen:
             logits[where] = -torch.inf
-        elif model.repeat_rate is not None:
-            logits[where] = torch.logaddexp(logits[where], model.log_repeat_rates(hidden.double(), repeats, eligible))
+        elif model.learned_term is not None:
+            rates = model.learned_term.log_rates(hidden.double(), repeats)
+            logits[where] = torch.logaddexp(logits[where], rates)
         best = logits.topk(k, dim=1)
     return stored.candidate_items.eligible[best.indices.numpy()], best.values.numpy()
 
 
-@pytest.mark.parametrize("kind", [{}, {"repeat": True}, {"score": "linear", "repeat": True}])
+@pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear", "score_term": "repeats"}])
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exclude_seen):
     stored = far_model(**kind)
@@ -240,7 +241,7 @@ def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exc
 
 
 def test_a_float64_index_reads_back_and_publishes_float32_scores_that_never_rise(tmp_path):
-    stored = far_model(repeat=True)
+    stored = far_model(score_term="repeats")
     histories = random_histories(items=600)
     built = item_index.build(stored, stored.candidate_items, "float64")
     item_index.save(built, tmp_path / "index")

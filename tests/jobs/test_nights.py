@@ -156,7 +156,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("category_levels = [1, 2]\ncategory_vectors = true", "cooccurrence = false")
+    .replace("category_levels = [1, 2]\ncategory_vectors = true", 'score_term = "none"')
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 

@@ -81,14 +81,14 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4, msg=name)
     assert not run.training.exists()
     stored = shared.model(metrics["version"])
-    assert read_json(stored / "metrics.json")["training"]["cooccurrence"] == metrics["cooccurrence"]
+    assert read_json(stored / "metrics.json")["training"]["score_terms"] == metrics["score_terms"]
     if exclude_seen == "false":
-        assert metrics["cooccurrence"] is alone["cooccurrence"] is None
+        assert metrics["score_terms"] == alone["score_terms"] == {}
         return
-    told = metrics["cooccurrence"]
+    told = metrics["score_terms"]["cooccurrence"]
     assert told["ndcg@10"] > told["ndcg@10 without"]
-    assert [told[key] for key in ("strength", "scale", "users")] == [1.0, 3e-4, 40]
-    assert read_json(stored / "config.json")["cooccurrence"] == {"strength": 1.0, "scale": 3e-4}
+    assert (told["weights"], told["users"]) == ({"strength": 1.0, "scale": 3e-4}, 40)
+    assert read_json(stored / "config.json")["counted_terms"] == {"cooccurrence": told["weights"]}
     counted = pq.read_table(stored / "cooccurrence.parquet")
     assert len(counted) > 100
     assert counted == pq.read_table(loaded.layout.model(alone["version"]) / "cooccurrence.parquet")

@@ -1,4 +1,4 @@
-"""The encoder, the scores and the habit term."""
+"""The encoder, the scores and the features of repeat consumption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, midnight
 from hmamba.terms.repeats import TIME_SCALES, RepeatFeatures
 
-SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "cooccurrence": False}
+SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "score_term": "none"}
 KINDS = [
     {"score": "squared"},
     {"score": "linear"},
@@ -149,22 +149,23 @@ def test_points_keep_their_bound_whatever_the_parameters():
 
 
 def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
-    parent, child = model(items=10, repeat=True), model(items=14, repeat=True)
+    parent, child = (model(items=items, score_term="repeats") for items in (10, 14))
     events = torch.arange(15)
     assert child.start_from(parent, events, events) == 4
     torch.testing.assert_close(child.tangents.weight[:11], parent.tangents.weight)
     torch.testing.assert_close(child.blocks[0].widen.weight, parent.blocks[0].widen.weight)
+    torch.testing.assert_close(child.learned_term.widen.weight, parent.learned_term.widen.weight)
     assert child.tangents.weight[11:].abs().min() > 0
 
 
 def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none():
-    settings = {"repeat": True, "cooccurrence": False, "category_levels": (1, 2)}
+    settings = {"score_term": "repeats", "category_levels": (1, 2)}
     parent, child = model(items=10, **settings), model(items=10, **settings)
     events, mine, theirs = torch.arange(11), torch.arange(22).view(2, 11) // 3, torch.arange(22).view(2, 11) // 4
     parent.start_from_counts(events, events, theirs)
     child.start_from(parent, events, events, mine)
-    np.testing.assert_array_equal(child.category_numbers(), mine)
-    np.testing.assert_array_equal(parent.category_numbers(), theirs)
+    np.testing.assert_array_equal(child.learned_term.categories, mine)
+    np.testing.assert_array_equal(parent.learned_term.categories, theirs)
     with pytest.raises(ValueError, match="no categories are given"):
         child.start_from_counts(events, events)
 

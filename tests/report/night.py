@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from hmamba.clock import end_of
 from hmamba.contracts import (
     Comparison,
-    CooccurrenceFit,
     EpochMetrics,
     GateMetrics,
     IndexMetrics,
@@ -23,6 +22,7 @@ from hmamba.contracts import (
     PublishedFile,
     PublishMetrics,
     Says,
+    ScoreTermFit,
     SnapshotManifest,
     SnapshotMetrics,
     StepFailure,
@@ -46,7 +46,8 @@ EPOCHS = tuple(
 )
 MB = 2**20
 HOSTILE = "<script>alert('x')</script> \"& 🧀 \u202eevil"
-COOCCURRENCE = CooccurrenceFit(strength=1.5, scale=0.0003, users=1234, ndcg=0.144, ndcg_without=0.128)
+WEIGHTS = {"strength": 1.5, "scale": 0.0003}
+COOCCURRENCE = ScoreTermFit(weights=WEIGHTS, users=1234, ndcg=0.144, ndcg_without=0.128)
 TRAINED = TrainingMetrics(
     version=VERSION,
     parent=CHAMPION,
@@ -56,7 +57,7 @@ TRAINED = TrainingMetrics(
     items=60,
     parameters=123456,
     curvature=0.0156,
-    cooccurrence=COOCCURRENCE,
+    score_terms={"cooccurrence": COOCCURRENCE},
     device="cpu",
     processes=1,
 )

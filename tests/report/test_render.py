@@ -135,7 +135,7 @@ def test_pictures_have_words(page: Page) -> None:
         "train 20240130-new, from 20240129-old, 8 epochs 1 min 15 s 1,800 MB",
         "1 min 49 s in all, before this report.",
         f"Trained in this run: {VERSION} .",
-        "(co-occurrence) raises scores with strength 1.5 at scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
+        "(cooccurrence) raises scores with strength 1.5, scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
         "without (+12.5 %, 1,234 users).",
         "curvature 1/K 0.0156",
         "candidates/run_date=2024-01-30",
@@ -225,7 +225,7 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     assert "Nothing was trained in this run: no new events. These are the epochs of the version that serves: " in text
     assert f"the version that serves: {VERSION} ." in text
     assert "No new model was trained (no new events)" in text
-    assert "(co-occurrence) raises scores with strength 1.5" in text
+    assert "(cooccurrence) raises scores with strength 1.5" in text
 
 
 def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
@@ -237,7 +237,7 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     ("told", "expected"),
     [
         (
-            {"strength": 0.0, "ndcg@10": 0.128},
+            {"weights": None, "ndcg@10": 0.128},
             "is left out: no help on the validation events (NDCG@10 0.1280",
         ),
         (
@@ -246,18 +246,18 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
         ),
         (
             {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
-            "with strength 1.5 at scale 0.0003, untried: nobody could be asked on the validation events.",
+            "with strength 1.5, scale 0.0003, untested: no user could be tested on the validation events.",
         ),
     ],
 )
-def test_what_cooccurrence_are_worth_is_told(copied: Layout, told: dict[str, float | None], expected: str) -> None:
-    record(copied, train_metrics(cooccurrence=COOCCURRENCE.model_dump() | told))
+def test_what_a_score_term_adds_is_shown(copied: Layout, told: dict[str, float | None], expected: str) -> None:
+    record(copied, train_metrics(score_terms={"cooccurrence": COOCCURRENCE.model_dump() | told}))
     assert expected in page_of(copied).text
 
 
-def test_a_model_without_cooccurrence_does_not_speak_of_them(copied: Layout) -> None:
-    record(copied, train_metrics(cooccurrence=None))
-    assert "(co-occurrence)" not in page_of(copied).text
+def test_a_model_without_score_terms_mentions_none(copied: Layout) -> None:
+    record(copied, train_metrics(score_terms={}))
+    assert "(cooccurrence)" not in page_of(copied).text
 
 
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])

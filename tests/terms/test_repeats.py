@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmamba.model.repeats import RepeatRate
+from hmamba.model.repeats import Repeats
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY
 from hmamba.terms.repeats import TIME_SCALES, RepeatFeatures
@@ -50,11 +50,11 @@ def test_shares_are_those_of_a_plain_count(seed, weighted):
         np.testing.assert_allclose(shares, expected[row, column], rtol=1e-5)
 
 
-def test_facts_are_what_they_are_defined_to_be():
+def test_features_are_what_they_are_defined_to_be():
     histories = histories_of([(0, 9)], [(0, 1), (4, 1), (5, 2), (10, 1), (12, 2), (13, 3), (13, 4)])
     candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 0, 0, 0, 0, 0, 0]), 1)
     repeats = RepeatFeatures.before(histories, candidate_items, np.ones(2, dtype=np.int64), np.array([4, 8]))
-    told = {(row, column): tuple(np.exp(facts)) for row, column, facts in zip(*had_of(repeats), strict=True)}
+    told = {(row, column): tuple(np.exp(features)) for row, column, features in zip(*had_of(repeats), strict=True)}
     assert told == {
         (0, 0): pytest.approx((1 + 1, 1 + 1, 2, 1 + 4, 3), rel=1e-5),
         (0, 1): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 3), rel=1e-5),
@@ -64,7 +64,7 @@ def test_facts_are_what_they_are_defined_to_be():
     }
 
 
-def test_facts_of_a_category_are_those_of_its_items_taken_together():
+def test_features_of_a_category_are_those_of_its_items_taken_together():
     histories = random_histories(users=10, items=8, events=40, seed=3)
     candidate_items = CandidateItems.of(histories.item_events(9), 12)
     starts = histories.basket_starts
@@ -73,7 +73,7 @@ def test_facts_of_a_category_are_those_of_its_items_taken_together():
     repeats = RepeatFeatures.before(histories, candidate_items, users, ends, category)
     alone = RepeatFeatures.before(histories, candidate_items, users, ends)
     np.testing.assert_array_equal(repeats.columns, alone.columns)
-    np.testing.assert_array_equal(repeats.facts[:, :5], alone.facts)
+    np.testing.assert_array_equal(repeats.features[:, :5], alone.features)
     all_of = CandidateItems(np.arange(5), np.arange(5))
     for level, start in enumerate((5, 13)):
         groups = replace(histories, items=category[level][histories.items])
@@ -83,31 +83,31 @@ def test_facts_of_a_category_are_those_of_its_items_taken_together():
         }
         for place, (row, column) in enumerate(zip(*had_of(repeats)[:2], strict=True)):
             whole = of_category[row, category[level][candidate_items.eligible[column]]]
-            np.testing.assert_array_equal(repeats.facts[place, start : start + 4], merged.facts[whole, :4])
+            np.testing.assert_array_equal(repeats.features[place, start : start + 4], merged.features[whole, :4])
             times = merged.shares[whole] / repeats.shares[place]
-            np.testing.assert_allclose(repeats.facts[place, start + 4 : start + 8], np.log(times), rtol=1e-2, atol=1e-3)
+            np.testing.assert_allclose(
+                repeats.features[place, start + 4 : start + 8], np.log(times), rtol=1e-2, atol=1e-3
+            )
             assert (times > 1 - 1e-5).all()
 
 
 def had_of(repeats):
-    return repeats.rows.tolist(), repeats.columns.tolist(), repeats.facts
+    return repeats.rows.tolist(), repeats.columns.tolist(), repeats.features
 
 
-def test_repeats_starts_as_decayed_counts_and_can_tell_items_apart_that_are_taken_again():
+def test_repeats_start_as_decayed_counts_and_learn_which_items_are_consumed_again():
     torch.manual_seed(0)
-    repeat_rate = RepeatRate(4)
-    hidden, rows = torch.zeros(1, 4), torch.zeros(2, dtype=torch.int64)
-    shares = torch.tensor([[0.2] * len(TIME_SCALES), [0.4] * len(TIME_SCALES)])
-    facts, items = torch.ones(2, 5), torch.tensor([[-5.0, 3.0], [-5.0, 0.0]])
-    torch.testing.assert_close(repeat_rate(hidden, rows, shares, facts, items).exp(), torch.tensor([0.2, 0.4]))
-    optimizer = torch.optim.Adam(repeat_rate.parameters(), lr=0.05)
+    term, hidden, rows = Repeats(dim=4, items=2), torch.zeros(1, 4), np.zeros(2, dtype=np.int64)
+    shares = np.array([[0.2] * len(TIME_SCALES), [0.4] * len(TIME_SCALES)], dtype=np.float32)
+    entries = RepeatFeatures(rows, np.array([0, 1]), np.array([1, 2]), shares, np.ones((2, 5), dtype=np.float32))
+    term.recount(torch.tensor([0, 40, 40]), torch.tensor([0, 2, 40]))
+    torch.testing.assert_close(term.log_rates(hidden, entries).exp(), torch.tensor([0.2, 0.4]))
+    optimizer = torch.optim.Adam(term.parameters(), lr=0.05)
     for _ in range(60):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(
-            repeat_rate(hidden, rows, shares, facts, items)[None], torch.tensor([0])
-        ).backward()
+        torch.nn.functional.cross_entropy(term.log_rates(hidden, entries)[None], torch.tensor([0])).backward()
         optimizer.step()
-    rates = repeat_rate(hidden, rows, shares, facts, items)
+    rates = term.log_rates(hidden, entries)
     assert rates[0] > rates[1] + 1
 
 
@@ -118,7 +118,11 @@ def test_a_row_without_a_past_has_nothing():
     repeats = RepeatFeatures.before(histories, candidate_items, users, ends)
     assert repeats.rows.tolist() == [1, 1, 2]
     assert repeats.columns.tolist() == [0, 1, 0]
-    assert len(RepeatFeatures.before(histories, candidate_items, users[:1], ends[:1]).rows) == 0
+    assert repeats.items.tolist() == [1, 2, 1]
+    for rows in (slice(0, 1), slice(0, 0)):
+        for category in (None, np.array([[0, 1, 1]])):
+            part = RepeatFeatures.before(histories, candidate_items, users[rows], ends[rows], category)
+            assert len(part.rows) == len(part.items) == 0
 
 
 def test_many_years_neither_overflow_nor_vanish():

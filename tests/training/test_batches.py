@@ -7,11 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from hmamba.model.repeats import Repeats
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.training import batches as batches_module
 from hmamba.training.batches import Batches
 from tests.histories import histories_of, random_histories, randomly_valued, valued
 from tests.training.trainings import settings
+
+REPEATS = Repeats(dim=8, items=20)
 
 
 def catalogue_of(histories, least=1):
@@ -20,7 +23,7 @@ def catalogue_of(histories, least=1):
 
 def all_questions(histories, candidate_items, max_length, tokens):
     """(user, flat position, item) of every question in an epoch, from the batches' own tokens."""
-    batches = Batches(histories, candidate_items, max_length=max_length, tokens=tokens, repeats=True)
+    batches = Batches(histories, candidate_items, max_length=max_length, tokens=tokens, learned_term=REPEATS)
     found, loaded_events = [], 0
     for windows in batches.epoch(0):
         batch = batches.load(windows)
@@ -32,7 +35,7 @@ def all_questions(histories, candidate_items, max_length, tokens):
         for row, end in enumerate(asked + 1):
             user = histories.owner[end - 1]
             past = set(histories.items[histories.offsets[user] : end].tolist())
-            columns = batch.repeats.columns[batch.repeats.rows == row]
+            columns = batch.entries.columns[batch.entries.rows == row]
             assert set(candidate_items.eligible[columns].tolist()) == {
                 i for i in past if candidate_items.column[i] >= 0
             }
@@ -63,14 +66,14 @@ def test_nothing_is_asked_inside_a_basket():
 
 def test_a_user_with_one_basket_asks_nothing():
     histories = histories_of([(0, 1), (0, 2)], [(0, 1), (2, 2)])
-    batches = Batches(histories, catalogue_of(histories), max_length=10, tokens=10, repeats=False)
+    batches = Batches(histories, catalogue_of(histories), max_length=10, tokens=10)
     assert batches.rows == 1
     assert [w.tolist() for w in batches.epoch(0)] == [[1]]
 
 
 def test_epochs_are_shuffled_but_repeatable_and_choosing_windows_is_obeyed():
     histories = random_histories(users=60)
-    batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=40, repeats=False)
+    batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=40)
     first, again, other = (np.concatenate(batches.epoch(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -81,14 +84,16 @@ def test_epochs_are_shuffled_but_repeatable_and_choosing_windows_is_obeyed():
 
 def test_older_targets_count_less():
     histories = histories_of([(0, 1), (10, 2), (20, 3)])
-    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, repeats=False, half_life_days=10)
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, half_life_days=10)
     (windows,) = batches.epoch(0)
     assert batches.load(windows).weights.tolist() == [0.5, 1.0]
 
 
 def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
     histories = random_histories(users=80)
-    batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, repeats=True, share=0.3)
+    batches = Batches(
+        histories, catalogue_of(histories), max_length=100, tokens=10_000, learned_term=REPEATS, share=0.3
+    )
     (windows,) = batches.epoch(0)
     one, two = batches.load(windows, 1), batches.load(windows, 2)
     assert 0.2 < len(one.positions) / batches.rows < 0.4
@@ -96,25 +101,25 @@ def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
     assert np.array_equal(one.items, two.items)
 
 
-def test_a_batch_holds_no_more_of_what_was_had_than_fits(monkeypatch):
+def test_a_batch_holds_no_more_entries_than_fit(monkeypatch):
     histories = random_histories(users=80)
-    batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, repeats=True)
+    batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, learned_term=REPEATS)
     (windows,) = batches.epoch(0)
     whole = batches.load(windows)
     assert len(whole.positions) == batches.rows
-    monkeypatch.setattr(batches_module, "_MOST_REPEATS", len(whole.repeats.rows) // 3)
+    monkeypatch.setattr(batches_module, "_MOST_ENTRIES", len(whole.entries.rows) // 3)
     one, again, two = batches.load(windows, 1), batches.load(windows, 1), batches.load(windows, 2)
-    assert len(whole.repeats.rows) // 4 < len(one.repeats.rows) <= len(whole.repeats.rows) // 3
+    assert len(whole.entries.rows) // 4 < len(one.entries.rows) <= len(whole.entries.rows) // 3
     assert np.array_equal(one.positions, again.positions)
     assert not np.array_equal(one.positions, two.positions)
     assert one.weight == len(one.weights) < whole.weight
-    monkeypatch.setattr(batches_module, "_MOST_REPEATS", 1)
+    monkeypatch.setattr(batches_module, "_MOST_ENTRIES", 1)
     assert len(batches.load(windows, 1).positions) == 1
 
 
 def test_there_is_no_padding():
     histories = random_histories(users=80)
-    batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=60, repeats=False)
+    batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=60)
     windows = batches.epoch(0)
     loaded = [batches.load(part) for part in windows]
     assert all(len(batch.items) == batches.events(part) for batch, part in zip(loaded, windows, strict=True))
@@ -124,7 +129,7 @@ def test_there_is_no_padding():
 def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
     histories = histories_of([(0, 1), (1, 2), (1, 3), (2, 4), (3, 5)], [(0, 1), (1, 2)])
     candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 0, 1]), 1)  # item 4 does not compete
-    batches = Batches(histories, candidate_items, max_length=10, tokens=100, repeats=False, horizon=3)
+    batches = Batches(histories, candidate_items, max_length=10, tokens=100, horizon=3)
     batch = batches.load(np.arange(len(batches.window_end)))
     order = np.lexsort((batch.targets[1], batch.targets[0]))
     told = [(int(batch.targets[0][i]), int(candidate_items.eligible[batch.targets[1][i]])) for i in order]
@@ -142,7 +147,7 @@ def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
         {"train": {"row_share": 0.5}},
         {"train": {"half_life_days": 3.0}},
         {"train": {"horizon": 3}},
-        {"model": {"repeat": False}},
+        {"model": {"score_term": "none"}},
     ],
     ids=str,
 )
@@ -150,9 +155,10 @@ def test_batches_are_as_the_settings_want_them(changed):
     histories = random_histories(users=80)
     made = []
     for config in (settings(), settings(**changed)):
-        batches = Batches.of(histories, catalogue_of(histories), config)
+        term = REPEATS if config.model.score_term == "repeats" else None
+        batches = Batches.of(histories, catalogue_of(histories), config, term)
         parts = [batches.load(windows) for windows in batches.epoch(0)]
-        made.append([(part.items.tolist(), part.weights.tolist(), len(part.repeats.rows)) for part in parts])
+        made.append([(part.items.tolist(), part.weights.tolist(), len(part.entries.rows)) for part in parts])
     assert made[0] != made[1]
 
 
@@ -162,7 +168,7 @@ def test_targets_weigh_what_their_events_weigh_and_unwanted_ones_are_none():
         weights=[9, 2, 0.5, 1, 1, 3],
         targets=[True, True, True, False, True, False],
     )
-    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, repeats=False)
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9)
     batch = batches.load(np.arange(1))
     assert batch.positions.tolist() == [0, 3]  # the third basket holds no target
     assert batch.targets[0].tolist() == [0, 0, 1]
@@ -173,7 +179,7 @@ def test_targets_weigh_what_their_events_weigh_and_unwanted_ones_are_none():
 
 def test_a_horizon_shares_the_weight_of_the_next_baskets_events():
     histories = valued(histories_of([(0, 1), (1, 2), (2, 3)]), weights=[1, 4, 2])
-    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, repeats=False, horizon=2)
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, horizon=2)
     batch = batches.load(np.arange(1))
     whole = 4 + 0.6 * 2
     np.testing.assert_allclose(batch.weights, [4 * 4 / whole, 4 * 1.2 / whole, 2], rtol=1e-6)
@@ -184,7 +190,7 @@ def test_a_horizon_shares_the_weight_of_the_next_baskets_events():
 def test_an_epoch_asks_for_every_wanted_event_with_its_weight(max_length):
     histories = randomly_valued(random_histories()).read
     candidate_items = catalogue_of(histories)
-    batches = Batches(histories, candidate_items, max_length=max_length, tokens=64, repeats=True)
+    batches = Batches(histories, candidate_items, max_length=max_length, tokens=64, learned_term=REPEATS)
     found = []
     for windows in batches.epoch(0):
         batch = batches.load(windows)

@@ -42,11 +42,11 @@ def test_planted_answers_rank_first(tmp_path, kind):
 
 
 def test_repeats_is_learnt_where_there_is_nothing_else(tmp_path):
-    """Users buy their own two items for ever: only the habit term can know which."""
+    """Users buy their own two items for ever: only repeat consumption tells which."""
     random = np.random.default_rng(0)
     favourites = [random.choice(np.arange(1, 41), 2, replace=False) for _ in range(50)]
     histories = histories_of(*([(float(d), int(i)) for d in range(12) for i in pair] for pair in favourites))
-    config = settings(model={"repeat": True}, train={"epochs": 10, "learning_rate": 0.003})
+    config = settings(model={"score_term": "repeats"}, train={"epochs": 10, "learning_rate": 0.003})
     ready = prepared(histories, tmp_path, config)
     Fit(ready.model, ready.plan).run()
     ranked, _ = rank_all(
@@ -258,18 +258,19 @@ def test_smoothing_is_part_of_training_and_refused_where_the_softmax_is_sampled(
 
 
 def test_what_weighed_the_cooccurrence_is_kept(tmp_path):
-    more = {"model": {"cooccurrence": True, "repeat": False}, "candidates": {"exclude_seen": True}}
+    more = {"model": {"score_term": "cooccurrence"}, "candidates": {"exclude_seen": True}}
     ready = prepared(planted_histories(items=40), tmp_path / "with", settings(train={"epochs": 1}, **more))
     fit = Fit(ready.model, ready.plan)
-    assert fit.weighed is None
+    assert fit.weighed == {}
     fit.run()
-    assert set(fit.weighed) == {"strength", "scale", "ndcg@10", "ndcg@10 without", "users"}
-    assert fit.weighed["users"] == len(ready.plan.evaluation_set.past)
-    assert ready.model.cooccurrence.weighing() == {name: fit.weighed[name] for name in ("strength", "scale")}
+    weighed, (term,) = fit.weighed["cooccurrence"], ready.model.counted_terms
+    assert set(weighed) == {"weights", "ndcg@10", "ndcg@10 without", "users"}
+    assert weighed["users"] == len(ready.plan.evaluation_set.past)
+    assert term.weights() == weighed["weights"]
     ready = prepared(planted_histories(), tmp_path / "without", settings(train={"epochs": 1}))
     fit = Fit(ready.model, ready.plan)
     fit.run()
-    assert fit.weighed is None
+    assert fit.weighed == {}
 
 
 def test_compiled_convolutions_are_not_kept(tmp_path):

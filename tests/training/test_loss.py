@@ -11,27 +11,27 @@ from hmamba.training import loss as loss_module
 from hmamba.training.loss import blocked_cross_entropy
 
 ROWS, COLUMNS = 9, 13
-HAD = torch.tensor([0, 0, 4, 8]), torch.tensor([1, 5, 0, 12])
+ENTRIES = torch.tensor([0, 0, 4, 8]), torch.tensor([1, 5, 0, 12])
 TARGETS = torch.tensor([0, 0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 2, 3, 3, 0, 12])  # one twice; three are had
 KINDS = ["squared", "linear", "paper", "inner"]
 
 
-def plain(queries, items, score, repeats, repeat_rate, targets, weights, smoothing=0.0, shift_V=None):
+def plain(queries, items, score, entries, rates, targets, weights, smoothing=0.0, shift_V=None):
     logits = score.logits(queries @ items.T)
     logits = logits if shift_V is None else logits + shift_V
-    logits = logits.index_put(repeats, torch.logaddexp(logits[repeats], repeat_rate))
+    logits = logits.index_put(entries, torch.logaddexp(logits[entries], rates))
     each = F.cross_entropy(logits[targets[0]], targets[1], reduction="none", label_smoothing=smoothing)
     return (each * weights).sum()
 
 
-def blocked(queries, items, score, repeats, repeat_rate, targets, weights, **extra):
+def blocked(queries, items, score, entries, rates, targets, weights, **extra):
     return blocked_cross_entropy(
-        queries, items, score, repeats=repeats, repeat_E=repeat_rate, targets=targets, weights=weights, **extra
+        queries, items, score, entries=entries, rate_E=rates, targets=targets, weights=weights, **extra
     )
 
 
 def leaves():
-    """Queries, items, K, scale and habit, in float64, each wanting its gradient."""
+    """Queries, items, K, scale and log rates, in float64, each wanting its gradient."""
     generator = torch.Generator().manual_seed(0)
 
     def points(n):
@@ -50,7 +50,7 @@ def leaves():
 
 
 WEIGHTS = torch.tensor([1.0, 0.25, 0.5, 2.0, 1e-6, 0.3, 1.0], dtype=torch.float64)
-SHIFT = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64).index_fill(0, HAD[1], 0.0)
+SHIFT = torch.linspace(-1, 1, COLUMNS, dtype=torch.float64).index_fill(0, ENTRIES[1], 0.0)
 
 
 @pytest.fixture(params=[(1, 1), (4, 5), (9, 13), (100, 1_000)])
@@ -60,19 +60,19 @@ def _block(request, monkeypatch):
 
 @pytest.mark.usefixtures("_block")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("with_habit", [True, False])
+@pytest.mark.parametrize("with_term", [True, False])
 @pytest.mark.parametrize("extra", [{}, {"smoothing": 0.3}, {"shift_V": SHIFT}], ids=["plain", "smoothing", "shift"])
-def test_value_and_gradients_equal_the_plain_loss(kind, with_habit, extra):
+def test_value_and_gradients_equal_the_plain_loss(kind, with_term, extra):
     results = []
     for function in (blocked, plain):
-        queries, items, K, scale, repeat_rate = given = leaves()
-        repeats = HAD if with_habit else (HAD[0][:0], HAD[1][:0])
+        queries, items, K, scale, rates = given = leaves()
+        entries = ENTRIES if with_term else (ENTRIES[0][:0], ENTRIES[1][:0])
         value = function(
             queries,
             items,
             Score(kind, K, scale),
-            repeats,
-            repeat_rate if with_habit else repeat_rate[:0],
+            entries,
+            rates if with_term else rates[:0],
             TARGETS,
             WEIGHTS,
             **extra,
@@ -86,16 +86,16 @@ def test_value_and_gradients_equal_the_plain_loss(kind, with_habit, extra):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_agree_with_differences(kind):
-    def value(queries, items, K, scale, repeat_rate):
-        return blocked(queries, items, Score(kind, K, scale), HAD, repeat_rate, TARGETS, WEIGHTS)
+    def value(queries, items, K, scale, rates):
+        return blocked(queries, items, Score(kind, K, scale), ENTRIES, rates, TARGETS, WEIGHTS)
 
     assert torch.autograd.gradcheck(value, leaves())
 
 
 def test_only_what_is_asked_for_is_differentiated():
-    queries, items, K, scale, repeat_rate = (tensor.detach() for tensor in leaves())
+    queries, items, K, scale, rates = (tensor.detach() for tensor in leaves())
     items.requires_grad_()
-    blocked(queries, items, Score("squared", K, scale), HAD, repeat_rate, TARGETS, WEIGHTS).backward()
+    blocked(queries, items, Score("squared", K, scale), ENTRIES, rates, TARGETS, WEIGHTS).backward()
     assert items.grad.abs().sum() > 0
     assert queries.grad is None
 
@@ -120,8 +120,8 @@ def test_without_gradients_only_the_value_is_computed():
             torch.randn(3, 4),
             torch.randn(5, 4),
             score,
-            repeats=(empty, empty),
-            repeat_E=torch.zeros(0),
+            entries=(empty, empty),
+            rate_E=torch.zeros(0),
             targets=(torch.tensor([0]), torch.tensor([2])),
         )
     assert value > 0

@@ -48,14 +48,14 @@ def test_where_the_batch_mentions_everything_nothing_is_drawn():
 
 
 def test_a_batch_is_narrowed_to_the_columns_that_take_part(tmp_path):
-    ready = prepared(random_histories(items=60), tmp_path, settings(model={"repeat": True}))
+    ready = prepared(random_histories(items=60), tmp_path, settings(model={"score_term": "repeats"}))
     batches, candidate_items = ready.plan.batches, ready.plan.candidate_items
     batch = batches.load(batches.epoch(0)[0][:2])
     counts = np.ones(len(candidate_items), dtype=np.int64)
     narrow, columns, shift = Negatives(counts, 3).narrow(batch, Ranks(torch.device("cpu")), 1)
     assert np.array_equal(columns[narrow.targets[1]], batch.targets[1])
-    assert np.array_equal(columns[narrow.repeats.columns], batch.repeats.columns)
-    assert not shift[narrow.repeats.columns].any()
+    assert np.array_equal(columns[narrow.entries.columns], batch.entries.columns)
+    assert not shift[narrow.entries.columns].any()
     assert len(columns) < len(candidate_items)
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from hmamba.files import read_json
+from hmamba.model.repeats import Repeats
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit
 from tests.histories import random_histories
@@ -62,7 +63,7 @@ def test_an_error_in_one_process_ends_all_and_they_go_on_from_the_checkpoint(tmp
 @pytest.mark.parametrize("ranks", [2, 3, 50])
 def test_the_parts_of_a_batch_are_the_batch(ranks):
     histories = random_histories()
-    options = {"max_length": 8, "tokens": 100, "repeats": True, "share": 0.5, "half_life_days": 10}
+    options = {"max_length": 8, "tokens": 100, "learned_term": Repeats(8, 20), "share": 0.5, "half_life_days": 10}
     batches = Batches(histories, catalogue_of(histories), **options)
     for seed, windows in enumerate(batches.epoch(0)):
         whole = batches.load(windows, seed)
@@ -82,7 +83,7 @@ def questions(batch):
     found = []
     for row, position in enumerate(batch.positions):
         read = batch.items[: position + 1][batch.segments[: position + 1] == batch.segments[position]]
-        of_row, of_target = batch.repeats.rows == row, batch.targets[0] == row
-        repeats = sorted(zip(batch.repeats.columns[of_row], batch.repeats.shares[of_row].sum(1).round(4), strict=True))
+        of_row, of_target = batch.entries.rows == row, batch.targets[0] == row
+        repeats = sorted(zip(batch.entries.columns[of_row], batch.entries.shares[of_row].sum(1).round(4), strict=True))
         found.append(str((read.tolist(), batch.targets[1][of_target], batch.weights[of_target], repeats)))
     return found

@@ -13,7 +13,7 @@ from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
 from hmamba.terms.cooccurrence import Cooccurrence
-from hmamba.training.recount import Counts, recount, wants_cooccurrence
+from hmamba.training.recount import Counts, recount
 from tests.histories import random_histories, randomly_valued
 from tests.stored import ITEMS, stored_model
 
@@ -37,10 +37,10 @@ def log_share(events):
 def test_the_bias_moves_by_the_difference_of_its_priors():
     early, late = random_histories(items=ITEMS), randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
     stored = told_counts(stored_model(), early)
-    recount(stored, Counts.of(late, SIZE, cooccurrence=False))
+    recount(stored, Counts.of(late, SIZE, []))
     expected = log_share(late.item_events(SIZE)) + np.linspace(-1, 1, SIZE)
     np.testing.assert_allclose(stored.model.bias.detach(), expected, rtol=1e-4, atol=1e-5)
-    recount(stored, Counts.of(early, SIZE, cooccurrence=False))
+    recount(stored, Counts.of(early, SIZE, []))
     again = told_counts(stored_model(), early)
     torch.testing.assert_close(stored.model.bias, again.model.bias)
 
@@ -49,57 +49,57 @@ def test_a_bias_of_unknown_beginnings_is_left_alone():
     stored = stored_model()  # random weights, and no prior
     before = stored.model.bias.clone()
     for seed in (0, 1):
-        recount(stored, Counts.of(random_histories(items=ITEMS, seed=seed), SIZE, cooccurrence=False))
+        recount(stored, Counts.of(random_histories(items=ITEMS, seed=seed), SIZE, []))
         assert torch.equal(stored.model.bias, before)
     linear = stored_model(score="linear")
-    recount(linear, Counts.of(random_histories(items=ITEMS), SIZE, cooccurrence=False))
+    recount(linear, Counts.of(random_histories(items=ITEMS), SIZE, []))
     assert linear.model.bias is linear.model.prior is None
 
 
 def test_repeat_facts_are_those_of_a_model_that_begins_with_these_counts():
     late = randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
-    stored = told_counts(stored_model(repeat=True), random_histories(items=ITEMS))
+    stored = told_counts(stored_model(score_term="repeats"), random_histories(items=ITEMS))
     before = {name: value.clone() for name, value in stored.model.state_dict().items()}
-    recount(stored, Counts.of(late, SIZE, cooccurrence=False))
-    expected = told_counts(stored_model(repeat=True), late).model
-    torch.testing.assert_close(stored.model.repeat_counts, expected.repeat_counts)
+    recount(stored, Counts.of(late, SIZE, []))
+    expected = told_counts(stored_model(score_term="repeats"), late).model
+    torch.testing.assert_close(stored.model.learned_term.item_counts, expected.learned_term.item_counts)
     changed = {name for name, value in stored.model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"repeat_counts", "bias", "prior"}
+    assert changed == {"learned_terms.repeats.item_counts", "bias", "prior"}
 
 
-def test_cooccurrence_are_counted_again_and_weigh_what_they_did():
-    stored, late = stored_model(cooccurrence=True), random_histories(users=90, items=ITEMS, seed=1)
-    before = stored.model.cooccurrence.weighing()
-    assert wants_cooccurrence(stored_model().model, stored.model)
-    recount(stored, Counts.of(late, SIZE, cooccurrence=True))
-    assert (stored.model.cooccurrence.table != Cooccurrence.count(late, SIZE).table).nnz == 0
-    assert stored.model.cooccurrence.weighing() == before
-    assert not wants_cooccurrence(stored_model().model)
-    assert Counts.of(late, SIZE, cooccurrence=False).cooccurrence is None
+def test_counted_terms_are_counted_again_at_their_weights():
+    stored, late = stored_model(score_term="cooccurrence"), random_histories(users=90, items=ITEMS, seed=1)
+    (before,) = stored.model.counted_terms
+    recount(stored, Counts.of(late, SIZE, [stored_model().model, stored.model]))
+    (after,) = stored.model.counted_terms
+    assert (after.table != Cooccurrence.count(late, SIZE).table).nnz == 0
+    assert (after.table != before.table).nnz > 0
+    assert after.weights() == before.weights() == {"strength": 2.0, "scale": 3e-4}
+    assert Counts.of(late, SIZE, [stored_model().model]).terms == {}
 
 
-@pytest.mark.parametrize("kind", [{"repeat": True}, {"cooccurrence": True}])
+@pytest.mark.parametrize("kind", [{"score_term": "repeats"}, {"score_term": "cooccurrence"}])
 def test_a_model_with_fewer_items_than_were_counted(kind):
     """Tonight's newcomers stay unknown to yesterday's champion; their share of all events is not its own."""
     late = random_histories(users=90, items=ITEMS + 7, seed=1)
     stored = told_counts(stored_model(**kind), random_histories(items=ITEMS))
     shapes = {name: value.shape for name, value in stored.model.state_dict().items()}
-    counts = Counts.of(late, SIZE + 7, cooccurrence="cooccurrence" in kind)
+    counts = Counts.of(late, SIZE + 7, [stored.model])
     recount(stored, counts)
     assert {name: value.shape for name, value in stored.model.state_dict().items()} == shapes
     known = log_share(late.item_events(SIZE + 7)[:SIZE])
     np.testing.assert_allclose(stored.model.prior, known, rtol=1e-5)
-    if stored.model.cooccurrence is not None:
-        assert (stored.model.cooccurrence.table != counts.cooccurrence.table[:SIZE, :SIZE]).nnz == 0
+    for term in stored.model.counted_terms:
+        assert (term.table != counts.terms[Cooccurrence].table[:SIZE, :SIZE]).nnz == 0
 
 
 def test_fewer_items_may_be_counted_than_the_model_has():
     stored = told_counts(stored_model(), random_histories(items=ITEMS))
-    recount(stored, Counts(np.array([0, 5, 2]), np.array([0, 3, 2]), None))
+    recount(stored, Counts(np.array([0, 5, 2]), np.array([0, 3, 2]), {}))
     np.testing.assert_allclose(stored.model.prior, log_share(np.r_[0, 5, 2, np.zeros(SIZE - 3)]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [{}, {"repeat": True}, {"score": "linear"}])
+@pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
 def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_path, kind):
     layout, stored = Layout.at(tmp_path), told_counts(stored_model(**kind), random_histories(items=ITEMS))
     version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
@@ -108,7 +108,7 @@ def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_pa
     assert ("prior" in weights) == (kind.get("score") != "linear")
     save_file({name: value for name, value in weights.items() if name != "prior"}, path)
     again = model_files.load(layout, version, torch.device("cpu"))
-    recount(again, Counts.of(random_histories(users=90, items=ITEMS, seed=1), SIZE, cooccurrence=False))
+    recount(again, Counts.of(random_histories(users=90, items=ITEMS, seed=1), SIZE, []))
     if stored.model.bias is not None:
         assert torch.equal(again.model.bias, stored.model.bias)
 
@@ -125,4 +125,4 @@ def test_a_child_begins_at_tonight_s_counts_and_what_its_parent_learnt():
     for _ in range(2):  # a recount of the same events changes nothing
         np.testing.assert_allclose(child.bias.detach(), share + learnt, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(child.prior, share, rtol=1e-4, atol=1e-5)
-        recount(replace(stored_model(items=ITEMS + 5), model=child), Counts.of(late, SIZE + 5, cooccurrence=False))
+        recount(replace(stored_model(items=ITEMS + 5), model=child), Counts.of(late, SIZE + 5, []))

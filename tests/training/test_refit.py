@@ -9,6 +9,7 @@ import torch
 from hmamba.evaluation.likelihood import mean_log_likelihood
 from hmamba.evaluation.split import DAYS, LAST, Split
 from hmamba.models.files import StoredModel
+from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training import refit as module
 from hmamba.training.fit import Fit
 from hmamba.training.refit import refit
@@ -147,14 +148,14 @@ def test_items_that_came_after_the_model_are_read_as_padding(tmp_path):
 
 
 def test_cooccurrence_stay_what_they_were(tmp_path):
-    config = settings(
-        model={"cooccurrence": True, "repeat": False}, train={"epochs": 1}, candidates={"exclude_seen": True}
-    )
+    config = settings(model={"score_term": "cooccurrence"}, train={"epochs": 1}, candidates={"exclude_seen": True})
     histories = random_histories(users=60, items=40)
     stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
-    kept = stored.model.cooccurrence
+    kept = Cooccurrence.count(histories, 41)
+    stored.model.counted_terms = [kept]
     refit(stored, histories, split, "s", tmp_path / "b", config)
-    assert stored.model.cooccurrence is kept
+    (after,) = stored.model.counted_terms
+    assert after is kept
 
 
 def test_the_gate_again_on_other_events_does_not_find_the_former_fit(tmp_path):

@@ -1,0 +1,119 @@
+"""A further score term is one file and one line: it is trained, saved, counted again, ranked and retrieved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hmamba.candidates.score import retrieve
+from hmamba.config import Config, parse
+from hmamba.errors import ConfigError
+from hmamba.evaluation.ranking import rank_all
+from hmamba.index import index as item_index
+from hmamba.inference.encode import encode_users
+from hmamba.layout import Layout
+from hmamba.models import files as model_files
+from hmamba.score_terms import SCORE_TERMS, RegisteredTerm
+from hmamba.terms.cooccurrence import Cooccurrence
+from hmamba.training.fit import Fit
+from hmamba.training.recount import Counts, recount
+from tests.histories import histories_of, random_histories
+from tests.stored import ITEMS, stored_model
+from tests.terms.neighbour import Neighbour
+from tests.training.trainings import prepared, settings
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    term = RegisteredTerm("tests.terms.neighbour:Neighbour", False, None, "the item after the newest one")
+    monkeypatch.setitem(SCORE_TERMS, "neighbour", term)
+
+
+@pytest.mark.parametrize("name", SCORE_TERMS)
+@torch.inference_mode()
+def test_what_is_registered_is_of_its_kind_and_never_lowers_a_score(name):
+    entry = SCORE_TERMS[name]
+    assert issubclass(entry.load(), torch.nn.Module) == entry.learned
+    stored, histories = stored_model(score_term=name), random_histories(items=ITEMS)
+    (term,) = stored.model.terms
+    assert isinstance(term, entry.load())
+    assert (term in stored.model.counted_terms) == (not entry.learned)
+    assert entry.learned or term.name == name
+    entries = term.entries(histories, stored.candidate_items)
+    hidden = encode_users(stored.model, histories)
+    for scale in (0.1, 30.0):
+        base = torch.randn(len(entries.rows)) * scale
+        raised = term.combine(base, entries, hidden)
+        assert (raised >= base).all()
+        assert (raised > base).any()
+    # A user's entries depend on that user's history only.
+    alone = term.entries(histories.select(np.array([7])), stored.candidate_items)
+    assert alone.columns.tolist() == entries.columns[entries.rows == 7].tolist()
+
+
+def by_both(stored, histories, exclude_seen, k=5):
+    """What is retrieved, which is shown to be what is ranked: items (U, k), -1 where there are fewer, and scores."""
+    items, scores = rank_all(stored.model, histories, stored.candidate_items, k=k, exclude_seen=exclude_seen)
+    built = item_index.build(stored, stored.candidate_items)
+    hidden = encode_users(stored.model, histories)
+    found = retrieve(stored, built, histories, hidden, k=k, exclude_seen=exclude_seen)
+    assert found.items.tolist() == items[items >= 0].tolist()
+    np.testing.assert_allclose(found.scores, scores[items >= 0], rtol=1e-4, atol=1e-4)
+    return items, scores
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("before", [[], ["cooccurrence"]])
+@pytest.mark.parametrize("learned", ["none", "repeats"])
+def test_it_changes_what_is_ranked_and_retrieved_alike(exclude_seen, before, learned):
+    stored, histories = stored_model(score_term=learned), random_histories(items=ITEMS, baskets=False)
+    counted = [Cooccurrence.count(histories, ITEMS + 1) for _ in before]
+    stored.model.counted_terms = [*counted]
+    old, old_scores = by_both(stored, histories, exclude_seen, k=ITEMS)
+    stored.model.counted_terms = [*counted, Neighbour(tuple(range(1, ITEMS + 1)), strength=2.0)]
+    new, new_scores = by_both(stored, histories, exclude_seen, k=ITEMS)
+    raised = 0
+    for user in range(len(histories)):
+        was = dict(zip(old[user].tolist(), old_scores[user].tolist(), strict=True))
+        now = dict(zip(new[user].tolist(), new_scores[user].tolist(), strict=True))
+        neighbour = int(histories.items[histories.offsets[user + 1] - 1]) + 1
+        assert set(was) == set(now)
+        for item in set(was) - {-1}:
+            assert now[item] == pytest.approx(was[item] + 2.0 * (item == neighbour), abs=1e-4)
+        raised += neighbour in now
+    assert raised > 0
+
+
+def test_an_item_far_down_by_base_score_is_retrieved():
+    stored, histories = stored_model(), random_histories(items=ITEMS, baskets=False)
+    stored.model.counted_terms = [Neighbour(tuple(range(1, ITEMS + 1)), strength=1e3)]
+    items, _ = by_both(stored, histories, exclude_seen=False)
+    newest = histories.items[histories.offsets[1:] - 1]
+    assert (items[:, 0] == newest + 1)[newest < ITEMS].all()
+
+
+def test_a_night_trains_weighs_saves_and_recounts_it(registered, tmp_path):
+    walks = histories_of(*([(day, 1 + (start + day) % 20) for day in range(8)] for start in range(40)))
+    ready = prepared(walks, tmp_path / "checkpoints", settings(model={"score_term": "neighbour"}, train={"epochs": 1}))
+    fit = Fit(ready.model, ready.plan)
+    fit.run()
+    (term,) = ready.model.counted_terms
+    assert fit.weighed["neighbour"]["weights"] == term.weights() == {"strength": 3.0}
+    assert fit.weighed["neighbour"]["ndcg@10"] > fit.weighed["neighbour"]["ndcg@10 without"]
+    assert term.known == tuple(range(1, 21))
+    layout = Layout.at(tmp_path)
+    version = model_files.save(layout, ready.model, ready.provenance, ready.plan.candidate_items, ready.ids, {})
+    stored = model_files.load(layout, version, torch.device("cpu"))
+    assert stored.model.counted_terms == [term]
+    recount(stored, Counts.of(walks.select(np.array([0])), 30, [stored.model]))
+    assert stored.model.counted_terms == [replace(term, known=tuple(range(1, 9)))]
+
+
+def test_settings_accept_what_is_registered(registered):
+    assert parse({"model": {"score_term": "neighbour"}}, "here").model.score_term == "neighbour"
+    assert Config().model.score_term == "cooccurrence"
+    with pytest.raises(ConfigError, match="choose one of auto, repeats, cooccurrence, neighbour, none"):
+        parse({"model": {"score_term": "neighbor"}}, "here")
