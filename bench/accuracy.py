@@ -32,7 +32,7 @@ from bench.systems import FLOORS, HMAMBA, REFERENCE, Bench, Row
 from bench.tables import metrics_table, origins, runs_table, table
 from hmamba.config import Config, read_toml
 from hmamba.errors import ConfigError, HMambaError
-from hmamba.files import atomic_file
+from hmamba.storage.local import atomic_file
 
 log = logging.getLogger("hmamba")
 

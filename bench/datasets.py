@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import EVENT_TIME, ITEM_ID, USER_ID
 from hmamba.errors import InputError
-from hmamba.files import sha256
 from hmamba.sequences.categories import number_categories
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
+from hmamba.storage.local import sha256
 
 NAMES = {
     "beauty": "amazon-beauty-5core-order",

@@ -38,6 +38,8 @@ from hmamba.files import atomic_file
 from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.report import disk
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import atomic_file, read_json
 
 DPI = 150
 DEPARTMENTS = 8

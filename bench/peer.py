@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from bench.protocols import Exam, Experiment, measure
 from hmamba.errors import HMambaError
-from hmamba.files import read_json, write_json
 from hmamba.sequences.histories import Histories, IntArray
+from hmamba.storage.local import read_json, write_json
 
 log = logging.getLogger("hmamba")
 

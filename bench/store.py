@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hmamba.errors import HMambaError
-from hmamba.files import digest, read_json, sha256, write_json
+from hmamba.storage.local import digest, read_json, sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,7 +15,7 @@ from bench.settings import differences
 from bench.store import Store, sources
 from bench.training import train
 from hmamba.config import Config
-from hmamba.files import sha256
+from hmamba.storage.local import sha256
 
 log = logging.getLogger("hmamba")
 

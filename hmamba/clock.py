@@ -22,6 +22,20 @@ def day_of(text: str) -> date:
         raise ValueError(f"{text!r} is not a day such as 2017-12-14") from None
 
 
+def named_day(name: str) -> date | None:
+    """The day that a folder is named by, such as 2017-12-14; None if it is named otherwise."""
+    try:
+        day = date.fromisoformat(name)
+    except ValueError:
+        return None
+    return day if day.isoformat() == name else None
+
+
+def start_of(day: date) -> datetime:
+    """Midnight UTC before ``day``, naive."""
+    return datetime.combine(day, datetime.min.time())
+
+
 def end_of(day: date) -> datetime:
     """Midnight UTC after ``day``, naive."""
-    return datetime.combine(day + timedelta(days=1), datetime.min.time())
+    return start_of(day + timedelta(days=1))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from hmamba.config import Config
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
 DISTRIBUTION = "hmamba-nightly"
 PYTHONS = ((3, 11), (3, 12))
@@ -239,8 +239,8 @@ def _attempt(name: str, look: Callable[[], Check]) -> Check:
 def _landing(root: Path) -> Iterator[Check]:
     """What the next pull would say of the files, by a bounded look into them."""
     from hmamba.config import load
-    from hmamba.layout import Layout
     from hmamba.report.text import counted
+    from hmamba.storage.layout import Layout
     from hmamba.survey.landing import Examined, examine
 
     layout = Layout.at(root)
@@ -273,7 +273,7 @@ def _landing(root: Path) -> Iterator[Check]:
 def _catalogue(root: Path) -> Iterator[Check]:
     """Whether the catalogue is there, if one is configured, and has the columns that are."""
     from hmamba.config import load
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
     layout = Layout.at(root)
     config = load(None, layout)
@@ -304,7 +304,7 @@ def _repeats(share: float, excluded: bool) -> Check:
 
 def _configuration(root: Path) -> Check:
     from hmamba.config import load
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
     layout = Layout.at(root)
     config = load(None, layout)
@@ -329,7 +329,7 @@ def _champion(root: Path) -> Check:
 
 def _published(root: Path) -> Check:
     from hmamba.candidates.lookup import published_manifest
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
     layout = Layout.at(root)
     if not layout.latest.exists():

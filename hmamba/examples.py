@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hmamba.errors import InputError
-from hmamba.files import atomic_file
+from hmamba.storage.local import atomic_file
 
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 _DAYS = 152

@@ -26,19 +26,19 @@ from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
 from hmamba.evaluation.split import Split
-from hmamba.files import atomic_folder, read_json, write_json
 from hmamba.index.choice import choose
 from hmamba.index.index import ItemIndex, build, restrict
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
-from hmamba.layout import RunLayout
 from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import Histories, IntArray, read_histories, shard_files
-from hmamba.sequences.snapshot import ITEMS, Meaning, write_snapshot
+from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.sources.values import ids as ids_of
+from hmamba.storage.layout import ITEMS, RunLayout
+from hmamba.storage.local import LocalStorage, atomic_folder, read_json, write_json
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import name_training, prepare
 from hmamba.training.recount import Counts, recount
@@ -112,10 +112,10 @@ class Recommender:
         frame = nw.from_native(interactions)
         events = _arrow(frame)
         folder = tempfile.TemporaryDirectory(prefix="hmamba-")
-        run, columns = RunLayout(Path(folder.name)), self.config.source.columns
+        run, columns = _run(folder.name), self.config.source.columns
         with in_memory(self.config.warehouse) as connection:
             metadata = None if items is None else _arrow(nw.from_native(items))
-            day = load_frames(connection, self.config, events, metadata, run.folder)
+            day = load_frames(connection, self.config, events, metadata)
             manifest = write_snapshot(connection, run.sequences, day, None, Meaning.of(self.config))
         stored = _train(run, self.config, day, manifest.digest)
         model_files.save_serving(run.model, stored)
@@ -243,7 +243,7 @@ class Recommender:
             InputError: a file is absent or damaged.
         """
         folder = Path(folder)
-        return cls(read_json(folder / _CONFIG))._opened(RunLayout(folder), **read_json(folder / _FRAMES))
+        return cls(read_json(folder / _CONFIG))._opened(_run(folder), **read_json(folder / _FRAMES))
 
     @classmethod
     def of_run(cls, run: RunLayout, version: str, config: Config) -> Recommender:
@@ -261,8 +261,8 @@ class Recommender:
 
     def _opened(self, run: RunLayout, version: str, backend: str, types: Mapping[str, str]) -> Recommender:
         device = device_of(self.config.train.device)
-        stored = model_files.load_serving(run.model, version, device, self.config.model.kernels)
-        files = shard_files(run.sequences)
+        stored = model_files.load_serving(run, version, device, self.config.model.kernels)
+        files = shard_files(run)
         items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
         index, events = (items[name].to_numpy() for name in (ITEM_INDEX, EVENTS))
         self._run = run
@@ -307,6 +307,11 @@ class Recommender:
         return nw.from_dict(columns, backend=backend).to_native()
 
 
+def _run(folder: str | Path) -> RunLayout:
+    storage = LocalStorage.at(str(folder))
+    return RunLayout(storage.root, storage)
+
+
 def _texts(ids: Any) -> pa.Array:
     """Ids as the warehouse writes them."""
     values = nw.from_native(ids, allow_series=True, pass_through=True)
@@ -343,7 +348,7 @@ def _nearness(stored: StoredModel, column: IntArray) -> torch.Tensor:
 
 def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:
     """Train on a snapshot; its newest events validate, and none are held out."""
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config).without_holdout(histories)
     ids = model_files.vocabulary(run.sequences / ITEMS)
     provenance = name_training(day, snapshot, None, split, config)

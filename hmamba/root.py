@@ -14,6 +14,8 @@ from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics,
 from hmamba.errors import InputError
 from hmamba.layout import Layout, RunLayout
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender
@@ -53,9 +55,7 @@ class Root:
     @property
     def days(self) -> list[date]:
         """Days with a published table, oldest first."""
-        prefix = "run_date="
-        names = [path.name.removeprefix(prefix) for path in self.layout.candidates.glob(f"{prefix}*")]
-        return sorted(map(date.fromisoformat, names))
+        return sorted(day for day, _ in self.layout.published_days)
 
     def manifest(self, day: date | None = None) -> Manifest:
         """The manifest of a published table.

@@ -27,10 +27,11 @@ from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.evaluation.gate import Measured
 from hmamba.files import atomic_file, digest
 from hmamba.inference.device import device_of
-from hmamba.layout import Layout
 from hmamba.sequences.histories import Histories, read_histories, shard_files
-from hmamba.sequences.snapshot import MANIFEST
+from hmamba.storage.layout import BacktestLayout, Layout
+from hmamba.storage.local import digest, read_json, write_json
 from jobs.night import NightOptions, StepFailedError, run_one
+from jobs.step import day_argument
 
 log = logging.getLogger("hmamba")
 
@@ -44,7 +45,7 @@ class Replay:
 
     Attributes:
         layout: the root, of which only the warehouse and the configuration are read.
-        folder: where everything of the backtest goes.
+        backtest: where everything of the backtest goes.
         config: all settings.
         choice: the configuration as it was given, for the steps; None for the root's own.
         nights: the days.
@@ -52,7 +53,7 @@ class Replay:
     """
 
     layout: Layout
-    folder: Path
+    backtest: BacktestLayout
     config: Config
     choice: str | None
     nights: tuple[date, ...]
@@ -82,12 +83,11 @@ class Replay:
                 f"{layout.warehouse} does not exist. Run ingest first: {layout.command('run', '--day', str(last))}"
             )
         nights = tuple(first + timedelta(days=n) for n in range(0, (last - first).days + 1, every))
-        folder = layout.root / "backtests" / f"{first}_{last}_every-{every}"
-        return cls(layout, folder, config, choice, nights, every)
+        return cls(layout, layout.backtest(first, last, every), config, choice, nights, every)
 
     def chain(self, name: str) -> Chain:
         """A chain's root, made if need be: the warehouse is the root's own, and only ever read."""
-        layout = Layout.at(self.folder / name.replace(" ", "-"))
+        layout = Layout.at(self.backtest.chain(name))
         layout.root.mkdir(parents=True, exist_ok=True)
         if not layout.warehouse.is_symlink():
             layout.warehouse.symlink_to(os.path.relpath(self.layout.warehouse, layout.root))
@@ -115,8 +115,8 @@ class Replay:
             same = {"settings": begun.settings == now.settings, "events": begun.events == now.events}
             changed = " and the ".join(name for name, is_same in same.items() if not is_same)
             raise InputError(
-                f"{self.folder}: the {changed} have changed since this backtest was begun. Remove that folder to begin "
-                "it again."
+                f"{self.backtest.folder}: the {changed} have changed since this backtest was begun. Remove that folder "
+                "to begin it again."
             )
         now.write(path)
 
@@ -145,7 +145,7 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
         for chain in chains:
             _run_night(what, chain, chains[0], day)
         if events is None:
-            events = read_histories(shard_files(truth_run.sequences))
+            events = read_histories(shard_files(truth_run))
         until = day + timedelta(days=what.every)
         device = device_of(what.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)
@@ -162,7 +162,7 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
     if chain is first:
         run_one(options, "snapshot")
     else:
-        shutil.rmtree(run.sequences, ignore_errors=True)
+        run.storage.delete(run.sequences)
         shutil.copytree(made.sequences, run.sequences, copy_function=os.link)
     run_one(options, "train")
     try:
@@ -201,7 +201,7 @@ def run_backtest(what: Replay) -> tuple[str, Path]:
         InputError: nobody took anything on the days after any of the nights.
     """
     nights: list[JudgedNight] = []
-    target = what.folder / "index.html"
+    target = what.backtest.page
     text = ""
     for night in replay(what):
         nights.append(night)
@@ -213,8 +213,8 @@ def run_backtest(what: Replay) -> tuple[str, Path]:
             found = Findings.of(nights, (FINE_TUNED, FULL), what.config.gate.metric)
             text = markdown(found)
             title = f"Backtest, {what.nights[0]} to {what.nights[-1]}"
-            for path, content in ((target, page(found, title)), (what.folder / "backtest.md", text)):
-                with atomic_file(path) as temporary:
+            for path, content in ((target, page(found, title)), (what.backtest.tables, text)):
+                with what.layout.storage.write_file(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
     if not text:
         raise InputError(
@@ -228,8 +228,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.backtest", description=__doc__)
     parser.add_argument("--root", required=True, help="folder of the recommender")
-    parser.add_argument("--from", dest="first", required=True, type=date.fromisoformat, help="the first night")
-    parser.add_argument("--to", dest="last", required=True, type=date.fromisoformat, help="the last night")
+    parser.add_argument("--from", dest="first", required=True, type=day_argument, help="the first night")
+    parser.add_argument("--to", dest="last", required=True, type=day_argument, help="the last night")
     parser.add_argument("--every", type=int, default=1, help="days from one night to the next (default: 1)")
     parser.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     given = parser.parse_args(arguments)

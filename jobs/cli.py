@@ -123,7 +123,7 @@ def refresh(
 
     Example: `hmamba refresh --root demo --day 2017-12-16`
     """
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
     from jobs.night import NightOptions, run_refresh
 
     layout = Layout.existing(root)
@@ -174,7 +174,7 @@ def rollback(
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
     from hmamba.candidates.rollback import roll_back
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
     layout = Layout.existing(root)
     for sentence in roll_back(layout, _day(to), delete=delete):
@@ -194,8 +194,8 @@ def recommend(
     Example: `hmamba recommend 2375 --root demo -n 5`
     """
     from hmamba.candidates.lookup import recommend as look_up
-    from hmamba.layout import Layout
     from hmamba.report.text import printable, short
+    from hmamba.storage.layout import Layout
 
     found = look_up(Layout.existing(root), user, most)
     table = Table(title=None, box=None, header_style="bold", pad_edge=False)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from importlib import resources
 from pathlib import Path
 
@@ -137,17 +137,13 @@ def drop_baskets(layout: Layout, start: date | None, end: date) -> Path:
     """Drop the baskets from ``start`` (the beginning if None) up to and with ``end`` into the landing folder."""
     table = pq.read_table(packaged_data() / "transactions.parquet")
     when = table[_TIME]
-    chosen = pc.less(when, _moment(end + timedelta(days=1), when.type))
+    chosen = pc.less(when, pa.scalar(end_of(end), when.type))
     if start is not None:
-        chosen = pc.and_(chosen, pc.greater_equal(when, _moment(start, when.type)))
+        chosen = pc.and_(chosen, pc.greater_equal(when, pa.scalar(start_of(start), when.type)))
     path = layout.landing / "interactions" / (f"until-{end}.parquet" if start is None else f"{end}.parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.filter(chosen), path)
     return path
-
-
-def _moment(day: date, kind: pa.DataType) -> pa.Scalar:
-    return pa.scalar(datetime.combine(day, datetime.min.time()), type=kind)
 
 
 def prepare(layout: Layout, first_day: date) -> None:
@@ -331,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("demo"), help="folder to make (default: ./demo)")
     parser.add_argument(
-        "--day", type=date.fromisoformat, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
+        "--day", type=day_argument, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
     )
     given = parser.parse_args(arguments)
     # So that a demo that is asked to end takes Airflow, and its step, along.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -28,7 +27,7 @@ from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
-from hmamba.sequences.snapshot import MANIFEST
+from hmamba.storage.local import read_json, write_json
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 from jobs.step import StepContext, run_step
@@ -47,9 +46,9 @@ def body(context: StepContext) -> GateMetrics:
     trained = TrainingResult.read(run.training_result)
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
-    ids = model_files.vocabulary(run.sequences / "items.parquet")
+    ids = model_files.vocabulary(run.items)
     contestants, unusable = _contestants(context, challenger, champion, ids)
     evaluation_set = split.ask_holdout(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}

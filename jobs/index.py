@@ -16,7 +16,6 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import shard_files
-from hmamba.sequences.snapshot import ITEMS
 from hmamba.sources.ids import read_ids
 from jobs.step import StepContext, run_step
 
@@ -34,9 +33,8 @@ def body(context: StepContext) -> IndexMetrics:
         if allowed is None
         else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items", config.source.null_words)
     )
-    run.vectors.mkdir(parents=True, exist_ok=True)
     if is_baseline(version):
-        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
+        items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         ids = model_files.vocabulary_of(items)
         events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
         candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
@@ -45,12 +43,13 @@ def body(context: StepContext) -> IndexMetrics:
             day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version
         )
     device = device_of(config.train.device)
-    stored = model_files.load_serving(run.model, version, device, config.model.kernels)
-    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.sequences / ITEMS))
+    stored = model_files.load_serving(run, version, device, config.model.kernels)
+    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
     candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, wanted)
-    item_index.write_item_points(stored, stored.candidate_items, run.vectors / ITEMS)
+    with run.storage.write_file(run.item_points) as path:
+        item_index.write_item_points(stored, stored.candidate_items, path)
     wishes = config.candidates
-    chosen = choose(stored, candidate_items, shard_files(run.sequences), wishes)
+    chosen = choose(stored, candidate_items, shard_files(run), wishes)
     built, found = chosen.index, chosen.float32_recall
     return IndexMetrics(
         day=context.day,

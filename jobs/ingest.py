@@ -13,8 +13,9 @@ import duckdb
 from hmamba.config import WarehouseConfig
 from hmamba.contracts import IngestMetrics
 from hmamba.quality.expectations import data_docs
+from hmamba.sources.files import find_catalogue
+from hmamba.sources.registry import open_source
 from hmamba.warehouse.connection import connect
-from hmamba.warehouse.landing import find, nothing_found
 from hmamba.warehouse.metadata import catalogue_warning
 from hmamba.warehouse.pull import Pull, batch_metrics, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
@@ -49,12 +50,12 @@ def body(context: StepContext) -> IngestMetrics:
         QualityError: the batch, or the lack of one, broke a rule.
     """
     layout, config = context.layout, context.config
-    found = find(layout, config)
-    if not (found.interactions or layout.warehouse.exists()):
-        raise nothing_found(layout, config)
-    request = Pull(layout, config, context.day, context.run_id, context.options.any_day)
+    source, catalogue = open_source(layout, config), find_catalogue(layout, config)
+    if source.is_empty and not layout.warehouse.exists():
+        raise source.nothing(())
+    request = Pull(layout, config, context.day, context.run_id, source, catalogue, context.options.any_day)
     with _transaction(layout.warehouse, config.warehouse) as connection:
-        outcome = pull(connection, request, found)
+        outcome = pull(connection, request)
         batch_id = outcome.batch_id
         if batch_id is None:
             batch_id = batch_of_run(connection, context.day, context.run_id)

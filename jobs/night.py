@@ -19,7 +19,7 @@ from types import FrameType
 
 from hmamba.contracts import KEPT_METRICS, IndexMetrics, SnapshotMetrics, StepMetrics
 from hmamba.errors import HMambaError
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")
@@ -121,7 +121,7 @@ def _night(steps: _Steps) -> Iterator[StepDone]:
 
 def _failed_night(steps: _Steps) -> Iterator[StepDone]:
     """Write the report of a night of which a step has failed; that it cannot be written must not hide the failure."""
-    if not any(steps.options.run.failures.glob("*.json")):
+    if not steps.options.run.failed:
         return  # the step was refused before it began: there is nothing to report of
     try:
         yield steps.run("report")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from hmamba.files import alone
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles
-from hmamba.layout import RunLayout
 from hmamba.models import files as model_files
 from hmamba.progress import Progress
 from hmamba.sequences.histories import shard_files, stream_histories
-from hmamba.sequences.snapshot import MANIFEST, Changes, Meaning, write_changes
+from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
+from hmamba.storage.layout import RunLayout
+from hmamba.storage.local import read_json
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
@@ -93,6 +93,7 @@ class _Scorer:
         """Write a shard's new part: the night's, but for the users with these histories."""
         work, night, stored = self._work, self._night, self._scorer.stored
         files = StateFiles(night.state_part(number), night.state_users(number))
+        write = work.storage.write_file
         with ExitStack() as stack:
             carried = None
             if stored is not None:
@@ -108,7 +109,8 @@ class _Scorer:
         touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
         # The night's own part, not what an earlier refresh made of it: that had fewer new events, or as many.
         part, target = night.candidate_part(number), work.refreshed_part(number)
-        replaced = replace_users(part, touched, work.candidate_part(number), target)
+        with write(target) as path:
+            replaced = replace_users(part, touched, work.candidate_part(number), path)
         if carried is None:
             return _Shard(replaced, 0, len(touched))
         return _Shard(replaced, carried.advanced, carried.anew)
@@ -124,9 +126,10 @@ def body(context: StepContext) -> RefreshMetrics:
         InputError: no night has been published, or its working folder is not what it was.
         QualityError: the new table broke a rule; what was published before still is.
     """
-    if not context.layout.latest.exists():
+    if not context.layout.storage.exists(context.layout.latest):
         raise _nothing_published(context)
-    with alone(context.layout.candidates, ".refresh.lock", context.config.warehouse.wait_seconds):
+    wait = context.config.warehouse.wait_seconds
+    with context.layout.storage.lock(context.layout.candidates, ".refresh.lock", wait):
         return _refresh(context)
 
 

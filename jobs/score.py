@@ -29,23 +29,28 @@ class _Scorer:
         run, config = context.run, context.config
         self._run, self._config, self._day = run, config, context.day
         self._scorer = NightScorer.open(run, device_of(config.train.device), config.model.kernels)
-        run.candidates.mkdir(parents=True, exist_ok=True)
 
     def score(self, shard: int, histories: Path) -> ShardMetrics:
         """Write the candidates of one shard's users."""
         run, candidates, stored = self._run, self._config.candidates, self._scorer.stored
         with ExitStack() as stack:
             encode: Encode = encode_users
+
+            def write(place: Path) -> Path:
+                return stack.enter_context(run.storage.write_file(place))
+
             # Where positions order the events, a late one would move all after it: states would not be of what follows.
             if candidates.states and stored is not None and not self._config.source.columns.by_position:
-                kept = StateFiles(run.state_part(shard), run.state_users(shard))
+                # The users' names are there last: without them nobody finds the states.
+                users, states = (write(path) for path in (run.state_users(shard), run.state_part(shard)))
+                kept = StateFiles(states, users)
                 encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
             done = self._scorer.score(
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
                 k=candidates.k,
                 exclude_seen=candidates.exclude_seen,
-                candidates=run.candidate_part(shard),
-                vectors=run.user_points(shard),
+                candidates=write(run.candidate_part(shard)),
+                vectors=write(run.user_points(shard)),
                 encode=encode,
             )
         return ShardMetrics(
@@ -59,7 +64,7 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
-    shards, files = _shards(context.options), shard_files(context.run.sequences)
+    shards, files = _shards(context.options), shard_files(context.run)
     wrong = [shard for shard in shards if not 0 <= shard < len(files)]
     if wrong:
         given = f"--shard {wrong[0]}" if len(shards) == 1 else f"--shards {shards[0]}-{shards[-1]}"

@@ -31,7 +31,7 @@ def fresh(root: str) -> Layout:
         InputError: it is not a folder.
     """
     layout = Layout.at(root)
-    if layout.config.exists():
+    if layout.storage.exists(layout.config):
         raise ConfigError(f"{layout.config} is already there. Edit it, or remove it first.")
     if layout.root.exists() and not layout.root.is_dir():
         raise InputError(f"{layout.root} is not a folder. Give another path: hmamba init ROOT --from FILES")
@@ -39,8 +39,7 @@ def fresh(root: str) -> Layout:
 
 
 def _write(layout: Layout, text: str) -> None:
-    layout.root.mkdir(parents=True, exist_ok=True)
-    with atomic_file(layout.config) as temporary:
+    with layout.storage.write_file(layout.config) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

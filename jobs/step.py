@@ -68,7 +68,8 @@ def record_failure(run: RunLayout, step: str, shard: int | None, message: str, s
         failure.write(run.step_failure(step, shard))
 
 
-def _day(text: str) -> date:
+def day_argument(text: str) -> date:
+    """A day on the command line."""
     try:
         return clock.day_of(text)
     except ValueError as error:
@@ -79,7 +80,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     """The arguments that all steps share."""
     result = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
     result.add_argument("--root", required=True, help="folder of the recommender, e.g. ./demo")
-    result.add_argument("--day", required=True, type=_day, help="the day to process, UTC, e.g. 2017-12-14")
+    result.add_argument("--day", required=True, type=day_argument, help="the day to process, UTC, e.g. 2017-12-14")
     result.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     result.add_argument("--run-id", default="manual", help="names the run's working folder (default: manual)")
     result.add_argument(

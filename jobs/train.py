@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 import sys
 
 import torch
@@ -21,7 +20,6 @@ from hmamba.contracts import SnapshotManifest, TrainingResult, TrainMetrics
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
@@ -85,7 +83,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         log.info("train: %s has seen what tonight judges on: training from nothing", parent.version)
         parent = None
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
-    if layout.model(provenance.version).exists():
+    if layout.storage.exists(layout.model(provenance.version)):
         log.info("train: %s is trained already", provenance.version)
         trained = model_files.read_metrics(layout, provenance.version).training
         if trained is None:
@@ -94,7 +92,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     ids = model_files.vocabulary(run.sequences / ITEMS)
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
-    category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
+    category = read_categories(run.items, len(ids), config.model.category_levels)
     try:
         ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
     except NothingToLearnError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from jobs import ingest
 from tests.landing import DAY, Root
 from tests.report.night import hostile_catalogue, write_night

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from jobs import ingest, publish, snapshot
 
 DAY = date(2024, 1, 30)

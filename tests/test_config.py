@@ -9,7 +9,7 @@ import pytest
 
 from hmamba.config import CandidatesConfig, Config, EventType, ModelConfig, load, named_configs, parse
 from hmamba.errors import ConfigError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 
 
 def write(layout: Layout, text: str) -> Path:

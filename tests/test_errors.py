@@ -19,8 +19,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hmamba import files
 from hmamba.errors import BusyError, HMambaError, InputError, explained
+from hmamba.storage import local as files
 from jobs import report, train
 from tests.landing import DAY, Root
 from tests.synthetic import make_interactions

@@ -15,7 +15,7 @@ import pytest
 import hmamba
 from hmamba.contracts import ScoreMetrics
 from hmamba.errors import InputError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from tests.jobs.test_cli import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_interactions, write_landing

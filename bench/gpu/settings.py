@@ -18,7 +18,7 @@ PATH = Path(__file__).with_name("settings.json")
 def resolved() -> dict[str, Any]:
     """The configuration with every default filled in, as JSON values. Needs the installed project."""
     from hmamba.config import load
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
     return load(CONFIGURATION, Layout.at(".")).model_dump(mode="json")
 

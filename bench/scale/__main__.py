@@ -17,7 +17,7 @@ from bench.scale import nights, scoring
 from bench.scale.data import DAYS
 from bench.store import ROOT
 from bench.tables import table
-from hmamba.files import atomic_file
+from hmamba.storage.local import atomic_file
 
 EVENTS, QUICK_EVENTS = 50_000_000, 300_000
 USERS, QUICK_USERS = (100_000, 1_000_000), (2_000, 8_000)

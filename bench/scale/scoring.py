@@ -28,7 +28,9 @@ from hmamba.models.files import Provenance
 from hmamba.progress import track
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, stream_histories
-from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ITEMS, MANIFEST, ROWS_PER_GROUP, shard_name
+from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
+from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
+from hmamba.storage.local import write_json
 from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)

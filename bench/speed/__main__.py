@@ -17,7 +17,7 @@ from bench.speed.rounds import Figure, Hot, hot
 from bench.store import ROOT
 from bench.tables import table
 from hmamba.errors import ConfigError, HMambaError
-from hmamba.files import atomic_file
+from hmamba.storage.local import atomic_file
 
 log = logging.getLogger("hmamba")
 

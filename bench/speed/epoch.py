@@ -33,8 +33,8 @@ from bench.store import ROOT
 from bench.training import model_of, plan_of
 from hmamba.errors import HMambaError
 from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.files import write_json
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.storage.local import write_json
 from hmamba.training.fit import Fit, Plan
 
 log = logging.getLogger("hmamba")

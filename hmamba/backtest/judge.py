@@ -25,7 +25,8 @@ from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
-from hmamba.sequences.snapshot import MANIFEST
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 
@@ -96,8 +97,8 @@ def judge_night(
         device: where to compute.
     """
     evaluation_set = ask_after(truth, day, until, config)
-    sequences = chains[0].layout.run(day, run_id).sequences
-    histories = read_histories(shard_files(sequences))
+    run = chains[0].layout.run(day, run_id)
+    histories = read_histories(shard_files(run))
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
     snapshot = SnapshotManifest.read(sequences / MANIFEST).digest

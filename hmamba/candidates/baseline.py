@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from hmamba.candidates.score import Ranked, ScoredBlock
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.files import atomic_file
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -71,5 +70,4 @@ def write_eligible(candidate_items: CandidateItems, item_ids: pa.Array, path: Pa
         ITEM_INDEX: pa.array(candidate_items.eligible, pa.int32()),
         ITEM_ID: item_ids.take(pa.array(candidate_items.eligible)),
     }
-    with atomic_file(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    pq.write_table(pa.table(columns), path)

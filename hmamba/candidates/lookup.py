@@ -13,6 +13,9 @@ from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
 from hmamba.layout import Layout
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
+from hmamba.warehouse.connection import in_memory
 
 SUGGESTIONS = 5
 
@@ -83,7 +86,7 @@ def example_user(layout: Layout) -> str:
     """
     files = [str(layout.root / file.path) for file in published_manifest(layout).files]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
-    with duckdb.connect() as connection:
+    with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
     if found is None:
         raise InputError(f"{layout.latest} names no user: the published table is empty. Run a night with events.")

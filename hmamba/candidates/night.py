@@ -20,12 +20,11 @@ from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
 from hmamba.inference.encode import Encode, encode_users
-from hmamba.layout import RunLayout
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.sequences.snapshot import ITEMS
+from hmamba.storage.layout import RunLayout
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,12 @@ class NightScorer:
         if is_baseline(version):
             ids = model_files.vocabulary_of(items)
             popularity = model_files.by_index(index, events, len(ids))
-            allowed = pq.read_table(run.vectors / ITEMS, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
+            allowed = pq.read_table(run.item_points, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
             candidate_items = CandidateItems.of(model_files.by_index(allowed, np.ones_like(allowed), len(ids)), 1)
             return cls(version, popularity, Baseline(version, candidate_items, ids, popularity))
-        stored = model_files.load_serving(run.model, version, device, kernels)
-        searched = item_index.load(run.index, stored.identity, stored.model.tangents.weight.device)
+        stored = model_files.load_serving(run, version, device, kernels)
+        folder = run.storage.local_path(run.index)
+        searched = item_index.load(folder, stored.identity, stored.model.tangents.weight.device)
         popularity = model_files.by_index(index, events, len(stored.candidate_items.column))
         return cls(version, popularity, (stored, searched))
 

@@ -8,7 +8,6 @@ whole; and the link never goes back in days.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,10 @@ from hmamba.errors import BusyError, InputError
 from hmamba.files import alone, atomic_file, atomic_folder, sha256
 from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
-from hmamba.sequences.snapshot import ITEMS, MANIFEST, shard_name
 from hmamba.sources.ids import read_ids
+from hmamba.storage.base import Storage
+from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.local import read_json, write_json
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
@@ -63,9 +64,9 @@ def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> Candidat
     allowed = config.candidates.allowed_items
     parts = enumerate(candidate_parts(run))
     return CandidateFiles(
-        shards=tuple(ShardFiles(part, (run.sequences / shard_name(shard),)) for shard, part in parts),
-        items=run.sequences / ITEMS,
-        indexed=run.vectors / ITEMS,
+        shards=tuple(ShardFiles(part, (run.shard(shard),)) for shard, part in parts),
+        items=run.items,
+        indexed=run.item_points,
         allowed=None
         if allowed is None
         else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items", config.source.null_words),
@@ -173,7 +174,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
         manifest, changed = before, False
     else:
         changed = True
-        with atomic_folder(target) as folder:
+        with storage.write_folder(target) as folder:
             for part in parts:
                 _copy(part, folder)
             manifest.write(folder / DAY_MANIFEST)
@@ -251,7 +252,7 @@ def prune_states(layout: Layout) -> list[Path]:
     kept = layout.run(newest.day, newest.run_id).states
     doomed = [path for path in sorted(layout.runs.glob(f"*/*/{kept.name}")) if path != kept]
     for path in doomed:
-        shutil.rmtree(path)
+        layout.storage.delete(path)
     return doomed
 
 
@@ -267,13 +268,5 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
         kept.add(latest.day.isoformat())
     doomed = [path for path in days if path.name not in kept]
     for path in doomed:
-        shutil.rmtree(path)
+        layout.storage.delete(path)
     return doomed
-
-
-def is_day(name: str) -> bool:
-    """Whether a name is a day such as 2017-12-14."""
-    try:
-        return date.fromisoformat(name).isoformat() == name
-    except ValueError:
-        return False

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from hmamba.candidates.part import CODED, PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
-from hmamba.files import atomic_file
 from hmamba.sequences.histories import IntArray, runs, spans
 
 _ROWS = 1 << 17
@@ -39,15 +38,14 @@ def replace_users(before: Path, touched: pa.Array, fresh: Path, target: Path) ->
         before: a part of the candidates, sorted by user and rank.
         touched: (U,) ascending ids; those without rows in ``fresh`` have none afterwards.
         fresh: the touched users' rows, sorted by user and rank. It is held whole.
-        target: the part to write, whole or not at all.
+        target: the part to write.
     """
     touched = touched.cast(pa.large_string())
     merge = _Merge(pq.read_table(fresh, schema=PLAIN))
     rows = fallback = 0
     with ExitStack() as stack:
         source = stack.enter_context(pq.ParquetFile(before, read_dictionary=_TEXT))
-        path = stack.enter_context(atomic_file(target))
-        writer = stack.enter_context(part_writer(path, CODED))
+        writer = stack.enter_context(part_writer(target, CODED))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="part"))
         written = pool.submit(lambda: None)
         for table in merge.pieces(source.iter_batches(_ROWS), touched):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -13,6 +12,8 @@ from hmamba.errors import InputError
 from hmamba.files import alone
 from hmamba.layout import Layout
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
@@ -33,7 +34,7 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
     Raises:
         InputError: the folder is no root, or a manifest or the list of promotions is damaged.
     """
-    if not any(path.exists() for path in (layout.config, layout.warehouse, layout.candidates)):
+    if not any(map(layout.storage.exists, (layout.config, layout.warehouse, layout.candidates))):
         raise InputError(
             f"--root {layout.root}: no recommender's folder, as it has neither {layout.config.name} nor "
             f"{layout.warehouse.name} nor candidates/. Correct the path."
@@ -52,16 +53,16 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
 
-def _lead_back(layout: Layout, kept: list[tuple[date, Path]]) -> Iterator[str]:
+def _lead_back(layout: Layout, kept: list[date]) -> Iterator[str]:
     """Lead readers to the newest table that stays."""
     name = layout.latest.relative_to(layout.root)
     if not kept:
         if layout.latest.is_symlink() or layout.latest.exists():
-            layout.latest.unlink()
+            layout.storage.delete(layout.latest)
             yield f"{name}: removed, because nothing published stays"
         return
-    when, folder = max(kept)
-    lead(layout.latest, folder / DAY_MANIFEST)
+    when = max(kept)
+    layout.storage.point(layout.latest, layout.published_manifest(when))
     yield f"{name}: leads to {when}"
     manifest = Manifest.read(folder / DAY_MANIFEST)
     if manifest.last_day > when:
@@ -71,23 +72,15 @@ def _lead_back(layout: Layout, kept: list[tuple[date, Path]]) -> Iterator[str]:
         )
 
 
-def _days(folder: Path, prefix: str) -> list[tuple[date, Path]]:
-    """The folders that are named by days, oldest first."""
-    found = folder.glob(f"{prefix}*") if folder.is_dir() else ()
-    days = [(path.name.removeprefix(prefix), path) for path in found if path.is_dir()]
-    return sorted((date.fromisoformat(name), path) for name, path in days if is_day(name))
-
-
 def _remove(path: Path, layout: Layout, delete: bool) -> str:
     name = path.relative_to(layout.root)
     if delete:
-        shutil.rmtree(path)
+        layout.storage.delete(path)
         return f"{name}: deleted"
     aside = layout.rolled_back / name
-    aside.parent.mkdir(parents=True, exist_ok=True)
     target, number = aside, 1
-    while target.exists():
+    while layout.storage.exists(target):
         number += 1
         target = aside.with_name(f"{path.name}.{number}")
-    path.rename(target)
+    layout.storage.move(path, target)
     return f"{name}: moved to {target.relative_to(layout.root)}"

@@ -20,7 +20,6 @@ import torch
 from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
-from hmamba.files import atomic_file
 from hmamba.index.base import Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
@@ -249,9 +248,8 @@ def write_candidates(
     """
     counts = ShardCounts(0, 0, 0)
     with ExitStack() as stack:
-        target, target_of_points = (stack.enter_context(atomic_file(path)) for path in (candidates, vectors))
-        tables = stack.enter_context(part_writer(target))
-        points = stack.enter_context(pq.ParquetWriter(target_of_points, POINTS, compression="zstd"))
+        tables = stack.enter_context(part_writer(candidates))
+        points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
         for histories in blocks:
             block = score(histories)
             tables.write_table(_table(block, item_ids, histories))

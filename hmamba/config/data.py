@@ -58,7 +58,7 @@ class InteractionColumns(Section):
 class SourceConfig(Section):
     """Where interactions come from."""
 
-    kind: Literal["files"] = Field("files", description="Parquet, CSV or JSON lines, plain or gzipped.")
+    kind: str = Field("files", description="files: Parquet, CSV or JSON lines, plain or gzipped.")
     path: str = Field("landing/interactions", description="Folder or glob, relative to the root or absolute.")
     columns: InteractionColumns = InteractionColumns()
     time_format: Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"] = Field(

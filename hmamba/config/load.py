@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 
 _RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",

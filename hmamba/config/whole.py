@@ -16,8 +16,8 @@ from hmamba.config.data import (
 )
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, TrainConfig
 from hmamba.config.section import Section
-from hmamba.files import digest
 from hmamba.score_terms import AUTO, SCORE_TERMS, automatic
+from hmamba.storage.local import digest
 
 
 def _value(section: Any, key: str, default: Any) -> Any:

@@ -27,6 +27,7 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
+from hmamba.storage.local import atomic_folder, read_json, sha256, write_json
 
 ROWS = 512
 """Queries that are searched at once, both where the search is chosen and where it is used."""
@@ -172,8 +173,7 @@ def write_item_points(stored: StoredModel, candidate_items: CandidateItems, path
             "bias": pa.array(np.zeros(len(points), np.float32) if bias is None else bias.float().cpu().numpy()),
         }
     )
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+    pq.write_table(table, path)
 
 
 def point_column(points: FloatArray) -> pa.Array:

@@ -20,13 +20,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from hmamba.files import read_json, write_json
 from hmamba.index.base import Excluded, RealArray, Searcher, Trial, Tuned, are_excluded
 from hmamba.index.flat import faiss_module
 from hmamba.index.matmul import MatmulSearcher
 from hmamba.index.tuning import START, SearchParameters, tune
 from hmamba.progress import Progress, track
 from hmamba.sequences.histories import IntArray, spans
+from hmamba.storage.local import read_json, write_json
 
 _LISTS = 8  # times the square root of the items
 _ADDED = 1 << 16  # items at once

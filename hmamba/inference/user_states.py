@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from hmamba.columns import EVENTS, MODEL_VERSION, USER_ID
-from hmamba.files import atomic_file
 from hmamba.inference.encode import LONGEST, Keep, alike, encode_users
 from hmamba.model.block import BlockState
 from hmamba.model.hmamba import HMamba
@@ -108,16 +107,16 @@ class StateWriter:
 
 @contextmanager
 def write_states(files: StateFiles, model: HMamba, version: str) -> Iterator[StateWriter]:
-    """Write a shard's states, whole or not at all; memory does not grow with the users."""
+    """Write a shard's states; memory does not grow with the users."""
     schema = _schema(model, version)
     with ExitStack() as stack:
-        # The names last: without them nobody finds the states.
-        users, states = (stack.enter_context(atomic_file(path)) for path in (files.users, files.part))
         # Bytes that have changed on the disk would be read as a state like any other, so each page has a checksum.
         plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
         writer = StateWriter(
-            stack.enter_context(pq.ParquetWriter(states, schema, **plain)),
-            stack.enter_context(pq.ParquetWriter(users, schema.remove(3).remove(2).remove(1), compression="zstd")),
+            stack.enter_context(pq.ParquetWriter(files.part, schema, **plain)),
+            stack.enter_context(
+                pq.ParquetWriter(files.users, schema.remove(3).remove(2).remove(1), compression="zstd")
+            ),
             schema,
         )
         yield writer

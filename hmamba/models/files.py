@@ -24,12 +24,12 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
-from hmamba.files import atomic_folder, digest, read_json, sha256, write_json
-from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
+from hmamba.storage.layout import ITEMS, Layout, RunLayout
+from hmamba.storage.local import digest, read_json, sha256, write_json
 
 if TYPE_CHECKING:
     from hmamba.contracts.models import ModelMetrics, TrainingMetrics
@@ -147,16 +147,16 @@ def save(
     from hmamba.contracts.models import ModelMetrics
 
     stored = StoredModel(provenance.version, provenance, model, candidate_items, ids)
-    with atomic_folder(layout.model(provenance.version)) as folder:
+    with layout.storage.write_folder(layout.model(provenance.version)) as folder:
         _write(folder, stored)
         ModelMetrics(training=training).write(folder / layout.model_metrics(provenance.version).name)
     return provenance.version
 
 
-def save_serving(folder: Path, stored: StoredModel) -> None:
+def save_serving(run: RunLayout, stored: StoredModel) -> None:
     """Store what serves a night: a version, as it is after what is only counted was counted up to the day."""
-    with atomic_folder(folder) as temporary:
-        _write(temporary, stored)
+    with run.storage.write_folder(run.model) as folder:
+        _write(folder, stored)
 
 
 def _write(folder: Path, stored: StoredModel) -> None:
@@ -178,7 +178,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         ITEM_ID: ids.take(pa.array(index)),
         _ELIGIBLE: pa.array(candidate_items.column[index] >= 0),
     }
-    pq.write_table(pa.table(items), folder / "items.parquet")
+    pq.write_table(pa.table(items), folder / ITEMS)
     for term in model.counted_terms:
         term.save(folder)
 
@@ -189,7 +189,7 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     Raises:
         InputError: the version does not exist, or its files do not belong together.
     """
-    folder = layout.model(version)
+    folder = layout.storage.local_path(layout.model(version))
     if not folder.is_dir():
         raise InputError(
             f"{folder} does not exist, but model {version} is wanted. Restore it, or train again with --full-retrain."
@@ -197,12 +197,13 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     return _read(folder, version, device, kernels)
 
 
-def load_serving(folder: Path, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
+def load_serving(run: RunLayout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
     """Load what serves a night, see :func:`save_serving`.
 
     Raises:
         InputError: the gate has not stored it, or it is of another version than the verdict says.
     """
+    folder = run.storage.local_path(run.model)
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist. Run the gate step first (python -m jobs.gate).")
     stored = _read(folder, version, device, kernels)
@@ -230,7 +231,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         model.load_state_dict(weights, strict=True)
         for name, chosen in description["counted_terms"].items():
             model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
-        table = pq.read_table(folder / "items.parquet")
+        table = pq.read_table(folder / ITEMS)
         provenance = Provenance(
             date.fromisoformat(description["day"]),
             description["parent"],
@@ -251,7 +252,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         provenance,
         model.to(device).eval(),
         CandidateItems.of(eligible, 1),
-        vocabulary(folder / "items.parquet", size),
+        vocabulary(folder / ITEMS, size),
         sha256(folder / _WEIGHTS),
     )
 

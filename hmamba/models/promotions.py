@@ -63,4 +63,4 @@ def _write(layout: Layout, history: tuple[Promotion, ...]) -> None:
     if history:
         Promotions(version=history[-1].version, history=history).write(layout.champion)
     else:
-        layout.champion.unlink()
+        layout.storage.delete(layout.champion)

@@ -13,27 +13,10 @@ from hmamba.config import Config, QualityConfig
 from hmamba.errors import QualityError
 from hmamba.progress import Progress
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
-from hmamba.statements import statement
+from hmamba.quality.row_rules import EVENT_RULES, with_rules
 
 ROWS_PER_SLICE = 4_000_000
 """Rows that are looked at between two signs of progress."""
-
-ROW_RULES = (
-    "record_readable",
-    "user_id_present",
-    "user_id_readable",
-    "user_id_length",
-    "item_id_present",
-    "item_id_readable",
-    "item_id_length",
-    "event_time_readable",
-    "position_readable",
-    "event_time_not_before",
-    "event_time_not_after",
-    "event_type_known",
-    "weight_is_number",
-    "weight_in_bounds",
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: da
     quality, columns = config.quality, config.source.columns
     bounds = {
         "max_id_length": quality.max_id_length,
-        "time_rule": "position_readable" if columns.by_position else "event_time_readable",
+        "by_position": columns.by_position,
         "earliest": None if columns.by_position else quality.min_time,
         "latest": None if columns.by_position else latest,
         "typed": columns.event_type is not None,
@@ -83,10 +66,11 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: da
         "min_weight": quality.min_weight,
         "max_weight": quality.max_weight,
     }
+    rules = with_rules("quality/row_rules", EVENT_RULES)
     with Progress("check rows", total, "rows") as progress:
         for first in range(0, total, ROWS_PER_SLICE):
             past = min(first + ROWS_PER_SLICE, total)
-            connection.execute(statement("quality/row_rules"), {**bounds, "first": first, "past": past})
+            connection.execute(rules, {**bounds, "first": first, "past": past})
             progress.update(past - first)
 
 
@@ -97,7 +81,10 @@ def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
         figures += [
             Figure("quarantined_share", batch.quarantined_share, most=config.max_quarantined_share),
             Figure("files_refused_whole", batch.whole_files, most=0),
-            *(Figure(f"share_against_{rule}", batch.broken.get(rule, 0) / batch.rows) for rule in ROW_RULES),
+            *(
+                Figure(f"share_against_{rule.name}", batch.broken.get(rule.name, 0) / batch.rows)
+                for rule in EVENT_RULES
+            ),
             Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
         ]
     if batch.volume_ratio is not None and (batch.rows or config.min_volume_ratio):

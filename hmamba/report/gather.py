@@ -166,7 +166,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         costs = tuple(cost for cost in costs if cost.name in stopped.before)
     verdict = _verdict(run, stopped, reading)
     parts = [part for part in map(run.candidate_part, range(len(shards))) if part.exists()]
-    items, vectors = run.sequences / "items.parquet", run.vectors / "items.parquet"
+    items, vectors = run.items, run.item_points
     if stopped is None:
         parts = parts or layout.published_parts(day)
     elif "score" not in stopped.before:

@@ -10,8 +10,6 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
-from hmamba.files import atomic_file
-from hmamba.layout import Layout
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
@@ -19,6 +17,7 @@ from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term,
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.text import metric_name, sentence, short
+from hmamba.storage.layout import Layout
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
@@ -35,7 +34,7 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
     """
     page = render(gather(layout, day, run_id))
     target = layout.report(day)
-    with atomic_file(target) as temporary:
+    with layout.storage.write_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +9,12 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from hmamba.config import WarehouseConfig
 from hmamba.report.disk import MAX_POINTS, Disk, draw
 from hmamba.statements import statement
+from hmamba.warehouse.connection import in_memory
 
-MEMORY_LIMIT = "700MB"
+LIMITS = WarehouseConfig(memory_limit="700MB")
 CATEGORIES = 12
 TOP_ITEMS = 10
 
@@ -79,15 +78,6 @@ def gini(counts: NDArray[np.int64], catalogue: int) -> float:
     return float(2 * (ranks * ordered).sum() / (catalogue * total) - (catalogue + 1) / catalogue)
 
 
-@contextmanager
-def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with tempfile.TemporaryDirectory(prefix="hmamba-report-") as spill, duckdb.connect() as connection:
-        connection.execute("SET memory_limit = ?", [MEMORY_LIMIT])
-        connection.execute("SET temp_directory = ?", [spill])
-        connection.execute("SET enable_progress_bar = false")
-        yield connection
-
-
 def _rows(connection: duckdb.DuckDBPyConnection, file: Path) -> int:
     return int(connection.execute(statement("report/row_count"), {"file": str(file)}).fetchall()[0][0])
 
@@ -106,7 +96,7 @@ def describe(parts: list[Path], items: Path, shards: list[Path], vectors: Path |
         vectors: the items' points; without them the catalogue is every item of the snapshot.
     """
     candidates = {"candidates": _names(parts)}
-    with _connection() as connection:
+    with in_memory(LIMITS) as connection:
         rows, users, deepest = connection.execute(statement("report/candidate_totals"), candidates).fetchall()[0]
         counted = connection.execute(
             statement("report/recommended_items"), {**candidates, "items": str(items)}
@@ -140,7 +130,7 @@ def describe(parts: list[Path], items: Path, shards: list[Path], vectors: Path |
 
 def disk(vectors: Path, items: Path) -> Disk | None:
     """Lay out the most popular items on the Poincare disk; None if there are none."""
-    with _connection() as connection:
+    with in_memory(LIMITS) as connection:
         bound = {"vectors": str(vectors), "items": str(items), "most": MAX_POINTS}
         found = connection.execute(statement("report/disk"), bound).fetchall()
         size = _rows(connection, vectors)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from hmamba.columns import EVENT_TIME, IS_SEEN, IS_TARGET, ITEM_INDEX, USER_ID, WEIGHT
 from hmamba.errors import InputError
 from hmamba.sequences.sets import distinct
+from hmamba.storage.layout import RunLayout
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -161,15 +162,15 @@ def spans(starts: IntArray, lengths: IntArray) -> IntArray:
     return flat
 
 
-def shard_files(folder: Path) -> list[Path]:
-    """The shards of a snapshot, in order.
+def shard_files(run: RunLayout) -> list[Path]:
+    """Local files of the shards of a run's snapshot, in order.
 
     Raises:
         InputError: there is none.
     """
-    files = sorted(folder.glob("shard-*.parquet"))
+    files = [run.storage.local_path(shard) for shard in run.shards]
     if not files:
-        raise InputError(f"{folder}: no sequence shards. Run the snapshot step first (python -m jobs.snapshot).")
+        raise InputError(f"{run.sequences}: no sequence shards. Run the snapshot step first (python -m jobs.snapshot).")
     return files
 
 

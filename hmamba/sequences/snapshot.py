@@ -24,10 +24,10 @@ from hmamba.errors import ConfigError, InputError
 from hmamba.files import atomic_folder, digest, sha256
 from hmamba.progress import Progress
 from hmamba.statements import statement
+from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
+from hmamba.storage.local import atomic_folder, digest, sha256, write_json
 from hmamba.warehouse.tables import is_empty, one, rows
 
-ITEMS = "items.parquet"
-MANIFEST = "manifest.json"
 ROWS_PER_GROUP = 131_072
 USERS_PER_SHARD = 25_000
 """Unless snapshot.shards is set: starting a process to score a shard takes as long as scoring a few thousand users."""
@@ -54,11 +54,6 @@ ITEM_SCHEMA = pa.schema(
         pa.field(columns.EVENTS, pa.int64(), nullable=False),
     ]
 )
-
-
-def shard_name(shard: int) -> str:
-    """File name of a shard."""
-    return f"shard-{shard:04d}.parquet"
 
 
 class _ShardWriter:

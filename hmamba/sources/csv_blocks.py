@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from hmamba.sources.base import LINE, MALFORMED
 from hmamba.sources.csv_records import Blocks, read_records
 from hmamba.sources.discover import SourceFile
-from hmamba.sources.text import LINE, MALFORMED, is_unicode, open_bytes, shown
+from hmamba.sources.text import is_unicode, open_bytes, shown
 
 Positions = npt.NDArray[np.int64]
 _MOST_BYTES = 2**31 - 2

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hmamba.errors import InputError
+from hmamba.sources.base import LINE, MALFORMED, read_column
 from hmamba.sources.discover import find_files
-from hmamba.sources.read import open_file, read_column
-from hmamba.sources.text import LINE, MALFORMED
+from hmamba.sources.read import open_file
 from hmamba.sources.values import ids
 
 
@@ -35,7 +35,7 @@ def read_ids(path: Path, column: str, setting: str, null_words: Sequence[str]) -
         raise InputError(f"{setting}: {path} must be a Parquet or a CSV file.")
     chunks = []
     for batch in open_file(file, [column]).batches([column]):
-        found = read_column(file, column, batch.column(column), partial(ids, null_words=null_words))
+        found = read_column(file.name, column, batch.column(column), partial(ids, null_words=null_words))
         bad = pc.indices_nonzero(pc.or_(found.unreadable, pc.is_valid(batch.column(MALFORMED))))
         if len(bad):
             row = batch.slice(bad[0].as_py(), 1)

@@ -10,8 +10,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from hmamba.errors import InputError
+from hmamba.sources.base import LINE, MALFORMED, RECORD
 from hmamba.sources.discover import SourceFile
-from hmamba.sources.text import LINE, MALFORMED, RECORD, is_unicode, open_text, shown
+from hmamba.sources.text import is_unicode, open_text, shown
 
 _SPACE = " \t\r\n"
 

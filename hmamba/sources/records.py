@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hmamba.sources.text import RECORD
+from hmamba.sources.base import RECORD
 from hmamba.sources.values import decoded, is_uuid, uuids
 
 
@@ -17,8 +17,8 @@ def as_json(batch: pa.RecordBatch, columns: Sequence[str] | None) -> list[str]:
     """The rows of a batch as JSON, values as text where JSON has no type for them.
 
     Args:
-        batch: from a :class:`~hmamba.sources.read.Reading`, with all its columns.
-        columns: names of the file's columns, the last ones of the batch; None for JSON records, which are given back.
+        batch: from a :class:`~hmamba.sources.base.Reading`, with all its columns.
+        columns: names of the part's columns, the last ones of the batch; None for JSON records, which are given back.
     """
     if columns is None:
         return ["null" if text is None else text for text in batch.column(RECORD).to_pylist()]

@@ -1,7 +1,7 @@
 """What the readers of CSV and JSON share: opening a text file, and naming what is wrong with its bytes.
 
-Each of their batches has the columns ``__line`` (int64) and ``__malformed`` (string: the raw text of what could not be
-read, or null). CSV adds one string column for each column of the header, JSON ``__record``, the text of one value.
+Their batches are those of a :class:`~hmamba.sources.base.Reading`. CSV has one string column for each column of the
+header, JSON ``__record``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,6 @@ from typing import IO, cast
 
 from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
-
-LINE = "__line"
-MALFORMED = "__malformed"
-RECORD = "__record"
 
 _LOOKED_AT = 4096
 _MARKS = {

@@ -15,37 +15,21 @@ import duckdb
 from hmamba import clock
 from hmamba.config import Config, InteractionColumns
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.quality.batch import check_rows
+from hmamba.quality.row_rules import ROW_RULES
 from hmamba.report.text import counted
+from hmamba.sources.base import LINE, RECORD, require_columns
 from hmamba.sources.discover import SourceFile, find_files
-from hmamba.sources.read import open_file, require_columns
-from hmamba.sources.text import LINE, RECORD
+from hmamba.sources.files import no_rows
+from hmamba.sources.read import open_file
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import Role, candidates, profiles, unit_of
 from hmamba.survey.sample import PEEK, Sample, read, spread, take
 from hmamba.warehouse.connection import in_memory
-from hmamba.warehouse.landing import no_rows
 from hmamba.warehouse.tables import one, rows
 
-CURES = {
-    "record_readable": "fix the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
-    "user_id_present": "source.columns.user_id, or source.null_words if that word is an id",
-    "user_id_length": "quality.max_id_length",
-    "item_id_present": "source.columns.item_id, or source.null_words if that word is an id",
-    "item_id_length": "quality.max_id_length",
-    "event_time_readable": "source.time_format, or write times as 2024-05-31T18:30:00Z",
-    "event_time_not_before": "quality.min_time",
-    "event_time_not_after": "source.time_format if the unit is wrong; otherwise fix the times",
-    "user_id_readable": "source.columns.user_id: ids are text, whole numbers or UUIDs",
-    "item_id_readable": "source.columns.item_id: ids are text, whole numbers or UUIDs",
-    "position_readable": "source.columns.position: positions are whole numbers",
-    "event_type_known": "[events]: add a table for this type",
-    "weight_is_number": "source.columns.weight: remove it, or fill the gaps",
-    "weight_in_bounds": "quality.min_weight and quality.max_weight",
-}
-"""What to change where rows break a rule."""
 _HEAD_ROWS = 5_000
 
 
@@ -99,7 +83,7 @@ def examine(layout: Layout, config: Config) -> Examined | None:
         seen = [name for name, kind in config.events.types.items() if kind.seen]
         repeated = repeats(connection, seen if config.events.types else None)
     if not measured.figures.total and not stops and not layout.warehouse.exists():
-        raise no_rows(files)
+        raise no_rows([file.name for file in files])
     return Examined(measured.figures, repeated, refusals, tuple(stops))
 
 
@@ -137,7 +121,7 @@ def examine_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
         for sample in take(of_records, Path(folder), PEEK):
             head = read(sample.file, None, _HEAD_ROWS)
             if head.num_rows:
-                require_columns(sample.original, wanted, head.column_names)
+                require_columns(sample.original.name, wanted, head.column_names)
     return files
 
 
@@ -182,7 +166,7 @@ def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], 
         # In a part of a file, lines beyond its beginning have other numbers than in the file.
         place = f"{sample.original.name}, line {row['line']}" if sample.whole else sample.original.name
         value = _value(sample, rule, row["line"], config)
-        cure = CURES.get(rule, "docs/warehouse.md#rules")
+        cure = ROW_RULES[rule].advice
         if rule == "event_time_readable" and value is not None:
             cure = _time_cure(value) or cure
         shown = "" if value is None else f": {value!r}"
@@ -191,11 +175,8 @@ def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], 
 
 def _value(sample: Sample, rule: str, line: int, config: Config) -> str | None:
     """What the refused row holds in the column that its rule is about."""
-    role = next((role for role in _named(config.source.columns) if rule.startswith(role)), None)
-    if role is None:
-        return None
-    column = _named(config.source.columns)[role]
-    return _cell(sample, column, line)
+    columns = ROW_RULES[rule].columns(config)
+    return _cell(sample, columns[0], line) if columns else None
 
 
 def _cell(sample: Sample, column: str, line: int) -> str | None:

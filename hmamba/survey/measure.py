@@ -15,10 +15,10 @@ from hmamba import clock
 from hmamba.config import Config, SourceConfig
 from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
+from hmamba.sources.files import FilePart
 from hmamba.statements import statement
 from hmamba.survey.roles import TimeFormat
 from hmamba.survey.sample import Sample, total_rows
-from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import one, rows
 
@@ -106,21 +106,21 @@ def _stage(
     """Stage what can be staged: rows of each sample, these samples, and sentences about the others."""
     connection.execute(statement("ingest/set_time_zone"), {"zone": source.timezone})
     try:
-        return stage(connection, _taken(samples), source), list(samples), []
+        return stage(connection, _parts(samples), source), list(samples), []
     except InputError:
         good, broken = [], []
     for sample in samples:
         try:
-            stage(connection, _taken([sample]), source)
+            stage(connection, _parts([sample]), source)
         except InputError as error:
             broken.append(str(error))
         else:
             good.append(sample)
-    return stage(connection, _taken(good), source), good, broken
+    return stage(connection, _parts(good), source), good, broken
 
 
-def _taken(samples: Sequence[Sample]) -> list[TakenFile]:
-    return [TakenFile(sample.file, hash_of(sample.file), "loaded", True) for sample in samples]
+def _parts(samples: Sequence[Sample]) -> list[FilePart]:
+    return [FilePart.of(sample.file) for sample in samples]
 
 
 def repeats(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> float:

@@ -18,10 +18,10 @@ import duckdb
 from hmamba import clock
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.report.text import counted, short
 from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import Columns, choose, interactions
 from hmamba.survey.events import Meaning, meanings
@@ -29,6 +29,7 @@ from hmamba.survey.groups import Group, describe, gather, group, needs_links, pa
 from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
 from hmamba.survey.sample import spread, take
+from hmamba.warehouse.connection import in_memory
 
 _LEAST_K, _MOST_K = 10, 100
 _MOST_BESIDE = 20
@@ -100,7 +101,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         InputError: there is nothing to read, or no column for something that is needed; names the columns there are.
     """
     paths = gather(places)
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as made, duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as made, in_memory() as connection:
         folder = Path(made)
         connection.execute(statement("ingest/set_time_zone"), {"zone": "UTC"})
         groups, unreadable = _group(connection, describe(paths, layout.root), folder / "given")

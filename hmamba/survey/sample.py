@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
+from hmamba.sources.base import MALFORMED, RECORD
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.read import open_file
-from hmamba.sources.text import MALFORMED, RECORD
 
 MAX_FILES = 200
 """Files that are looked into; of more, some evenly spread ones with the first and the last."""

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmamba.files import atomic_file, read_json, sha256, write_json
+from hmamba.storage.local import atomic_file, read_json, sha256, write_json
 from hmamba.training.average import WeightAverage
 
 log = logging.getLogger("hmamba")

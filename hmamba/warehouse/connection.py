@@ -39,8 +39,13 @@ def _settings(config: WarehouseConfig, spill: str) -> _Settings:
 
 
 @contextmanager
-def in_memory(config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of its own, for queries over Parquet files; spills into a folder that is removed afterwards."""
+def in_memory(config: WarehouseConfig | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own, for queries over Parquet files; spills into a folder that is removed afterwards.
+
+    Args:
+        config: its limits; None: the defaults.
+    """
+    config = config or WarehouseConfig()
     with tempfile.TemporaryDirectory(prefix="hmamba-") as spill:
         connection = duckdb.connect(config=_settings(config, spill))
         try:

@@ -12,21 +12,21 @@ from hmamba import clock
 from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.errors import HMambaError, InputError
-from hmamba.layout import Layout
+from hmamba.sources.base import Part, Rest
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import connect
-from hmamba.warehouse.ledger import Rest, TakenFile
 from hmamba.warehouse.tables import is_empty, one, rows
 
 
 @dataclass(frozen=True)
 class Considered:
-    """The rows of a pull's files that belong to its day or to earlier ones.
+    """The rows of a pull's parts that belong to its day or to earlier ones.
 
     Attributes:
-        rows: of each file, how many this pull considers.
-        left: of each file, how many are of later days.
-        rests: of each file, what a pull of a later day would read.
+        rows: of each part, how many this pull considers.
+        left: of each part, how many are of later days.
+        rests: of each part, what a pull of a later day would read.
         positions: rows that were read; positions in ``staged`` are below it.
         first_left: time of the first row that is left; None if none is.
         last_left: time of the last one.
@@ -42,33 +42,33 @@ class Considered:
 
 def consider(
     connection: duckdb.DuckDBPyConnection,
-    files: Sequence[TakenFile],
+    parts: Sequence[Part],
     counts: Sequence[int],
     day: date,
     refused_from: datetime,
 ) -> Considered:
     """Take out of ``staged`` what is of later days, and what earlier pulls have considered. The caller commits.
 
-    So every row of a file is considered by exactly one pull: the first one whose day is not before the row's. Rows
-    without a time, and those at or after ``refused_from``, are considered when their file is first read.
+    So every row of a part is considered by exactly one pull: the first one whose day is not before the row's. Rows
+    without a time, and those at or after ``refused_from``, are considered when their part is first read.
 
     Args:
         connection: the warehouse, with the table ``staged``.
-        files: the files in ``staged``, by their number.
+        parts: what is in ``staged``, by number.
         counts: rows of each.
         day: the day that is processed.
         refused_from: later rows are nonsense, and no rows of later days.
     """
     past = end_of(day)
-    until = [taken.rest.refused_from if taken.rest else refused_from for taken in files]
-    starts = [taken.rest and end_of(taken.rest.through) for taken in files]
+    until = [part.rest.refused_from if part.rest else refused_from for part in parts]
+    starts = [part.rest and end_of(part.rest.through) for part in parts]
     for name in ("is_left", "was_considered"):
         connection.execute(statement(f"ingest/{name}"))
-    windows = {"files": list(range(len(files))), "starts": starts, "refused_from": until}
+    windows = {"files": list(range(len(parts))), "starts": starts, "refused_from": until}
     connection.execute(statement("ingest/create_windows"), windows)
     found = {row["file"]: row for row in rows(connection, "ingest/rows_by_window", {"past": past})}
-    left = [found[number]["left_rows"] if number in found else 0 for number in range(len(files))]
-    known = [found[number]["known_rows"] if number in found else 0 for number in range(len(files))]
+    left = [found[number]["left_rows"] if number in found else 0 for number in range(len(parts))]
+    known = [found[number]["known_rows"] if number in found else 0 for number in range(len(parts))]
     if any(left) or any(known):
         connection.execute(statement("ingest/drop_unconsidered"), {"past": past})
     return Considered(

@@ -1,31 +1,28 @@
-"""Loading data frames into a warehouse in memory: the rules of a pull without its files, ledger and quarantine."""
+"""Loading tables into a warehouse in memory: the row rules and the merge of a pull, without ledger and quarantine."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hmamba import clock
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.quality.batch import check_rows
-from hmamba.sources.discover import find_files
+from hmamba.sources.base import Selection
+from hmamba.sources.table import TablePart
 from hmamba.statements import statement
-from hmamba.warehouse.ledger import Selection, TakenFile, hash_of
 from hmamba.warehouse.merge import Entry, merge
 from hmamba.warehouse.metadata import apply_catalogue
-from hmamba.warehouse.refused import ReadFile, tell_refusals
+from hmamba.warehouse.refused import ReadPart, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import create_tables, one
 
 
 def load_frames(
-    connection: duckdb.DuckDBPyConnection, config: Config, interactions: pa.Table, items: pa.Table | None, folder: Path
+    connection: duckdb.DuckDBPyConnection, config: Config, interactions: pa.Table, items: pa.Table | None
 ) -> date:
     """Load interactions, and metadata of their items, into an empty warehouse.
 
@@ -34,7 +31,6 @@ def load_frames(
         config: names the columns and says how they are read.
         interactions: one row an event, with the columns of ``source.columns``.
         items: one row an item, with the columns of ``catalogue``; None without.
-        folder: for temporary files.
 
     Returns:
         The day of the newest event.
@@ -44,8 +40,8 @@ def load_frames(
         QualityError: no row of the items can be read.
     """
     create_tables(connection)
-    taken = _written(interactions, "interactions", folder)
-    (count,) = stage(connection, [taken], config.source)
+    part = TablePart.of(interactions, "interactions")
+    (count,) = stage(connection, [part], config.source)
     if not count:
         raise InputError("interactions has no rows.")
     refused_from = clock.now() + timedelta(hours=config.quality.max_future_hours)
@@ -54,20 +50,12 @@ def load_frames(
     connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
     refused = one(connection, "ingest/refused_count")["rows"]
     if refused:
-        told = tell_refusals(connection, [ReadFile(taken, count)], config.source.columns.wanted, config)
+        told = tell_refusals(connection, [ReadPart(part, count)], config.source.columns.wanted, config)
         raise InputError(f"{refused} of {count} rows of interactions cannot be used. {told.examples}".strip())
     merged = merge(connection, count, Entry(1, clock.now(), None, [0]))
     assert merged.newest is not None  # rows that are not refused have a time
     for name in ("add_items", "first_seen", "index_items", "drop_staged"):
         connection.execute(statement(f"ingest/{name}"))
     if items is not None:
-        apply_catalogue(connection, config, Selection((_written(items, "items", folder),), 0), 1)
+        apply_catalogue(connection, config, Selection((TablePart.of(items, "items"),), 0), 1)
     return merged.newest.date()
-
-
-def _written(table: pa.Table, name: str, folder: Path) -> TakenFile:
-    """A table as a file that a pull could read; messages call it by ``name``."""
-    file = f"{name}.parquet"
-    pq.write_table(table, folder / file)
-    (found,) = find_files(file, folder, name)
-    return TakenFile(replace(found, name=name), hash_of(found), "loaded", is_new_path=True)

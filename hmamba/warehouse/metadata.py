@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 
 from hmamba.config import CatalogueConfig, Config
 from hmamba.errors import QualityError
-from hmamba.files import digest
+from hmamba.quality.row_rules import CATALOGUE_RULES, with_rules
+from hmamba.sources.base import Selection
 from hmamba.sources.json_records import parsed
 from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
-from hmamba.warehouse.ledger import Selection, record
-from hmamba.warehouse.refused import ReadFile, quarantine, tell_refusals
+from hmamba.storage.local import digest
+from hmamba.warehouse.ledger import record
+from hmamba.warehouse.refused import ReadPart, quarantine, tell_refusals
 from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
 from hmamba.warehouse.tables import one
 
@@ -123,12 +125,13 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
         return
     connection.execute(statement("ingest/create_catalogue"))
     counts = []
-    for number, taken in enumerate(files):
+    for number, part in enumerate(files):
         each = partial(_stage, connection, names, config.source.null_words, number)
-        counts.append(read_unchanged(connection, taken, names.wanted, each))
-        record(connection, batch_id, "catalogue", taken, counts[-1])
-    connection.execute(statement("ingest/refuse_catalogue"), {"max_id_length": config.quality.max_id_length})
-    read = [ReadFile(taken, count) for taken, count in zip(files, counts, strict=True)]
+        counts.append(read_unchanged(connection, part, names.wanted, each))
+        record(connection, batch_id, "catalogue", part, counts[-1])
+    bounds = {"max_id_length": config.quality.max_id_length}
+    connection.execute(with_rules("ingest/refuse_catalogue", CATALOGUE_RULES), bounds)
+    read = [ReadPart(*each) for each in zip(files, counts, strict=True)]
     refusals = tell_refusals(connection, read, names.wanted, config)
     if refusals.whole_files:
         raise QualityError(

@@ -1,4 +1,4 @@
-"""One pull: what is new in the landing folder, checked, deduplicated and entered, in the caller's transaction."""
+"""One pull: what is new in the source, checked, deduplicated and entered, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from datetime import date, datetime, timedelta
 import duckdb
 
 from hmamba import clock
-from hmamba.clock import end_of
+from hmamba.clock import end_of, start_of
 from hmamba.config import Config
 from hmamba.errors import ConfigError, InputError
-from hmamba.layout import Layout
 from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
+from hmamba.sources.base import Part, Selection, Source
+from hmamba.sources.discover import SourceFile
+from hmamba.sources.files import select_catalogue
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
-from hmamba.warehouse.landing import Found, misplaced, no_rows, nothing_found
-from hmamba.warehouse.ledger import Selection, TakenFile, record, select_catalogue, select_interactions
+from hmamba.warehouse.ledger import entries, record
 from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.metadata import apply_catalogue, read_as
-from hmamba.warehouse.refused import ReadFile, doubtful_ids, quarantine, tell_refusals
+from hmamba.warehouse.refused import ReadPart, doubtful_ids, quarantine, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
@@ -32,12 +34,24 @@ PULLS_COMPARED = 28
 
 @dataclass(frozen=True)
 class Pull:
-    """What a pull has to know. ``any_day``: also a day that is long after the newest event."""
+    """What a pull has to know.
+
+    Attributes:
+        layout: the root.
+        config: its settings.
+        day: later rows stay in their parts, for a pull of a later day.
+        run_id: the run that pulls.
+        source: where interactions come from.
+        catalogue: its files, whether or not they are new.
+        any_day: whether the day may be long after the newest event.
+    """
 
     layout: Layout
     config: Config
     day: date
     run_id: str
+    source: Source
+    catalogue: Sequence[SourceFile] = ()
     any_day: bool = False
 
 
@@ -47,7 +61,7 @@ class Outcome:
 
     Attributes:
         batch_id: None if there was nothing new.
-        files_skipped: files that need not be read.
+        files_skipped: parts that need not be read.
         staleness_days: age of the newest event at the end of the day; None if there is none, or no times.
         warnings: sentences for people.
     """
@@ -58,34 +72,31 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> Outcome:
+def pull(connection: duckdb.DuckDBPyConnection, request: Pull) -> Outcome:
     """Take in what is new, inside the transaction that the caller has begun and will commit.
-
-    Rows of days after the request's stay in their files, for a pull of a later day.
 
     Args:
         connection: the warehouse, with a transaction begun. If this raises, roll it back.
-        request: where, which day, which settings.
-        found: from :func:`hmamba.warehouse.landing.find`.
+        request: from where, which day, which settings.
 
     Raises:
         ConfigError: the time zone is not known, or the warehouse's events are ordered otherwise.
-        InputError: a file is not what it should be, or changed while it was read; there is nothing to start from; or
+        InputError: a part is not what it should be, or changed while it was read; there is nothing to start from; or
             the day is too long after the newest event to be meant.
         QualityError: the batch, or the lack of one, broke a rule, or a rule could not be computed.
     """
     _set_time_zone(connection, request.config.source.timezone)
     create_tables(connection)
     _check_order(connection, request)
-    files = select_interactions(connection, found.interactions, request.day)
-    catalogue = select_catalogue(connection, found.catalogue, read_as(request.config))
+    selection = request.source.select(entries(connection, "interactions"), request.day)
+    catalogue = select_catalogue(entries(connection, "catalogue"), request.catalogue, read_as(request.config))
     history = one(
         connection, "ingest/history", {"pulls": PULLS_COMPARED, "day": request.day, "past": end_of(request.day)}
     )
-    if history["watermark"] is None and not found.interactions:
-        raise nothing_found(request.layout, request.config)
-    if files.to_load or catalogue.to_load:
-        batch_id, newest, warnings = _enter(connection, request, files, catalogue, history)
+    if history["watermark"] is None and request.source.is_empty:
+        raise request.source.nothing(())
+    if selection.to_load or catalogue.to_load:
+        batch_id, newest, warnings = _enter(connection, request, selection, catalogue, history)
     else:
         batch_id, newest, warnings = None, history["newest"], []
         nothing = BatchFigures(
@@ -99,38 +110,38 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull, found: Found) -> 
         check_gap(request.config, request.day, _later(newest, history["watermark"]))
     age = _age(request, newest)
     stale = stale_warning(request.config.quality, age)
-    return Outcome(batch_id, files.skipped, age, (*warnings, *([] if stale is None else [stale])))
+    return Outcome(batch_id, selection.skipped, age, (*warnings, *([] if stale is None else [stale])))
 
 
 def _enter(
-    connection: duckdb.DuckDBPyConnection, request: Pull, files: Selection, catalogue: Selection, history: Row
+    connection: duckdb.DuckDBPyConnection, request: Pull, selection: Selection, catalogue: Selection, history: Row
 ) -> tuple[int, datetime | None, list[str]]:
-    """Enter a batch: what is new in files of which there is at least one.
+    """Enter a batch: what is new in parts of which there is at least one.
 
     Returns:
         Its number, the time of the newest event up to the end of the day that the warehouse now holds, and warnings.
     """
     started, config = clock.now(), request.config
     refused_from = started + timedelta(hours=config.quality.max_future_hours)
-    batch_id = history["last_batch"] + 1
-    read = _stage(connection, request, files.to_load, refused_from)
+    batch_id, parts = history["last_batch"] + 1, selection.to_load
+    read = _stage(connection, request, parts, refused_from)
     total, wanted = sum(read.rows), config.source.columns.wanted
     refused = _refuse(connection, config, refused_from, read)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
-    if not total and files.to_load and history["watermark"] is None:
-        raise no_rows([taken.file for taken in files.to_load])
+    if not total and parts and history["watermark"] is None:
+        raise request.source.nothing(parts)
     highest = one(connection, "ingest/highest_index")["item_index"]
     entry = Entry(
         batch_id=batch_id,
         loaded_at=clock.now(),
         late_before=_late_before(config, history),
-        new_files=[number for number, taken in enumerate(files.to_load) if taken.is_new_path],
+        new_files=[number for number, part in enumerate(parts) if part.is_new],
     )
     merged = merge(connection, total, entry)
     newest = _later(merged.newest, history["newest"])
     warnings = doubtful_ids(connection)
-    each = [ReadFile(*part) for part in zip(files.to_load, read.rows, read.left, strict=True)]
+    each = [ReadPart(*counted) for counted in zip(parts, read.rows, read.left, strict=True)]
     refusals = tell_refusals(connection, each, wanted, config)
     in_new_files = sum(read.rows[number] for number in entry.new_files)
     figures = BatchFigures(
@@ -146,9 +157,9 @@ def _enter(
     _judge(request, figures, refusals.examples, history)
     for name in ("add_items", "first_seen", "index_items"):
         connection.execute(statement(f"ingest/{name}"))
-    quarantine(connection, batch_id, "interactions", files.to_load, wanted)
+    quarantine(connection, batch_id, "interactions", parts, wanted)
     connection.execute(statement("ingest/drop_staged"))
-    _enter_files(connection, batch_id, files, read)
+    _enter_parts(connection, batch_id, selection, read)
     apply_catalogue(connection, config, catalogue, batch_id)
     connection.execute(
         statement("ingest/add_batch"),
@@ -179,19 +190,16 @@ def _later(*times: datetime | None) -> datetime | None:
 
 
 def _stage(
-    connection: duckdb.DuckDBPyConnection, request: Pull, files: Sequence[TakenFile], refused_from: datetime
+    connection: duckdb.DuckDBPyConnection, request: Pull, parts: Sequence[Part], refused_from: datetime
 ) -> Considered:
-    """Read the files into ``staged`` and leave there what belongs to the day or to earlier ones."""
+    """Read the parts into ``staged`` and leave there what belongs to the day or to earlier ones."""
     try:
-        counts = stage(connection, files, request.config.source)
+        counts = stage(connection, parts, request.config.source)
     except InputError as error:
-        hint = misplaced(error, [taken.file for taken in files], request.config)
-        if hint is None:
-            raise
-        raise InputError(f"{error} {hint}") from error
+        raise request.source.explained(error, parts) from None
     if request.config.source.columns.by_position:
         return everything(counts)
-    read = consider(connection, files, counts, request.day, refused_from)
+    read = consider(connection, parts, counts, request.day, refused_from)
     if sum(read.left):
         log.info("%d rows of days after %s are left in their files, for a later --day", sum(read.left), request.day)
     return read
@@ -275,18 +283,15 @@ def _is_silent(request: Pull, history: Row) -> bool:
     It does not if the day is not over, as in hourly pulls; if a pull of the day has found rows before; or if the
     warehouse holds events of the day or of later ones, as when an old day is processed again.
     """
-    start, past = end_of(request.day) - timedelta(days=1), end_of(request.day)
+    start, past = start_of(request.day), end_of(request.day)
     is_held = history["watermark"] is not None and history["watermark"] >= start
     return not (request.config.source.columns.by_position or history["is_entered"] or is_held or clock.now() < past)
 
 
-def _enter_files(connection: duckdb.DuckDBPyConnection, batch_id: int, selection: Selection, read: Considered) -> None:
-    parts = iter(zip(read.rows, read.left, read.rests, strict=True))
-    for taken in selection.taken:
-        if taken.state == "loaded":
-            record(connection, batch_id, "interactions", taken, *next(parts))
-        else:
-            record(connection, batch_id, "interactions", taken, 0)
+def _enter_parts(connection: duckdb.DuckDBPyConnection, batch_id: int, selection: Selection, read: Considered) -> None:
+    counts = iter(zip(read.rows, read.left, read.rests, strict=True))
+    for part in selection.taken:
+        record(connection, batch_id, "interactions", part, *(next(counts) if part.state == "loaded" else (0,)))
 
 
 def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merged: Merged) -> None:

@@ -1,4 +1,4 @@
-"""Reading files into temporary tables: every kind of file, record by record, into columns that mean the same."""
+"""Reading a source into temporary tables: every kind of part, record by record, into columns that mean the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ import pyarrow as pa
 from hmamba.config import SourceConfig
 from hmamba.errors import InputError
 from hmamba.progress import Progress
-from hmamba.sources.discover import SourceFile
-from hmamba.sources.read import Reading, open_file, read_column, require_columns
-from hmamba.sources.text import LINE, MALFORMED
+from hmamba.sources.base import LINE, MALFORMED, Part, Reading, read_column, require_columns
 from hmamba.sources.times import moments, positions
 from hmamba.sources.values import Column, Members, ids, numbers
 from hmamba.statements import statement
-from hmamba.warehouse.ledger import TakenFile, require_unchanged
 
 T = TypeVar("T")
 
@@ -55,17 +52,17 @@ def chunk_of(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> It
 
 @dataclass(frozen=True)
 class Picked:
-    """N records of a file.
+    """N records of a part.
 
     Attributes:
-        file: the file.
+        name: of the part.
         before: how many of its records come before these.
         lines: int64 (N,): where each starts.
         malformed: string (N,): the text of those that could not be read; null for all others.
-        columns: what was asked for, by the file's own names; null where a record is malformed.
+        columns: what was asked for, by the part's own names; null where a record is malformed.
     """
 
-    file: SourceFile
+    name: str
     before: int
     lines: pa.Array
     malformed: pa.Array
@@ -74,13 +71,13 @@ class Picked:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def read(self, name: str, convert: Callable[[Column], T]) -> T:
+    def read(self, column: str, convert: Callable[[Column], T]) -> T:
         """What a column means.
 
         Raises:
             InputError: it is of a type that ``convert`` cannot read.
         """
-        return read_column(self.file, name, self.columns[name], convert)
+        return read_column(self.name, column, self.columns[column], convert)
 
 
 def _pointer(member: str) -> str:
@@ -93,7 +90,7 @@ def _picked(
 ) -> Picked:
     if reading.columns is not None:
         columns: dict[str, Column] = {name: batch.column(name) for name in names}
-        return Picked(reading.file, before, batch.column(LINE), batch.column(MALFORMED), columns)
+        return Picked(reading.name, before, batch.column(LINE), batch.column(MALFORMED), columns)
     pointers = {"members": [_pointer(name) for name in names]}
     with chunk_of(connection, batch):
         found = connection.execute(statement("ingest/pick_members"), pointers).to_arrow_table().combine_chunks()
@@ -103,17 +100,17 @@ def _picked(
     for number, name in enumerate(names):
         at = pa.array(np.arange(number, len(kinds), len(names)))
         members[name] = Members(kinds.take(at), texts.take(at))
-    return Picked(reading.file, before, picked.column("line"), picked.column("malformed"), members)
+    return Picked(reading.name, before, picked.column("line"), picked.column("malformed"), members)
 
 
 def read_unchanged(
-    connection: duckdb.DuckDBPyConnection, taken: TakenFile, wanted: Sequence[str], each: Callable[[Picked], None]
+    connection: duckdb.DuckDBPyConnection, part: Part, wanted: Sequence[str], each: Callable[[Picked], None]
 ) -> int:
-    """Read a whole file, some records at a time.
+    """Read a whole part, some records at a time.
 
     Args:
         connection: where JSON is taken apart.
-        taken: the file.
+        part: what to read.
         wanted: columns, or members of JSON objects, that must be there; only these are read.
         each: called with the records.
 
@@ -121,10 +118,10 @@ def read_unchanged(
         The number of records.
 
     Raises:
-        InputError: the file is not what its name says, lacks a column, has it twice or of a type that cannot be read,
+        InputError: the part is not what its name says, lacks a column, has it twice or of a type that cannot be read,
             or changed while it was read.
     """
-    reading = open_file(taken.file, wanted)
+    reading = part.open(wanted)
     records = 0
     keys: set[str] = set()
     try:
@@ -136,14 +133,14 @@ def read_unchanged(
             records += batch.num_rows
     except Exception as error:
         # A file that grows is the likeliest reason for any complaint about it. (Who presses Ctrl-C does not wait.)
-        require_unchanged(taken)
+        part.require_unchanged()
         if isinstance(error, duckdb.Error):
             reason = str(error).splitlines()[0]
-            raise InputError(f"{taken.file.name} cannot be read ({reason}). Write it again.") from None
+            raise InputError(f"{part.name} cannot be read ({reason}). Write it again.") from None
         raise
-    require_unchanged(taken)
+    part.require_unchanged()
     if keys:
-        require_columns(taken.file, wanted, sorted(keys))
+        require_columns(part.name, wanted, sorted(keys))
     return records
 
 
@@ -178,8 +175,8 @@ def _events(picked: Picked, source: SourceConfig, first: int) -> tuple[pa.Record
     return pa.RecordBatch.from_arrays(list(events.values()), list(events)), times.form
 
 
-def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], source: SourceConfig) -> list[int]:
-    """Read files into the table ``staged``; returns the rows of each.
+def stage(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part], source: SourceConfig) -> list[int]:
+    """Read parts into the table ``staged``; returns the rows of each.
 
     Raises:
         InputError: see :func:`read_unchanged`.
@@ -190,11 +187,11 @@ def stage(connection: duckdb.DuckDBPyConnection, files: Sequence[TakenFile], sou
         events, form = _events(picked, source, sum(counts) + picked.before)
         with chunk_of(connection, events):
             connection.execute(statement("ingest/stage_events"), {"file": number, "form": form})
-        progress.update(0, f"{picked.before:,} rows of {picked.file.name}")
+        progress.update(0, f"{picked.before:,} rows of {picked.name}")
 
     counts: list[int] = []
-    with Progress("read files", sum(taken.file.size for taken in files), "bytes") as progress:
-        for number, taken in enumerate(files):
-            counts.append(read_unchanged(connection, taken, source.columns.wanted, partial(insert, number)))
-            progress.update(taken.file.size)
+    with Progress("read files", sum(part.size for part in parts), "bytes") as progress:
+        for number, part in enumerate(parts):
+            counts.append(read_unchanged(connection, part, source.columns.wanted, partial(insert, number)))
+            progress.update(part.size)
     return counts

@@ -1,5 +1,5 @@
 -- chunk: events as hmamba/warehouse/staging.py reads them from any kind of file. $form: what event_time holds, see
--- hmamba/source/times.py. Times without an offset are in the connection's time zone. Numbers of seconds, milliseconds
+-- hmamba/sources/times.py. Times without an offset are in the connection's time zone. Numbers of seconds, milliseconds
 -- and microseconds are rounded to microseconds; of nanoseconds what is finer is cut off, as it is for time types.
 INSERT INTO staged
 SELECT

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from bench import disk, hierarchy
-from hmamba.layout import Layout
 from hmamba.model import lorentz
+from hmamba.storage.layout import Layout
 from tests.report.night import publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 

@@ -7,8 +7,8 @@ import pytest
 
 from hmamba.candidates.lookup import recommend
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from tests.report.night import DAY, RUN, VERSION, publish
 
 HOSTILE_USER = "o'neill\"; drop table users; --\n🧀"
@@ -63,7 +63,7 @@ def test_without_the_snapshot_there_are_still_ids(published: Layout) -> None:
 
 
 def test_nothing_published_says_what_to_run(layout: Layout) -> None:
-    with pytest.raises(InputError, match=r"nothing has been published .* hmamba run --root"):
+    with pytest.raises(InputError, match=r"nothing is published .* hmamba run --root"):
         recommend(layout, "u", 1)
 
 

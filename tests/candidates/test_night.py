@@ -16,9 +16,7 @@ from hmamba.candidates.baseline import write_eligible
 from hmamba.candidates.night import NightScorer
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
 from hmamba.index import index as item_index
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from tests.documents import verdict
@@ -63,10 +61,10 @@ def test_an_index_is_of_the_very_weights_that_serve(run):
     stored = store(run)
     with torch.no_grad():
         stored.model.tangents.weight.mul_(1.1)
-    model_files.save_serving(run.model, stored)
+    model_files.save_serving(run, stored)
     with pytest.raises(InputError, match="Run the index step again"):
         NightScorer.open(run, CPU)
-    stored = model_files.load_serving(run.model, stored.version, CPU)
+    stored = model_files.load_serving(run, stored.version, CPU)
     item_index.save(item_index.build(stored, stored.candidate_items), run.index)
     assert NightScorer.open(run, CPU).version == stored.version
 
@@ -78,9 +76,9 @@ def test_a_model_of_before_splits_were_named_serves(run):
     description = read_json(path)
     del description["split"]
     write_json(path, {**description, "version": "20240131-0dd0dd0d"})
-    assert model_files.load_serving(run.model, "20240131-0dd0dd0d", CPU).provenance.split == "days"
+    assert model_files.load_serving(run, "20240131-0dd0dd0d", CPU).provenance.split == "days"
     with pytest.raises(InputError, match="holds model 20240131-0dd0dd0d, but another serves"):
-        model_files.load_serving(run.model, "another", CPU)
+        model_files.load_serving(run, "another", CPU)
 
 
 def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
@@ -88,7 +86,8 @@ def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
     allowed = np.zeros(ITEMS + 1, dtype=np.int64)
     allowed[[2, 5, 7, 9]] = 1
     ids = model_files.vocabulary(run.sequences / "items.parquet")
-    write_eligible(CandidateItems.of(allowed, 1), ids, run.vectors / "items.parquet")
+    with run.storage.write_file(run.item_points) as path:
+        write_eligible(CandidateItems.of(allowed, 1), ids, path)
     scorer = NightScorer.open(run, CPU)
     assert (scorer.version, scorer.stored) == ("baseline-popularity", None)
     metrics, table = score(scorer, tmp_path, histories_of([(0, 9), (1, 1)], [(0, 1)]))

@@ -13,7 +13,6 @@ import duckdb
 import pandas as pd
 import pytest
 
-from hmamba import files
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import prune_runs
 from hmamba.files import sha256
@@ -214,7 +213,7 @@ def test_killed_between_folder_and_link_the_next_try_finishes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(publishing, "lead", stop)
+        patched.setattr(LocalStorage, "point", stop)
         with pytest.raises(KeyboardInterrupt):
             scored.step("publish", day=later)
     assert latest(scored) == before

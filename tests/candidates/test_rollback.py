@@ -10,9 +10,9 @@ import duckdb
 import pytest
 
 from hmamba.candidates import rollback
-from hmamba.files import read_json, write_json
-from hmamba.layout import Layout
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import LocalStorage, read_json, write_json
 from jobs.cli import main
 from tests.landing import DAY, Root
 from tests.scored import write_run
@@ -111,15 +111,15 @@ def test_before_the_first_night_nothing_is_published(nights: Layout, capsys: pyt
     assert out.splitlines()[-1] == "champion: none"
 
 
-@pytest.mark.parametrize("place", ["lead", "_remove"])
+@pytest.mark.parametrize("place", [(LocalStorage, "point"), (rollback, "_remove")])
 def test_killed_anywhere_readers_find_a_whole_table_and_it_can_be_finished(
-    nights: Layout, monkeypatch: pytest.MonkeyPatch, place: str
+    nights: Layout, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str]
 ) -> None:
     def kill(*_: object) -> None:
         raise SystemError("as if killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rollback, place, kill)
+        patched.setattr(*place, kill)
         with pytest.raises(SystemError):
             call(nights, "--to", DAYS[1].isoformat())
     for file in read_json(nights.latest)["files"]:

@@ -18,7 +18,6 @@ from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users
-from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models import promotions

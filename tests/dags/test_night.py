@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 START, DAYS = date(2024, 1, 1), 30

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from tests.dags.conftest import DAGS
 
 ENDS = """

@@ -11,7 +11,6 @@ import torch
 from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
 from hmamba.config import CandidatesConfig
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
 from hmamba.index import index as item_index
 from hmamba.index import matmul
 from hmamba.index import precision as float32_recall
@@ -23,6 +22,7 @@ from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import read_group
+from hmamba.storage.local import read_json, write_json
 from hmamba.terms.repeats import RepeatFeatures
 from tests.histories import histories_of, random_histories, shard_table
 from tests.stored import stored_model

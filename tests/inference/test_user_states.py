@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hmamba.inference import encode
 from hmamba.inference import user_states as states
 from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles, write_states
+from hmamba.storage.local import atomic_file
 from tests.histories import START, histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -64,10 +66,11 @@ def test_nothing_is_left_of_states_that_were_not_written_to_the_end(files, monke
         raise RuntimeError
 
     monkeypatch.setattr(states.StateWriter, "write_names", stop)
-    with pytest.raises(RuntimeError), write_states(files, model, "v1") as writer:
-        writer.encode(model, histories)
-    assert not files.users.exists()
-    assert not files.part.exists()
+    with pytest.raises(RuntimeError), ExitStack() as stack:  # noqa: PT012
+        users, part = (stack.enter_context(atomic_file(path)) for path in (files.users, files.part))
+        with write_states(StateFiles(part, users), model, "v1") as writer:
+            writer.encode(model, histories)
+    assert list(files.part.parent.iterdir()) == []
 
 
 def until(histories, days):
@@ -182,19 +185,6 @@ def test_damaged_files_are_told_and_everybody_is_encoded_anew(damaged, how, file
     assert f"{path}" in caplog.text
     assert "damaged" in caplog.text
     assert torch.equal(hidden, encode_users(model, touched))
-
-
-def test_a_failure_leaves_what_was_there(files):
-    model, histories = stored_model().model, random_histories(items=ITEMS)
-    beyond = replace(histories, items=histories.items + ITEMS)
-    with write_states(files, model, "v1") as writer:
-        writer.encode(model, histories)
-    whole = files.part.read_bytes()
-    with pytest.raises(IndexError), write_states(files, model, "v1") as writer:  # noqa: PT012
-        writer.encode(model, histories)
-        writer.encode(model, beyond)
-    assert sorted(files.part.parent.iterdir()) == [files.part, files.users]
-    assert files.part.read_bytes() == whole
 
 
 def test_the_file_says_whose_states_they_are_and_of_what(files):

@@ -14,9 +14,9 @@ from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.gate import Measured, measure_baselines
-from hmamba.files import read_json, sha256
-from hmamba.layout import Layout
 from hmamba.sequences.histories import midnight
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, sha256
 from jobs import ingest
 from jobs.backtest import FINE_TUNED, FULL, Replay, run_backtest
 from tests.histories import histories_of
@@ -90,7 +90,7 @@ def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_nothing_in_th
 def test_a_backtest_that_was_cut_short_resumes(replayed: tuple[Path, list[str], str], tmp_path: Path) -> None:
     shutil.copytree(replayed[0], tmp_path / "root", symlinks=True)
     what = Replay.of(str(tmp_path / "root"), FIRST, LAST, 1, None)
-    kept = what.folder / "nights"
+    kept = what.backtest.folder / "nights"
     (kept / f"{LAST}.json").unlink()
     written = (kept / f"{FIRST}.json").stat().st_mtime_ns
     text, _ = run_backtest(what)
@@ -112,7 +112,7 @@ def test_what_has_changed_since_is_not_mixed_with_what_is_there(
     assert ingest.main(["--root", str(root), "--day", "2024-01-30"]) == 0
     with pytest.raises(InputError, match="the events have changed since"):
         run_backtest(what := Replay.of(str(root), FIRST, LAST, 1, None))
-    shutil.rmtree(what.folder)  # as the message says
+    shutil.rmtree(what.backtest.folder)  # as the message says
     assert run_backtest(what)[1].is_file()
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from hmamba.config import Config, parse
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs.cli import main
 from jobs.night import STEPS, NightOptions, StepFailedError, run_night
 from tests.documents import printed

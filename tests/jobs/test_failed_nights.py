@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs.cli import main
 from tests.documents import printed
 from tests.landing import DAY, TINY

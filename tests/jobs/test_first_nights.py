@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmamba.files import read_json, sha256
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, sha256
 from jobs import gate, index, ingest, publish, refresh, report, score, snapshot, train
 from tests.landing import TINY, TINY_ONCE
 from tests.synthetic import make_interactions, write_landing

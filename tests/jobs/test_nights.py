@@ -12,8 +12,8 @@ import duckdb
 import pandas as pd
 import pytest
 
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs import gate, index, ingest, publish, report, score, snapshot, train
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from hmamba.candidates import publish as publishing
-from hmamba.files import alone, read_json, sha256, write_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import LocalStorage, alone, read_json, sha256, write_json
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.landing import TINY_ONCE
 from tests.scored import write_part
@@ -190,8 +190,8 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
     places = [
         (refresh, "replace_users"),
         (publishing, "check_candidates"),
-        (publishing, "_copy"),
-        (publishing, "lead"),
+        (publishing.shutil, "copyfile"),
+        (LocalStorage, "point"),
     ]
 
     def kill(*_: Any, **__: Any) -> None:

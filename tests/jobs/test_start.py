@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from jobs.cli import main
 from tests.landing import Root
 from tests.survey import exports

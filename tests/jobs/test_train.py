@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs import train
 from tests.landing import DAY
 

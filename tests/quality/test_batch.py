@@ -17,7 +17,8 @@ import pytest
 from hmamba.config import Config, QualityConfig
 from hmamba.errors import InputError, QualityError
 from hmamba.quality import batch, expectations
-from hmamba.quality.batch import ROW_RULES, BatchFigures, check_batch, check_rows
+from hmamba.quality.batch import BatchFigures, check_batch, check_rows
+from hmamba.quality.row_rules import EVENT_RULES
 from hmamba.statements import statement
 
 LATEST = datetime(2024, 1, 31, 6)
@@ -108,7 +109,7 @@ def test_row_rules(monkeypatch: pytest.MonkeyPatch, slice_rows: int) -> None:
 
 
 def test_every_row_rule_is_broken_by_some_row() -> None:
-    assert set().union(*(rules for _, rules in ROWS)) | {"position_readable"} == set(ROW_RULES)
+    assert set().union(*(rules for _, rules in ROWS)) | {"position_readable"} == {rule.name for rule in EVENT_RULES}
 
 
 def test_positions_have_no_bounds_of_time() -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import QualityError
-from hmamba.layout import Layout
 from hmamba.quality.candidates import CandidateFiles, ShardFiles, check_candidates
 from hmamba.statements import statement
+from hmamba.storage.layout import Layout
 from tests.landing import DAY
 from tests.scored import SHARDS, candidates, write_part, write_run
 from tests.synthetic import make_interactions

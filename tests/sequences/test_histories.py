@@ -9,6 +9,8 @@ import pytest
 
 from hmamba.errors import InputError
 from hmamba.sequences.histories import read_histories, shard_files, spans, stream_histories
+from hmamba.storage.layout import RunLayout
+from hmamba.storage.local import LocalStorage
 from tests.histories import START, histories_of, random_histories, randomly_valued, shard_table, valued, write_shard
 
 DAY = 86_400_000_000
@@ -41,37 +43,45 @@ def test_events_of_one_moment_are_one_basket_and_users_never_share_one():
     assert histories.basket_starts.tolist() == [0, 2, 3, 4]
 
 
-def test_shards_read_back(tmp_path):
+@pytest.fixture
+def run(tmp_path):
+    """A run whose folder of sequences is empty."""
+    made = RunLayout(tmp_path, LocalStorage(tmp_path))
+    made.sequences.mkdir()
+    return made
+
+
+def test_shards_read_back(run):
     table = shard_table(["a", "a", "b"], [1, 2, 3], [0, 1, 2])
-    pq.write_table(table, tmp_path / "shard-0000.parquet")
-    pq.write_table(table.slice(0, 0), tmp_path / "shard-0001.parquet")
-    histories = read_histories(shard_files(tmp_path))
+    pq.write_table(table, run.shard(0))
+    pq.write_table(table.slice(0, 0), run.shard(1))
+    histories = read_histories(shard_files(run))
     assert histories.users.to_pylist() == ["a", "b"]
     assert histories.offsets.tolist() == [0, 2, 3]
-    assert len(read_histories([tmp_path / "shard-0001.parquet"])) == 0
+    assert len(read_histories([run.shard(1)])) == 0
 
 
-def test_text_of_user_ids_may_pass_what_one_string_array_holds(tmp_path):
+def test_text_of_user_ids_may_pass_what_one_string_array_holds(run):
     """Ids get 64-bit offsets, and events come in chunks that are never joined: a user may go on in the next one."""
     events = [("a", 1), ("a", 2), ("b", 3)], [], [("b", 4), ("b", 5), ("c", 6)], [("c", 7)], [("d", 8)]
     for number, rows in enumerate(events):
         items = [item for _, item in rows]
         table = shard_table(pa.array([user for user, _ in rows], pa.string()), items, items)
-        pq.write_table(table, tmp_path / f"shard-{number:04d}.parquet")
-    histories = read_histories(shard_files(tmp_path))
+        pq.write_table(table, run.shard(number))
+    histories = read_histories(shard_files(run))
     assert histories.users.type == pa.large_string()
     assert histories.select(np.array([2, 0])).users.type == pa.large_string()
     assert histories.users.to_pylist() == ["a", "b", "c", "d"]
     assert histories.offsets.tolist() == [0, 2, 5, 7, 8]
     assert histories.items.tolist() == histories.times.tolist() == list(range(1, 9))
-    one = read_histories([tmp_path / "shard-0004.parquet"])
+    one = read_histories([run.shard(4)])
     assert (one.users.to_pylist(), one.offsets.tolist()) == (["d"], [0, 1])
 
 
 @pytest.mark.parametrize(("events", "users"), [(1, 100), (3, 100), (4, 1), (7, 2), (1000, 100)])
-def test_a_shard_streams_in_blocks_of_whole_users(tmp_path, events, users):
+def test_a_shard_streams_in_blocks_of_whole_users(run, events, users):
     histories = histories_of(*([(float(day), 1 + day) for day in range(n)] for n in (3, 1, 9, 2, 1, 1, 6)))
-    path = write_shard(tmp_path / "shard-0000.parquet", histories)
+    path = write_shard(run.shard(0), histories)
     blocks = list(stream_histories(path, events=events, users=users))
     assert all(len(block) <= users for block in blocks)
     assert all(block.events < 2 * events or len(block) <= 2 for block in blocks)
@@ -95,16 +105,16 @@ def test_a_shard_that_is_not_sorted_does_not_stream(tmp_path, order, events):
 
 
 @pytest.mark.parametrize("damage", ["absent", "not parquet", "scattered", "columns"])
-def test_what_is_no_snapshot_is_refused(tmp_path, damage):
+def test_what_is_no_snapshot_is_refused(run, damage):
     if damage == "not parquet":
-        (tmp_path / "shard-0000.parquet").write_text("user_id,item_index")
+        (run.shard(0)).write_text("user_id,item_index")
     elif damage != "absent":
         table = shard_table(["a", "b", "a"], [1, 2, 3], [0, 1, 2])
         if damage == "columns":
             table = table.drop_columns(["item_index"])
-        pq.write_table(table, tmp_path / "shard-0000.parquet")
+        pq.write_table(table, run.shard(0))
     with pytest.raises(InputError, match="snapshot"):
-        read_histories(shard_files(tmp_path))
+        read_histories(shard_files(run))
 
 
 def test_item_users_counts_everybody_once():

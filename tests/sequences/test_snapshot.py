@@ -18,9 +18,9 @@ import pytest
 
 from hmamba.contracts import SnapshotManifest
 from hmamba.errors import InputError
-from hmamba.files import sha256
 from hmamba.sequences import snapshot
 from hmamba.sequences.snapshot import write_snapshot
+from hmamba.storage.local import sha256
 from tests.landing import DAY, Root
 from tests.scored import fill
 from tests.synthetic import make_interactions, write_landing

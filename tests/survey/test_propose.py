@@ -12,8 +12,8 @@ import pytest
 
 from hmamba.config import parse
 from hmamba.errors import ConfigError, InputError
-from hmamba.layout import Layout
 from hmamba.sources.discover import find_files
+from hmamba.storage.layout import Layout
 from hmamba.survey.choose import parse_given
 from hmamba.survey.propose import Proposal, propose
 from hmamba.survey.starter import toml

@@ -14,9 +14,9 @@ from hmamba.errors import ConfigError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
 from hmamba.score_terms import SCORE_TERMS, RegisteredTerm
+from hmamba.storage.layout import Layout
 from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.fit import Fit
 from hmamba.training.recount import Counts, recount

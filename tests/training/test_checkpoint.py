@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hmamba.files import read_json
+from hmamba.storage.local import read_json
 from hmamba.training import checkpoint as checkpoint_module
 from hmamba.training.checkpoint import Checkpoint
 from hmamba.training.fit import Fit

@@ -19,8 +19,8 @@ from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, LAST, Split
 from hmamba.inference.device import device_of
-from hmamba.layout import Layout
 from hmamba.models import files as model_files
+from hmamba.storage.layout import Layout
 from hmamba.training import fit as fit_module
 from hmamba.training.fit import Fit, batch_loss, rate_at, validate
 from hmamba.training.prepare import NothingToLearnError

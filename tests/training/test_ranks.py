@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hmamba.files import read_json
 from hmamba.model.repeats import Repeats
+from hmamba.storage.local import read_json
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit
 from tests.histories import random_histories

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
+from hmamba.storage.layout import Layout
 from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.recount import Counts, recount
 from tests.histories import random_histories, randomly_valued

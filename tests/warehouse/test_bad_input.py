@@ -202,16 +202,16 @@ def test_a_pull_that_loses_the_race_does_not_delete_the_winners_warehouse(root: 
 KILLED = """
 import os, signal, sys
 from hmamba.config import Config
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import connect
-from hmamba.warehouse.landing import find
+from hmamba.sources.registry import open_source
 from hmamba.warehouse.pull import Pull, pull
 from datetime import date
 
 layout, config = Layout.at(sys.argv[1]), Config()
 with connect(layout.warehouse, config.warehouse) as connection:
     connection.begin()
-    outcome = pull(connection, Pull(layout, config, date(2024, 1, 30), "killed"), find(layout, config))
+    outcome = pull(connection, Pull(layout, config, date(2024, 1, 30), "killed", open_source(layout, config)))
     loaded = connection.execute("SELECT count(*) FROM interactions").fetchone()[0]
     print(outcome.batch_id, loaded, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from hmamba import clock
-from hmamba.files import read_json
 from hmamba.quality.expectations import data_docs
+from hmamba.storage.local import read_json
 from jobs import train
 from tests.landing import DAY, Root
 from tests.synthetic import make_interactions, write_landing

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hmamba.config import QualityConfig
-from hmamba.quality.batch import ROW_RULES
+from hmamba.quality.row_rules import ROW_RULES
 from tests.landing import DAY, Root
 from tests.synthetic import write_landing
 
@@ -48,5 +48,12 @@ def test_refused_rows_can_be_let_in_again(loaded: Root, monkeypatch: pytest.Monk
 
 
 def test_every_rule_and_bound_is_described() -> None:
-    assert [rule for rule in ROW_RULES if f"`{rule}`" not in PAGE] == []
+    described = {
+        name: what
+        for names, what in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|$", PAGE, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert {name: described.get(name) for name in ROW_RULES} == {
+        name: rule.broken_by for name, rule in ROW_RULES.items()
+    }
     assert [name for name in QualityConfig.model_fields if f"`{name}`" not in PAGE] == []

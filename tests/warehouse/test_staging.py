@@ -18,9 +18,10 @@ import pytest
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import InputError
 from hmamba.sources import read
+from hmamba.sources.base import Reading
 from hmamba.sources.discover import find_files
+from hmamba.sources.files import FilePart
 from hmamba.warehouse import staging
-from hmamba.warehouse.ledger import TakenFile, hash_of
 from hmamba.warehouse.staging import stage
 from tests.synthetic import write_landing
 
@@ -55,7 +56,7 @@ def staged(
     source = source or SourceConfig()
     files = find_files(source.path, root, "source.path")
     connection.execute("SET TimeZone = $zone", {"zone": source.timezone})
-    counts = stage(connection, [TakenFile(file, hash_of(file), "loaded", True) for file in files], source)
+    counts = stage(connection, [FilePart.of(file) for file in files], source)
     positions = connection.execute("SELECT position FROM staged ORDER BY file, line").fetchall()
     assert positions == [(number,) for number in range(sum(counts))]
     return connection.execute("SELECT user_id, item_id, event_time, weight FROM staged ORDER BY position").fetchall()
@@ -196,13 +197,13 @@ def test_a_file_that_grows_while_it_is_read(
     path = write_landing(tmp_path, frame, "a.csv")
     whole = read.open_file
 
-    def grow_after_opening(*arguments: Any) -> read.Reading:
+    def grow_after_opening(*arguments: Any) -> Reading:
         reading = whole(*arguments)
         with path.open("a") as stream:
             stream.write("u,j,2024-01-06\n")
         return reading
 
-    monkeypatch.setattr("hmamba.warehouse.staging.open_file", grow_after_opening)
+    monkeypatch.setattr("hmamba.sources.files.open_file", grow_after_opening)
     with pytest.raises(InputError, match=r"a\.csv changed while it was read, and nothing has been loaded"):
         staged(connection, tmp_path)
 

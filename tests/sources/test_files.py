@@ -1,4 +1,4 @@
-"""An empty landing folder, and files that do not lie where they should."""
+"""Files as a source: an empty landing folder, and files that do not lie where they should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where everything lies under one root. No other module builds these paths."""
+"""Where everything lies under one root. No other module builds paths of what steps exchange or publish."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from hmamba.clock import named_day
 from hmamba.errors import ConfigError, InputError
+from hmamba.storage.base import Storage
+from hmamba.storage.registry import open_storage
+
+ITEMS = "items.parquet"
+MANIFEST = "manifest.json"
+"""Files of a snapshot, beside its shards."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_PUBLISHED = "run_date="
+
+
+def shard_name(shard: int) -> str:
+    """File name of a shard of a snapshot."""
+    return f"shard-{shard:04d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -18,6 +31,7 @@ class RunLayout:
     """What one run of one day makes before anything is published."""
 
     folder: Path
+    storage: Storage
 
     @property
     def sequences(self) -> Path:
@@ -25,9 +39,33 @@ class RunLayout:
         return self.folder / "sequences"
 
     @property
+    def items(self) -> Path:
+        """The snapshot's items."""
+        return self.sequences / ITEMS
+
+    @property
+    def manifest(self) -> Path:
+        """What the snapshot says of itself."""
+        return self.sequences / MANIFEST
+
+    def shard(self, number: int) -> Path:
+        """A shard of the snapshot."""
+        return self.sequences / shard_name(number)
+
+    @property
+    def shards(self) -> list[Path]:
+        """The snapshot's shards that are there, in their order."""
+        return self.storage.find(self.sequences, "shard-*.parquet")
+
+    @property
     def training(self) -> Path:
         """Checkpoints of a training that is under way, so that a killed one resumes."""
         return self.folder / "training"
+
+    @property
+    def refit(self) -> Path:
+        """The same of a refit."""
+        return self.training / "refit"
 
     @property
     def training_result(self) -> Path:
@@ -63,6 +101,11 @@ class RunLayout:
         """Candidates of the users of one shard."""
         return self.candidates / f"part-{shard:04d}.parquet"
 
+    @property
+    def item_points(self) -> Path:
+        """Lorentz points of the items; of a baseline, which items it may recommend."""
+        return self.vectors / ITEMS
+
     def user_points(self, shard: int) -> Path:
         """Lorentz points of the users of one shard."""
         return self.vectors / f"users-{shard:04d}.parquet"
@@ -83,7 +126,7 @@ class RunLayout:
     @property
     def refresh(self) -> RunLayout:
         """What a refresh makes: apart, so that a night of the same name is not disturbed."""
-        return RunLayout(self.folder / "refresh")
+        return RunLayout(self.folder / "refresh", self.storage)
 
     def refreshed_part(self, shard: int) -> Path:
         """A shard's candidates after a refresh, of all its users."""
@@ -103,6 +146,11 @@ class RunLayout:
         """How steps failed that have not succeeded since: step, shard, message, exit_status and seconds."""
         return self.folder / "failures"
 
+    @property
+    def failed(self) -> list[Path]:
+        """The records of steps that failed."""
+        return self.storage.find(self.failures, "*.json")
+
     def step_failure(self, step: str, shard: int | None = None) -> Path:
         """How one step failed last, or its part for one shard; of a range of shards, that of its first."""
         return self.failures / _of_step(step, shard)
@@ -113,30 +161,56 @@ def _of_step(step: str, shard: int | None) -> str:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The root of a recommender: a local folder."""
+class BacktestLayout:
+    """What replaying past nights makes."""
 
-    root: Path
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """Of which settings and events it is."""
+        return self.folder / "backtest.json"
+
+    @property
+    def page(self) -> Path:
+        """What was found, as a page."""
+        return self.folder / "index.html"
+
+    @property
+    def tables(self) -> Path:
+        """The same as Markdown."""
+        return self.folder / "backtest.md"
+
+    def night(self, day: date) -> Path:
+        """What one night was judged to be."""
+        return self.folder / "nights" / f"{day}.json"
+
+    def chain(self, name: str) -> Path:
+        """The root of one chain of nights."""
+        return self.folder / name.replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The root of a recommender, and what keeps it."""
+
+    storage: Storage
 
     @classmethod
     def at(cls, root: str | Path) -> Layout:
         """Open a root.
 
         Raises:
-            ConfigError: the root is a URI; only local folders are supported in this version.
+            ConfigError: the root is a URI that no storage is registered for.
         """
-        if "://" in str(root):
-            raise ConfigError(
-                f"--root {root}: only a local folder is supported in this version. Give a path such as ./demo."
-            )
-        return cls(Path(root).expanduser().resolve())
+        return cls(open_storage(root))
 
     @classmethod
     def existing(cls, root: str | Path) -> Layout:
         """Open a root that has to be there.
 
         Raises:
-            ConfigError: the root is a URI.
+            ConfigError: the root is a URI that no storage is registered for.
             InputError: it is not there, or is a file.
         """
         layout = cls.at(root)
@@ -152,6 +226,11 @@ class Layout:
     def command(self, name: str, *more: str) -> str:
         """What to type to run a command of ``hmamba`` on this root."""
         return " ".join(["hmamba", name, "--root", shlex.quote(str(self.root)), *more])
+
+    @property
+    def root(self) -> Path:
+        """The folder that everything lies under."""
+        return self.storage.root
 
     @property
     def landing(self) -> Path:
@@ -203,16 +282,39 @@ class Layout:
 
     def published(self, day: date) -> Path:
         """Published candidate table of one day."""
-        return self.candidates / f"run_date={day.isoformat()}"
+        return self.candidates / f"{_PUBLISHED}{day.isoformat()}"
 
     def published_parts(self, day: date) -> list[Path]:
         """Files of the published candidate table of one day, in the order of their shards; none if it is absent."""
-        return sorted(self.published(day).glob("part-*.parquet"))
+        return self.storage.find(self.published(day), "part-*.parquet")
+
+    def published_manifest(self, day: date) -> Path:
+        """The manifest of one day's table."""
+        return self.published(day) / "_manifest.json"
+
+    @property
+    def published_days(self) -> list[tuple[date, Path]]:
+        """Published candidate tables, oldest first."""
+        return self._days(self.candidates, _PUBLISHED)
 
     @property
     def runs(self) -> Path:
         """Working folders, one a day."""
         return self.root / "runs"
+
+    @property
+    def run_days(self) -> list[tuple[date, Path]]:
+        """Working folders, oldest first."""
+        return self._days(self.runs)
+
+    @property
+    def carried_states(self) -> list[Path]:
+        """Folders of the carried states of all runs."""
+        return self.storage.find(self.runs, "*/*/states")
+
+    def facts_of(self, day: date) -> list[Path]:
+        """What the steps of all runs of a day have kept."""
+        return self.storage.find(self.runs / day.isoformat(), "*/facts/*.json")
 
     @property
     def rolled_back(self) -> Path:
@@ -230,8 +332,17 @@ class Layout:
                 f"--run-id {run_id!r}: use 1 to 128 letters, digits, dots, dashes, underscores or pluses, "
                 "starting with a letter or digit."
             )
-        return RunLayout(self.runs / day.isoformat() / run_id)
+        return RunLayout(self.runs / day.isoformat() / run_id, self.storage)
 
     def report(self, day: date) -> Path:
         """The night's report."""
         return self.root / "reports" / day.isoformat() / "index.html"
+
+    def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
+        """Working folder of a backtest of the nights from ``first`` to ``last``, ``every`` so many days."""
+        return BacktestLayout(self.root / "backtests" / f"{first}_{last}_every-{every}")
+
+    def _days(self, folder: Path, prefix: str = "") -> list[tuple[date, Path]]:
+        """The folders that are named by days, oldest first."""
+        found = [(named_day(path.name.removeprefix(prefix)), path) for path in self.storage.find(folder, f"{prefix}*/")]
+        return [(day, path) for day, path in found if day is not None]

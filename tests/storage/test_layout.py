@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from hmamba.errors import ConfigError
-from hmamba.layout import Layout
+from hmamba.storage import layout as layouts
+from hmamba.storage.layout import Layout
 
 DAY = date(2024, 1, 2)
 
@@ -73,3 +75,19 @@ def test_a_uri_is_refused() -> None:
 def test_a_run_id_that_cannot_be_a_folder_is_refused(tmp_path: Path, run_id: str) -> None:
     with pytest.raises(ConfigError, match="--run-id"):
         Layout.at(tmp_path).run(DAY, run_id)
+
+
+def test_no_other_module_builds_these_paths() -> None:
+    """Names of what lies under a root stand in the layout alone."""
+    package = Path(layouts.__file__).parents[1]
+    names = set(re.findall(r'/ f?"([^"{]+)', Path(layouts.__file__).read_text(encoding="utf-8")))
+    assert {"runs", "verdict.json", "part-", "champion.json"} <= names
+    found = {
+        (path.relative_to(package.parent).as_posix(), name)
+        for folder in (package, package.parent / "jobs")
+        for path in folder.rglob("*.py")
+        if path.name not in ("layout.py", "expectations.py")  # Great Expectations has names of its own
+        for name in re.findall(r'/ f?"([^"{]+)', path.read_text(encoding="utf-8"))
+        if name in names
+    }
+    assert found == set()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hmamba import files
 from hmamba.errors import InputError
-from hmamba.files import alone, atomic_file, atomic_folder, digest, read_json, sha256, write_json
+from hmamba.storage import local as files
+from hmamba.storage.local import alone, atomic_file, atomic_folder, digest, read_json, sha256, write_json
 
 
 def visible(folder: Path) -> list[str]:

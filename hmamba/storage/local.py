@@ -16,8 +16,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 from hmamba.errors import BusyError, InputError
 
@@ -41,8 +43,9 @@ def _beside(target: Path) -> Path:
     return target.parent / f".{target.name}.tmp-{uuid.uuid4().hex[:8]}"
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -55,10 +58,9 @@ def atomic_file(target: Path) -> Iterator[Path]:
     temporary = _beside(target)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _sync(temporary)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -74,11 +76,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for path in temporary.rglob("*"):
+            _sync(path)
         if target.exists():
             _exchange(temporary, target)
         else:
             temporary.rename(target)
-        _sync_folder(target.parent)
+        _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -157,3 +161,53 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist. Run the step that writes it first.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not JSON ({error}). Restore it, or run the step that writes it again.") from None
+
+
+@dataclass(frozen=True)
+class LocalStorage:
+    """A local folder, as a :class:`hmamba.storage.base.Storage`. Its places are the files themselves."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: str) -> LocalStorage:
+        """The folder with a path or a ``file:`` URI; it need not be there."""
+        path = unquote(root.removeprefix("file://")) if root.startswith("file://") else root
+        return cls(Path(path).expanduser().resolve())
+
+    write_file = staticmethod(atomic_file)
+    write_folder = staticmethod(atomic_folder)
+    lock = staticmethod(alone)
+    digest = staticmethod(sha256)
+
+    def exists(self, place: Path) -> bool:
+        """Whether there is a file or a folder; a link that leads nowhere is none."""
+        return place.exists()
+
+    def find(self, folder: Path, pattern: str) -> list[Path]:
+        """Files and folders in a folder whose path from there matches a glob, sorted."""
+        found = folder.glob(pattern) if folder.is_dir() else ()
+        return sorted(path for path in found if not path.name.startswith("."))
+
+    def local_path(self, place: Path) -> Path:
+        """The file or folder itself."""
+        return place
+
+    def point(self, pointer: Path, target: Path) -> None:
+        """Make ``pointer`` a link to ``target``, in one rename."""
+        leads_to = target.relative_to(pointer.parent)
+        if not pointer.is_symlink() or pointer.readlink() != leads_to:
+            with atomic_file(pointer) as temporary:
+                temporary.symlink_to(leads_to)
+
+    def move(self, place: Path, target: Path) -> None:
+        """Rename a file or folder."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place.rename(target)
+
+    def delete(self, place: Path) -> None:
+        """Remove a file, a link or a folder, if it is there."""
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)

@@ -1,0 +1,28 @@
+"""The kinds of sources, by the names that ``source.kind`` may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hmamba.config import Config
+from hmamba.errors import ConfigError
+from hmamba.sources.base import Source
+from hmamba.sources.files import FileSource
+from hmamba.storage.layout import Layout
+
+SOURCES: dict[str, Callable[[Layout, Config], Source]] = {
+    "files": FileSource,
+}
+
+
+def open_source(layout: Layout, config: Config) -> Source:
+    """Look for what the configured source has, without reading any of it.
+
+    Raises:
+        ConfigError: there is no such kind.
+        InputError: there is no such source.
+    """
+    kind = config.source.kind
+    if kind not in SOURCES:
+        raise ConfigError(f"source.kind = {kind!r} is not known. Give one of {', '.join(map(repr, SOURCES))}.")
+    return SOURCES[kind](layout, config)

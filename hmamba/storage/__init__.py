@@ -1,0 +1,1 @@
+"""Where a root's files lie and how they are written: whole or not at all."""
