@@ -34,12 +34,10 @@ from bench.hierarchy import Floats, Ints, Level
 from hmamba.config import load
 from hmamba.contracts import Manifest
 from hmamba.errors import HMambaError, InputError
-from hmamba.files import atomic_file
-from hmamba.layout import Layout
 from hmamba.model import lorentz
 from hmamba.report import disk
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import atomic_file, read_json
+from hmamba.storage.local import atomic_file
 
 DPI = 150
 DEPARTMENTS = 8
@@ -94,7 +92,7 @@ def read(root: str) -> CandidateItems:
     layout = Layout.at(root)
     latest = Manifest.read(layout.latest)
     run = layout.run(latest.day, latest.run_id)
-    vectors, items = run.vectors / "items.parquet", run.sequences / "items.parquet"
+    vectors, items = run.item_points, run.items
     for path in (vectors, items):
         if not path.exists():
             raise InputError(f"{path} does not exist: the run's folder was cleared. Run the night again.")

@@ -315,7 +315,7 @@ def _configuration(root: Path) -> Check:
 
 def _champion(root: Path) -> Check:
     from hmamba.contracts.models import Promotions
-    from hmamba.layout import Layout
+    from hmamba.storage.layout import Layout
 
     layout = Layout.at(root)
     promotions = Promotions.read_if_exists(layout.champion)

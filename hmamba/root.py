@@ -12,10 +12,8 @@ from hmamba.candidates.lookup import Recommendations, published_manifest, recomm
 from hmamba.config import Config, load
 from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics, StepMetrics, Verdict, read_serving
 from hmamba.errors import InputError
-from hmamba.layout import Layout, RunLayout
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import read_json
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender

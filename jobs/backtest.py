@@ -25,11 +25,10 @@ from hmamba.config import Config, load
 from hmamba.contracts import BacktestInputs, BacktestNight, SnapshotManifest, SystemMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.evaluation.gate import Measured
-from hmamba.files import atomic_file, digest
 from hmamba.inference.device import device_of
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.storage.layout import BacktestLayout, Layout
-from hmamba.storage.local import digest, read_json, write_json
+from hmamba.storage.local import digest
 from jobs.night import NightOptions, StepFailedError, run_one
 from jobs.step import day_argument
 
@@ -108,7 +107,7 @@ class Replay:
         Raises:
             InputError: it is of others, with which the nights that are left must not be mixed.
         """
-        path = self.folder / "backtest.json"
+        path = self.backtest.state
         now = BacktestInputs(settings=digest(self.config.model_dump()), events=events)
         begun = BacktestInputs.read_if_exists(path)
         if begun is not None and begun != now:
@@ -134,10 +133,10 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
     truth_run = truth.layout.run(last, RUN_ID)
     # The last nights are asked about days that may not have come yet, or hold nothing.
     run_one(what.options(truth, last, any_day=True), "snapshot")
-    what.continues(SnapshotManifest.read(truth_run.sequences / MANIFEST).digest)
+    what.continues(SnapshotManifest.read(truth_run.manifest).digest)
     events: Histories | None = None
     for number, day in enumerate(what.nights, start=1):
-        kept = what.folder / "nights" / f"{day}.json"
+        kept = what.backtest.night(day)
         if (judged_before := BacktestNight.read_if_exists(kept)) is not None:
             yield _restored(judged_before)
             continue
@@ -150,8 +149,8 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
         device = device_of(what.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)
         _document(judged).write(kept)
-        for chain in chains:
-            shutil.rmtree(chain.layout.run(day, RUN_ID).folder)  # models stay: they are the next night's champions
+        for chain in chains:  # models stay: they are the next night's champions
+            chain.layout.storage.delete(chain.layout.run(day, RUN_ID).folder)
         yield judged
 
 

@@ -77,8 +77,8 @@ def run(
     Example: `hmamba run --root demo --day 2017-12-15`
     """
     from hmamba.candidates.lookup import example_user
-    from hmamba.layout import Layout
     from hmamba.report.text import near
+    from hmamba.storage.layout import Layout
     from jobs.night import NightOptions, run_night
 
     layout = Layout.existing(root)

@@ -24,10 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hmamba.clock import end_of, start_of
 from hmamba.contracts import KEPT_METRICS, IngestMetrics, Manifest, StepMetrics, Verdict
 from hmamba.errors import HMambaError, InputError
-from hmamba.layout import Layout, RunLayout
 from hmamba.report.steps import in_a_line
+from hmamba.storage.layout import Layout, RunLayout
+from jobs.step import day_argument
 
 MARKER = ".hmamba-demo"
 CONFIG = "complete_journey"
@@ -236,7 +238,7 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
             f"The night of {day} failed. What its last step said:\n{failing_step(log)}\nThe whole log: {log}"
         )
     metrics = {path.stem: value for path, value in reported.items()}
-    return Night(day, RunLayout(next(iter(reported)).parents[1]), metrics, watch.seconds - began)
+    return Night(day, layout.run(day, next(iter(reported)).parents[1].name), metrics, watch.seconds - began)
 
 
 def _say_progress(text: str, watch: Stopwatch) -> None:
@@ -247,8 +249,7 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
 
 
 def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], watch: Stopwatch) -> None:
-    found = (layout.runs / day.isoformat()).glob("*/metrics/[!.]*.json")
-    for path in sorted(set(found) - set(reported), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(set(layout.metrics_of(day)) - set(reported), key=lambda path: path.stat().st_mtime_ns):
         reported[path] = metrics = KEPT_METRICS[path.stem.partition("-")[0]].read(path)
         watch.say(f"{path.stem:<10} {in_a_line(metrics)} ({metrics.seconds:.1f} s)")
 
@@ -269,7 +270,7 @@ def metrics_table(verdict: Verdict) -> list[str]:
 def recommendations(layout: Layout, night: Night) -> list[str]:
     """The best candidates of a few users, by product name."""
     manifest = Manifest.read(layout.latest)
-    items = pq.read_table(night.run.sequences / "items.parquet", columns=["item_id", "title"])
+    items = pq.read_table(night.run.items, columns=["item_id", "title"])
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
     table = pq.read_table(layout.root / manifest.files[0].path, filters=[("rank", "<=", SHOWN_ITEMS)])
     users = pc.unique(table["user_id"]).to_pylist()[:SHOWN_USERS]

@@ -27,7 +27,6 @@ from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
-from hmamba.storage.local import read_json, write_json
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 from jobs.step import StepContext, run_step
@@ -161,10 +160,10 @@ def _serve(
     recount(stored, Counts.of(histories, size, [stored.model]))
     epoch = None
     if context.config.train.refit:
-        snapshot = SnapshotManifest.read(context.run.sequences / MANIFEST).digest
-        epoch = refit(stored, histories, split, snapshot, context.run.training / "refit", context.config)
-    model_files.save_serving(context.run.model, stored)
-    shutil.rmtree(context.run.training / "refit", ignore_errors=True)
+        snapshot = SnapshotManifest.read(context.run.manifest).digest
+        epoch = refit(stored, histories, split, snapshot, context.run.refit, context.config)
+    model_files.save_serving(context.run, stored)
+    context.run.storage.delete(context.run.refit)
     return EpochMetrics.model_validate(epoch) if epoch else None
 
 

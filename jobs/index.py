@@ -38,7 +38,8 @@ def body(context: StepContext) -> IndexMetrics:
         ids = model_files.vocabulary_of(items)
         events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
         candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
-        write_eligible(candidate_items, ids, run.vectors / ITEMS)
+        with run.storage.write_file(run.item_points) as path:
+            write_eligible(candidate_items, ids, path)
         return IndexMetrics(
             day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version
         )
@@ -51,12 +52,14 @@ def body(context: StepContext) -> IndexMetrics:
     wishes = config.candidates
     chosen = choose(stored, candidate_items, shard_files(run), wishes)
     built, found = chosen.index, chosen.float32_recall
+    with run.storage.write_folder(run.index) as folder:
+        size = item_index.save(built, folder)
     return IndexMetrics(
         day=context.day,
         items=len(candidate_items),
         dim=int(built.vectors.shape[1]),
         kind=built.kind,
-        bytes=item_index.save(built, run.index),
+        bytes=size,
         device=device.type,
         float32_recall=found.share,
         float32_recall_floor=wishes.float32_recall,

@@ -61,8 +61,8 @@ def body(context: StepContext) -> IngestMetrics:
             batch_id = batch_of_run(connection, context.day, context.run_id)
             log.info("nothing new; files seen before: %d", outcome.files_skipped)
         batch = {} if batch_id is None else batch_metrics(connection, batch_id)
-        catalogue = config.catalogue.path
-        mismatch = None if catalogue is None else catalogue_warning(connection, catalogue)
+        named = config.catalogue.path
+        mismatch = None if named is None else catalogue_warning(connection, named)
     for warning in (*filter(None, [mismatch]), *outcome.warnings):
         log.warning("%s", warning)
     docs = data_docs(layout.expectations)

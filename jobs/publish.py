@@ -7,7 +7,7 @@ import sys
 
 from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
 from hmamba.contracts import PublishMetrics, ShardMetrics, Verdict
-from hmamba.layout import RunLayout
+from hmamba.storage.layout import RunLayout
 from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")

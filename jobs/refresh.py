@@ -16,7 +16,6 @@ from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
 from hmamba.contracts import Manifest, RefreshMetrics, SnapshotManifest, read_serving
 from hmamba.errors import InputError
-from hmamba.files import alone
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles
@@ -26,7 +25,6 @@ from hmamba.sequences.histories import shard_files, stream_histories
 from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
 from hmamba.storage.layout import RunLayout
-from hmamba.storage.local import read_json
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
@@ -51,7 +49,7 @@ def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
         )
     night = layout.run(latest.day, latest.run_id)
     served = (read_serving(night.verdict), FALLBACK_VERSION)
-    snapshot = SnapshotManifest.read(night.sequences / MANIFEST)
+    snapshot = SnapshotManifest.read(night.manifest)
     if latest.snapshot != snapshot.digest or latest.model_version not in served:
         raise InputError(
             f"{night.folder} is not what {layout.latest} has been published from: its night has been run again since. "
@@ -68,8 +66,10 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
             check_gap(context.config, context.day, newest_of(connection))
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
         model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
-        held = SnapshotManifest.read(night.sequences / MANIFEST)
-        return write_changes(connection, context.run.refresh.sequences, context.day, held, Meaning.of(context.config))
+        held = SnapshotManifest.read(night.manifest)
+        work = context.run.refresh
+        with work.storage.write_folder(work.sequences) as folder:
+            return write_changes(connection, folder, context.day, held, Meaning.of(context.config))
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,6 @@ class _Scorer:
 
     def __init__(self, context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer) -> None:
         self._work, self._night, self._base, self._scorer = context.run.refresh, night, base, scorer
-        self._work.candidates.mkdir(parents=True, exist_ok=True)
-        self._work.vectors.mkdir(parents=True, exist_ok=True)
 
     def shard(self, number: int, histories: Path) -> _Shard:
         """Write a shard's new part: the night's, but for the users with these histories."""
@@ -102,8 +100,8 @@ class _Scorer:
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
                 k=self._base.k,
                 exclude_seen=self._base.exclude_seen,
-                candidates=work.candidate_part(number),
-                vectors=work.user_points(number),
+                candidates=stack.enter_context(write(work.candidate_part(number))),
+                vectors=stack.enter_context(write(work.user_points(number))),
                 encode=encode_users if carried is None else carried.encode,
             )
         touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
@@ -150,7 +148,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
                 day=context.day, night=base.day, model_version=scorer.version, new_events=changes.new_events
             )
         shard_scorer = _Scorer(context, night, base, scorer)
-        histories = shard_files(work.sequences)
+        histories = shard_files(work)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
@@ -170,7 +168,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         done = publish_refresh(context.layout, context.config, refreshed)
     finally:
         # Only what is published is kept: it is a whole table.
-        shutil.rmtree(work.folder, ignore_errors=True)
+        work.storage.delete(work.folder)
     return RefreshMetrics(
         day=context.day,
         night=base.day,

@@ -25,7 +25,8 @@ def body(context: StepContext) -> SnapshotMetrics:
         if not context.options.any_day:
             check_gap(context.config, context.day, newest_of(connection))
         shards, meaning = context.config.snapshot.shards, Meaning.of(context.config)
-        manifest = write_snapshot(connection, context.run.sequences, context.day, shards, meaning)
+        with context.run.storage.write_folder(context.run.sequences) as folder:
+            manifest = write_snapshot(connection, folder, context.day, shards, meaning)
     return SnapshotMetrics(
         day=context.day,
         users=manifest.users,

@@ -13,9 +13,8 @@ from rich.text import Text
 from hmamba.config import load
 from hmamba.configdocs import named_text, starter
 from hmamba.errors import ConfigError, InputError
-from hmamba.files import atomic_file
-from hmamba.layout import Layout
 from hmamba.report.text import near, printable
+from hmamba.storage.layout import Layout
 from hmamba.survey.choose import parse_given
 from hmamba.survey.groups import widened
 from hmamba.survey.landing import Examined, examine

@@ -18,7 +18,7 @@ from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.contracts import StepFailure, StepMetrics
 from hmamba.errors import explained
-from hmamba.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout, RunLayout
 
 log = logging.getLogger("hmamba")
 
@@ -57,7 +57,7 @@ class StepContext:
         }
         whole = metrics.model_copy(update=cost)
         whole.write(self.run.step_metrics(self.step, shard))
-        self.run.step_failure(self.step, shard).unlink(missing_ok=True)
+        self.run.storage.delete(self.run.step_failure(self.step, shard))
         return whole
 
 

@@ -25,7 +25,7 @@ from hmamba.models import promotions
 from hmamba.models.files import Provenance
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
-from hmamba.sequences.snapshot import ITEMS, MANIFEST
+from hmamba.storage.layout import Layout
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import NothingToLearnError, name_training, prepare, training_metrics
 from hmamba.training.ranks import Ranks, joined, launched
@@ -65,7 +65,7 @@ def body(context: StepContext) -> TrainMetrics:
 
 def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     run, layout, config = context.run, context.layout, context.config
-    snapshot = SnapshotManifest.read(run.sequences / MANIFEST).digest
+    snapshot = SnapshotManifest.read(run.manifest).digest
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not need the champion, and is the remedy where it is lost or damaged.
@@ -74,7 +74,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
-    histories = read_histories(shard_files(run.sequences))
+    histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
     if parent is not None and not parent.model.config.same_weights(config.model):
         log.info("train: the [model] settings have changed since %s: training from nothing", parent.version)
@@ -89,7 +89,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         if trained is None:
             return TrainMetrics(day=context.day, version=provenance.version, parent=provenance.parent, reused=True)
         return TrainMetrics(day=context.day, reused=True, **trained.model_dump())
-    ids = model_files.vocabulary(run.sequences / ITEMS)
+    ids = model_files.vocabulary(run.items)
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
     category = read_categories(run.items, len(ids), config.model.category_levels)
@@ -107,7 +107,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     trained = training_metrics(ready, epochs, fit.weighed, ranks.count)
     if ranks.leads:
         model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, trained)
-        shutil.rmtree(run.training, ignore_errors=True)
+        run.storage.delete(run.training)
     return TrainMetrics(day=context.day, **trained.model_dump())
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.columns import CANDIDATES
-from hmamba.layout import Layout
-from hmamba.sequences.snapshot import shard_name, write_snapshot
+from hmamba.sequences.snapshot import write_snapshot
+from hmamba.storage.layout import Layout, shard_name
 from hmamba.warehouse.tables import create_tables
 from tests.documents import shard_metrics, verdict
 from tests.synthetic import make_catalogue

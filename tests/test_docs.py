@@ -15,7 +15,7 @@ import pytest
 
 from hmamba.config import parse
 from hmamba.contracts import ModelMetrics
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from jobs.cli import main
 from jobs.night import STEPS
 from tests.report.night import DAY, VERSION, publish, write_night

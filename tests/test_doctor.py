@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
-from hmamba.layout import Layout
 from hmamba.models.promotions import record_decision
+from hmamba.storage.layout import Layout
 from tests.report.night import DAY, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 

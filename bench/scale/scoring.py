@@ -21,7 +21,6 @@ from bench.tables import table
 from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.contracts import SnapshotManifest, Verdict
-from hmamba.layout import Layout
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
 from hmamba.models.files import Provenance
@@ -30,7 +29,6 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
 from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
-from hmamba.storage.local import write_json
 from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)

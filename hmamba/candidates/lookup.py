@@ -8,13 +8,10 @@ from datetime import date
 import duckdb
 
 from hmamba import columns
-from hmamba.candidates.publish import DAY_MANIFEST
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.layout import Layout
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json
 from hmamba.warehouse.connection import in_memory
 
 SUGGESTIONS = 5
@@ -55,8 +52,8 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
             message names users whose ids look alike).
     """
     manifest = published_manifest(layout)
-    files = [str(layout.root / file.path) for file in manifest.files]
-    with duckdb.connect() as connection:
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
+    with in_memory() as connection:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
@@ -84,7 +81,7 @@ def example_user(layout: Layout) -> str:
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
     """
-    files = [str(layout.root / file.path) for file in published_manifest(layout).files]
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in published_manifest(layout).files]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
     with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
@@ -103,8 +100,8 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
     Raises:
         InputError: there is none, or a file is not as the manifest says.
     """
-    path = layout.latest if day is None else layout.published(day) / DAY_MANIFEST
-    manifest = Manifest.read_if_exists(path)
+    path = layout.latest if day is None else layout.published_manifest(day)
+    manifest = Manifest.read_if_exists(layout.storage.local_path(path))
     if manifest is None:
         wanted = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
@@ -112,7 +109,7 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
             f"Run a night first: {layout.command('run', '--day', wanted)}."
         )
     for file in manifest.files:
-        part = layout.root / file.path
+        part = layout.storage.local_path(layout.root / file.path)
         if not part.is_file() or part.stat().st_size != file.bytes:
             raise InputError(
                 f"{part} is named by {path} but is missing or cut short. Publish the day again: "
@@ -126,7 +123,7 @@ def _names(
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
     run = layout.run(manifest.day, manifest.run_id)
-    file = run.sequences / "items.parquet"
+    file = run.storage.local_path(run.items)
     if not file.exists():
         return {}
     rows = connection.execute(statement("published/items"), {"file": str(file), "items": items}).fetchall()

@@ -49,7 +49,7 @@ class NightScorer:
             InputError: one of them has not run, or what it left is damaged.
         """
         version = read_serving(run.verdict)
-        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
+        items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
         if is_baseline(version):
             ids = model_files.vocabulary_of(items)

@@ -20,18 +20,13 @@ from hmamba import columns
 from hmamba.config import Config
 from hmamba.contracts import Manifest, PublishedFile, Refresh, SnapshotManifest
 from hmamba.errors import BusyError, InputError
-from hmamba.files import alone, atomic_file, atomic_folder, sha256
-from hmamba.layout import Layout, RunLayout
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sources.ids import read_ids
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import read_json, write_json
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
-
-DAY_MANIFEST = "_manifest.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
     Raises:
         InputError: the snapshot is missing, or shards have not been scored.
     """
-    shards = SnapshotManifest.read(run.sequences / MANIFEST).shards
+    shards = SnapshotManifest.read(run.storage.local_path(run.manifest)).shards
     parts = tuple(run.candidate_part(shard) for shard in range(shards))
     missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
     if missing:
@@ -73,37 +68,31 @@ def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> Candidat
     )
 
 
-def _describe(parts: Sequence[Path], target: Path, root: Path) -> tuple[PublishedFile, ...]:
+def _describe(parts: Sequence[Path], target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
     return tuple(
         PublishedFile(
-            path=(target / part.name).relative_to(root).as_posix(),
+            path=(target / part.name).relative_to(storage.root).as_posix(),
             rows=pq.read_metadata(part).num_rows,
             bytes=part.stat().st_size,
-            sha256=sha256(part),
+            sha256=storage.digest(part),
         )
         for part in parts
     )
 
 
-def _is_whole(manifest: Manifest, root: Path) -> bool:
+def _is_whole(manifest: Manifest, storage: Storage) -> bool:
     """Whether every file that a manifest names is there with its content."""
-    paths = [(root / file.path, file.sha256) for file in manifest.files]
-    return all(path.is_file() and sha256(path) == expected for path, expected in paths)
+    files = [(storage.root / file.path, file.sha256) for file in manifest.files]
+    return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
-def _copy(part: Path, folder: Path) -> None:
-    """Copy a part and flush it. A link would let whoever writes the run's part again change what readers hold."""
-    shutil.copyfile(part, folder / part.name)
-    with (folder / part.name).open("rb") as stream:
-        os.fsync(stream.fileno())
+def latest_manifest(layout: Layout) -> Manifest | None:
+    """The manifest of the newest published table; None if nothing is published.
 
-
-def lead(latest: Path, manifest: Path) -> None:
-    """Make ``latest`` a link to ``manifest``, in one rename."""
-    target = manifest.relative_to(latest.parent)
-    if not latest.is_symlink() or latest.readlink() != target:
-        with atomic_file(latest) as temporary:
-            temporary.symlink_to(target)
+    Raises:
+        InputError: it is damaged.
+    """
+    return Manifest.read_if_exists(layout.storage.local_path(layout.latest))
 
 
 def publish(
@@ -140,12 +129,12 @@ def publish(
         fallback_users=fallback_users,
         exclude_seen=settings.exclude_seen,
         warning=warning,
-        snapshot=SnapshotManifest.read(layout.run(day, run_id).sequences / MANIFEST).digest,
+        snapshot=SnapshotManifest.read(layout.storage.local_path(layout.run(day, run_id).manifest)).digest,
         refresh=None,
         created_at=_now(),
-        files=_describe(parts, target, layout.root),
+        files=_describe(parts, target, layout.storage),
     )
-    with alone(layout.candidates):
+    with layout.storage.lock(layout.candidates):
         return Published(totals, len(parts), _put(layout, manifest, parts))
 
 
@@ -164,22 +153,22 @@ def _readable(path: Path) -> Manifest | None:
 
 def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
-    target = layout.published(manifest.day)
-    own = target / DAY_MANIFEST
+    target, storage = layout.published(manifest.day), layout.storage
+    own = layout.published_manifest(manifest.day)
     # Read before the exchange, after which the link leads to the new manifest.
-    before = _readable(own)
-    is_newest = layout.latest.resolve() == own.resolve()
-    latest = before if is_newest else Manifest.read_if_exists(layout.latest)
-    if before is not None and before.same_content(manifest) and _is_whole(before, layout.root):
+    before = _readable(storage.local_path(own))
+    is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
+    latest = before if is_newest else latest_manifest(layout)
+    if before is not None and before.same_content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
         changed = True
         with storage.write_folder(target) as folder:
             for part in parts:
-                _copy(part, folder)
-            manifest.write(folder / DAY_MANIFEST)
+                shutil.copyfile(part, folder / part.name)  # a link could be changed by whoever writes the part again
+            manifest.write(folder / own.name)
     if latest is None or latest.day <= manifest.day:
-        lead(layout.latest, own)
+        storage.point(layout.latest, own)
         changed = changed or latest != manifest
     else:
         log.info("%s stays the newest: %s is published beside it", latest.day, manifest.day)
@@ -235,10 +224,10 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             day=refreshed.day, run_id=refreshed.run_id, users=refreshed.users, new_users=refreshed.new_users
         ),
         "created_at": _now(),
-        "files": _describe(refreshed.parts, target, layout.root),
+        "files": _describe(refreshed.parts, target, layout.storage),
     }
-    with alone(layout.candidates):
-        if Manifest.read(target / DAY_MANIFEST) != base:
+    with layout.storage.lock(layout.candidates):
+        if Manifest.read(layout.storage.local_path(layout.published_manifest(base.day))) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         changed = _put(layout, base.model_copy(update=changes), refreshed.parts)
         return Published(totals, len(refreshed.parts), changed)
@@ -246,11 +235,11 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
 
 def prune_states(layout: Layout) -> list[Path]:
     """Delete carried states of all runs but the one that latest.json names; returns their folders."""
-    newest = Manifest.read_if_exists(layout.latest)
+    newest = latest_manifest(layout)
     if newest is None:
         return []
     kept = layout.run(newest.day, newest.run_id).states
-    doomed = [path for path in sorted(layout.runs.glob(f"*/*/{kept.name}")) if path != kept]
+    doomed = [path for path in layout.carried_states if path != kept]
     for path in doomed:
         layout.storage.delete(path)
     return doomed
@@ -261,12 +250,11 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
 
     Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
     """
-    runs = layout.runs
-    days = sorted((path for path in runs.iterdir() if is_day(path.name)), reverse=True) if runs.is_dir() else []
-    kept = {day.isoformat(), *(path.name for path in days[:keep])}
-    if (latest := Manifest.read_if_exists(layout.latest)) is not None:
-        kept.add(latest.day.isoformat())
-    doomed = [path for path in days if path.name not in kept]
+    days = layout.run_days[::-1]
+    kept = {day, *(found for found, _ in days[:keep])}
+    if (latest := latest_manifest(layout)) is not None:
+        kept.add(latest.day)
+    doomed = [path for found, path in days if found not in kept]
     for path in doomed:
         layout.storage.delete(path)
     return doomed

@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from hmamba.candidates.publish import DAY_MANIFEST, is_day, lead
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.files import alone
-from hmamba.layout import Layout
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
@@ -39,16 +35,14 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
             f"--root {layout.root}: no recommender's folder, as it has neither {layout.config.name} nor "
             f"{layout.warehouse.name} nor candidates/. Correct the path."
         )
-    with alone(layout.candidates):
+    with layout.storage.lock(layout.candidates):
         for promotion in promotions.take_back(layout, day):
             yield f"took back the promotion of {promotion.version} on {promotion.day}"
-        days = [found for found in _days(layout.candidates, "run_date=") if (found[1] / DAY_MANIFEST).is_file()]
-        yield from _lead_back(layout, [found for found in days if found[0] <= day])
-        for folder in (layout.candidates, layout.runs):
-            prefix = "run_date=" if folder == layout.candidates else ""
-            for when, path in _days(folder, prefix):
-                if when > day:
-                    yield _remove(path, layout, delete)
+        kept = [when for when, _ in layout.published_days if when <= day]
+        yield from _lead_back(layout, [when for when in kept if layout.storage.exists(layout.published_manifest(when))])
+        for when, path in (*layout.published_days, *layout.run_days):
+            if when > day:
+                yield _remove(path, layout, delete)
         champion = promotions.promotions(layout)
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
@@ -64,7 +58,7 @@ def _lead_back(layout: Layout, kept: list[date]) -> Iterator[str]:
     when = max(kept)
     layout.storage.point(layout.latest, layout.published_manifest(when))
     yield f"{name}: leads to {when}"
-    manifest = Manifest.read(folder / DAY_MANIFEST)
+    manifest = Manifest.read(layout.storage.local_path(layout.published_manifest(when)))
     if manifest.last_day > when:
         yield (
             f"note: the table of {when} has been refreshed up to {manifest.last_day}. To have the night's own again: "

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from hmamba.errors import InputError
-from hmamba.files import read_json, write_json
+from hmamba.storage.local import read_json, write_json
 
 Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), return_type=str)]
 """A point in time with its offset, in ISO 8601."""

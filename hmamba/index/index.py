@@ -19,7 +19,6 @@ import torch
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX, POINT
 from hmamba.errors import InputError
-from hmamba.files import atomic_file, atomic_folder, sha256
 from hmamba.index.base import Excluded, FloatArray, RealArray, Searcher
 from hmamba.index.flat import FlatSearcher
 from hmamba.index.registry import SEARCHERS
@@ -27,7 +26,7 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
-from hmamba.storage.local import atomic_folder, read_json, sha256, write_json
+from hmamba.storage.local import atomic_folder, sha256
 
 ROWS = 512
 """Queries that are searched at once, both where the search is chosen and where it is used."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 from hmamba.contracts.models import Promotion, Promotions
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 
 
 def promotions(layout: Layout) -> tuple[Promotion, ...]:
@@ -14,7 +14,7 @@ def promotions(layout: Layout) -> tuple[Promotion, ...]:
     Raises:
         InputError: champion.json is damaged.
     """
-    found = Promotions.read_if_exists(layout.champion)
+    found = Promotions.read_if_exists(layout.storage.local_path(layout.champion))
     return () if found is None else found.history
 
 
@@ -61,6 +61,7 @@ def take_back(layout: Layout, day: date) -> tuple[Promotion, ...]:
 
 def _write(layout: Layout, history: tuple[Promotion, ...]) -> None:
     if history:
-        Promotions(version=history[-1].version, history=history).write(layout.champion)
+        with layout.storage.write_file(layout.champion) as path:
+            Promotions(version=history[-1].version, history=history).write(path)
     else:
         layout.storage.delete(layout.champion)

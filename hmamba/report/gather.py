@@ -36,12 +36,12 @@ from hmamba.contracts import (
     Verdict,
 )
 from hmamba.errors import InputError
-from hmamba.layout import Layout, RunLayout
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.storage.layout import Layout, RunLayout
 
 MODELS = ("challenger", "champion", "most_bought", "popularity")
 _T = TypeVar("_T")
@@ -158,7 +158,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         ConfigError: the run id cannot be a folder's name.
     """
     run, reading = layout.run(day, run_id), _Reading()
-    shards = sorted(run.sequences.glob("shard-*.parquet"))
+    shards = run.shards
     steps, costs = _steps(run, len(shards), reading)
     stopped = _stop(run, costs, len(shards), reading)
     if stopped is not None:
@@ -225,8 +225,7 @@ def _steps(run: RunLayout, shards: int, reading: _Reading) -> tuple[Steps, tuple
 
 def _stop(run: RunLayout, costs: tuple[StepCost, ...], shards: int, reading: _Reading) -> Stop | None:
     """Where the run ended: at a step that failed, or after the last one that finished."""
-    paths = sorted(run.failures.glob("*.json"))
-    failures = [found for path in paths if (found := reading.document(StepFailure, path)) is not None]
+    failures = [found for path in run.failed if (found := reading.document(StepFailure, path)) is not None]
     finished = [cost.name for cost in costs if cost.name != "score" or cost.parts >= shards]
     return failed_at(failures, shards) or unfinished(finished)
 

@@ -21,11 +21,10 @@ from hmamba.clock import end_of
 from hmamba.config import Config, EventsConfig, EventType
 from hmamba.contracts.snapshot import SnapshotFile, SnapshotManifest
 from hmamba.errors import ConfigError, InputError
-from hmamba.files import atomic_folder, digest, sha256
 from hmamba.progress import Progress
 from hmamba.statements import statement
 from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
-from hmamba.storage.local import atomic_folder, digest, sha256, write_json
+from hmamba.storage.local import atomic_folder, digest, sha256
 from hmamba.warehouse.tables import is_empty, one, rows
 
 ROWS_PER_GROUP = 131_072

@@ -312,9 +312,9 @@ class Layout:
         """Folders of the carried states of all runs."""
         return self.storage.find(self.runs, "*/*/states")
 
-    def facts_of(self, day: date) -> list[Path]:
-        """What the steps of all runs of a day have kept."""
-        return self.storage.find(self.runs / day.isoformat(), "*/facts/*.json")
+    def metrics_of(self, day: date) -> list[Path]:
+        """Metrics of the steps of all runs of a day."""
+        return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
     @property
     def rolled_back(self) -> Path:

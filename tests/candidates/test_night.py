@@ -19,6 +19,8 @@ from hmamba.errors import InputError
 from hmamba.index import index as item_index
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json, write_json
 from tests.documents import verdict
 from tests.histories import histories_of, random_histories, valued
 from tests.stored import ITEMS, stored_model
@@ -50,8 +52,8 @@ def store(run):
     stored = stored_model()
     stored = replace(stored, version=stored.provenance.version)
     verdict(serving=stored.version).write(run.verdict)
-    model_files.save_serving(run.model, stored)
-    stored = model_files.load_serving(run.model, stored.version, CPU)
+    model_files.save_serving(run, stored)
+    stored = model_files.load_serving(run, stored.version, CPU)
     item_index.save(item_index.build(stored, stored.candidate_items), run.index)
     return stored
 

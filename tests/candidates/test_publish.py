@@ -15,7 +15,8 @@ import pytest
 
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import prune_runs
-from hmamba.files import sha256
+from hmamba.storage import local as files
+from hmamba.storage.local import LocalStorage, sha256
 from tests.documents import shard_metrics
 from tests.landing import DAY, Root
 from tests.scored import write_part, write_run

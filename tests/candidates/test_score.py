@@ -21,6 +21,7 @@ from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models import promotions
+from hmamba.storage.layout import Layout
 from tests.documents import verdict
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model

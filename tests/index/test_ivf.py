@@ -22,7 +22,6 @@ from hmamba.index.ivf import IvfSearcher, build_ivf
 from hmamba.index.matmul import MatmulSearcher
 from hmamba.index.tuning import SearchParameters, recalls
 from hmamba.inference.encode import encode_users
-from hmamba.storage.local import read_json
 from tests.histories import histories_of, random_histories
 from tests.index.test_precision import far_model, write_shards
 from tests.stored import stored_model

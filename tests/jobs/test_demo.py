@@ -16,7 +16,7 @@ import pytest
 from hmamba import config
 from hmamba.contracts import IndexMetrics, StepMetrics
 from hmamba.errors import InputError
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
 from jobs import demo
 
 LOG = """\

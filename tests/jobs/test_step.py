@@ -11,8 +11,8 @@ import pytest
 
 from hmamba.contracts import StepMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
-from hmamba.files import read_json
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import read_json
 from jobs.step import StepContext, run_step
 
 DAY = "2024-01-30"

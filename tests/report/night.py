@@ -31,8 +31,8 @@ from hmamba.contracts import (
     TrainMetrics,
     Verdict,
 )
-from hmamba.files import sha256
-from hmamba.layout import Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.local import sha256
 from tests.documents import manifest, shard_metrics
 from tests.synthetic import make_catalogue
 

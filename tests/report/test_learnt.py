@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from hmamba.contracts import EpochMetrics
-from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.learnt import early_stopping, what_serves_knows
+from hmamba.storage.layout import Layout
 from tests.report.night import DAY, RUN, baseline_verdict, gate_metrics, verdict
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from hmamba.contracts import IndexMetrics, ReportMetrics
-from hmamba.layout import Layout
 from hmamba.report.render import write_report
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json, write_json
 from tests.report.night import (
     COOCCURRENCE,
     DAY,

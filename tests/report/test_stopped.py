@@ -7,10 +7,10 @@ from dataclasses import fields
 import pytest
 
 from hmamba.contracts import StepFailure
-from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.stopped import STEPS, Stop, failed_at, unfinished
 from hmamba.report.summary import summarise
+from hmamba.storage.layout import Layout
 from tests.documents import manifest
 from tests.report.night import CHAMPION, DAY, RUN, VERSION, baseline_verdict, fail, publish, verdict
 from tests.report.test_render import page_of

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from hmamba.contracts import ScoreMetrics
-from hmamba.layout import Layout
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
+from hmamba.storage.layout import Layout
 from tests.documents import shard_metrics
 from tests.report.night import (
     CHAMPION,
