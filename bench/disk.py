@@ -15,7 +15,6 @@ import logging
 import sys
 import textwrap
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,12 @@ from PIL import Image
 from bench import hierarchy
 from bench.hierarchy import Floats, Ints, Level
 from hmamba.config import load
+from hmamba.contracts import Manifest
 from hmamba.errors import HMambaError, InputError
 from hmamba.model import lorentz
 from hmamba.report import disk
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import atomic_file, read_json
+from hmamba.storage.local import atomic_file
 
 DPI = 150
 DEPARTMENTS = 8
@@ -90,8 +90,8 @@ def read(root: str) -> CandidateItems:
         InputError: nothing has been published, its run's folder is gone, or its items have no categories.
     """
     layout = Layout.at(root)
-    latest = read_json(layout.latest)
-    run = layout.run(date.fromisoformat(latest["day"]), latest["run_id"])
+    latest = Manifest.read(layout.latest)
+    run = layout.run(latest.day, latest.run_id)
     vectors, items = run.item_points, run.items
     for path in (vectors, items):
         if not path.exists():
@@ -112,7 +112,7 @@ def read(root: str) -> CandidateItems:
     names = named or [f"level {number}" for number in range(1, depth + 1)]
     K = float(np.median(points[:, 0] ** 2 - np.square(points[:, 1:]).sum(1)))
     events = np.array([row[1] for row in rows], dtype=np.int64)
-    return CandidateItems(latest["model_version"], disk.tangents_at_origin(points), K, events, paths, names)
+    return CandidateItems(latest.model_version, disk.tangents_at_origin(points), K, events, paths, names)
 
 
 def department_plane(tangents: Floats, codes: Ints) -> Floats:

@@ -95,8 +95,8 @@ def hmamba_retrain() -> None:
         doc_md="Lists the snapshot's shards, so that scoring has one task for each. Over 1,000 shards a task scores a "
         "few of them, since Airflow limits how many tasks are mapped (`core.max_map_length`).",
     )
-    def shards(facts: dict[str, Any]) -> list[str]:
-        return ranges(facts["shards"])
+    def shards(metrics: dict[str, Any]) -> list[str]:
+        return ranges(metrics["shards"])
 
     listed = shards(snapshot.output)
     score = StepOperator.partial(

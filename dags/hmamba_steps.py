@@ -132,10 +132,10 @@ def _last_line(stream: IO[bytes]) -> str:
 
 
 class StepOperator(BaseOperator):
-    """Runs ``python -m jobs.STEP`` and returns the facts that it prints.
+    """Runs ``python -m jobs.STEP`` and returns the metrics that it prints.
 
     The step's standard error goes to the task's log, line by line. The last line of its standard output is a JSON
-    object of small facts, which becomes the task's XCom. When the task is killed, cleared or times out, the step is
+    object of small metrics, which becomes the task's XCom. When the task is killed, cleared or times out, the step is
     stopped with it.
 
     Args:
@@ -185,11 +185,11 @@ class StepOperator(BaseOperator):
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run the step and return its facts, which the events of its assets carry too."""
-        facts = self.run(self.command(context))
+        """Run the step and return its metrics, which the events of its assets carry too."""
+        metrics = self.run(self.command(context))
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = facts
-        return facts
+            context["outlet_events"][asset].extra = metrics
+        return metrics
 
     def run(self, command: Sequence[str]) -> dict[str, Any]:
         """Run one command to its end, logging what it says, and return the JSON object it prints last."""
@@ -204,12 +204,12 @@ class StepOperator(BaseOperator):
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             raise AirflowException(f"{self.step} {how}. It said: {said}")
         try:
-            facts = json.loads(last)
+            metrics = json.loads(last)
         except json.JSONDecodeError:
-            facts = None
-        if not isinstance(facts, dict):
+            metrics = None
+        if not isinstance(metrics, dict):
             raise AirflowException(f"{self.step} ended well, but its last line is not a JSON object: {last!r}")
-        return facts
+        return metrics
 
     def _follow(self, command: Sequence[str], printed: IO[bytes]) -> str:
         """Run ``command``, log its standard error as it comes, return the last line of it."""

@@ -314,13 +314,14 @@ def _configuration(root: Path) -> Check:
 
 
 def _champion(root: Path) -> Check:
+    from hmamba.contracts.models import Promotions
     from hmamba.storage.layout import Layout
-    from hmamba.storage.local import read_json
 
     layout = Layout.at(root)
-    if not layout.champion.exists():
+    promotions = Promotions.read_if_exists(layout.champion)
+    if promotions is None:
         return Check("champion", "note", "no model has been promoted yet", layout.command("run", "--day", "YYYY-MM-DD"))
-    version = str(read_json(layout.champion)["version"])
+    version = promotions.version
     if not layout.model(version).is_dir():
         return Check("champion", "missing", f"{version} is named, but {layout.model(version)} is gone", "restore it")
     return Check("champion", "ok", version)
@@ -334,4 +335,4 @@ def _published(root: Path) -> Check:
     if not layout.latest.exists():
         return Check("published", "note", "no candidates yet", layout.command("run", "--day", "YYYY-MM-DD"))
     manifest = published_manifest(layout)
-    return Check("published", "ok", f"{manifest['day']}: {manifest['users']} users, {manifest['rows']} rows")
+    return Check("published", "ok", f"{manifest.day}: {manifest.users} users, {manifest.rows} rows")

@@ -117,7 +117,7 @@ class Recommender:
             metadata = None if items is None else _arrow(nw.from_native(items))
             day = load_frames(connection, self.config, events, metadata)
             manifest = write_snapshot(connection, run.sequences, day, None, Meaning.of(self.config))
-        stored = _train(run, self.config, day, manifest["digest"])
+        stored = _train(run, self.config, day, manifest.digest)
         model_files.save_serving(run, stored)
         schema = events.schema
         types = {USER_ID: str(schema.field(columns.user_id).type), ITEM_ID: str(schema.field(columns.item_id).type)}

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
 from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
 from hmamba.config import Config, load
+from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics, StepMetrics, Verdict, read_serving
 from hmamba.errors import InputError
-from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import read_json
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender
-
-_STEP = re.compile(r"([a-z]+)(?:-(\d+))?\.json")
 
 
 def open_root(root: str | Path) -> Root:
@@ -59,7 +55,7 @@ class Root:
         """Days with a published table, oldest first."""
         return sorted(day for day, _ in self.layout.published_days)
 
-    def manifest(self, day: date | None = None) -> dict[str, Any]:
+    def manifest(self, day: date | None = None) -> Manifest:
         """The manifest of a published table.
 
         Args:
@@ -81,7 +77,7 @@ class Root:
         Raises:
             InputError: as :meth:`manifest`.
         """
-        return ds.dataset([str(self.layout.root / file["path"]) for file in self.manifest(day)["files"]])
+        return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
 
     def recommend(self, user: str, k: int = 10) -> Recommendations:
         """A user's ``k`` best published items, with their titles.
@@ -91,26 +87,22 @@ class Root:
         """
         return recommend(self.layout, str(user), k)
 
-    def metrics(self, day: date | None = None) -> dict[str, Any]:
-        """What each step of the published night recorded, by step; of ``score`` a list, one entry a shard.
+    def metrics(self, day: date | None = None) -> dict[str, StepMetrics]:
+        """The metrics of each step of the published night, by step; of ``score`` those of all shards together.
 
         Args:
             day: the night; None for the newest.
 
         Raises:
-            InputError: as :meth:`manifest`.
+            InputError: as :meth:`manifest`, or a file of metrics is damaged.
         """
-        found: dict[str, Any] = {}
-        for path in sorted(self._run(day).facts.glob("*.json")):
-            if (name := _STEP.fullmatch(path.name)) is None:
-                continue
-            if name[2] is None:
-                found[name[1]] = read_json(path)
-            else:
-                found.setdefault(name[1], []).append(read_json(path))
-        return found
+        run = self._run(day)
+        found = {step: kind.read_if_exists(run.step_metrics(step)) for step, kind in KEPT_METRICS.items()}
+        shards = [ShardMetrics.read(path) for path in sorted(run.metrics.glob("score-*.json"))]
+        found["score"] = ScoreMetrics.of(shards) if shards else None
+        return {step: metrics for step, metrics in found.items() if metrics is not None}
 
-    def verdict(self, day: date | None = None) -> dict[str, Any]:
+    def verdict(self, day: date | None = None) -> Verdict:
         """What the gate measured and decided on a published night.
 
         Args:
@@ -119,8 +111,7 @@ class Root:
         Raises:
             InputError: as :meth:`manifest`, or the run's folder was removed.
         """
-        told: dict[str, Any] = read_json(self._run(day).verdict)
-        return told
+        return Verdict.read(self._run(day).verdict)
 
     def recommender(self, day: date | None = None) -> Recommender:
         """The model that serves a published night, with the users of its snapshot.
@@ -134,11 +125,11 @@ class Root:
         from hmamba.recommender import Recommender
 
         run = self._run(day)
-        version = model_files.serving(run.verdict)
+        version = read_serving(run.verdict)
         if not run.model.is_dir():
             raise InputError(f"{version} serves that night, which is no model. Open a night that a model serves.")
         return Recommender.of_run(run, version, self.config)
 
     def _run(self, day: date | None) -> RunLayout:
         manifest = self.manifest(day)
-        return self.layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
+        return self.layout.run(manifest.day, manifest.run_id)

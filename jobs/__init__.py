@@ -1,4 +1,4 @@
-"""The steps of a night. Each is ``python -m jobs.NAME``, safe to run twice, and prints one JSON line of facts last."""
+"""The steps of a night. Each is ``python -m jobs.NAME``, safe to run twice, and prints its metrics as one JSON line."""
 
 import os
 

@@ -16,19 +16,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hmamba.backtest.judge import Chain, JudgedNight, judge_night
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, load
+from hmamba.contracts import BacktestInputs, BacktestNight, SnapshotManifest, SystemMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.evaluation.gate import Measured
 from hmamba.inference.device import device_of
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.storage.layout import BacktestLayout, Layout
-from hmamba.storage.local import digest, read_json, write_json
+from hmamba.storage.local import digest
 from jobs.night import NightOptions, StepFailedError, run_one
 from jobs.step import day_argument
 
@@ -107,14 +107,17 @@ class Replay:
         Raises:
             InputError: it is of others, with which the nights that are left must not be mixed.
         """
-        path, now = self.backtest.state, {"settings": digest(self.config.model_dump()), "events": events}
-        if self.layout.storage.exists(path) and (begun := read_json(path)) != now:
-            changed = " and the ".join(key for key, value in now.items() if begun.get(key) != value)
+        path = self.backtest.state
+        now = BacktestInputs(settings=digest(self.config.model_dump()), events=events)
+        begun = BacktestInputs.read_if_exists(path)
+        if begun is not None and begun != now:
+            same = {"settings": begun.settings == now.settings, "events": begun.events == now.events}
+            changed = " and the ".join(name for name, is_same in same.items() if not is_same)
             raise InputError(
                 f"{self.backtest.folder}: the {changed} have changed since this backtest was begun. Remove that folder "
                 "to begin it again."
             )
-        write_json(path, now)
+        now.write(path)
 
 
 def replay(what: Replay) -> Iterator[JudgedNight]:
@@ -130,12 +133,12 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
     truth_run = truth.layout.run(last, RUN_ID)
     # The last nights are asked about days that may not have come yet, or hold nothing.
     run_one(what.options(truth, last, any_day=True), "snapshot")
-    what.continues(str(read_json(truth_run.manifest)["digest"]))
+    what.continues(SnapshotManifest.read(truth_run.manifest).digest)
     events: Histories | None = None
     for number, day in enumerate(what.nights, start=1):
         kept = what.backtest.night(day)
-        if what.layout.storage.exists(kept):
-            yield _from_json(read_json(kept))
+        if (judged_before := BacktestNight.read_if_exists(kept)) is not None:
+            yield _restored(judged_before)
             continue
         log.info("backtest: night %d of %d, %s", number, len(what.nights), day)
         for chain in chains:
@@ -145,7 +148,7 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
         until = day + timedelta(days=what.every)
         device = device_of(what.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)
-        write_json(kept, _as_json(judged))
+        _document(judged).write(kept)
         for chain in chains:  # models stay: they are the next night's champions
             chain.layout.storage.delete(chain.layout.run(day, RUN_ID).folder)
         yield judged
@@ -169,24 +172,22 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
             raise
 
 
-def _as_json(night: JudgedNight) -> dict[str, Any]:
-    return {
-        "day": night.day.isoformat(),
-        "asked": night.asked,
-        "questions": night.questions,
-        "serving": night.serving,
-        "measured": {
-            name: {"means": found.means, "deciding": found.deciding.round(6).tolist()}
+def _document(night: JudgedNight) -> BacktestNight:
+    return BacktestNight(
+        day=night.day,
+        asked=night.asked,
+        questions=night.questions,
+        serving=night.serving,
+        measured={
+            name: SystemMetrics(means=found.means, deciding=tuple(found.deciding.round(6).tolist()))
             for name, found in night.measured.items()
         },
-    }
-
-
-def _from_json(told: dict[str, Any]) -> JudgedNight:
-    measured = {name: Measured(found["means"], np.array(found["deciding"])) for name, found in told["measured"].items()}
-    return JudgedNight(
-        date.fromisoformat(told["day"]), tuple(told["asked"]), told["questions"], told["serving"], measured
     )
+
+
+def _restored(night: BacktestNight) -> JudgedNight:
+    measured = {name: Measured(found.means, np.array(found.deciding)) for name, found in night.measured.items()}
+    return JudgedNight(night.day, night.asked, night.questions, night.serving, measured)
 
 
 def run_backtest(what: Replay) -> tuple[str, Path]:

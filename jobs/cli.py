@@ -77,9 +77,9 @@ def run(
     Example: `hmamba run --root demo --day 2017-12-15`
     """
     from hmamba.candidates.lookup import example_user
+    from hmamba.report.text import near
     from hmamba.storage.layout import Layout
     from jobs.night import NightOptions, run_night
-    from jobs.words import near
 
     layout = Layout.existing(root)
     options = NightOptions(str(layout.root), _day(day), config, run_id, full_retrain, workers, any_day)
@@ -95,12 +95,12 @@ def run(
 
 def _show(steps: Iterator[StepDone]) -> None:
     """Say what each step did, as it ends. After Ctrl-C or SIGTERM say how to go on."""
-    from jobs.words import in_a_line
+    from hmamba.report.steps import in_a_line
 
     try:
         for done in steps:
             name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
-            typer.echo(f"{name:<12}{in_a_line(done.facts)} ({done.seconds:.1f} s)")
+            typer.echo(f"{name:<12}{in_a_line(done.metrics)} ({done.seconds:.1f} s)")
     except (KeyboardInterrupt, SystemExit) as stopped:
         typer.echo("\nStopped. Run the same command again: it resumes where it was.", err=True)
         raise typer.Exit(int(stopped.code or 0) if isinstance(stopped, SystemExit) else INTERRUPTED) from None
@@ -150,8 +150,8 @@ def backtest(
 
     Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
     """
+    from hmamba.report.text import near
     from jobs.backtest import Replay, run_backtest
-    from jobs.words import near
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     text, path = run_backtest(Replay.of(root, _day(first), _day(last), every, config))

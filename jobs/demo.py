@@ -25,11 +25,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.clock import end_of, start_of
+from hmamba.contracts import KEPT_METRICS, IngestMetrics, Manifest, StepMetrics, Verdict
 from hmamba.errors import HMambaError, InputError
+from hmamba.report.steps import in_a_line
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import read_json
 from jobs.step import day_argument
-from jobs.words import Facts, in_a_line
 
 MARKER = ".hmamba-demo"
 CONFIG = "complete_journey"
@@ -53,7 +53,7 @@ class Night:
 
     day: date
     run: RunLayout
-    facts: dict[str, Facts]
+    metrics: dict[str, StepMetrics]
     seconds: float
 
 
@@ -217,7 +217,7 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
     log = layout.root / "logs" / f"night-{day}.log"
     command = [sys.executable, "-m", "airflow", "dags", "test", "hmamba_retrain", "--conf"]
     command.append(json.dumps({"day": day.isoformat(), "root": str(layout.root)}))
-    reported: dict[Path, Facts] = {}
+    reported: dict[Path, StepMetrics] = {}
     with (
         log.open("w", encoding="utf-8") as stream,
         log.open(encoding="utf-8", errors="replace") as said,
@@ -228,17 +228,17 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
                 time.sleep(_POLL_SECONDS)
                 watch.weigh(process.pid)
                 _say_progress(said.read(), watch)
-                _say_facts(layout, day, reported, watch)
+                _say_metrics(layout, day, reported, watch)
         finally:
             if process.poll() is None:
                 process.terminate()
-    _say_facts(layout, day, reported, watch)
+    _say_metrics(layout, day, reported, watch)
     if process.returncode:
         raise DemoError(
             f"The night of {day} failed. What its last step said:\n{failing_step(log)}\nThe whole log: {log}"
         )
-    facts = {path.stem: value for path, value in reported.items()}
-    return Night(day, layout.run(day, next(iter(reported)).parents[1].name), facts, watch.seconds - began)
+    metrics = {path.stem: value for path, value in reported.items()}
+    return Night(day, layout.run(day, next(iter(reported)).parents[1].name), metrics, watch.seconds - began)
 
 
 def _say_progress(text: str, watch: Stopwatch) -> None:
@@ -248,30 +248,31 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
             watch.progress(f"{spoken[1]}: {progress[1].removeprefix(f'{spoken[1]}: ')}")
 
 
-def _say_facts(layout: Layout, day: date, reported: dict[Path, Facts], watch: Stopwatch) -> None:
-    for path in sorted(set(layout.facts_of(day)) - set(reported), key=lambda path: path.stat().st_mtime_ns):
-        reported[path] = facts = read_json(path)
-        watch.say(f"{path.stem:<10} {in_a_line(facts)} ({facts['seconds']:.1f} s)")
+def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], watch: Stopwatch) -> None:
+    for path in sorted(set(layout.metrics_of(day)) - set(reported), key=lambda path: path.stat().st_mtime_ns):
+        reported[path] = metrics = KEPT_METRICS[path.stem.partition("-")[0]].read(path)
+        watch.say(f"{path.stem:<10} {in_a_line(metrics)} ({metrics.seconds:.1f} s)")
 
 
-def metrics_table(verdict: Facts) -> list[str]:
+def metrics_table(verdict: Verdict) -> list[str]:
     """The gate's figures, one line for each model and baseline."""
-    names = [name for name in ("champion", "challenger", "most_bought", "popularity") if name in verdict["metrics"]]
-    shown = [key for key in verdict["metrics"][names[0]] if key.endswith(("@10", "@20"))]
+    names = [name for name in ("champion", "challenger", "most_bought", "popularity") if name in verdict.metrics]
+    shown = [key for key in verdict.metrics[names[0]] if key.endswith(("@10", "@20"))]
     lines = [f"  {'':<12}" + "".join(f"{key:>13}" for key in shown)]
     for name in names:
-        values = verdict["metrics"][name]
-        mark = " <- serves" if verdict.get(name) == verdict["serving"] and name in ("champion", "challenger") else ""
+        values = verdict.metrics[name]
+        serves = verdict.serving == {"champion": verdict.champion, "challenger": verdict.challenger}.get(name, "")
+        mark = " <- serves" if serves else ""
         lines.append(f"  {name:<12}" + "".join(f"{values[key]:>13.4f}" for key in shown) + mark)
     return lines
 
 
 def recommendations(layout: Layout, night: Night) -> list[str]:
     """The best candidates of a few users, by product name."""
-    manifest = read_json(layout.latest)
+    manifest = Manifest.read(layout.latest)
     items = pq.read_table(night.run.items, columns=["item_id", "title"])
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
-    table = pq.read_table(layout.root / manifest["files"][0]["path"], filters=[("rank", "<=", SHOWN_ITEMS)])
+    table = pq.read_table(layout.root / manifest.files[0].path, filters=[("rank", "<=", SHOWN_ITEMS)])
     users = pc.unique(table["user_id"]).to_pylist()[:SHOWN_USERS]
     lines = []
     for user in users:
@@ -283,24 +284,19 @@ def recommendations(layout: Layout, night: Night) -> list[str]:
 def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
     """What the demo did and where to look."""
     last = nights[-1]
-    published = last.facts["publish"]
-    verdict = read_json(last.run.verdict)
+    ingested = IngestMetrics.read(last.run.step_metrics("ingest"))
+    verdict = Verdict.read(last.run.verdict)
     lines = ["", "Done."]
     for night in nights:
-        facts = night.facts["ingest"]
-        lines.append(
-            f"Night of {night.day}: {facts['rows_loaded']:,} rows in, {facts['rows_quarantined']:,} refused, "
-            f"{night.seconds:.0f} s"
-        )
-    lines += [f"Held-out {verdict['holdout_from']} to {verdict['holdout_to']}, {verdict['users']:,} users:"]
+        lines.append(f"Night of {night.day}: {in_a_line(night.metrics['ingest'])} ({night.seconds:.0f} s)")
+    lines += [f"Held-out {verdict.holdout_from} to {verdict.holdout_to}, {verdict.users:,} users:"]
     lines += metrics_table(verdict)
     lines += [
-        f"Candidates: {published['rows']:,} rows, {published['users']:,} users x {published['k']}, in "
-        f"{layout.published(last.day)}",
+        f"Candidates: {in_a_line(last.metrics['publish'])}, in {layout.published(last.day)}",
         f"The best {SHOWN_ITEMS} for {SHOWN_USERS} of them:",
         *recommendations(layout, last),
         f"Report: {layout.report(last.day)}",
-        f"Checks of the data: {last.facts['ingest']['data_docs']}",
+        f"Checks of the data: {ingested.data_docs}",
         f"Logs: {layout.root / 'logs'}",
         f"Took {watch.seconds:.0f} s and at most {watch.peak_bytes / 1e9:.1f} GB of memory, all processes together.",
     ]

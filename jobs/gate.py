@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import pyarrow as pa
 
+from hmamba.contracts import EpochMetrics, GateMetrics, SnapshotManifest, TrainingResult, Verdict
 from hmamba.errors import InputError, QualityError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
@@ -26,24 +27,23 @@ from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import Histories, read_histories, shard_files
-from hmamba.storage.local import read_json, write_json
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
 
-def body(context: StepContext) -> Facts:
-    """Ask everybody the same questions; write the verdict; promote; count again up to the day for who serves.
+def body(context: StepContext) -> GateMetrics:
+    """Judge everybody on the same queries; write the verdict; promote; count again up to the day for who serves.
 
     Raises:
         InputError: an earlier step has not run, or the challenger cannot be loaded.
         QualityError: there is no champion, nothing better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    trained = read_json(run.training_result)
-    challenger = trained["version"]
+    trained = TrainingResult.read(run.training_result)
+    challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
     histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
@@ -55,37 +55,44 @@ def body(context: StepContext) -> Facts:
     if since is not None:
         evaluation_set = evaluation_set.since(since)
     measured = _measure(context, contestants, evaluation_set, split.before_holdout(histories), len(ids))
-    verdict = {
-        "day": context.day,
-        **_asked(split, evaluation_set, not config.source.columns.by_position),
-        "challenger": challenger,
-        "champion": champion,
-        "metric": config.gate.metric,
-        "metrics": {name: found.means for name, found in measured.items()},
-    }
+    days = None if config.source.columns.by_position else days_of(evaluation_set)
+    judged = partial(
+        Verdict,
+        day=context.day,
+        holdout_from=days[0] if days else None,
+        holdout_to=days[1] if days else None,
+        users=evaluation_set.judged,
+        questions=len(evaluation_set),
+        split=split.mode,
+        split_why=split.why,
+        challenger=challenger,
+        champion=champion,
+        metric=config.gate.metric,
+        metrics={name: found.means for name, found in measured.items()},
+    )
     caveats = [text for text in (unusable, caveat) if text]
     try:
         judged_against = None if unusable else champion
-        decision, compared = decide(challenger, judged_against, measured, config, trained.get("skipped_reason"))
+        decision, compared = decide(challenger, judged_against, measured, config, trained.skipped_reason)
     except QualityError as error:
         reason = "; ".join([*caveats, str(error)])
-        _conclude(context, {**verdict, "comparisons": [], "serving": None, "promoted": False, "reason": reason})
+        _conclude(context, judged(reason=reason))
         raise QualityError(reason) from error
-    facts = _conclude(
+    verdict = _conclude(
         context,
-        {
-            **verdict,
-            "comparisons": [entry.as_json() for entry in compared],
-            "serving": decision.serving,
-            "promoted": decision.promoted,
-            "reason": "; ".join([decision.reason, *caveats]),
-            "warning": decision.warning,
-        },
+        judged(
+            comparisons=tuple(compared),
+            serving=decision.serving,
+            promoted=decision.promoted,
+            reason="; ".join([decision.reason, *caveats]),
+            warning=decision.warning,
+        ),
     )
     serving = {stored.version: stored for stored in contestants.values()}.get(decision.serving)
-    if serving is not None:
-        facts["refit"] = _serve(context, serving, histories, split, len(ids))
-    return facts
+    epoch = None if serving is None else _serve(context, serving, histories, split, len(ids))
+    skipped = serving is not None and config.train.refit and epoch is None
+    no_refit = "nothing new to learn" if skipped else None
+    return GateMetrics(**verdict.model_dump(), refit=epoch, refit_skipped_reason=no_refit)
 
 
 def _contestants(
@@ -125,53 +132,39 @@ def _measure(
     return measured | measure_baselines(counted, evaluation_set, context.config, size)
 
 
-def _asked(split: Split, evaluation_set: EvaluationSet, timed: bool) -> dict[str, Any]:
-    """Who was asked about what, for the verdict."""
-    days = days_of(evaluation_set) if timed else None
-    return {
-        "holdout_from": days[0] if days else None,
-        "holdout_to": days[1] if days else None,
-        "users": evaluation_set.judged,
-        "questions": len(evaluation_set),
-        "split": split.mode,
-        "split_why": split.why,
-    }
-
-
-def _conclude(context: StepContext, verdict: Facts) -> Facts:
-    """Enter the decision into the promotions and keep the verdict, which says what has come of it."""
-    run, layout = context.run, context.layout
-    version = verdict["serving"] if verdict["promoted"] else None
-    if not promotions.record_decision(layout, context.day, version):
+def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
+    """Enter the decision into the promotions and write the verdict, which records what has come of it."""
+    layout, promoted = context.layout, verdict.serving if verdict.promoted else None
+    if not promotions.record_decision(layout, context.day, promoted):
         stays = "the list of promotions stays as it is, because a later night has promoted a model since"
-        verdict |= {"promoted": False, "reason": f"{verdict['reason']}; {stays}"}
-    write_json(run.verdict, verdict)
-    if verdict["challenger"] is not None:
-        model_files.record_metrics(layout, verdict["challenger"], "gate", read_json(run.verdict))
-    log.info("gate: %d users are asked %d questions: %s", verdict["users"], verdict["questions"], verdict["split_why"])
-    if verdict.get("warning"):
-        log.warning("gate: %s", verdict["warning"])
+        verdict = verdict.model_copy(update={"promoted": False, "reason": f"{verdict.reason}; {stays}"})
+    verdict.write(context.run.verdict)
+    if verdict.challenger is not None:
+        model_files.record_verdict(layout, verdict.challenger, verdict)
+    log.info("gate: %d users are asked %d questions: %s", verdict.users, verdict.questions, verdict.split_why)
+    if verdict.warning:
+        log.warning("gate: %s", verdict.warning)
     else:
-        log.info("gate: %s serves: %s", verdict["serving"] or "nobody", verdict["reason"])
+        log.info("gate: %s serves: %s", verdict.serving or "nobody", verdict.reason)
     return verdict
 
 
 def _serve(
     context: StepContext, stored: StoredModel, histories: Histories, split: Split, size: int
-) -> dict[str, Any] | None:
+) -> EpochMetrics | None:
     """Store what serves tonight: it may know everything up to the end of the day.
 
     Returns:
         Metrics of the refit's epoch; None without one.
     """
     recount(stored, Counts.of(histories, size, [stored.model]))
-    told = None
+    epoch = None
     if context.config.train.refit:
-        snapshot = read_json(context.run.manifest)["digest"]
-        told = refit(stored, histories, split, snapshot, context.run.refit, context.config)
+        snapshot = SnapshotManifest.read(context.run.manifest).digest
+        epoch = refit(stored, histories, split, snapshot, context.run.refit, context.config)
     model_files.save_serving(context.run, stored)
     context.run.storage.delete(context.run.refit)
-    return told
+    return EpochMetrics.model_validate(epoch) if epoch else None
 
 
 def main(arguments: list[str] | None = None) -> int:

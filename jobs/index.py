@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from hmamba.candidates.baseline import write_eligible
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
+from hmamba.contracts import IndexMetrics, read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
@@ -16,16 +17,16 @@ from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import shard_files
 from hmamba.sources.ids import read_ids
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> IndexMetrics:
     """Build the index of whoever serves tonight, and measure on some of tonight's queries what float32 loses.
 
     A baseline needs no index: then only the items that it may recommend are written.
     """
     run, layout, config = context.run, context.layout, context.config
-    version = model_files.serving(run.verdict)
+    version = read_serving(run.verdict)
     allowed = config.candidates.allowed_items
     wanted = (
         None
@@ -39,7 +40,9 @@ def body(context: StepContext) -> Facts:
         candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
         with run.storage.write_file(run.item_points) as path:
             write_eligible(candidate_items, ids, path)
-        return {"items": len(candidate_items), "kind": "none", "device": "cpu", "model_version": version}
+        return IndexMetrics(
+            day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version
+        )
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
     model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
@@ -49,28 +52,26 @@ def body(context: StepContext) -> Facts:
     wishes = config.candidates
     chosen = choose(stored, candidate_items, shard_files(run), wishes)
     built, found = chosen.index, chosen.float32_recall
-    measured = {
-        "float32_recall": found.share,
-        "float32_recall_floor": wishes.float32_recall,
-        "float32_recall_at": found.depth,
-        "float32_recall_users": found.users,
-        "queries_per_second": chosen.queries_per_second,
-        "recall": chosen.recall,
-        "looked_at": built.searcher.describe() or None,
-        "recall_floor": wishes.recall,
-        "recall_at": min(wishes.k, len(candidate_items)),
-    }
     with run.storage.write_folder(run.index) as folder:
-        size = item_index.save(built, folder, measured)
-    return {
-        "items": len(candidate_items),
-        "dim": int(built.vectors.shape[1]),
-        "kind": built.kind,
-        "bytes": size,
-        "device": device.type,
-        **measured,
-        "model_version": stored.version,
-    }
+        size = item_index.save(built, folder)
+    return IndexMetrics(
+        day=context.day,
+        items=len(candidate_items),
+        dim=int(built.vectors.shape[1]),
+        kind=built.kind,
+        bytes=size,
+        device=device.type,
+        float32_recall=found.share,
+        float32_recall_floor=wishes.float32_recall,
+        float32_recall_at=found.depth,
+        float32_recall_users=found.users,
+        queries_per_second=chosen.queries_per_second,
+        recall=chosen.recall,
+        looked_at=built.searcher.describe() or None,
+        recall_floor=wishes.recall,
+        recall_at=min(wishes.k, len(candidate_items)),
+        model_version=stored.version,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

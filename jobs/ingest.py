@@ -11,32 +11,17 @@ from pathlib import Path
 import duckdb
 
 from hmamba.config import WarehouseConfig
+from hmamba.contracts import IngestMetrics
 from hmamba.quality.expectations import data_docs
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.metadata import catalogue_warning
-from hmamba.warehouse.pull import Pull, batch_facts, batch_of_run, pull
+from hmamba.warehouse.pull import Pull, batch_metrics, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
-
-NOTHING: Facts = {
-    "batch_id": None,
-    "files": 0,
-    "rows_read": 0,
-    "rows_loaded": 0,
-    "rows_duplicate": 0,
-    "rows_quarantined": 0,
-    "quarantined_by_rule": {},
-    "rows_late": 0,
-    "rows_left": 0,
-    "items_new": 0,
-    "watermark_from": None,
-    "watermark_to": None,
-    "catalogue_warning": None,
-}
 
 
 @contextmanager
@@ -55,7 +40,7 @@ def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBP
         connection.commit()
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> IngestMetrics:
     """Take in what is new.
 
     A run that is repeated reports the batch that it entered the first time.
@@ -75,21 +60,21 @@ def body(context: StepContext) -> Facts:
         if batch_id is None:
             batch_id = batch_of_run(connection, context.day, context.run_id)
             log.info("nothing new; files seen before: %d", outcome.files_skipped)
-        facts = {**NOTHING, **({} if batch_id is None else batch_facts(connection, batch_id))}
-        if config.catalogue.path is not None:
-            facts["catalogue_warning"] = catalogue_warning(connection, config.catalogue.path)
-    if facts["catalogue_warning"] is not None:
-        log.warning("%s", facts["catalogue_warning"])
-    for warning in outcome.warnings:
+        batch = {} if batch_id is None else batch_metrics(connection, batch_id)
+        named = config.catalogue.path
+        mismatch = None if named is None else catalogue_warning(connection, named)
+    for warning in (*filter(None, [mismatch]), *outcome.warnings):
         log.warning("%s", warning)
     docs = data_docs(layout.expectations)
-    return {
-        **facts,
-        "files_skipped": outcome.files_skipped,
-        "staleness_days": outcome.staleness_days,
-        "warnings": list(outcome.warnings),
-        "data_docs": str(docs) if docs.exists() else None,
-    }
+    return IngestMetrics(
+        **batch,
+        day=context.day,
+        files_skipped=outcome.files_skipped,
+        staleness_days=outcome.staleness_days,
+        warnings=outcome.warnings,
+        catalogue_warning=mismatch,
+        data_docs=str(docs) if docs.exists() else None,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from types import FrameType
-from typing import Any
 
+from hmamba.contracts import KEPT_METRICS, IndexMetrics, SnapshotMetrics, StepMetrics
 from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH
@@ -43,13 +43,13 @@ class StepFailedError(HMambaError):
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step that ran: its shard if it is one of many, wall time with start-up (seconds), and its facts."""
+    """A step that ran: its shard if it is one of many, wall time with start-up (seconds), and its metrics."""
 
     name: str
     shard: int | None
     shards: int
     seconds: float
-    facts: dict[str, Any]
+    metrics: StepMetrics
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,16 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
 
 
 def _night(steps: _Steps) -> Iterator[StepDone]:
-    facts: dict[str, dict[str, Any]] = {}
+    shards, device = range(0), "cpu"
     for step in NIGHT:
         if step == "score":
-            yield from _score(steps, range(int(facts["snapshot"]["shards"])), facts["index"]["device"])
+            yield from _score(steps, shards, device)
             continue
         done = steps.run(step)
-        facts[step] = done.facts
+        if isinstance(done.metrics, SnapshotMetrics):
+            shards = range(done.metrics.shards)
+        elif isinstance(done.metrics, IndexMetrics):
+            device = done.metrics.device
         yield done
 
 
@@ -222,7 +225,8 @@ class _Steps:
                 # A step that is killed cannot say so itself.
                 record_failure(self.options.run, step, shard, str(failed), failed.exit_code, seconds)
             raise failed
-        return StepDone(step, shard, shards, seconds, json.loads(told.strip().splitlines()[-1]))
+        printed = json.loads(told.strip().splitlines()[-1])
+        return StepDone(step, shard, shards, seconds, KEPT_METRICS[step].parse(printed, f"the last line of {step}"))
 
     def stop(self) -> None:
         """End the steps that still run."""

@@ -6,9 +6,9 @@ import logging
 import sys
 
 from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
+from hmamba.contracts import PublishMetrics, ShardMetrics, Verdict
 from hmamba.storage.layout import RunLayout
-from hmamba.storage.local import read_json
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
@@ -16,10 +16,10 @@ log = logging.getLogger("hmamba")
 def _fallback_users(run: RunLayout) -> int:
     """Users that the score step served from popularity, over all shards of the snapshot."""
     shards = range(len(candidate_parts(run)))
-    return sum(int(read_json(run.step_facts("score", shard))["fallback_users"]) for shard in shards)
+    return sum(ShardMetrics.read(run.step_metrics("score", shard)).fallback_users for shard in shards)
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> PublishMetrics:
     """Check, publish, and delete the working folders of old days.
 
     Raises:
@@ -27,7 +27,7 @@ def body(context: StepContext) -> Facts:
         QualityError: the candidates broke a rule; nothing was published.
     """
     config = context.config
-    warning = read_json(context.run.verdict).get("warning")
+    warning = Verdict.read(context.run.verdict).warning
     done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
     if warning:
         log.warning("publish: %s", warning)
@@ -35,16 +35,17 @@ def body(context: StepContext) -> Facts:
         log.info("deleted the working folder %s", folder)
     for folder in prune_states(context.layout):
         log.info("deleted the carried states %s of an older night", folder)
-    return {
-        "users": done.totals.users,
-        "rows": done.totals.rows,
-        "k": config.candidates.k,
-        "files": done.files,
-        "changed": done.changed,
-        "model_version": done.totals.model_version,
-        "warning": warning,
-        "distinct_items": done.totals.distinct_items,
-    }
+    return PublishMetrics(
+        day=context.day,
+        users=done.totals.users,
+        rows=done.totals.rows,
+        k=config.candidates.k,
+        files=done.files,
+        changed=done.changed,
+        model_version=done.totals.model_version,
+        warning=warning,
+        distinct_items=done.totals.distinct_items,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

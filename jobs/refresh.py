@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -17,6 +14,7 @@ from hmamba.candidates.night import NightScorer
 from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
+from hmamba.contracts import Manifest, RefreshMetrics, SnapshotManifest, read_serving
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
@@ -27,39 +25,35 @@ from hmamba.sequences.histories import shard_files, stream_histories
 from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
 from hmamba.storage.layout import RunLayout
-from hmamba.storage.local import read_json
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
 
-def _night(context: StepContext) -> tuple[Mapping[str, Any], RunLayout]:
+def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
     """The manifest that is out, and the run that it goes back to.
 
     Raises:
         InputError: nothing is out, the day is before what is out, or the run is not what has been published.
     """
     layout = context.layout
-    if not layout.storage.exists(layout.latest):
+    latest = Manifest.read_if_exists(layout.latest)
+    if latest is None:
         raise _nothing_published(context)
-    latest = read_json(layout.latest)
-    reached = (latest.get("refresh") or latest)["day"]
-    if context.day.isoformat() < reached:
+    if context.day < latest.last_day:
         raise InputError(
-            f"--day {context.day}: what is out holds events up to {reached}. Give that day or a later one."
+            f"--day {context.day}: what is out holds events up to {latest.last_day}. Give that day or a later one."
         )
-    night = layout.run(date.fromisoformat(latest["day"]), latest["run_id"])
-    version = model_files.serving(night.verdict)
-    if latest.get("snapshot") != read_json(night.manifest)["digest"] or latest["model_version"] not in (
-        version,
-        FALLBACK_VERSION,
-    ):
+    night = layout.run(latest.day, latest.run_id)
+    served = (read_serving(night.verdict), FALLBACK_VERSION)
+    snapshot = SnapshotManifest.read(night.manifest)
+    if latest.snapshot != snapshot.digest or latest.model_version not in served:
         raise InputError(
-            f"{night.folder} is not what {layout.latest} has been published from: its night has been run again since, "
-            f"or was run by an earlier version of this program. Run the night of {latest['day']} to its end."
+            f"{night.folder} is not what {layout.latest} has been published from: its night has been run again since. "
+            f"Run the night of {latest.day} to its end."
         )
     return latest, night
 
@@ -72,7 +66,7 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
             check_gap(context.config, context.day, newest_of(connection))
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
         model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
-        held = read_json(night.manifest)
+        held = SnapshotManifest.read(night.manifest)
         work = context.run.refresh
         with work.storage.write_folder(work.sequences) as folder:
             return write_changes(connection, folder, context.day, held, Meaning.of(context.config))
@@ -90,8 +84,8 @@ class _Shard:
 class _Scorer:
     """Scores users as the night did: its model or baseline, index, popularity, k and exclude_seen."""
 
-    def __init__(self, context: StepContext, night: RunLayout, told: Mapping[str, Any], scorer: NightScorer) -> None:
-        self._work, self._night, self._told, self._scorer = context.run.refresh, night, told, scorer
+    def __init__(self, context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer) -> None:
+        self._work, self._night, self._base, self._scorer = context.run.refresh, night, base, scorer
 
     def shard(self, number: int, histories: Path) -> _Shard:
         """Write a shard's new part: the night's, but for the users with these histories."""
@@ -104,8 +98,8 @@ class _Scorer:
                 carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
             self._scorer.score(
                 stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
-                k=self._told["k"],
-                exclude_seen=self._told["exclude_seen"],
+                k=self._base.k,
+                exclude_seen=self._base.exclude_seen,
                 candidates=stack.enter_context(write(work.candidate_part(number))),
                 vectors=stack.enter_context(write(work.user_points(number))),
                 encode=encode_users if carried is None else carried.encode,
@@ -120,7 +114,7 @@ class _Scorer:
         return _Shard(replaced, carried.advanced, carried.anew)
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> RefreshMetrics:
     """Score users with events that the night had not seen, and publish the table with their candidates replaced.
 
     One refresh at a time: another one is waited for, since both would start from the same table.
@@ -141,18 +135,19 @@ def _nothing_published(context: StepContext) -> InputError:
     return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
 
 
-def _refresh(context: StepContext) -> Facts:
-    told, night = _night(context)
+def _refresh(context: StepContext) -> RefreshMetrics:
+    base, night = _night(context)
     device = device_of(context.config.train.device)
     scorer = NightScorer.open(night, device, context.config.model.kernels)
     work = context.run.refresh
     try:
         changes = _changes(context, night, scorer)
-        facts = {"night": told["day"], "model_version": scorer.version, "new_events": changes.new_events}
         if not changes.users:
-            log.info("no user has new events since the night of %s; nothing to publish", told["day"])
-            return {**facts, "users": 0, "new_users": 0, "advanced": 0, "anew": 0, "changed": False}
-        shard_scorer = _Scorer(context, night, told, scorer)
+            log.info("no user has new events since the night of %s; nothing to publish", base.day)
+            return RefreshMetrics(
+                day=context.day, night=base.day, model_version=scorer.version, new_events=changes.new_events
+            )
+        shard_scorer = _Scorer(context, night, base, scorer)
         histories = shard_files(work)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
@@ -161,7 +156,7 @@ def _refresh(context: StepContext) -> Facts:
                 progress.update(shards[-1].advanced + shards[-1].anew)
         new_users = sum(shard.replaced.new_users for shard in shards)
         refreshed = Refreshed(
-            base=told,
+            base=base,
             day=context.day,
             run_id=context.run_id,
             parts=tuple(work.refreshed_part(number) for number in range(len(shards))),
@@ -174,15 +169,18 @@ def _refresh(context: StepContext) -> Facts:
     finally:
         # Only what is published is kept: it is a whole table.
         work.storage.delete(work.folder)
-    return {
-        **facts,
-        "users": changes.users,
-        "new_users": new_users,
-        "advanced": sum(shard.advanced for shard in shards),
-        "anew": sum(shard.anew for shard in shards),
-        "rows": done.totals.rows,
-        "changed": done.changed,
-    }
+    return RefreshMetrics(
+        day=context.day,
+        night=base.day,
+        model_version=scorer.version,
+        new_events=changes.new_events,
+        users=changes.users,
+        new_users=new_users,
+        advanced=sum(shard.advanced for shard in shards),
+        anew=sum(shard.anew for shard in shards),
+        rows=done.totals.rows,
+        changed=done.changed,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

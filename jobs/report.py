@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from hmamba.contracts import ReportMetrics
 from hmamba.report.render import write_report
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> ReportMetrics:
     """Render the run's page to ``reports/<day>/index.html``."""
     path = write_report(context.layout, context.day, context.run_id)
-    return {"path": path.relative_to(context.layout.root).as_posix(), "bytes": path.stat().st_size}
+    place = path.relative_to(context.layout.root).as_posix()
+    return ReportMetrics(day=context.day, path=place, bytes=path.stat().st_size)
 
 
 def main(arguments: list[str] | None = None) -> int:

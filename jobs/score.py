@@ -6,23 +6,20 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from hmamba.candidates.night import NightScorer
+from hmamba.contracts import ScoreMetrics, ShardMetrics
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.inference.user_states import StateFiles, write_states
 from hmamba.sequences.histories import shard_files, stream_histories
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
 """Of a shard, what is held at once, whatever its size."""
-
-COUNTS = ("users", "fallback_users", "rows")
 
 
 class _Scorer:
@@ -30,10 +27,10 @@ class _Scorer:
 
     def __init__(self, context: StepContext) -> None:
         run, config = context.run, context.config
-        self._run, self._config = run, config
+        self._run, self._config, self._day = run, config, context.day
         self._scorer = NightScorer.open(run, device_of(config.train.device), config.model.kernels)
 
-    def score(self, shard: int, histories: Path) -> Facts:
+    def score(self, shard: int, histories: Path) -> ShardMetrics:
         """Write the candidates of one shard's users."""
         run, candidates, stored = self._run, self._config.candidates, self._scorer.stored
         with ExitStack() as stack:
@@ -56,11 +53,13 @@ class _Scorer:
                 vectors=write(run.user_points(shard)),
                 encode=encode,
             )
-        return {"shard": shard, "users": done.users, "fallback_users": done.fallback_users, "rows": done.rows}
+        return ShardMetrics(
+            day=self._day, shard=shard, users=done.users, fallback_users=done.fallback_users, rows=done.rows
+        )
 
 
-def body(context: StepContext) -> Facts:
-    """Write the candidates of the users in the shards of ``--shard`` or ``--shards``; facts are kept for each shard.
+def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
+    """Write the candidates of the users in the shards of ``--shard`` or ``--shards``; metrics are kept by shard.
 
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.
@@ -74,18 +73,9 @@ def body(context: StepContext) -> Facts:
     scorer = _Scorer(context)
     kept = []
     for shard in shards:
-        kept.append(context.keep(scorer.score(shard, files[shard]), started, shard))
+        kept.append(context.record(scorer.score(shard, files[shard]), started, shard))
         started = time.monotonic()
-    return kept[0] if len(kept) == 1 else _summed(kept)
-
-
-def _summed(parts: list[Facts]) -> Facts:
-    """The facts of several shards as those of one."""
-    together: Mapping[str, Any] = {key: sum(part[key] for part in parts) for key in COUNTS}
-    seconds, peak = sum(part["seconds"] for part in parts), max(part["peak_bytes"] for part in parts)
-    shards = f"{parts[0]['shard']}-{parts[-1]['shard']}"
-    first = {key: parts[0][key] for key in ("step", "day")}
-    return {**first, "shards": shards, **together, "seconds": round(seconds, 3), "peak_bytes": peak}
+    return kept[0] if len(kept) == 1 else ScoreMetrics.of(kept)
 
 
 def _shards(options: argparse.Namespace) -> range:

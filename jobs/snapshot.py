@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from hmamba.contracts import SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
-from jobs.step import Facts, StepContext, run_step
-
-FACTS = ("users", "events", "items", "shards", "newest_event", "digest")
+from jobs.step import StepContext, run_step
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> SnapshotMetrics:
     """Write the run's ``sequences/``.
 
     Raises:
@@ -28,7 +27,15 @@ def body(context: StepContext) -> Facts:
         shards, meaning = context.config.snapshot.shards, Meaning.of(context.config)
         with context.run.storage.write_folder(context.run.sequences) as folder:
             manifest = write_snapshot(connection, folder, context.day, shards, meaning)
-    return {fact: manifest[fact] for fact in FACTS}
+    return SnapshotMetrics(
+        day=context.day,
+        users=manifest.users,
+        events=manifest.events,
+        items=manifest.items,
+        shards=manifest.shards,
+        newest_event=manifest.newest_event,
+        digest=manifest.digest,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

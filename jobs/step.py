@@ -1,9 +1,8 @@
-"""What every step has in common: arguments, logging, exit status, facts."""
+"""What every step has in common: arguments, logging, exit status, metrics."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import resource
 import sys
@@ -13,17 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 from hmamba import clock
 from hmamba.config import Config, load
+from hmamba.contracts import StepFailure, StepMetrics
 from hmamba.errors import explained
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import write_json
 
 log = logging.getLogger("hmamba")
 
-Facts = dict[str, Any]
+_M = TypeVar("_M", bound=StepMetrics)
 
 
 @dataclass(frozen=True)
@@ -42,31 +41,31 @@ class StepContext:
         """Working folder of this run."""
         return self.layout.run(self.day, self.run_id)
 
-    def keep(self, facts: Facts, started: float, shard: int | None = None) -> Facts:
-        """Keep the facts of the step, or of its part for one shard, with wall time and peak memory; returns them all.
+    def record(self, metrics: _M, started: float, shard: int | None = None) -> _M:
+        """Write the metrics of the step, or of its part for one shard, with wall time and peak memory; returns them.
+
+        The record of an earlier failure is removed.
 
         Args:
-            facts: what was counted.
+            metrics: what was counted.
             started: when it began, by ``time.monotonic()``.
-            shard: the part. That it failed before, if it did, is forgotten.
+            shard: the part.
         """
-        whole = {
-            "step": self.step,
-            "day": self.day.isoformat(),
-            **facts,
+        cost = {
             "seconds": round(time.monotonic() - started, 3),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-        write_json(self.run.step_facts(self.step, shard), whole)
+        whole = metrics.model_copy(update=cost)
+        whole.write(self.run.step_metrics(self.step, shard))
         self.run.storage.delete(self.run.step_failure(self.step, shard))
         return whole
 
 
 def record_failure(run: RunLayout, step: str, shard: int | None, message: str, status: int, seconds: float) -> None:
-    """Keep how a step failed, for the report. What cannot be written is left out: the step has failed in any case."""
-    failure = {"step": step, "shard": shard, "message": message, "exit_status": status, "seconds": round(seconds, 3)}
+    """Record how a step failed, for the report. An error of writing is ignored: the step has failed in any case."""
+    failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=round(seconds, 3))
     with suppress(OSError):
-        write_json(run.step_failure(step, shard), failure)
+        failure.write(run.step_failure(step, shard))
 
 
 def day_argument(text: str) -> date:
@@ -111,26 +110,26 @@ def _enter(name: str, given: argparse.Namespace) -> StepContext:
 def run_step(
     name: str,
     description: str,
-    body: Callable[[StepContext], Facts],
+    body: Callable[[StepContext], StepMetrics],
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     arguments: list[str] | None = None,
     *,
     tells: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
 ) -> int:
-    """Parse arguments, run ``body``, record and print its facts.
+    """Parse arguments, run ``body``, record and print its metrics.
 
-    Standard output carries one JSON line; everything else goes to standard error. The facts are kept under the run's
-    ``facts/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
+    Standard output carries one JSON line; everything else goes to standard error. The metrics are kept under the run's
+    ``metrics/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
 
     Args:
         name: of the step.
         description: for ``--help``.
-        body: does the work and returns its facts.
+        body: does the work and returns its metrics.
         add_options: adds options of its own.
         arguments: those of the command line if absent.
-        tells: whether this process prints and keeps the facts; of several that share a step only one does.
-        parts: the shards that ``body`` works on, if it keeps facts shard by shard by itself.
+        tells: whether this process prints and records the metrics; of several that share a step only one does.
+        parts: the shards that ``body`` works on, if it records metrics shard by shard by itself.
 
     Returns:
         The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (2 and 3 mean that
@@ -146,11 +145,11 @@ def run_step(
     shards = parts(given)
     try:
         context = _enter(name, given)
-        facts = body(context)
+        metrics = body(context)
         if not tells:
             return 0
         if shards is None:
-            facts = context.keep(facts, started)
+            metrics = context.record(metrics, started)
     except Exception as error:
         known = explained(error, f"a file under {given.root}")
         message = str(known) if known else f"{type(error).__name__}: {error}"
@@ -163,7 +162,7 @@ def run_step(
         log.error("%s: %s", name, known)
         log.debug("%s", name, exc_info=error)
         return known.exit_code
-    print(json.dumps(facts, default=str), flush=True)
+    print(metrics.model_dump_json(), flush=True)
     return 0
 
 

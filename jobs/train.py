@@ -16,6 +16,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba.config import load
+from hmamba.contracts import SnapshotManifest, TrainingResult, TrainMetrics
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
@@ -25,11 +26,10 @@ from hmamba.models.files import Provenance
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json, write_json
 from hmamba.training.fit import Fit
-from hmamba.training.prepare import NothingToLearnError, facts_of, name_training, prepare
+from hmamba.training.prepare import NothingToLearnError, name_training, prepare, training_metrics
 from hmamba.training.ranks import Ranks, joined, launched
-from jobs.step import Facts, StepContext, parser, run_step
+from jobs.step import StepContext, parser, run_step
 
 log = logging.getLogger("hmamba")
 
@@ -48,24 +48,24 @@ def _leave_a_core() -> None:
         torch.set_num_threads(max(1, _cores() - 1))
 
 
-def body(context: StepContext) -> Facts:
+def body(context: StepContext) -> TrainMetrics:
     """Train this night's challenger, unless it exists or there is nothing new to learn."""
     _leave_a_core()
     with joined(device_of(context.config.train.device)) as ranks:
         if not ranks.leads:
             log.setLevel(logging.WARNING)
-        facts = _train(context, ranks)
+        metrics = _train(context, ranks)
         if ranks.leads:
-            write_json(
-                context.run.training_result, {key: facts[key] for key in ("version", "parent", "skipped_reason")}
+            result = TrainingResult(
+                version=metrics.version, parent=metrics.parent, skipped_reason=metrics.skipped_reason
             )
-    unknown = dict.fromkeys(("events", "parameters", "curvature", "score_terms", "device"))
-    return {"epochs": [], **unknown, **facts}
+            result.write(context.run.training_result)
+    return metrics
 
 
-def _train(context: StepContext, ranks: Ranks) -> Facts:
+def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     run, layout, config = context.run, context.layout, context.config
-    snapshot = read_json(run.manifest)["digest"]
+    snapshot = SnapshotManifest.read(run.manifest).digest
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not need the champion, and is the remedy where it is lost or damaged.
@@ -73,7 +73,7 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     parent = model_files.load(layout, champion, device, config.model.kernels) if champion and wanted else None
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
-        return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
+        return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
     histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
     if parent is not None and not parent.model.config.same_weights(config.model):
@@ -85,8 +85,10 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
     if layout.storage.exists(layout.model(provenance.version)):
         log.info("train: %s is trained already", provenance.version)
-        known = read_json(layout.metrics(provenance.version))["training"]
-        return {**known, "reused": True, "skipped_reason": None}
+        trained = model_files.read_metrics(layout, provenance.version).training
+        if trained is None:
+            return TrainMetrics(day=context.day, version=provenance.version, parent=provenance.parent, reused=True)
+        return TrainMetrics(day=context.day, reused=True, **trained.model_dump())
     ids = model_files.vocabulary(run.items)
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
@@ -96,17 +98,17 @@ def _train(context: StepContext, ranks: Ranks) -> Facts:
     except NothingToLearnError as error:
         reason = str(error).rstrip(".")
         log.warning("train: nothing is trained: %s", reason)
-        return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
+        return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
     if not ready.plan.batches.epoch(config.train.seed, ready.plan.windows):
         reason = "no window holds events that the champion has not been trained on"
-        return {"version": None, "parent": champion, "reused": False, "skipped_reason": reason}
+        return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
     fit = Fit(ready.model, ready.plan, ranks)
     epochs = fit.run()
-    facts = {**facts_of(ready, epochs, fit.weighed), "processes": ranks.count}
+    trained = training_metrics(ready, epochs, fit.weighed, ranks.count)
     if ranks.leads:
-        model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, facts)
+        model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, trained)
         run.storage.delete(run.training)
-    return {**facts, "reused": False, "skipped_reason": None}
+    return TrainMetrics(day=context.day, **trained.model_dump())
 
 
 def _has_seen(parent: Provenance, split: Split) -> bool:

@@ -61,7 +61,7 @@ class Root:
         return path
 
     def step(self, name: str, day: date = DAY, run_id: str = "manual", *more: str) -> tuple[int, dict[str, Any], str]:
-        """Run a step, with ``more`` arguments; returns its exit status, facts (empty if it failed) and log."""
+        """Run a step, with ``more`` arguments; returns its exit status, metrics (empty if it failed) and log."""
         self._caplog.clear()
         self._capsys.readouterr()
         code = STEPS[name](["--root", str(self.layout.root), "--day", day.isoformat(), "--run-id", run_id, *more])
@@ -69,10 +69,10 @@ class Root:
         return code, json.loads(out) if out else {}, self._caplog.text
 
     def ok(self, name: str, day: date = DAY, run_id: str = "manual", *more: str) -> dict[str, Any]:
-        """Run a step that must succeed; returns its facts."""
-        code, facts, log = self.step(name, day, run_id, *more)
+        """Run a step that must succeed; returns its metrics."""
+        code, metrics, log = self.step(name, day, run_id, *more)
         assert code == 0, log
-        return facts
+        return metrics
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query on the warehouse."""

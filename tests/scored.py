@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from hmamba.columns import CANDIDATES
 from hmamba.sequences.snapshot import write_snapshot
 from hmamba.storage.layout import Layout, shard_name
-from hmamba.storage.local import write_json
 from hmamba.warehouse.tables import create_tables
+from tests.documents import shard_metrics, verdict
 from tests.synthetic import make_catalogue
 
 SHARDS = 2
@@ -81,7 +81,7 @@ def write_run(
     items = pd.read_parquet(run.sequences / "items.parquet")
     run.vectors.mkdir(parents=True, exist_ok=True)
     items[items.events >= 5][["item_index", "item_id"]].to_parquet(run.vectors / "items.parquet", index=False)
-    write_json(run.verdict, {"serving": "v1", "warning": warning})
+    verdict(day=day, warning=warning).write(run.verdict)
     for number, part in enumerate(candidates(run.sequences, k, exclude_seen)):
         write_part(run.candidate_part(number), part)
-        write_json(run.step_facts("score", number), {"fallback_users": number + 1})
+        shard_metrics(number, number + 1).write(run.step_metrics("score", number))

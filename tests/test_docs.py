@@ -14,9 +14,9 @@ import duckdb
 import pytest
 
 from hmamba.config import parse
+from hmamba.contracts import ModelMetrics
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import write_json
 from jobs.cli import main
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
@@ -230,7 +230,7 @@ def test_the_duckdb_examples_run(demo: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_query_about_many_nights_runs(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
-    write_json(Layout.at("demo").model("quiet") / "metrics.json", {"training": {}})  # never judged
+    ModelMetrics(training=None).write(Layout.at("demo").model_metrics("quiet"))  # never judged
     with duckdb.connect() as connection:
         rows = connection.execute(section("Model quality over time", "operations.md")).fetchall()
     assert rows == [(DAY.isoformat(), VERSION, True, pytest.approx(0.176), pytest.approx(0.176 / 0.08))]

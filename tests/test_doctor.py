@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
+from hmamba.models.promotions import record_decision
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import write_json
 from tests.report.night import DAY, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 
@@ -151,7 +151,7 @@ def used(layout: Layout) -> Layout:
     catalogue["category_path"] = [[name] for name in catalogue["department"]]
     write_night(layout, make_interactions(), catalogue)
     publish(layout)
-    write_json(layout.champion, {"version": "v1", "history": []})
+    assert record_decision(layout, DAY, "v1")
     layout.model("v1").mkdir(parents=True)
     return layout
 

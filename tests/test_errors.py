@@ -199,11 +199,11 @@ class TestSteps:
         assert (code, "Nothing to start from" in log) == (2, True)
 
     def test_facts_that_cannot_be_written_fail_the_step(self, loaded: Root) -> None:
-        facts = loaded.layout.run(DAY, "manual").facts
-        facts.parent.mkdir(parents=True)
-        facts.touch()
+        metrics = loaded.layout.run(DAY, "manual").metrics
+        metrics.parent.mkdir(parents=True)
+        metrics.touch()
         code, _, log = loaded.step("ingest")
-        assert (code, f"{facts}: a file is in the place of a folder" in log) == (2, True), log
+        assert (code, f"{metrics}: a file is in the place of a folder" in log) == (2, True), log
 
 
 def test_a_damaged_project_of_expectations_is_not_blamed_for_a_full_disk(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import hmamba
+from hmamba.contracts import ScoreMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from tests.jobs.test_cli import call
@@ -38,14 +39,16 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 def test_what_a_night_leaves_can_be_read(published: Layout) -> None:
     root = hmamba.open(published.root)
     assert root.days == [NIGHT]
-    assert root.manifest()["model_version"] == root.champion
+    assert root.manifest().model_version == root.champion
     table = root.candidates().to_table().to_pandas()
-    assert len(table) == root.manifest()["rows"]
+    assert len(table) == root.manifest().rows
     assert root.candidates(NIGHT).count_rows() == len(table)
     metrics = root.metrics()
     assert set(metrics) == {"ingest", "snapshot", "train", "gate", "index", "score", "publish", "report"}
-    assert [shard["shard"] for shard in metrics["score"]] == [0, 1]
-    assert root.verdict()["serving"] == root.champion
+    score = metrics["score"]
+    assert isinstance(score, ScoreMetrics)
+    assert (score.shards, score.rows) == ("0-1", len(table))
+    assert root.verdict().serving == root.champion
     user = table.user_id[0]
     assert [row.item_id for row in root.recommend(user, 3).rows] == table.item_id[:3].tolist()
 

@@ -29,13 +29,13 @@ class Night:
 def _night(root: Path, written: Written, day: date, events: int, name: str) -> Night:
     """Run both steps, check what they say against what was written; ``events`` is what the warehouse then holds."""
     pulled = run("ingest", root, day)
-    counted = [pulled.facts[f"rows_{kind}"] for kind in ("read", "loaded", "duplicate", "quarantined")]
+    counted = [pulled.metrics[f"rows_{kind}"] for kind in ("read", "loaded", "duplicate", "quarantined")]
     expected = [written.rows, written.events, written.copies, written.broken]
     if counted != expected:
         raise AssertionError(f"{name}: read, loaded, duplicate, quarantined are {counted}, but {expected} were written")
     cut = run("snapshot", root, day)
-    if cut.facts["events"] != events:
-        raise AssertionError(f"{name}: the snapshot has {cut.facts['events']} events, the warehouse {events}")
+    if cut.metrics["events"] != events:
+        raise AssertionError(f"{name}: the snapshot has {cut.metrics['events']} events, the warehouse {events}")
     return Night(name, written.rows, events, pulled, cut)
 
 
@@ -56,8 +56,11 @@ def report(nights: Sequence[Night]) -> str:
         lines.append([night.name, "ingest", f"{night.rows:,}", *night.ingest.cells()])
         lines.append([night.name, "snapshot", f"{night.events:,}", *night.snapshot.cells()])
     first, more = (night.ingest for night in nights)
-    seconds, processor = (100 * more.facts["seconds"] / first.facts["seconds"], 100 * more.processor / first.processor)
-    both = first.facts["seconds"] + nights[0].snapshot.facts["seconds"]
+    seconds, processor = (
+        100 * more.metrics["seconds"] / first.metrics["seconds"],
+        100 * more.processor / first.processor,
+    )
+    both = first.metrics["seconds"] + nights[0].snapshot.metrics["seconds"]
     note = (
         f"First night, both steps: {both:.0f} s. Pulling 1 % new events took {seconds:.1f} % of the time of the first "
         f"pull, {processor:.1f} % of its processor time. DuckDB's limit: {MEMORY_LIMIT}."

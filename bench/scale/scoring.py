@@ -18,7 +18,9 @@ import torch
 
 from bench.scale.steps import CELLS, Done, run
 from bench.tables import table
+from hmamba.clock import end_of
 from hmamba.config import Config
+from hmamba.contracts import SnapshotManifest, Verdict
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
 from hmamba.models.files import Provenance
@@ -27,7 +29,6 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, owners, spans, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
 from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
-from hmamba.storage.local import write_json
 from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)
@@ -112,8 +113,19 @@ def _write_snapshot(folder: Path, users: int, shards: int) -> int:
     paths = pa.array([[]] * ITEM_COUNT, pa.list_(pa.string()))
     columns = [pa.array(index, pa.int32()), names, names, paths, first_seen, pa.array(counts[1:])]
     pq.write_table(pa.Table.from_arrays(columns, schema=ITEM_SCHEMA), folder / ITEMS)
-    names = [*map(shard_name, range(shards)), ITEMS]
-    write_json(folder / MANIFEST, {"shards": shards, "digest": "made up", "files": [{"name": name} for name in names]})
+    SnapshotManifest(
+        day=DAY,
+        end=end_of(DAY),
+        by_position=False,
+        shards=shards,
+        users=users,
+        events=int(counts.sum()),
+        items=ITEM_COUNT,
+        newest_event=None,
+        batch=1,
+        files=(),
+        digest="made up",
+    ).write(folder / MANIFEST)
     return int(counts.sum())
 
 
@@ -126,7 +138,7 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
         model.counted_terms = [Cooccurrence.count(some, ITEM_COUNT + 1)]
     candidate_items = CandidateItems.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
     ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
-    return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids, {})
+    return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids)
 
 
 def _score(root: Path, shards: Sequence[int], workers: int) -> Scored:
@@ -152,7 +164,21 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
     night = layout.run(DAY, "manual")
     events = _write_snapshot(night.sequences, users, SHARDS)
     version = _store_model(layout, config, night.sequences / shard_name(0))
-    write_json(night.verdict, {"serving": version})
+    Verdict(
+        day=DAY,
+        holdout_from=None,
+        holdout_to=None,
+        users=0,
+        questions=0,
+        split="days",
+        split_why="made up",
+        challenger=version,
+        champion=None,
+        metric=config.gate.metric,
+        metrics={},
+        serving=version,
+        reason="made up",
+    ).write(night.verdict)
     index = run("index", root, DAY)
     shards = range(SHARDS if scored is None else scored)
     done = []
@@ -161,12 +187,14 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
         for shard, step in zip(shards, done[-1].shards, strict=True):
             expected = len(range(shard, users, SHARDS))
             rows = pq.read_metadata(night.candidate_part(shard)).num_rows
-            if step.facts["users"] != expected or rows != expected * config.candidates.k:
-                raise AssertionError(f"shard {shard}: {rows} candidates of {step.facts['users']} users, not {expected}")
+            if step.metrics["users"] != expected or rows != expected * config.candidates.k:
+                raise AssertionError(
+                    f"shard {shard}: {rows} candidates of {step.metrics['users']} users, not {expected}"
+                )
     whole = len(shards) == SHARDS
     after = {step: run(step, root, DAY) for step in (("publish", "report") if whole else ())}
-    if whole and after["publish"].facts["users"] != users:
-        raise AssertionError(f"{after['publish'].facts['users']} users were published, not {users}")
+    if whole and after["publish"].metrics["users"] != users:
+        raise AssertionError(f"{after['publish'].metrics['users']} users were published, not {users}")
     return Night(users, events, SHARDS, index, done, after)
 
 
@@ -175,13 +203,15 @@ def report(nights: Sequence[Night]) -> str:
     lines = []
     for night in nights:
         size = [f"{night.users:,}", f"{night.events:,}"]
-        lines.append([*size, "index", f"{night.index.facts['float32_recall_users']:,}", *night.index.cells(), "-", "-"])
+        lines.append(
+            [*size, "index", f"{night.index.metrics['float32_recall_users']:,}", *night.index.cells(), "-", "-"]
+        )
         for scored in night.scored:
             users, processor = (
-                sum(done.facts["users"] for done in scored.shards),
+                sum(done.metrics["users"] for done in scored.shards),
                 sum(done.processor for done in scored.shards),
             )
-            peak = max(done.facts["peak_bytes"] for done in scored.shards) / 1e9
+            peak = max(done.metrics["peak_bytes"] for done in scored.shards) / 1e9
             load = max(done.load for done in scored.shards)
             what = f"score, {len(scored.shards)} of {night.of} shards, {scored.workers} at once"
             cells = [f"{scored.seconds:.1f}", f"{processor:.1f}", f"{peak:.2f}", f"{load:.1f}"]
@@ -189,7 +219,7 @@ def report(nights: Sequence[Night]) -> str:
             lines.append([*size, what, f"{users:,}", *cells, *speeds])
         lines += [[*size, step, f"{night.users:,}", *done.cells(), "-", "-"] for step, done in night.after.items()]
     header = ["users", "events", "step", "users asked", *CELLS, "users a second", "users a processor second"]
-    kinds = ", ".join(sorted({str(night.index.facts["kind"]) for night in nights}))
+    kinds = ", ".join(sorted({str(night.index.metrics["kind"]) for night in nights}))
     note = (
         f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, what users have had left out, co-occurrence "
         f"on. Each shard is a process, which has the cores divided by how many there are at once; the peak is that of "

@@ -20,18 +20,18 @@ class Done:
     """A step that has run.
 
     Attributes:
-        facts: what it printed, its wall time and peak resident memory among it.
+        metrics: what it printed, its wall time and peak resident memory among it.
         processor: seconds of all its threads together.
         load: processes that wanted to run when it ended, averaged over a minute.
     """
 
-    facts: dict[str, Any]
+    metrics: dict[str, Any]
     processor: float
     load: float
 
     def cells(self) -> list[str]:
         """Wall and processor seconds, peak memory in GB, and load, for a table."""
-        seconds, peak = self.facts["seconds"], self.facts["peak_bytes"] / 1e9
+        seconds, peak = self.metrics["seconds"], self.metrics["peak_bytes"] / 1e9
         return [f"{seconds:.1f}", f"{self.processor:.1f}", f"{peak:.2f}", f"{self.load:.1f}"]
 
 

@@ -16,7 +16,8 @@ import torch
 
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
-from hmamba.evaluation.comparison import Comparison, compare
+from hmamba.contracts import Comparison, SnapshotManifest, Verdict
+from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.split import Split
@@ -24,7 +25,6 @@ from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 
@@ -99,8 +99,8 @@ def judge_night(
     histories = read_histories(shard_files(run))
     # Who is asked may have had items since that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
-    snapshot = str(read_json(run.manifest)["digest"])
-    serving = {chain.name: read_json(chain.layout.run(day, run_id).verdict)["serving"] for chain in chains}
+    snapshot = SnapshotManifest.read(run.manifest).digest
+    serving = {chain.name: Verdict.read(chain.layout.run(day, run_id).verdict).serving for chain in chains}
     if not len(evaluation_set):
         return JudgedNight(day, (), 0, serving, {})
     measured = measure_baselines(histories, evaluation_set, config, size)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, JudgedNight, contrast, pooled
 from hmamba.columns import BASELINES
-from hmamba.evaluation.comparison import Comparison
+from hmamba.contracts.verdict import Comparison
 from hmamba.report import figures
 from hmamba.report.pages import templates
 

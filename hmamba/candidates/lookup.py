@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import duckdb
 
 from hmamba import columns
+from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json
 from hmamba.warehouse.connection import in_memory
 
 SUGGESTIONS = 5
@@ -53,7 +52,7 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
             message names users whose ids look alike).
     """
     manifest = published_manifest(layout)
-    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in manifest["files"]]
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
     with in_memory() as connection:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
@@ -62,16 +61,16 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
                 statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
             ).fetchall()
             raise InputError(
-                f"user {user!r} is not among the {manifest['users']} users published for {manifest['day']}. "
+                f"user {user!r} is not among the {manifest.users} users published for {manifest.day}. "
                 f"Ids that look alike: {', '.join(repr(row[0]) for row in alike)}. A user appears on the night after "
                 "their first event."
             )
         names = _names(connection, layout, manifest, [row[1] for row in rows])
     return Recommendations(
         user,
-        str(manifest["day"]),
+        manifest.day.isoformat(),
         rows[0][3],
-        manifest.get("warning"),
+        manifest.warning,
         tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
     )
 
@@ -82,7 +81,7 @@ def example_user(layout: Layout) -> str:
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
     """
-    files = [str(layout.storage.local_path(layout.root / file["path"])) for file in published_manifest(layout)["files"]]
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in published_manifest(layout).files]
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
     with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
@@ -91,7 +90,7 @@ def example_user(layout: Layout) -> str:
     return str(found[0])
 
 
-def published_manifest(layout: Layout, day: date | None = None) -> dict[str, Any]:
+def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
     """A manifest, once each file it names is there in its full size.
 
     Args:
@@ -102,28 +101,28 @@ def published_manifest(layout: Layout, day: date | None = None) -> dict[str, Any
         InputError: there is none, or a file is not as the manifest says.
     """
     path = layout.latest if day is None else layout.published_manifest(day)
-    if not layout.storage.exists(path):
+    manifest = Manifest.read_if_exists(layout.storage.local_path(path))
+    if manifest is None:
         wanted = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
             f"{path} does not exist: nothing is published{'' if day is None else f' for {day}'} under {layout.root}. "
             f"Run a night first: {layout.command('run', '--day', wanted)}."
         )
-    manifest: dict[str, Any] = read_json(layout.storage.local_path(path))
-    for file in manifest["files"]:
-        part = layout.storage.local_path(layout.root / file["path"])
-        if not part.is_file() or part.stat().st_size != file["bytes"]:
+    for file in manifest.files:
+        part = layout.storage.local_path(layout.root / file.path)
+        if not part.is_file() or part.stat().st_size != file.bytes:
             raise InputError(
                 f"{part} is named by {path} but is missing or cut short. Publish the day again: "
-                f"{layout.command('run', '--day', manifest['day'])}."
+                f"{layout.command('run', '--day', manifest.day.isoformat())}."
             )
     return manifest
 
 
 def _names(
-    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: dict[str, Any], items: list[str]
+    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, items: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
-    run = layout.run(date.fromisoformat(manifest["day"]), manifest["run_id"])
+    run = layout.run(manifest.day, manifest.run_id)
     file = run.storage.local_path(run.items)
     if not file.exists():
         return {}

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import torch
 
 from hmamba.candidates.baseline import Baseline
-from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardFacts, write_candidates
+from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
+from hmamba.contracts import read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
@@ -47,7 +48,7 @@ class NightScorer:
         Raises:
             InputError: one of them has not run, or what it left is damaged.
         """
-        version = model_files.serving(run.verdict)
+        version = read_serving(run.verdict)
         items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
         if is_baseline(version):
@@ -81,7 +82,7 @@ class NightScorer:
         candidates: Path,
         vectors: Path,
         encode: Encode = encode_users,
-    ) -> ShardFacts:
+    ) -> ShardCounts:
         """Write the candidates and points of a shard's users; see :func:`hmamba.candidates.score.write_candidates`.
 
         Args:

@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.config import Config
+from hmamba.contracts import Manifest, PublishedFile, Refresh, SnapshotManifest
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sources.ids import read_ids
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import read_json, write_json
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
-
-_VOLATILE = ("run_id", "created_at")
-"""What differs between two publications of the same content."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
     Raises:
         InputError: the snapshot is missing, or shards have not been scored.
     """
-    shards = int(read_json(run.storage.local_path(run.manifest))["shards"])
+    shards = SnapshotManifest.read(run.storage.local_path(run.manifest)).shards
     parts = tuple(run.candidate_part(shard) for shard in range(shards))
     missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
     if missing:
@@ -72,27 +68,31 @@ def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> Candidat
     )
 
 
-def _describe(parts: Sequence[Path], target: Path, storage: Storage) -> list[dict[str, Any]]:
-    return [
-        {
-            "path": (target / part.name).relative_to(storage.root).as_posix(),
-            "rows": pq.read_metadata(part).num_rows,
-            "bytes": part.stat().st_size,
-            "sha256": storage.digest(part),
-        }
+def _describe(parts: Sequence[Path], target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
+    return tuple(
+        PublishedFile(
+            path=(target / part.name).relative_to(storage.root).as_posix(),
+            rows=pq.read_metadata(part).num_rows,
+            bytes=part.stat().st_size,
+            sha256=storage.digest(part),
+        )
         for part in parts
-    ]
+    )
 
 
-def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    content = {key: value for key, value in manifest.items() if key not in _VOLATILE}
-    return {key: _content(value) if isinstance(value, Mapping) else value for key, value in content.items()}
-
-
-def _is_whole(manifest: Mapping[str, Any], storage: Storage) -> bool:
+def _is_whole(manifest: Manifest, storage: Storage) -> bool:
     """Whether every file that a manifest names is there with its content."""
-    files = [(storage.root / file["path"], file["sha256"]) for file in manifest["files"]]
+    files = [(storage.root / file.path, file.sha256) for file in manifest.files]
     return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
+
+
+def latest_manifest(layout: Layout) -> Manifest | None:
+    """The manifest of the newest published table; None if nothing is published.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return Manifest.read_if_exists(layout.storage.local_path(layout.latest))
 
 
 def publish(
@@ -119,45 +119,59 @@ def publish(
             layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
         )
     target, parts = layout.published(day), tuple(shard.part for shard in files.shards)
-    manifest = {
-        "run_id": run_id,
-        "day": day.isoformat(),
-        "model_version": totals.model_version,
-        "k": settings.k,
-        "rows": totals.rows,
-        "users": totals.users,
-        "fallback_users": fallback_users,
-        "exclude_seen": settings.exclude_seen,
-        "warning": warning,
-        "snapshot": read_json(layout.storage.local_path(layout.run(day, run_id).manifest))["digest"],
-        "refresh": None,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(parts, target, layout.storage),
-    }
+    manifest = Manifest(
+        run_id=run_id,
+        day=day,
+        model_version=totals.model_version,
+        k=settings.k,
+        rows=totals.rows,
+        users=totals.users,
+        fallback_users=fallback_users,
+        exclude_seen=settings.exclude_seen,
+        warning=warning,
+        snapshot=SnapshotManifest.read(layout.storage.local_path(layout.run(day, run_id).manifest)).digest,
+        refresh=None,
+        created_at=_now(),
+        files=_describe(parts, target, layout.storage),
+    )
     with layout.storage.lock(layout.candidates):
-        return Published(totals, len(parts), _put(layout, day, manifest, parts))
+        return Published(totals, len(parts), _put(layout, manifest, parts))
 
 
-def _put(layout: Layout, day: date, manifest: dict[str, Any], parts: Sequence[Path]) -> bool:
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _readable(path: Path) -> Manifest | None:
+    """The manifest of a table that is about to be replaced; None if there is none, or if it cannot be read."""
+    try:
+        return Manifest.read_if_exists(path)
+    except InputError as error:
+        log.warning("publish: the table is replaced: %s", error)
+        return None
+
+
+def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
-    target, storage = layout.published(day), layout.storage
-    manifest_of_day = layout.published_manifest(day)
+    target, storage = layout.published(manifest.day), layout.storage
+    own = layout.published_manifest(manifest.day)
     # Read before the exchange, after which the link leads to the new manifest.
-    latest = read_json(storage.local_path(layout.latest)) if storage.exists(layout.latest) else None
-    before = read_json(storage.local_path(manifest_of_day)) if storage.exists(manifest_of_day) else None
-    if before is not None and _content(before) == _content(manifest) and _is_whole(before, storage):
+    before = _readable(storage.local_path(own))
+    is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
+    latest = before if is_newest else latest_manifest(layout)
+    if before is not None and before.same_content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
         changed = True
         with storage.write_folder(target) as folder:
             for part in parts:
                 shutil.copyfile(part, folder / part.name)  # a link could be changed by whoever writes the part again
-            write_json(folder / manifest_of_day.name, manifest)
-    if latest is None or latest["day"] <= manifest["day"]:
-        storage.point(layout.latest, manifest_of_day)
+            manifest.write(folder / own.name)
+    if latest is None or latest.day <= manifest.day:
+        storage.point(layout.latest, own)
         changed = changed or latest != manifest
     else:
-        log.info("%s stays the newest: %s is published beside it", latest["day"], day)
+        log.info("%s stays the newest: %s is published beside it", latest.day, manifest.day)
     return changed
 
 
@@ -176,7 +190,7 @@ class Refreshed:
         fallback_users: in the whole table.
     """
 
-    base: Mapping[str, Any]
+    base: Manifest
     day: date
     run_id: str
     parts: tuple[Path, ...]
@@ -193,41 +207,38 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         BusyError: something else has been published in the meantime.
         QualityError: a rule is broken; what was published before still is.
     """
-    base, day = refreshed.base, date.fromisoformat(refreshed.base["day"])
-    night = _candidate_files(layout, layout.run(day, base["run_id"]), config)
+    base, target = refreshed.base, layout.published(refreshed.base.day)
+    night = _candidate_files(layout, layout.run(base.day, base.run_id), config)
     # Touched users are in the night's shards too, with less: together that is what they have had.
     shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
     files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
-        name = f"{day} {base['run_id']} refreshed to {refreshed.day} by {refreshed.run_id}"
-        totals = check_candidates(layout.expectations, connection, files, base["k"], base["exclude_seen"], name)
-    manifest = {
-        **base,
+        name = f"{base.day} {base.run_id} refreshed to {refreshed.day} by {refreshed.run_id}"
+        totals = check_candidates(layout.expectations, connection, files, base.k, base.exclude_seen, name)
+    changes = {
         "model_version": totals.model_version,
         "rows": totals.rows,
         "users": totals.users,
         "fallback_users": refreshed.fallback_users,
-        "refresh": {
-            "day": refreshed.day.isoformat(),
-            "run_id": refreshed.run_id,
-            "users": refreshed.users,
-            "new_users": refreshed.new_users,
-        },
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": _describe(refreshed.parts, layout.published(day), layout.storage),
+        "refresh": Refresh(
+            day=refreshed.day, run_id=refreshed.run_id, users=refreshed.users, new_users=refreshed.new_users
+        ),
+        "created_at": _now(),
+        "files": _describe(refreshed.parts, target, layout.storage),
     }
     with layout.storage.lock(layout.candidates):
-        if read_json(layout.storage.local_path(layout.published_manifest(day))) != base:
-            raise BusyError(f"{layout.published(day)} has been published again during this refresh. Run refresh again.")
-        return Published(totals, len(refreshed.parts), _put(layout, day, manifest, refreshed.parts))
+        if Manifest.read(layout.storage.local_path(layout.published_manifest(base.day))) != base:
+            raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
+        changed = _put(layout, base.model_copy(update=changes), refreshed.parts)
+        return Published(totals, len(refreshed.parts), changed)
 
 
 def prune_states(layout: Layout) -> list[Path]:
     """Delete carried states of all runs but the one that latest.json names; returns their folders."""
-    if not layout.storage.exists(layout.latest):
+    newest = latest_manifest(layout)
+    if newest is None:
         return []
-    newest = read_json(layout.storage.local_path(layout.latest))
-    kept = layout.run(date.fromisoformat(newest["day"]), newest["run_id"]).states
+    kept = layout.run(newest.day, newest.run_id).states
     doomed = [path for path in layout.carried_states if path != kept]
     for path in doomed:
         layout.storage.delete(path)
@@ -241,8 +252,8 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     """
     days = layout.run_days[::-1]
     kept = {day, *(found for found, _ in days[:keep])}
-    if layout.storage.exists(layout.latest):
-        kept.add(date.fromisoformat(read_json(layout.storage.local_path(layout.latest))["day"]))
+    if (latest := latest_manifest(layout)) is not None:
+        kept.add(latest.day)
     doomed = [path for found, path in days if found not in kept]
     for path in doomed:
         layout.storage.delete(path)

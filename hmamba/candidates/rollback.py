@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
@@ -36,8 +36,8 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
             f"{layout.warehouse.name} nor candidates/. Correct the path."
         )
     with layout.storage.lock(layout.candidates):
-        for reign in promotions.take_back(layout, day):
-            yield f"took back the promotion of {reign.version} on {reign.day}"
+        for promotion in promotions.take_back(layout, day):
+            yield f"took back the promotion of {promotion.version} on {promotion.day}"
         kept = [when for when, _ in layout.published_days if when <= day]
         yield from _lead_back(layout, [when for when in kept if layout.storage.exists(layout.published_manifest(when))])
         for when, path in (*layout.published_days, *layout.run_days):
@@ -58,12 +58,11 @@ def _lead_back(layout: Layout, kept: list[date]) -> Iterator[str]:
     when = max(kept)
     layout.storage.point(layout.latest, layout.published_manifest(when))
     yield f"{name}: leads to {when}"
-    manifest = read_json(layout.storage.local_path(layout.published_manifest(when)))
-    refresh = manifest.get("refresh")
-    if refresh and date.fromisoformat(refresh["day"]) > when:
+    manifest = Manifest.read(layout.storage.local_path(layout.published_manifest(when)))
+    if manifest.last_day > when:
         yield (
-            f"note: the table of {when} has been refreshed up to {refresh['day']}. To have the night's own again: "
-            f"python -m jobs.publish --root {layout.root} --day {when} --run-id {manifest['run_id']}"
+            f"note: the table of {when} has been refreshed up to {manifest.last_day}. To have the night's own again: "
+            f"python -m jobs.publish --root {layout.root} --day {when} --run-id {manifest.run_id}"
         )
 
 

@@ -200,16 +200,16 @@ class _Raised:
 
 
 @dataclass(frozen=True)
-class ShardFacts:
+class ShardCounts:
     """What scoring a shard has to say."""
 
     users: int
     fallback_users: int
     rows: int
 
-    def and_so(self, users: int, fallback_users: int, rows: int) -> ShardFacts:
+    def and_so(self, users: int, fallback_users: int, rows: int) -> ShardCounts:
         """With a further block."""
-        return ShardFacts(self.users + users, self.fallback_users + fallback_users, self.rows + rows)
+        return ShardCounts(self.users + users, self.fallback_users + fallback_users, self.rows + rows)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def write_candidates(
     *,
     candidates: Path,
     vectors: Path,
-) -> ShardFacts:
+) -> ShardCounts:
     """Write the candidates and the Lorentz points of a shard's users, a block of them at a time.
 
     Args:
@@ -246,7 +246,7 @@ def write_candidates(
         candidates: file to write: user_id, rank, item_id, score, model_version.
         vectors: file to write: user_id, point, which is null where users have none.
     """
-    facts = ShardFacts(0, 0, 0)
+    counts = ShardCounts(0, 0, 0)
     with ExitStack() as stack:
         tables = stack.enter_context(part_writer(candidates))
         points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
@@ -257,8 +257,8 @@ def write_candidates(
             none = pa.nulls(len(names), POINTS.field(POINT).type)
             column = none if block.points is None else point_column(block.points)
             points.write_table(pa.table([names, column], schema=POINTS))
-            facts = facts.and_so(len(histories), block.fallback_users, len(block.ranked.users))
-    return facts
+            counts = counts.and_so(len(histories), block.fallback_users, len(block.ranked.users))
+    return counts
 
 
 @dataclass(frozen=True)

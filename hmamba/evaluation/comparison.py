@@ -9,52 +9,17 @@ few users differ that chance would put all of them on one side more often than o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
-Says = Literal["better", "worse", "cannot be told"]
+from hmamba.contracts.verdict import Comparison, Says
 
 _RESAMPLES = 1_000
 _AT_ONCE = 1 << 22  # users drawn at once
 _LEVEL = 0.95
 _TAILS = (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
 _FEWEST = 6  # users who differ: 2 * 0.5**6 is less than 1 - _LEVEL, 2 * 0.5**5 is not
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How ``one`` compares with ``other`` in the mean of a metric over users.
-
-    Attributes:
-        one, other: names of what is compared.
-        metric: such as ndcg@10.
-        users: how many there are.
-        difference: mean of one minus mean of the other.
-        low, high: 95 % interval of the difference, by bootstrap over users; both the difference where there is one.
-        relative: the difference, as a share of the other's mean; None where that is 0.
-        says: better or worse where the interval is on one side of 0, and six users or more differ.
-    """
-
-    one: str
-    other: str
-    metric: str
-    users: int
-    difference: float
-    low: float
-    high: float
-    relative: float | None
-    says: Says
-
-    def as_json(self) -> dict[str, Any]:
-        """For the verdict."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"{self.difference:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}"
 
 
 def compare(
@@ -83,14 +48,15 @@ def compare(
     says: Says = "better" if is_told and low > 0 else "worse" if is_told and high < 0 else "cannot be told"
     base = float(other.mean())
     return Comparison(
-        *names,
-        metric,
-        users,
-        round(difference, 6),
-        round(float(low), 6),
-        round(float(high), 6),
-        round(difference / base, 6) if base > 0 else None,
-        says,
+        one=names[0],
+        other=names[1],
+        metric=metric,
+        users=users,
+        difference=round(difference, 6),
+        low=round(float(low), 6),
+        high=round(float(high), 6),
+        relative=round(difference / base, 6) if base > 0 else None,
+        says=says,
     )
 
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from hmamba.columns import BASELINE_VERSION, BASELINES
 from hmamba.config import Config
+from hmamba.contracts.verdict import Comparison
 from hmamba.errors import QualityError
 from hmamba.evaluation.baselines import most_bought, popular
-from hmamba.evaluation.comparison import Comparison, compare
+from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import coverage, metrics_by_query
 from hmamba.evaluation.ranking import rank_all

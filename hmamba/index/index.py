@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +26,7 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
-from hmamba.storage.local import atomic_folder, read_json, sha256, write_json
+from hmamba.storage.local import atomic_folder, sha256
 
 ROWS = 512
 """Queries that are searched at once, both where the search is chosen and where it is used."""
@@ -101,28 +100,23 @@ def build(stored: StoredModel, candidate_items: CandidateItems, kind: str = Flat
     return ItemIndex(stored.identity, candidate_items, searcher.build(held, eligible.device))
 
 
-def save(built: ItemIndex, folder: Path, measured: dict[str, Any] | None = None) -> int:
-    """Write index and description; returns the index's size in bytes.
+def save(built: ItemIndex, folder: Path) -> int:
+    """Write index and description, whole or not at all; returns the index's size in bytes."""
+    from hmamba.contracts.index import IndexDescription
 
-    Args:
-        built: the index.
-        folder: where to.
-        measured: what else the description should hold, for people.
-    """
     with atomic_folder(folder) as temporary:
         built.searcher.save(temporary)
         np.save(temporary / _ELIGIBLE, built.candidate_items.eligible, allow_pickle=False)
         files = sorted(temporary.iterdir())
-        description = {
-            "model_version": built.model_version,
-            "kind": built.kind,
-            "items": len(built.candidate_items),
-            "size": len(built.candidate_items.column),
-            "dim": int(built.vectors.shape[1]),
-            "sha256": {file.name: sha256(file) for file in files},
-            **(measured or {}),
-        }
-        write_json(temporary / _DESCRIPTION, description)
+        description = IndexDescription(
+            model_version=built.model_version,
+            kind=built.kind,
+            items=len(built.candidate_items),
+            size=len(built.candidate_items.column),
+            dim=int(built.vectors.shape[1]),
+            sha256={file.name: sha256(file) for file in files},
+        )
+        description.write(temporary / _DESCRIPTION)
         return sum(file.stat().st_size for file in files)
 
 
@@ -137,24 +131,26 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     Raises:
         InputError: it is missing, damaged, or of another model.
     """
-    description = read_json(folder / _DESCRIPTION)
-    kind = description["kind"]
+    from hmamba.contracts.index import IndexDescription
+
+    description = IndexDescription.read(folder / _DESCRIPTION)
+    kind = description.kind
     if kind not in SEARCHERS:
         raise InputError(
             f"{folder / _DESCRIPTION}: no search is called {kind!r}, only {', '.join(SEARCHERS)}. "
             "Run the index step again."
         )
-    for name, digest in description["sha256"].items():
+    for name, digest in description.sha256.items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise InputError(
                 f"{folder / name} is not the index that {folder / _DESCRIPTION} describes. Run the index step again."
             )
-    if description["model_version"] != model_version:
+    if description.model_version != model_version:
         raise InputError(
-            f"{folder}: the index is of model {description['model_version']}, but {model_version} serves. "
+            f"{folder}: the index is of model {description.model_version}, but {model_version} serves. "
             "Run the index step again."
         )
-    mask = np.zeros(description["size"], dtype=np.int64)
+    mask = np.zeros(description.size, dtype=np.int64)
     mask[np.load(folder / _ELIGIBLE, allow_pickle=False)] = 1
     return ItemIndex(model_version, CandidateItems.of(mask, 1), SEARCHERS[kind].load(folder, device))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.storage.layout import ITEMS, Layout, RunLayout
 from hmamba.storage.local import digest, read_json, sha256, write_json
+
+if TYPE_CHECKING:
+    from hmamba.contracts.models import ModelMetrics, TrainingMetrics
+    from hmamba.contracts.verdict import Verdict
 
 _ELIGIBLE = "eligible"
 _CONFIG = "config.json"
@@ -123,7 +127,12 @@ def by_index(index: IntArray, values: IntArray, size: int) -> IntArray:
 
 
 def save(
-    layout: Layout, model: HMamba, provenance: Provenance, candidate_items: CandidateItems, ids: pa.Array, facts: Any
+    layout: Layout,
+    model: HMamba,
+    provenance: Provenance,
+    candidate_items: CandidateItems,
+    ids: pa.Array,
+    training: TrainingMetrics | None = None,
 ) -> str:
     """Store a model version, whole or not at all.
 
@@ -133,12 +142,14 @@ def save(
         provenance: names the version.
         candidate_items: the items that compete.
         ids: (size,) item ids by index, null at 0 and at gaps.
-        facts: what training has to say, kept in metrics.json.
+        training: kept in metrics.json; None if the train step did not make the model.
     """
+    from hmamba.contracts.models import ModelMetrics
+
     stored = StoredModel(provenance.version, provenance, model, candidate_items, ids)
     with layout.storage.write_folder(layout.model(provenance.version)) as folder:
         _write(folder, stored)
-        write_json(folder / layout.metrics(provenance.version).name, {"training": facts})
+        ModelMetrics(training=training).write(folder / layout.model_metrics(provenance.version).name)
     return provenance.version
 
 
@@ -170,18 +181,6 @@ def _write(folder: Path, stored: StoredModel) -> None:
     pq.write_table(pa.table(items), folder / ITEMS)
     for term in model.counted_terms:
         term.save(folder)
-
-
-def serving(verdict: Path) -> str:
-    """The version that the gate lets serve, or that of a baseline.
-
-    Raises:
-        InputError: the gate has not run, or let nobody serve.
-    """
-    told = read_json(verdict)
-    if told["serving"] is None:
-        raise InputError(f"{verdict}: nobody serves tonight: {told['reason']}")
-    return str(told["serving"])
 
 
 def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -287,9 +286,19 @@ def check_vocabulary(version: str, item_ids: pa.Array, ids: pa.Array) -> None:
         )
 
 
-def record_metrics(layout: Layout, version: str, key: str, value: Any) -> None:
-    """Add a section to a version's metrics.json."""
-    path = layout.metrics(version)
-    metrics = read_json(path)
-    if metrics.get(key) != value:
-        write_json(path, {**metrics, key: value})
+def read_metrics(layout: Layout, version: str) -> ModelMetrics:
+    """A version's metrics.json.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
+    from hmamba.contracts.models import ModelMetrics
+
+    return ModelMetrics.read(layout.model_metrics(version))
+
+
+def record_verdict(layout: Layout, version: str, verdict: Verdict) -> None:
+    """Enter the newest verdict on a version into its metrics.json."""
+    metrics = read_metrics(layout, version)
+    if metrics.gate != verdict:
+        metrics.model_copy(update={"gate": verdict}).write(layout.model_metrics(version))

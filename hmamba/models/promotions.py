@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
 
-from hmamba.errors import InputError
+from hmamba.contracts.models import Promotion, Promotions
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json, write_json
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """One promotion: a version serves from the night of ``day`` on."""
-
-    version: str
-    day: date
-
-
-def promotions(layout: Layout) -> list[Promotion]:
+def promotions(layout: Layout) -> tuple[Promotion, ...]:
     """All promotions, oldest first.
 
     Raises:
         InputError: champion.json is damaged.
     """
-    if not layout.storage.exists(layout.champion):
-        return []
-    try:
-        history = read_json(layout.storage.local_path(layout.champion))["history"]
-        return [Promotion(entry["version"], date.fromisoformat(entry["day"])) for entry in history]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{layout.champion} does not list promotions ({error!r}). Restore it, or remove it to start from nothing."
-        ) from error
+    found = Promotions.read_if_exists(layout.storage.local_path(layout.champion))
+    return () if found is None else found.history
 
 
 def champion_before(layout: Layout, day: date) -> str | None:
@@ -57,35 +39,29 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
         Whether champion.json now says of that night what the gate has decided.
     """
     past = promotions(layout)
-    decided = [] if promoted is None else [Promotion(promoted, day)]
-    if [one for one in past if one.day == day] == decided:
+    if [one.version for one in past if one.day == day] == ([] if promoted is None else [promoted]):
         return True
     if past and past[-1].day > day:
         return False
-    history = [entry for entry in _history(layout) if date.fromisoformat(entry["day"]) < day]
+    history = tuple(one for one in past if one.day < day)
     if promoted is not None:
-        history.append({"version": promoted, "day": day.isoformat(), "promoted_at": datetime.now(UTC).isoformat()})
-    _write_history(layout, history)
+        history += (Promotion(version=promoted, day=day, promoted_at=datetime.now(UTC)),)
+    _write(layout, history)
     return True
 
 
-def take_back(layout: Layout, day: date) -> list[Promotion]:
+def take_back(layout: Layout, day: date) -> tuple[Promotion, ...]:
     """Take back the promotions of nights after ``day``; returns them, oldest first."""
-    gone = [one for one in promotions(layout) if one.day > day]
+    past = promotions(layout)
+    gone = tuple(one for one in past if one.day > day)
     if gone:
-        _write_history(layout, [entry for entry in _history(layout) if date.fromisoformat(entry["day"]) <= day])
+        _write(layout, tuple(one for one in past if one.day <= day))
     return gone
 
 
-def _history(layout: Layout) -> list[dict[str, Any]]:
-    if not layout.storage.exists(layout.champion):
-        return []
-    return list(read_json(layout.storage.local_path(layout.champion))["history"])
-
-
-def _write_history(layout: Layout, history: list[dict[str, Any]]) -> None:
+def _write(layout: Layout, history: tuple[Promotion, ...]) -> None:
     if history:
         with layout.storage.write_file(layout.champion) as path:
-            write_json(path, {"version": history[-1]["version"], "history": history})
+            Promotions(version=history[-1].version, history=history).write(path)
     else:
         layout.storage.delete(layout.champion)

@@ -7,37 +7,71 @@ its page most. What a later step left on an earlier try of the same run is left 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.columns import BASELINE_VERSION, POINT
+from hmamba.columns import POINT
+from hmamba.contracts import (
+    Document,
+    EpochMetrics,
+    GateMetrics,
+    IndexMetrics,
+    IngestMetrics,
+    Manifest,
+    ModelMetrics,
+    PublishMetrics,
+    ScoreMetrics,
+    ScoreTermFit,
+    ShardMetrics,
+    SnapshotMetrics,
+    StepFailure,
+    TrainMetrics,
+    Verdict,
+)
 from hmamba.errors import InputError
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
-from hmamba.report.stopped import Readers, Stop, failed_at, unfinished
-from hmamba.steps import PUBLISHING
+from hmamba.report.steps import in_a_line
+from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.storage.local import read_json
 
-COUNTS = ("users", "fallback_users", "rows")
 MODELS = ("challenger", "champion", "most_bought", "popularity")
-Json = dict[str, Any]
 _T = TypeVar("_T")
+_D = TypeVar("_D", bound=Document)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The metrics of the steps that have finished, in the order of the night; None for the others."""
+
+    ingest: IngestMetrics | None = None
+    snapshot: SnapshotMetrics | None = None
+    train: TrainMetrics | None = None
+    gate: GateMetrics | None = None
+    index: IndexMetrics | None = None
+    score: ScoreMetrics | None = None
+    publish: PublishMetrics | None = None
+
+    def only(self, names: Container[str]) -> Steps:
+        """The metrics of these steps."""
+        kept = (step.name for step in fields(self) if step.name in names)
+        return Steps(**{name: getattr(self, name) for name in kept})
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Wall time (seconds, summed over parts) and the highest peak memory (bytes) of one step."""
+    """Wall time (seconds, summed over parts) and the highest peak memory (bytes) of one step; ``told``: what it did."""
 
     name: str
+    told: str
     parts: int
     seconds: float
     longest: float
@@ -55,26 +89,26 @@ class Training:
 
     version: str
     origin: Literal["tonight", "found", "earlier"]
-    epochs: tuple[Json, ...]
-    score_terms: dict[str, Json]
+    epochs: tuple[EpochMetrics, ...]
+    score_terms: dict[str, ScoreTermFit]
 
 
 @dataclass(frozen=True)
 class Night:
-    """One run of one day. Facts are the steps' own; see the steps for their keys.
+    """One run of one day.
 
-    ``stopped``: where the run ended, if it has not published. ``readers``: what is published; None if nothing is.
+    ``stopped``: where the run ended, if it has not published. ``readers``: the newest published table's manifest.
     ``unreadable``: a sentence about each file that could not be read.
     """
 
     day: date
     run_id: str
-    facts: dict[str, Json]
+    steps: Steps
     costs: tuple[StepCost, ...]
     stopped: Stop | None
-    readers: Readers | None
+    readers: Manifest | None
     unreadable: tuple[str, ...]
-    verdict: Json | None
+    verdict: Verdict | None
     training: Training | None
     candidates: CandidateStatistics | None
     disk: Disk | None
@@ -89,14 +123,12 @@ class Night:
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
         """Figures of each judged model."""
-        found: dict[str, dict[str, float]] = (self.verdict or {}).get("metrics") or {}
-        return found
+        return {} if self.verdict is None else self.verdict.metrics
 
     @property
     def baseline(self) -> str | None:
         """The baseline whose table serves, such as popularity; None where a model serves, or nothing."""
-        serving = str((self.verdict or {}).get("serving") or "")
-        return serving.removeprefix(BASELINE_VERSION) if serving.startswith(BASELINE_VERSION) else None
+        return None if self.verdict is None else self.verdict.baseline
 
 
 @dataclass
@@ -114,12 +146,9 @@ class _Reading:
             self.faults.append(f"A part of this page is left out: {told}")
             return None
 
-    def json(self, path: Path) -> Json | None:
-        """A JSON object; None if the file is missing or holds something else."""
-        found = self.attempt(path, lambda: read_json(path)) if path.exists() else {}
-        if found is not None and not isinstance(found, dict):
-            self.faults.append(f"A part of this page is left out: {path} is not a JSON object.")
-        return found if found and isinstance(found, dict) else None
+    def document(self, kind: type[_D], path: Path) -> _D | None:
+        """A document; None if the file is missing or cannot be read."""
+        return self.attempt(path, lambda: kind.read_if_exists(path))
 
 
 def gather(layout: Layout, day: date, run_id: str) -> Night:
@@ -130,10 +159,10 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     """
     run, reading = layout.run(day, run_id), _Reading()
     shards = run.shards
-    facts, costs = _facts(run, len(shards), reading)
+    steps, costs = _steps(run, len(shards), reading)
     stopped = _stop(run, costs, len(shards), reading)
     if stopped is not None:
-        facts = {step: found for step, found in facts.items() if step in stopped.before}
+        steps = steps.only(stopped.before)
         costs = tuple(cost for cost in costs if cost.name in stopped.before)
     verdict = _verdict(run, stopped, reading)
     parts = [part for part in map(run.candidate_part, range(len(shards))) if part.exists()]
@@ -149,57 +178,64 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     return Night(
         day=day,
         run_id=run_id,
-        facts=facts,
+        steps=steps,
         costs=costs,
         stopped=stopped,
-        readers=_readers(layout, reading),
+        readers=reading.document(Manifest, layout.latest),
         verdict=verdict,
-        training=_training(layout, facts.get("train", {}), verdict, reading),
+        training=_training(layout, steps.train, verdict, reading),
         candidates=_described(parts, items, shards, points, reading) if parts and items.exists() else None,
         disk=reading.attempt(vectors, lambda: statistics.disk(vectors, items)) if points and items.exists() else None,
-        data_docs=_data_docs(layout, facts.get("ingest", {}), report),
+        data_docs=_data_docs(layout, steps.ingest, report),
         places={
             "Candidates of this night": _relative(layout.published(day), layout.root),
             "Manifest of the newest night": _relative(layout.latest, layout.root),
-            "Facts of every step": _relative(run.facts, layout.root),
+            "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
 
 
-def _facts(run: RunLayout, shards: int, reading: _Reading) -> tuple[dict[str, Json], tuple[StepCost, ...]]:
-    """The facts of each step, counts summed where it is mapped over shards, and what each step cost.
+def _steps(run: RunLayout, shards: int, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:
+    """The metrics of each step, summed where it is mapped over shards, and what each step cost.
 
     Parts of shards from ``shards`` on are what an earlier snapshot of this run has left.
     """
-    facts: dict[str, Json] = {}
+    paths = [run.step_metrics("score", shard) for shard in range(shards)]
+    parts = [part for path in paths if (part := reading.document(ShardMetrics, path)) is not None]
+    steps = Steps(
+        ingest=reading.document(IngestMetrics, run.step_metrics("ingest")),
+        snapshot=reading.document(SnapshotMetrics, run.step_metrics("snapshot")),
+        train=reading.document(TrainMetrics, run.step_metrics("train")),
+        gate=reading.document(GateMetrics, run.step_metrics("gate")),
+        index=reading.document(IndexMetrics, run.step_metrics("index")),
+        score=ScoreMetrics.of(parts) if parts else None,
+        publish=reading.document(PublishMetrics, run.step_metrics("publish")),
+    )
     costs = []
-    for name in PUBLISHING:
-        paths = [run.step_facts(name), *(run.step_facts(name, shard) for shard in range(shards))]
-        found = [part for part in map(reading.json, paths) if part is not None]
-        if found:
-            counts = {key: sum(part.get(key, 0) for part in found) for key in COUNTS if key in found[0]}
-            facts[name] = found[0] if len(found) == 1 else counts
-            seconds = [float(part.get("seconds", 0.0)) for part in found]
-            peak = max(int(part.get("peak_bytes", 0)) for part in found)
-            costs.append(StepCost(name, len(found), sum(seconds), max(seconds), peak))
-    return facts, tuple(costs)
+    for step in fields(steps):
+        metrics = getattr(steps, step.name)
+        if metrics is not None:
+            seconds = [part.seconds for part in parts] if step.name == "score" else [metrics.seconds]
+            told, total = in_a_line(metrics), metrics.seconds
+            costs.append(StepCost(step.name, told, len(seconds), total, max(seconds), metrics.peak_bytes))
+    return steps, tuple(costs)
 
 
 def _stop(run: RunLayout, costs: tuple[StepCost, ...], shards: int, reading: _Reading) -> Stop | None:
     """Where the run ended: at a step that failed, or after the last one that finished."""
-    failures = [record for path in run.failed if (record := reading.json(path)) is not None]
+    failures = [found for path in run.failed if (found := reading.document(StepFailure, path)) is not None]
     finished = [cost.name for cost in costs if cost.name != "score" or cost.parts >= shards]
     return failed_at(failures, shards) or unfinished(finished)
 
 
-def _verdict(run: RunLayout, stopped: Stop | None, reading: _Reading) -> Json | None:
+def _verdict(run: RunLayout, stopped: Stop | None, reading: _Reading) -> Verdict | None:
     """The verdict, unless it is of an earlier try: a gate that refuses the night leaves one by which nobody serves."""
-    verdict = reading.json(run.verdict)
+    verdict = reading.document(Verdict, run.verdict)
     if verdict is None or stopped is None or "gate" in stopped.before:
         return verdict
-    return verdict if stopped.step == "gate" and verdict.get("serving") is None else None
+    return verdict if stopped.step == "gate" and verdict.serving is None else None
 
 
 def _has_points(vectors: Path) -> bool:
@@ -213,33 +249,27 @@ def _described(
     return reading.attempt(parts[0].parent, lambda: statistics.describe(parts, items, shards, points))
 
 
-def _readers(layout: Layout, reading: _Reading) -> Readers | None:
-    manifest = reading.json(layout.latest)
-    if manifest is None:
+def _training(
+    layout: Layout, train: TrainMetrics | None, verdict: Verdict | None, reading: _Reading
+) -> Training | None:
+    """Tonight's training, or that of the version that serves."""
+    if train is not None and train.version is not None and train.epochs:
+        origin: Literal["tonight", "found"] = "found" if train.reused else "tonight"
+        return Training(train.version, origin, train.epochs, train.score_terms)
+    serving = None if verdict is None else verdict.serving
+    metrics = reading.document(ModelMetrics, layout.model_metrics(serving)) if serving else None
+    if metrics is None or metrics.training is None or not metrics.training.epochs:
         return None
-    return Readers(*(str(manifest.get(key, "unknown")) for key in ("day", "run_id", "model_version")))
-
-
-def _training(layout: Layout, train: Json, verdict: Json | None, reading: _Reading) -> Training | None:
-    """What tonight's training tells, or that of the version that serves."""
-    version = train.get("version")
-    origin: Literal["tonight", "found", "earlier"] = "found" if train.get("reused") else "tonight"
-    if not version or not train.get("epochs"):
-        version, origin = (verdict or {}).get("serving"), "earlier"
-        metrics = reading.json(layout.metrics(version)) if version else None
-        train = (metrics or {}).get("training") or {}
-    epochs = train.get("epochs") or []
-    return Training(str(version), origin, tuple(epochs), train.get("score_terms") or {}) if epochs else None
+    return Training(metrics.training.version, "earlier", metrics.training.epochs, metrics.training.score_terms)
 
 
 def _relative(path: Path, start: Path) -> str:
     return os.path.relpath(path, start).replace(os.sep, "/")
 
 
-def _data_docs(layout: Layout, ingest: Json, report: Path) -> str | None:
+def _data_docs(layout: Layout, ingest: IngestMetrics | None, report: Path) -> str | None:
     """Link from the report to the Data Docs, relative so that the root can be moved."""
-    named = ingest.get("data_docs")
-    if not named:
+    if ingest is None or ingest.data_docs is None:
         return None
-    path = layout.root / str(named)
+    path = layout.root / ingest.data_docs
     return _relative(path, report) if path.exists() else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hmamba.columns import BASELINES
-from hmamba.report.gather import Json, Night
+from hmamba.contracts.verdict import Verdict
+from hmamba.report.gather import Night
 from hmamba.report.text import counted, metric_name
 
 NAMES = {"challenger": "new model", "champion": "champion", **BASELINES}
@@ -71,19 +72,21 @@ def relative(value: float, reference: float) -> str:
 def contrasts(night: Night) -> list[Contrast]:
     """The verdict's comparisons of judged models, in its order."""
     found = []
-    for entry in (night.verdict or {}).get("comparisons") or []:
-        metric = str(entry["metric"])
-        mine, theirs = (night.metrics.get(entry[side], {}).get(metric) for side in ("one", "other"))
+    for entry in () if night.verdict is None else night.verdict.comparisons:
+        mine, theirs = (night.metrics.get(name, {}).get(entry.metric) for name in (entry.one, entry.other))
         if mine is not None and theirs is not None:
-            difference, low, high = (float(entry[key]) for key in ("difference", "low", "high"))
             share = relative(mine, theirs)
-            found.append(Contrast(entry["one"], entry["other"], metric, difference, low, high, share, entry["says"]))
+            found.append(
+                Contrast(
+                    entry.one, entry.other, entry.metric, entry.difference, entry.low, entry.high, share, entry.says
+                )
+            )
     return found
 
 
 def deciding(night: Night) -> Contrast | None:
     """The comparison on which the new model's promotion depends: with the champion, or with the best baseline."""
-    metric = str((night.verdict or {}).get("metric", ""))
+    metric = "" if night.verdict is None else night.verdict.metric
     mine = {entry.other: entry for entry in contrasts(night) if entry.one == "challenger"}
     if "champion" in mine:
         return mine["champion"]
@@ -92,24 +95,26 @@ def deciding(night: Night) -> Contrast | None:
 
 def behind(night: Night) -> list[Contrast]:
     """The comparisons by which what serves is worse than a baseline."""
-    verdict = night.verdict or {}
-    role = next((role for role in ("challenger", "champion") if verdict.get(role) == verdict.get("serving")), None)
+    verdict = night.verdict
+    if verdict is None:
+        return []
+    roles = {verdict.champion: "champion", verdict.challenger: "challenger"}
+    role = roles.get(verdict.serving)
     return [
         entry for entry in contrasts(night) if (entry.one, entry.says) == (role, "worse") and entry.other in BASELINES
     ]
 
 
-def judged_on(verdict: Json) -> list[str]:
+def judged_on(verdict: Verdict) -> list[str]:
     """Who was judged on what, and why, in sentences."""
-    users, questions = int(verdict.get("users") or 0), int(verdict.get("questions") or 0)
-    why = str(verdict.get("split_why") or "").strip()
-    split = [f"How the events were split: {why.rstrip('.')}."] if why else []
+    why, users = verdict.split_why.strip().rstrip("."), verdict.users
+    split = [f"How the events were split: {why}."] if why else []
     if not users:
         return ["Nobody could be judged on.", *split]
-    first, last = verdict.get("holdout_from"), verdict.get("holdout_to")
+    first, last = verdict.holdout_from, verdict.holdout_to
     when = "" if first is None else f"on {first}" if first == last else f"from {first} to {last}"
-    asked = counted(questions, "question")
-    if verdict.get("split") == "last":
+    asked = counted(verdict.questions, "question")
+    if verdict.split == "last":
         what = ", ".join(part for part in ("each user's last basket", when) if part)
         told = f"Judged on {counted(users, 'user')} with {asked}: {what}, held out of training."
     else:
@@ -124,4 +129,4 @@ def judged_on(verdict: Json) -> list[str]:
 
 def metric_of(night: Night) -> str:
     """The metric that decides, as the page writes it."""
-    return metric_name(str((night.verdict or {}).get("metric", "")))
+    return "" if night.verdict is None else metric_name(night.verdict.metric)

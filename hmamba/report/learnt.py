@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hmamba.report.gather import Json, Night
+from hmamba.contracts.models import EpochMetrics, ScoreTermFit
+from hmamba.report.gather import Night
 from hmamba.report.judged import relative
 from hmamba.report.text import counted
 from hmamba.score_terms import SCORE_TERMS
 
-LIKELIHOOD = "log_likelihood"
-VALIDATION = {"ndcg@10": "validation NDCG@10", LIKELIHOOD: "validation log-likelihood"}
+VALIDATION = {"ndcg": "validation NDCG@10", "log_likelihood": "validation log-likelihood"}
 """What is measured after each epoch; the more, the better."""
 
 
@@ -20,14 +20,15 @@ def finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def early_stopping(epochs: Sequence[Json]) -> str:
+def early_stopping(epochs: Sequence[EpochMetrics]) -> str:
     """By what early stopping judged, and which epoch is kept: the log-likelihood decides where it was measured."""
-    key = next((key for key in (LIKELIHOOD, "ndcg@10") if any(finite(epoch.get(key)) for epoch in epochs)), None)
-    if key is None:
+    likelihoods = {epoch.epoch: epoch.log_likelihood for epoch in epochs if finite(epoch.log_likelihood)}
+    measured = likelihoods or {epoch.epoch: epoch.ndcg for epoch in epochs if finite(epoch.ndcg)}
+    if not measured:
         return "Nobody could be asked on the validation events, so nothing stopped the training early."
-    best = int(max((epoch for epoch in epochs if finite(epoch.get(key))), key=lambda epoch: float(epoch[key]))["epoch"])
+    best = max(measured, key=lambda epoch: measured[epoch] or 0.0)
     kept = f"Epoch {best} is kept" if best else "Epoch 0, the champion before fine-tuning, is kept"
-    if key == "ndcg@10":
+    if not likelihoods:
         return f"Early stopping judged by NDCG@10 on the validation events. {kept}."
     return (
         "Early stopping judged by the mean log-likelihood of the validation answers, because fewer than gate.min_users "
@@ -35,17 +36,16 @@ def early_stopping(epochs: Sequence[Json]) -> str:
     )
 
 
-def score_term(judged: Json, name: str) -> str:
+def score_term(fit: ScoreTermFit, name: str) -> str:
     """What a counted score term adds, as the training judged it."""
     evidence = SCORE_TERMS[name].evidence if name in SCORE_TERMS else "a score term"
     what = f"{evidence[0].upper()}{evidence[1:]} ({name})"
-    asked, without = counted(int(judged["users"]), "user"), judged["ndcg@10 without"]
-    if judged["weights"] is None:
-        return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {asked})."
-    weights = ", ".join(f"{key} {value:g}" for key, value in judged["weights"].items())
-    if not judged["users"]:
+    asked, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
+    weights = ", ".join(f"{key} {value:g}" for key, value in (fit.weights or {}).items())
+    if without is None or with_it is None:
         return f"{what} raises scores with {weights}, untested: no user could be tested on the validation events."
-    with_it = judged["ndcg@10"]
+    if fit.weights is None:
+        return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {asked})."
     change = relative(with_it, without)
     return (
         f"{what} raises scores with {weights}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
@@ -55,21 +55,19 @@ def score_term(judged: Json, name: str) -> str:
 
 def what_serves_knows(night: Night) -> str:
     """Up to when the model that serves has counted and learnt; empty where a baseline serves, or nothing is known."""
-    gate = night.facts.get("gate", {})
-    if night.baseline is not None or not (night.verdict or {}).get("serving") or "refit" not in gate:
+    gate = night.steps.gate
+    if gate is None or night.verdict is None or night.verdict.serving is None or night.baseline is not None:
         return ""
     counts = (
         "The model that serves counts popularity, repeat purchases and co-occurrence up to the end of "
         f"{night.day}; for the verdict they ended where the held-out events begin."
     )
-    refit = gate["refit"]
+    refit = gate.refit
     if refit is None:
-        return f"{counts} Its weights are those that were judged."
-    if not refit:
-        return f"{counts} A refit found nothing new to learn, so its weights are those that were judged."
-    figures = [f"loss {refit['loss']:.4f}"] if finite(refit.get("loss")) else []
-    figures += [f"{refit['seconds']:.1f} s"] if finite(refit.get("seconds")) else []
-    told = f" ({', '.join(figures)})" if figures else ""
+        skipped = f" No refit: {gate.refit_skipped_reason}." if gate.refit_skipped_reason else ""
+        return f"{counts}{skipped} Its weights are those that were judged."
+    loss = f"loss {refit.loss:.4f}, " if finite(refit.loss) else ""
     return (
-        f"{counts} After the verdict it was fine-tuned for one more epoch on the validation and held-out events{told}."
+        f"{counts} After the verdict it was fine-tuned for one more epoch on the validation and held-out events "
+        f"({loss}{refit.seconds:.1f} s)."
     )

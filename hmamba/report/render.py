@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +61,7 @@ def render(night: Night) -> str:
         baselines=BASELINES,
         says=SAYS,
         ingest_warnings=ingest_warnings(night),
-        judged_on=judged_on(night.verdict) if night.verdict and "users" in night.verdict else [],
+        judged_on=judged_on(night.verdict) if night.verdict else [],
         contrasts=contrasts(night),
         forest=_forest(night),
         what_serves_knows=what_serves_knows(night),
@@ -91,11 +90,10 @@ def _epoch_plots(night: Night) -> list[Markup]:
     epochs = night.training.epochs
     plots = []
     for key, title in {"loss": "training loss", **VALIDATION}.items():
-        points = [(int(epoch["epoch"]), float(epoch[key])) for epoch in epochs if finite(epoch.get(key))]
+        points = [(epoch.epoch, float(getattr(epoch, key))) for epoch in epochs if finite(getattr(epoch, key))]
         if points:
-            name = "curve-" + re.sub(r"\W", "-", key)
             xs, ys = [x for x, _ in points], [y for _, y in points]
-            plots.append(figures.curve(name, title, xs, ys, "min" if key == "loss" else "max"))
+            plots.append(figures.curve(f"curve-{key}", title, xs, ys, "min" if key == "loss" else "max"))
     return plots
 
 
@@ -125,7 +123,7 @@ def _comparison(night: Night) -> list[dict[str, Any]]:
     return [
         {
             "metric": metric_name(key),
-            "deciding": key == (night.verdict or {}).get("metric"),
+            "deciding": night.verdict is not None and key == night.verdict.metric,
             "cells": [
                 {
                     "value": night.metrics[name].get(key),
@@ -148,7 +146,7 @@ def _metric_order(key: str) -> tuple[int, int, str]:
 
 def _metric_plots(night: Night) -> list[Markup]:
     """One plot a family of metrics, at the cutoff of the metric that decides."""
-    cutoff = str((night.verdict or {}).get("metric", "")).partition("@")[2]
+    cutoff = "" if night.verdict is None else night.verdict.metric.partition("@")[2]
     plots = []
     for family in _FAMILIES:
         key = f"{family}@{cutoff}"

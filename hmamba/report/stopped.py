@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from hmamba.contracts.steps import StepFailure
 from hmamba.steps import PUBLISHING
 
 EXIT_STATUS = {
@@ -40,37 +40,18 @@ class Stop:
         return PUBLISHING[: PUBLISHING.index(self.step)]
 
 
-@dataclass(frozen=True)
-class Readers:
-    """The newest published table: what readers have. ``run_id`` and ``model_version`` are its manifest's."""
-
-    day: str
-    run_id: str
-    model_version: str
-
-
-def failed_at(failures: Sequence[Mapping[str, Any]], shards: int) -> Stop | None:
+def failed_at(failures: Sequence[StepFailure], shards: int) -> Stop | None:
     """The first step that failed and has not succeeded since; None if none has.
 
     Args:
         failures: records of failed steps, in any order.
         shards: of the snapshot. A failure of a later shard is of an earlier snapshot.
     """
-    found = [
-        failure
-        for failure in failures
-        if failure.get("step") in PUBLISHING and (failure.get("shard") is None or failure["shard"] < shards)
-    ]
+    found = [one for one in failures if one.step in PUBLISHING and (one.shard is None or one.shard < shards)]
     if not found:
         return None
-    first = min(found, key=lambda failure: (PUBLISHING.index(failure["step"]), failure.get("shard") or 0))
-    return Stop(
-        first["step"],
-        first.get("shard"),
-        str(first.get("message") or "").strip() or None,
-        first.get("exit_status"),
-        first.get("seconds"),
-    )
+    first = min(found, key=lambda one: (PUBLISHING.index(one.step), one.shard or 0))
+    return Stop(first.step, first.shard, first.message.strip() or None, first.exit_status, first.seconds)
 
 
 def unfinished(finished: Sequence[str]) -> Stop | None:

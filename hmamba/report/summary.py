@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hmamba.columns import BASELINES
+from hmamba.contracts.verdict import Verdict
 from hmamba.report.gather import Night
 from hmamba.report.judged import SAYS, behind, deciding, metric_of
+from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import EXIT_STATUS, Stop
 from hmamba.report.text import counted, sentence
 
@@ -29,7 +31,7 @@ class Summary:
 
 
 def summarise(night: Night) -> Summary:
-    """Say what happened, from the facts alone."""
+    """Say what happened, from the metrics alone."""
     summary = Summary()
     if night.stopped is not None:
         _say_stop(night, night.stopped, summary)
@@ -62,41 +64,33 @@ def _what_readers_have(night: Night) -> str:
     readers = night.readers
     if readers is None:
         return "Readers have nothing: no night has been published yet."
-    by = f" that run {readers.run_id} published" if readers.day == night.day.isoformat() else ""
+    by = f" that run {readers.run_id} published" if readers.day == night.day else ""
     return f"Readers still have the table of {readers.day}{by} (model_version {readers.model_version})."
 
 
 def _say_ingest(night: Night, summary: Summary) -> None:
-    ingest = night.facts.get("ingest")
+    ingest = night.steps.ingest
     if ingest is None:
         if night.stopped is None or "ingest" in night.stopped.before:
             summary.sentences.append("This run has no record of an ingest.")
         return
-    read, refused = int(ingest.get("rows_read") or 0), int(ingest.get("rows_quarantined") or 0)
-    if read:
-        summary.sentences.append(
-            f"{counted(read, 'row')} came in from {counted(int(ingest.get('files', 0)), 'file')}: "
-            f"{int(ingest.get('rows_loaded', 0)):,} loaded, {int(ingest.get('rows_duplicate', 0)):,} already known, "
-            f"{refused:,} refused."
-        )
-    else:
-        summary.sentences.append("No new data had arrived.")
-    if refused:
+    summary.sentences.append(sentence(in_a_line(ingest)))
+    if refused := ingest.rows_quarantined:
         summary.alerts.append(f"{counted(refused, 'row')} refused and kept in quarantine; the rules are listed below.")
-    if late := int(ingest.get("rows_late") or 0):
+    if ingest.rows_late:
         summary.alerts.append(
-            f"{counted(late, 'row')} came more than warehouse.overlap_days late; they count all the same."
+            f"{counted(ingest.rows_late, 'row')} came more than warehouse.overlap_days late; they count all the same."
         )
     summary.alerts += ingest_warnings(night)
 
 
 def ingest_warnings(night: Night) -> list[str]:
     """What the ingest warns of: a stale feed, a catalogue that does not match, rows that wait for a later day."""
-    ingest = night.facts.get("ingest", {})
-    found = [
-        sentence(str(warning)) for warning in (*(ingest.get("warnings") or ()), ingest.get("catalogue_warning") or "")
-    ]
-    if left := int(ingest.get("rows_left") or 0):
+    ingest = night.steps.ingest
+    if ingest is None:
+        return []
+    found = [sentence(warning) for warning in (*ingest.warnings, ingest.catalogue_warning or "")]
+    if left := ingest.rows_left:
         verb = "is" if left == 1 else "are"
         found.append(f"{counted(left, 'row')} {verb} of days after {night.day}: left in their files for a later night.")
     return [warning for warning in dict.fromkeys(found) if warning]
@@ -108,26 +102,26 @@ def _say_model(night: Night, summary: Summary) -> None:
         summary.tone, summary.headline = "warn", "The verdict is missing"
         summary.alerts.append("Candidates were published, but the gate's verdict cannot be read any more.")
         return
-    serving, challenger, champion = (verdict.get(name) for name in ("serving", "challenger", "champion"))
+    serving, challenger = verdict.serving, verdict.challenger
     if night.baseline is not None:
-        _say_baseline(night, summary)
+        _say_baseline(night, verdict, summary)
     elif challenger is None:
-        _say_nothing_trained(night, summary)
-    elif verdict.get("promoted"):
+        _say_nothing_trained(night, verdict, summary)
+    elif verdict.promoted:
         summary.tone = "good"
-        summary.headline = "The new model was promoted" if champion else "The first model was promoted"
+        summary.headline = "The new model was promoted" if verdict.champion else "The first model was promoted"
         summary.sentences.append(f"Model {challenger} now serves{_by_how_much(night)}.")
     elif serving == challenger:
         summary.headline = "An old night again: its model serves that night alone"
         summary.sentences.append(f"Model {challenger} passed the gate{_by_how_much(night)}.")
-        summary.alerts.append(f"Newer nights keep their champion{_because(verdict.get('reason'))}.")
+        summary.alerts.append(f"Newer nights keep their champion{_because(verdict.reason)}.")
     else:
         summary.tone = "warn"
         summary.headline = "The new model was not promoted"
         summary.sentences.append(f"Model {challenger} was kept aside{_by_how_much(night)}; {serving} serves.")
-        summary.alerts.append(f"The gate refused the new model{_because(verdict.get('reason'))}.")
-    if night.baseline is None and verdict.get("warning"):
-        summary.alerts.append(sentence(str(verdict["warning"])))
+        summary.alerts.append(f"The gate refused the new model{_because(verdict.reason)}.")
+    if night.baseline is None and verdict.warning:
+        summary.alerts.append(sentence(verdict.warning))
     for entry in behind(night):
         summary.tone = "warn"
         summary.alerts.append(
@@ -136,35 +130,34 @@ def _say_model(night: Night, summary: Summary) -> None:
         )
 
 
-def _say_baseline(night: Night, summary: Summary) -> None:
+def _say_baseline(night: Night, verdict: Verdict, summary: Summary) -> None:
     """No model has been shown to be better than a baseline yet, so that readers get the baseline's table."""
-    verdict = night.verdict or {}
     name = BASELINES.get(str(night.baseline), str(night.baseline))
     summary.tone, summary.headline = "warn", f"No model serves yet: {name} is published"
-    summary.alerts.insert(0, sentence(str(verdict.get("warning") or verdict.get("reason") or "")))
-    if verdict.get("challenger") is None:
+    summary.alerts.insert(0, sentence(verdict.warning or verdict.reason))
+    if verdict.challenger is None:
         summary.sentences.append(f"No model was trained{_because(_skipped(night))}.")
     else:
-        summary.sentences.append(f"Model {verdict['challenger']} was trained and kept aside{_by_how_much(night)}.")
+        summary.sentences.append(f"Model {verdict.challenger} was trained and kept aside{_by_how_much(night)}.")
 
 
-def _say_nothing_trained(night: Night, summary: Summary) -> None:
+def _say_nothing_trained(night: Night, verdict: Verdict, summary: Summary) -> None:
     """The champion serves and has no challenger: a quiet night, or one whose new rows teach nothing."""
-    serving, reason = (night.verdict or {}).get("serving"), _skipped(night)
-    summary.sentences.append(f"No new model was trained{_because(reason)}; {serving} serves.")
-    if not night.facts.get("ingest", {}).get("rows_loaded"):
+    ingest, reason = night.steps.ingest, _skipped(night)
+    summary.sentences.append(f"No new model was trained{_because(reason)}; {verdict.serving} serves.")
+    if ingest is None or not ingest.rows_loaded:
         summary.headline = "A quiet night: the champion continues to serve"
         return
     summary.headline = "Nothing could be trained: the champion continues to serve"
     summary.alerts.append(f"New rows came in, but no model was trained on them{_because(reason)}.")
 
 
-def _skipped(night: Night) -> object:
-    return night.facts.get("train", {}).get("skipped_reason")
+def _skipped(night: Night) -> str | None:
+    return None if night.steps.train is None else night.steps.train.skipped_reason
 
 
-def _because(reason: object) -> str:
-    return f" ({str(reason).strip().rstrip('.')})" if reason else ""
+def _because(reason: str | None) -> str:
+    return f" ({reason.strip().rstrip('.')})" if reason else ""
 
 
 def _by_how_much(night: Night) -> str:
@@ -182,18 +175,16 @@ def _by_how_much(night: Night) -> str:
 
 
 def _say_candidates(night: Night, summary: Summary) -> None:
-    publish = night.facts.get("publish", {})
-    users, rows, k = (int(publish.get(name, 0)) for name in ("users", "rows", "k"))
-    told = f"{counted(users, 'user')} received up to {counted(k, 'item')} each, {counted(rows, 'row')} in all."
-    if not publish.get("changed", True):
-        told += " They are the same as were already published for this day."
-    summary.sentences.append(told)
-    index = night.facts.get("index", {})
-    if index.get("kind") == "float64":
+    publish, index, score = night.steps.publish, night.steps.index, night.steps.score
+    if publish is not None:
+        summary.sentences.append(f"Published: {in_a_line(publish)}.")
+    if index is not None and index.kind == "float64" and index.float32_recall is not None:
         summary.alerts.append(
-            f"Single precision found only {100 * index['float32_recall']:.2f}\N{NO-BREAK SPACE}% of each user's best "
+            f"Single precision found only {100 * index.float32_recall:.2f}\N{NO-BREAK SPACE}% of each user's best "
             "items, so the search ran in double precision: as exact, but slower. A smaller model.max_norm keeps "
             "single precision exact."
         )
-    if fallback := int(night.facts.get("score", {}).get("fallback_users", 0)):
-        summary.alerts.append(f"{counted(fallback, 'user')} without usable history received the fallback list.")
+    if score is not None and score.fallback_users:
+        summary.alerts.append(
+            f"{counted(score.fallback_users, 'user')} without usable history received the fallback list."
+        )

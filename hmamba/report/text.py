@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 LONGEST = 100
 _SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
@@ -23,6 +24,12 @@ def short(text: str, longest: int = LONGEST) -> str:
 def counted(number: int, thing: str) -> str:
     """``counted(1, "row")`` is "1 row", ``counted(1200, "row")`` is "1,200 rows"."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def near(path: Path) -> str:
+    """A path as somebody would type it: relative to the working folder if it is inside it, absolute otherwise."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def metric_name(key: str) -> str:

@@ -6,11 +6,10 @@ future. Equal content gives byte-identical shards and an equal digest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,11 +19,12 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.clock import end_of
 from hmamba.config import Config, EventsConfig, EventType
+from hmamba.contracts.snapshot import SnapshotFile, SnapshotManifest
 from hmamba.errors import ConfigError, InputError
 from hmamba.progress import Progress
 from hmamba.statements import statement
 from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
-from hmamba.storage.local import atomic_folder, digest, sha256, write_json
+from hmamba.storage.local import atomic_folder, digest, sha256
 from hmamba.warehouse.tables import is_empty, one, rows
 
 ROWS_PER_GROUP = 131_072
@@ -185,7 +185,7 @@ def write_snapshot(
     day: date,
     shards: int | None,
     meaning: Meaning | None = None,
-) -> dict[str, Any]:
+) -> SnapshotManifest:
     """Write the snapshot of ``day`` as the folder ``target``, whole or not at all.
 
     Args:
@@ -229,25 +229,25 @@ def write_snapshot(
         pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
         names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
         files = [
-            {"name": name, "rows": count, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+            SnapshotFile(name=name, rows=count, bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
             for name, count in zip(names, [*rows_of, catalogue.num_rows], strict=True)
         ]
-        manifest = {
-            "day": day.isoformat(),
-            "end": end.isoformat(),
-            "by_position": meaning.by_position,
-            "shards": shards,
-            "users": totals["users"],
-            "events": events,
-            "items": catalogue.num_rows,
-            "newest_event": None if meaning.by_position else totals["newest_event"].isoformat(),
-            "batch": totals["batch"],
-            "files": files,
-            "digest": digest([[file["name"], file["sha256"]] for file in files]),
-        }
+        manifest = SnapshotManifest(
+            day=day,
+            end=end,
+            by_position=meaning.by_position,
+            shards=shards,
+            users=totals["users"],
+            events=events,
+            items=catalogue.num_rows,
+            newest_event=None if meaning.by_position else totals["newest_event"],
+            batch=totals["batch"],
+            files=tuple(files),
+            digest=digest([[file.name, file.sha256] for file in files]),
+        )
         if sum(rows_of) != events:
             raise AssertionError(f"wrote {sum(rows_of)} of {events} events")
-        write_json(folder / MANIFEST, manifest)
+        manifest.write(folder / MANIFEST)
     return manifest
 
 
@@ -264,7 +264,7 @@ def write_changes(
     connection: duckdb.DuckDBPyConnection,
     target: Path,
     day: date,
-    held: Mapping[str, Any],
+    held: SnapshotManifest,
     meaning: Meaning | None = None,
 ) -> Changes:
     """Write the whole histories of users with events that a snapshot does not hold, cut into shards as that is.
@@ -278,22 +278,15 @@ def write_changes(
 
     Raises:
         ConfigError: there are events of a type that the settings do not name.
-        InputError: the snapshot does not say which batches it holds.
     """
-    if held.get("batch") is None:
-        raise InputError(
-            f"The snapshot of {held['day']} does not say which batches it holds: an earlier version of this program "
-            "made it. Run that night again."
-        )
     meaning = meaning or Meaning()
     until = {"end_time": meaning.end_of(day)}
     _give_meaning(connection, meaning, until["end_time"])
-    since = {"held_time": datetime.fromisoformat(held["end"]), "held_batch": int(held["batch"])}
+    since = {"held_time": held.end, "held_batch": held.batch}
     connection.execute(statement("sequences/changed_users"), {**until, **since})
     changed = one(connection, "sequences/changed_totals")
     if changed["users"]:
         with atomic_folder(target) as folder:
-            shards = int(held["shards"])
-            query = connection.execute(statement("sequences/changed_events"), {"shards": shards, **until})
-            _write_shards(query.to_arrow_reader(ROWS_PER_GROUP), folder, shards, changed["events"])
+            query = connection.execute(statement("sequences/changed_events"), {"shards": held.shards, **until})
+            _write_shards(query.to_arrow_reader(ROWS_PER_GROUP), folder, held.shards, changed["events"])
     return Changes(changed["new_events"], changed["users"], changed["events"])

@@ -133,13 +133,13 @@ class RunLayout:
         return self.folder / "refreshed" / f"part-{shard:04d}.parquet"
 
     @property
-    def facts(self) -> Path:
-        """What each step printed, with its wall time and peak memory."""
-        return self.folder / "facts"
+    def metrics(self) -> Path:
+        """What each step counted, with its wall time and peak memory."""
+        return self.folder / "metrics"
 
-    def step_facts(self, step: str, shard: int | None = None) -> Path:
-        """Facts of one step, or of its part for one shard."""
-        return self.facts / _of_step(step, shard)
+    def step_metrics(self, step: str, shard: int | None = None) -> Path:
+        """Metrics of one step, or of its part for one shard."""
+        return self.metrics / _of_step(step, shard)
 
     @property
     def failures(self) -> Path:
@@ -266,8 +266,8 @@ class Layout:
         """Folder of one model version."""
         return self.models / version
 
-    def metrics(self, version: str) -> Path:
-        """What training and judging a model version found."""
+    def model_metrics(self, version: str) -> Path:
+        """A version's training and its newest verdict."""
         return self.model(version) / "metrics.json"
 
     @property
@@ -312,9 +312,9 @@ class Layout:
         """Folders of the carried states of all runs."""
         return self.storage.find(self.runs, "*/*/states")
 
-    def facts_of(self, day: date) -> list[Path]:
-        """What the steps of all runs of a day have kept."""
-        return self.storage.find(self.runs / day.isoformat(), "*/facts/*.json")
+    def metrics_of(self, day: date) -> list[Path]:
+        """Metrics of the steps of all runs of a day."""
+        return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
     @property
     def rolled_back(self) -> Path:

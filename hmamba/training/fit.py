@@ -235,32 +235,31 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.save(place, self.model, self.optimizer, self.average)
 
-    def _judge(self, place: Place, facts: dict[str, Any]) -> None:
+    def _judge(self, place: Place, figures: dict[str, Any]) -> None:
         """Rank 0 judges; what it finds decides for all whether to go on."""
         if self.ranks.leads:
             with self.average.applied(self.model) if self.average is not None else nullcontext():
-                self._judge_weights(place, facts)
+                self._judge_weights(place, figures)
         place.best, best_epoch = self.ranks.from_lead([place.best, place.best_epoch])
         place.best_epoch = int(best_epoch)
 
-    def _judge_weights(self, place: Place, facts: dict[str, Any]) -> None:
+    def _judge_weights(self, place: Place, figures: dict[str, Any]) -> None:
         started = time.monotonic()
         value, measured = validate(self.model, self.plan)
-        facts |= {name: None if figure is None else round(figure, 6) for name, figure in measured.items()}
-        facts["validation_seconds"] = round(time.monotonic() - started, 3)
-        place.epochs.append(facts)
+        figures |= {name: None if figure is None else round(figure, 6) for name, figure in measured.items()}
+        figures["validation_seconds"] = round(time.monotonic() - started, 3)
+        place.epochs.append(figures)
         # With nobody to ask there is no early stopping: the last epoch is the best there is.
         if value is None or value > place.best:
-            place.best, place.best_epoch = place.best if value is None else value, int(facts["epoch"])
+            place.best, place.best_epoch = place.best if value is None else value, int(figures["epoch"])
             self.checkpoint.keep_best(place.step, self.model)
         told = [f"{name.replace('_', '-')} {figure:.4f}" for name, figure in measured.items() if figure is not None]
         judged = ", ".join(told) or "nobody to validate on"
         shown = ""
-        if facts["loss"] is not None:
-            shown = (
-                f"loss {facts['loss']:.4f}, {facts['seconds']:.0f} s, {facts['events_per_second']} events a second, "
-            )
-        log.info("train: epoch %d of at most %d: %s%s", facts["epoch"], self.plan.epochs, shown, judged)
+        if figures["loss"] is not None:
+            loss, seconds, speed = (figures[name] for name in ("loss", "seconds", "events_per_second"))
+            shown = f"loss {loss:.4f}, {seconds:.0f} s, {speed} events a second, "
+        log.info("train: epoch %d of at most %d: %s%s", figures["epoch"], self.plan.epochs, shown, judged)
 
     def _epoch(self, place: Place) -> None:
         batches = self.plan.batches.epoch(self.settings.seed + place.epoch, self.plan.windows)
@@ -281,7 +280,7 @@ class Fit:
                     saved = time.monotonic()
         seconds = time.monotonic() - started
         place.epoch, place.batch = place.epoch + 1, 0
-        facts = {
+        figures = {
             "epoch": place.epoch,
             "loss": round(place.loss / place.weight, 6),
             "seconds": round(seconds, 3),
@@ -289,7 +288,7 @@ class Fit:
             "curvature": round(float(self.model.curvature.detach()), 6),
         }
         place.loss, place.weight = 0.0, 0.0
-        self._judge(place, facts)
+        self._judge(place, figures)
         self._save(place)
 
     def _loaded(self, batches: list[IntArray], seed: int) -> Generator[Batch]:

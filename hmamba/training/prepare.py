@@ -25,6 +25,7 @@ from hmamba.training.fit import Plan
 
 if TYPE_CHECKING:
     from hmamba.config import Config
+    from hmamba.contracts.models import TrainingMetrics
 
 log = logging.getLogger("hmamba")
 
@@ -136,26 +137,32 @@ def prepare(
     return Preparation(provenance, plan, model.to(device), ids)
 
 
-def facts_of(
-    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """What a finished training has to say.
+def training_metrics(
+    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, dict[str, Any]], processes: int = 1
+) -> TrainingMetrics:
+    """The metrics of a finished training.
 
     Args:
         preparation: what was trained.
-        epochs: what :meth:`Fit.run` tells of each.
-        weighed: :attr:`Fit.weighed`, recorded under ``score_terms``.
+        epochs: what :meth:`Fit.run` returned.
+        weighed: :attr:`Fit.weighed`.
+        processes: how many trained together.
     """
+    from hmamba.contracts.models import TrainingMetrics
+
     model, plan = preparation.model, preparation.plan
-    return {
-        "version": preparation.provenance.version,
-        "parent": preparation.provenance.parent,
-        "epochs": epochs,
-        "events": plan.batches.histories.events,
-        "rows": plan.batches.rows,
-        "items": len(plan.candidate_items),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "curvature": round(float(model.curvature.detach()), 6),
-        "score_terms": weighed,
-        "device": str(model.tangents.weight.device),
-    }
+    return TrainingMetrics.model_validate(
+        {
+            "version": preparation.provenance.version,
+            "parent": preparation.provenance.parent,
+            "epochs": epochs,
+            "events": plan.batches.histories.events,
+            "rows": plan.batches.rows,
+            "items": len(plan.candidate_items),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "curvature": round(float(model.curvature.detach()), 6),
+            "score_terms": weighed,
+            "device": str(model.tangents.weight.device),
+            "processes": processes,
+        }
+    )

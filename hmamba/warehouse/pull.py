@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 
 import duckdb
 
@@ -304,11 +303,11 @@ def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merg
         raise AssertionError(f"batch {batch_id}: item_index is not dense and unique: {found}")
 
 
-def batch_facts(connection: duckdb.DuckDBPyConnection, batch_id: int) -> dict[str, Any]:
-    """What the warehouse holds about a batch, for the step's facts."""
-    facts = one(connection, "ledger/batch_facts", {"batch_id": batch_id})
+def batch_metrics(connection: duckdb.DuckDBPyConnection, batch_id: int) -> Row:
+    """What the warehouse holds about a batch, under the names of :class:`hmamba.contracts.IngestMetrics`."""
+    batch = one(connection, "ledger/batch_facts", {"batch_id": batch_id})
     by_rule = rows(connection, "ledger/quarantined_by_rule", {"batch_id": batch_id})
-    return {**facts, "quarantined_by_rule": {row["rule"]: row["rows"] for row in by_rule}}
+    return {**batch, "quarantined_by_rule": {row["rule"]: row["rows"] for row in by_rule}}
 
 
 def batch_of_run(connection: duckdb.DuckDBPyConnection, day: date, run_id: str) -> int | None:

@@ -67,14 +67,14 @@ def test_the_report_divides_the_second_pull_by_the_first() -> None:
 
 def test_the_report_of_scoring_tells_both_speeds() -> None:
     def done(users: int) -> Done:
-        facts = {
+        metrics = {
             "seconds": 8,
             "peak_bytes": 1_500_000_000,
             "users": users,
             "float32_recall_users": 512,
             "kind": "matmul",
         }
-        return Done(facts, 10.0, 2.0)
+        return Done(metrics, 10.0, 2.0)
 
     both = scoring.Scored(2, 12.0, [done(500), done(700)])
     text = scoring.report([scoring.Night(1_200, 30_000, 2, done(0), [both], {"publish": done(0)})])

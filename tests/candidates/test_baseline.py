@@ -33,10 +33,10 @@ def baseline_of(version, histories, allowed=None):
 
 def write(baseline, blocks, folder, k=5, exclude_seen=False):
     paths = {"candidates": folder / "part.parquet", "vectors": folder / "users.parquet"}
-    facts = write_candidates(
+    metrics = write_candidates(
         partial(baseline.block, k=k, exclude_seen=exclude_seen), baseline.item_ids, blocks, **paths
     )
-    return facts, pd.read_parquet(paths["candidates"])
+    return metrics, pd.read_parquet(paths["candidates"])
 
 
 def some_shop(seed):
@@ -132,12 +132,12 @@ def test_items_that_came_after_the_night_are_passed_over(version, exclude_seen):
 def test_blocks_of_users_make_no_difference(tmp_path):
     histories = some_shop(1)
     baseline = baseline_of(MOST_BOUGHT, histories)
-    facts, whole = write(baseline, [histories], tmp_path)
+    metrics, whole = write(baseline, [histories], tmp_path)
     blocks = [histories.select(users) for users in np.split(np.arange(len(histories)), [1, 2, 17])]
     again, table = write(baseline, blocks, tmp_path)
     pd.testing.assert_frame_equal(table, whole)
-    assert facts == again
-    assert (facts.users, facts.fallback_users, facts.rows) == (30, 0, len(whole))
+    assert metrics == again
+    assert (metrics.users, metrics.fallback_users, metrics.rows) == (30, 0, len(whole))
 
 
 def test_its_users_have_no_points(tmp_path):

@@ -21,6 +21,7 @@ from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json, write_json
+from tests.documents import verdict
 from tests.histories import histories_of, random_histories, valued
 from tests.stored import ITEMS, stored_model
 
@@ -42,15 +43,15 @@ def run(tmp_path):
 
 def score(scorer, folder, histories, exclude_seen=True):
     paths = {"candidates": folder / "part.parquet", "vectors": folder / "users.parquet"}
-    facts = scorer.score([histories], k=3, exclude_seen=exclude_seen, **paths)
-    return facts, pd.read_parquet(paths["candidates"])
+    metrics = scorer.score([histories], k=3, exclude_seen=exclude_seen, **paths)
+    return metrics, pd.read_parquet(paths["candidates"])
 
 
 def store(run):
     """A model that serves, as the gate and the index step leave it."""
     stored = stored_model()
     stored = replace(stored, version=stored.provenance.version)
-    write_json(run.verdict, {"serving": stored.version})
+    verdict(serving=stored.version).write(run.verdict)
     model_files.save_serving(run, stored)
     stored = model_files.load_serving(run, stored.version, CPU)
     item_index.save(item_index.build(stored, stored.candidate_items), run.index)
@@ -71,7 +72,7 @@ def test_an_index_is_of_the_very_weights_that_serve(run):
 
 
 def test_a_model_of_before_splits_were_named_serves(run):
-    """Its version is a digest of fewer facts than it is described by now."""
+    """Its version is a digest of fewer fields than it is described by now."""
     store(run)
     path = run.model / "config.json"
     description = read_json(path)
@@ -83,7 +84,7 @@ def test_a_model_of_before_splits_were_named_serves(run):
 
 
 def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
-    write_json(run.verdict, {"serving": "baseline-popularity"})
+    verdict(serving="baseline-popularity").write(run.verdict)
     allowed = np.zeros(ITEMS + 1, dtype=np.int64)
     allowed[[2, 5, 7, 9]] = 1
     ids = model_files.vocabulary(run.sequences / "items.parquet")
@@ -91,10 +92,10 @@ def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
         write_eligible(CandidateItems.of(allowed, 1), ids, path)
     scorer = NightScorer.open(run, CPU)
     assert (scorer.version, scorer.stored) == ("baseline-popularity", None)
-    facts, table = score(scorer, tmp_path, histories_of([(0, 9), (1, 1)], [(0, 1)]))
+    metrics, table = score(scorer, tmp_path, histories_of([(0, 9), (1, 1)], [(0, 1)]))
     assert table.item_id.tolist() == ["item 7", "item 5", "item 2", "item 9", "item 7", "item 5"]
     assert set(table.model_version) == {"baseline-popularity"}
-    assert (facts.users, facts.rows) == (2, 6)
+    assert (metrics.users, metrics.rows) == (2, 6)
 
 
 def test_a_model_serves_with_its_index(run, tmp_path):
@@ -102,9 +103,9 @@ def test_a_model_serves_with_its_index(run, tmp_path):
     scorer = NightScorer.open(run, CPU)
     assert scorer.version == scorer.stored.version == stored.version
     histories = random_histories(items=ITEMS)
-    facts, table = score(scorer, tmp_path, histories)
+    metrics, table = score(scorer, tmp_path, histories)
     assert set(table.model_version) == {stored.version}
-    assert facts.rows == len(table) == 3 * len(histories)
+    assert metrics.rows == len(table) == 3 * len(histories)
 
 
 def test_whom_the_model_knows_nothing_of_gets_no_item_that_they_have_seen(run, tmp_path):
@@ -123,9 +124,9 @@ def test_whom_the_model_knows_nothing_of_gets_no_item_that_they_have_seen(run, t
 
 def test_a_model_that_the_gate_did_not_store_is_not_served(run):
     store(run)
-    write_json(run.verdict, {"serving": "20240101-abcdef12"})
+    verdict(serving="20240101-abcdef12").write(run.verdict)
     with pytest.raises(InputError, match=r"holds model .*, but 20240101-abcdef12 serves. Run the gate step again"):
         NightScorer.open(run, CPU)
-    write_json(run.verdict, {"serving": None, "reason": "too weak"})
+    verdict(serving=None, reason="too weak").write(run.verdict)
     with pytest.raises(InputError, match="nobody serves tonight: too weak"):
         NightScorer.open(run, CPU)

@@ -16,7 +16,8 @@ import pytest
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import prune_runs
 from hmamba.storage import local as files
-from hmamba.storage.local import LocalStorage, sha256, write_json
+from hmamba.storage.local import LocalStorage, sha256
+from tests.documents import shard_metrics
 from tests.landing import DAY, Root
 from tests.scored import write_part, write_run
 from tests.synthetic import make_interactions
@@ -62,7 +63,7 @@ def rescore(root: Root, day: date = DAY) -> None:
 
 
 def test_the_manifest_leads_to_whole_files(scored: Root) -> None:
-    facts = scored.ok("publish")
+    metrics = scored.ok("publish")
     manifest = latest(scored)
     day_manifest = scored.layout.published(DAY) / "_manifest.json"
     assert json.loads(day_manifest.read_text()) == manifest
@@ -82,8 +83,8 @@ def test_the_manifest_leads_to_whole_files(scored: Root) -> None:
     for file in manifest["files"]:
         path = scored.layout.root / file["path"]
         assert (file["bytes"], file["sha256"]) == (path.stat().st_size, sha256(path))
-    assert manifest["rows"] == facts["rows"] == sum(file["rows"] for file in manifest["files"])
-    assert (facts["users"], facts["k"], facts["files"], facts["changed"], facts["model_version"]) == (
+    assert manifest["rows"] == metrics["rows"] == sum(file["rows"] for file in manifest["files"])
+    assert (metrics["users"], metrics["k"], metrics["files"], metrics["changed"], metrics["model_version"]) == (
         40,
         10,
         2,
@@ -95,8 +96,8 @@ def test_the_manifest_leads_to_whole_files(scored: Root) -> None:
 def test_readers_are_warned_of_what_the_gate_warned_of(root: Root, events: pd.DataFrame) -> None:
     root.configure(CONFIG)
     write_run(root.layout, events, DAY, warning="No model serves")
-    code, facts, log = root.step("publish")
-    assert (code, facts["warning"], latest(root)["warning"]) == (0, "No model serves", "No model serves")
+    code, metrics, log = root.step("publish")
+    assert (code, metrics["warning"], latest(root)["warning"]) == (0, "No model serves", "No model serves")
     assert "publish: No model serves" in log
     write_run(root.layout, events, DAY)
     assert root.ok("publish")["changed"]
@@ -104,10 +105,10 @@ def test_readers_are_warned_of_what_the_gate_warned_of(root: Root, events: pd.Da
 
 
 def test_duckdb_alone_can_read_the_candidates(scored: Root) -> None:
-    facts = scored.ok("publish")
+    metrics = scored.ok("publish")
     glob = str(scored.layout.candidates / "*" / "*.parquet")
     query = "SELECT count(*), count(DISTINCT item_id), min(run_date) FROM read_parquet($glob, hive_partitioning = true)"
-    assert duckdb.execute(query, {"glob": glob}).fetchone() == (facts["rows"], facts["distinct_items"], DAY)
+    assert duckdb.execute(query, {"glob": glob}).fetchone() == (metrics["rows"], metrics["distinct_items"], DAY)
 
 
 def test_the_same_content_again_rewrites_nothing(scored: Root, events: pd.DataFrame) -> None:
@@ -155,7 +156,7 @@ def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
         ("candidates", "part-0000.parquet does not exist. Run the score step for shard 0, 1 (python -m jobs.score"),
         ("candidates/part-0001.parquet", "part-0001.parquet does not exist. Run the score step for shard 1 ("),
         ("sequences", "manifest.json does not exist"),
-        ("facts", "score-0000.json does not exist"),
+        ("metrics", "score-0000.json does not exist"),
     ],
 )
 def test_a_step_that_has_not_run_is_named(scored: Root, missing: str, told: str) -> None:
@@ -169,12 +170,22 @@ def test_a_step_that_has_not_run_is_named(scored: Root, missing: str, told: str)
 def test_what_a_snapshot_with_more_shards_left_is_not_published(scored: Root) -> None:
     run = scored.layout.run(DAY, "manual")
     shutil.copyfile(run.candidates / "part-0001.parquet", run.candidates / "part-0002.parquet")
-    write_json(run.facts / "score-0002.json", {"fallback_users": 100})
+    shard_metrics(2, fallback_users=100).write(run.step_metrics("score", 2))
     assert (scored.ok("publish")["files"], latest(scored)["fallback_users"]) == (2, 3)
     assert [path.name for path in sorted(scored.layout.published(DAY).glob("*.parquet"))] == [
         "part-0000.parquet",
         "part-0001.parquet",
     ]
+
+
+def test_publishing_again_replaces_a_damaged_manifest(scored: Root) -> None:
+    scored.ok("publish")
+    before = latest(scored)
+    (scored.layout.published(DAY) / "_manifest.json").write_text('{"schema_version": 1}', encoding="utf-8")
+    code, metrics, log = scored.step("publish")
+    assert (code, metrics["changed"]) == (0, True)
+    assert "_manifest.json is damaged: run_id is missing." in log
+    assert latest(scored) | {"created_at": before["created_at"]} == before
 
 
 def test_latest_never_goes_back_in_days(scored: Root, events: pd.DataFrame) -> None:

@@ -49,7 +49,7 @@ def test_readers_and_the_champion_go_back(nights: Layout, capsys: pytest.Capture
     capsys.readouterr()
     assert call(nights, "--to", DAYS[1].isoformat()) == 0
     assert read_json(nights.latest)["day"] == DAYS[1].isoformat()
-    assert [reign.version for reign in promotions.promotions(nights)] == ["v0", "v1"]
+    assert [promotion.version for promotion in promotions.promotions(nights)] == ["v0", "v1"]
     assert read_json(nights.champion)["version"] == "v1"
     for file in read_json(nights.latest)["files"]:
         assert (nights.root / file["path"]).is_file()
@@ -131,7 +131,11 @@ def test_killed_anywhere_readers_find_a_whole_table_and_it_can_be_finished(
 
 def test_a_later_refresh_of_the_table_is_pointed_out(nights: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = nights.published(DAYS[1]) / "_manifest.json"
-    write_json(manifest, json.loads(manifest.read_text()) | {"refresh": {"day": "2024-02-01", "run_id": "noon"}})
+    write_json(
+        manifest,
+        json.loads(manifest.read_text())
+        | {"refresh": {"day": "2024-02-01", "run_id": "noon", "users": 1, "new_users": 0}},
+    )
     capsys.readouterr()
     call(nights, "--to", DAYS[1].isoformat())
     again = f"python -m jobs.publish --root {nights.root} --day {DAYS[1]} --run-id manual"

@@ -13,6 +13,7 @@ import torch
 
 from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
 from hmamba.columns import FALLBACK_VERSION
+from hmamba.contracts import read_serving
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
@@ -21,6 +22,7 @@ from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
+from tests.documents import verdict
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -58,21 +60,21 @@ def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k, way):
 
 def write(stored, histories, folder, **options):
     settings = {"k": 5, "exclude_seen": False, **options}
-    facts = write_candidates(
+    metrics = write_candidates(
         ModelScorer(stored, item_index.build(stored, stored.candidate_items), np.arange(ITEMS + 1), **settings),
         stored.item_ids,
         [histories],
         candidates=folder / "part.parquet",
         vectors=folder / "users.parquet",
     )
-    return facts, pq.read_table(folder / "part.parquet")
+    return metrics, pq.read_table(folder / "part.parquet")
 
 
 def test_the_table_is_sorted_ranked_and_typed(tmp_path):
     stored = stored_model(score_term="repeats")
     histories = random_histories(items=ITEMS)
-    facts, table = write(stored, histories, tmp_path)
-    assert facts.rows == table.num_rows == 5 * len(histories)
+    metrics, table = write(stored, histories, tmp_path)
+    assert metrics.rows == table.num_rows == 5 * len(histories)
     assert table.schema.types == [pa.string(), pa.int32(), pa.string(), pa.float32(), pa.string()]
     frame = table.to_pandas()
     assert frame.groupby("user_id", sort=False)["rank"].agg(list).map(lambda r: r == [1, 2, 3, 4, 5]).all()
@@ -88,13 +90,13 @@ def test_blocks_of_users_make_no_difference(tmp_path, kind):
     stored, histories = stored_model(**KINDS[kind]), random_histories(items=ITEMS + 3, baskets=False)
     whole = tmp_path / "whole"
     whole.mkdir()
-    facts, table = write(stored, histories, whole)
+    metrics, table = write(stored, histories, whole)
     blocks = [histories.select(users) for users in np.split(np.arange(len(histories)), [1, 2, 17])]
     paths = {"candidates": tmp_path / "part.parquet", "vectors": tmp_path / "users.parquet"}
     built = item_index.build(stored, stored.candidate_items)
     popularity = np.arange(ITEMS + 1)
     scorer = ModelScorer(stored, built, popularity, 5, False)
-    assert facts == write_candidates(scorer, stored.item_ids, iter(blocks), **paths)
+    assert metrics == write_candidates(scorer, stored.item_ids, iter(blocks), **paths)
     again = pq.read_table(paths["candidates"])
     assert again.drop_columns("score").equals(table.drop_columns("score"))
     np.testing.assert_allclose(again["score"], table["score"], rtol=1e-4, atol=1e-5)
@@ -105,21 +107,21 @@ def test_blocks_of_users_make_no_difference(tmp_path, kind):
 def test_users_of_whom_the_model_knows_nothing_get_popular_items_and_it_is_said(tmp_path):
     stored = stored_model()
     histories = histories_of([(0, ITEMS + 3)], [(0, 1), (1, ITEMS + 2)])
-    facts, table = write(stored, histories, tmp_path)
-    assert facts.fallback_users == 1
+    metrics, table = write(stored, histories, tmp_path)
+    assert metrics.fallback_users == 1
     assert table["model_version"].to_pylist() == [FALLBACK_VERSION] * 5 + ["v1"] * 5
     assert table["item_id"].to_pylist()[:5] == [f"item {n}" for n in range(ITEMS, ITEMS - 5, -1)]
 
 
 def test_a_shard_without_users_gives_an_empty_table_of_the_right_types(tmp_path):
-    facts, table = write(stored_model(score_term="repeats"), histories_of(), tmp_path)
-    assert (facts.users, facts.rows) == (0, 0)
+    metrics, table = write(stored_model(score_term="repeats"), histories_of(), tmp_path)
+    assert (metrics.users, metrics.rows) == (0, 0)
     assert table.schema.types == [pa.string(), pa.int32(), pa.string(), pa.float32(), pa.string()]
 
 
 def test_more_is_asked_for_than_there_is(tmp_path):
-    facts, _ = write(stored_model(), histories_of([(0, 1)]), tmp_path, k=1000)
-    assert facts.rows == ITEMS
+    metrics, _ = write(stored_model(), histories_of([(0, 1)]), tmp_path, k=1000)
+    assert metrics.rows == ITEMS
 
 
 def test_excluded_items_run_out_before_k_does(tmp_path):
@@ -165,9 +167,7 @@ def test_item_points_are_written_with_their_distance(tmp_path):
 @pytest.mark.parametrize("settings", [{"score_term": "repeats"}, {"category_levels": (1, 2), "category_vectors": True}])
 def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_path):
     layout, stored = Layout.at(tmp_path), stored_model(eligible=[2, 5], **settings)
-    version = model_files.save(
-        layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids, {"epochs": []}
-    )
+    version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
     again = model_files.load(layout, version, torch.device("cpu"))
     assert again.candidate_items.eligible.tolist() == [2, 5]
     assert again.item_ids == stored.item_ids
@@ -186,7 +186,9 @@ def test_a_rebuilt_warehouse_is_noticed():
         model_files.check_vocabulary("model m", stored.item_ids, pa.array([*same[:2], "item 7", *same[3:]]))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"version": "a"}', '{"history": [{"version": "a", "day": "soon"}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"version": "a"}', '{"schema_version": 1, "version": "a", "history": []}']
+)
 def test_a_damaged_list_of_promotions_is_named(tmp_path, content):
     layout = Layout.at(tmp_path)
     layout.models.mkdir()
@@ -201,9 +203,9 @@ def test_a_model_that_knows_more_than_the_warehouse_is_refused():
 
 
 def test_nobody_serving_is_said(tmp_path):
-    (tmp_path / "verdict.json").write_text('{"serving": null, "reason": "too weak"}')
+    verdict(serving=None, reason="too weak").write(tmp_path / "verdict.json")
     with pytest.raises(InputError, match="too weak"):
-        model_files.serving(tmp_path / "verdict.json")
+        read_serving(tmp_path / "verdict.json")
 
 
 FIRST, SECOND, THIRD = (date(2024, 1, day) for day in (1, 2, 3))
@@ -211,7 +213,7 @@ FIRST, SECOND, THIRD = (date(2024, 1, day) for day in (1, 2, 3))
 
 def versions(layout: Layout) -> list[str]:
     """Who has been promoted, oldest first; champion.json names the last one."""
-    found = [reign.version for reign in promotions.promotions(layout)]
+    found = [promotion.version for promotion in promotions.promotions(layout)]
     assert not layout.champion.exists() or json.loads(layout.champion.read_text())["version"] == found[-1]
     return found
 

@@ -17,22 +17,22 @@ CASES = [*values.CASES, *files.CASES]
 def test_case(root: Root, case: Case) -> None:
     case.put(root.layout.root)
     root.configure(case.config)
-    code, facts, log = root.step("ingest", DAY)
+    code, metrics, log = root.step("ingest", DAY)
     assert code == case.code, log
     assert [words for words in case.told if words not in log] == [], log
     if code:
         assert not root.layout.warehouse.exists()
         return
     refused = sum(case.broken.values()) if case.refused is None else case.refused
-    assert (facts["rows_loaded"], facts["rows_duplicate"], facts["rows_quarantined"]) == (
+    assert (metrics["rows_loaded"], metrics["rows_duplicate"], metrics["rows_quarantined"]) == (
         case.loaded,
         case.duplicate,
         refused,
     )
-    assert facts["quarantined_by_rule"] == case.broken
+    assert metrics["quarantined_by_rule"] == case.broken
     assert {user for (user,) in root.sql("SELECT DISTINCT user_id FROM interactions")} == case.users
     assert {item for (item,) in root.sql("SELECT DISTINCT item_id FROM interactions")} == case.items
-    assert (facts["catalogue_warning"] is not None) == ("matches_nothing" in case.name)
+    assert (metrics["catalogue_warning"] is not None) == ("matches_nothing" in case.name)
     if case.check is not None:
         query, expected = case.check
         assert root.sql(query) == expected

@@ -83,8 +83,8 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
 
     folders = list((shop.root / "runs" / DAY.isoformat()).iterdir())
     assert [folder.name for folder in folders] == [manifest["run_id"]]
-    facts = {path.stem for path in (folders[0] / "facts").iterdir()}
-    assert facts == {name for name in once if name != "shards"} | {f"score-{shard:04d}" for shard in range(SHARDS)}
+    metrics = {path.stem for path in (folders[0] / "metrics").iterdir()}
+    assert metrics == {name for name in once if name != "shards"} | {f"score-{shard:04d}" for shard in range(SHARDS)}
     assert json.loads(shop.champion.read_text(encoding="utf-8"))["version"] == manifest["model_version"]
     assert shop.report(DAY).is_file()
 

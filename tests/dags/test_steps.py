@@ -1,4 +1,4 @@
-"""The operator, on real processes: statuses, facts, logs, and no step left behind."""
+"""The operator, on real processes: statuses, metrics, logs, and no step left behind."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def context(run_id: str = "manual", interval_end: datetime | None = None, **para
 
 def test_facts_are_the_last_line(steps: Path) -> None:
     step = operator("ends", shards="3", switches={"full_retrain": "--full-retrain"})
-    facts = step.run(step.command(context(day="2017-12-14", config="0", full_retrain=True, any_day=True)))
-    assert facts["arguments"] == [
+    metrics = step.run(step.command(context(day="2017-12-14", config="0", full_retrain=True, any_day=True)))
+    assert metrics["arguments"] == [
         *("--root", "/srv/shop", "--day", "2017-12-14", "--run-id", "manual", "--config", "0", "--any-day"),
         *("--shard", "3", "--full-retrain"),
     ]

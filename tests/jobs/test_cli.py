@@ -18,6 +18,7 @@ from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs.cli import main
 from jobs.night import NightOptions, StepFailedError, run_night
+from tests.documents import printed
 from tests.landing import TINY_ONCE
 from tests.report.night import DAY, VERSION, publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -167,7 +168,7 @@ class TestRun:
         said = [line.split()[0] for line in lines]
         assert said == [*NIGHT[:5], "score", "score", *NIGHT[6:], "Done", "Look", "The"]
         assert [line[:12].strip() for line in lines[5:7]] == ["score 1/2", "score 2/2"]
-        assert "rows loaded, 0 duplicate, 0 refused, 60 new items" in lines[0]
+        assert "941 rows read from 1 file: 941 loaded, 0 duplicate, 0 refused; 60 new items" in lines[0]
         assert lines[-1] == f"The night's report: {layout.report(date(2024, 1, 30))}"
         advised = shlex.split(lines[-2].partition(": ")[2])
         assert advised[:2] == ["hmamba", "recommend"]
@@ -245,8 +246,12 @@ def test_a_shard_that_cannot_be_scored_ends_the_night(
     """The real step, where none before it has left anything to score."""
     layout.root.mkdir()
     command = NightOptions.command
-    told = ["echo", '{"shards": 3, "device": "cpu"}']
-    monkeypatch.setattr(NightOptions, "command", lambda *given: command(*given) if given[1] == "score" else told)
+    told = printed(shards=3)
+
+    def mostly_told(options: NightOptions, step: str, shard: int | None = None) -> list[str]:
+        return command(options, step, shard) if step == "score" else ["echo", told[step]]
+
+    monkeypatch.setattr(NightOptions, "command", mostly_told)
     with pytest.raises(StepFailedError, match="score ended with exit status 2"):
         list(run_night(NightOptions(str(layout.root), date(2024, 1, 30), workers=workers)))
     assert "sequences" in capfd.readouterr().err

@@ -8,16 +8,15 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from hmamba import config
+from hmamba.contracts import IndexMetrics, StepMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import write_json
 from jobs import demo
 
 LOG = """\
@@ -123,11 +122,11 @@ def test_progress_is_shown_now_and_then(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_each_step_is_said_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    day, watch, reported = date(2017, 12, 14), demo.Stopwatch(), dict[Path, Any]()
-    facts = {"step": "index", "items": 66751, "kind": "flat", "seconds": 1.25}
-    write_json(layout.run(day, "manual").facts / "index.json", facts)
+    day, watch, reported = date(2017, 12, 14), demo.Stopwatch(), dict[Path, StepMetrics]()
+    metrics = IndexMetrics(day=day, items=66751, kind="flat", device="cpu", model_version="v1", seconds=1.25)
+    metrics.write(layout.run(day, "manual").step_metrics("index"))
     for _ in range(2):
-        demo._say_facts(layout, day, reported, watch)
+        demo._say_metrics(layout, day, reported, watch)
     said = capsys.readouterr().out.splitlines()
     assert [line.split("s  ", 1)[1] for line in said] == ["index      66,751 items, flat (1.2 s)"]
 

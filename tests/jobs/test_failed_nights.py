@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs.cli import main
+from tests.documents import printed
 from tests.landing import DAY, TINY
 from tests.synthetic import make_interactions, write_landing
 
@@ -98,9 +100,9 @@ sys.exit(main(["run", "--root", sys.argv[2], "--day", "2024-01-30"]))
 SCORING = """
 import json, sys
 from jobs import night
-told = ["echo", json.dumps({"step": "report", "path": "", "shards": 9, "device": "cpu"})]
+printed = json.loads(sys.argv[3])
 waiting = [sys.executable, sys.argv[1], "--root", sys.argv[2]]
-night.NightOptions.command = lambda self, step, shard=None: waiting if step == "score" else told
+night.NightOptions.command = lambda self, step, shard=None: waiting if step == "score" else ["echo", printed[step]]
 from jobs.cli import main
 sys.exit(main(["run", "--root", sys.argv[2], "--day", "2024-01-30", "--workers", "2"]))
 """
@@ -154,7 +156,7 @@ def test_ctrl_c_while_scoring_ends_all_workers(layout: Layout, tmp_path: Path) -
     step = tmp_path / "step.py"
     step.write_text(WAITING.replace('"pid")', '"pid-" + str(__import__("os").getpid()))'))
     with subprocess.Popen(
-        [sys.executable, "-c", SCORING, str(step), str(layout.root)], start_new_session=True
+        [sys.executable, "-c", SCORING, str(step), str(layout.root), json.dumps(printed(9))], start_new_session=True
     ) as process:
         deadline = time.monotonic() + 60
         while len(found := list(layout.root.glob("pid-*"))) < 2 and time.monotonic() < deadline:

@@ -37,8 +37,8 @@ def night(layout: Layout, day: date = DAY) -> int:
     return steps(layout, day, ingest, snapshot, train, gate, index, score, publish)
 
 
-def facts(layout: Layout, step: str, day: date = DAY) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(layout.run(day, "one").step_facts(step).read_text())
+def metrics(layout: Layout, step: str, day: date = DAY) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(layout.run(day, "one").step_metrics(step).read_text())
     return found
 
 
@@ -77,17 +77,17 @@ def test_where_nothing_can_be_learnt_a_baseline_is_published(layout: Layout, kin
     settings = ONE_SHARD.replace("exclude_seen = false", f"exclude_seen = {str(exclude_seen).lower()}")
     shop(layout, UNLEARNABLE[kind], settings)
     assert night(layout) == 0
-    manifest, version = read_json(layout.latest), facts(layout, "gate")["serving"]
+    manifest, version = read_json(layout.latest), metrics(layout, "gate")["serving"]
     name = {"baseline-popularity": "popularity", "baseline-most_bought": "what each user had most"}[version]
     nothing_left = kind == "fifty users and one item" and exclude_seen  # everybody has seen everything
     assert manifest["users"] == (0 if nothing_left else UNLEARNABLE[kind].user_id.nunique())
     assert not layout.champion.exists()
-    why = f"no model could be trained ({facts(layout, 'train')['skipped_reason']})"
+    why = f"no model could be trained ({metrics(layout, 'train')['skipped_reason']})"
     if nothing_left:
         why = "there is nobody to judge the first model on"
     assert manifest["warning"] == f"No model serves: the table ranks items by {name} (a baseline), because {why}"
-    assert (facts(layout, "train")["version"] is None) == (not nothing_left)
-    assert manifest["warning"] == facts(layout, "gate")["warning"] == facts(layout, "publish")["warning"]
+    assert (metrics(layout, "train")["version"] is None) == (not nothing_left)
+    assert manifest["warning"] == metrics(layout, "gate")["warning"] == metrics(layout, "publish")["warning"]
     assert set(table(layout).model_version) == (set() if nothing_left else {version})
     assert steps(layout, DAY, report) == 0
 
@@ -107,11 +107,11 @@ def after_baseline(baseline_night: Path, tmp_path: Path) -> Layout:
 
 
 def test_a_model_that_is_not_shown_to_be_better_does_not_serve(after_baseline: Layout) -> None:
-    verdict = facts(after_baseline, "gate", date(2024, 1, 29))
+    verdict = metrics(after_baseline, "gate", date(2024, 1, 29))
     assert verdict["serving"] == "baseline-most_bought"
-    assert verdict["challenger"] == facts(after_baseline, "train", date(2024, 1, 29))["version"]
+    assert verdict["challenger"] == metrics(after_baseline, "train", date(2024, 1, 29))["version"]
     assert "the first model is not shown to be better than what each user had most" in verdict["warning"]
-    assert facts(after_baseline, "index", date(2024, 1, 29))["kind"] == "none"
+    assert metrics(after_baseline, "index", date(2024, 1, 29))["kind"] == "none"
     frame = table(after_baseline)
     assert set(frame.model_version) == {"baseline-most_bought"}
     most = make_interactions(users=30, items=40, days=29).groupby(["user_id", "item_id"]).size()
@@ -157,7 +157,7 @@ def test_the_next_night_with_a_model_replaces_it(after_baseline: Layout) -> None
     manifest = read_json(after_baseline.latest)
     assert manifest["model_version"] == read_json(after_baseline.champion)["version"]
     assert (manifest["warning"], manifest["day"]) == (None, DAY.isoformat())
-    assert facts(after_baseline, "train")["parent"] is None  # a model that did not serve is nobody's parent
+    assert metrics(after_baseline, "train")["parent"] is None  # a model that did not serve is nobody's parent
 
 
 @pytest.mark.parametrize("learnable", [True, False])
@@ -208,7 +208,7 @@ def test_an_order_without_times_goes_through_the_whole_night(layout: Layout) -> 
     settings = TINY_ONCE.replace("shards = 2", "shards = 1")
     shop(layout, frame, settings + '\n[source.columns]\nposition = "step"\n')
     assert night(layout) == 0
-    verdict = facts(layout, "gate")
+    verdict = metrics(layout, "gate")
     assert (verdict["split"], verdict["split_why"]) == (
         "last",
         "events have an order and no times: each user's last basket is held out",
@@ -227,7 +227,7 @@ def test_a_refit_serves_and_is_no_ones_parent(layout: Layout) -> None:
     settings = TINY_ONCE.replace("shards = 2", "shards = 1").replace("epochs = 4", "epochs = 4\nrefit = true")
     shop(layout, make_interactions(users=30, items=40, days=28), settings)
     assert night(layout) == 0
-    told = facts(layout, "gate")
+    told = metrics(layout, "gate")
     assert told["promoted"]
     assert (told["refit"]["epoch"], told["refit"]["ndcg@10"]) == (1, None)
     run, version = layout.run(DAY, "one"), told["serving"]
@@ -242,4 +242,4 @@ def test_a_refit_serves_and_is_no_ones_parent(layout: Layout) -> None:
     tomorrow = DAY + timedelta(days=1)
     write_landing(layout.root, events([("user-003", "item-001", 1)]), "later.parquet")
     assert night(layout, tomorrow) == 0
-    assert facts(layout, "train", tomorrow)["parent"] == version
+    assert metrics(layout, "train", tomorrow)["parent"] == version

@@ -34,7 +34,7 @@ category_path = ["department", "category"]
 
 
 def run_night(layout: Layout, day: date, run_id: str, *, full_retrain: bool = False) -> dict[str, Any]:
-    """Run all steps; the facts of each."""
+    """Run all steps; the metrics of each."""
     arguments = ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", run_id]
     extra = {"train": ["--full-retrain"] if full_retrain else []}
     for step in (ingest, snapshot, train, gate, index):
@@ -44,7 +44,7 @@ def run_night(layout: Layout, day: date, run_id: str, *, full_retrain: bool = Fa
         assert score.main([*arguments, "--shard", str(shard)]) == 0
     assert publish.main(arguments) == 0
     assert report.main(arguments) == 0
-    folder = layout.run(day, run_id).facts
+    folder = layout.run(day, run_id).metrics
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
@@ -60,7 +60,7 @@ def state(layout: Layout) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def after_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A root after its first night, and that night's facts. Tests copy it."""
+    """A root after its first night, and that night's metrics. Tests copy it."""
     layout = Layout.at(tmp_path_factory.mktemp("nights"))
     layout.config.write_text(SETTINGS)
     events = make_interactions(users=USERS, items=80, days=28)
@@ -78,37 +78,37 @@ def shop(after_first: tuple[Path, dict[str, Any]], tmp_path: Path) -> Layout:
 
 
 def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: tuple[Path, dict[str, Any]]) -> None:
-    facts = after_first[1]
-    assert facts["train"]["parent"] is None
-    assert facts["gate"]["promoted"]
-    assert facts["gate"]["metrics"]["challenger"]["ndcg@10"] > facts["gate"]["metrics"]["popularity"]["ndcg@10"]
-    (compared,) = facts["gate"]["comparisons"]
+    metrics = after_first[1]
+    assert metrics["train"]["parent"] is None
+    assert metrics["gate"]["promoted"]
+    assert metrics["gate"]["metrics"]["challenger"]["ndcg@10"] > metrics["gate"]["metrics"]["popularity"]["ndcg@10"]
+    (compared,) = metrics["gate"]["comparisons"]
     assert (compared["one"], compared["other"], compared["says"]) == ("challenger", "popularity", "better")
-    assert facts["gate"]["split_why"] == "1 held-out day and 1 validation day, as configured"
-    assert (facts["gate"]["holdout_from"], facts["gate"]["holdout_to"]) == ("2024-01-28", "2024-01-28")
-    assert facts["gate"]["users"] == compared["users"] <= facts["gate"]["questions"]
-    assert facts["publish"]["rows"] == USERS * 5
-    assert facts["index"]["kind"] in ("flat", "matmul")
-    assert facts["index"]["recall"] is None  # so few items are searched exactly
-    assert facts["index"]["float32_recall"] >= 0.999
-    assert 0 < facts["index"]["float32_recall_users"] <= USERS
+    assert metrics["gate"]["split_why"] == "1 held-out day and 1 validation day, as configured"
+    assert (metrics["gate"]["holdout_from"], metrics["gate"]["holdout_to"]) == ("2024-01-28", "2024-01-28")
+    assert metrics["gate"]["users"] == compared["users"] <= metrics["gate"]["questions"]
+    assert metrics["publish"]["rows"] == USERS * 5
+    assert metrics["index"]["kind"] in ("flat", "matmul")
+    assert metrics["index"]["recall"] is None  # so few items are searched exactly
+    assert metrics["index"]["float32_recall"] >= 0.999
+    assert 0 < metrics["index"]["float32_recall_users"] <= USERS
 
 
 @pytest.mark.parametrize("run_id", ["one", "again"])
 def test_the_same_night_again_changes_nothing(shop: Layout, run_id: str) -> None:
     before = state(shop)
-    facts = run_night(shop, FIRST, run_id)
-    assert facts["train"]["reused"]
-    assert not facts["publish"]["changed"]
+    metrics = run_night(shop, FIRST, run_id)
+    assert metrics["train"]["reused"]
+    assert not metrics["publish"]["changed"]
     assert state(shop) == before
 
 
 def test_on_a_quiet_night_the_champion_still_publishes(shop: Layout, after_first: tuple[Path, dict[str, Any]]) -> None:
-    facts = run_night(shop, QUIET, "two")
-    assert facts["ingest"]["rows_read"] == 0
-    assert facts["train"]["version"] is None
-    assert "no new events" in facts["train"]["skipped_reason"]
-    assert facts["gate"]["serving"] == after_first[1]["train"]["version"]
+    metrics = run_night(shop, QUIET, "two")
+    assert metrics["ingest"]["rows_read"] == 0
+    assert metrics["train"]["version"] is None
+    assert "no new events" in metrics["train"]["skipped_reason"]
+    assert metrics["gate"]["serving"] == after_first[1]["train"]["version"]
     latest = read_json(shop.latest)
     assert (latest["day"], latest["rows"]) == (QUIET.isoformat(), USERS * 5)
 
@@ -132,18 +132,18 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
     shop: Layout, after_first: tuple[Path, dict[str, Any]]
 ) -> None:
     write_landing(shop.root, newcomers(), "later.parquet")
-    facts = run_night(shop, THIRD, "three")
+    metrics = run_night(shop, THIRD, "three")
     parent = after_first[1]["train"]["version"]
-    assert facts["train"]["parent"] == parent
-    assert facts["gate"]["champion"] == parent
-    assert facts["publish"]["users"] == USERS + 1
+    assert metrics["train"]["parent"] == parent
+    assert metrics["gate"]["champion"] == parent
+    assert metrics["publish"]["users"] == USERS + 1
     table = duckdb.sql(f"SELECT * FROM read_parquet('{shop.published(THIRD)}/part-*.parquet')").df()
     assert (table["user_id"] == "newcomer").sum() == 5
     assert "brand new" not in set(table["item_id"])  # one event is fewer than train.min_item_events
 
     full = run_night(shop, THIRD, "full", full_retrain=True)
     assert full["train"]["parent"] is None
-    assert full["train"]["version"] != facts["train"]["version"]
+    assert full["train"]["version"] != metrics["train"]["version"]
 
     before = state(shop)
     old = run_night(shop, FIRST, "one-again")
@@ -234,10 +234,10 @@ def test_a_lost_champion_is_replaced_by_a_full_retrain(
     assert ingest.main(arguments) == snapshot.main(arguments) == 0
     assert train.main(arguments) == 2
     assert "--full-retrain" in caplog.text
-    facts = run_night(shop, THIRD, "cure", full_retrain=True)
-    assert facts["gate"]["promoted"]
-    assert "cannot be judged" in facts["gate"]["reason"]
-    assert read_json(shop.champion)["version"] == facts["train"]["version"]
+    metrics = run_night(shop, THIRD, "cure", full_retrain=True)
+    assert metrics["gate"]["promoted"]
+    assert "cannot be judged" in metrics["gate"]["reason"]
+    assert read_json(shop.champion)["version"] == metrics["train"]["version"]
 
 
 def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
@@ -246,7 +246,7 @@ def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
     arguments = ["--root", str(shop.root), "--day", THIRD.isoformat()]
     for step in (ingest, snapshot, train):
         assert step.main(arguments) == 0
-    assert json.loads((shop.run(THIRD, "manual").facts / "train.json").read_text())["parent"] is None
+    assert json.loads((shop.run(THIRD, "manual").metrics / "train.json").read_text())["parent"] is None
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ def test_a_range_of_shards_is_scored_as_its_shards_are(shop: Layout, capsys: pyt
     run = shop.run(FIRST, "one")
     parts = [run.candidate_part(shard) for shard in range(2)]
     before = [part.read_bytes() for part in parts]
-    facts = [json.loads(run.step_facts("score", shard).read_text()) for shard in range(2)]
-    for path in (*parts, *(run.step_facts("score", shard) for shard in range(2))):
+    metrics = [json.loads(run.step_metrics("score", shard).read_text()) for shard in range(2)]
+    for path in (*parts, *(run.step_metrics("score", shard) for shard in range(2))):
         path.unlink()
     capsys.readouterr()
     arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
@@ -286,7 +286,9 @@ def test_a_range_of_shards_is_scored_as_its_shards_are(shop: Layout, capsys: pyt
     told = json.loads(capsys.readouterr().out)
     assert [part.read_bytes() for part in parts] == before
     keys = ("step", "day", "shard", "users", "fallback_users", "rows")
-    again = [json.loads(run.step_facts("score", shard).read_text()) for shard in range(2)]
-    assert [{key: fact[key] for key in keys} for fact in again] == [{key: fact[key] for key in keys} for fact in facts]
+    again = [json.loads(run.step_metrics("score", shard).read_text()) for shard in range(2)]
+    assert [{key: fact[key] for key in keys} for fact in again] == [
+        {key: fact[key] for key in keys} for fact in metrics
+    ]
     assert (told["shards"], told["users"], told["rows"]) == ("0-1", USERS, USERS * 5)
     assert publish.main(arguments) == 0

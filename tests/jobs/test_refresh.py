@@ -32,8 +32,8 @@ def arguments(layout: Layout, day: date, run_id: str) -> list[str]:
     return ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", run_id]
 
 
-def facts(layout: Layout, day: date, run_id: str, step: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(layout.run(day, run_id).step_facts(step).read_text())
+def metrics(layout: Layout, day: date, run_id: str, step: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(layout.run(day, run_id).step_metrics(step).read_text())
     return found
 
 
@@ -120,7 +120,7 @@ def check_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 def test_touched_users_are_as_from_scratch_and_others_as_they_were(pulled: Layout) -> None:
     before, manifest = table(pulled), read_json(pulled.latest)
     run(pulled, NEXT, "noon", refresh)
-    after, told = table(pulled), facts(pulled, NEXT, "noon", "refresh")
+    after, told = table(pulled), metrics(pulled, NEXT, "noon", "refresh")
 
     expected = {"users": 6, "new_users": 2, "new_events": 7, "advanced": 3, "anew": 3, "changed": True}
     assert {key: told[key] for key in expected} == expected
@@ -170,7 +170,7 @@ def test_nobody_new_publishes_nothing(shop: Layout, caplog: pytest.LogCaptureFix
     before = shop.latest.read_bytes()
     run(shop, NEXT, "noon", refresh)
     assert shop.latest.read_bytes() == before
-    told = facts(shop, NEXT, "noon", "refresh")
+    told = metrics(shop, NEXT, "noon", "refresh")
     assert (told["users"], told["changed"]) == (0, False)
     assert "no user has new events" in caplog.text
 
@@ -180,7 +180,7 @@ def test_without_states_the_table_is_the_same(pulled: Layout) -> None:
     with_states = table(pulled)
     shutil.rmtree(pulled.run(NIGHT, "one").states)
     run(pulled, NEXT, "without", refresh)
-    assert facts(pulled, NEXT, "without", "refresh")["anew"] == 6
+    assert metrics(pulled, NEXT, "without", "refresh")["anew"] == 6
     check_same(table(pulled), with_states)
 
 
@@ -205,7 +205,7 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
                 refresh.main(arguments(pulled, NEXT, "noon"))
     assert len(set(table(pulled).user_id)) == 32  # the folder had been exchanged
     run(pulled, NEXT, "noon", refresh)
-    assert not facts(pulled, NEXT, "noon", "refresh")["changed"]
+    assert not metrics(pulled, NEXT, "noon", "refresh")["changed"]
 
 
 def test_what_is_published_during_a_refresh_is_not_overwritten(
@@ -216,7 +216,7 @@ def test_what_is_published_during_a_refresh_is_not_overwritten(
     def meanwhile(*given: Any, **more: Any) -> Any:
         totals = check(*given, **more)
         manifest = json.loads(pulled.latest.read_text())
-        write_json(pulled.latest.resolve(), {**manifest, "created_at": "another's"})
+        write_json(pulled.latest.resolve(), {**manifest, "created_at": "2025-01-01T00:00:00Z"})
         return totals
 
     monkeypatch.setattr(publishing, "check_candidates", meanwhile)
@@ -232,7 +232,7 @@ def test_two_refreshes_at_once_take_turns(pulled: Layout) -> None:
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     told = [json.loads(process.communicate(timeout=300)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(facts["changed"] for facts in told) == [False, True]
+    assert sorted(metrics["changed"] for metrics in told) == [False, True]
     assert read_json(pulled.latest)["refresh"]["users"] == 6
 
 

@@ -34,10 +34,10 @@ def test_what_is_proposed_can_be_pulled(
     advised = shlex.split(said.splitlines()[-1])
     assert advised[:5] == ["hmamba", "run", "--root", str(root.layout.root), "--day"]
     day = date.fromisoformat(advised[5])
-    facts = root.ok("ingest", day)
-    assert facts["rows_quarantined"] == 0
-    assert facts["rows_loaded"] > 500
-    assert root.ok("snapshot", day)["events"] == facts["rows_loaded"]
+    metrics = root.ok("ingest", day)
+    assert metrics["rows_quarantined"] == 0
+    assert metrics["rows_loaded"] > 500
+    assert root.ok("snapshot", day)["events"] == metrics["rows_loaded"]
     assert not root.layout.landing.exists()
 
 

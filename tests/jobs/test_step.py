@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from hmamba.contracts import StepMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
-from jobs.step import Facts, StepContext, run_step
+from jobs.step import StepContext, run_step
 
 DAY = "2024-01-30"
 
@@ -28,17 +29,26 @@ def arguments(layout: Layout, *more: str) -> list[str]:
     return ["--root", str(layout.root), "--day", DAY, *more]
 
 
-def counted(context: StepContext) -> Facts:
+class Counted(StepMetrics):
+    """The metrics of a step that counts."""
+
+    step: str = "count"
+    rows: int
+    folder: str | None = None
+    shard: int | None = None
+
+
+def counted(context: StepContext) -> Counted:
     """A step that counts to three."""
-    return {"rows": 3, "folder": context.run.folder}
+    return Counted(day=context.day, rows=3, folder=str(context.run.folder))
 
 
-def test_facts_are_printed_last_and_kept(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_are_printed_last_and_kept(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_step("count", "Counts.", counted, arguments=arguments(layout)) == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     printed = json.loads(out)
-    assert printed == read_json(layout.root / "runs" / DAY / "manual" / "facts" / "count.json")
+    assert printed == read_json(layout.root / "runs" / DAY / "manual" / "metrics" / "count.json")
     assert {"step": "count", "day": DAY, "rows": 3}.items() <= printed.items()
     assert printed["seconds"] >= 0
     assert printed["peak_bytes"] > 2**20
@@ -48,9 +58,9 @@ def test_a_step_is_told_where_when_and_with_what(layout: Layout) -> None:
     layout.config.write_text("[candidates]\nk = 7\n", encoding="utf-8")
     seen: list[StepContext] = []
 
-    def body(context: StepContext) -> Facts:
+    def body(context: StepContext) -> Counted:
         seen.append(context)
-        return {}
+        return counted(context)
 
     assert run_step("look", "Looks.", body, arguments=arguments(layout, "--run-id", "r1")) == 0
     context = seen[0]
@@ -63,7 +73,7 @@ def test_a_step_is_told_where_when_and_with_what(layout: Layout) -> None:
 def test_a_users_error_is_one_sentence_and_a_status(
     layout: Layout, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], error: type, status: int
 ) -> None:
-    def body(_: StepContext) -> Facts:
+    def body(_: StepContext) -> Counted:
         raise error("events.csv, row 3: no time. Add one.")
 
     with caplog.at_level(logging.ERROR, "hmamba"):
@@ -71,15 +81,21 @@ def test_a_users_error_is_one_sentence_and_a_status(
     assert [record.getMessage() for record in caplog.records] == ["fail: events.csv, row 3: no time. Add one."]
     assert capsys.readouterr().out == ""
     run = layout.run(date.fromisoformat(DAY), "manual")
-    assert not run.facts.exists()
+    assert not run.metrics.exists()
     failure = read_json(run.step_failure("fail"))
     assert failure.pop("seconds") >= 0
     message = "events.csv, row 3: no time. Add one."
-    assert failure == {"step": "fail", "shard": None, "message": message, "exit_status": status}
+    assert failure == {
+        "schema_version": 1,
+        "step": "fail",
+        "shard": None,
+        "message": message,
+        "exit_status": status,
+    }
 
 
 def test_a_failure_is_forgotten_when_the_step_succeeds(layout: Layout) -> None:
-    def failing(_: StepContext) -> Facts:
+    def failing(_: StepContext) -> Counted:
         raise InputError("no")
 
     assert run_step("count", "Counts.", failing, arguments=arguments(layout)) == 2
@@ -88,7 +104,7 @@ def test_a_failure_is_forgotten_when_the_step_succeeds(layout: Layout) -> None:
 
 
 def test_a_fault_keeps_its_traceback(layout: Layout) -> None:
-    def body(_: StepContext) -> Facts:
+    def body(_: StepContext) -> Counted:
         raise ZeroDivisionError("a fault of ours")
 
     with pytest.raises(ZeroDivisionError, match="a fault of ours"):
@@ -97,18 +113,19 @@ def test_a_fault_keeps_its_traceback(layout: Layout) -> None:
     assert (failure["message"], failure["exit_status"]) == ("ZeroDivisionError: a fault of ours", 1)
 
 
-def test_shards_keep_facts_apart(layout: Layout) -> None:
+def test_shards_keep_metrics_apart(layout: Layout) -> None:
     def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--shard", type=int, required=True)
 
-    def body(context: StepContext) -> Facts:
+    def body(context: StepContext) -> Counted:
         shard = context.options.shard
-        return context.keep({"shard": shard}, time.monotonic(), shard)
+        metrics = Counted(step="part", day=context.day, rows=1, shard=shard)
+        return context.record(metrics, time.monotonic(), shard)
 
     for shard in (0, 11):
         given = arguments(layout, "--shard", str(shard))
         assert run_step("part", "A part.", body, add_options, given, parts=lambda options: [options.shard]) == 0
-    folder = layout.root / "runs" / DAY / "manual" / "facts"
+    folder = layout.root / "runs" / DAY / "manual" / "metrics"
     found = {path.name: read_json(path)["shard"] for path in sorted(folder.iterdir())}
     assert found == {"part-0000.json": 0, "part-0011.json": 11}
 

@@ -1,4 +1,4 @@
-"""The train step in several processes: the model and the facts of one, and the exit status that schedulers act on."""
+"""The train step in several processes: the model and the metrics of one, and the exit status that schedulers act on."""
 
 from __future__ import annotations
 
@@ -70,22 +70,22 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
     result = train_apart(shared.root)
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.strip().splitlines()
-    facts = json.loads(line)
+    metrics = json.loads(line)
     run = shared.run(DAY, "manual")
-    assert json.loads((run.facts / "train.json").read_text()) == facts
-    assert (facts["processes"], alone["processes"]) == (2, 1)
-    assert facts["version"] == alone["version"]
-    assert [round(epoch["loss"], 3) for epoch in facts["epochs"]] == [round(e["loss"], 3) for e in alone["epochs"]]
+    assert json.loads((run.metrics / "train.json").read_text()) == metrics
+    assert (metrics["processes"], alone["processes"]) == (2, 1)
+    assert metrics["version"] == alone["version"]
+    assert [round(epoch["loss"], 3) for epoch in metrics["epochs"]] == [round(e["loss"], 3) for e in alone["epochs"]]
     expected = load_file(loaded.layout.model(alone["version"]) / "model.safetensors")
-    for name, value in load_file(shared.model(facts["version"]) / "model.safetensors").items():
+    for name, value in load_file(shared.model(metrics["version"]) / "model.safetensors").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4, msg=name)
     assert not run.training.exists()
-    stored = shared.model(facts["version"])
-    assert read_json(stored / "metrics.json")["training"]["score_terms"] == facts["score_terms"]
+    stored = shared.model(metrics["version"])
+    assert read_json(stored / "metrics.json")["training"]["score_terms"] == metrics["score_terms"]
     if exclude_seen == "false":
-        assert facts["score_terms"] == alone["score_terms"] == {}
+        assert metrics["score_terms"] == alone["score_terms"] == {}
         return
-    told = facts["score_terms"]["cooccurrence"]
+    told = metrics["score_terms"]["cooccurrence"]
     assert told["ndcg@10"] > told["ndcg@10 without"]
     assert (told["weights"], told["users"]) == ({"strength": 1.0, "scale": 3e-4}, 40)
     assert read_json(stored / "config.json")["counted_terms"] == {"cooccurrence": told["weights"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,56 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.evaluation.comparison import Comparison, Says
+from hmamba.clock import end_of
+from hmamba.contracts import (
+    Comparison,
+    EpochMetrics,
+    GateMetrics,
+    IndexMetrics,
+    IngestMetrics,
+    ModelMetrics,
+    PublishedFile,
+    PublishMetrics,
+    Says,
+    ScoreTermFit,
+    SnapshotManifest,
+    SnapshotMetrics,
+    StepFailure,
+    StepMetrics,
+    TrainingMetrics,
+    TrainMetrics,
+    Verdict,
+)
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import sha256, write_json
+from hmamba.storage.local import sha256
+from tests.documents import manifest, shard_metrics
 from tests.synthetic import make_catalogue
 
 DAY = date(2024, 1, 30)
 RUN = "manual"
 VERSION = "20240130-new"
 CHAMPION = "20240129-old"
-EPOCHS = [
-    {"epoch": n + 1, "loss": 8.0 - 1.5 * n**0.5, "ndcg@10": 0.12 + 0.01 * n - 0.001 * n**2, "seconds": 3.0}
+EPOCHS = tuple(
+    EpochMetrics(epoch=n + 1, loss=8.0 - 1.5 * n**0.5, ndcg=0.12 + 0.01 * n - 0.001 * n**2, seconds=3.0)
     for n in range(8)
-]
+)
+MB = 2**20
 HOSTILE = "<script>alert('x')</script> \"& 🧀 \u202eevil"
 WEIGHTS = {"strength": 1.5, "scale": 0.0003}
-COOCCURRENCE = {"weights": WEIGHTS, "ndcg@10": 0.144, "ndcg@10 without": 0.128, "users": 1234}
+COOCCURRENCE = ScoreTermFit(weights=WEIGHTS, users=1234, ndcg=0.144, ndcg_without=0.128)
+TRAINED = TrainingMetrics(
+    version=VERSION,
+    parent=CHAMPION,
+    epochs=EPOCHS,
+    events=1000,
+    rows=40,
+    items=60,
+    parameters=123456,
+    curvature=0.0156,
+    score_terms={"cooccurrence": COOCCURRENCE},
+    device="cpu",
+    processes=1,
+)
 
 
 def metrics(scale: float) -> dict[str, float]:
@@ -42,15 +76,25 @@ def metrics(scale: float) -> dict[str, float]:
     return found
 
 
-def compared(one: str, other: str, difference: float, low: float, high: float) -> dict[str, Any]:
+def compared(one: str, other: str, difference: float, low: float, high: float) -> Comparison:
     """A comparison as the gate writes it."""
     says: Says = "better" if low > 0 else "worse" if high < 0 else "cannot be told"
-    return Comparison(one, other, "ndcg@10", 31, difference, low, high, None, says).as_json()
+    return Comparison(
+        one=one,
+        other=other,
+        metric="ndcg@10",
+        users=31,
+        difference=difference,
+        low=low,
+        high=high,
+        relative=None,
+        says=says,
+    )
 
 
-def verdict(**changes: Any) -> dict[str, Any]:
+def verdict(**changes: Any) -> Verdict:
     """A promoted challenger against a champion and both baselines."""
-    return {
+    values = {
         "day": DAY.isoformat(),
         "holdout_from": DAY.isoformat(),
         "holdout_to": DAY.isoformat(),
@@ -78,32 +122,32 @@ def verdict(**changes: Any) -> dict[str, Any]:
             compared("champion", "popularity", 0.08, 0.061, 0.101),
             compared("champion", "most_bought", 0.016, -0.011, 0.043),
         ],
-    } | changes
+    }
+    return Verdict.model_validate(values | changes)
 
 
-def baseline_verdict(**changes: Any) -> dict[str, Any]:
+def baseline_verdict(**changes: Any) -> Verdict:
     """A first night of which the model is not shown to be better than what each user had most."""
     why = "the first model is not shown to be better than what each user had most: ndcg@10 0.1760 against 0.1440"
-    return (
-        verdict(
-            champion=None,
-            serving="baseline-most_bought",
-            promoted=False,
-            reason=f"{why}; what each user had most serves",
-            warning=f"No model serves: the table ranks items by what each user had most (a baseline), because {why}",
-            metrics={name: found for name, found in verdict()["metrics"].items() if name != "champion"},
-            comparisons=[
-                entry for entry in verdict()["comparisons"] if "champion" not in (entry["one"], entry["other"])
-            ],
-        )
-        | changes
-    )
+    values = {
+        "champion": None,
+        "serving": "baseline-most_bought",
+        "promoted": False,
+        "reason": f"{why}; what each user had most serves",
+        "warning": f"No model serves: the table ranks items by what each user had most (a baseline), because {why}",
+        "metrics": {name: found for name, found in verdict().metrics.items() if name != "champion"},
+        "comparisons": [entry for entry in verdict().comparisons if "champion" not in (entry.one, entry.other)],
+    }
+    return verdict(**(values | changes))
 
 
-def ingest_facts(**changes: Any) -> dict[str, Any]:
+def ingest_metrics(**changes: Any) -> IngestMetrics:
     """A pull of one file with three refused rows."""
-    return {
-        "batch_id": "b1",
+    values = {
+        "day": DAY,
+        "seconds": 9.1,
+        "peak_bytes": 700 * MB,
+        "batch_id": 1,
         "files": 1,
         "files_skipped": 2,
         "rows_read": 1000,
@@ -120,7 +164,8 @@ def ingest_facts(**changes: Any) -> dict[str, Any]:
         "watermark_from": "2024-01-29T22:00:00",
         "watermark_to": "2024-01-30T22:00:00",
         "data_docs": "gx/uncommitted/data_docs/local_site/index.html",
-    } | changes
+    }
+    return IngestMetrics.model_validate(values | changes)
 
 
 def lorentz(space: np.ndarray, k: float) -> np.ndarray:
@@ -129,10 +174,26 @@ def lorentz(space: np.ndarray, k: float) -> np.ndarray:
     return np.concatenate([time_part, space], axis=1).astype(np.float32)
 
 
-def write_facts(layout: Layout, step: str, seconds: float, peak: int, name: str | None = None, **facts: Any) -> None:
-    """Record one step."""
-    value = {"step": step, "day": DAY.isoformat(), **facts, "seconds": seconds, "peak_bytes": peak}
-    write_json(layout.run(DAY, RUN).facts / f"{name or step}.json", value)
+def train_metrics(**changes: Any) -> TrainMetrics:
+    """The training of the challenger."""
+    values = {"day": DAY, "seconds": 75.5, "peak_bytes": 1800 * MB, **TRAINED.model_dump()}
+    return TrainMetrics.model_validate(values | changes)
+
+
+def nothing_trained(reason: str) -> TrainMetrics:
+    """A train step that has found nothing to train."""
+    return TrainMetrics(day=DAY, parent=None, skipped_reason=reason, seconds=0.1, peak_bytes=MB)
+
+
+def gate_metrics(judged: Verdict, **changes: Any) -> GateMetrics:
+    """A gate with this verdict."""
+    return GateMetrics.model_validate({**judged.model_dump(), "seconds": 6.0, "peak_bytes": 900 * MB} | changes)
+
+
+def record(layout: Layout, *metrics: StepMetrics) -> None:
+    """Record steps, as they do."""
+    for one in metrics:
+        one.write(layout.run(DAY, RUN).step_metrics(one.step, getattr(one, "shard", None)))
 
 
 def write_night(
@@ -142,7 +203,7 @@ def write_night(
     k: int = 10,
     dim: int = 8,
     seed: int = 0,
-    judged: dict[str, Any] | None = None,
+    judged: Verdict | None = None,
 ) -> None:
     """Write a whole run.
 
@@ -161,50 +222,82 @@ def write_night(
     _write_vectors(run.vectors, items, dim, random)
     users = sorted(events["user_id"].unique())
     _write_candidates(run.candidates, users, items, k, random)
-    judged, trained = judged or verdict(), {"epochs": EPOCHS, "score_terms": {"cooccurrence": COOCCURRENCE}}
-    write_json(run.verdict, judged)
-    write_json(layout.model(VERSION) / "metrics.json", {"training": trained, "gate": judged})
+    judged = judged or verdict()
+    judged.write(run.verdict)
+    ModelMetrics(training=TRAINED, gate=judged).write(layout.model_metrics(VERSION))
     page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("<!doctype html>", encoding="utf-8")
-    mb = 2**20
-    write_facts(layout, "ingest", 9.1, 700 * mb, **ingest_facts())
-    counts = {"users": len(users), "events": len(events), "items": len(items), "shards": 2}
-    write_facts(layout, "snapshot", 1.2, 300 * mb, newest_event="2024-01-30T21:15:00", **counts)
-    found = {"version": VERSION, "parent": CHAMPION, "reused": False, "skipped_reason": None}
-    write_facts(layout, "train", 75.5, 1800 * mb, **found, **trained, parameters=123456, curvature=0.0156, device="cpu")
-    write_facts(layout, "gate", 6.0, 900 * mb, **judged, refit=None)
-    measured = {
+    snapshot = SnapshotManifest.read(run.sequences / "manifest.json")
+    record(
+        layout,
+        ingest_metrics(),
+        SnapshotMetrics(
+            day=DAY,
+            users=len(users),
+            events=len(events),
+            items=len(items),
+            shards=2,
+            newest_event=snapshot.newest_event,
+            digest=snapshot.digest,
+            seconds=1.2,
+            peak_bytes=300 * MB,
+        ),
+        train_metrics(),
+        gate_metrics(judged),
+        index_metrics(len(items), dim + 2),
+        *(shard_metrics(n).model_copy(update={"seconds": 4.0 + n, "peak_bytes": 800 * MB}) for n in range(2)),
+        PublishMetrics(
+            day=DAY,
+            users=len(users),
+            rows=len(users) * k,
+            k=k,
+            files=2,
+            changed=True,
+            model_version=VERSION,
+            warning=None,
+            distinct_items=len(items),
+            seconds=7.0,
+            peak_bytes=650 * MB,
+        ),
+    )
+
+
+def index_metrics(items: int, dim: int, **changes: Any) -> IndexMetrics:
+    """An exact index in single precision."""
+    values = {
+        "day": DAY,
+        "seconds": 1.5,
+        "peak_bytes": 600 * MB,
+        "items": items,
+        "dim": dim,
+        "kind": "flat",
+        "device": "cpu",
+        "model_version": VERSION,
         "float32_recall": 0.99998,
         "float32_recall_floor": 0.999,
         "float32_recall_at": 100,
         "float32_recall_users": 31,
     }
-    write_facts(layout, "index", 1.5, 600 * mb, items=len(items), dim=dim + 2, kind="flat", **measured)
-    for shard in range(2):
-        write_facts(
-            layout, "score", 4.0 + shard, 800 * mb, f"score-{shard:04d}", shard=shard, users=20, fallback_users=0
-        )
-    rows = len(users) * k
-    published = {"users": len(users), "rows": rows, "k": k, "changed": True}
-    write_facts(layout, "publish", 7.0, 650 * mb, model_version=VERSION, **published)
+    return IndexMetrics.model_validate(values | changes)
 
 
 def fail(layout: Layout, step: str, message: str, status: int, shard: int | None = None) -> None:
     """Record that a step of the run failed, as the steps do. What it and later ones left on an earlier try stays."""
     run = layout.run(DAY, RUN)
-    record = {"step": step, "shard": shard, "message": message, "exit_status": status, "seconds": 2.5}
-    write_json(run.step_failure(step, shard), record)
+    failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=2.5)
+    failure.write(run.step_failure(step, shard))
 
 
 def make_baseline_night(layout: Layout) -> None:
     """Turn the written night into one that a baseline serves, as the steps leave it."""
     run, judged = layout.run(DAY, RUN), baseline_verdict()
-    write_json(run.verdict, judged)
-    write_facts(layout, "gate", 6.0, 2**20, **judged)
+    judged.write(run.verdict)
+    record(layout, gate_metrics(judged))
     listed = pq.read_table(run.vectors / "items.parquet", columns=["item_index", "item_id"])
     pq.write_table(listed, run.vectors / "items.parquet")
-    write_facts(layout, "index", 0.1, 2**20, items=len(listed), kind="none", device="cpu")
+    serving = str(judged.serving)
+    record(layout, IndexMetrics(day=DAY, items=len(listed), kind="none", device="cpu", model_version=serving))
 
 
 def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -221,8 +314,19 @@ def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame)
     shards = rows["user_id"].map(lambda user: sum(user.encode()) % 2)
     for shard in range(2):
         rows[shards == shard].to_parquet(folder / f"shard-{shard:04d}.parquet", index=False)
-    end = datetime.combine(DAY + timedelta(days=1), time(), UTC)
-    write_json(folder / "manifest.json", {"day": DAY.isoformat(), "end": end.isoformat(), "shards": 2})
+    SnapshotManifest(
+        day=DAY,
+        end=end_of(DAY),
+        by_position=False,
+        shards=2,
+        users=rows["user_id"].nunique(),
+        events=len(rows),
+        items=len(items),
+        newest_event=datetime(2024, 1, 30, 21, 15),
+        batch=1,
+        files=(),
+        digest="0123",
+    ).write(folder / "manifest.json")
     return items
 
 
@@ -274,17 +378,21 @@ def publish(layout: Layout) -> None:
     parts = sorted(target.glob("part-*.parquet"))
     frame = pd.concat(map(pd.read_parquet, parts))
     files = [
-        {
-            "path": part.relative_to(layout.root).as_posix(),
-            "rows": pq.read_metadata(part).num_rows,
-            "bytes": part.stat().st_size,
-            "sha256": sha256(part),
-        }
+        PublishedFile(
+            path=part.relative_to(layout.root).as_posix(),
+            rows=pq.read_metadata(part).num_rows,
+            bytes=part.stat().st_size,
+            sha256=sha256(part),
+        )
         for part in parts
     ]
-    counts = {"rows": len(frame), "users": frame["user_id"].nunique(), "fallback_users": 0}
-    identity = {"run_id": RUN, "day": DAY.isoformat(), "model_version": VERSION, "k": int(frame["rank"].max())}
-    write_json(layout.latest, {**identity, **counts, "exclude_seen": False, "files": files})
+    manifest(
+        model_version=VERSION,
+        k=int(frame["rank"].max()),
+        rows=len(frame),
+        users=frame["user_id"].nunique(),
+        files=files,
+    ).write(layout.latest)
 
 
 def hostile_catalogue(items: int = 60) -> pd.DataFrame:

@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
+from hmamba.contracts import EpochMetrics
 from hmamba.report.gather import Night, gather
 from hmamba.report.learnt import early_stopping, what_serves_knows
 from hmamba.storage.layout import Layout
-from tests.report.night import DAY, RUN, baseline_verdict
+from tests.report.night import DAY, RUN, baseline_verdict, gate_metrics, verdict
 
 
-def epochs(*figures: tuple[float | None, float | None]) -> list[dict[str, Any]]:
+def epochs(*figures: tuple[float | None, float | None]) -> list[EpochMetrics]:
     """Epochs from 0 with their NDCG@10 and log-likelihood."""
     return [
-        {"epoch": number, "loss": 1.0, "ndcg@10": ndcg, "log_likelihood": likelihood}
+        EpochMetrics(epoch=number, loss=1.0, seconds=1.0, ndcg=ndcg, log_likelihood=likelihood)
         for number, (ndcg, likelihood) in enumerate(figures)
     ]
 
@@ -43,25 +44,27 @@ def night(night_layout: Layout) -> Night:
     return gather(night_layout, DAY, RUN)
 
 
-def refitted(night: Night, refit: object) -> Night:
-    """The night whose gate told this of a refit."""
-    return replace(night, facts={**night.facts, "gate": {**night.facts["gate"], "refit": refit}})
+REFIT = EpochMetrics(epoch=1, loss=4.25, seconds=3.04)
 
 
 @pytest.mark.parametrize(
     ("refit", "expected"),
     [
-        (None, "Its weights are those that were judged."),
-        ({}, "A refit found nothing new to learn, so its weights are those that were judged."),
+        ({}, "for the verdict they ended where the held-out events begin. Its weights are those that were judged."),
         (
-            {"epoch": 1, "loss": 4.25, "ndcg@10": None, "seconds": 3.04},
+            {"refit_skipped_reason": "nothing new to learn"},
+            "No refit: nothing new to learn. Its weights are those that were judged.",
+        ),
+        (
+            {"refit": REFIT},
             "After the verdict it was fine-tuned for one more epoch on the validation and held-out events "
             "(loss 4.2500, 3.0 s).",
         ),
+        ({"refit": REFIT.model_copy(update={"loss": float("nan")})}, "held-out events (3.0 s)."),
     ],
 )
-def test_what_serves_knows(night: Night, refit: object, expected: str) -> None:
-    told = what_serves_knows(refitted(night, refit))
+def test_what_serves_knows(night: Night, refit: dict[str, Any], expected: str) -> None:
+    told = what_serves_knows(replace(night, steps=replace(night.steps, gate=gate_metrics(verdict(), **refit))))
     assert "counts popularity, repeat purchases and co-occurrence up to the end of 2024-01-30" in told
     assert told.endswith(expected)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hmamba.contracts import IndexMetrics, ReportMetrics
 from hmamba.report.render import write_report
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json, write_json
 from tests.report.night import (
     COOCCURRENCE,
     DAY,
@@ -19,10 +19,13 @@ from tests.report.night import (
     RUN,
     VERSION,
     baseline_verdict,
-    ingest_facts,
+    index_metrics,
+    ingest_metrics,
     make_baseline_night,
+    nothing_trained,
+    record,
+    train_metrics,
     verdict,
-    write_facts,
 )
 
 
@@ -99,7 +102,7 @@ def test_ids_are_unique(page: Page) -> None:
 
 def test_every_item_is_a_dot_and_every_department_a_choice(page: Page, night_layout: Layout) -> None:
     dots = sum(1 for tag, name, _ in page.attributes if tag == "circle" and name == "cx")
-    assert dots == read_json(night_layout.run(DAY, RUN).facts / "index.json")["items"]
+    assert dots == IndexMetrics.read(night_layout.run(DAY, RUN).step_metrics("index")).items
     assert page.tags["input"] == page.tags["fieldset"] + len(
         {value for tag, name, value in page.attributes if tag == "g" and name == "class" and value.startswith("g g")}
     )
@@ -128,7 +131,8 @@ def test_pictures_have_words(page: Page) -> None:
         "event_time is in range 2",
         "user_id is not null 1",
         "NDCG@10 decides 0.1760 0.1600 +10.0 % 0.1440 +22.2 % 0.0800 +120.0 %",
-        "score 2 shards, longest 5.0 s 9.0 s 800 MB",
+        "score 40 users, 400 rows 2 shards, longest 5.0 s 9.0 s 800 MB",
+        "train 20240130-new, from 20240129-old, 8 epochs 1 min 15 s 1,800 MB",
         "1 min 49 s in all, before this report.",
         f"Trained in this run: {VERSION} .",
         "(cooccurrence) raises scores with strength 1.5, scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
@@ -156,17 +160,10 @@ def test_the_figures_are_there(page: Page, expected: str) -> None:
 )
 def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expected: str) -> None:
     assert "approximate" not in page_of(copied).text
-    told = {
-        "float32_recall": 1.0,
-        "float32_recall_floor": 0.999,
-        "float32_recall_at": 100,
-        "float32_recall_users": 31,
-        "recall": 0.9912,
-    }
+    measured = {"float32_recall": 1.0, "recall": 0.9912, "recall_floor": 0.99, "recall_at": 100}
     speeds = {"matmul": 700, kind: 2000}
-    told |= {"recall_floor": 0.99, "recall_at": 100, "kind": kind, "queries_per_second": speeds}
     looked_at = {"nprobe": 1_300, "nlist": 8_000, "k_factor": 4} if kind == "ivf" else None
-    write_facts(copied, "index", 1.0, 1, **told, looked_at=looked_at)
+    record(copied, index_metrics(60, 10, kind=kind, queries_per_second=speeds, looked_at=looked_at, **measured))
     text = page_of(copied).text
     assert expected in text
     assert "used if it finds 99 % and is faster" in text
@@ -180,7 +177,7 @@ def test_data_docs_are_linked_relatively(page: Page, night_layout: Layout) -> No
 
 def test_writing_twice_gives_the_same_bytes(copied: Layout) -> None:
     first = write_report(copied, DAY, RUN).read_bytes()
-    write_facts(copied, "report", 1.0, 2**20, path="reports/index.html")
+    record(copied, ReportMetrics(day=DAY, path="reports/index.html", bytes=1, seconds=1.0))
     assert write_report(copied, DAY, RUN).read_bytes() == first
     assert [path.name for path in copied.report(DAY).parent.iterdir()] == ["index.html"]
 
@@ -192,7 +189,7 @@ def test_a_run_that_left_nothing_still_has_a_page(layout: Layout) -> None:
         "The night stopped at ingest: nothing was published",
         "The step ingest has left no record: it was not started, or it was killed",
         "Readers have nothing: no night has been published yet.",
-        "No step of this run has left its facts.",
+        "No step of this run has recorded its metrics.",
     ):
         assert sentence in page.text
 
@@ -203,7 +200,7 @@ def test_a_run_that_left_nothing_still_has_a_page(layout: Layout) -> None:
         ("vectors", "No item vectors were made in this run."),
         ("candidates", "There are no candidates of this run to describe."),
         ("sequences", "There are no candidates of this run to describe."),
-        ("facts", "No step of this run has left its facts."),
+        ("metrics", "No step of this run has recorded its metrics."),
         ("verdict.json", "Nothing was compared in this run."),
     ],
 )
@@ -221,11 +218,8 @@ def test_published_candidates_do_when_the_runs_own_are_gone(copied: Layout) -> N
 
 
 def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
-    skipped = {"version": None, "parent": None, "reused": False, "skipped_reason": "no new events", "epochs": []}
-    write_facts(copied, "train", 0.1, 2**20, **skipped)
-    write_facts(copied, "ingest", 0.1, 2**20, **ingest_facts(rows_read=0, quarantined_by_rule={}))
-    judged = verdict(challenger=None, promoted=False, metrics={}, comparisons=[])
-    write_json(copied.run(DAY, RUN).verdict, judged)
+    record(copied, nothing_trained("no new events"), ingest_metrics(rows_read=0, quarantined_by_rule={}))
+    verdict(challenger=None, promoted=False, metrics={}, comparisons=[]).write(copied.run(DAY, RUN).verdict)
     text = page_of(copied).text
     assert "No new rows were read" in text
     assert "Nothing was trained in this run: no new events. These are the epochs of the version that serves: " in text
@@ -235,8 +229,7 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
 
 
 def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
-    path = copied.run(DAY, RUN).facts / "train.json"
-    write_json(path, read_json(path) | {"reused": True})
+    record(copied, train_metrics(reused=True))
     assert f"Already trained from the same data and settings, and taken as it was: {VERSION} ." in page_of(copied).text
 
 
@@ -244,39 +237,33 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     ("told", "expected"),
     [
         (
-            COOCCURRENCE | {"weights": None, "ndcg@10": 0.128},
+            {"weights": None, "ndcg@10": 0.128},
             "is left out: no help on the validation events (NDCG@10 0.1280",
         ),
         (
-            COOCCURRENCE | {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
+            {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
             "0.0100 with it, 0.0000 without (1 user).",
         ),
         (
-            COOCCURRENCE | {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
+            {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
             "with strength 1.5, scale 0.0003, untested: no user could be tested on the validation events.",
         ),
     ],
 )
 def test_what_a_score_term_adds_is_shown(copied: Layout, told: dict[str, float | None], expected: str) -> None:
-    path = copied.run(DAY, RUN).facts / "train.json"
-    write_json(path, read_json(path) | {"score_terms": {"cooccurrence": told}})
+    record(copied, train_metrics(score_terms={"cooccurrence": COOCCURRENCE.model_dump() | told}))
     assert expected in page_of(copied).text
 
 
-@pytest.mark.parametrize("facts", [{"score_terms": {}}, {"score_terms": None}, {}])
-def test_a_model_without_score_terms_mentions_none(copied: Layout, facts: dict[str, None]) -> None:
-    path = copied.run(DAY, RUN).facts / "train.json"
-    told = read_json(path)
-    del told["score_terms"]
-    write_json(path, told | facts)
+def test_a_model_without_score_terms_mentions_none(copied: Layout) -> None:
+    record(copied, train_metrics(score_terms={}))
     assert "(cooccurrence)" not in page_of(copied).text
 
 
 @pytest.mark.parametrize("missing", ["challenger", "champion", "most_bought", "popularity"])
 def test_a_model_that_was_not_judged_has_no_column(copied: Layout, missing: str) -> None:
-    judged = verdict()
-    del judged["metrics"][missing]
-    write_json(copied.run(DAY, RUN).verdict, judged)
+    judged = {name: found for name, found in verdict().metrics.items() if name != missing}
+    verdict(metrics=judged).write(copied.run(DAY, RUN).verdict)
     page = page_of(copied)
     row = re.search(r"NDCG@10 decides (.*?) NDCG@20", page.text)
     assert row is not None
@@ -289,7 +276,7 @@ def test_figures_that_are_not_numbers_do_not_stop_the_report(copied: Layout) -> 
         {"epoch": 1, "loss": float("nan"), "ndcg@10": 0.1, "seconds": 1.0},
         {"epoch": 2, "loss": 2.0, "ndcg@10": None, "seconds": 1.0},
     ]
-    write_facts(copied, "train", 0.1, 2**20, version=VERSION, parent=None, epochs=epochs, curvature=None, device="cpu")
+    record(copied, train_metrics(epochs=epochs, curvature=None))
     page = page_of(copied)
     told = [value for _, name, value in page.attributes if name == "aria-label"]
     assert any("training loss over 1 epoch:" in words for words in told)
@@ -297,7 +284,7 @@ def test_figures_that_are_not_numbers_do_not_stop_the_report(copied: Layout) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["facts/train.json", "verdict.json", "vectors/items.parquet", "candidates/part-0000.parquet"]
+    "name", ["metrics/train.json", "verdict.json", "vectors/items.parquet", "candidates/part-0000.parquet"]
 )
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_damaged_file_is_named_and_the_rest_is_shown(copied: Layout, name: str, content: str) -> None:
@@ -306,7 +293,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(copied: Layout, name: str
     left_out = re.search(r"A part of this page is left out: (.*?)\. ", text)
     assert left_out is not None
     assert name.rpartition("/")[2] in text[left_out.start() : left_out.start() + 600]
-    assert "1,000 rows came in from 1 file" in text
+    assert "1,000 rows read from 1 file" in text
 
 
 def test_the_template_travels_with_the_package() -> None:
@@ -333,10 +320,9 @@ def test_a_baseline_night_does_not_speak_of_a_model(copied: Layout) -> None:
 
 def test_a_night_that_could_train_nothing_says_why(copied: Layout) -> None:
     make_baseline_night(copied)
-    skipped = {"version": None, "parent": None, "reused": False, "skipped_reason": "no item has 5 events", "epochs": []}
-    write_facts(copied, "train", 0.1, 2**20, **skipped)
+    record(copied, nothing_trained("no item has 5 events"))
     judged = baseline_verdict(challenger=None, metrics={}, comparisons=[], users=0, questions=0)
-    write_json(copied.run(DAY, RUN).verdict, judged)
+    judged.write(copied.run(DAY, RUN).verdict)
     text = page_of(copied).text
     assert "Nothing was trained in this run: no item has 5 events." in text
     assert "No training has been recorded" not in text
@@ -344,8 +330,8 @@ def test_a_night_that_could_train_nothing_says_why(copied: Layout) -> None:
 
 
 def test_both_validation_curves_are_drawn(copied: Layout) -> None:
-    epochs = [{**epoch, "log_likelihood": -5.0 + 0.1 * epoch["epoch"]} for epoch in EPOCHS]
-    write_facts(copied, "train", 0.1, 2**20, version=VERSION, parent=None, epochs=epochs, device="cpu")
+    epochs = [epoch.model_copy(update={"log_likelihood": -5.0 + 0.1 * epoch.epoch}) for epoch in EPOCHS]
+    record(copied, train_metrics(epochs=epochs))
     page = page_of(copied)
     for title in ("validation NDCG@10 over 8 epochs", "validation log-likelihood over 8 epochs"):
         assert any(label.startswith(title) for label in page.labels)
@@ -353,8 +339,7 @@ def test_both_validation_curves_are_drawn(copied: Layout) -> None:
 
 
 def test_what_ingest_warns_of_is_in_the_data_section_too(copied: Layout) -> None:
-    facts = ingest_facts(rows_read=0, rows_left=12, staleness_days=4.25, warnings=["The feed is stale."])
-    write_facts(copied, "ingest", 0.1, 2**20, **facts)
+    record(copied, ingest_metrics(rows_read=0, rows_left=12, staleness_days=4.25, warnings=["The feed is stale."]))
     text = page_of(copied).text
     assert text.count("The feed is stale.") == 2
     assert text.count("12 rows are of days after 2024-01-30: left in their files for a later night.") == 2
@@ -363,8 +348,8 @@ def test_what_ingest_warns_of_is_in_the_data_section_too(copied: Layout) -> None
 
 def test_a_tiny_reference_has_no_percentage(copied: Layout) -> None:
     judged = verdict()
-    judged["metrics"]["popularity"]["ndcg@10"] = 0.00047
-    write_json(copied.run(DAY, RUN).verdict, judged)
+    judged.metrics["popularity"]["ndcg@10"] = 0.00047
+    judged.write(copied.run(DAY, RUN).verdict)
     text = page_of(copied).text
     assert "new model vs popularity better +0.0960 +0.0710 to +0.1200" in text
     assert max(float(share) for share in re.findall(r"\+([\d.]+) %", text)) <= 300

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from hmamba.contracts import StepFailure
 from hmamba.report.gather import Night, gather
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.report.summary import summarise
 from hmamba.steps import PUBLISHING
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import write_json
+from tests.documents import manifest
 from tests.report.night import CHAMPION, DAY, RUN, VERSION, baseline_verdict, fail, publish, verdict
 from tests.report.test_render import page_of
 
@@ -22,11 +25,12 @@ def gathered(layout: Layout) -> Night:
 
 @pytest.mark.parametrize("step", PUBLISHING)
 def test_a_failed_step_is_named_and_what_came_after_it_is_left_out(copied: Layout, step: str) -> None:
-    """All steps have facts of an earlier try: those from the failed one on would belie the page."""
+    """All steps have metrics of an earlier try: those from the failed one on would belie the page."""
     fail(copied, step, MESSAGE, 2, shard=1 if step == "score" else None)
     night = gathered(copied)
     before = PUBLISHING[: PUBLISHING.index(step)]
-    assert tuple(night.facts) == tuple(cost.name for cost in night.costs) == before
+    assert tuple(cost.name for cost in night.costs) == before
+    assert tuple(step.name for step in fields(night.steps) if getattr(night.steps, step.name) is not None) == before
     assert (night.verdict is not None) == ("gate" in before)
     assert (night.disk is not None) == ("index" in before)
     assert (night.candidates is not None) == ("score" in before)
@@ -56,8 +60,8 @@ def test_the_exit_status_is_told_in_words(copied: Layout, status: int, words: st
 
 
 def test_a_step_without_a_record_is_told_as_such(copied: Layout) -> None:
-    copied.run(DAY, RUN).step_facts("publish").unlink()
-    copied.run(DAY, RUN).step_facts("score", 1).unlink()
+    copied.run(DAY, RUN).step_metrics("publish").unlink()
+    copied.run(DAY, RUN).step_metrics("score", 1).unlink()
     found = summarise(gathered(copied))
     assert found.headline == "The night stopped at score: nothing was published"
     assert "has left no record: it was not started, or it was killed" in found.sentences[0]
@@ -66,9 +70,7 @@ def test_a_step_without_a_record_is_told_as_such(copied: Layout) -> None:
 def test_readers_have_the_newest_published_day(copied: Layout) -> None:
     fail(copied, "snapshot", MESSAGE, 1)
     assert "Readers have nothing: no night has been published yet." in summarise(gathered(copied)).alerts
-    copied.latest.parent.mkdir()
-    older = {"day": "2024-01-29", "run_id": "manual", "model_version": CHAMPION}
-    write_json(copied.latest, older)
+    manifest(day="2024-01-29", model_version=CHAMPION).write(copied.latest)
     told = f"Readers still have the table of 2024-01-29 (model_version {CHAMPION})."
     assert told in summarise(gathered(copied)).alerts
 
@@ -90,7 +92,7 @@ def test_a_manifest_that_leads_nowhere_is_nothing(copied: Layout) -> None:
 
 def test_a_gate_that_refuses_the_night_keeps_its_verdict(copied: Layout) -> None:
     refused = baseline_verdict(serving=None, comparisons=[], warning=None)
-    write_json(copied.run(DAY, RUN).verdict, refused)
+    refused.write(copied.run(DAY, RUN).verdict)
     fail(copied, "gate", "gate.first_night = 'refuse': nothing is published.", 3)
     page = page_of(copied)
     assert "Verdict" in page.headings
@@ -99,24 +101,30 @@ def test_a_gate_that_refuses_the_night_keeps_its_verdict(copied: Layout) -> None
 
 
 def test_a_verdict_of_an_earlier_try_is_not_shown(copied: Layout) -> None:
-    write_json(copied.run(DAY, RUN).verdict, verdict())
+    verdict().write(copied.run(DAY, RUN).verdict)
     fail(copied, "gate", MESSAGE, 2)
     assert gathered(copied).verdict is None
 
 
 def test_the_first_failure_counts_and_those_of_lost_shards_do_not() -> None:
     failures = [
-        {"step": "report", "shard": None, "message": "a", "exit_status": 1, "seconds": 1.0},
-        {"step": "score", "shard": 7, "message": "b", "exit_status": 1, "seconds": 1.0},
-        {"step": "score", "shard": 1, "message": "c", "exit_status": 1, "seconds": 1.0},
-        {"step": "publish", "shard": None, "message": "d", "exit_status": 3, "seconds": 1.0},
+        StepFailure(step="report", shard=None, message="a", exit_status=1, seconds=1.0),
+        StepFailure(step="score", shard=7, message="b", exit_status=1, seconds=1.0),
+        StepFailure(step="score", shard=1, message="c", exit_status=1, seconds=1.0),
+        StepFailure(step="publish", shard=None, message="d", exit_status=3, seconds=1.0),
     ]
     assert failed_at(failures, shards=2) == Stop("score", 1, "c", 1, 1.0)
     assert failed_at(failures[:2], shards=2) is None
 
 
-def test_a_record_without_figures_still_names_its_step() -> None:
-    assert failed_at([{"step": "train"}], shards=0) == Stop("train")
+def test_a_damaged_record_of_a_failure_is_named(copied: Layout) -> None:
+    fail(copied, "publish", MESSAGE, 3)
+    path = copied.run(DAY, RUN).step_failure("publish")
+    path.write_text('{"schema_version": 1, "step": "publish"}', encoding="utf-8")
+    copied.run(DAY, RUN).step_metrics("publish").unlink()
+    night = gathered(copied)
+    assert night.stopped == Stop("publish")
+    assert [str(path) in fault for fault in night.unreadable] == [True]
 
 
 def test_a_night_that_published_has_not_stopped() -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from hmamba.contracts import ScoreMetrics
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
 from hmamba.storage.layout import Layout
+from tests.documents import shard_metrics
 from tests.report.night import (
     CHAMPION,
     DAY,
@@ -15,9 +17,11 @@ from tests.report.night import (
     VERSION,
     baseline_verdict,
     compared,
-    ingest_facts,
+    index_metrics,
+    ingest_metrics,
+    nothing_trained,
+    record,
     verdict,
-    write_facts,
 )
 
 
@@ -26,22 +30,21 @@ def night(night_layout: Layout) -> Night:
     return gather(night_layout, DAY, RUN)
 
 
-def with_facts(night: Night, **facts: Any) -> Night:
-    """The night with some steps' facts changed, or taken away by None."""
-    kept = {name: value for name, value in (night.facts | facts).items() if value is not None}
-    return replace(night, facts=kept)
+def with_steps(night: Night, **metrics: Any) -> Night:
+    """The night with some steps' metrics replaced, or taken away by None."""
+    return replace(night, steps=replace(night.steps, **metrics))
 
 
 def test_a_promotion_says_by_how_much(night: Night) -> None:
     found = summarise(night)
     assert (found.tone, found.headline) == ("good", "The new model was promoted")
     text = " ".join(found.sentences)
-    assert "1,000 rows came in from 1 file: 990 loaded, 7 already known, 3 refused." in text
+    assert "1,000 rows read from 1 file: 990 loaded, 7 duplicate, 3 refused; 4 new items." in text
     assert (
         f"Model {VERSION} now serves: NDCG@10 0.1760 against 0.1600 of the champion (+10.0\u00a0%; difference +0.0160, "
         "95\u00a0% interval +0.0020 to +0.0310: better)."
     ) in text
-    assert "40 users received up to 10 items each, 400 rows in all." in text
+    assert "Published: 400 rows for 40 users, at most 10 each." in text
     assert found.alerts == ["3 rows refused and kept in quarantine; the rules are listed below."]
 
 
@@ -89,10 +92,10 @@ def test_an_old_night_again_leaves_newer_ones_their_champion(night: Night) -> No
 
 
 def test_a_quiet_night_is_calm(night: Night) -> None:
-    quiet = with_facts(
+    quiet = with_steps(
         night,
-        ingest=ingest_facts(rows_read=0, rows_loaded=0, rows_quarantined=0),
-        train={"version": None, "skipped_reason": "no new events"},
+        ingest=ingest_metrics(rows_read=0, rows_loaded=0, rows_quarantined=0),
+        train=nothing_trained("no new events"),
     )
     quiet = replace(
         quiet, verdict=verdict(challenger=None, promoted=False, serving=CHAMPION, metrics={}, comparisons=[])
@@ -100,13 +103,13 @@ def test_a_quiet_night_is_calm(night: Night) -> None:
     found = summarise(quiet)
     assert (found.tone, found.alerts) == ("calm", [])
     assert found.sentences[:2] == [
-        "No new data had arrived.",
+        "No new rows.",
         f"No new model was trained (no new events); {CHAMPION} serves.",
     ]
 
 
 def test_rows_that_teach_nothing_are_no_quiet_night(night: Night) -> None:
-    stuck = with_facts(night, train={"version": None, "skipped_reason": "no item has 5 events"})
+    stuck = with_steps(night, train=nothing_trained("no item has 5 events"))
     judged = verdict(challenger=None, promoted=False, serving=CHAMPION, metrics={}, comparisons=[])
     found = summarise(replace(stuck, verdict=judged))
     assert found.headline == "Nothing could be trained: the champion continues to serve"
@@ -123,51 +126,53 @@ def test_a_baseline_night_says_so_first(night: Night, name: str, shown: str) -> 
 
 
 def test_a_first_night_without_training_says_why(night: Night) -> None:
-    bare = with_facts(night, train={"version": None, "skipped_reason": "no item has 5 events"})
+    bare = with_steps(night, train=nothing_trained("no item has 5 events"))
     judged = baseline_verdict(challenger=None, metrics={}, comparisons=[])
     assert "No model was trained (no item has 5 events)." in summarise(replace(bare, verdict=judged)).sentences
 
 
 def test_what_ingest_warns_of_is_an_alert_once(night: Night) -> None:
     warnings = ["The newest event is 5 days old.", "The catalogue names no item."]
-    facts = ingest_facts(warnings=warnings, catalogue_warning=warnings[1], rows_left=1)
-    alerts = summarise(with_facts(night, ingest=facts)).alerts
+    ingest = ingest_metrics(warnings=warnings, catalogue_warning=warnings[1], rows_left=1)
+    alerts = summarise(with_steps(night, ingest=ingest)).alerts
     assert alerts[1:] == [*warnings, "1 row is of days after 2024-01-30: left in their files for a later night."]
 
 
 def test_late_rows_and_fallback_users_are_alerts(night: Night) -> None:
-    publish = night.facts["publish"] | {"changed": False}
-    found = summarise(with_facts(night, ingest=ingest_facts(rows_late=5), publish=publish, score={"fallback_users": 1}))
+    assert night.steps.publish is not None
+    publish, score = night.steps.publish.model_copy(update={"changed": False}), ScoreMetrics.of([shard_metrics(0, 1)])
+    found = summarise(with_steps(night, ingest=ingest_metrics(rows_late=5), publish=publish, score=score))
     assert any("5 rows came more than warehouse.overlap_days late" in alert for alert in found.alerts)
     assert any("1 user without usable history" in alert for alert in found.alerts)
-    assert "the same as were already published" in " ".join(found.sentences)
+    assert "the same as already published" in " ".join(found.sentences)
 
 
 def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None:
-    index = {**night.facts["index"], "kind": "float64", "float32_recall": 0.9712}
-    alerts = summarise(with_facts(night, index=index)).alerts
+    index = index_metrics(60, 10, kind="float64", float32_recall=0.9712)
+    alerts = summarise(with_steps(night, index=index)).alerts
     assert any("found only 97.12\u00a0% of each user's best items" in alert for alert in alerts)
     assert not any("precision" in alert for alert in summarise(night).alerts)
 
 
 def test_what_a_snapshot_with_more_shards_left_is_not_counted(copied: Layout) -> None:
     before = gather(copied, DAY, RUN)
-    write_facts(copied, "score", 1.0, 1, "score-0002", shard=2, users=9, fallback_users=9, rows=90)
+    record(copied, shard_metrics(2, 9, users=9, rows=90))
     folder = copied.run(DAY, RUN).candidates
     (folder / "part-0002.parquet").write_bytes((folder / "part-0001.parquet").read_bytes())
-    assert gather(copied, DAY, RUN).facts == before.facts
+    assert gather(copied, DAY, RUN).steps == before.steps
     assert gather(copied, DAY, RUN).candidates == before.candidates
     (folder / "part-0001.parquet").unlink()
-    copied.run(DAY, RUN).step_facts("score", 1).unlink()
+    copied.run(DAY, RUN).step_metrics("score", 1).unlink()
     found = gather(copied, DAY, RUN)
-    assert found.facts["score"]["users"] == 20
+    assert found.steps.score is not None
+    assert found.steps.score.users == 20
     assert found.candidates is not None
     assert found.candidates.users == 20
 
 
 def test_shards_add_up(copied: Layout) -> None:
-    for shard in (0, 1):
-        write_facts(copied, "score", 1.0, 1, f"score-{shard:04d}", shard=shard, users=20, fallback_users=2, rows=200)
+    record(copied, shard_metrics(0, 2), shard_metrics(1, 2))
     found = gather(copied, DAY, RUN)
-    assert found.facts["score"] == {"users": 40, "fallback_users": 4, "rows": 400}
+    assert found.steps.score is not None
+    assert (found.steps.score.users, found.steps.score.fallback_users, found.steps.score.rows) == (40, 4, 400)
     assert any("4 users without usable history" in alert for alert in summarise(found).alerts)

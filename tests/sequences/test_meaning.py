@@ -235,12 +235,12 @@ def test_of_an_order_each_users_steps_are_a_day_apart_and_ties_share_one(tmp_pat
         ("u", 3, 2),
         ("v", 1, 0),
     ]
-    assert (manifest["by_position"], manifest["newest_event"], manifest["events"]) == (True, None, 5)
+    assert (manifest.by_position, manifest.newest_event, manifest.events) == (True, None, 5)
 
 
 def test_no_event_of_an_order_is_later_than_a_day(tmp_path):
     with opened([("u", "a", 400, 1), ("u", "a", 401, 1)]) as connection:
-        assert write_snapshot(connection, tmp_path / "s", DAY, 1, BY_POSITION)["events"] == 2
+        assert write_snapshot(connection, tmp_path / "s", DAY, 1, BY_POSITION).events == 2
         held = write_snapshot(connection, tmp_path / "s", DAY, 1, BY_POSITION)
         insert(connection, [("u", "a", 402, 1)], 2)
         changes = write_changes(connection, tmp_path / "changes", DAY, held, BY_POSITION)

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from hmamba.contracts import SnapshotManifest
 from hmamba.errors import InputError
 from hmamba.sequences import snapshot
 from hmamba.sequences.snapshot import write_snapshot
@@ -67,7 +68,7 @@ def test_every_event_is_there_once_sorted_and_in_its_users_shard(
     columns = ["user_id", "item_id", "event_time", "weight"]
     scaled = events.assign(weight=np.minimum(np.log2(1 + events.weight), 4).astype("float32"))
     assert sorted(whole[columns].itertuples(index=False)) == sorted(scaled[columns].itertuples(index=False))
-    assert [file["rows"] for file in manifest["files"]] == [*map(len, frames), 60]
+    assert [file.rows for file in manifest.files] == [*map(len, frames), 60]
 
 
 def test_schema(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_the_manifest_says_what_is_there(
 ) -> None:
     returned = write_snapshot(connection, tmp_path / "s", DAY, SHARDS)
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
-    assert manifest == returned
+    assert SnapshotManifest.read(tmp_path / "s" / "manifest.json") == returned
     assert {key: manifest[key] for key in ("day", "end", "shards", "users", "events", "items", "newest_event")} == {
         "day": "2024-01-30",
         "end": "2024-01-31T00:00:00",
@@ -111,10 +112,10 @@ def test_equal_content_gives_equal_bytes(
         other.execute("UPDATE interactions SET weight = weight + 1 WHERE user_id = 'user-007'")
         third = write_snapshot(other, tmp_path / "c", DAY, SHARDS)
     assert first == second
-    for file in first["files"]:
-        assert (tmp_path / "a" / file["name"]).read_bytes() == (tmp_path / "b" / file["name"]).read_bytes()
-    assert third["digest"] != first["digest"]
-    changed = [a["name"] for a, c in zip(first["files"], third["files"], strict=True) if a != c]
+    for file in first.files:
+        assert (tmp_path / "a" / file.name).read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+    assert third.digest != first.digest
+    changed = [a.name for a, c in zip(first.files, third.files, strict=True) if a != c]
     assert changed == [snapshot.shard_name(expected_shard("user-007"))]
 
 
@@ -149,7 +150,7 @@ def test_items_count_only_their_past(
 
 def test_more_shards_than_users(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     manifest = write_snapshot(connection, tmp_path / "s", DAY, 100)
-    rows = [file["rows"] for file in manifest["files"][:-1]]
+    rows = [file.rows for file in manifest.files[:-1]]
     assert len(rows) == 100
     assert 0 in rows
     assert sum(pq.read_metadata(tmp_path / "s" / snapshot.shard_name(n)).num_rows for n in range(100)) == sum(rows)
@@ -163,10 +164,10 @@ def test_a_failure_leaves_the_older_snapshot(
     def fail(*_: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(snapshot, "write_json", fail)
+    monkeypatch.setattr(SnapshotManifest, "write", fail)
     with pytest.raises(OSError, match="full"):
         write_snapshot(connection, tmp_path / "s", date(2024, 1, 5), SHARDS)
-    assert json.loads((tmp_path / "s" / "manifest.json").read_text()) == before
+    assert SnapshotManifest.read(tmp_path / "s" / "manifest.json") == before
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
@@ -186,13 +187,13 @@ def test_the_step_after_ingest_and_without_it(root: Root) -> None:
     write_landing(root.layout.root, frame)
     root.configure(f"[snapshot]\nshards = {SHARDS}\n")
     root.ok("ingest")
-    facts = root.ok("snapshot")
+    metrics = root.ok("snapshot")
     folder = root.layout.run(DAY, "manual").sequences
     manifest = json.loads((folder / "manifest.json").read_text())
     for key in ("users", "events", "items", "shards", "newest_event", "digest"):
-        assert facts[key] == manifest[key]
+        assert metrics[key] == manifest[key]
     (item,) = pd.read_parquet(folder / "items.parquet").query("item_id == @hostile").itertuples()
     assert (item.title, list(item.category_path)) == (hostile, [])
     (event,) = shards(folder)[expected_shard(hostile)].query("user_id == @hostile").itertuples()
     assert event.item_index == item.item_index
-    assert root.ok("snapshot")["digest"] == facts["digest"]
+    assert root.ok("snapshot")["digest"] == metrics["digest"]

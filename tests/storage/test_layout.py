@@ -36,9 +36,9 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         run.candidate_part(0),
         run.candidate_part(1),
         run.user_points(0),
-        run.facts,
-        run.step_facts("score"),
-        run.step_facts("score", 0),
+        run.metrics,
+        run.step_metrics("score"),
+        run.step_metrics("score", 0),
         run.step_failure("score"),
         run.step_failure("score", 0),
     ]

@@ -29,8 +29,8 @@ def test_the_model_ends_with_the_average_of_its_weights(tmp_path, monkeypatch):
         plain_facts = Fit(plain.model, plain.plan).run()
     ready = prepared(random_histories(), tmp_path / "average", settings(train={**one_epoch, "ema": 0.3}))
     fit = Fit(ready.model, ready.plan)
-    facts = fit.run()
-    assert facts[0]["loss"] == plain_facts[0]["loss"]
+    epochs = fit.run()
+    assert epochs[0]["loss"] == plain_facts[0]["loss"]
     for name, value in ready.model.named_parameters():
         torch.testing.assert_close(value.detach(), expected[name], msg=name)
     assert not torch.equal(ready.model.tangents.weight, plain.model.tangents.weight)

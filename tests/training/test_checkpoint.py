@@ -19,8 +19,8 @@ EVERY_STEP = {"epochs": 2, "checkpoint_seconds": 1e-9, "tokens": 128}
 def expected(tmp_path_factory):
     """Losses and weights of a training that nobody disturbs."""
     ready = prepared(random_histories(), tmp_path_factory.mktemp("undisturbed"), settings(train=EVERY_STEP))
-    facts = Fit(ready.model, ready.plan).run()
-    return [epoch["loss"] for epoch in facts], ready.model.state_dict()
+    epochs = Fit(ready.model, ready.plan).run()
+    return [epoch["loss"] for epoch in epochs], ready.model.state_dict()
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -62,8 +62,8 @@ def test_a_kill_at_any_moment_of_writing_costs_nothing(tmp_path, monkeypatch, ex
     resumed = prepared(random_histories(), tmp_path, config)
     fit = Fit(resumed.model, resumed.plan)
     assert fit.checkpoint.restore(resumed.plan.version, resumed.model, fit.optimizer, None).step == saved
-    facts = Fit(resumed.model, resumed.plan).run()
-    assert [epoch["loss"] for epoch in facts] == expected[0]
+    epochs = Fit(resumed.model, resumed.plan).run()
+    assert [epoch["loss"] for epoch in epochs] == expected[0]
     for key, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[1][key]), key
     named = {file["name"] for file in read_json(state)["files"].values()}

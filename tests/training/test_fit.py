@@ -92,8 +92,8 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_
         Fit(killed.model, killed.plan).run()
     monkeypatch.setattr(fit_module, "batch_loss", real)
     resumed = prepared(random_histories(), tmp_path / "killed", config)
-    facts = Fit(resumed.model, resumed.plan).run()
-    assert [epoch["loss"] for epoch in facts] == [epoch["loss"] for epoch in expected]
+    epochs = Fit(resumed.model, resumed.plan).run()
+    assert [epoch["loss"] for epoch in epochs] == [epoch["loss"] for epoch in expected]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
@@ -123,13 +123,13 @@ def test_fine_tuning_starts_from_the_parent_and_never_ends_worse_on_the_validati
     layout, histories = Layout.at(tmp_path / "root"), planted_histories()
     first = prepared(histories, tmp_path / "a")
     Fit(first.model, first.plan).run()
-    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     config = settings(train={"fine_tune_epochs": 1, "fine_tune_rate": 0.5})  # a rate that can only do harm
     second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
-    facts = Fit(second.model, second.plan).run()
-    assert [epoch["epoch"] for epoch in facts] == [0, 1]
-    assert facts[1]["ndcg@10"] < facts[0]["ndcg@10"]
+    epochs = Fit(second.model, second.plan).run()
+    assert [epoch["epoch"] for epoch in epochs] == [0, 1]
+    assert epochs[1]["ndcg@10"] < epochs[0]["ndcg@10"]
     for name, value in parent.model.state_dict().items():
         torch.testing.assert_close(second.model.state_dict()[name], value, msg=name) if name != "bias" else None
     assert second.provenance.parent == first.provenance.version
@@ -143,7 +143,7 @@ def test_fine_tuning_reads_new_windows_and_a_share_of_old_ones(tmp_path):
     )
     old = histories.between(None, int(histories.times.min()) + 12 * 86_400_000_000)
     first = prepared(old, tmp_path / "a")
-    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     for replay, expected in ((0.0, 20), (1.0, 40)):
         ready = prepared(histories, tmp_path / "b", settings(train={"replay": replay}), parent)
@@ -155,7 +155,7 @@ def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp
     histories = histories_of(*([(d, 1 + d % 5) for d in range(30)] for _ in range(4)), [(d, 1) for d in range(8)])
     old = histories.between(None, int(histories.times.min()) + 20 * 86_400_000_000)
     first = prepared(old, tmp_path / "a")
-    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     ready = prepared(histories, tmp_path / "b", settings(train={"replay": 0.0, "max_length": 12}), parent)
     batches = ready.plan.batches
@@ -167,9 +167,9 @@ def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp
 def test_with_nobody_to_validate_on_training_runs_to_its_end(tmp_path):
     ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 4, "patience": 1}))
     nobody = ready.plan.evaluation_set.since(int(ready.plan.evaluation_set.as_of.max()) + 1)
-    facts = Fit(ready.model, replace(ready.plan, evaluation_set=nobody)).run()
-    assert [epoch["ndcg@10"] for epoch in facts] == [None] * 4
-    assert all("log_likelihood" not in epoch for epoch in facts)
+    epochs = Fit(ready.model, replace(ready.plan, evaluation_set=nobody)).run()
+    assert [epoch["ndcg@10"] for epoch in epochs] == [None] * 4
+    assert all("log_likelihood" not in epoch for epoch in epochs)
 
 
 def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(tmp_path):
@@ -186,10 +186,10 @@ def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(t
             ranked, ready.plan.evaluation_set.rows, ready.plan.evaluation_set.items, cutoffs=(10,)
         )
         assert measured["ndcg@10"] == ready.plan.evaluation_set.by_user(by_question["ndcg@10"]).mean()
-        facts = Fit(ready.model, ready.plan).run()
+        epochs = Fit(ready.model, ready.plan).run()
         if least <= users:
             assert (value, set(measured)) == (measured["ndcg@10"], {"ndcg@10"})
-            assert "log_likelihood" not in facts[0]
+            assert "log_likelihood" not in epochs[0]
             continue
         expected = mean_log_likelihood(
             prepared(histories, tmp_path, config).model.eval(),
@@ -198,7 +198,7 @@ def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(t
             exclude_seen=False,
         )
         assert value == measured["log_likelihood"] == expected < 0
-        assert [set(epoch) >= {"ndcg@10", "log_likelihood"} for epoch in facts] == [True] * 3
+        assert [set(epoch) >= {"ndcg@10", "log_likelihood"} for epoch in epochs] == [True] * 3
 
 
 @pytest.mark.parametrize(("least", "best"), [(1, 2), (1_000, 1)])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
+from hmamba.contracts import ScoreTermFit
 from hmamba.training.fit import Fit
-from hmamba.training.prepare import facts_of
+from hmamba.training.prepare import training_metrics
 from tests.histories import random_histories
 from tests.training.trainings import prepared, settings
 
@@ -15,7 +14,7 @@ from tests.training.trainings import prepared, settings
 def test_the_metrics_record_what_score_terms_add(tmp_path):
     ready = prepared(random_histories(), tmp_path)
     weighed = {"cooccurrence": {"weights": None, "ndcg@10": None, "ndcg@10 without": None, "users": 0}}
-    assert json.loads(json.dumps(facts_of(ready, [], weighed)))["score_terms"] == weighed
+    assert training_metrics(ready, [], weighed).score_terms == {"cooccurrence": ScoreTermFit(weights=None, users=0)}
 
 
 def test_model_and_batches_read_the_same_categories(tmp_path):

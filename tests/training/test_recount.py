@@ -102,7 +102,7 @@ def test_fewer_items_may_be_counted_than_the_model_has():
 @pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
 def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_path, kind):
     layout, stored = Layout.at(tmp_path), told_counts(stored_model(**kind), random_histories(items=ITEMS))
-    version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids, {})
+    version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
     path = layout.model(version) / "model.safetensors"
     weights = load_file(path)
     assert ("prior" in weights) == (kind.get("score") != "linear")

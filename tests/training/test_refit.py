@@ -59,13 +59,13 @@ def test_windows_with_new_events_and_a_share_of_others_are_read(tmp_path, monkey
     split = Split.of(histories, config)
     assert split.mode == DAYS
     stored = stored_after(histories, tmp_path / "a", config)
-    facts = refit(stored, histories, split, "s", tmp_path / "b", config)
+    epochs = refit(stored, histories, split, "s", tmp_path / "b", config)
     (plan,) = plans
     batches = plan.batches
     assert batches.histories.owner[batches.window_start[plan.windows]].tolist() == list(expected)
     assert batches.histories.events == histories.events
-    assert (facts["epoch"], facts["ndcg@10"]) == (1, None)
-    assert np.isfinite(facts["loss"])
+    assert (epochs["epoch"], epochs["ndcg@10"]) == (1, None)
+    assert np.isfinite(epochs["loss"])
 
 
 @pytest.mark.parametrize(("days", "windows"), [(1, 1), (8, 2)])

@@ -47,8 +47,8 @@ BAD_ROWS = {
 def test_bad_rows_go_to_quarantine_whole_and_the_rest_loads(root: Root) -> None:
     root.configure(WEIGHTED + "[quality]\nmax_quarantined_share = 0.2\n")
     root.drop("a.csv", GOOD + "\n".join(BAD_ROWS) + "\n")
-    facts = root.ok("ingest")
-    assert (facts["rows_loaded"], facts["rows_quarantined"]) == (100, len(BAD_ROWS))
+    metrics = root.ok("ingest")
+    assert (metrics["rows_loaded"], metrics["rows_quarantined"]) == (100, len(BAD_ROWS))
     found = root.sql("SELECT path, line, rules, record FROM quarantine ORDER BY line")
     for (path, line, rules, record), (number, (text, expected)) in zip(
         found, enumerate(BAD_ROWS.items(), 102), strict=True
@@ -231,8 +231,8 @@ def test_a_pull_killed_before_its_commit_has_not_happened(loaded: Root) -> None:
     loaded.drop("good.csv", GOOD)
     assert killed_pull(loaded) == ["2", "1041"]
     assert loaded.contents() == before
-    facts = loaded.ok("ingest")
-    assert (facts["batch_id"], facts["rows_loaded"], facts["files"]) == (2, 100, 1)
+    metrics = loaded.ok("ingest")
+    assert (metrics["batch_id"], metrics["rows_loaded"], metrics["files"]) == (2, 100, 1)
 
 
 def test_a_warehouse_in_which_nothing_was_committed_is_empty_and_can_be_filled(root: Root) -> None:

@@ -60,12 +60,12 @@ def test_day_by_day_each_row_is_considered_once_as_in_one_pull(root: Root, event
 
     left = []
     for day in DAYS:
-        facts = root.ok("ingest", day)
-        left.append(facts["rows_left"])
-        assert facts["files"] == 1
+        metrics = root.ok("ingest", day)
+        left.append(metrics["rows_left"])
+        assert metrics["files"] == 1
         again = root.ok("ingest", day)
         assert {key: again[key] for key in ("batch_id", "rows_read", "rows_left")} == {
-            key: facts[key] for key in ("batch_id", "rows_read", "rows_left")
+            key: metrics[key] for key in ("batch_id", "rows_read", "rows_left")
         }
         late = root.sql(f"SELECT count(*) FROM interactions WHERE event_time >= '{day + timedelta(days=1)}'")
         assert late == [(0,)]
@@ -90,8 +90,8 @@ def test_a_partial_file_under_another_name_is_read_on_once(root: Root, events: p
     root.ok("ingest", DAYS[1])
     entered = len(root.sql(FILES))
     for day in DAYS[2:]:
-        facts = root.ok("ingest", day)
-        assert (facts["files"], facts["rows_duplicate"]) == (1, 0)
+        metrics = root.ok("ingest", day)
+        assert (metrics["files"], metrics["rows_duplicate"]) == (1, 0)
     assert loaded_events(root) == sorted(events[EVENTS].itertuples(index=False, name=None))
     assert len(root.sql(FILES)) == entered + 2
 
@@ -101,8 +101,8 @@ def test_a_partial_file_that_grew_is_read_whole(root: Root, events: pd.DataFrame
     write_landing(root.layout.root, events[:800], "a.csv")
     first = root.ok("ingest", DAYS[1])
     write_landing(root.layout.root, events, "a.csv")
-    facts = root.ok("ingest")
-    assert (facts["rows_read"], facts["rows_duplicate"]) == (len(events), first["rows_loaded"])
+    metrics = root.ok("ingest")
+    assert (metrics["rows_read"], metrics["rows_duplicate"]) == (len(events), first["rows_loaded"])
     assert loaded_events(root) == sorted(events[EVENTS].itertuples(index=False, name=None))
 
 
@@ -125,11 +125,15 @@ def test_a_time_that_was_nonsense_once_is_not_read_again_when_the_clock_has_pass
         "a.csv", "user_id,item_id,event_time\nu,i,2024-01-10\nu,j,2024-01-11\nu,k,2024-01-12 10:00:00\nu,l,2024-01-20\n"
     )
     at(datetime(2024, 1, 11, 9), monkeypatch)
-    facts = root.ok("ingest", date(2024, 1, 10))
-    assert (facts["rows_read"], facts["rows_left"], facts["quarantined_by_rule"]) == (3, 1, {"event_time_not_after": 2})
+    metrics = root.ok("ingest", date(2024, 1, 10))
+    assert (metrics["rows_read"], metrics["rows_left"], metrics["quarantined_by_rule"]) == (
+        3,
+        1,
+        {"event_time_not_after": 2},
+    )
     at(datetime(2024, 2, 1), monkeypatch)
-    facts = root.ok("ingest", date(2024, 1, 31))
-    assert (facts["rows_read"], facts["rows_loaded"], facts["rows_left"]) == (1, 1, 0)
+    metrics = root.ok("ingest", date(2024, 1, 31))
+    assert (metrics["rows_read"], metrics["rows_loaded"], metrics["rows_left"]) == (1, 1, 0)
     assert root.sql("SELECT line FROM quarantine ORDER BY 1") == [(4,), (5,)]
     assert root.sql("SELECT item_id FROM interactions ORDER BY 1") == [("i",), ("j",)]
 
@@ -148,8 +152,8 @@ def test_a_day_before_the_first_event_says_which_days_there_are(root: Root, even
 def test_a_pull_whose_new_rows_are_all_later_leaves_them(loaded: Root, events: pd.DataFrame) -> None:
     later = events.assign(event_time=events.event_time + timedelta(days=40))
     write_landing(loaded.layout.root, later, "later.csv")
-    facts = loaded.ok("ingest", run_id="again")
-    assert (facts["files"], facts["rows_read"], facts["rows_left"]) == (1, 0, len(later))
+    metrics = loaded.ok("ingest", run_id="again")
+    assert (metrics["files"], metrics["rows_read"], metrics["rows_left"]) == (1, 0, len(later))
     assert loaded.ok("ingest", DAY + timedelta(days=40), "later")["rows_loaded"] == len(later)
 
 
@@ -158,17 +162,17 @@ class TestSilence:
         loaded.configure("[quality]\nmax_staleness_days = 2\n")
         loaded.ok("ingest", DAY + timedelta(days=1))
         before = loaded.contents()
-        code, facts, log = loaded.step("ingest", DAY + timedelta(days=10), "dead-feed")
-        assert (code, facts) == (3, {})
+        code, metrics, log = loaded.step("ingest", DAY + timedelta(days=10), "dead-feed")
+        assert (code, metrics) == (3, {})
         assert "the newest event is 10 days old, allowed 2 (staleness_days, quality.max_staleness_days)" in log
         assert "dead-feed" in data_docs(loaded.layout.expectations).read_text(encoding="utf-8")
         assert loaded.contents() == before
 
     def test_a_warning_comes_first(self, loaded: Root, caplog: pytest.LogCaptureFixture) -> None:
-        facts = loaded.ok("ingest", DAY + timedelta(days=2))
-        assert (facts["warnings"], round(facts["staleness_days"])) == ([], 2)
-        facts = loaded.ok("ingest", DAY + timedelta(days=5))
-        (warning,) = facts["warnings"]
+        metrics = loaded.ok("ingest", DAY + timedelta(days=2))
+        assert (metrics["warnings"], round(metrics["staleness_days"])) == ([], 2)
+        metrics = loaded.ok("ingest", DAY + timedelta(days=5))
+        (warning,) = metrics["warnings"]
         assert warning.startswith("The newest event is 5.1 days old at the end of the day")
         assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [warning]
         loaded.configure("[quality]\nwarn_staleness_days = 6\n")
@@ -195,8 +199,8 @@ class TestSilence:
         """Bounds are such that the end of an hourly pull's day, which is far, would be too late."""
         at(now, monkeypatch)
         loaded.configure("[quality]\nmin_volume_ratio = 0.5\nmax_staleness_days = 0.2\nwarn_staleness_days = 0.2\n")
-        facts = loaded.ok("ingest", day, "again")
-        assert (facts["batch_id"], facts["warnings"]) == (None, [])
+        metrics = loaded.ok("ingest", day, "again")
+        assert (metrics["batch_id"], metrics["warnings"]) == (None, [])
 
     def test_positions_have_no_age(self, root: Root) -> None:
         root.drop("a.csv", "user_id,item_id,step\nu,i,1\n")
@@ -204,8 +208,8 @@ class TestSilence:
             '[source.columns]\nposition = "step"\n[quality]\nmax_staleness_days = 2\nmin_volume_ratio = 0.5\n'
         )
         root.ok("ingest")
-        facts = root.ok("ingest", DAY + timedelta(days=500))
-        assert (facts["staleness_days"], facts["warnings"]) == (None, [])
+        metrics = root.ok("ingest", DAY + timedelta(days=500))
+        assert (metrics["staleness_days"], metrics["warnings"]) == (None, [])
 
 
 class TestDays:
@@ -277,8 +281,8 @@ class TestRefusedRowsOfPartialFiles:
         root.drop("1.csv", HEADER + lines(1, 50))
         root.ok("ingest", date(2024, 1, 1))
         root.drop("3.csv", HEADER + lines(3, 500) + "u1,i1,\n")
-        facts = root.ok("ingest", date(2024, 1, 2))
-        assert (facts["rows_read"], facts["rows_quarantined"], facts["rows_left"]) == (1, 1, 500)
+        metrics = root.ok("ingest", date(2024, 1, 2))
+        assert (metrics["rows_read"], metrics["rows_quarantined"], metrics["rows_left"]) == (1, 1, 500)
         assert root.ok("ingest", date(2024, 1, 3))["rows_loaded"] == 500
 
     def test_a_day_of_a_partial_file_that_is_refused_whole(self, root: Root) -> None:
@@ -303,6 +307,6 @@ class TestRefusedRowsOfPartialFiles:
         root.ok("ingest", date(2024, 1, 1))
         for day in (2, 3, 4):
             root.drop(f"{day}.csv", HEADER + lines(day, 60).replace("u", "other"))
-            facts = root.ok("ingest", date(2024, 1, day))
-            assert facts["quarantined_by_rule"] == ({} if day == 3 else {"item_id_length": 1})
+            metrics = root.ok("ingest", date(2024, 1, day))
+            assert metrics["quarantined_by_rule"] == ({} if day == 3 else {"item_id_length": 1})
         assert [state for path, state, *_ in root.sql(FILES) if path.endswith("a.csv")] == [*["partial"] * 3, "loaded"]

@@ -48,12 +48,12 @@ def few(*rows: tuple[object, ...]) -> pd.DataFrame:
 def test_every_format_gives_the_same_table(root: Root, events: pd.DataFrame, name: str) -> None:
     root.configure(WEIGHTED)
     write_landing(root.layout.root, events, name)
-    facts = root.ok("ingest")
-    assert (facts["batch_id"], facts["files"], facts["rows_read"], facts["rows_loaded"]) == (1, 1, 941, 941)
-    assert facts["watermark_from"] is None
-    assert facts["watermark_to"] == str(events.event_time.max())
-    assert facts["items_new"] == 60
-    assert Path(facts["data_docs"]).is_file()
+    metrics = root.ok("ingest")
+    assert (metrics["batch_id"], metrics["files"], metrics["rows_read"], metrics["rows_loaded"]) == (1, 1, 941, 941)
+    assert metrics["watermark_from"] is None
+    assert metrics["watermark_to"] == events.event_time.max().isoformat()
+    assert metrics["items_new"] == 60
+    assert Path(metrics["data_docs"]).is_file()
     loaded = root.sql("SELECT user_id, item_id, event_time, weight FROM interactions ORDER BY ALL")
     assert loaded == sorted(events.itertuples(index=False, name=None))
 
@@ -74,8 +74,8 @@ def test_running_twice_equals_running_once(root: Root, events: pd.DataFrame) -> 
     again = root.ok("ingest")
     assert root.contents() == before
     assert again["files_skipped"] == 1
-    for fact in set(first) - {"seconds", "peak_bytes", "files_skipped"}:
-        assert again[fact] == first[fact]
+    for name in set(first) - {"seconds", "peak_bytes", "files_skipped"}:
+        assert again[name] == first[name]
     other = root.ok("ingest", run_id="later")
     assert (other["batch_id"], other["rows_read"]) == (None, 0)
     assert root.contents() == before
@@ -91,17 +91,17 @@ def test_content_that_is_known_is_not_loaded_again(loaded: Root, how: str) -> No
         path.rename(path.with_name("b.csv"))
     else:
         shutil.copy(path, path.with_name("b.csv"))
-    facts = loaded.ok("ingest")
+    metrics = loaded.ok("ingest")
     assert loaded.contents() == before
-    assert (facts["batch_id"], facts["files_skipped"]) == (None, 2 if how == "copied" else 1)
+    assert (metrics["batch_id"], metrics["files_skipped"]) == (None, 2 if how == "copied" else 1)
 
 
 def test_the_same_events_in_another_format_are_duplicates(loaded: Root, events: pd.DataFrame) -> None:
     loaded.configure("[quality]\nmax_duplicate_share = 1\n")
     before = loaded.contents()
     write_landing(loaded.layout.root, events, "again.jsonl.gz")
-    facts = loaded.ok("ingest")
-    assert (facts["rows_read"], facts["rows_loaded"], facts["rows_duplicate"]) == (941, 0, 941)
+    metrics = loaded.ok("ingest")
+    assert (metrics["rows_read"], metrics["rows_loaded"], metrics["rows_duplicate"]) == (941, 0, 941)
     after = loaded.contents()
     assert (after["interactions"], after["items"]) == (before["interactions"], before["items"])
 
@@ -119,8 +119,13 @@ def test_two_copies_in_one_pull_are_recorded_and_loaded_once(root: Root, events:
 def test_a_file_that_grew_loads_only_its_new_rows(loaded: Root, events: pd.DataFrame) -> None:
     more = few(("user-000", "item-000", at(30, 23)), ("u", "i", at(30, 23)))
     write_landing(loaded.layout.root, pd.concat([events, more]), "events.csv")
-    facts = loaded.ok("ingest")
-    assert (facts["batch_id"], facts["rows_read"], facts["rows_loaded"], facts["rows_duplicate"]) == (2, 943, 2, 941)
+    metrics = loaded.ok("ingest")
+    assert (metrics["batch_id"], metrics["rows_read"], metrics["rows_loaded"], metrics["rows_duplicate"]) == (
+        2,
+        943,
+        2,
+        941,
+    )
     assert loaded.sql("SELECT count(*) FROM interactions") == [(943,)]
 
 
@@ -129,11 +134,11 @@ def test_copies_in_a_batch_keep_the_largest_weight_and_the_warehouse_keeps_its_o
     rows = few(("u", "i", at(1)), ("u", "i", at(1)), ("u", "j", at(1)))
     write_landing(root.layout.root, rows.assign(weight=[2.0, 5.0, 1.0]), "b.csv")
     write_landing(root.layout.root, rows[:1].assign(weight=3.0), "a.csv")
-    facts = root.ok("ingest")
-    assert (facts["rows_read"], facts["rows_loaded"], facts["rows_duplicate"]) == (4, 2, 2)
+    metrics = root.ok("ingest")
+    assert (metrics["rows_read"], metrics["rows_loaded"], metrics["rows_duplicate"]) == (4, 2, 2)
     write_landing(root.layout.root, few(("u", "i", at(1)), ("u", "k", at(2))).assign(weight=9.0), "c.csv")
-    facts = root.ok("ingest")
-    assert (facts["rows_loaded"], facts["rows_duplicate"]) == (1, 1)
+    metrics = root.ok("ingest")
+    assert (metrics["rows_loaded"], metrics["rows_duplicate"]) == (1, 1)
     assert root.sql("SELECT item_id, weight FROM interactions ORDER BY 1") == [("i", 5.0), ("j", 1.0), ("k", 9.0)]
 
 
@@ -186,9 +191,9 @@ def test_late_events_are_loaded_and_counted(root: Root) -> None:
     write_landing(root.layout.root, few(("u", "i", at(20))), "1.csv")
     root.ok("ingest")
     write_landing(root.layout.root, few(("u", "j", at(18, 11)), ("u", "k", at(18, 13)), ("u", "l", at(21))), "2.csv")
-    facts = root.ok("ingest")
-    assert (facts["rows_loaded"], facts["rows_late"]) == (3, 1)
-    assert (facts["watermark_from"], facts["watermark_to"]) == (str(at(20)), str(at(21)))
+    metrics = root.ok("ingest")
+    assert (metrics["rows_loaded"], metrics["rows_late"]) == (3, 1)
+    assert (metrics["watermark_from"], metrics["watermark_to"]) == (at(20).isoformat(), at(21).isoformat())
 
 
 def test_the_ledger_adds_up_over_good_bad_and_repeated_rows(loaded: Root, events: pd.DataFrame) -> None:
@@ -196,10 +201,10 @@ def test_the_ledger_adds_up_over_good_bad_and_repeated_rows(loaded: Root, events
     rows = pd.concat([new, events[:100], new[:10], few((None, "i", at(2)), ("u", "i", None))])
     write_landing(loaded.layout.root, rows, "2.parquet")
     loaded.drop("3.csv", "user_id,item_id,event_time\nu,i,2024-01-02\nbroken\nu,i,soon\n")
-    facts = loaded.ok("ingest")
-    assert facts["rows_read"] == len(rows) + 3 == 515
-    assert (facts["rows_loaded"], facts["rows_duplicate"], facts["rows_quarantined"]) == (401, 110, 4)
-    assert facts["quarantined_by_rule"] == {"event_time_readable": 2, "record_readable": 1, "user_id_present": 1}
+    metrics = loaded.ok("ingest")
+    assert metrics["rows_read"] == len(rows) + 3 == 515
+    assert (metrics["rows_loaded"], metrics["rows_duplicate"], metrics["rows_quarantined"]) == (401, 110, 4)
+    assert metrics["quarantined_by_rule"] == {"event_time_readable": 2, "record_readable": 1, "user_id_present": 1}
     assert loaded.sql("SELECT sum(rows_loaded) FROM batches") == loaded.sql("SELECT count(*) FROM interactions")
     assert loaded.sql("SELECT sum(rows_quarantined) FROM batches") == loaded.sql("SELECT count(*) FROM quarantine")
     assert loaded.sql("SELECT sum(rows) FROM batch_files") == loaded.sql("SELECT sum(rows_read) FROM batches")
@@ -214,8 +219,8 @@ def test_an_emptied_landing_folder_is_a_quiet_night(loaded: Root) -> None:
 
 def test_a_file_with_a_header_only_is_a_batch_of_no_rows(loaded: Root) -> None:
     loaded.drop("a.csv", "user_id,item_id,event_time\n")
-    facts = loaded.ok("ingest")
-    assert (facts["batch_id"], facts["files"], facts["rows_read"]) == (2, 1, 0)
+    metrics = loaded.ok("ingest")
+    assert (metrics["batch_id"], metrics["files"], metrics["rows_read"]) == (2, 1, 0)
     assert loaded.ok("ingest", run_id="again")["batch_id"] is None
 
 

@@ -34,8 +34,8 @@ def test_the_catalogue_names_items_whether_or_not_they_were_touched(loaded: Root
     catalogue.loc[1, "department"] = None
     catalogue.loc[2, ["title", "category"]] = None
     write_products(loaded, catalogue, name)
-    facts = loaded.ok("ingest")
-    assert (facts["batch_id"], facts["rows_read"], facts["items_new"]) == (2, 0, 0)
+    metrics = loaded.ok("ingest")
+    assert (metrics["batch_id"], metrics["rows_read"], metrics["items_new"]) == (2, 0, 0)
     items = "SELECT item_id, item_index > 0, title, category_path FROM items WHERE item_id IN "
     assert loaded.sql(f"{items} ('item-000', 'item-001', 'item-002', 'item-061') ORDER BY item_id") == [
         ("item-000", True, "Thing 0", ["bakery", "bakery 0"]),
@@ -92,8 +92,8 @@ def test_a_catalogue_row_without_an_id_is_quarantined_and_does_not_count_as_an_e
     catalogue = make_catalogue(3)
     catalogue.loc[1, "item_id"] = None
     write_products(root, catalogue)
-    facts = root.ok("ingest")
-    assert (facts["rows_read"], facts["rows_quarantined"], facts["quarantined_by_rule"]) == (1, 0, {})
+    metrics = root.ok("ingest")
+    assert (metrics["rows_read"], metrics["rows_quarantined"], metrics["quarantined_by_rule"]) == (1, 0, {})
     ((path, line, rules, record),) = root.sql("SELECT path, line, rules, record FROM quarantine")
     assert (path, line, rules) == ("landing/products/p.csv", 3, ["catalogue_item_id"])
     assert json.loads(record) == {"item_id": "", "title": "Thing 1", "department": "dairy", "category": "dairy 0"}
@@ -108,8 +108,8 @@ def test_a_catalogue_without_a_row_is_told(root: Root, content: str | None) -> N
     if content is not None:
         (folder / "p.csv").write_text(content)
     root.configure(CATALOGUE)
-    facts = root.ok("ingest")
-    assert "catalogue.path = 'landing/products': no row of it names an item" in str(facts["catalogue_warning"])
+    metrics = root.ok("ingest")
+    assert "catalogue.path = 'landing/products': no row of it names an item" in str(metrics["catalogue_warning"])
 
 
 def test_the_advice_about_a_catalogue_of_other_items_helps(root: Root) -> None:
@@ -118,11 +118,11 @@ def test_the_advice_about_a_catalogue_of_other_items_helps(root: Root) -> None:
     path = root.layout.root / "products.csv"
     path.write_text("row,sku,name\n1,i1,One\n2,i2,Two\n")
     root.configure('[catalogue]\npath = "products.csv"\nitem_id = "row"\ntitle = "name"\n')
-    facts = root.ok("ingest", DAY, "1")
-    assert "catalogue.item_id" in str(facts["catalogue_warning"])
+    metrics = root.ok("ingest", DAY, "1")
+    assert "catalogue.item_id" in str(metrics["catalogue_warning"])
     root.configure('[catalogue]\npath = "products.csv"\nitem_id = "sku"\ntitle = "name"\n')
-    facts = root.ok("ingest", DAY, "2")
-    assert (facts["batch_id"], facts["catalogue_warning"]) == (2, None)
+    metrics = root.ok("ingest", DAY, "2")
+    assert (metrics["batch_id"], metrics["catalogue_warning"]) == (2, None)
     assert root.sql("SELECT item_id, title FROM items WHERE item_index > 0 ORDER BY 1") == [
         ("i1", "One"),
         ("i2", "Two"),

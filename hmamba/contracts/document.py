@@ -1,0 +1,90 @@
+"""Documents: JSON files with a schema version, checked where they are read.
+
+A step writes a document, another step or a reader of the published table reads it. Each kind is one model with one
+``schema_version``; a change that a reader of the version before would misread raises it. Unknown keys in a file of the
+same version are ignored, so that keys can be added.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, ValidationError
+
+from hmamba.errors import InputError
+from hmamba.storage.local import read_json, write_json
+
+Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), return_type=str)]
+"""A point in time with its offset, in ISO 8601."""
+
+_SCHEMA_VERSION = "schema_version"
+
+
+class Part(BaseModel):
+    """A piece of a document. Immutable; unknown keys are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Document(Part):
+    """A JSON file that a step writes.
+
+    Attributes:
+        schema_version: version of the keys and their meaning.
+        CURE: what to do about a file that cannot be read; the end of the error's sentence.
+    """
+
+    CURE: ClassVar[str] = "Restore it, or run the step that writes it again."
+
+    schema_version: int = 1
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check a file.
+
+        Raises:
+            InputError: the file is missing, is not JSON, has another schema version, or a key is missing or wrong. The
+                message names the file and the cure.
+        """
+        return cls.parse(read_json(path), path)
+
+    @classmethod
+    def read_if_exists(cls, path: Path) -> Self | None:
+        """As :meth:`read`; None if there is no such file."""
+        return cls.read(path) if path.exists() else None
+
+    @classmethod
+    def parse(cls, value: object, where: Path | str) -> Self:
+        """Check a JSON value that was read from ``where``.
+
+        Raises:
+            InputError: as :meth:`read`.
+        """
+        expected = cls.model_fields[_SCHEMA_VERSION].default
+        if not isinstance(value, dict):
+            raise InputError(f"{where} is damaged: it is not a JSON object. {cls.CURE}")
+        if value.get(_SCHEMA_VERSION) != expected:
+            found = f"has schema_version {value[_SCHEMA_VERSION]!r}" if _SCHEMA_VERSION in value else "has none"
+            raise InputError(
+                f"{where} was written by another version of HMamba nightly: this one reads schema_version {expected}, "
+                f"and the file {found}. {cls.CURE}"
+            )
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise InputError(f"{where} is damaged: {_first_problem(error)}. {cls.CURE}") from None
+
+    def write(self, path: Path) -> None:
+        """Write the document as indented JSON, whole or not at all."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key} = {problem['input']!r:.60}: {problem['msg']}"

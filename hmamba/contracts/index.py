@@ -1,0 +1,29 @@
+"""What an index folder holds: ``index.json``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hmamba.contracts.document import Document
+
+
+class IndexDescription(Document):
+    """Which index the files beside it are.
+
+    Attributes:
+        model_version: identity of the weights whose item vectors are indexed.
+        kind: name of the search in :mod:`hmamba.index.registry`.
+        items: items in the index.
+        size: item indices of the model, padding included.
+        dim: coordinates per item.
+        sha256: digest of each file, by its name.
+    """
+
+    CURE: ClassVar[str] = "Run the index step again (python -m jobs.index)."
+
+    model_version: str
+    kind: str
+    items: int
+    size: int
+    dim: int
+    sha256: dict[str, str]

@@ -1,0 +1,47 @@
+"""The manifest of a snapshot: ``manifest.json`` beside its shards."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import ClassVar
+
+from hmamba.contracts.document import Document, Part
+
+
+class SnapshotFile(Part):
+    """One Parquet file of a snapshot. ``name`` is relative to the snapshot's folder."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class SnapshotManifest(Document):
+    """What a snapshot holds.
+
+    Attributes:
+        day: the last day of its events.
+        end: the moment from which on events are not in it, UTC without offset.
+        by_position: whether events have an order and no times.
+        shards: number of files of events.
+        users, events, items: totals.
+        newest_event: its time, UTC without offset; None where events have no times.
+        batch: the newest pull that it holds.
+        files: shards and items.
+        digest: equal for equal content.
+    """
+
+    CURE: ClassVar[str] = "Run the snapshot step again (python -m jobs.snapshot)."
+
+    day: date
+    end: datetime
+    by_position: bool
+    shards: int
+    users: int
+    events: int
+    items: int
+    newest_event: datetime | None
+    batch: int
+    files: tuple[SnapshotFile, ...]
+    digest: str
