@@ -138,7 +138,7 @@ def test_a_saved_one_recommends_the_same(fitted: Recommender, tmp_path: Path) ->
 
 
 def test_what_is_wrong_is_named(fitted: Recommender, events: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Call fit, or load"):
+    with pytest.raises(InputError, match=r"Call fit or load"):
         Recommender(SETTINGS).recommend()
     with pytest.raises(InputError, match=r"user 'nobody', 'nor she'"):
         fitted.recommend(["nobody", "nor she"])

@@ -39,10 +39,10 @@ def keep(files, model, histories, version="v1", blocks=3):
 
 
 def go_on(files, model, histories, version="v1"):
-    """Hidden states, users gone on from their states, users encoded anew."""
+    """Hidden states, users gone on from their states, users encoded reencoded."""
     with CarriedStates.opened(files, model, version) as carried:
         hidden = carried.encode(model, histories)
-        return hidden, carried.advanced, carried.anew
+        return hidden, carried.advanced, carried.reencoded
 
 
 @pytest.mark.parametrize("held", [1, 7, 1_000])
@@ -84,15 +84,15 @@ def test_going_on_is_encoding_from_scratch(kind, files):
     keep(files, model, known)
     touched = np.flatnonzero(histories.lengths > before.lengths)
     now = histories.select(touched)
-    hidden, advanced, anew = go_on(files, model, now)
+    hidden, advanced, reencoded = go_on(files, model, now)
     torch.testing.assert_close(hidden, encode_users(model, now), **CLOSE)
     newcomers = int((before.lengths[touched] == 0).sum())
     assert newcomers > 0
-    assert (advanced, anew) == (len(touched) - newcomers, newcomers)
+    assert (advanced, reencoded) == (len(touched) - newcomers, newcomers)
 
 
 def test_a_wrong_state_is_seen_by_this_test(files):
-    """Of the same users with another past, the result is another: nothing is encoded anew in secret."""
+    """Of the same users with another past, the result is another: nothing is encoded encoded again silently."""
     model = stored_model().model
     histories = random_histories(users=20, items=ITEMS, baskets=False)
     before = until(histories, 30)
@@ -105,13 +105,13 @@ def test_a_wrong_state_is_seen_by_this_test(files):
     assert not torch.allclose(hidden, encode_users(model, now), **CLOSE)
 
 
-def test_late_events_and_events_at_the_newest_time_are_encoded_anew(files):
+def test_late_events_and_events_at_the_newest_time_are_reencoded(files):
     model = stored_model().model
     held = [(1.0, 3), (2.0, 5), (3.0, 7)]
     keep(files, model, histories_of(held, held, held, held))
     now = histories_of([*held, (4.0, 9)], [*held, (1.5, 9)], [*held, (3.0, 2)], [*held, (1.5, 9), (4.0, 9)])
-    hidden, advanced, anew = go_on(files, model, now)
-    assert (advanced, anew) == (1, 3)
+    hidden, advanced, reencoded = go_on(files, model, now)
+    assert (advanced, reencoded) == (1, 3)
     torch.testing.assert_close(hidden, encode_users(model, now), **CLOSE)
 
 
@@ -120,8 +120,8 @@ def test_states_of_another_model_are_never_used(changed, files, caplog):
     keep(files, stored_model().model, random_histories(items=ITEMS))
     model = stored_model(d_state=2 if changed == "shape" else 4).model
     histories = random_histories(items=ITEMS, events=30)
-    hidden, advanced, anew = go_on(files, model, histories, "v1" if changed == "shape" else "v2")
-    assert (advanced, anew) == (0, len(histories))
+    hidden, advanced, reencoded = go_on(files, model, histories, "v1" if changed == "shape" else "v2")
+    assert (advanced, reencoded) == (0, len(histories))
     assert "is of model v1" in caplog.text
     assert torch.equal(hidden, encode_users(model, histories))
 
@@ -133,17 +133,17 @@ def test_long_histories_and_many_new_events(files, monkeypatch):
     histories = random_histories(users=40, items=ITEMS, events=40, baskets=False)
     before = until(histories, 20)
     keep(files, model, before.select(np.flatnonzero(before.lengths)))
-    hidden, advanced, anew = go_on(files, model, histories)
+    hidden, advanced, reencoded = go_on(files, model, histories)
     assert advanced > 0
-    assert anew > 0
+    assert reencoded > 0
     torch.testing.assert_close(hidden, encode_users(model, histories), **CLOSE)
 
 
-def test_without_states_everybody_is_encoded_anew(files):
+def test_without_states_everybody_is_reencoded(files):
     model = stored_model().model
     histories = random_histories(items=ITEMS)
-    hidden, advanced, anew = go_on(files, model, histories)
-    assert (advanced, anew) == (0, len(histories))
+    hidden, advanced, reencoded = go_on(files, model, histories)
+    assert (advanced, reencoded) == (0, len(histories))
     assert torch.equal(hidden, encode_users(model, histories))
 
 
@@ -158,14 +158,14 @@ def test_two_files_that_a_kill_left_apart_give_no_wrong_state(others, files, tmp
     some = some[:-4] if others == "fewer" else some[::-1].copy()
     keep(files, model, before.select(some))
     shutil.copyfile(old_names, files.users)
-    hidden, _, anew = go_on(files, model, histories)
-    assert anew > 0
+    hidden, _, reencoded = go_on(files, model, histories)
+    assert reencoded > 0
     torch.testing.assert_close(hidden, encode_users(model, histories), **CLOSE)
 
 
 @pytest.mark.parametrize("damaged", ["states", "users"])
 @pytest.mark.parametrize("how", ["cut short", "emptied", "changed"])
-def test_damaged_files_are_told_and_everybody_is_encoded_anew(damaged, how, files, caplog):
+def test_damaged_files_are_told_and_everybody_is_reencoded(damaged, how, files, caplog):
     model = stored_model().model
     histories = random_histories(users=60, items=ITEMS, baskets=False)
     before = until(histories, 30)
@@ -177,8 +177,8 @@ def test_damaged_files_are_told_and_everybody_is_encoded_anew(damaged, how, file
     if how == "changed":
         content[40:middle] = bytes(byte ^ 1 for byte in content[40:middle])
     path.write_bytes(content[: {"cut short": middle, "emptied": 0, "changed": len(content)}[how]])
-    hidden, advanced, anew = go_on(files, model, touched)
-    assert (advanced, anew) == (0, len(touched))
+    hidden, advanced, reencoded = go_on(files, model, touched)
+    assert (advanced, reencoded) == (0, len(touched))
     assert f"{path}" in caplog.text
     assert "damaged" in caplog.text
     assert torch.equal(hidden, encode_users(model, touched))

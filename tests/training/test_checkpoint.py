@@ -86,5 +86,5 @@ def test_a_checkpoint_that_cannot_be_trusted_is_not_continued(tmp_path, damage, 
     before = {key: value.clone() for key, value in again.model.state_dict().items()}
     fit = Fit(again.model, again.plan)
     assert fit.checkpoint.restore(again.plan.version, again.model, fit.optimizer, None).step == 0
-    assert "starting anew" in caplog.text
+    assert "starting over" in caplog.text
     assert all(torch.equal(value, before[key]) for key, value in again.model.state_dict().items())

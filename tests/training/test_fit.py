@@ -228,7 +228,7 @@ def test_there_must_be_something_to_learn_from(tmp_path):
     with pytest.raises(NothingToLearnError, match=r"train\.min_item_events"):
         prepared(random_histories(), tmp_path, settings(train={"min_item_events": 10_000}))
     for users in ([[(0, 1)], [(5, 2)], [(9, 1)]], [[(0, 1), (1, 2)]]):  # the second one's last basket is held out
-        with pytest.raises(NothingToLearnError, match="two baskets"):
+        with pytest.raises(NothingToLearnError, match="two consecutive baskets"):
             prepared(histories_of(*users), tmp_path)
 
 
