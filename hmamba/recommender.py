@@ -1,6 +1,6 @@
-"""The model on data frames: fit, recommend, find similar items, encode users, save and load.
+"""HMamba on data frames: fit, recommend, find similar items, encode users, save and load.
 
-The nightly steps are these same parts in processes of their own, with a gate between training and publishing.
+The nightly steps use the same parts in separate processes, with a gate between training and publishing.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ _BLOCK_USERS = 1 << 14
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What there is after fitting.
+    """The state of a fitted recommender.
 
     Attributes:
-        stored: the model, its co-occurrence and counts up to the newest event.
-        index: its items.
-        histories: of all users, U.
-        popularity: (size,) events of each item index.
+        stored: the model, with counts and counted terms up to the newest event.
+        index: index of its items.
+        histories: histories of all U users.
+        popularity: (size,) number of events of each item index.
         types: Arrow types of the frame's ids, by column, as text.
-        backend: the frame library of results.
+        backend: frame library of the results.
     """
 
     stored: StoredModel
@@ -76,13 +76,13 @@ class _Fitted:
 class Recommender:
     """HMamba for sequential recommendation on data frames.
 
-    Frames are pandas, Polars, PyArrow or whatever else narwhals reads, a DuckDB relation among them; results are of the
-    library that :meth:`fit` was given (PyArrow for DuckDB). Ids come back in the type that they had.
+    Frames are pandas, Polars, PyArrow, DuckDB relations or any other frame that narwhals reads. Results are frames of
+    the library that :meth:`fit` received (PyArrow for DuckDB), and ids have the type that they had there.
 
     Args:
         config: settings as in ``hmamba.toml``: a :class:`hmamba.Config` or a mapping such as
             ``{"train": {"epochs": 5}, "candidates": {"exclude_seen": False}}``. Set ``exclude_seen`` to False
-            where users consume items repeatedly: the model then learns repeat consumption.
+            if users consume items repeatedly; the model then learns repeat consumption.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -92,22 +92,22 @@ class Recommender:
         self.config = config if isinstance(config, Config) else parse(dict(config or {}), "Recommender(config)")
         self._fitted: _Fitted | None = None
         self._run: RunLayout | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None  # lives as long as this object
+        self._folder: tempfile.TemporaryDirectory[str] | None = None  # deleted with this object
 
     def fit(self, interactions: Any, items: Any = None) -> Recommender:
-        """Train from nothing, with the newest events as validation, then count up to the newest event.
+        """Train from scratch, validate on the newest events, and count all events.
 
         Args:
-            interactions: a frame with one row an event: ``user_id``, ``item_id``, ``event_time``, or the names that
-                ``config.source.columns`` gives; optionally a weight and an event type.
-            items: a frame with one row an item and the columns that ``config.catalogue`` names, for titles and
+            interactions: a frame with one row per event and the columns ``user_id``, ``item_id``, ``event_time``, or
+                the names in ``config.source.columns``; optionally a weight and an event type.
+            items: a frame with one row per item and the columns that ``config.catalogue`` names, for titles and
                 categories.
 
         Returns:
             This recommender.
 
         Raises:
-            InputError: a column is absent, a row cannot be used, or there is nothing to learn from.
+            InputError: a column is missing, a row cannot be used, or the data is insufficient to train a model.
         """
         frame = nw.from_native(interactions)
         events = _arrow(frame)
@@ -125,58 +125,59 @@ class Recommender:
         return self._opened(run, stored.version, _backend(frame), types)
 
     def recommend(self, users: Any = None, k: int | None = None, filter_viewed: bool = True, items: Any = None) -> Any:
-        """The ``k`` best items for each user.
+        """Recommend the ``k`` best items for each user.
 
         Args:
-            users: their ids, a sequence or a series; None for all users.
-            k: items a user; None for ``candidates.k`` of the settings.
-            filter_viewed: leave out items that the user has had.
-            items: ids of the items that may be recommended; None for all that the model knows.
+            users: user ids, a sequence or a series; None for all users.
+            k: number of items per user; None for the setting ``candidates.k``.
+            filter_viewed: whether items that the user has interacted with are excluded.
+            items: ids of the items that may be recommended; None for all candidate items.
 
         Returns:
-            A frame of user_id, item_id, score and rank (from 1), sorted by user as given and by rank. A user can have
-            fewer than ``k`` rows if too few items are left.
+            A frame of user_id, item_id, score and rank (from 1), in the order of ``users`` and by rank. A user has
+            fewer than ``k`` rows if fewer items are left.
 
         Raises:
             InputError: a user or an item is unknown.
         """
         fitted = self._get()
-        wanted = np.arange(len(fitted.histories)) if users is None else self._users(users)
+        rows = np.arange(len(fitted.histories)) if users is None else self._users(users)
         index = fitted.index if items is None else self._restricted(items)
         k = self.config.candidates.k if k is None else k
         scorer = ModelScorer(fitted.stored, index, fitted.popularity, k, filter_viewed)
-        names, found, scores = [], [], []
-        for start in range(0, len(wanted), _BLOCK_USERS):
-            block = wanted[start : start + _BLOCK_USERS]
+        owners, found, scores = [], [], []
+        for start in range(0, len(rows), _BLOCK_USERS):
+            block = rows[start : start + _BLOCK_USERS]
             ranked = scorer(fitted.histories.select(block)).ranked
-            names.append(block[ranked.users])
+            owners.append(block[ranked.users])
             found.append(ranked.items)
             scores.append(ranked.scores)
-        rows = np.concatenate(names) if names else np.zeros(0, np.int64)
-        first = np.concatenate([[True], rows[1:] != rows[:-1]])[: len(rows)]
+        owner = np.concatenate(owners) if owners else np.zeros(0, np.int64)
+        first = np.concatenate([[True], owner[1:] != owner[:-1]])[: len(owner)]
         starts = np.flatnonzero(first)
-        rank = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows)))) + 1
+        rank = np.arange(len(owner)) - np.repeat(starts, np.diff(np.append(starts, len(owner)))) + 1
         return self._frame(
             {
-                USER_ID: self._named(USER_ID, fitted.histories.users, rows),
-                ITEM_ID: self._named(ITEM_ID, fitted.stored.item_ids, np.concatenate(found) if found else rows),
+                USER_ID: self._named(USER_ID, fitted.histories.users, owner),
+                ITEM_ID: self._named(ITEM_ID, fitted.stored.item_ids, np.concatenate(found) if found else owner),
                 SCORE: pa.array(np.concatenate(scores) if scores else np.zeros(0, np.float32)),
                 RANK: pa.array(rank, pa.int32()),
             }
         )
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
-        """The ``k`` items nearest to each item on the hyperboloid.
+        """Find the ``k`` items nearest to each item on the hyperboloid.
 
         Args:
-            items: their ids.
-            k: neighbours an item.
+            items: item ids.
+            k: number of neighbours per item.
 
         Returns:
-            A frame of target_item_id, item_id, score and rank (from 1); the score is minus the geodesic distance.
+            A frame of target_item_id, item_id, score and rank (from 1). The score is minus the geodesic distance.
 
         Raises:
-            InputError: an item is unknown to the model, for want of ``train.min_item_events`` events.
+            InputError: the model does not know an item, for example because it has fewer than
+                ``train.min_item_events`` events.
         """
         stored = self._get().stored
         index = self._items(items)
@@ -197,21 +198,21 @@ class Recommender:
         )
 
     def encode(self, users: Any = None) -> npt.NDArray[np.float32]:
-        """Lorentz points of users after their last event.
+        """Compute the Lorentz points of users after their last event.
 
         Args:
-            users: their ids; None for all users.
+            users: user ids; None for all users.
 
         Returns:
-            Points (U, d + 1), the time coordinate first: -x_0^2 + x_1^2 + ... + x_d^2 = -K.
+            Points (U, d + 1), time coordinate first: -x_0^2 + x_1^2 + ... + x_d^2 = -K.
 
         Raises:
             InputError: a user is unknown.
         """
         fitted = self._get()
-        wanted = np.arange(len(fitted.histories)) if users is None else self._users(users)
+        rows = np.arange(len(fitted.histories)) if users is None else self._users(users)
         model = fitted.stored.model
-        read, _ = fitted.stored.readable(fitted.histories.select(wanted))
+        read, _ = fitted.stored.readable(fitted.histories.select(rows))
         with torch.inference_mode():
             hidden_Ud = encode_users(model, read).to(model.tangents.weight.device)
             points: npt.NDArray[np.float32] = model.user_points(hidden_Ud).float().cpu().numpy()
@@ -225,22 +226,22 @@ class Recommender:
         return named
 
     def save(self, folder: str | Path) -> None:
-        """Write model, histories and settings to a folder, whole or not at all; an older one is replaced."""
+        """Write model, histories and settings to a folder atomically; an existing folder is replaced."""
         fitted, run = self._get(), self._run
         assert run is not None
         with atomic_folder(Path(folder)) as target:
             for part in (run.sequences, run.model):
                 shutil.copytree(part, target / part.name)
-            told = {"version": fitted.stored.version, "backend": fitted.backend, "types": dict(fitted.types)}
-            write_json(target / _FRAMES, told)
+            frames = {"version": fitted.stored.version, "backend": fitted.backend, "types": dict(fitted.types)}
+            write_json(target / _FRAMES, frames)
             write_json(target / _CONFIG, self.config.model_dump(mode="json", exclude_unset=True))
 
     @classmethod
     def load(cls, folder: str | Path) -> Recommender:
-        """Read what :meth:`save` has written.
+        """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: a file is absent or damaged.
+            InputError: a file is missing or damaged.
         """
         folder = Path(folder)
         return cls(read_json(folder / _CONFIG))._opened(_run(folder), **read_json(folder / _FRAMES))
@@ -250,12 +251,12 @@ class Recommender:
         """The model that serves a night, with the users of the night's snapshot; ids are text, results pandas.
 
         Args:
-            run: the night's working folder.
-            version: of the model.
-            config: the root's settings.
+            run: working folder of the night.
+            version: version of the model.
+            config: settings of the root.
 
         Raises:
-            InputError: a file is absent or damaged.
+            InputError: a file is missing or damaged.
         """
         return cls(config)._opened(run, version, "pandas", {USER_ID: "string", ITEM_ID: "string"})
 
@@ -278,14 +279,14 @@ class Recommender:
 
     def _get(self) -> _Fitted:
         if self._fitted is None:
-            raise InputError("The recommender is not fitted. Call fit, or load one that was saved.")
+            raise InputError("The recommender is not fitted. Call fit or load first.")
         return self._fitted
 
     def _users(self, users: Any) -> IntArray:
         return _places(users, self._get().histories.users.cast(pa.string()), "user")
 
     def _items(self, items: Any) -> IntArray:
-        """Indices of items that the model can recommend."""
+        """Indices of candidate items."""
         stored = self._get().stored
         eligible = stored.item_ids.take(pa.array(stored.candidate_items.eligible))
         return stored.candidate_items.eligible[_places(items, eligible, "item")]
@@ -297,7 +298,7 @@ class Recommender:
         return build(stored, restrict(stored.candidate_items, stored.item_ids, allowed), self._get().index.kind)
 
     def _named(self, column: str, ids: pa.Array, index: IntArray) -> pa.Array:
-        """External ids in the type that they had in the frame."""
+        """External ids in the type of the frame."""
         kind = self._get().types[column]
         found = ids.take(pa.array(index)).cast(pa.string())
         return found if kind == "string" else found.cast(kind)
@@ -313,7 +314,7 @@ def _run(folder: str | Path) -> RunLayout:
 
 
 def _texts(ids: Any) -> pa.Array:
-    """Ids as the warehouse writes them."""
+    """Ids as text, in the form of the warehouse."""
     values = nw.from_native(ids, allow_series=True, pass_through=True)
     array = values.to_arrow() if isinstance(values, nw.Series) else pa.array(list(ids))
     return ids_of(array, null_words=()).values.cast(pa.string())
@@ -323,20 +324,20 @@ def _places(ids: Any, known: pa.Array, what: str) -> IntArray:
     """Positions of ids in ``known``.
 
     Raises:
-        InputError: some are not there.
+        InputError: ``known`` does not contain some of the ids.
     """
     texts = _texts(ids)
     found = pc.index_in(texts, value_set=known)
     if found.null_count:
         unknown = texts.filter(found.is_null()).to_pylist()
         more = f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
-        raise InputError(f"{what} {', '.join(map(repr, unknown[:3]))}{more}: not among those that the model knows.")
+        raise InputError(f"{what} {', '.join(map(repr, unknown[:3]))}{more}: unknown to the model.")
     places: IntArray = found.to_numpy().astype(np.int64)
     return places
 
 
 def _nearness(stored: StoredModel, column: IntArray) -> torch.Tensor:
-    """Minus the distances (R, V) of some candidate items from all of them, in float64."""
+    """Negative distances (R, V) of some candidate items to all candidate items, in float64."""
     model = stored.model.in_float64().cpu()
     points = model.item_points(torch.from_numpy(stored.candidate_items.eligible))
     targets = points[torch.from_numpy(column)]
@@ -347,7 +348,7 @@ def _nearness(stored: StoredModel, column: IntArray) -> torch.Tensor:
 
 
 def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:
-    """Train on a snapshot; its newest events validate, and none are held out."""
+    """Train on a snapshot; its newest events are for validation, and none are held out."""
     histories = read_histories(shard_files(run))
     split = Split.of(histories, config).without_holdout(histories)
     ids = model_files.vocabulary(run.sequences / ITEMS)
@@ -362,10 +363,10 @@ def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredMo
 
 
 def _arrow(frame: Any) -> pa.Table:
-    """A frame as an Arrow table."""
+    """Convert a frame to an Arrow table."""
     return (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_arrow()
 
 
 def _backend(frame: Any) -> str:
-    """The library of results: that of an eager frame, PyArrow for a lazy one."""
+    """The frame library for results: that of an eager frame, PyArrow for a lazy frame."""
     return "pyarrow" if isinstance(frame, nw.LazyFrame) else str(frame.implementation.value)

@@ -1,4 +1,4 @@
-"""A root that the nightly steps fill, read from a notebook: its champion, its candidates, its metrics."""
+"""Read a root that the nightly steps write: its champion, candidates, metrics and models."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def open_root(root: str | Path) -> Root:
     """Open the root of a nightly recommender.
 
     Args:
-        root: its folder.
+        root: folder of the root.
 
     Raises:
-        ConfigError: a setting in its hmamba.toml is wrong.
+        ConfigError: a setting in its hmamba.toml is invalid.
         InputError: the folder does not exist.
     """
     return Root(Layout.existing(root))
 
 
 class Root:
-    """A root, for reading.
+    """A root, opened for reading.
 
     Attributes:
-        layout: where everything lies.
-        config: its settings.
+        layout: paths under the root.
+        config: settings of the root.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -52,27 +52,27 @@ class Root:
 
     @property
     def days(self) -> list[date]:
-        """Days with a published table, oldest first."""
+        """Days with published candidates, oldest first."""
         return sorted(day for day, _ in self.layout.published_days)
 
     def manifest(self, day: date | None = None) -> Manifest:
-        """The manifest of a published table.
+        """The manifest of a day's published candidates.
 
         Args:
-            day: its day; None for the newest.
+            day: the day; None for the newest.
 
         Raises:
-            InputError: nothing is published for that day, or a file that it names is missing or cut short.
+            InputError: nothing is published for that day, or a file of the manifest is missing or truncated.
         """
         return published_manifest(self.layout, day)
 
     def candidates(self, day: date | None = None) -> ds.Dataset:
-        """The published table: user_id, rank, item_id, score, model_version.
+        """The published candidates as an Arrow dataset: user_id, rank, item_id, score, model_version.
 
-        Nothing is read yet: ``.to_table()`` gives Arrow, and Polars and DuckDB can scan the dataset.
+        The dataset is lazy: ``.to_table()`` reads it into Arrow, and Polars and DuckDB can scan it.
 
         Args:
-            day: its day; None for the newest.
+            day: the day; None for the newest.
 
         Raises:
             InputError: as :meth:`manifest`.
@@ -80,7 +80,7 @@ class Root:
         return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
 
     def recommend(self, user: str, k: int = 10) -> Recommendations:
-        """A user's ``k`` best published items, with their titles.
+        """A user's ``k`` best published candidates, with titles.
 
         Raises:
             InputError: the user has no candidates, or nothing is published.
@@ -88,10 +88,10 @@ class Root:
         return recommend(self.layout, str(user), k)
 
     def metrics(self, day: date | None = None) -> dict[str, StepMetrics]:
-        """The metrics of each step of the published night, by step; of ``score`` those of all shards together.
+        """The step metrics of a published night, by step; for ``score`` the sums over all shards.
 
         Args:
-            day: the night; None for the newest.
+            day: the day; None for the newest.
 
         Raises:
             InputError: as :meth:`manifest`, or a file of metrics is damaged.
@@ -103,10 +103,10 @@ class Root:
         return {step: metrics for step, metrics in found.items() if metrics is not None}
 
     def verdict(self, day: date | None = None) -> Verdict:
-        """What the gate measured and decided on a published night.
+        """The gate's measurements and decision on a published night.
 
         Args:
-            day: the night; None for the newest.
+            day: the day; None for the newest.
 
         Raises:
             InputError: as :meth:`manifest`, or the run's folder was removed.
@@ -114,20 +114,20 @@ class Root:
         return Verdict.read(self._run(day).verdict)
 
     def recommender(self, day: date | None = None) -> Recommender:
-        """The model that serves a published night, with the users of its snapshot.
+        """The model that served a published night, with the users of its snapshot.
 
         Args:
-            day: the night; None for the newest.
+            day: the day; None for the newest.
 
         Raises:
-            InputError: as :meth:`manifest`, the run's folder was removed, or a baseline serves.
+            InputError: as :meth:`manifest`, the run's folder was removed, or a baseline served.
         """
         from hmamba.recommender import Recommender
 
         run = self._run(day)
         version = read_serving(run.verdict)
         if not run.model.is_dir():
-            raise InputError(f"{version} serves that night, which is no model. Open a night that a model serves.")
+            raise InputError(f"{version} served that night and is a baseline. Open a night that a model served.")
         return Recommender.of_run(run, version, self.config)
 
     def _run(self, day: date | None) -> RunLayout:

@@ -1,7 +1,7 @@
-"""The score terms that ``model.score_term`` can name: a new term is one file and one line of ``SCORE_TERMS``.
+"""The registry of score terms, the values of ``model.score_term``. A new term is one file and one entry here.
 
-A term raises the scores of some candidate items; :mod:`hmamba.terms.base` describes what its class provides. Classes
-are imported when they are used, so that settings can be checked without NumPy and PyTorch.
+A term raises the scores of some candidate items; :mod:`hmamba.terms.base` defines its interface. Classes are imported
+when they are used, so that settings can be checked without NumPy and PyTorch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True)
 class RegisteredTerm:
-    """A score term's class, and what the settings and the report need to know of it.
+    """A score term's class, and its properties for the settings and the report.
 
     Attributes:
         path: ``module:class`` of a :class:`hmamba.terms.base.LearnedTerm` or :class:`hmamba.terms.base.CountedTerm`.
         learned: whether the term has parameters that are trained with the model.
-        exclude_seen: the value of ``candidates.exclude_seen`` that the term needs; None: any.
-        evidence: what raises a score, as a noun phrase.
+        exclude_seen: value of ``candidates.exclude_seen`` that the term requires; None for any.
+        evidence: the evidence that raises a score, as a noun phrase.
     """
 
     path: str
@@ -49,10 +49,10 @@ def choices() -> list[str]:
 
 
 def automatic(exclude_seen: bool) -> str:
-    """What "auto" stands for: the first term that is registered for this value of ``candidates.exclude_seen``."""
+    """The term that "auto" selects: the first that is registered for this value of ``candidates.exclude_seen``."""
     return next((name for name, term in SCORE_TERMS.items() if term.exclude_seen is exclude_seen), NONE)
 
 
 def chosen(choice: str, *, learned: bool) -> tuple[str, ...]:
-    """Names of the terms that a value of ``model.score_term`` stands for and that are learned, or that are counted."""
+    """Names of the learned terms (or else the counted ones) that a value of ``model.score_term`` selects."""
     return tuple(name for name in (choice,) if name in SCORE_TERMS and SCORE_TERMS[name].learned == learned)

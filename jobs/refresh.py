@@ -111,7 +111,7 @@ class _Scorer:
             replaced = replace_users(part, touched, work.candidate_part(number), path)
         if carried is None:
             return _Shard(replaced, 0, len(touched))
-        return _Shard(replaced, carried.advanced, carried.anew)
+        return _Shard(replaced, carried.advanced, carried.reencoded)
 
 
 def body(context: StepContext) -> RefreshMetrics:

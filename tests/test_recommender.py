@@ -1,4 +1,4 @@
-"""The library face: from a data frame to items, on every kind of frame, and back from a folder."""
+"""The library: recommendations from every kind of data frame, and from a saved folder."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def test_every_user_gets_new_items_in_order(fitted: Recommender, events: pd.Data
     found = fitted.recommend()
     assert list(found.columns) == ["user_id", "item_id", "score", "rank"]
     assert set(found.user_id) == set(events.user_id) == set(fitted.users)
-    had = set(zip(events.user_id, events.item_id, strict=True))
-    assert not had & set(zip(found.user_id, found.item_id, strict=True))
+    seen = set(zip(events.user_id, events.item_id, strict=True))
+    assert not seen & set(zip(found.user_id, found.item_id, strict=True))
     for _, rows in found.groupby("user_id"):
         assert rows["rank"].tolist() == list(range(1, len(rows) + 1))
         assert rows.score.is_monotonic_decreasing
         assert rows.item_id.is_unique
 
 
-def test_users_come_as_asked_and_items_can_be_restricted(fitted: Recommender) -> None:
+def test_users_keep_their_order_and_items_can_be_restricted(fitted: Recommender) -> None:
     users = fitted.users[:3][::-1]
     assert fitted.recommend(users, k=2).user_id.drop_duplicates().tolist() == users
     allowed = fitted.recommend(users, k=5).item_id.unique()[:4]
@@ -56,11 +56,11 @@ def test_users_come_as_asked_and_items_can_be_restricted(fitted: Recommender) ->
     assert set(found.item_id) <= set(allowed)
 
 
-def test_viewed_items_stay_if_wanted(fitted: Recommender, events: pd.DataFrame) -> None:
+def test_viewed_items_can_be_kept(fitted: Recommender, events: pd.DataFrame) -> None:
     user = fitted.users[0]
-    had = set(events.item_id[events.user_id == user])
-    assert had & set(fitted.recommend([user], k=60, filter_viewed=False).item_id)
-    assert not had & set(fitted.recommend([user], k=60).item_id)
+    seen = set(events.item_id[events.user_id == user])
+    assert seen & set(fitted.recommend([user], k=60, filter_viewed=False).item_id)
+    assert not seen & set(fitted.recommend([user], k=60).item_id)
 
 
 def test_similar_items_are_the_nearest_by_the_points(fitted: Recommender) -> None:
@@ -113,11 +113,11 @@ def test_ids_keep_their_type(events: pd.DataFrame) -> None:
     assert found.user_id.unique().tolist() == [1000, 1001]
 
 
-def test_items_are_consumed_repeatedly(events: pd.DataFrame) -> None:
+def test_repeat_consumption_is_recommended(events: pd.DataFrame) -> None:
     again = Recommender({**SETTINGS, "candidates": {"k": 5, "exclude_seen": False}}).fit(events)
     found = again.recommend(filter_viewed=False)
-    had = set(zip(events.user_id, events.item_id, strict=True))
-    assert had & set(zip(found.user_id, found.item_id, strict=True))
+    seen = set(zip(events.user_id, events.item_id, strict=True))
+    assert seen & set(zip(found.user_id, found.item_id, strict=True))
 
 
 def test_metadata_of_items_gives_categories(events: pd.DataFrame) -> None:
@@ -129,7 +129,7 @@ def test_metadata_of_items_gives_categories(events: pd.DataFrame) -> None:
     assert len(Recommender(settings).fit(events, make_catalogue(60)).recommend(k=3))
 
 
-def test_a_saved_one_recommends_the_same(fitted: Recommender, tmp_path: Path) -> None:
+def test_a_saved_recommender_recommends_the_same(fitted: Recommender, tmp_path: Path) -> None:
     fitted.save(tmp_path / "saved")
     again = Recommender.load(tmp_path / "saved")
     pd.testing.assert_frame_equal(again.recommend(), fitted.recommend())
@@ -137,8 +137,8 @@ def test_a_saved_one_recommends_the_same(fitted: Recommender, tmp_path: Path) ->
     assert again.config == fitted.config
 
 
-def test_what_is_wrong_is_named(fitted: Recommender, events: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Call fit, or load"):
+def test_errors_name_what_is_wrong(fitted: Recommender, events: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Call fit or load"):
         Recommender(SETTINGS).recommend()
     with pytest.raises(InputError, match=r"user 'nobody', 'nor she'"):
         fitted.recommend(["nobody", "nor she"])

@@ -1,4 +1,4 @@
-"""A root from a notebook, and the page about both faces of the library: every line of it runs."""
+"""Reading a root from Python, and every line of the library's page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     return layout
 
 
-def test_what_a_night_leaves_can_be_read(published: Layout) -> None:
+def test_the_results_of_a_night_can_be_read(published: Layout) -> None:
     root = hmamba.open(published.root)
     assert root.days == [NIGHT]
     assert root.manifest().model_version == root.champion

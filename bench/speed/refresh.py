@@ -78,7 +78,7 @@ class _Shard:
         """Score touched users from their states, and replace their rows."""
         with CarriedStates.opened(self.files, self.stored.model, "v1") as carried:
             fresh = self.score(self.touched, "fresh", carried.encode)
-        check(carried.anew == 0, f"{carried.anew} users were encoded anew")
+        check(carried.reencoded == 0, f"{carried.reencoded} users were encoded from whole histories")
         target = self.folder / "refreshed.parquet"
         replace_users(self.folder / "night.parquet", self.touched.users.cast(pa.string()), fresh, target)
         return target

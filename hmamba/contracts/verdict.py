@@ -95,5 +95,5 @@ def read_serving(path: Path) -> str:
     """
     verdict = Verdict.read(path)
     if verdict.serving is None:
-        raise InputError(f"{path}: nobody serves tonight: {verdict.reason}")
+        raise InputError(f"{path}: no model and no baseline serves tonight: {verdict.reason}")
     return verdict.serving

@@ -1,7 +1,7 @@
-"""What every search of item vectors offers.
+"""The interface of searches over item vectors.
 
-A further search is one file with a class that follows :class:`Searcher`, and its line in
-:mod:`hmamba.index.registry`: the index step then times it beside the others, and uses it where it is the fastest.
+A new search is one file with a class that implements :class:`Searcher`, and one entry in :mod:`hmamba.index.registry`.
+The index step then times it with the others and uses it if it is the fastest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DoubleArray: TypeAlias = npt.NDArray[np.float64]
 RealArray: TypeAlias = FloatArray | DoubleArray
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Excluded: TypeAlias = tuple[IntArray, IntArray]
-"""(row, column) of items that a query must not find, sorted by row."""
+"""(rows, columns) of excluded items, sorted by row: a query must not return them."""
 
 
 class Searcher(Protocol):
@@ -31,11 +31,11 @@ class Searcher(Protocol):
     A class that inherits from this one gets the defaults of an exact search in float32.
 
     Attributes:
-        name: how the registry, ``index.json``, the step metrics and the report call it.
-        dtype: of its vectors and queries. Searchers in float64 are used only where float32 ranks too differently.
-        is_exact: whether it compares every query with every item. One that does not is tried only for more than
+        name: its name in the registry, ``index.json``, the step metrics and the report.
+        dtype: type of its vectors and queries. Float64 searchers are used only if the float32 recall is too low.
+        is_exact: whether it compares every query with every item. An approximate search is tried only for more than
             ``candidates.approximate_items`` items, and used only with a measured recall of ``candidates.recall``.
-        vectors: (V, X) the item vectors.
+        vectors: (V, X) item vectors.
     """
 
     name: ClassVar[str]
@@ -45,11 +45,11 @@ class Searcher(Protocol):
 
     @classmethod
     def build(cls, vectors: RealArray, device: torch.device | None = None) -> Self:
-        """Prepare a search.
+        """Build a search.
 
         Args:
             vectors: (V, X) item vectors of type ``dtype``.
-            device: where to compute, for searchers that can choose; None: the CPU.
+            device: device for the products; None for the CPU. Searchers that run on the CPU only ignore it.
         """
         ...
 
@@ -57,27 +57,27 @@ class Searcher(Protocol):
         """Return the ``k`` largest inner products of each query, without those of excluded items.
 
         Args:
-            queries: (R, X) of type ``dtype``.
-            k: at most V.
-            excluded: entries to leave out.
+            queries: (R, X) queries of type ``dtype``.
+            k: results per query, at most V.
+            excluded: excluded items of each query.
 
         Returns:
-            Products (R, k), largest first, and the columns (R, k) of their items. A query with fewer than ``k`` items
-            that are not excluded ends with products of -inf, whose columns mean nothing.
+            Products (R, k), largest first, and the columns (R, k) of their items. If fewer than ``k`` items are left,
+            the last products are -inf and their columns are undefined.
         """
         ...
 
     def save(self, folder: Path) -> None:
-        """Write all that :meth:`load` needs into an existing folder."""
+        """Write all files that :meth:`load` needs into an existing folder."""
         ...
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | None = None) -> Self:
-        """Read what :meth:`save` wrote, unchanged; ``device`` as for :meth:`build`."""
+        """Read what :meth:`save` wrote; ``device`` as for :meth:`build`."""
         ...
 
     def describe(self) -> dict[str, int]:
-        """Return the parameters that decide how much of the items is compared, for people; empty if all are."""
+        """Return the search parameters for display; empty for an exact search."""
         return {}
 
     def tuned(self, trial: Trial) -> Tuned:
@@ -87,16 +87,16 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Trial:
-    """Queries on which an approximate search is tuned, and what an exact search does with them.
+    """Queries on which an approximate search is tuned, and the exact results.
 
     Attributes:
-        queries: (R, X), at least two.
-        k: items wanted of each.
-        excluded: entries to leave out.
-        products: (R, k) that the exact search finds.
-        columns: (R, k) of their items.
-        floor: least recall.
-        seconds: time that the exact search takes; nothing slower is tried further.
+        queries: (R, X) queries, at least two.
+        k: results per query.
+        excluded: excluded items of each query.
+        products: (R, k) products that the exact search finds.
+        columns: (R, k) columns of their items.
+        floor: smallest acceptable recall, in [0, 1].
+        seconds: time of the exact search; tuning stops at parameters that are slower.
     """
 
     queries: RealArray
@@ -113,9 +113,9 @@ class Tuned:
     """A search with tuned parameters.
 
     Attributes:
-        recall: share of each query's best items by the exact search that this one finds; the mean over the queries,
-            with the parameters that were chosen, or with the last ones tried if none were.
-        searcher: None if no parameters reach the floor in the time of the exact search.
+        recall: share of each query's exact results that this search finds, averaged over queries, with the chosen
+            parameters, or with the last ones tried if none were chosen.
+        searcher: the search with the chosen parameters; None if none reach the floor in the time of the exact search.
     """
 
     recall: float
@@ -125,12 +125,12 @@ class Tuned:
 def are_excluded(
     found_RD: IntArray, columns: IntArray, spans: tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]], items: int
 ) -> BoolArray:
-    """Which columns (R, D) of found items are excluded.
+    """Return whether each found item (R, D) is excluded.
 
     Args:
-        found_RD: columns by row.
-        columns: of excluded entries.
-        spans: (R,) where the entries of each row begin among those, and (R,) where they end.
+        found_RD: columns of the found items.
+        columns: columns of all excluded entries, by row.
+        spans: (R,) start and (R,) end of each row's entries in ``columns``.
         items: number of columns.
     """
     starts = np.arange(len(found_RD) + 1) * found_RD.shape[1]

@@ -1,6 +1,6 @@
-"""How the night searches: in which precision, and by what. Both are measured on some of the night's own queries.
+"""Choose the precision and the search of a night by measuring both on a sample of the night's own queries.
 
-As many are searched at once as scoring searches, and what their users have interacted with is excluded as there.
+The number of queries per call and the excluded items are the same as in scoring.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """The chosen index and the measurements behind the choice.
 
     Attributes:
-        index: what the night searches.
-        float32_recall: of float32 with float64.
-        queries_per_second: of each float32 search, with the threads of this process; empty where there are no queries
-            or float32 loses too much. Approximate searches are among them if they reach the recall that is wanted.
-        recall: of the approximate search that was chosen, or of the best one that was tried; None where none was.
+        index: the index that the night uses.
+        float32_recall: recall of float32 against float64.
+        queries_per_second: speed of each float32 search with the threads of this process. Empty if there are no queries
+            or the float32 recall is too low. Includes the approximate searches that reach ``candidates.recall``.
+        recall: recall of the approximate search that was chosen, or else of the best one tried; None if none was tried.
     """
 
     index: ItemIndex
@@ -49,40 +49,40 @@ class Choice:
 
 
 def choose(
-    stored: StoredModel, candidate_items: CandidateItems, shards: list[Path], wishes: CandidatesConfig
+    stored: StoredModel, candidate_items: CandidateItems, shards: list[Path], settings: CandidatesConfig
 ) -> Choice:
-    """Index the items in float32 if that ranks as float64 does, in float64 if not; and with the fastest search.
+    """Index the items in float32 with the fastest search, or in float64 if the float32 recall is below its floor.
 
-    An approximate search misses some items: it is tried for more than ``approximate_items`` items, and used if it is
-    the fastest and finds the share ``recall`` of what an exact one does. Otherwise the choice changes only the time.
+    An approximate search misses some items. It is tried for more than ``approximate_items`` items, and used if it is
+    the fastest and its recall reaches ``recall``. The choice between exact searches affects only the time.
 
     Args:
         stored: the model that serves.
         candidate_items: the items to index.
-        shards: the snapshot's sequences, to draw users from.
-        wishes: how many items a user gets, whether those that they interacted with are excluded, and the floors.
+        shards: the snapshot's sequences, from which users are sampled.
+        settings: number of items per user, whether seen items are excluded, and the floors.
     """
     single, exact = build(stored, candidate_items), build(stored, candidate_items, Float64Searcher.name)
     parts = list(float32_recall.sample(stored, shards))
     hidden = [encode_users(stored.model, part) for part in parts]
     hidden_Rd = torch.cat(hidden) if hidden else torch.zeros(0, stored.model.config.dim)
     found = float32_recall.measure(
-        stored, single, exact, hidden_Rd, float32_recall.depth_of(wishes.k, len(candidate_items))
+        stored, single, exact, hidden_Rd, float32_recall.depth_of(settings.k, len(candidate_items))
     )
     if found.share is None:
         return Choice(single, found, {})
-    if found.share < wishes.float32_recall:
+    if found.share < settings.float32_recall:
         log.warning(
             "index: float32 finds only %.4f of the %d best items that float64 finds, less than "
-            "candidates.float32_recall = %g: the search runs in float64, which is slower. With a smaller "
-            "model.max_norm float32 would do.",
+            "candidates.float32_recall = %g. The search runs in float64, which is slower; a smaller model.max_norm "
+            "raises the float32 recall.",
             found.share,
             found.depth,
-            wishes.float32_recall,
+            settings.float32_recall,
         )
         return Choice(exact, found, {})
-    excluded = _seen(candidate_items, parts) if wishes.exclude_seen else None
-    return _fastest(single, found, _queries(stored, hidden_Rd), excluded, wishes, stored.model.tangents.weight.device)
+    excluded = _seen(candidate_items, parts) if settings.exclude_seen else None
+    return _fastest(single, found, _queries(stored, hidden_Rd), excluded, settings, stored.model.tangents.weight.device)
 
 
 @torch.inference_mode()
@@ -98,46 +98,46 @@ def _fastest(
     found: Float32Recall,
     queries: RealArray,
     excluded: Excluded | None,
-    wishes: CandidatesConfig,
+    settings: CandidatesConfig,
     device: torch.device,
 ) -> Choice:
-    """Choose among all float32 searches: the exact ones, then the approximate ones in comparison with them."""
+    """Choose the fastest float32 search; approximate searches are tuned against the fastest exact one."""
     singles = {name: searcher for name, searcher in SEARCHERS.items() if searcher.dtype == np.float32}
-    ways = {
+    indexes = {
         name: single if name == single.kind else replace(single, searcher=searcher.build(single.vectors, device))
         for name, searcher in singles.items()
         if searcher.is_exact
     }
-    speeds = _speeds(ways, queries, wishes.k, excluded)
+    speeds = _speeds(indexes, queries, settings.k, excluded)
     items, recalls = len(single.candidate_items), dict[str, float]()
-    if items > wishes.approximate_items and len(queries) > 1:
-        quickest = max(speeds, key=lambda way: speeds[way])
-        k, seconds = min(wishes.k, items), len(queries) / speeds[quickest]
-        products, columns = ways[quickest].search(queries, k, excluded)
-        trial = Trial(queries, k, excluded, products, columns, wishes.recall, seconds)
+    if items > settings.approximate_items and len(queries) > 1:
+        fastest = max(speeds, key=lambda name: speeds[name])
+        k, seconds = min(settings.k, items), len(queries) / speeds[fastest]
+        products, columns = indexes[fastest].search(queries, k, excluded)
+        trial = Trial(queries, k, excluded, products, columns, settings.recall, seconds)
         for name, searcher in singles.items():
             if searcher.is_exact:
                 continue
             tuned = searcher.build(single.vectors, device).tuned(trial)
             recalls[name] = tuned.recall
             if tuned.searcher is not None:
-                ways[name] = replace(single, searcher=tuned.searcher)
-                speeds |= _speeds({name: ways[name]}, queries, wishes.k, excluded)
+                indexes[name] = replace(single, searcher=tuned.searcher)
+                speeds |= _speeds({name: indexes[name]}, queries, settings.k, excluded)
             else:
                 log.warning(
-                    "index: the approximate search %s does not reach candidates.recall = %g in less time than the "
-                    "exact one (tried up to a recall of %.4f).",
+                    "index: the approximate search %s does not reach candidates.recall = %g in the time of the exact "
+                    "search (recall with the last parameters tried: %.4f).",
                     name,
-                    wishes.recall,
+                    settings.recall,
                     tuned.recall,
                 )
-    best = max(speeds, key=lambda way: speeds[way])
-    log.info("index: %s", ", ".join(f"{way} answers {speed:,} queries a second" for way, speed in speeds.items()))
-    return Choice(ways[best], found, speeds, recalls.get(best, max(recalls.values(), default=None)))
+    best = max(speeds, key=lambda name: speeds[name])
+    log.info("index: %s", ", ".join(f"{name} {speed:,} queries per second" for name, speed in speeds.items()))
+    return Choice(indexes[best], found, speeds, recalls.get(best, max(recalls.values(), default=None)))
 
 
 def _seen(candidate_items: CandidateItems, parts: list[Histories]) -> Excluded:
-    """What the users of all parts have interacted with, as rows and columns."""
+    """Rows and columns of the items that the users of all parts have interacted with."""
     rows, columns, start = [], [], 0
     for part in parts:
         row, column = candidate_items.seen(part, np.arange(len(part)))
@@ -147,16 +147,16 @@ def _seen(candidate_items: CandidateItems, parts: list[Histories]) -> Excluded:
     return np.concatenate(rows), np.concatenate(columns)
 
 
-def _speeds(ways: dict[str, ItemIndex], queries: RealArray, k: int, excluded: Excluded | None) -> dict[str, int]:
-    """Queries a second of each search, taken in turns; the best of a few rounds, after one to warm up.
+def _speeds(indexes: dict[str, ItemIndex], queries: RealArray, k: int, excluded: Excluded | None) -> dict[str, int]:
+    """Queries per second of each search: the best of a few rounds in turn, after one to warm up.
 
-    All queries are searched at once: there are no more of them than scoring searches at once (``index.ROWS``).
+    All queries are searched in one call, as scoring does; there are at most ``index.ROWS`` of them.
     """
-    seconds = dict.fromkeys(ways, np.inf)
+    seconds = dict.fromkeys(indexes, np.inf)
     for turn in range(_ROUNDS + 1):
-        for way, index in ways.items():
+        for name, index in indexes.items():
             started = time.perf_counter()
             index.search(queries, k, excluded)
             if turn:
-                seconds[way] = min(seconds[way], time.perf_counter() - started)
-    return {way: round(len(queries) / taken) for way, taken in seconds.items()}
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+    return {name: round(len(queries) / taken) for name, taken in seconds.items()}

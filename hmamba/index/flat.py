@@ -1,4 +1,4 @@
-"""Exact search by FAISS, and FAISS itself with this project's settings."""
+"""Exact search with FAISS, and the FAISS module with this project's settings."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from hmamba.index.base import Excluded, RealArray, Searcher, are_excluded
 from hmamba.sequences.histories import IntArray
 
 _PRODUCT_FROM = 256
-"""Numbers in the queries of one call from which FAISS multiplies matrices: about four queries."""
+"""Smallest size of a call (queries times coordinates) for which FAISS multiplies matrices: about four queries."""
 
 
 def faiss_module() -> Any:
-    """Return FAISS, set to compare by matrix products.
+    """Return FAISS, configured to compare by matrix products.
 
-    By default, 1.15 does so for calls with 128,000 numbers or more, which is 1,940 queries of 66. Under that it
-    compares item by item, which took three times as long in blocks of 512 (``python -m bench.speed --only search``).
-    The setting is one of the process; it changes times and the last digits of products.
+    By default FAISS 1.15 does so for calls of 128,000 numbers or more, which is 1,940 queries of 66 coordinates.
+    Smaller calls compare item by item, which took three times as long in blocks of 512 queries
+    (``python -m bench.speed --only search``). The setting is global to the process; it affects times and the last
+    digits of products.
     """
-    import faiss  # takes a while, and machines without it can search by matrix products
+    import faiss  # slow to import, and absent on machines that search by matrix products only
 
     faiss.cvar.distance_compute_blas_threshold = _PRODUCT_FROM
     return faiss
 
 
 class FlatSearcher(Searcher):
-    """FAISS's ``IndexFlatIP``, which compares every query with every item."""
+    """Exact search with FAISS's ``IndexFlatIP``."""
 
     name = "flat"
     _FILE = "items.faiss"
@@ -45,7 +46,7 @@ class FlatSearcher(Searcher):
         return cls(index, vectors)
 
     def search(self, queries: RealArray, k: int, excluded: Excluded | None = None) -> tuple[RealArray, IntArray]:
-        """Search for as many more items as any query excludes, and drop the excluded ones."""
+        """Over-fetch by the largest number of excluded items of any query, then drop the excluded items."""
         if excluded is None:
             found: tuple[RealArray, IntArray] = self.faiss.search(np.ascontiguousarray(queries), k)
             return found
@@ -58,11 +59,11 @@ class FlatSearcher(Searcher):
         return np.take_along_axis(products_RD, first_Rk, axis=1), np.take_along_axis(columns_RD, first_Rk, axis=1)
 
     def save(self, folder: Path) -> None:
-        """Write FAISS's index, which holds the vectors."""
+        """Write the FAISS index, which includes the vectors."""
         faiss_module().write_index(self.faiss, str(folder / self._FILE))
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | None = None) -> Self:
-        """Read the index and the vectors in it."""
+        """Read the FAISS index and its vectors."""
         index = faiss_module().read_index(str(folder / cls._FILE))
         return cls(index, index.reconstruct_n(0, index.ntotal))

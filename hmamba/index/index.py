@@ -1,10 +1,10 @@
 """The index over the items' Lorentz points.
 
-<u,v>_L is a plain inner product once the query's time coordinate is negated, and an item's bias is one more coordinate
-that meets a 1 in the query. So an inner-product index over (v_0, v_1, ..., v_d, b) ranks exactly as the model does,
-whatever its score. What searches it is one of :data:`hmamba.index.registry.SEARCHERS`: the fastest on the night's own
-queries, and an approximate one only with the recall that is wanted (:mod:`hmamba.index.choice`). Vectors are float32;
-where that cannot tell near items apart (:mod:`hmamba.index.precision`) they are float64.
+<u,v>_L is a plain inner product once the query's time coordinate is negated, and an item's bias is one more coordinate,
+multiplied by a 1 in the query. An inner-product index over (v_0, v_1, ..., v_d, b) therefore ranks exactly as every
+base score of the model. It is searched by one of :data:`hmamba.index.registry.SEARCHERS`, chosen by its speed and
+recall on the night's own queries (:mod:`hmamba.index.choice`). Vectors are float32, or float64 if float32 cannot
+distinguish near items (:mod:`hmamba.index.precision`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hmamba.sequences.histories import IntArray
 from hmamba.storage.local import atomic_folder, sha256
 
 ROWS = 512
-"""Queries that are searched at once, both where the search is chosen and where it is used."""
+"""Number of queries per search call, both in the choice of a search and in scoring."""
 
 _DESCRIPTION = "index.json"
 _ELIGIBLE = "eligible.npy"
@@ -37,12 +37,12 @@ _ELIGIBLE = "eligible.npy"
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """Items that can be searched.
+    """Candidate items and the search over their vectors.
 
     Attributes:
-        model_version: whose points these are, see :attr:`hmamba.models.files.StoredModel.identity`.
-        candidate_items: the items in the index; its columns are the index's ids.
-        searcher: what searches their vectors.
+        model_version: identity of the model, see :attr:`hmamba.models.files.StoredModel.identity`.
+        candidate_items: the items in the index; their columns are the ids in the index.
+        searcher: the search over their vectors.
     """
 
     model_version: str
@@ -56,33 +56,33 @@ class ItemIndex:
 
     @property
     def vectors(self) -> RealArray:
-        """(V, d + 2) item vectors: float32, or float64 where float32 cannot rank."""
+        """Item vectors (V, d + 2), float32 or float64."""
         return self.searcher.vectors
 
     def search(self, queries: RealArray, k: int, excluded: Excluded | None = None) -> tuple[RealArray, IntArray]:
-        """Return the ``k`` largest products (R, k) of each query and their columns; all if there are fewer items.
+        """Return the ``k`` largest products of each query and their columns, or all if there are fewer items.
 
-        Queries, excluded entries and results are those of :meth:`hmamba.index.base.Searcher.search`.
+        Arguments and results are those of :meth:`hmamba.index.base.Searcher.search`.
         """
         return self.searcher.search(queries, min(k, len(self.candidate_items)), excluded)
 
 
 def restrict(candidate_items: CandidateItems, ids: pa.Array, allowed: pa.ChunkedArray | None) -> CandidateItems:
-    """The competing items that are allowed.
+    """Restrict the candidate items to allowed ones.
 
     Args:
         candidate_items: the items that the model can score.
         ids: (size,) item ids by index.
-        allowed: item ids, or None for all.
+        allowed: allowed item ids; None for all.
 
     Raises:
-        InputError: none is left.
+        InputError: the model knows none of the allowed items.
     """
     if allowed is None:
         return candidate_items
     mask = np.zeros(len(candidate_items.column), dtype=np.int64)
-    wanted = pa.compute.is_in(ids.take(pa.array(candidate_items.eligible)), value_set=allowed.combine_chunks())
-    mask[candidate_items.eligible[wanted.to_numpy(zero_copy_only=False)]] = 1
+    is_allowed = pa.compute.is_in(ids.take(pa.array(candidate_items.eligible)), value_set=allowed.combine_chunks())
+    mask[candidate_items.eligible[is_allowed.to_numpy(zero_copy_only=False)]] = 1
     if not mask.any():
         raise InputError("candidates.allowed_items holds no item that the model knows: check the ids in that file.")
     return CandidateItems.of(mask, 1)
@@ -101,7 +101,7 @@ def build(stored: StoredModel, candidate_items: CandidateItems, kind: str = Flat
 
 
 def save(built: ItemIndex, folder: Path) -> int:
-    """Write index and description, whole or not at all; returns the index's size in bytes."""
+    """Write an index and its description atomically; return the size of the index in bytes."""
     from hmamba.contracts.index import IndexDescription
 
     with atomic_folder(folder) as temporary:
@@ -124,12 +124,12 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     """Read an index.
 
     Args:
-        folder: where it is.
-        model_version: of the model that queries it.
-        device: where float32 products are computed; None: on the CPU.
+        folder: folder of the index.
+        model_version: identity of the model whose queries it will answer.
+        device: device for float32 products; None for the CPU.
 
     Raises:
-        InputError: it is missing, damaged, or of another model.
+        InputError: the index is missing, damaged, or of another model.
     """
     from hmamba.contracts.index import IndexDescription
 
@@ -137,7 +137,7 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     kind = description.kind
     if kind not in SEARCHERS:
         raise InputError(
-            f"{folder / _DESCRIPTION}: no search is called {kind!r}, only {', '.join(SEARCHERS)}. "
+            f"{folder / _DESCRIPTION}: unknown search {kind!r}; known are {', '.join(SEARCHERS)}. "
             "Run the index step again."
         )
     for name, digest in description.sha256.items():
@@ -156,7 +156,10 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
 
 
 def write_item_points(stored: StoredModel, candidate_items: CandidateItems, path: Path) -> None:
-    """Write the items' Lorentz points: item_index, item_id, point (d + 1, time first), space_norm, bias."""
+    """Write the items' Lorentz points as Parquet.
+
+    Columns: item_index, item_id, point (d + 1, time first), space_norm, distance_from_origin, bias.
+    """
     with torch.inference_mode():
         eligible = torch.from_numpy(candidate_items.eligible).to(stored.model.tangents.weight.device)
         points = stored.model.item_points(eligible).float().cpu()
@@ -176,6 +179,6 @@ def write_item_points(stored: StoredModel, candidate_items: CandidateItems, path
 
 
 def point_column(points: FloatArray) -> pa.Array:
-    """Points (n, d + 1) as a column of lists."""
+    """Convert points (n, d + 1) to a column of lists."""
     offsets = np.arange(len(points) + 1, dtype=np.int32) * points.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(points.ravel()))

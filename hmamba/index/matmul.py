@@ -1,8 +1,8 @@
-"""Exact search by matrix products: every query meets every item, and only items that can be among the best are sorted.
+"""Exact search by matrix products, which sorts only the items that can be among the k best.
 
-A product of queries and items is cheap; finding the k largest of a long row is not. So a row's scores are cut into
-groups of a few items. The k groups with the largest maxima hold the k largest scores: an item outside them is no larger
-than k maxima. The other groups are not sorted.
+A product of queries and items is cheap; finding the k largest of a long row is not. A row's scores are therefore split
+into groups of a few items. The k groups with the largest maxima contain the k largest scores, since an item outside
+them is no larger than k maxima. The other groups are not sorted.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from hmamba.sequences.histories import IntArray
 
 _GROUP = 16
 _ENTRIES = 2**24
-"""Products held at once: 64 MB in float32."""
-_ROWS = 256  # of a block at most; more of them save nothing and leave the cache
+"""Largest number of products in memory: 64 MB in float32."""
+_ROWS = 256  # largest number of queries per block; larger blocks are not faster and do not fit the cache
 
 
 def block_rows(items: int) -> int:
-    """How many queries are multiplied with ``items`` items at once."""
+    """Number of queries that are multiplied with ``items`` items at once."""
     return max(1, min(_ROWS, _ENTRIES // items))
 
 
 def largest(scores_RV: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row, largest first, and their columns, as :func:`torch.topk` gives them."""
+    """The ``k`` largest scores of each row, largest first, and their columns, like :func:`torch.topk`."""
     items = scores_RV.shape[1]
     groups = items // _GROUP
     if groups < 2 * k:
         best = scores_RV.topk(k, dim=1)
         return best.values, best.indices
-    # Item g of a group's maximum is every groups-th one, so that maxima are taken along contiguous memory.
+    # A group holds every ``groups``-th item, so that the maxima are taken along contiguous memory.
     grouped_RSG = scores_RV[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))
     kept_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
     inside_RSk = grouped_RSG.gather(2, kept_Rk[:, None].expand(-1, _GROUP, -1))
@@ -49,7 +49,7 @@ def largest(scores_RV: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _exclude(scores_RV: Tensor, start: int, excluded: Excluded) -> None:
-    """Set excluded items to -inf; row 0 of the scores is row ``start`` of the entries."""
+    """Set the scores of excluded items to -inf; row 0 of the scores is query ``start``."""
     rows, columns = excluded
     cuts = np.searchsorted(rows, np.arange(start, start + len(scores_RV) + 1))
     if scores_RV.device.type != "cpu":
@@ -57,7 +57,7 @@ def _exclude(scores_RV: Tensor, start: int, excluded: Excluded) -> None:
         at_E, of_E = (torch.from_numpy(part[block]).to(scores_RV.device) for part in excluded)
         scores_RV[at_E - start, of_E] = -torch.inf
         return
-    # A row at a time: it stays in the cache, and indices of the whole block would need new pages. A fifth of the time.
+    # One row at a time takes a fifth of the time: the row stays in the cache, and no index array is allocated.
     for scores_V, (first, last) in zip(scores_RV.numpy(), pairwise(cuts), strict=True):
         scores_V[columns[first:last]] = -np.inf
 
@@ -67,7 +67,7 @@ class MatmulSearcher(Searcher):
 
     Args:
         vectors: (V, X) item vectors.
-        device: where to multiply; None: on the CPU.
+        device: device for the products; None for the CPU.
     """
 
     name = "matmul"
@@ -84,12 +84,14 @@ class MatmulSearcher(Searcher):
 
     @torch.inference_mode()
     def search(self, queries: RealArray, k: int, excluded: Excluded | None = None) -> tuple[RealArray, IntArray]:
-        """Multiply a block of queries at a time, and sort only the groups of items that can hold the ``k`` largest."""
+        """Multiply one block of queries at a time, and sort only the groups that can contain the ``k`` largest."""
         items_XV = self._items_XV
         rows = block_rows(items_XV.shape[1])
         products_Rk = np.empty((len(queries), k), dtype=queries.dtype)
         columns_Rk = np.empty((len(queries), k), dtype=np.int64)
-        scores_RV = items_XV.new_empty(min(rows, len(queries)), items_XV.shape[1])  # kept: new pages cost a third more
+        scores_RV = items_XV.new_empty(
+            min(rows, len(queries)), items_XV.shape[1]
+        )  # reused: allocating costs a third more
         for start in range(0, len(queries), rows):
             block = slice(start, start + rows)
             queries_RX = torch.from_numpy(queries[block]).to(items_XV.device)
@@ -112,7 +114,7 @@ class MatmulSearcher(Searcher):
 
 
 class Float64Searcher(MatmulSearcher):
-    """The same product in float64, always on the CPU: most GPUs multiply float64 slowly, and some not at all."""
+    """The same product in float64, always on the CPU: most GPUs are slow in float64, and some do not support it."""
 
     name = "float64"
     dtype = np.float64

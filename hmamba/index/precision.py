@@ -1,12 +1,12 @@
-"""How much of the float64 ranking the float32 index keeps, measured each night on real queries.
+"""Float32 recall: the share of the best items by float64 that float32 finds, measured each night on real queries.
 
-The error of the scores tells nothing: its median stays at 1e-7 while the ranking of near items is already noise. So the
-rankings themselves are compared, and where float32 keeps too little of them the night searches in float64.
+The error of the scores does not show the problem: its median is still 1e-7 when the ranking of near items is already
+noise. Therefore the rankings are compared, and the night searches in float64 if the recall is too low.
 
-Only base scores are compared, which are all that the index holds. Score terms are added afterwards. They are computed
-without the products whose rounding grows with the norms, and none amplifies an error of the base score: the derivative
-of the score in the base score is 1 (base + raise) or less (log(exp(base) + exp(rate))). So float32 is judged where an
-error counts most, among items whose order depends on the base score alone.
+Only base scores are compared, because the index holds nothing else. Score terms are added afterwards, are computed
+without the products whose rounding grows with the norms, and do not amplify an error of the base score: the derivative
+of the score in the base score is 1 (additive terms) or less (log(exp(base) + exp(rate))). The comparison thus covers
+the items on which an error has the largest effect, those whose order depends on the base score alone.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from hmamba.progress import track
 from hmamba.sequences.histories import Histories, read_group, row_groups
 
 USERS = ROWS
-"""Enough to know the mean to a few ten-thousandths, few enough to encode in seconds; what scoring searches at once."""
+"""Users in the sample, one search call of scoring: encoded in seconds, and the mean is known to a few 1e-4."""
 
 PLACES = 16
-"""Row groups of the snapshot that they are drawn from."""
+"""Row groups of the snapshot that the users are drawn from."""
 
 LEAST_DEPTH = 100
 
 
 @dataclass(frozen=True)
 class Float32Recall:
-    """What was measured.
+    """Measured float32 recall.
 
     Attributes:
-        share: of the ``depth`` best items of each user by float64, how many float32 finds; the mean over users, in
-            [0, 1]. None where nobody has a history that the model can read.
-        depth: how many of the best items are compared.
-        users: how many users were compared.
+        share: share of each user's ``depth`` best items by float64 that float32 finds, averaged over users, in [0, 1].
+            None if no user has a history that the model can read.
+        depth: number of best items compared.
+        users: number of users compared.
     """
 
     share: float | None
@@ -51,27 +51,30 @@ class Float32Recall:
 
 
 def depth_of(k: int, items: int) -> int:
-    """How many of the best items to compare: ``k`` and at least 100; half of a catalogue that has no more than that.
+    """Number of best items to compare: ``k`` but at least 100, or half of the items if there are no more than that.
 
-    All of a catalogue would be found in whatever order, and the comparison would say nothing.
+    If all items were compared, every ranking would have a recall of 1.
     """
     depth = max(k, LEAST_DEPTH)
     return depth if items > depth else max(1, items // 2)
 
 
 def sample(stored: StoredModel, shards: list[Path], users: int = USERS) -> Iterator[Histories]:
-    """Up to ``users`` users of whom the model knows something, always the same ones, a place at a time.
+    """Sample up to ``users`` users with a history that the model can read; the same users on each call.
 
-    Users are hashed over the shards and lie there in the order of their ids, which may tell who came when. So a few
-    each are taken from places that are spread over all shards: memory is that of a place, however large the shards are.
+    Users are hashed to shards and sorted by id within them, and the order of ids may correlate with time. The sample
+    therefore takes a few users from each of several row groups spread over all shards. Memory is that of a row group.
+
+    Yields:
+        Histories of the users from one row group.
     """
     groups = [(file, group) for file in shards for group in range(row_groups(file))]
     chosen = np.unique(np.linspace(0, len(groups) - 1, min(PLACES, len(groups))).round().astype(int))
     draw, left = np.random.default_rng(0), users
     taken: set[str] = set()
-    for number, place in enumerate(chosen):
-        histories, is_known = stored.readable(read_group(*groups[place]))
-        # A user who is longer than a place is met from several.
+    for number, group in enumerate(chosen):
+        histories, is_known = stored.readable(read_group(*groups[group]))
+        # A user whose history spans row groups can occur in several of them.
         is_new = np.array([user not in taken for user in histories.users.to_pylist()], dtype=bool)
         share = -(-left // (len(chosen) - number))
         drawn = np.sort(draw.permutation(np.flatnonzero(is_known & is_new))[:share])
@@ -86,14 +89,14 @@ def sample(stored: StoredModel, shards: list[Path], users: int = USERS) -> Itera
 def measure(
     stored: StoredModel, single: ItemIndex, exact: ItemIndex, hidden_Rd: torch.Tensor, depth: int
 ) -> Float32Recall:
-    """Search both indices for the same users.
+    """Measure the float32 recall by searching both indexes for the same users.
 
     Args:
         stored: the model.
-        single: its items, searched in float32.
-        exact: the same items in float64.
-        hidden_Rd: (R, d) hidden states of the users.
-        depth: how many of the best items are compared.
+        single: index of its items in float32.
+        exact: index of the same items in float64.
+        hidden_Rd: hidden states of the users.
+        depth: number of best items to compare.
     """
     if not len(hidden_Rd):
         return Float32Recall(None, depth, 0)
@@ -106,15 +109,15 @@ def measure(
 def shares(single: ItemIndex, exact: ItemIndex, queries: RealArray, precise: DoubleArray, depth: int) -> DoubleArray:
     """Share (R,) of each query's ``depth`` best items by float64 that the float32 index finds.
 
-    Exact ties at the end of the list are nobody's mistake: an item is right if its float64 product is no smaller than
-    the last one that float64 would take, up to float64's own rounding, X eps |q| |v| for a sum of X products.
+    A tie at the end of the list is no error: an item is correct if its float64 product is not smaller than the
+    ``depth``-th largest, up to the rounding of float64, X eps |q| |v| for a sum of X products.
 
     Args:
-        single: searched in float32.
-        exact: the same items in float64.
-        queries: (R, X) for ``single``.
-        precise: (R, X) the same queries for ``exact``.
-        depth: at most as many as there are items.
+        single: index in float32.
+        exact: index of the same items in float64.
+        queries: (R, X) queries for ``single``.
+        precise: (R, X) the same queries in float64.
+        depth: number of best items, at most the number of items.
     """
     table = torch.from_numpy(exact.vectors)
     rounding = table.shape[1] * torch.finfo(torch.float64).eps * table.norm(dim=1).max()

@@ -1,4 +1,4 @@
-"""The searches that there are, by name. A further one is its own file and a line here."""
+"""The registry of searches, by name. A new search is one file and one entry here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much an IVF search compares: raised until its recall on the night's own queries reaches a floor."""
+"""Tune an IVF search: raise nprobe and k_factor until the recall on the night's own queries reaches a floor."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger("hmamba")
 
 @dataclass(frozen=True)
 class SearchParameters:
-    """How much is compared.
+    """Parameters of an IVF search.
 
     Attributes:
-        nprobe: IVF lists that a query scans.
-        k_factor: items that are re-ranked with their own vectors, for each item wanted.
+        nprobe: number of IVF lists that a query scans.
+        k_factor: number of items that are re-ranked with their own vectors, in multiples of k.
     """
 
     nprobe: int
@@ -34,36 +34,36 @@ class SearchParameters:
 START = SearchParameters(nprobe=1, k_factor=2)
 
 _K_FACTORS = (2, 4, 8, 16)
-_FIRST_SHARE = 256  # 1 / share of the lists to start with; each step scans half as many again
-_HELD = 4  # times k items in the lists that are scanned: with fewer, many queries would fall short and be exact
-_BEYOND = 3  # steps with enough recall that are compared: more lists can need less re-ranking
-_RERANK_COST = 32  # of an item, in comparisons of codes, as measured with 400,000 items
-_LEAST_GAIN = 5e-4  # of recall, under which a higher k_factor is not tried further
+_FIRST_SHARE = 256  # the first nprobe is nlist / 256; each step raises it by half
+_HELD = 4  # the scanned lists hold at least 4 k items on average; with fewer, many queries fall back to exact search
+_BEYOND = 3  # values of nprobe tried from the first with enough recall on, since more lists can need less re-ranking
+_RERANK_COST = 32  # cost of re-ranking an item, in comparisons of codes, measured with 400,000 items
+_LEAST_GAIN = 5e-4  # smallest gain of recall for which a higher k_factor is tried
 
 
 def recalls(found: IntArray, products: RealArray, right: IntArray, best: RealArray) -> DoubleArray:
-    """Share (R,) of each query's best items that was found; 1 where there is nothing to find.
+    """Recall (R,) of each query: the share of the exact results that were found; 1 if there are no exact results.
 
     Args:
         found: (R, k) columns that the approximate search found.
-        products: (R, k) their products, -inf where there is no item.
+        products: (R, k) their products, -inf for no item.
         right: (R, k) columns that the exact search found.
-        best: (R, k) their products, -inf where there is no item.
+        best: (R, k) their products, -inf for no item.
     """
     rows = np.arange(len(right))[:, None]
     stride = int(max(found.max(initial=0), right.max(initial=0))) + 1
-    wanted = np.isfinite(best)
-    mine = (rows * stride + found)[np.isfinite(products)]
-    hits = np.isin(rows * stride + right, mine) & wanted
-    share: DoubleArray = np.where(wanted.any(axis=1), hits.sum(axis=1) / np.maximum(wanted.sum(axis=1), 1), 1.0)
+    relevant = np.isfinite(best)
+    keys = (rows * stride + found)[np.isfinite(products)]
+    hits = np.isin(rows * stride + right, keys) & relevant
+    share: DoubleArray = np.where(relevant.any(axis=1), hits.sum(axis=1) / np.maximum(relevant.sum(axis=1), 1), 1.0)
     return share
 
 
 def tune(searcher: IvfSearcher, trial: Trial) -> Tuned:
     """Raise ``nprobe`` and ``k_factor`` until the floor is reached, and choose the parameters with the least work.
 
-    The floor must be reached on both halves of the queries, so that parameters are not chosen by luck with these
-    queries alone. Work is counted and not timed, so that the same night chooses the same parameters.
+    The floor must be reached on both halves of the queries, which guards against a chance result. Work is counted
+    instead of timed, so that a night always chooses the same parameters.
     """
     items = len(searcher.vectors)
     least_work, chosen, recall, beyond = np.inf, None, 0.0, 0

@@ -1,4 +1,4 @@
-"""On which device the model runs."""
+"""The device that the model runs on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hmamba.errors import ConfigError
 
 
 def device_of(choice: str) -> torch.device:
-    """The device to compute on.
+    """The device for a value of ``train.device``; "auto" is CUDA if PyTorch sees a device.
 
     Raises:
-        ConfigError: CUDA was asked for and PyTorch sees none.
+        ConfigError: ``choice`` is "cuda" and PyTorch sees no CUDA device.
     """
     if choice == "cuda" and not torch.cuda.is_available():
         raise ConfigError(

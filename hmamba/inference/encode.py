@@ -1,4 +1,4 @@
-"""Every user's hidden state after the last event: the one thing that ranking and retrieval need of the encoder."""
+"""Compute users' hidden states after their last events, the only output of the encoder that ranking needs."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from hmamba.progress import Progress
 from hmamba.sequences.histories import Histories, IntArray, owners, spans
 
 GROUP_TOKENS = 8_192
-"""Events that are encoded at once, padding included. Twice or half as many are no faster."""
+"""Events per group, padding included. Half or twice as many are no faster."""
 
 LONGEST = 16_384
-"""Events of a user that are encoded at once; longer histories go through in pieces, in the memory of one."""
+"""Largest number of events that are encoded at once; longer histories are encoded in pieces of this length."""
 
-_PADDING = 0.05  # of a group's tokens at most
-_TABLE_ITEMS = 200_000  # items whose projections are made in advance, at about 4 kB each
+_PADDING = 0.05  # largest share of padding in a group's tokens
+_TABLE_ITEMS = 200_000  # largest number of items whose projections are computed in advance, about 4 kB each
 
 Keep = Callable[[IntArray, list[BlockState]], None]
-"""Takes positions of users and the states of all blocks after their last events, a group of users at a time."""
-
+"""Receives positions of a group of users and the states of all blocks after their last events."""
 
 Encode = Callable[[HMamba, Histories], Tensor]
-"""Hidden states (U, d) of users, as :func:`encode_users` makes them."""
+"""Computes hidden states (U, d) of users, like :func:`encode_users`."""
 
 
 def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
-    """Users with events in groups of like length, short histories first.
+    """Group users with events by the lengths of their histories, shortest first.
 
     Args:
-        lengths: (U,) events of each user.
-        tokens: of a group, padding included; one user may have more.
+        lengths: (U,) number of events of each user.
+        tokens: largest number of tokens per group, padding included; a single user may have more.
 
     Yields:
-        Users whose histories, filled up to the longest of them, are padded by 5 % at most.
+        Positions of users. Padding to the longest history of a group is at most 5 % of its tokens.
     """
     users = np.flatnonzero(lengths > 0)
     users = users[np.argsort(lengths[users], kind="stable")]
@@ -53,15 +52,15 @@ def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
 
 @torch.inference_mode()
 def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) -> Tensor:
-    """Hidden states (U, d) after the last event that is read of each user, on the CPU; zeros where there is none.
+    """Hidden states (U, d) of users after their last event, on the CPU; zeros for users without events.
 
-    The last block is computed at the last events alone (:mod:`hmamba.model.last`).
+    The last block is computed at the last events only (:mod:`hmamba.model.last`).
 
     Args:
         model: the encoder.
-        histories: (U) whole, in indices that the model knows; events of weight 0 are not read.
-        keep: is given what :meth:`HMamba.advance` goes on from, of every user with events; what is returned is the
-            same to the bit.
+        histories: whole histories of U users, in item indices that the model knows; events of weight 0 are not read.
+        keep: receives the states from which :meth:`HMamba.advance` can continue, for all users with events. It does
+            not change the hidden states, to the bit.
     """
     model.eval()
     histories = histories.read
@@ -84,8 +83,9 @@ def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) 
             else:
                 part = histories.select(users)
                 streams = model.streams(_on(model, part.items)[None], _on(model, part.owner)[None])
-                wanted = range(len(streams) - 1 if keep is None else 0, len(streams))
-                blocks, rows = [model.last_token(streams[block][0], block) for block in wanted], place_BL
+                first = len(streams) - 1 if keep is None else 0
+                blocks = [model.last_token(streams[block][0], block) for block in range(first, len(streams))]
+                rows = place_BL
             sums = [block.sums(_on(model, rows)) for block in blocks]
             hidden_Ud[at_U] = model.after(blocks[-1], sums[-1]).float().cpu()
             if keep is not None:
@@ -106,7 +106,7 @@ def _on(model: HMamba, array: IntArray) -> Tensor:
 
 
 def _aligned(lengths: IntArray) -> IntArray:
-    """(B, L) numbers from 1 of sequences that lie end to end, aligned to the right; 0 before the shorter ones."""
+    """Numbers (B, L) from 1 of the events of consecutive sequences, aligned to the right; 0 is left padding."""
     place = np.zeros((len(lengths), int(lengths.max())), dtype=np.int64)
     column = spans(place.shape[1] - lengths, lengths)
     place[owners(lengths), column] = np.arange(1, len(column) + 1)
@@ -114,7 +114,7 @@ def _aligned(lengths: IntArray) -> IntArray:
 
 
 def _in_pieces(model: HMamba, items: IntArray) -> tuple[Tensor, list[BlockState]]:
-    """The hidden state (d,) after a sequence, its pieces read one after another, and the states that they leave."""
+    """Hidden state (d,) and block states after a sequence that is encoded piece by piece."""
     states = model.start(1)
     for start in range(0, len(items), LONGEST):
         hidden_BTd, states = model.advance(_on(model, items[start : start + LONGEST])[None], states)

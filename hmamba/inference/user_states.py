@@ -1,11 +1,11 @@
-"""Users' carried states in Parquet: what a refresh goes on from, instead of encoding whole histories again.
+"""Users' carried states in Parquet: a refresh resumes from them instead of encoding whole histories again.
 
-    states/part-0000.parquet    user_id, events, newest, state: a user a row, a few users a row group
-    states/users-0000.parquet   user_id alone, in the same order, so that finding users does not read their states
+    states/part-0000.parquet    user_id, events, newest, state: one row per user, small row groups
+    states/users-0000.parquet   user_id only, in the same order, so that looking up users does not read their states
 
-A state is float32: for each block the convolution's last inputs (d_conv - 1, E + 2 N), then the state space (H, P, N).
-It says how many events it holds and when the newest of them was, so whoever reads it can tell whether it is the state
-of what the user's history begins with; the files say of which model version it is.
+A state is float32: for each block the last inputs of the convolution (d_conv - 1, E + 2 N), then the state of the state
+space (H, P, N). It is stored with its number of events and the time of the newest one, so a reader can check whether it
+belongs to the start of the user's history. The files' metadata name the model version.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from hmamba.sequences.histories import Histories, IntArray, offsets_of
 log = logging.getLogger("hmamba")
 
 NEWEST, STATE = "newest", "state"
-_ROWS = 16  # of a row group, which is what has to be read for one user; fewer make the footer long
-_NAMES = 1 << 16  # of a row group at least, if there are as many
-_TOKENS = 1_024  # of new events, padding included, that are encoded at once: as many users' states are in memory
+_ROWS = 16  # rows per group of states: one group is read for a user, and smaller groups make the footer long
+_NAMES = 1 << 16  # smallest number of rows per group of user ids
+_TOKENS = 1_024  # new events per group, padding included; the states of a group's users are in memory
 
 
 @dataclass(frozen=True)
 class StateFiles:
-    """The two files of a shard."""
+    """The two files of a shard: states and user ids."""
 
     part: Path
     users: Path
 
 
 def _sizes(model: HMamba) -> list[torch.Size]:
-    """Shapes of one user's states, those of the first block first."""
+    """Shapes of one user's states, from the first block to the last."""
     return [tensor.shape[1:] for state in model.start(1) for tensor in state]
 
 
 def state_bytes(model: HMamba) -> int:
-    """Of one user."""
+    """Size of one user's state in bytes."""
     return 4 * sum(shape.numel() for shape in _sizes(model))
 
 
@@ -67,7 +67,7 @@ def _schema(model: HMamba, version: str) -> pa.Schema:
 
 
 class StateWriter:
-    """Writes users' states as :func:`encode_users` hands them out; their names many at once, as all are always read."""
+    """Encodes users and writes their states; user ids are written in large groups because readers read all of them."""
 
     def __init__(self, states: pq.ParquetWriter, users: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._states, self._users, self._schema = states, users, schema
@@ -75,7 +75,7 @@ class StateWriter:
         self._held = 0
 
     def encode(self, model: HMamba, histories: Histories) -> Tensor:
-        """As :func:`encode_users`, and the states are kept."""
+        """Encode like :func:`encode_users`, and write the states."""
         histories = histories.read
         return encode_users(model, histories, self._keep(histories))
 
@@ -99,7 +99,7 @@ class StateWriter:
         return keep
 
     def write_names(self) -> None:
-        """Write those that are still held."""
+        """Write the user ids that are still in memory."""
         if self._names:
             self._users.write_table(pa.table({USER_ID: pa.concat_arrays(self._names)}, schema=self._users.schema))
         self._names, self._held = [], 0
@@ -107,10 +107,10 @@ class StateWriter:
 
 @contextmanager
 def write_states(files: StateFiles, model: HMamba, version: str) -> Iterator[StateWriter]:
-    """Write a shard's states; memory does not grow with the users."""
+    """Write a shard's states; memory does not depend on the number of users."""
     schema = _schema(model, version)
     with ExitStack() as stack:
-        # Bytes that have changed on the disk would be read as a state like any other, so each page has a checksum.
+        # Corrupt bytes would be a valid state, so each page has a checksum.
         plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
         writer = StateWriter(
             stack.enter_context(pq.ParquetWriter(files.part, schema, **plain)),
@@ -125,7 +125,7 @@ def write_states(files: StateFiles, model: HMamba, version: str) -> Iterator[Sta
 
 @dataclass(frozen=True)
 class _Found:
-    """States (U, bytes) of some users, and what they are of."""
+    """States of some users: their rows in the histories, number of events, newest times, and states (U, numbers)."""
 
     rows: IntArray
     events: IntArray
@@ -134,11 +134,11 @@ class _Found:
 
 
 class CarriedStates:
-    """The states of a shard's users; it can be that there are none.
+    """The stored states of a shard's users; can be empty.
 
     Attributes:
-        advanced: users whose states have been gone on from.
-        anew: users that have been encoded from their whole histories.
+        advanced: number of users encoded from their stored states.
+        reencoded: number of users encoded from their whole histories.
     """
 
     def __init__(self, model: HMamba, files: StateFiles, part: pq.ParquetFile | None, users: pa.Array | None) -> None:
@@ -146,17 +146,17 @@ class CarriedStates:
         groups = 0 if part is None else part.num_row_groups
         sizes = [] if part is None else [part.metadata.row_group(group).num_rows for group in range(groups)]
         self._ends: IntArray = np.cumsum(sizes, dtype=np.int64)
-        self.advanced = self.anew = 0
+        self.advanced = self.reencoded = 0
 
     @classmethod
     @contextmanager
     def opened(cls, files: StateFiles, model: HMamba, version: str) -> Iterator[CarriedStates]:
-        """Open a shard's states. Those of another model version are not used: who had one is encoded anew."""
+        """Open a shard's states. Damaged states and those of another model version are not used."""
         with ExitStack() as stack:
             try:
                 part, names = cls._open(stack, files, _schema(model, version))
             except (OSError, pa.ArrowException) as error:
-                log.warning("%s or %s is damaged, and is not used: %s", files.part, files.users, error)
+                log.warning("%s or %s is damaged and is not used: %s", files.part, files.users, error)
                 part, names = None, None
             yield cls(model, files, part, names)
 
@@ -167,25 +167,25 @@ class CarriedStates:
         part = stack.enter_context(pq.ParquetFile(files.part, memory_map=True, page_checksum_verification=True))
         found = part.schema_arrow
         if not found.equals(schema, check_metadata=True):
-            told, wanted = ((of.metadata or {}).get(MODEL_VERSION.encode(), b"?").decode() for of in (found, schema))
-            log.warning("%s is of model %s, not of %s, and is not used", files.part, told, wanted)
+            stored, own = ((of.metadata or {}).get(MODEL_VERSION.encode(), b"?").decode() for of in (found, schema))
+            log.warning("%s is of model %s, not of %s, and is not used", files.part, stored, own)
             return None, None
         names = pq.read_table(files.users, columns=[USER_ID])[USER_ID].combine_chunks()
         if len(names) != part.metadata.num_rows:
-            log.warning("%s and %s do not belong together, and are not used", files.part, files.users)
+            log.warning("%s and %s do not belong together and are not used", files.part, files.users)
             return None, None
         return part, names
 
     @torch.inference_mode()
     def encode(self, model: HMamba, histories: Histories) -> Tensor:
-        """As :func:`encode_users`, but where a history begins with what the user's state holds, only the rest is read.
+        """Encode like :func:`encode_users`, but resume from a user's state if it is the state of the history's start.
 
-        A state is gone on from if the events up to its newest one are as many as it holds: events are only ever added,
-        so then none came late, and none at the very time of the newest one, whose order in its basket would count.
+        This is so if the number of events up to the state's newest one is the number in the state. Events are only ever
+        added, so none came late, and none at the time of the newest one, where its order in the basket would matter.
 
         Args:
-            model: of the version that the states are of.
-            histories: (U) whole; events of weight 0 are not read.
+            model: the model version that wrote the states.
+            histories: whole histories of U users; events of weight 0 are not read.
         """
         histories = histories.read
         hidden_Ud = torch.zeros(len(histories), model.config.dim)
@@ -195,20 +195,20 @@ class CarriedStates:
         old = np.bincount(histories.owner, weights=histories.times <= newest[histories.owner], minlength=len(histories))
         fresh = histories.lengths - old.astype(np.int64)
         usable = (old[found.rows] == found.events) & (fresh[found.rows] > 0) & (fresh[found.rows] <= LONGEST)
-        going_on, states = found.rows[usable], found.states[usable]
+        resumed, states = found.rows[usable], found.states[usable]
         later = histories.times > newest[histories.owner]
         starts = offsets_of(fresh)
         items = histories.items[later]
-        for group in alike(fresh[going_on], _TOKENS):
-            users = going_on[group]
+        for group in alike(fresh[resumed], _TOKENS):
+            users = resumed[group]
             hidden_Ud[torch.from_numpy(users)] = self._advance(items, starts[users], fresh[users], states[group])
-        rest = np.setdiff1d(np.arange(len(histories)), going_on)
+        rest = np.setdiff1d(np.arange(len(histories)), resumed)
         hidden_Ud[torch.from_numpy(rest)] = encode_users(model, histories.select(rest))
-        self.advanced, self.anew = self.advanced + len(going_on), self.anew + len(rest)
+        self.advanced, self.reencoded = self.advanced + len(resumed), self.reencoded + len(rest)
         return hidden_Ud
 
     def _advance(self, items: IntArray, starts: IntArray, lengths: IntArray, states: npt.NDArray[np.float32]) -> Tensor:
-        """Hidden states (B, d) after the items at these places, from states (B, bytes)."""
+        """Hidden states (B, d) after ``lengths`` items from ``starts`` on, from flat states (B, numbers)."""
         device = self._model.tangents.weight.device
         column = np.arange(lengths.max())
         inside = column < lengths[:, None]
@@ -222,7 +222,7 @@ class CarriedStates:
         return hidden_BTd[torch.arange(len(lengths), device=device), length_B - 1].float().cpu()
 
     def _find(self, histories: Histories) -> _Found:
-        """The states that there are, read in the order of the file."""
+        """Read the states of these users, in the order of the file."""
         width = state_bytes(self._model) // 4
         nothing = np.zeros(0, dtype=np.int64)
         if self._part is None or self._users is None:
@@ -240,14 +240,14 @@ class CarriedStates:
                 start = self._ends[number] - len(read)
                 tables.append(read.take(pa.array(at[group == number] - start)))
         except (OSError, pa.ArrowException) as error:
-            log.warning("%s is damaged, and is not used: %s", self._files.part, error)
+            log.warning("%s is damaged and is not used: %s", self._files.part, error)
             tables = []
         if not tables:
             return _Found(nothing, nothing, nothing, np.zeros((0, width), dtype=np.float32))
         table = pa.concat_tables(tables).combine_chunks()
-        # What the other file calls this row must be its name here too: a kill can leave one of them older.
-        mine = np.asarray(pc.equal(table[USER_ID], histories.users.cast(pa.string()).take(pa.array(rows))))
+        # Both files must have the same user id in this row: if the writer was killed, one file can be older.
+        same = np.asarray(pc.equal(table[USER_ID], histories.users.cast(pa.string()).take(pa.array(rows))))
         (state,) = table[STATE].chunks
         flat = np.frombuffer(state.buffers()[1], dtype=np.float32).reshape(-1, width)[state.offset :][: len(state)]
         events, newest = (table[name].cast(pa.int64()).to_numpy() for name in (EVENTS, NEWEST))
-        return _Found(rows[mine], events[mine], newest[mine], flat[mine])
+        return _Found(rows[same], events[same], newest[same], flat[same])

@@ -23,11 +23,11 @@ _DT_MIN, _DT_MAX = 1e-3, 1e-1  # Mamba's range of initial step sizes
 
 
 class BlockState(NamedTuple):
-    """What a block has to know of a sequence to go on with it.
+    """The state that a block needs to continue a sequence.
 
     Attributes:
-        conv: (B, d_conv - 1, E) the convolution's last inputs, oldest first; zeros before the sequence began.
-        ssm: (B, H, P, N) the state of the state space after the last token.
+        conv: (B, d_conv - 1, E + 2 N) last inputs of the convolution, oldest first; zeros before the first token.
+        ssm: (B, H, P, N) state of the state space after the last token.
     """
 
     conv: Tensor
@@ -38,8 +38,8 @@ class SelectiveStateSpace(nn.Module):
     """Mamba-2's mixer with the paper's curvature-aware discretisation.
 
     HMamba-Full (paper, eq. for A_bar): A_bar = exp(Delta A (.) K(k)) with K(k) = diag(sqrt|k|, 1, ..., 1). In
-    Mamba-2 A is one scalar a head, so K(k) scales whole heads: head 0 is the time-like head and reads the lifted input,
-    time coordinate included, like all heads; only its decay feels the curvature. HMamba-Half leaves A alone.
+    Mamba-2 A is one scalar per head, so K(k) scales whole heads. Head 0 is the time-like head: it reads the same lifted
+    input as the other heads, and only its decay depends on the curvature. HMamba-Half does not scale A.
     """
 
     def __init__(self, config: ModelConfig, inputs: int, scan: Scan) -> None:
@@ -59,7 +59,7 @@ class SelectiveStateSpace(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Mamba-2's initial values: A in [1, 16], step sizes log-uniform in [0.001, 0.1]."""
+        """Draw Mamba-2's initial values: A in [1, 16], step sizes log-uniform in [0.001, 0.1]."""
         nn.init.kaiming_uniform_(self.conv_weight, a=math.sqrt(5))
         with torch.no_grad():
             self.log_a.uniform_(1, 16).log_()
@@ -67,17 +67,17 @@ class SelectiveStateSpace(nn.Module):
             self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
 
     def start(self, rows: int, like: Tensor) -> BlockState:
-        """The state before any token of ``rows`` sequences, of the dtype and on the device of ``like``."""
+        """Initial state of ``rows`` sequences, with the dtype and on the device of ``like``."""
         conv_BKE = like.new_zeros(rows, self.conv_weight.shape[-1] - 1, self.mixed)
         return BlockState(conv_BKE, like.new_zeros(rows, self.heads, self.head_dim, self.size))
 
     def project(self, x_BTI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a token is by itself: gate (.., E), inputs of the convolution for x, B and C, and raw steps (.., H)."""
+        """Project tokens to gate (.., E), convolution inputs for x, B, C (.., E + 2 N) and raw step sizes (.., H)."""
         gate_BTE, input_BTM, dt_BTH = self.project_in(x_BTI).split([self.inner, self.mixed, self.heads], dim=-1)
         return gate_BTE, input_BTM, dt_BTH
 
     def close(self, y_BTE: Tensor, gate_BTE: Tensor) -> Tensor:
-        """The state space's output, normalised, gated and projected back."""
+        """Normalise, gate and project the output of the state space."""
         out_BTd: Tensor = self.project_out(self.norm(y_BTE) * F.silu(gate_BTE))
         return out_BTd
 
@@ -93,20 +93,20 @@ class SelectiveStateSpace(nn.Module):
 
         Args:
             x_BTI: tokens.
-            segment_BT: which sequence a token belongs to, or None.
+            segment_BT: sequence of each token; None if each row is one sequence.
             curvature: |k| = 1/K, a scalar.
-            state: after the tokens before these, to go on from; then each row is one sequence.
-            length_B: tokens of each row, the rest being padding at its end; None: all.
+            state: state to continue from; each row must then be one sequence.
+            length_B: number of tokens of each row, followed by padding; None if there is no padding.
 
         Returns:
-            The mixed tokens; the state after each row's last token, None if none was given.
+            The mixed tokens, and the state after each row's last token (None if ``state`` is None).
         """
         gate_BTE, input_BTE, dt_BTH = self.project(x_BTI)
         before_BKE = None if state is None else state.conv
         mixed_BTE = F.silu(causal_conv(input_BTE, self.conv_weight, self.conv_bias, segment_BT, before_BKE))
         x_BTE, B_BTN, C_BTN = torch.split(mixed_BTE, [self.inner, self.size, self.size], dim=-1)
         dt_BTH = F.softplus(dt_BTH + self.dt_bias)
-        if length_B is not None:  # a step of 0 leaves the state as it is
+        if length_B is not None:  # a step size of 0 keeps the state
             dt_BTH = dt_BTH * (torch.arange(dt_BTH.shape[1], device=dt_BTH.device) < length_B[:, None])[..., None]
         y_BTHP, ssm_BHPN = self.scan(
             x_BTE.view(*x_BTE.shape[:2], self.heads, self.head_dim),
@@ -128,7 +128,7 @@ class SelectiveStateSpace(nn.Module):
         return out_BTd, BlockState(whole_BTE.gather(1, place_BK[..., None].expand_as(before_BKE)), ssm_BHPN)
 
     def decay(self, curvature: Tensor) -> Tensor:
-        """A (.) K(k): one negative scalar a head, the first scaled by sqrt|k| in HMamba-Full."""
+        """A (.) K(k): one negative scalar per head, the first scaled by sqrt|k| in HMamba-Full."""
         A_H = -torch.exp(self.log_a)
         if not self.hyperbolic:
             return A_H
@@ -138,10 +138,10 @@ class SelectiveStateSpace(nn.Module):
 class Block(nn.Module):
     """State space and feed-forward network, each a residual branch on tangents at the origin.
 
-    The residual stream lives in the tangent space at the origin, where adding is meaningful. HMamba-Full lifts it
-    onto the hyperboloid before the state space, so that the state space sees Lorentz coordinates (d + 1, time first);
-    the other variants pass the tangents on. ``norm`` says where LayerNorm stands: before each branch ("pre", so that
-    the stream is a sum that carries the last item's own tangent to the score), or after each sum ("post", the paper's).
+    The residual stream lies in the tangent space at the origin, where addition is defined. HMamba-Full lifts it onto
+    the hyperboloid before the state space, which then reads Lorentz coordinates (d + 1, time first); the other variants
+    pass the tangents on. ``norm`` places LayerNorm before each branch ("pre": the stream is a sum that carries the last
+    item's own tangent to the score) or after each sum ("post", as in the paper).
     """
 
     def __init__(self, config: ModelConfig, scan: Scan) -> None:
@@ -163,16 +163,16 @@ class Block(nn.Module):
         state: BlockState | None = None,
         length_B: Tensor | None = None,
     ) -> tuple[Tensor, BlockState | None]:
-        """Tangents in, tangents out (B, T, dim), and the state after them; see :class:`SelectiveStateSpace`."""
+        """Map tangents (B, T, dim) to tangents and the state after them; see :class:`SelectiveStateSpace`."""
         mixed_BTd, after = self.mixer(self._seen(x_BTd, curvature), segment_BT, curvature, state, length_B)
         return self.close(x_BTd, mixed_BTd), after
 
     def project(self, x_BTd: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the state space makes of a token by itself; see :meth:`SelectiveStateSpace.project`."""
+        """Project each token for the state space; see :meth:`SelectiveStateSpace.project`."""
         return self.mixer.project(self._seen(x_BTd, curvature))
 
     def close(self, x_BTd: Tensor, mixed_BTd: Tensor) -> Tensor:
-        """Add what the state space mixed to the stream, then the feed-forward network."""
+        """Add the output of the state space to the stream, then that of the feed-forward network."""
         x_BTd = x_BTd + self.dropout(mixed_BTd)
         if self.pre:
             return x_BTd + self._feed(self.norm_ffn(x_BTd))
@@ -181,12 +181,12 @@ class Block(nn.Module):
         return out_BTd
 
     def _seen(self, x_BTd: Tensor, curvature: Tensor) -> Tensor:
-        """What the state space reads of the stream."""
+        """The stream as the state space reads it: normalised, and lifted in HMamba-Full."""
         seen: Tensor = self.norm_mixer(x_BTd) if self.pre else x_BTd
         if self.lifted:
             K = 1 / curvature
             seen = lorentz.exp0(lorentz.bound(seen, self.max_norm * K.sqrt()), K=K)
-            # The time coordinate starts at sqrt(K), far above the space part: as an input it is measured from there.
+            # The time coordinate is at least sqrt(K), far above the space part, so the input is the difference to it.
             seen = torch.cat([seen[..., :1] - K.sqrt(), seen[..., 1:]], dim=-1)
         return seen
 

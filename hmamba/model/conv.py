@@ -1,4 +1,4 @@
-"""The depthwise causal convolution before the state space, also over packed sequences.
+"""The depthwise causal convolution before the state space, for single and packed sequences.
 
 Shape suffixes: B rows, T tokens, E channels, K taps.
 """
@@ -14,20 +14,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _BLOCK = {"cpu": 512, "cuda": 1 << 20}
-"""Tokens that all taps are applied to before the next ones are read: on the CPU, so many as the cache holds."""
+"""Tokens per block; all taps are applied to a block before the next one is read. On the CPU a block fits the cache."""
 
 
 def causal_conv(
     x_BTE: Tensor, weight_EK: Tensor, bias_E: Tensor, segment_BT: Tensor | None, before_BKE: Tensor | None = None
 ) -> Tensor:
-    """Depthwise causal convolution that does not look across the boundaries of packed sequences.
+    """Depthwise causal convolution that does not cross the boundaries of packed sequences.
 
     Args:
         x_BTE: input.
-        weight_EK: one filter of K taps a channel; the last tap meets the current token.
-        bias_E: one bias a channel.
-        segment_BT: which sequence a token belongs to, or None.
-        before_BKE: the K - 1 inputs before the first token, where a row is one sequence; zeros if None.
+        weight_EK: one filter of K taps per channel; the last tap multiplies the current token.
+        bias_E: one bias per channel.
+        segment_BT: sequence of each token; None if each row is one sequence.
+        before_BKE: the K - 1 inputs before the first token, without ``segment_BT`` only; None for zeros.
     """
     taps = weight_EK.shape[-1]
     if segment_BT is None:
@@ -39,7 +39,7 @@ def causal_conv(
 
 
 def _same(segment_BT: Tensor, taps: int, dtype: torch.dtype) -> list[Tensor]:
-    """For each distance from 1 on, (B, T - distance, 1): 1 where a token's sequence reaches as far as that."""
+    """For each distance from 1 to K - 1: (B, T - distance, 1), 1 where both tokens are of one sequence, else 0."""
     distances = range(1, min(taps, segment_BT.shape[1]))
     return [(segment_BT[:, back:] == segment_BT[:, :-back]).unsqueeze(-1).to(dtype) for back in distances]
 
@@ -51,7 +51,10 @@ def _blocks(x_BTE: Tensor) -> Iterator[tuple[int, int]]:
 
 
 class _PackedConv(torch.autograd.Function):
-    """A sum of shifted products, block after block of tokens; a recorded one would read all tokens for each of them."""
+    """A sum of shifted products, one block of tokens at a time.
+
+    The gradient is written by hand: autograd would read all tokens from memory once for each tap.
+    """
 
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The recommender: item tangents, HMamba blocks, a base score, and score terms."""
+"""The model: item tangents, HMamba blocks, a base score, and score terms."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 _CURVATURE_RANGE = math.log(10.0)
 _KINDS: dict[str, ScoreKind] = {"half": "inner", "euclidean": "euclidean"}
-_ITEM_STD = 0.02  # of the item weights; their tangents are sqrt(d) times that
+_ITEM_STD = 0.02  # standard deviation of the initial item weights; tangents are sqrt(d) times the weights
 
 
 class HMamba(nn.Module):
     """HMamba-Full or HMamba-Half (arXiv 2505.09205, Algorithm 1).
 
-    Parameters of the geometry are tangents at the origin, so that an ordinary optimiser serves (Mishne et al., 2023).
+    Points are parametrised by tangents at the origin, so a Euclidean optimiser can train them (Mishne et al., 2023).
 
     Args:
-        config: the model's settings.
-        items: number of item indices, the highest index included; row 0 is padding.
-        device: where the model will run; decides the scan.
+        config: settings of the model.
+        items: highest item index; index 0 is padding.
+        device: device that the model will run on; determines the scan.
 
     Attributes:
-        prior: (items + 1,) what the bias began at, zeros where that is not known; None without a bias.
-        categories: (L, items + 1) number of each item's category on L levels; None where the model knows of none.
-        shared: vectors of categories, to which the items' own are added; None without. Row 0 stands for none.
+        prior: (items + 1,) initial value of the bias, 0 where it is unknown; None without a bias.
+        categories: (L, items + 1) category number of each item on L levels; None without levels.
+        shared: vectors of categories, added to those of their items; None without category vectors. Row 0 is zero.
         learned_terms: score terms that are trained with the model, by name.
-        counted_terms: score terms that are counted and weighed after the training.
+        counted_terms: score terms that are counted and weighted after training.
     """
 
     shared_rows: Tensor | None
@@ -66,22 +66,22 @@ class HMamba(nn.Module):
         self.counted_terms: list[AnyCountedTerm] = []
         self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
         self.shared: nn.EmbeddingBag | None = None
-        self.register_buffer("shared_rows", None, persistent=False)  # follows from the categories
+        self.register_buffer("shared_rows", None, persistent=False)  # derived from the categories
         if self.categories is not None:
             self.hold_categories(self.categories)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Items near the origin, where space is flat and every direction is open; logits of the order of one.
+        """Place items near the origin, where space is almost flat, and scale logits to the order of one.
 
-        Stored weights are tangents over sqrt(d). The optimiser's step has one size for all weights, so small weights
-        under a large factor are tangents that move fast: otherwise a sparse catalogue learns nothing for ten epochs.
+        Stored weights are tangents divided by sqrt(d). The optimiser's step has about one size for all weights, so this
+        factor makes tangents move fast. Without it, a model of sparse data learns nothing for ten epochs.
         """
         nn.init.normal_(self.tangents.weight, std=_ITEM_STD)
         with torch.no_grad():
             self.tangents.weight[PADDING_INDEX].zero_()
-            # A user's tangent leaves the last LayerNorm with a norm of sqrt(d). This makes the slope of a logit in an
-            # item's tangent that of a dot product of the user's tangent and the item's stored weight.
+            # The last LayerNorm gives users' tangents a norm of sqrt(d). With this scale the gradient of a logit in an
+            # item's tangent is that of a dot product of the user's tangent and the item's stored weight.
             if self.config.score == "squared":
                 self.log_scale.fill_(-0.5 * math.log(4 * self.config.dim))
 
@@ -96,7 +96,7 @@ class HMamba(nn.Module):
         return [*cast("Iterable[AnyTerm]", self.learned_terms.values()), *self.counted_terms]
 
     def hold_categories(self, category: Tensor) -> None:
-        """Make these the items' categories; where they have vectors, with room for those that are shared, at zero.
+        """Set the items' categories, and reset category vectors, if the model has any, to zero.
 
         Args:
             category: (L, items + 1) as of :meth:`start_from_counts`.
@@ -113,14 +113,14 @@ class HMamba(nn.Module):
 
     @torch.no_grad()
     def start_from_counts(self, events: Tensor, users: Tensor, category: Tensor | None = None) -> None:
-        """Start from each item's events and users, and from the items' categories.
+        """Initialise an untrained model from the counts and categories of the items.
 
-        The bias begins at each item's log share of all events, which the loss then refines.
+        The bias starts at each item's log share of all events; training then changes it.
 
         Args:
-            events: (items + 1,) of each item.
-            users: (items + 1,) users who have interacted with it.
-            category: (L, items + 1) number of its category on each of the model's levels; None where it has none.
+            events: (items + 1,) number of events of each item.
+            users: (items + 1,) number of users who have interacted with each item.
+            category: (L, items + 1) category number of each item on each level; None if the model has no levels.
 
         Raises:
             ValueError: the model has levels and ``category`` is None.
@@ -138,15 +138,15 @@ class HMamba(nn.Module):
 
     @torch.no_grad()
     def recount(self, events: Tensor, users: Tensor) -> None:
-        """Update a trained model's counts: the bias moves by as much as the prior that it began at.
+        """Update a trained model's counts: the bias changes by the change of its prior.
 
         Args:
-            events: as of :meth:`start_from_counts`, of more events.
+            events: new counts, as in :meth:`start_from_counts`.
             users: likewise.
         """
         share = log_share(events).to(self.tangents.weight.device)
         if self.bias is not None and self.prior is not None:
-            is_known = self.prior != 0  # a share of all events is never all of them
+            is_known = self.prior != 0  # log shares are below 0
             self.bias.add_(torch.where(is_known, share - self.prior, 0.0))
             self.prior.copy_(torch.where(is_known, share, 0.0))
         if self.learned_term is not None:
@@ -154,43 +154,44 @@ class HMamba(nn.Module):
 
     @torch.no_grad()
     def start_from(self, parent: HMamba, events: Tensor, users: Tensor, category: Tensor | None = None) -> int:
-        """Take over a parent's weights. Items that it does not know keep their small random tangents.
+        """Copy the weights of a parent. Items that it does not know keep their small random tangents.
 
-        Where categories have vectors, such items begin at those of the categories that they share.
+        With category vectors, new items start at the vectors of their categories.
 
         Args:
-            parent: of the same configuration, with fewer items or as many.
-            events: as of :meth:`start_from_counts`, tonight's.
+            parent: a model of the same configuration, with no more items.
+            events: tonight's counts, as in :meth:`start_from_counts`.
             users: likewise.
-            category: likewise.
+            category: tonight's categories, likewise.
 
         Returns:
-            The number of such items.
+            The number of new items.
         """
         self.start_from_counts(events, users, category)
         known = len(parent.tangents.weight)
-        mine = self.state_dict()
+        own = self.state_dict()
         for name, value in parent.state_dict().items():
-            if name not in ("categories", "shared.weight"):  # tonight's
-                of_known = mine[name] if mine[name].shape == value.shape else mine[name][:known]
+            if name not in ("categories", "shared.weight"):  # these are of tonight's categories
+                of_known = own[name] if own[name].shape == value.shape else own[name][:known]
                 of_known.copy_(value)
         if self.shared is not None and self.shared_rows is not None and parent.shared is not None:
-            # Categories are numbered again each night: one is recognised by the items in it.
-            mine_KL, theirs_KL = self.shared_rows[:known], cast(Tensor, parent.shared_rows)
-            again = (mine_KL > 0) & (theirs_KL > 0)
-            self.shared.weight[mine_KL[again]] = parent.shared.weight[theirs_KL[again]]
-        # Tonight's counts are in the bias before the training: it would else learn what a recount adds once more.
+            # Categories are numbered from scratch each night, so they are matched through the items in them.
+            row_KL, parent_row_KL = self.shared_rows[:known], cast(Tensor, parent.shared_rows)
+            both = (row_KL > 0) & (parent_row_KL > 0)
+            self.shared.weight[row_KL[both]] = parent.shared.weight[parent_row_KL[both]]
+        # The bias needs tonight's counts before training: otherwise training learns the change and the recount adds it
+        # a second time.
         self.recount(events, users)
         return len(self.tangents.weight) - known
 
     @property
     def curvature(self) -> Tensor:
-        """|c| = 1/K, learnt as its logarithm and kept within a factor of ten of where it started."""
+        """|c| = 1/K, learned as its logarithm and kept within a factor of ten of its initial value."""
         factor: Tensor = torch.exp(_CURVATURE_RANGE * torch.tanh(self.log_curvature / _CURVATURE_RANGE))
         return factor * self.config.curvature
 
     def _lift(self, tangents: Tensor) -> Tensor:
-        """The one map by which users and items reach the hyperboloid; the Euclidean twin prepends |v|^2 instead."""
+        """Map tangents of users or items onto the hyperboloid; the Euclidean variant prepends |v|^2 instead."""
         with torch.autocast(tangents.device.type, enabled=False):
             tangents = tangents.float() if tangents.dtype == torch.bfloat16 else tangents
             if self.config.variant == "euclidean":
@@ -205,57 +206,57 @@ class HMamba(nn.Module):
         return weights * math.sqrt(self.config.dim)
 
     def item_points(self, item_index: Tensor) -> Tensor:
-        """Lorentz points (V, d + 1) of the items given."""
+        """Lorentz points (V, d + 1) of items (V,)."""
         return self._lift(self._item_tangents(item_index))
 
     def item_bias(self, item_index: Tensor) -> Tensor | None:
-        """Bias (V,) of the items given; None if the score has none."""
+        """Biases (V,) of items (V,); None if the score has none."""
         return None if self.bias is None else self.bias[item_index]
 
     def encode(self, item_index_BT: Tensor, segment_BT: Tensor | None = None) -> Tensor:
-        """Tangents (B, T, d): what the model knows of a user after each event.
+        """Hidden states (B, T, d) of users after each event, as tangents at the origin.
 
         Args:
             item_index_BT: item indices, oldest first.
-            segment_BT: which user's sequence a token belongs to; None if each row is one.
+            segment_BT: sequence of each token; None if each row is one sequence.
         """
         return self._through(item_index_BT, segment_BT, [None] * len(self.blocks))[0]
 
     def streams(self, item_index_BT: Tensor, segment_BT: Tensor | None = None) -> list[Tensor]:
-        """What enters each block (B, T, d); the first, a function of each item alone."""
+        """Inputs (B, T, d) of each block. Those of the first block depend on the item only."""
         entering: list[Tensor] = [self.dropout(self._item_tangents(item_index_BT))]
         for block in self.blocks[:-1]:
             entering.append(block(entering[-1], segment_BT, self.curvature)[0])
         return entering
 
     def last_token(self, stream_Vd: Tensor, block: int = -1) -> LastToken:
-        """A block, ready to be computed at the end of sequences of these rows of what enters it."""
+        """Prepare a block for :class:`LastToken`, for sequences of these inputs (V, d)."""
         return LastToken.of(cast(Block, self.blocks[block]), stream_Vd, self.curvature)
 
     def after(self, last: LastToken, sums: Sums) -> Tensor:
-        """The tangents (B, d) that :meth:`encode` ends with, of the last block; see :class:`LastToken`."""
+        """Hidden states (B, d) after the last token, from the sums of the last block; as :meth:`encode` ends with."""
         hidden_Bd: Tensor = self.norm_out(last.output(sums))
         return hidden_Bd
 
     def start(self, rows: int) -> list[BlockState]:
-        """The states of all blocks before any event of ``rows`` sequences."""
+        """Initial states of all blocks for ``rows`` sequences."""
         return [cast(Block, block).mixer.start(rows, self.tangents.weight) for block in self.blocks]
 
     def advance(
         self, item_index_BT: Tensor, states: list[BlockState], length_B: Tensor | None = None
     ) -> tuple[Tensor, list[BlockState]]:
-        """Encode what comes after events that have been encoded before; those are not needed again.
+        """Encode the events that follow a state, without the events before it.
 
-        Encoding a sequence in parts, each from the states that the part before it left, is encoding it whole: its
-        cost is that of the new events, and its memory does not grow with the length.
+        Encoding a sequence in parts gives the same result as encoding it whole. The cost is that of the new events, and
+        memory does not grow with the length of the history.
 
         Args:
-            item_index_BT: the next items of each row, oldest first, padded at the end.
-            states: of each block: :meth:`start`, or what the call before returned.
-            length_B: items of each row, 0 or more; None: all T.
+            item_index_BT: next items of each row, oldest first, padded at the end.
+            states: state of each block, from :meth:`start` or from the previous call.
+            length_B: number of items of each row, 0 or more; None if there is no padding.
 
         Returns:
-            Tangents (B, T, d), meaningless at padding, and the states after each row's last item.
+            Hidden states (B, T, d), undefined at padding, and the states after each row's last item.
         """
         if not item_index_BT.shape[1]:
             return self.tangents.weight.new_zeros(len(item_index_BT), 0, self.config.dim), states
@@ -276,17 +277,17 @@ class HMamba(nn.Module):
         return self.norm_out(x_BTd), after
 
     def in_float64(self) -> HMamba:
-        """A copy in float64: its points, queries and logits are those of the same weights, in double precision.
+        """A copy whose points, queries and logits are computed in float64 from the same weights.
 
-        For the lift, where float32 cannot tell near items apart. The error of <u,v>/K is about eps e^(2R) / 4 at norm
-        R sqrt(K) (:func:`hmamba.model.lorentz.bound`), and the eps of float64 is 5e8 times smaller. Hidden states stay
-        what the float32 encoder gave: they are input, not geometry.
+        Float32 cannot distinguish near items after the lift: the error of <u,v>/K is about eps e^(2R) / 4 at norm
+        R sqrt(K) (:func:`hmamba.model.lorentz.bound`). The eps of float64 is 5e8 times smaller. Hidden states remain
+        those of the float32 encoder.
         """
-        shared = {id(term): term for term in self.counted_terms}  # large tables, which need no other precision
+        shared = {id(term): term for term in self.counted_terms}  # large tables that do not need float64
         return copy.deepcopy(self, shared).double().eval()
 
     def user_points(self, hidden_Rd: Tensor) -> Tensor:
-        """Lorentz points (R, d + 1) of hidden states (R, d), by the same lift as the items."""
+        """Lorentz points (R, d + 1) of hidden states (R, d), with the same lift as the items."""
         return self._lift(hidden_Rd)
 
     def score(self) -> Score:
@@ -298,14 +299,14 @@ class HMamba(nn.Module):
         return self.score().queries(self.user_points(hidden_Rd))
 
     def item_vectors(self, item_index: Tensor) -> Tensor:
-        """Item vectors (V, d + 2) of the items given."""
+        """Item vectors (V, d + 2) of items (V,)."""
         return self.score().items(self.item_points(item_index), self.item_bias(item_index))
 
 
 def _shared_rows(category_LV: Tensor) -> tuple[Tensor, int]:
-    """Which vector each item shares on each level, (V, L), counted through all levels from 1; and how many there are.
+    """Number the category vectors from 1 through all levels; return the vector of each item (V, L), and their number.
 
-    Who is alone in a category shares nothing, row 0: the vector would be the item's own once more.
+    An item that is alone in its category gets row 0, since a vector of its own would duplicate the item's vector.
     """
     rows, count = [], 0
     for of_item in category_LV:

@@ -1,4 +1,4 @@
-"""mamba_ssm's fused Triton scan behind the contract of :mod:`hmamba.model.scan`; imported late, and only here."""
+"""mamba_ssm's fused Triton scan with the interface of :mod:`hmamba.model.scan`; imported only here, on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Scan = Callable[..., tuple[Tensor, Tensor]]
 
 
 def missing() -> str | None:
-    """Why the fused kernels cannot run here, as a sentence with its remedy; None if they can be tried."""
+    """Reason why the fused kernels cannot run on this machine, and the remedy; None if they may run."""
     if not torch.cuda.is_available():
         return "PyTorch sees no CUDA device; use kernels = 'auto' or 'torch', which run anywhere"
     return _absent()
@@ -40,8 +40,8 @@ def _absent() -> str | None:
 def _combined() -> Any:
     """Load ``mamba_chunk_scan_combined``.
 
-    The package's own __init__ wants compiled extensions that the Triton kernels never use. A bare parent module with
-    the package's path lets Python import the one file that is needed without running it.
+    The package's __init__ imports compiled extensions that the Triton kernels do not use. An empty parent module with
+    the package's path lets Python import the one file without running __init__.
     """
     if "mamba_ssm" not in sys.modules:
         spec = importlib.util.find_spec("mamba_ssm")
@@ -49,7 +49,7 @@ def _combined() -> Any:
             raise ConfigError(f"model.kernels = 'fused': {_absent()}.")
         parent = types.ModuleType("mamba_ssm")
         parent.__path__ = list(spec.submodule_search_locations)
-        parent.__spec__ = spec  # find_spec raises for a loaded module that has none
+        parent.__spec__ = spec  # find_spec raises for a loaded module without a spec
         sys.modules["mamba_ssm"] = parent
     return importlib.import_module("mamba_ssm.ops.triton.ssd_combined").mamba_chunk_scan_combined
 
@@ -66,8 +66,8 @@ def fused_scan(
     state_BHPN: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The scan by mamba_ssm's Triton kernels. CUDA tensors only; products of float32 are in TF32 there."""
-    # The kernels take each row's first sequence to be number 0: under any other number they would drop its state.
+    """The scan by mamba_ssm's Triton kernels, for CUDA tensors; they compute float32 products in TF32."""
+    # The kernels expect the first sequence of each row to have number 0, and drop its initial state otherwise.
     first_is_0_BT = None if segment_BT is None else (segment_BT - segment_BT[:, :1]).to(torch.int32)
     y_BTHP, final_BHPN = _combined()(
         x_BTHP,
@@ -85,14 +85,14 @@ def fused_scan(
 
 
 def choose(kernels: str, device: torch.device) -> Scan:
-    """The scan for a device.
+    """Choose the scan for a device.
 
     Args:
         kernels: ``torch``, ``fused`` or ``auto`` (fused where it can run; the choice is logged).
-        device: where the tensors will be.
+        device: device of the tensors.
 
     Raises:
-        ConfigError: ``fused`` was asked for and cannot run; the message says what to install.
+        ConfigError: ``kernels`` is ``fused``, which cannot run; the message says what to install.
     """
     reason = missing() if device.type == "cuda" else "the model runs on the CPU"
     if kernels == "fused" and reason is not None:
@@ -103,7 +103,7 @@ def choose(kernels: str, device: torch.device) -> Scan:
         return chunked_scan
     try:
         _combined()
-    except Exception as error:  # whatever its import raises (Triton changes often): another scan serves
+    except Exception as error:  # Triton changes often and its import can raise anything; the fallback works
         if kernels == "fused":
             raise ConfigError(
                 f"model.kernels = 'fused': mamba_ssm does not import ({error}). Reinstall it with "

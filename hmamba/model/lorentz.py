@@ -10,8 +10,8 @@ point      a vector of d + 1 coordinates on {x : <x,x> = -K, x_0 > 0}; x_0 is it
 tangent    a vector of d coordinates: a tangent vector at the origin, whose time coordinate is always zero
 =========  ==============================================================================================
 
-Space is what is stored and bounded; time is always derived, so that a point cannot leave the hyperboloid. All
-functions are differentiable, also at the origin. Shapes broadcast; the last axis holds the coordinates.
+Only space coordinates are stored and bounded. Time is always derived from them, so a point cannot leave the
+hyperboloid. All functions are differentiable, also at the origin. Shapes broadcast; the last axis is the coordinates.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def _root(K: Curvature, like: Tensor) -> Tensor:
 
 
 def inner(x: Tensor, y: Tensor) -> Tensor:
-    """Lorentz inner product of points (..., d + 1); the last axis is summed away."""
+    """Lorentz inner products (...) of points (..., d + 1)."""
     return (x[..., 1:] * y[..., 1:]).sum(-1) - x[..., 0] * y[..., 0]
 
 
 def flip(x: Tensor) -> Tensor:
-    """Negate the time coordinate, so that an ordinary dot product with a point is their Lorentz inner product."""
+    """Negate the time coordinate: the dot product of the result and a point is their Lorentz inner product."""
     return torch.cat([-x[..., :1], x[..., 1:]], dim=-1)
 
 
@@ -50,7 +50,7 @@ def _safe_norm(v: Tensor) -> Tensor:
 
 
 def _sinhc(z: Tensor) -> Tensor:
-    """sinh(z) / z, by its series where the quotient would divide zero by zero."""
+    """sinh(z) / z, by its series near zero."""
     small = z.abs() < 1e-3
     safe = torch.where(small, torch.ones_like(z), z)
     return torch.where(small, 1 + z.square() / 6, torch.sinh(safe) / safe)
@@ -59,8 +59,8 @@ def _sinhc(z: Tensor) -> Tensor:
 def bound(v: Tensor, limit: Curvature) -> Tensor:
     """Shrink tangents so that their norm stays under ``limit``: v / sqrt(1 + |v|^2 / limit^2).
 
-    Float32 ranks faithfully only near the origin: eps e^(2R) / 4 is its error in <u,v>/K at norm R sqrt(K). Unlike a
-    clamp this has a gradient everywhere, so no item can get stuck.
+    The error of float32 in <u,v>/K is about eps e^(2R) / 4 at norm R sqrt(K), so ranks are reliable only near the
+    origin. Unlike a clamp, this has a non-zero gradient everywhere, so no item gets stuck at the limit.
     """
     return v * torch.rsqrt(1 + v.square().sum(-1, keepdim=True) / limit**2)
 
@@ -80,16 +80,15 @@ def distance0(x: Tensor, *, K: Curvature) -> Tensor:
 
 
 def least_gap(dtype: torch.dtype) -> float:
-    """The gap <x-y,x-y> under which two points count as one."""
+    """The gap <x-y,x-y> below which two points count as equal."""
     return torch.finfo(dtype).eps ** 2
 
 
 def distance_from_gap(gap: Tensor, *, K: Curvature) -> Tensor:
     """Geodesic distance sqrt(K) arcosh(-<x,y>/K) of two points, from their gap <x-y,x-y> = -2K - 2<x,y>.
 
-    Computed as 2 sqrt(K) asinh(sqrt(gap / 4K)), which keeps its precision for neighbours where arcosh near 1 loses
-    half the digits. The square root's gradient at a zero gap is cut at machine precision: equal points attract no
-    further.
+    Computed as 2 sqrt(K) asinh(sqrt(gap / 4K)), because arcosh loses half the digits near 1, that is for near points.
+    The gap is clamped at :func:`least_gap`, so the gradient at equal points is zero instead of infinite.
     """
     root = _root(K, gap)
     return 2 * root * torch.asinh((gap.clamp_min(least_gap(gap.dtype)) / (4 * K)).sqrt())

@@ -1,4 +1,4 @@
-"""The learned term of repeat consumption, from the features of :mod:`hmamba.terms.repeats` and a hidden state."""
+"""The learned score term of repeat consumption, on the features of :mod:`hmamba.terms.repeats` and a hidden state."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from hmamba.terms.base import LearnedTerm
 
 _HIDDEN = 32
-_LEAST_SHARE = 1e-12  # a share that decayed below float32's reach
+_LEAST_SHARE = 1e-12  # added to shares, which can underflow in float32
 
 
 class Repeats(nn.Module):
     """The rate at which users consume an item again: a :class:`hmamba.terms.base.LearnedTerm`.
 
-    Gate g and mixture pi over time scales are read off a user's hidden state. The factor f is a network of one hidden
-    layer; it starts at zero, so that the rates start as decayed counts.
+    Gate g and mixture pi over time scales are linear in a user's hidden state. The factor f is a network of one hidden
+    layer. It starts at zero, so the rates start as decayed counts.
 
     Args:
         dim: width of the hidden states.
-        items: number of item indices, the highest index included.
-        levels: number of levels of categories that have features.
+        items: highest item index.
+        levels: number of category levels that have features.
 
     Attributes:
-        item_counts: (items + 1, 2) log of the item's share of all events, and of its events for each of its users.
-        categories: (levels, items + 1) number of each item's category; None without levels.
+        item_counts: (items + 1, 2) logs of the item's share of all events and of its events per user.
+        categories: (levels, items + 1) category number of each item; None without levels.
     """
 
     def __init__(self, dim: int, items: int, levels: int = 0) -> None:
@@ -55,7 +55,7 @@ class Repeats(nn.Module):
         return cls(config.dim, items, len(config.category_levels))
 
     def fast_parameters(self) -> list[nn.Parameter]:
-        """The mixture and the gate: a few scalars far from their optimum at first, which cannot overfit."""
+        """The mixture and the gate: a few scalars that start far from their optimum and cannot overfit."""
         return [self.mixture, self.gate]
 
     def hold_categories(self, category_LV: IntArray) -> None:
@@ -68,22 +68,22 @@ class Repeats(nn.Module):
         self.item_counts.copy_(torch.stack([log_share(events), torch.log((events + 1.0) / (users + 1.0))], dim=1))
 
     def entries(self, histories: Histories, candidate_items: CandidateItems) -> RepeatFeatures:
-        """What R users have interacted with, at the end of their histories."""
+        """The items that R users have interacted with, and their features at the end of the histories."""
         read = histories.read
         return self.entries_before(read, candidate_items, np.arange(len(read)), read.offsets[1:])
 
     def entries_before(
         self, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
     ) -> RepeatFeatures:
-        """What the rows' users had interacted with by some moment."""
+        """The items that the user of each row has interacted with before the end of the row."""
         return RepeatFeatures.before(histories, candidate_items, users, ends, self.categories)
 
     def entry_counts(self, histories: Histories, users: IntArray, ends: IntArray) -> IntArray:
-        """How many distinct items that is, among all items."""
+        """Number of distinct items of each row, candidate items or not."""
         return items_before(histories, users, ends)
 
     def combine(self, base_E: Tensor, entries: RepeatFeatures, hidden_Rd: Tensor) -> Tensor:
-        """Log of the sum of the two rates."""
+        """Logarithm of the sum of both rates."""
         return torch.logaddexp(base_E, self.log_rates(hidden_Rd, entries))
 
     def log_rates(self, hidden_Rd: Tensor, entries: RepeatFeatures) -> Tensor:
@@ -96,7 +96,7 @@ class Repeats(nn.Module):
         gate_R, mixture_RK = self.from_hidden(hidden_Rd).split([1, len(TIME_SCALES)], dim=-1)
         pi_RK = torch.softmax(self.mixture + mixture_RK, dim=-1)
         rate_E = (pi_RK[rows_E] * shares_EK).sum(-1)
-        # Roughly centred and scaled: logarithms of shares lie about -7, days and counts within a few units.
+        # Rough centring and scaling: log shares are about -7, logs of days and counts lie within a few units.
         known = torch.log(shares_EK + LEAST_KNOWN) / 4 + 1.5, features_EF / 2 - 1, self.item_counts[items_E] / 4 + 1
         factor_E = self.narrow(F.gelu(self.widen(torch.cat(known, dim=-1))))[:, 0]
         log_rates_E: Tensor = self.gate + gate_R[rows_E, 0] + factor_E + torch.log(rate_E + _LEAST_SHARE)
@@ -108,5 +108,5 @@ if TYPE_CHECKING:
 
 
 def log_share(events: Tensor) -> Tensor:
-    """Logarithm of each item's share of all events, one added to each."""
+    """Logarithm of each item's share of all events, with one event added to each item."""
     return torch.log((events + 1.0) / (events.sum() + len(events)))

@@ -1,29 +1,30 @@
-"""The selective scan of Mamba-2 (state-space duality), one contract and three implementations.
+"""The selective scan of Mamba-2 (state-space duality): the recurrence and the chunked form.
 
     h_t = exp(dt_t A_h) h_(t-1) + dt_t x_t B_t^T        y_t = h_t C_t + D_h x_t
 
-Shape suffixes: B rows, T tokens, H heads, P channels of a head, N state size, C chunks, Q tokens of a chunk.
+Shape suffixes: B rows, T tokens, H heads, P channels per head, N state size, C chunks, Q tokens per chunk.
 
 ==============  ==========================================================================================
 ``x_BTHP``      input of the state space
-``dt_BTH``      step sizes, >= 0; a step of 0 leaves the state as it is, so padding is harmless
-``A_H``         one negative scalar a head
+``dt_BTH``      step sizes, >= 0; a step size of 0 keeps the state, so padding has no effect
+``A_H``         one negative scalar per head
 ``B_BTN``       input projection, shared by all heads
 ``C_BTN``       output projection, shared by all heads
 ``D_H``         skip connection
-``segment_BT``  optional: which sequence a token belongs to; the state starts from zero where it changes, so
-                sequences of any length lie end to end in one row
-``state_BHPN``  optional state before the first token (of a row's first sequence)
+``segment_BT``  optional: sequence of each token; the state is zero where a new sequence starts, so sequences
+                of any length can be packed end to end in one row
+``state_BHPN``  optional: initial state of each row's first sequence
 ==============  ==========================================================================================
 
-All return ``y_BTHP`` and the state after the last token of each row, ``(B, H, P, N)``.
+Every implementation returns ``y_BTHP`` and the state after the last token of each row, ``(B, H, P, N)``. The third one,
+mamba_ssm's fused kernels, is in :mod:`hmamba.model.kernels`.
 
-The chunked form computes groups of tokens that fit into the cache, and its gradient by hand, from what it recomputes of
-each group: a recorded one would keep every intermediate of all tokens and read all of them from memory. With the masked
-decays L and s = dt x, the outputs of a chunk are y = (L (.) C B^T) s + D x and what they read of the state, and each
-gradient is a product of the same kind. L_ij is the product of the decays of the tokens after j up to i, so the gradient
-in the logarithm of one of these is the sum of dL (.) L over the pairs on either side of it, and likewise for what
-crosses the chunk.
+The chunked form computes groups of tokens that fit into the cache. Its gradient is written by hand and recomputes the
+intermediates of each group: autograd would keep those of all tokens and read them from memory. With the masked decays L
+and s = dt x, the outputs of a chunk are y = (L (.) C B^T) s + D x plus the part read from the state, and each gradient
+is a product of the same kind. L_ij is the product of the decays of tokens j + 1 to i. The gradient in the logarithm of
+a token's decay is therefore the sum of dL (.) L over the pairs on either side of the token, and likewise for the terms
+that cross the chunk.
 """
 
 from __future__ import annotations
@@ -38,21 +39,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _CHUNKS = range(32, 65, 8)
-"""Tokens of a chunk that are tried for the least padding, the smaller first. Measured on the CPU: with fewer, states
-cost more than the products inside a chunk save; with more, the causal mask throws too much of those products away."""
+"""Chunk sizes that are tried for the least padding, smallest first. Measured on the CPU: in smaller chunks, states cost
+more than the products inside a chunk save; in larger ones, the causal mask discards too much of those products."""
 
 _GROUP = {"cpu": 1 << 11, "cuda": 1 << 20}
-"""Tokens that are computed at once; on the CPU by one thread, so few that an operation finds in the cache what the one
-before it left, and so many that the operations are worth their calls. A GPU wants fewer and larger kernels; not
-measured."""
+"""Tokens per group. On the CPU (one thread) a group is small enough that its intermediates stay in the cache, and large
+enough that the overhead of calls does not matter. A GPU needs fewer and larger kernels; its value is not measured."""
 
-_SHARED = 2  # times as many for each of several threads, which wait for each other after every operation
+_SHARED = 2  # with several threads, group size per thread is this many times larger: threads wait after each operation
 
-_GROUP_CHUNKS = 32  # of one row: what passes between the chunks of a group costs the square of their number
+_GROUP_CHUNKS = 32  # per row: the cost of passing states between the chunks of a group is quadratic in their number
 
 _LEAST_EXPONENT = -80.0
-"""Exponents are cut here: exp(-80) is far less than float32 can add to a sum, and where exp underflows it takes many
-times as long."""
+"""Lower limit of exponents: exp(-80) is negligible in a float32 sum, and exp is many times slower on underflow."""
 
 
 def reference_scan(
@@ -66,7 +65,7 @@ def reference_scan(
     segment_BT: Tensor | None = None,
     state_BHPN: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Take the recurrence literally, a token at a time. The other implementations are tested against it."""
+    """Compute the recurrence one token at a time. The other implementations are tested against it."""
     rows, tokens, heads, channels = x_BTHP.shape
     state = x_BTHP.new_zeros(rows, heads, channels, B_BTN.shape[-1]) if state_BHPN is None else state_BHPN
     outputs = []
@@ -95,8 +94,8 @@ def chunked_scan(
 ) -> tuple[Tensor, Tensor]:
     """Compute the scan in time linear in T with matrix products (Mamba-2, arXiv 2405.21060, section 6).
 
-    Inside a chunk the recurrence is a masked product; between chunks only the states are passed on. C.B^T is shared by
-    the heads. Every exponent is <= 0. Differentiable once. ``chunk``: tokens of a chunk; None: what was fastest.
+    Inside a chunk the recurrence is a masked product; between chunks only states are passed on. All heads share C B^T.
+    Every exponent is <= 0. Differentiable once. ``chunk`` is the number of tokens per chunk; None: :func:`chunk_for`.
     """
     rows, tokens, heads, channels = x_BTHP.shape
     device = x_BTHP.device.type
@@ -119,45 +118,45 @@ def chunked_scan(
 
 
 def chunk_for(tokens: int) -> int:
-    """The chunk that is chosen for rows of so many tokens."""
+    """The default chunk size for rows of ``tokens`` tokens: the one with the least padding."""
     if tokens <= _CHUNKS[-1]:
         return tokens
     return min(_CHUNKS, key=lambda chunk: -tokens % chunk)
 
 
 def _exp(exponent: Tensor) -> Tensor:
-    """In place. What is above 0 is above a diagonal and will be masked; it could overflow, and inf * 0 is not 0."""
+    """Exponential in place. Exponents above 0 are masked later; they are clamped because inf * 0 is not 0."""
     return exponent.clamp_(_LEAST_EXPONENT, 0.0).exp_()
 
 
 def _chunks(part_BTX: Tensor, chunk: int) -> Tensor:
-    """(B, T, H, P) or (B, T, N) as a view (B, H or 1, C, Q, P or N)."""
+    """View (B, T, H, P) or (B, T, N) as (B, H or 1, C, Q, P or N)."""
     apart: Tensor = part_BTX.unflatten(1, (-1, chunk))
     return apart.unsqueeze(1) if apart.dim() == 4 else apart.permute(0, 3, 1, 2, 4)
 
 
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrix product, all dimensions before the last two as one batch."""
+    """Matrix product with all dimensions before the last two as one batch."""
     product = torch.bmm(left.to(dtype).flatten(0, -3), right.to(dtype).flatten(0, -3))
     return product.view(*left.shape[:-1], right.shape[-1])
 
 
 def _add_product(onto: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """The product added to ``onto``, in place."""
+    """Add the matrix product to ``onto`` in place."""
     onto.flatten(0, -3).baddbmm_(left.to(onto.dtype).flatten(0, -3), right.to(onto.dtype).flatten(0, -3))
     return onto
 
 
 class _Decays(NamedTuple):
-    """What the step sizes alone decide, head after head.
+    """Decay factors between tokens and chunk boundaries; they depend on step sizes and sequences only.
 
     Attributes:
         dt: (B, H, C, Q) step sizes.
-        log: (B, H, C, Q) logarithm of what is left, at each token, of what there was before its chunk.
-        from_start: (B, H, C, Q) what is left of the state that entered the chunk; 0 in another sequence.
-        to_end: (B, H, C, Q) what will be left, at the chunk's end, of what the token adds; 0 in another sequence.
-        carry: (B, H, C) what a chunk leaves of the state that entered it; 0 if a sequence begins in it.
-        ordinal: (B, 1, C, Q) number of the token's sequence in its row; None where each row is one sequence.
+        log: (B, H, C, Q) logarithm of the decay from the chunk's start to each token.
+        from_start: (B, H, C, Q) decay from the chunk's start to each token; 0 across a sequence boundary.
+        to_end: (B, H, C, Q) decay from each token to the chunk's end; 0 across a sequence boundary.
+        carry: (B, H, C) decay across the whole chunk; 0 if a sequence starts in it.
+        ordinal: (B, 1, C, Q) number of each token's sequence in its row; None if each row is one sequence.
         entered: (B, 1, C) number of the sequence whose state enters the chunk, or None.
     """
 
@@ -171,7 +170,7 @@ class _Decays(NamedTuple):
 
     @classmethod
     def of(cls, dt_BTH: Tensor, A_H: Tensor, segment_BT: Tensor | None, chunk: int) -> _Decays:
-        """Those of rows of whole chunks."""
+        """Compute the decays of rows whose length is a multiple of ``chunk``."""
         dt = dt_BTH.transpose(1, 2).contiguous().unflatten(-1, (-1, chunk))
         log = (dt * A_H[:, None, None]).cumsum(-1)
         from_start = _exp(log.clone())
@@ -180,7 +179,7 @@ class _Decays(NamedTuple):
         if segment_BT is None:
             return cls(dt, log, from_start, to_end, carry, None, None)
         changes_BT = (segment_BT[:, 1:] != segment_BT[:, :-1]).cumsum(1)
-        # float32 counts exactly as far as 16 million and is compared several times as fast as integers.
+        # float32 counts exactly up to 16 million, and its comparisons are several times faster than those of integers.
         ordinal = F.pad(changes_BT, (1, 0)).float().view(len(segment_BT), 1, -1, chunk)
         last = ordinal[..., -1]
         entered = F.pad(last[..., :-1], (1, 0))
@@ -190,7 +189,7 @@ class _Decays(NamedTuple):
         return cls(dt, log, from_start, to_end, carry, ordinal, entered)
 
     def inside(self) -> tuple[Tensor, Tensor]:
-        """What is left at token i of token j (B, H, C, Q, Q), 1 for j > i; and 1 where i sees j, else 0."""
+        """Decays (B, H, C, Q, Q) from token j to token i, 1 for j > i; and the mask, 1 where i reads j, else 0."""
         left_BHCQQ = _exp(self.log[..., :, None] - self.log[..., None, :])
         seen_QQ = self.log.new_ones(left_BHCQQ.shape[-2:]).tril_()
         if self.ordinal is None:
@@ -198,7 +197,7 @@ class _Decays(NamedTuple):
         return left_BHCQQ, torch.sub(self.ordinal[..., :, None], self.ordinal[..., None, :]).eq_(0).mul_(seen_QQ)
 
     def between(self) -> Tensor:
-        """What is left, where chunk c begins, of what chunk b has added: (B, H, C, C), 0 for b >= c."""
+        """Decays (B, H, C, C) from the end of chunk b to the start of chunk c, 0 for b >= c."""
         total_BHC = self.log[..., -1]
         end_BHC = total_BHC.cumsum(-1)
         left_BHCC = _exp((end_BHC - total_BHC)[..., :, None] - end_BHC[..., None, :]).tril_(-1)
@@ -208,14 +207,14 @@ class _Decays(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Chunks that are computed at once: of one row, or of whole rows.
+    """Chunks that are computed at once: some of one row, or all of several rows.
 
     Attributes:
-        x: (B, H, C, Q, P) as in the module.
-        B: (B, 1, C, Q, N) likewise.
-        C: (B, 1, C, Q, N) likewise.
-        decays: of these chunks.
-        dtype: of the matrix products.
+        x: (B, H, C, Q, P) input of the state space.
+        B: (B, 1, C, Q, N) input projection.
+        C: (B, 1, C, Q, N) output projection.
+        decays: decays of these chunks.
+        dtype: type of the matrix products.
     """
 
     x: Tensor
@@ -225,15 +224,15 @@ class _Group(NamedTuple):
     dtype: torch.dtype
 
     def step(self) -> Tensor:
-        """The inputs dt x, one head after the other however x lies."""
+        """The inputs dt x, contiguous by head whatever the layout of x."""
         return torch.mul(self.x, self.decays.dt[..., None], out=self.x.new_empty(self.x.shape))
 
     def shared(self, seen: Tensor) -> Tensor:
-        """C B^T where one token sees the other, (B, 1, C, Q, Q)."""
+        """C B^T times the mask ``seen``: (B, 1, C, Q, Q), shared by all heads."""
         return _product(self.C, self.B.transpose(-1, -2), self.dtype).mul_(seen)
 
     def forward(self, D_H11: Tensor, state_BHNP: Tensor, y_BHCQP: Tensor) -> tuple[Tensor, Tensor]:
-        """Write y; returns the states that enter the chunks (B, H, C, N, P), and the one after the last."""
+        """Write y; return the states that enter the chunks (B, H, C, N, P), and the state after the last chunk."""
         decays, step_BHCQP = self.decays, self.step()
         carry_BHC11 = decays.carry[..., None, None]
         added_BHCNP = _product((self.B * decays.to_end[..., None]).transpose(-1, -2), step_BHCQP, self.dtype)
@@ -263,19 +262,19 @@ class _Group(NamedTuple):
         Args:
             D_H11: skip connection.
             dy_BHCQP: gradient of y.
-            states_BHCNP: what forward returned.
+            states_BHCNP: states that :meth:`forward` returned.
             dfinal_BHNP: gradient of the state after the last chunk.
-            grads: of x, B and C, to be written.
+            grads: gradients of x, B and C, to write into.
 
         Returns:
-            The gradients of dt as a factor of x (B, H, C, Q), of the logarithms of the decays (B, H, C, Q), of D (H,),
-            and of the state before the first chunk.
+            The gradients of dt as a factor of x (B, H, C, Q), of the log decays (B, H, C, Q), of D (H,), and of the
+            state before the first chunk.
         """
         decays, dtype, carry_BHC11 = self.decays, self.dtype, self.decays.carry[..., None, None]
         from_start_BHCQ1, to_end_BHCQ1 = decays.from_start[..., None], decays.to_end[..., None]
         step_BHCQP, dy_BHCQP = self.step(), dy_BHCQP.contiguous()
 
-        # Of the states: as this group's outputs read them, then of those that the chunks leave, with all that follows.
+        # Gradients of the states: first through the outputs of this group, then through all chunks that follow.
         read_BHCNP = _product((self.C * from_start_BHCQ1).transpose(-1, -2), dy_BHCQP, dtype)
         if read_BHCNP.shape[2] == 1:
             dleft_BHCNP = dfinal_BHNP[:, :, None]
@@ -298,7 +297,7 @@ class _Group(NamedTuple):
         grads[2].copy_(_add_product(dC_BHCQN.sum(1, keepdim=True), dshared_B1CQQ, self.B))
         torch.mul(dstep_BHCQP, decays.dt[..., None], out=grads[0]).addcmul_(dy_BHCQP, D_H11[..., None])
 
-        # Decays: of pairs in the chunk, of what tokens read from before it, leave after it, and of what passes through.
+        # Gradients of the decays: between pairs in the chunk, from its start, to its end, and across it.
         dpair_BHCQQ.mul_(shared_B1CQQ.tril(-1))
         dread_BHCQ = dpair_BHCQQ.sum(-1) - dpair_BHCQQ.sum(-2) + dC_BHCQN.mul_(self.C).sum(-1)
         dadded_BHCQ = dB_BHCQN.mul_(self.B).sum(-1)
@@ -311,7 +310,7 @@ class _Group(NamedTuple):
 
 
 def _split(part: Tensor | None, rows: slice, width: int) -> Iterable[Any]:
-    """Views of ``width`` chunks each; in one call, as slicing one by one takes a tenth of the whole time."""
+    """Views of ``width`` chunks each, in one call: slicing them one by one takes a tenth of the scan's time."""
     return repeat(None) if part is None else part[rows].split(width, 2)
 
 
@@ -325,7 +324,11 @@ def _group_tokens(device: str) -> int:
 def _groups(
     parts: list[Tensor], decays: _Decays, chunk: int, dtype: torch.dtype
 ) -> Iterator[tuple[slice, list[tuple[_Group, list[Tensor]]]]]:
-    """Rows, and their groups in order, each with its share of the parts after the first three, which are x, B and C."""
+    """Split into groups; ``parts`` are x, B, C and further tensors.
+
+    Yields:
+        Rows, and their groups in order, each with its views of the further tensors.
+    """
     rows, _, chunks = decays.carry.shape
     budget = max(1, _group_tokens(decays.carry.device.type) // chunk)
     height, width = max(1, budget // chunks), min(budget, _GROUP_CHUNKS)

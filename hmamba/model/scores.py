@@ -1,14 +1,14 @@
-"""Scores: how near an item's point lies to a user's point. All rank as an ordinary inner product does.
+"""Base scores: how near an item's point is to a user's point. Each is an increasing function of an inner product.
 
-``<u,v>_L`` is a dot product once the time coordinate of u is negated (:func:`.lorentz.flip`), so every score
-here is ``g(query . item)`` with g increasing: one FAISS inner-product index ranks exactly, whatever the score.
+``<u,v>_L`` is a dot product once the time coordinate of u is negated (:func:`.lorentz.flip`). Every score here is
+``g(query . item)`` with g increasing, so a FAISS inner-product index ranks exactly under each of them.
 
 =========  ====================================================  ==========================================
 squared    s (2K + 2<u,v>_L) + b_v, minus the squared distance   Fully Hyperbolic Neural Networks (2105.14686)
 linear     -s d(u,v)                                             MERU (2304.09172)
 paper      -2 sqrt(K) arcosh(-<u,v>_L / K) = -2 d(u,v)           HMamba, Algorithm 1
 inner      2s (u . v) + b_v, over space coordinates              HMamba-Half
-euclidean  s (2 u . v - |v|^2) + b_v, minus |u - v|^2 + |u|^2    the flat twin: "squared" as K grows without end
+euclidean  s (2 u . v - |v|^2) + b_v, minus |u - v|^2 + |u|^2    flat space: the limit of "squared" for large K
 =========  ====================================================  ==========================================
 """
 
@@ -27,19 +27,19 @@ ScoreKind = Literal["squared", "linear", "paper", "inner", "euclidean"]
 
 @dataclass(frozen=True)
 class Score:
-    """A score at one curvature: turns points into vectors for an inner product, and the product into a logit."""
+    """A score at one curvature: maps points to vectors, and inner products of these vectors to logits."""
 
     kind: ScoreKind
     K: Tensor
     scale: Tensor
 
     def queries(self, u_Rd1: Tensor) -> Tensor:
-        """Query vectors (R, d + 2) of users' points (R, d + 1); the last coordinate meets the items' bias."""
+        """Query vectors (R, d + 2) of users' points (R, d + 1); the last coordinate, 1, multiplies the item bias."""
         if self.kind == "squared":
             vector = 2 * self.scale * lorentz.flip(u_Rd1)
         elif self.kind == "inner":
             vector = 2 * self.scale * torch.cat([torch.zeros_like(u_Rd1[:, :1]), u_Rd1[:, 1:]], dim=-1)
-        elif self.kind == "euclidean":  # what meets |v|^2, then what meets v
+        elif self.kind == "euclidean":  # factors of |v|^2 and of v
             vector = self.scale * torch.cat([-torch.ones_like(u_Rd1[:, :1]), 2 * u_Rd1[:, 1:]], dim=-1)
         else:
             vector = lorentz.flip(u_Rd1)
@@ -51,7 +51,7 @@ class Score:
         return torch.cat([v_Vd1, bias[:, None]], dim=-1)
 
     def logits(self, product: Tensor) -> Tensor:
-        """Logits of inner products of queries and items, of any shape. Increasing, so ranks are kept."""
+        """Logits of inner products, of any shape. Increasing, so ranks are preserved."""
         if self.kind in ("inner", "euclidean"):
             return product
         if self.kind == "squared":
@@ -60,10 +60,10 @@ class Score:
         return -self.scale * distance if self.kind == "linear" else -2 * distance
 
     def logits_of(self, product: Tensor, slope: Tensor) -> Tensor:
-        """:meth:`logits` of a distance, unrecorded; ``slope``, of the product's shape, takes their derivatives in it.
+        """:meth:`logits` of a distance score without autograd; ``slope`` receives their derivatives in the products.
 
         With q = (-P/K - 1) / 2 the logit is -2 s sqrt(K) asinh(sqrt q), its derivative s / (2 sqrt(K q (q + 1))).
-        Written out, asinh(r) = log1p(r + r^2 / (1 + sqrt(1 + r^2))) is several times as fast as PyTorch's own on a CPU.
+        On a CPU, asinh(r) = log1p(r + r^2 / (1 + sqrt(1 + r^2))) is several times as fast as ``torch.asinh``.
         """
         factor, least = self.scale if self.kind == "linear" else 2.0, lorentz.least_gap(product.dtype)
         q = torch.mul(product, -2).sub_(2 * self.K).clamp_min_(least).div_(4 * self.K)
@@ -73,10 +73,10 @@ class Score:
         return q.div_(secant.add_(1)).add_(root).log1p_().mul_(-2 * factor * self.K.sqrt())
 
     def scalar_gradients(self, times_logit: Tensor, times_product: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients in K and scale of a function of a distance's logits l.
+        """Gradients in K and in the scale of a function of the logits l of a distance score.
 
-        l is proportional to the scale, and to sqrt(K) where P/K is given. So with G the gradient in the logits, and G'
-        that in the products, they are sum(G l) / 2K - sum(G' P) / K and sum(G l) / s.
+        l is proportional to the scale, and to sqrt(K) for fixed P/K. With G the gradient in the logits and G' that in
+        the products P, the gradients are sum(G l) / 2K - sum(G' P) / K and sum(G l) / s.
 
         Args:
             times_logit: sum(G l).

@@ -1,12 +1,11 @@
-"""Model versions on disk, and which of them serves.
+"""Model versions on disk.
 
     models/<version>/   model.safetensors, config.json, items.parquet, metrics.json, files of counted score terms
-    models/champion.json
 
-Weights are safetensors and everything else is JSON or Parquet: loading a model never runs code. A version is named by
-what it was trained from (day, snapshot, parent, settings), so training the same thing twice finds it already there.
+Weights are safetensors and everything else is JSON or Parquet, so loading a model never runs code. The name of a
+version is derived from its inputs (day, snapshot, parent, settings), so a repeated training finds the version stored.
 
-What only reading and writing a version needs is imported there, so that a model can be held in memory without it.
+safetensors is imported in the functions that need it, so that a model in memory does not require it.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ _WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model comes from.
+    """The inputs of a training.
 
     Attributes:
-        day: the night that trained it.
-        parent: the version it was fine-tuned from, or None.
-        snapshot: digest of the sequences it was trained on.
-        trained_until: end of its training events, microseconds, exclusive.
+        day: the night that trained the model.
+        parent: version that it was fine-tuned from; None if it was trained from scratch.
+        snapshot: digest of the sequences that it was trained on.
+        trained_until: end of its training events in microseconds since 1970, exclusive.
         settings: digest of the settings that training depends on.
-        split: "days", or "last" where each user's last baskets were held out of the training.
+        split: "days", or "last" if each user's last baskets were held out.
     """
 
     day: date
@@ -62,22 +61,22 @@ class Provenance:
 
     @property
     def version(self) -> str:
-        """The version's name: day and digest."""
+        """Name of the version: day and digest."""
         return f"{self.day:%Y%m%d}-{digest(asdict(self))[:8]}"
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model with the items it knows.
+    """A model with its items.
 
     Attributes:
-        version: its name.
-        provenance: where it comes from.
-        model: the weights.
-        candidate_items: the items that compete.
-        item_ids: (size,) item ids by index, null where an index has no item.
-        fingerprint: digest of the weights as they were read; empty for a model that was not. Of one version, weights
-            with other counts or a refit differ.
+        version: name of the version.
+        provenance: inputs of its training.
+        model: the model.
+        candidate_items: the candidate items.
+        item_ids: (size,) item ids by index, null for an index without an item.
+        fingerprint: digest of the weights file; empty for a model that was not read from a file. It differs between
+            weights of one version with other counts or after a refit.
     """
 
     version: str
@@ -89,28 +88,28 @@ class StoredModel:
 
     @property
     def identity(self) -> str:
-        """What an index or carried states are of: the version with these very weights."""
+        """Version and fingerprint, which identify the weights; indexes and carried states record it."""
         return f"{self.version}-{self.fingerprint[:8]}" if self.fingerprint else self.version
 
     def known(self, items: IntArray) -> IntArray:
-        """Item indices as the model reads them: items that it has not been trained with become padding."""
+        """Replace item indices that the model does not know by padding."""
         has_id = ~np.asarray(self.item_ids.is_null())
         inside = np.minimum(items, len(has_id) - 1)
         return np.where((items < len(has_id)) & has_id[inside], items, 0)
 
     def readable(self, histories: Histories) -> tuple[Histories, npt.NDArray[np.bool_]]:
-        """Histories in indices that the model knows, and which users (U,) have at least one event that it does."""
+        """Histories in indices that the model knows, and whether each user (U,) has an event that it can read."""
         known = replace(histories, items=self.known(histories.items))
         return known, np.bincount(known.read.owner, weights=known.read.items > 0, minlength=len(known)) > 0
 
 
 def vocabulary(path: Path, size: int | None = None) -> pa.Array:
-    """Item ids by index (size,), null where an index has no item, from a table of items."""
+    """Read item ids by index (size,) from a table of items in Parquet; null for an index without an item."""
     return vocabulary_of(pq.read_table(path, columns=[ITEM_INDEX, ITEM_ID]), size)
 
 
 def vocabulary_of(table: pa.Table, size: int | None = None) -> pa.Array:
-    """As :func:`vocabulary`, of items that have been read."""
+    """As :func:`vocabulary`, for a table in memory."""
     index = table[ITEM_INDEX].to_numpy()
     count = int(index.max(initial=0)) + 1 if size is None else size
     where = np.full(count, -1, dtype=np.int64)
@@ -119,7 +118,7 @@ def vocabulary_of(table: pa.Table, size: int | None = None) -> pa.Array:
 
 
 def by_index(index: IntArray, values: IntArray, size: int) -> IntArray:
-    """Spread values over item indices (size,); zero where an index has none; indices past ``size`` are left out."""
+    """Arrange values by item index (size,): zero for an index without a value; indices from ``size`` on are dropped."""
     result = np.zeros(size, dtype=np.int64)
     known = index < size
     result[index[known]] = values[known]
@@ -134,15 +133,15 @@ def save(
     ids: pa.Array,
     training: TrainingMetrics | None = None,
 ) -> str:
-    """Store a model version, whole or not at all.
+    """Store a model version atomically; return its name.
 
     Args:
         layout: the root.
-        model: the weights.
-        provenance: names the version.
-        candidate_items: the items that compete.
+        model: the model.
+        provenance: inputs of its training, which give the name.
+        candidate_items: the candidate items.
         ids: (size,) item ids by index, null at 0 and at gaps.
-        training: kept in metrics.json; None if the train step did not make the model.
+        training: step metrics of the training, stored in metrics.json; None if the train step did not make the model.
     """
     from hmamba.contracts.models import ModelMetrics
 
@@ -154,7 +153,7 @@ def save(
 
 
 def save_serving(run: RunLayout, stored: StoredModel) -> None:
-    """Store what serves a night: a version, as it is after what is only counted was counted up to the day."""
+    """Store the model that serves a night: a version with counts up to the end of the day, after the refit if any."""
     with run.storage.write_folder(run.model) as folder:
         _write(folder, stored)
 
@@ -184,24 +183,30 @@ def _write(folder: Path, stored: StoredModel) -> None:
 
 
 def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
-    """Load a model version, strictly. ``kernels`` is this machine's choice, not the one it was trained with.
+    """Load a model version with strict checks.
+
+    Args:
+        layout: the root.
+        version: name of the version.
+        device: device of the model.
+        kernels: scan to use on this machine, in place of the setting that the model was trained with.
 
     Raises:
-        InputError: the version does not exist, or its files do not belong together.
+        InputError: the version does not exist, or a file is damaged.
     """
     folder = layout.storage.local_path(layout.model(version))
     if not folder.is_dir():
         raise InputError(
-            f"{folder} does not exist, but model {version} is wanted. Restore it, or train again with --full-retrain."
+            f"{folder} does not exist; model {version} is needed. Restore it, or train again with --full-retrain."
         )
     return _read(folder, version, device, kernels)
 
 
 def load_serving(run: RunLayout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
-    """Load what serves a night, see :func:`save_serving`.
+    """Load the model that serves a night, see :func:`save_serving`.
 
     Raises:
-        InputError: the gate has not stored it, or it is of another version than the verdict says.
+        InputError: the gate has not stored it, a file is damaged, or its version is not ``version``.
     """
     folder = run.storage.local_path(run.model)
     if not folder.is_dir():
@@ -227,7 +232,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         if config.category_levels:
             model.hold_categories(weights["categories"])
         if model.prior is not None:
-            weights.setdefault("prior", model.prior)  # versions of before it was stored
+            weights.setdefault("prior", model.prior)  # absent in versions that did not store it
         model.load_state_dict(weights, strict=True)
         for name, chosen in description["counted_terms"].items():
             model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
@@ -242,7 +247,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{folder}: damaged, or stored by another version of this program ({error}). Restore it, or train anew "
+            f"{folder}: damaged, or stored by another version of this program ({error}). Restore it, or train again "
             "with --full-retrain."
         ) from error
     eligible = np.zeros(size, dtype=np.int64)
@@ -258,15 +263,16 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
 
 
 def check_vocabulary(version: str, item_ids: pa.Array, ids: pa.Array) -> None:
-    """Make sure that what serves and a snapshot number their items alike.
+    """Check that a model or baseline and a snapshot use the same item indices.
 
     Args:
-        version: of a model or a baseline.
+        version: version of the model or baseline.
         item_ids: (size,) its item ids by index.
         ids: (size,) the snapshot's item ids by index.
 
     Raises:
-        InputError: an index means another item now; the message names the first one.
+        InputError: an index refers to another item, the first of which the message names; or the model knows items that
+            the snapshot does not.
     """
     common = min(len(ids), len(item_ids))
     beyond = item_ids.slice(common)
@@ -275,14 +281,14 @@ def check_vocabulary(version: str, item_ids: pa.Array, ids: pa.Array) -> None:
             f"{version} knows {len(beyond) - beyond.null_count} items that the warehouse does not. "
             "Restore the newer warehouse, or run a whole night with --full-retrain."
         )
-    mine, theirs = item_ids.slice(0, common), ids.slice(0, common)
-    both = ~np.asarray(mine.is_null()) & ~np.asarray(theirs.is_null())
-    wrong = np.flatnonzero(both & (np.asarray(mine, dtype=object) != np.asarray(theirs, dtype=object)))
+    trained, current = item_ids.slice(0, common), ids.slice(0, common)
+    both = ~np.asarray(trained.is_null()) & ~np.asarray(current.is_null())
+    wrong = np.flatnonzero(both & (np.asarray(trained, dtype=object) != np.asarray(current, dtype=object)))
     if len(wrong):
         i = int(wrong[0])
         raise InputError(
-            f"{version}: item_index {i} was item {mine[i].as_py()!r} when it was trained and is "
-            f"{theirs[i].as_py()!r} in the warehouse. The warehouse was rebuilt: run a whole night with --full-retrain."
+            f"{version}: item_index {i} was item {trained[i].as_py()!r} in training and is {current[i].as_py()!r} in "
+            "the warehouse. The warehouse was rebuilt: run a whole night with --full-retrain."
         )
 
 

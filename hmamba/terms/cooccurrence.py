@@ -1,18 +1,18 @@
-"""Co-occurrence: items that follow each other in many histories; a counted term that raises the scores of new items.
+"""Co-occurrence: a counted term that raises the scores of new items that followed the user's items in other histories.
 
-Where a catalogue is large and histories are short, most items have a handful of events. A vector of 64 numbers learnt
-from them generalises, but forgets which few items were in fact taken together. Item-to-item neighbourhoods remember
-just that, and the two make different mistakes (Jannach and Ludewig, RecSys 2017). The paper has no such part. Here
+With many items and short histories, most items have few events. A vector of 64 numbers learned from them generalises
+but does not retain which items were interacted with together. Item-to-item neighbourhoods retain exactly that, and the
+two make different errors (Jannach and Ludewig, RecSys 2017). The HMamba paper has no such term. The term is defined by
 
     T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs within 15 events, j baskets apart, of w_a w_b 0.8^(j-1), a before b, or
               times 0.25 if after; w_a w_b both ways in one basket, whose events have no order
     q(u, v) = share of v in the sum over the user's last 50 events x_i, i baskets old, of w_i 0.8^i T(x_i, v), over
               items that u has not seen
 
-with w the weights of the events, 1 where they have none.
     score(u, v) = base score(u, v) + strength log(1 + q(u, v) / scale)
 
-The table is counted again each night; ``strength`` and ``scale`` are chosen on the validation days.
+with w the weights of the events, 1 if they have none. The table is counted each night; ``strength`` and ``scale`` are
+chosen on the validation days.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-_WINDOW = 15  # events from one of a pair to the other, at most
-_STEP = 0.8  # weight of one more basket between them
-_BACKWARD = 0.25  # weight of a pair in the other order, which says less
-_SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # of the items' events: what is everywhere says little
-_FADE = 0.8  # weight of a user's event for each later basket
-_READ = 50  # events of a user that are read
-_NEIGHBOURS = 256  # kept of each item, the weightiest
-_BLOCK_PAIRS = 1 << 20  # counted at once
+_WINDOW = 15  # largest distance of a pair, in events
+_STEP = 0.8  # factor for each further basket between the two events
+_BACKWARD = 0.25  # factor for a pair in reverse order
+_SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # exponents of the items' event counts, which reduce popular items
+_FADE = 0.8  # factor on a user's event for each later basket
+_READ = 50  # number of a user's last events that are read
+_NEIGHBOURS = 256  # largest number of entries per row; those with the largest weights are kept
+_BLOCK_PAIRS = 1 << 20  # pairs per block
 _STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 _SCALES = (1e-4, 3e-4, 1e-3)
 _FILE = "cooccurrence.parquet"
@@ -58,7 +58,7 @@ _NEXT, _WEIGHT = "next_item_index", "weight"
 
 @dataclass(frozen=True)
 class CooccurrenceEntries(Entries):
-    """Candidate items that may follow users' histories.
+    """Candidate items that followed the items of users' histories.
 
     Attributes:
         shares: (E,) q.
@@ -69,12 +69,12 @@ class CooccurrenceEntries(Entries):
 
 @dataclass(frozen=True)
 class Cooccurrence:
-    """The table and how much it counts.
+    """The co-occurrence table and its weights.
 
     Attributes:
         table: (size, size) T by item index, in compressed rows.
-        strength: factor of the raise.
-        scale: share from which on an item is raised noticeably.
+        strength: factor of the added score.
+        scale: share q at which the added score is strength log 2.
     """
 
     name: ClassVar[str] = "cooccurrence"
@@ -87,8 +87,8 @@ class Cooccurrence:
     def count(cls, histories: Histories, size: int) -> Cooccurrence:
         """Count the pairs of all histories, of item indices below ``size``.
 
-        Rows are summed and pruned a block at a time: memory is that of the pruned table (8 bytes an entry), of one
-        block and of a few integers an event, however many pairs there are.
+        Rows are summed and pruned one block at a time. Memory is that of the pruned table (8 bytes per entry), one
+        block and a few integers per event; it does not depend on the number of pairs.
         """
         import scipy.sparse as sp
 
@@ -97,7 +97,7 @@ class Cooccurrence:
         source, target = (np.maximum(events, 1) ** -power for power in (_SOURCE_POWER, _TARGET_POWER))
         most = int(np.minimum(2 * _WINDOW * events, _NEIGHBOURS).sum())
         columns, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        index = np.int32 if most <= np.iinfo(np.int32).max else np.int64  # of two widths scipy would copy one
+        index = np.int32 if most <= np.iinfo(np.int32).max else np.int64  # scipy copies indices whose widths differ
         offsets = np.zeros(size + 1, dtype=index)
         filled = 0
         for first, block in _blocks(histories, size):
@@ -109,7 +109,7 @@ class Cooccurrence:
             end = filled + len(kept)
             if end > len(columns):
                 for part in (columns, weights):
-                    part.resize(min(end + end // 4, most), refcheck=False)  # in place, where pages can be moved
+                    part.resize(min(end + end // 4, most), refcheck=False)  # in place if the system can move pages
             columns[filled:end], weights[filled:end] = block.indices[kept], block.data[kept]
             offsets[1:][rows] = np.minimum(lengths, _NEIGHBOURS)
             filled = end
@@ -119,7 +119,7 @@ class Cooccurrence:
         return cls(sp.csr_array((weights, columns, offsets), (size, size)))
 
     def entries(self, histories: Histories, candidate_items: CandidateItems) -> CooccurrenceEntries:
-        """The items that may follow the histories of R users; none that a user has seen."""
+        """The items with co-occurrence evidence for R users, without items that the user has seen."""
         import scipy.sparse as sp
 
         seen = histories if histories.seen is None else histories.keep(histories.seen)
@@ -149,15 +149,15 @@ class Cooccurrence:
         return base_E + base_E.new_tensor(raised_E)
 
     def choices(self) -> list[Cooccurrence]:
-        """The table with every pair of a strength and a scale."""
+        """The table with each combination of strength and scale."""
         return [replace(self, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
 
     def weights(self) -> dict[str, float]:
-        """Strength and scale."""
+        """Strength and scale, by name."""
         return {"strength": self.strength, "scale": self.scale}
 
     def recounted(self, fresh: Cooccurrence, size: int) -> Cooccurrence:
-        """A fresh table of item indices below ``size``, at this one's strength and scale."""
+        """The table of ``fresh`` for item indices below ``size``, with this term's strength and scale."""
         return replace(self, table=fresh.table[:size, :size])
 
     def save(self, folder: Path) -> None:
@@ -185,13 +185,13 @@ if TYPE_CHECKING:
 
 
 def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array]]:
-    """Sums over pairs for a few rows of the table at a time, the diagonal left out.
+    """Sum the pairs for a few rows of the table at a time, without the diagonal.
 
-    A block is the pairs of events that lie next to each other when sorted by item. A row that continues in the next
-    block is held back and completed there. Sums are float64, where they are exact: where blocks end does not matter.
+    A block holds the pairs of consecutive events in item order. A row that continues in the next block is held back and
+    completed there. Sums are exact in float64, so they do not depend on the block boundaries.
 
     Yields:
-        The first row's item index and the sums, columns ascending; each row that has any once.
+        Item index of the first row and the sums, columns ascending. Each row with pairs occurs once.
     """
     import scipy.sparse as sp
 
@@ -199,7 +199,7 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
         return
     later = _STEP ** np.arange(_WINDOW)
     weights = np.concatenate([_BACKWARD * later[::-1], [1.0], later]).astype(np.float32).astype(np.float64)
-    # One user's baskets and the next one's are out of each other's reach.
+    # Basket numbers of consecutive users differ by more than the window, so no pair crosses users.
     starts = histories.basket_starts
     basket = owners(np.diff(starts)) + _WINDOW * histories.owner
     near_baskets = _windows(basket, -_WINDOW - 1)
@@ -228,8 +228,8 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
             values = np.concatenate([sums, counted])
             block = sp.csr_array((values, columns, offsets), (len(offsets) - 1, size))
             block.sum_duplicates()
-            goes_on = start + step < len(order) and histories.items[order[start + step]] == source[-1]
-            whole = block.shape[0] - goes_on
+            continues = start + step < len(order) and histories.items[order[start + step]] == source[-1]
+            whole = block.shape[0] - continues
             cut = block.indptr[whole]
             held, sums = block.indices[cut:].copy(), block.data[cut:].copy()
             yield int(source[0]), block[:whole]
@@ -237,7 +237,7 @@ def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array
 
 
 def _weightiest(block: sp.csr_array) -> IntArray:
-    """Places of the entries that are kept; of equal ones those of the lowest columns."""
+    """Positions of the entries to keep: the largest of each row, of equal ones those of the lowest columns."""
     lengths = np.diff(block.indptr)
     row = owners(lengths)
     kept = np.ones(block.nnz, dtype=bool)
@@ -249,7 +249,7 @@ def _weightiest(block: sp.csr_array) -> IntArray:
 
 
 def _windows(values_N: npt.NDArray[Any], outside: int) -> npt.NDArray[Any]:
-    """(N, 2 _WINDOW + 1) what lies around each value; a view."""
+    """View (N, 2 _WINDOW + 1) of each value and its neighbours, ``outside`` beyond the ends."""
     padded = np.pad(values_N, _WINDOW, constant_values=outside)
     windows: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, 2 * _WINDOW + 1)
     return windows

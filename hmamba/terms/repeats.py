@@ -1,21 +1,21 @@
-"""Features of repeat consumption: evidence in a user's own history that an item will be taken again.
+"""Features of repeat consumption: evidence in a user's own history that the user will consume an item again.
 
-Where items are bought again and again, "what this user buys most" is hard to beat with any vector of 64 numbers: the
-rates of a few hundred items do not fit into it. The paper does not address this, so this project adds a learned term,
-:class:`hmamba.model.repeats.Repeats`. Its memory is the scan's own recurrence with one state per (user, item) instead
-of a learned projection, on a few fixed time scales:
+In data with many repeat purchases, ranking by the user's own counts is hard to beat with a vector of 64 numbers, which
+cannot hold the rates of a few hundred items. The paper does not address this, so this project adds a learned term,
+:class:`hmamba.model.repeats.Repeats`. It keeps one state per (user, item) and time scale, with the recurrence of the
+scan and fixed decays instead of learned ones:
 
     n_k(u, v, t) = exp(-gap / tau_k) n_k(u, v, t-1) + w[the event is v]        q_k = n_k / (sum over v of n_k)
 
-with w the event's weight, 1 where events have none. A purchase is either a new choice or a repeat, so the two rates add
-(a pointer mixture, left unnormalised):
+with w the event's weight, 1 if events have none. An event is either a new choice or a repeat, so the two rates add up
+(an unnormalised pointer mixture):
 
     score(u, v) = log(exp(base(u, v)) + exp(g(u) + f(u, v)) sum_k pi_k(u) q_k(u, v))
 
 Gate g and mixture pi are functions of the user's hidden state. Factor f depends on how often, how regularly and how
-recently the user took the item, and on how often people take it again at all. Where items have categories, f also
-gets these features of the item's category, and the item's share of it: a user who bought another milk yesterday needs
-none today. Items that the user has never taken keep their base score. The term is therefore sparse and retrieval
+recently the user interacted with the item, and on how often all users repeat it. If items have categories, f also reads
+these features of the item's category and the item's share of it: a user who bought another milk yesterday needs none
+today. Items that the user has never interacted with keep their base score. The term is therefore sparse and retrieval
 stays exact: search the index for items that are new to the user, rescore the others, and merge.
 """
 
@@ -33,12 +33,12 @@ from hmamba.terms.base import Entries
 FloatArray = npt.NDArray[np.float32]
 
 TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
-"""tau_k in days: what is bought this month, this season, this year, ever."""
+"""tau_k in days: from weeks to more than a year."""
 
 FEATURES = 5
-_SHARED_FEATURES = 4  # that a category has as well: all but the row's baskets, which are the row's
+_SHARED_FEATURES = 4  # features that categories have too: all but the row's number of baskets
 CATEGORY_FEATURES = _SHARED_FEATURES + len(TIME_SCALES)
-LEAST_KNOWN = 1e-6  # smaller shares tell the network no more
+LEAST_KNOWN = 1e-6  # added to shares before their logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class RepeatFeatures(Entries):
 
     Attributes:
         items: (E,) item indices.
-        shares: (E, K) q_k, each row's share of its decayed events, one column a time scale.
-        features: (E, F) logarithms of 1 + days and of 1 + baskets since the item's last event, of the number of
-            its events, of 1 + the mean days between two of them (0 after one), and of the row's baskets. Days and
-            baskets count back from the row's newest event. For each level of categories, then the first four of the
-            item's category, and logarithms of how many times the item's q_k its category's is.
+        shares: (E, K) q_k, the item's share of the row's decayed events, one column per time scale.
+        features: (E, F) logarithms of 1 + days and of 1 + baskets since the item's last event, of its number of
+            events, of 1 + the mean days between two of them (0 after one event), and of the row's number of baskets.
+            Days and baskets count back from the row's newest event. Then, for each category level: the first four of
+            these for the item's category, and the log ratios of the category's q_k to the item's.
     """
 
     items: IntArray
@@ -67,29 +67,29 @@ class RepeatFeatures(Entries):
         ends: IntArray,
         category: IntArray | None = None,
     ) -> RepeatFeatures:
-        """Collect what each row's user had interacted with by some moment.
+        """Collect the items that the user of each row has interacted with before the end of the row.
 
-        Shares are ratios, so the moment of asking cancels: ages are measured from each row's newest event, and the sums
-        of an old history do not decay to zero.
+        Shares are ratios, so the reference time cancels out. Ages are measured from each row's newest event, so the
+        sums of an old history do not decay to zero.
 
-        Time and memory are those of the result and of one sort of the users' events, however many rows ask about the
-        same events: n_k is kept at each event and decayed from there to every row for which it is the item's latest.
+        Time and memory are those of the result and of one sort of the users' events, whatever the number of rows: n_k
+        is computed at each event and decayed from there to each row for which the event is the item's latest.
 
         Args:
             histories: all events that the model reads.
-            candidate_items: the items that compete; others count towards the shares' sum only.
-            users: (R,) the user of each row.
-            ends: (R,) flat position after the last event that the row may see.
-            category: (L, size) number of each item's category, from 0, on each of L levels; None: no such features.
+            candidate_items: the candidate items; other items count in the denominator of the shares only.
+            users: (R,) user of each row.
+            ends: (R,) flat position after the last event that the row may use.
+            category: (L, size) category number of each item, from 0, on each of L levels; None without categories.
 
         Returns:
-            Entries sorted by row; within one, by the time of the user's first event with the item.
+            Entries sorted by row and then by the time of the user's first event with the item.
         """
         if category is None or not len(users):
             return cls._of_items(histories, candidate_items, users, ends)
-        # Of the users asked about only: what follows goes over all events that it is given.
-        asked, users = np.unique(users, return_inverse=True)
-        starts, histories = histories.offsets[asked], histories.select(asked)
+        # The following passes read all events of the histories, so select the users of the rows.
+        selected, users = np.unique(users, return_inverse=True)
+        starts, histories = histories.offsets[selected], histories.select(selected)
         ends = ends - starts[users] + histories.offsets[users]
         repeats = cls._of_items(histories, candidate_items, users, ends)
         features = [repeats.features]
@@ -97,22 +97,22 @@ class RepeatFeatures(Entries):
             count = int(of_item.max()) + 1
             everything = CandidateItems(np.arange(count), np.arange(count))
             whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends)
-            key, wanted = whole.rows * count + whole.columns, of_item[repeats.items]
+            key = whole.rows * count + whole.columns
             order = np.argsort(key)
-            mine = order[np.searchsorted(key, repeats.rows * count + wanted, sorter=order)]
-            times = np.log((whole.shares[mine] + LEAST_KNOWN) / (repeats.shares + LEAST_KNOWN))
-            features += [whole.features[mine, :_SHARED_FEATURES], times]
+            match = order[np.searchsorted(key, repeats.rows * count + of_item[repeats.items], sorter=order)]
+            log_ratio = np.log((whole.shares[match] + LEAST_KNOWN) / (repeats.shares + LEAST_KNOWN))
+            features += [whole.features[match, :_SHARED_FEATURES], log_ratio]
         return replace(repeats, features=np.concatenate(features, axis=1))
 
     @classmethod
     def _of_items(
         cls, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
     ) -> RepeatFeatures:
-        asking = np.flatnonzero(ends > histories.offsets[users])
-        order = asking[np.argsort(ends[asking], kind="stable")]  # by user and time: both only grow along the positions
+        nonempty = np.flatnonzero(ends > histories.offsets[users])
+        order = nonempty[np.argsort(ends[nonempty], kind="stable")]  # positions are sorted by user and time
         past = _Past.of(histories, users[order], ends[order])
         first_row, last_row = np.searchsorted(past.row_ends, past.positions, side="right"), past.last_row
-        # An event speaks for its item in the rows after it and up to the item's next event.
+        # An event gives the features of its item in the rows after it, up to the item's next event.
         renewed = np.append(past.ordinal[1:] > 0, False)
         until = np.where(renewed, np.append(first_row[1:], 0), last_row)
         width = until - first_row
@@ -125,7 +125,6 @@ class RepeatFeatures(Entries):
         rows, columns = owners(entries), np.empty(len(row), dtype=np.int64)
         columns[place] = candidate_items.column[past.items[event]]
         shares = np.empty((len(row), len(TIME_SCALES)), dtype=np.float32)
-        # Ages start at each row's newest event: nothing decays to zero altogether.
         age = past.newest_day[row] - past.days[event]
         for k, scale in enumerate(TIME_SCALES):
             weight = past.decayed(scale)[event] * np.exp(-age / scale)
@@ -142,12 +141,12 @@ class RepeatFeatures(Entries):
 
 
 def items_before(histories: Histories, users: IntArray, ends: IntArray) -> IntArray:
-    """How many distinct items each row's user had interacted with by some moment.
+    """Number (R,) of distinct items that the user of each row has interacted with before the end of the row.
 
     Args:
         histories: all events that the model reads.
-        users: (R,) the user of each row.
-        ends: (R,) flat position after the last event that the row may see.
+        users: (R,) user of each row.
+        ends: (R,) flat position after the last event that the row may use.
     """
     stride = int(histories.items.max(initial=0)) + 1
     _, first = np.unique(histories.owner * stride + histories.items, return_index=True)
@@ -160,18 +159,18 @@ def items_before(histories: Histories, users: IntArray, ends: IntArray) -> IntAr
 
 @dataclass(frozen=True)
 class _Past:
-    """The events that sorted rows may see, by user and item and then by time.
+    """The N events that sorted rows may use, sorted by user, item and time.
 
     Attributes:
         row_ends: (R,) position after the last event of each row, ascending.
-        newest_day, newest_basket: (R,) of the last event of each row.
-        first_basket: (R,) of the row's user.
-        positions, items, days, baskets: (N,) of each event; positions count these events by user and time.
-        ordinal: (N,) how many earlier events have its user and item.
-        mean_gap: (N,) mean days between two of those, this one included; 0 at the first.
-        rank: (N,) how many other items its user had interacted with before the item's first event.
-        last_row: (N,) after the last row of its user.
-        weights: (N,) of each event; None: 1 each.
+        newest_day, newest_basket: (R,) day and basket of each row's last event.
+        first_basket: (R,) first basket of each row's user.
+        positions, items, days, baskets: (N,) of each event; a position is a number in the order of user and time.
+        ordinal: (N,) number of earlier events of the same user and item.
+        mean_gap: (N,) mean days between these events, this one included; 0 at the first.
+        rank: (N,) number of items that the user interacted with before the first event of this item.
+        last_row: (N,) row after the last row of the event's user.
+        weights: (N,) weight of each event; None for 1 each.
     """
 
     row_ends: IntArray
@@ -205,7 +204,7 @@ class _Past:
         order = np.argsort(key, kind="stable")
         first = run_starts(key[order])
         group = owners(np.diff(first, append=len(key)))
-        # Positions are by user: an item's first event among all such, less those of earlier users, is its rank.
+        # Number the first events of all (user, item) pairs by position; subtracting those of earlier users gives ranks.
         by_first = np.argsort(np.argsort(order[first]))
         items_before = np.searchsorted(np.sort(order[first]), begin)
         ordinal = np.arange(len(order)) - first[group]
@@ -226,9 +225,10 @@ class _Past:
         )
 
     def decayed(self, scale: float) -> npt.NDArray[np.float64]:
-        """n_k at each event: its own weight and what is left of the earlier ones of its item, ``scale`` in days.
+        """n_k at each event for the time scale ``scale`` in days: its weight plus the decayed weights before it.
 
-        After the step of width d each sum holds 2 d events, so that log2 of the longest run of one item steps do.
+        After the step of width d, each sum covers 2 d events, so log2 of the largest number of events of one user and
+        item is enough steps.
         """
         count = np.ones(len(self.days)) if self.weights is None else self.weights.copy()
         step = 1

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights: smoother than the last step's, and often better on days to come."""
+"""An exponential moving average of the weights, which often generalises better than the last weights."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Averages what a model learns: after step t, average = d average + (1 - d) weights.
+    """Averages the trained weights of a model: after step t, average = d average + (1 - d) weights.
 
-    The decay d is min(``decay``, (1 + t) / (10 + t)), so that the first steps soon forget where training began.
-    A step goes over all weights, also those that a sampled softmax has left alone.
+    The decay d is min(``decay``, (1 + t) / (10 + t)), so that the initial weights soon lose their influence. An update
+    reads all weights, also those that a step with sampled softmax did not change.
 
     Args:
-        model: whose weights are the average to begin with.
-        decay: a step, once training is under way.
+        model: the model; its weights are the initial averages.
+        decay: largest decay per step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -26,7 +26,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after optimiser step ``step``, the first of which is 0."""
+        """Add the weights after optimiser step ``step``, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = dict(model.named_parameters())
         for name, average in self._averages.items():
@@ -34,7 +34,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Let the model have the averages for its weights while the block runs."""
+        """Context in which the model's weights are the averages."""
         self._exchange(model)
         try:
             yield
@@ -42,12 +42,12 @@ class WeightAverage:
             self._exchange(model)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages by the names of their parameters."""
+        """The averages by parameter name."""
         return dict(self._averages)
 
     @torch.no_grad()
     def load_state_dict(self, averages: Mapping[str, Tensor]) -> None:
-        """Go on from averages that were saved."""
+        """Load saved averages."""
         for name, average in self._averages.items():
             average.copy_(averages[name])
 

@@ -1,12 +1,12 @@
-"""A training that is under way: weights, optimiser and place, so that a killed one goes on where it was.
+"""Checkpoints of a running training, from which a killed one resumes.
 
-weights-STEP.pt   weights, their average and optimiser moments after so many steps
+weights-STEP.pt   weights, their average and optimiser moments after STEP steps
 best-STEP.pt      weights of the best epoch so far
-state.json        epoch, step, history, and which of the files above belong to it, with their digests
+state.json        epoch, step and history, and the names and digests of the files above
 
-No file that the state names is ever written over: new ones are written beside it, then the state in one rename, then
-the old ones are deleted. A kill at any moment leaves the last state whole. The files are PyTorch's own and are read as
-tensors only (``weights_only``), so that reading one runs no code; a finished model is kept as safetensors.
+Files that state.json names are never overwritten: new files are written beside them, then state.json is replaced in one
+rename, then the old files are deleted. A kill at any moment leaves a consistent checkpoint. The files are PyTorch's and
+are read with ``weights_only``, so that reading them runs no code; a finished model is stored as safetensors.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ log = logging.getLogger("hmamba")
 
 @dataclass
 class Place:
-    """Where a training is.
+    """Progress of a training.
 
     Attributes:
-        version: what is being trained; a checkpoint of another version is not continued.
-        epoch: epochs finished.
-        batch: batches finished in the current epoch.
-        step: optimiser steps in all.
+        version: name of the training; a checkpoint of another version is not resumed.
+        epoch: number of finished epochs.
+        batch: number of finished batches in the current epoch.
+        step: number of optimiser steps.
         loss, weight: sums over the current epoch's targets so far.
-        best: best validation value, and ``best_epoch`` where it was reached (-1: nothing yet).
-        epochs: what is known of each finished epoch.
+        best: best validation value so far.
+        best_epoch: epoch of the best value; -1 before the first validation.
+        epochs: records of the finished epochs.
     """
 
     version: str
@@ -52,7 +53,7 @@ class Place:
 
 
 class Checkpoint:
-    """The checkpoint of one training, in its own folder."""
+    """The checkpoint of one training, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,7 +64,7 @@ class Checkpoint:
     def save(
         self, place: Place, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
     ) -> None:
-        """Write weights and moments, then the state that vouches for them; delete what it no longer names."""
+        """Write weights and moments, then state.json; delete files that it no longer names."""
         name = f"weights-{place.step:08d}.pt"
         if self._weights is None or self._weights["name"] != name:
             tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
@@ -78,20 +79,20 @@ class Checkpoint:
     def restore(
         self, version: str, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
     ) -> Place:
-        """Load the last checkpoint of ``version``; a fresh place if there is none that can be trusted."""
+        """Load the last checkpoint of ``version``; return its progress, or none if there is no undamaged checkpoint."""
         if not self._state.exists():
             return Place(version)
         state = read_json(self._state)
         if state["version"] != version:
             log.info(
-                "train: the checkpoint in %s is of another training (%s); starting anew", self.folder, state["version"]
+                "train: the checkpoint in %s is of another training (%s); starting over", self.folder, state["version"]
             )
             return Place(version)
         files = state.pop("files")
         for file in filter(None, files.values()):
             path = self.folder / file["name"]
             if not path.exists() or sha256(path) != file["sha256"]:
-                log.warning("train: %s is missing or damaged; starting anew", path)
+                log.warning("train: %s is missing or damaged; starting over", path)
                 return Place(version)
         tensors = _read(self.folder / files["weights"]["name"])
         model.load_state_dict(_part(tensors, "model"))
@@ -107,11 +108,11 @@ class Checkpoint:
         return Place(**state)
 
     def keep_best(self, step: int, model: nn.Module) -> None:
-        """Remember these weights, reached after ``step`` steps, as the best so far."""
+        """Write these weights, reached after ``step`` steps, as the best so far."""
         self._best = self._write(f"best-{step:08d}.pt", model.state_dict())
 
     def load_best(self, model: nn.Module) -> None:
-        """Load the best weights."""
+        """Load the best weights into the model, if there are any."""
         if self._best is not None:
             model.load_state_dict(_read(self.folder / self._best["name"]))
 

@@ -1,4 +1,4 @@
-"""The training loop: from nothing or from the champion, resumable after any kill, the same result either way."""
+"""The training loop, from scratch or from the champion. A killed training resumes with the same result."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hmamba")
 
-_LAST_RATE = 0.05  # share of the learning rate that is left at the end of its cosine
+_LAST_RATE = 0.05  # share of the learning rate at the end of the cosine
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One training.
+    """The data and parameters of one training.
 
     Attributes:
-        version: names it; a checkpoint of another version is not continued.
-        batches: what is learnt from.
-        windows: which windows take part; None for all.
-        candidate_items: the items that compete.
-        evaluation_set: what early stopping judges by.
-        epochs: at most.
-        learning_rate: at its highest.
-        warm: whether the model starts from trained weights, which then count as the best so far.
-        counted_terms: names of the score terms that are counted and weighed after the last epoch, in order.
-        folder: of the checkpoints.
+        version: name of the training; a checkpoint of another version is not resumed.
+        batches: training windows.
+        windows: (windows,) whether each window is used; None for all.
+        candidate_items: the candidate items.
+        evaluation_set: validation users and items, for early stopping and term weights.
+        epochs: largest number of epochs.
+        learning_rate: peak learning rate.
+        warm: whether the model starts from trained weights, which then are the best so far.
+        counted_terms: names of the score terms that are counted and weighted after the last epoch, in order.
+        folder: folder of the checkpoints.
         config: all settings.
-        bf16: whether the blocks run in bfloat16; None: on CUDA only.
+        bf16: whether the blocks run in bfloat16; None for CUDA only.
     """
 
     version: str
@@ -79,7 +79,7 @@ class Plan:
 
 
 def rate_at(step: int, steps: int, warm_up: float) -> float:
-    """Share of the learning rate at a step: linear warm-up, then a cosine down to a twentieth."""
+    """Factor on the peak learning rate at a step: linear warm-up, then a cosine down to a twentieth."""
     rising = (step + 1) / max(warm_up * steps, 1.0)
     falling = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
     return min(rising, 1.0) * falling
@@ -97,19 +97,19 @@ def batch_loss(
     """Weighted sum of -log softmax over the batch's targets.
 
     Args:
-        model: in training.
-        batch: what to ask.
-        eligible_V: indices of the items in the softmax, which the batch's columns count, on the model's device.
-        shift_V: added to their logits.
-        smoothing: share of each target's weight that is spread over all of them.
-        bf16: whether the blocks run in bfloat16; None: on CUDA only.
+        model: the model, in training mode.
+        batch: rows, entries and targets.
+        eligible_V: item indices of the columns of the softmax, on the model's device.
+        shift_V: values added to the logits of the columns.
+        smoothing: share of each target's weight that is spread over all columns.
+        bf16: whether the blocks run in bfloat16; None for CUDA only.
     """
     device = eligible_V.device
 
     def put(array: IntArray) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
-    # Geometry and loss stay in float32; only the blocks run in bfloat16, and only where the hardware has it.
+    # Only the blocks run in bfloat16; geometry and loss stay in float32.
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" if bf16 is None else bf16):
         tokens_Td = model.encode(put(batch.items)[None], put(batch.segments)[None])[0]
     hidden_Rd = tokens_Td[put(batch.positions)].float()
@@ -128,22 +128,22 @@ def batch_loss(
 
 
 def _keep_no_primitives() -> None:
-    """Let oneDNN, which runs the convolution on CPUs, forget what it compiles; no effect once it has compiled anything.
+    """Disable the primitive cache of oneDNN, which computes the convolution on CPUs; must precede its first use.
 
-    It would keep some 100 kB for each number of tokens that it has met, and no two batches have the same: nothing is
-    ever found again, and what is kept lies between the activations and cuts the heap into pieces that the next, larger
-    batch does not fit into. A setting from outside stands.
+    The cache keeps about 100 kB for each number of tokens, and nearly every batch has another number, so it has no
+    hits. The cached primitives lie between the activations and fragment the heap, and larger batches then do not fit.
+    A value that the environment already sets is kept.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
 
 
 def validate(model: HMamba, plan: Plan) -> tuple[float | None, dict[str, float | None]]:
-    """Answers to the validation questions.
+    """Evaluate the model on the validation set.
 
     Returns:
-        What early stopping judges by, None if nobody can be asked; and all that was measured. It is NDCG@10, or the
-        mean log-likelihood of the answers where fewer than ``gate.min_users`` users are asked: the ranks of a handful
-        of items are mostly luck.
+        The value for early stopping (None if the set is empty), and all measured values by name. The value is NDCG@10,
+        or the mean log-likelihood if there are fewer than ``gate.min_users`` users, since the NDCG of few users is
+        mostly noise.
     """
     evaluation_set, exclude_seen = plan.evaluation_set, plan.config.candidates.exclude_seen
     if not len(evaluation_set):
@@ -158,19 +158,19 @@ def validate(model: HMamba, plan: Plan) -> tuple[float | None, dict[str, float |
 
 
 class Fit:
-    """Runs a plan. The model ends with the weights of its best epoch.
+    """Runs a plan. Afterwards the model has the weights of its best epoch.
 
     Args:
-        model: where training starts.
-        plan: what to do.
-        ranks: the processes that share it, this one among them; the model of rank 0 alone ends with the best weights.
+        model: the initial model; trained in place.
+        plan: data and parameters.
+        ranks: the processes that train together; None for this one alone. Only rank 0 ends with the best weights.
 
     Attributes:
-        weighed: what :func:`hmamba.training.term_weights.weigh` judged in :meth:`run`, by the term's name; empty
+        weighed: results of :func:`hmamba.training.term_weights.weigh` in :meth:`run`, by the term's name; empty
             without counted terms, and on ranks other than 0.
 
     Raises:
-        ConfigError: label smoothing is asked for where the softmax is sampled.
+        ConfigError: ``train.label_smoothing`` is set and the softmax is sampled.
     """
 
     def __init__(self, model: HMamba, plan: Plan, ranks: Ranks | None = None) -> None:
@@ -188,21 +188,22 @@ class Fit:
             if self.settings.label_smoothing:
                 raise ConfigError(
                     f"train.label_smoothing = {self.settings.label_smoothing} needs the full softmax, but "
-                    f"{len(plan.candidate_items)} items compete: set it to 0, or raise train.full_softmax_items."
+                    f"there are {len(plan.candidate_items)} candidate items: set it to 0, or raise "
+                    "train.full_softmax_items."
                 )
             events_V = plan.batches.histories.item_events(len(plan.candidate_items.column))[
                 plan.candidate_items.eligible
             ]
             self.negatives = Negatives(events_V, self.settings.negatives)
-            model.tangents.sparse = True  # a step then costs what its items cost, however many there are
+            model.tangents.sparse = True  # the cost of a step then does not depend on the number of items
         self.steps = plan.epochs * len(plan.batches.epoch(self.settings.seed, plan.windows))
 
     def run(self) -> list[dict[str, Any]]:
-        """Train; returns what is known of each epoch: epoch, loss, what :func:`validate` measured, seconds."""
+        """Train; return a record of each epoch: epoch, loss, the values of :func:`validate`, seconds."""
         place = self.checkpoint.restore(self.plan.version, self.model, self.optimizer, self.average)
-        self.ranks.agree([place.epoch, place.step, self.steps], "epoch, step and steps in all")
+        self.ranks.agree([place.epoch, place.step, self.steps], "epoch, step and number of steps")
         if place.step:
-            log.info("train: going on at epoch %d, batch %d", place.epoch + 1, place.batch)
+            log.info("train: resuming at epoch %d, batch %d", place.epoch + 1, place.batch)
         elif self.plan.warm:
             self._judge(place, {"epoch": 0, "loss": None, "seconds": 0.0})
         while place.epoch < self.plan.epochs and not self._stalled(place):
@@ -235,31 +236,31 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.save(place, self.model, self.optimizer, self.average)
 
-    def _judge(self, place: Place, figures: dict[str, Any]) -> None:
-        """Rank 0 judges; what it finds decides for all whether to go on."""
+    def _judge(self, place: Place, record: dict[str, Any]) -> None:
+        """Evaluate on rank 0; its best value decides on all ranks whether training stops."""
         if self.ranks.leads:
             with self.average.applied(self.model) if self.average is not None else nullcontext():
-                self._judge_weights(place, figures)
+                self._judge_weights(place, record)
         place.best, best_epoch = self.ranks.from_lead([place.best, place.best_epoch])
         place.best_epoch = int(best_epoch)
 
-    def _judge_weights(self, place: Place, figures: dict[str, Any]) -> None:
+    def _judge_weights(self, place: Place, record: dict[str, Any]) -> None:
         started = time.monotonic()
         value, measured = validate(self.model, self.plan)
-        figures |= {name: None if figure is None else round(figure, 6) for name, figure in measured.items()}
-        figures["validation_seconds"] = round(time.monotonic() - started, 3)
-        place.epochs.append(figures)
-        # With nobody to ask there is no early stopping: the last epoch is the best there is.
+        record |= {name: None if figure is None else round(figure, 6) for name, figure in measured.items()}
+        record["validation_seconds"] = round(time.monotonic() - started, 3)
+        place.epochs.append(record)
+        # Without validation users there is no early stopping, and the last epoch counts as the best.
         if value is None or value > place.best:
-            place.best, place.best_epoch = place.best if value is None else value, int(figures["epoch"])
+            place.best, place.best_epoch = place.best if value is None else value, int(record["epoch"])
             self.checkpoint.keep_best(place.step, self.model)
-        told = [f"{name.replace('_', '-')} {figure:.4f}" for name, figure in measured.items() if figure is not None]
-        judged = ", ".join(told) or "nobody to validate on"
+        figures = [f"{name.replace('_', '-')} {figure:.4f}" for name, figure in measured.items() if figure is not None]
+        judged = ", ".join(figures) or "no validation users"
         shown = ""
-        if figures["loss"] is not None:
-            loss, seconds, speed = (figures[name] for name in ("loss", "seconds", "events_per_second"))
-            shown = f"loss {loss:.4f}, {seconds:.0f} s, {speed} events a second, "
-        log.info("train: epoch %d of at most %d: %s%s", figures["epoch"], self.plan.epochs, shown, judged)
+        if record["loss"] is not None:
+            loss, seconds, speed = (record[name] for name in ("loss", "seconds", "events_per_second"))
+            shown = f"loss {loss:.4f}, {seconds:.0f} s, {speed} events per second, "
+        log.info("train: epoch %d of at most %d: %s%s", record["epoch"], self.plan.epochs, shown, judged)
 
     def _epoch(self, place: Place) -> None:
         batches = self.plan.batches.epoch(self.settings.seed + place.epoch, self.plan.windows)
@@ -280,7 +281,7 @@ class Fit:
                     saved = time.monotonic()
         seconds = time.monotonic() - started
         place.epoch, place.batch = place.epoch + 1, 0
-        figures = {
+        record = {
             "epoch": place.epoch,
             "loss": round(place.loss / place.weight, 6),
             "seconds": round(seconds, 3),
@@ -288,7 +289,7 @@ class Fit:
             "curvature": round(float(self.model.curvature.detach()), 6),
         }
         place.loss, place.weight = 0.0, 0.0
-        self._judge(place, figures)
+        self._judge(place, record)
         self._save(place)
 
     def _loaded(self, batches: list[IntArray], seed: int) -> Generator[Batch]:
@@ -304,7 +305,7 @@ class Fit:
                 yield ahead.result()
 
     def _step(self, place: Place, batch: Batch) -> None:
-        # A seed a step: dropout does not depend on whether the training was interrupted, and differs between ranks.
+        # One seed per step and rank: dropout is the same after a resume, and differs between ranks.
         torch.manual_seed(self.settings.seed * 1_000_003 + place.step + (self.ranks.rank << 48))
         rate = self.plan.learning_rate * rate_at(place.step, self.steps, self.settings.warm_up)
         for group in self.optimizer.param_groups:
@@ -319,7 +320,7 @@ class Fit:
             rows = np.concatenate([batch.items, self.plan.candidate_items.eligible[columns]])
             tangents = cast(nn.Parameter, self.model.tangents.weight)
             touched[tangents] = self.ranks.union(rows, len(tangents))
-        if len(batch.positions):  # a rank whose part of a small batch asks nothing still joins the sum
+        if len(batch.positions):  # a rank without rows still takes part in the sum of gradients
             loss = batch_loss(
                 self.model, batch, eligible_V, shift_V, self.settings.label_smoothing, bf16=self.plan.bf16
             )

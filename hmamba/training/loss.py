@@ -1,22 +1,22 @@
-"""The softmax over the items that compete, in blocks, so that the logits are never held whole.
+"""The cross-entropy over all candidate items, in blocks, so that the full matrix of logits is never in memory.
 
 With l_rv the base scores of row r, h_re the log rates of the entries of the model's learned term
 (:class:`hmamba.terms.base.LearnedTerm`), w_t the weights of the targets and W_r their sum over a row, the loss is
 
     sum_r W_r log(sum_v exp(l_rv) + sum_e exp(h_re)) - sum_t w_t log(exp(l_t) + exp(h_t))
 
-where h_t is missing for a target without an entry. Rates add, so the term enters the sum over all items as one number
-a row; its entries and the targets are few, and left to autograd. Label smoothing keeps 1 - s of each target's
-weight and spreads s over all columns: then the row's mean logit, weighing W_r s, is one more target.
+where exp(h_t) is 0 for a target without an entry. Rates add up, so the term enters the sum over all items as one number
+per row. Entries and targets are few, and autograd computes their gradients. Label smoothing keeps 1 - s of each
+target's weight and spreads s over all columns; the row's mean logit is then one more target, with weight W_r s.
 
-The sum over all items is :class:`_Normaliser`. It takes a block of rows and goes over the items in tiles that stay in
-the caches, with the running maximum of the online softmax (Milakov and Gimelshein, arXiv 1805.02867). The gradient in
-the products P = q . v is W_r exp(l_rv) / Z_r g'(P), taken while the block's exponentials are there: what belongs to a
-row goes to the narrow matrices on either side. ``squared``, ``inner`` and ``euclidean`` are P plus a constant, which a
-softmax does not see and which is subtracted from h: they need neither g' nor gradients in K and scale. For the
-distances g' is kept beside the exponentials, and the gradients in K and scale follow from two sums
-(:meth:`.scores.Score.scalar_gradients`): that of gradient times logit, and that of gradient times product, which is
-what the gradient in the queries has in common with them.
+:class:`_Normaliser` computes the sum over all items. For each block of rows it reads the items in tiles that fit the
+cache, with the running maximum of the online softmax (Milakov and Gimelshein, arXiv 1805.02867). The gradient in the
+products P = q . v is W_r exp(l_rv) / Z_r g'(P). It is computed while the block's exponentials are in memory; the factor
+of each row is applied to the narrow matrices instead of the block. ``squared``, ``inner`` and ``euclidean`` are P plus
+a constant. A softmax is invariant to the constant, which is subtracted from h, so these scores need neither g' nor
+gradients in K and scale. For the distance scores, g' is stored beside the exponentials, and the gradients in K and
+scale follow from two sums (:meth:`.scores.Score.scalar_gradients`): gradient times logit, and gradient times product.
+The second is the inner product of the queries with their gradient.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from hmamba.model.scores import Score, ScoreKind
 
 
 class _Sizes(NamedTuple):
-    rows: int  # of a block, whose logits are held at once
-    columns: int  # of a tile
+    rows: int  # per block; the logits of a block are in memory
+    columns: int  # per tile
 
 
 _SIZES = {"cpu": _Sizes(256, 1024), "cuda": _Sizes(2048, 1 << 16)}
-"""Measured on the CPU at 12,101 and 27,000 items: half the rows, or products with all the columns, take half as long
-again, and more of either brings nothing. A GPU wants fewer and larger kernels; not measured."""
+"""Measured on the CPU with 12,101 and 27,000 items: half the rows, or one tile of all columns, take 1.5 times as long,
+and more rows or columns are not faster. A GPU needs fewer and larger kernels; its values are not measured."""
 
-_GATHERED = 1 << 16  # entries whose vectors are held at once
+_GATHERED = 1 << 16  # largest number of pairs whose vectors are in memory
 
 _AFFINE: tuple[ScoreKind, ...] = ("squared", "inner", "euclidean")
 
@@ -59,7 +59,7 @@ class _Normaliser(torch.autograd.Function):
             for tensor, need in zip(inputs[:5], ctx.needs_input_grad[:5], strict=True)
         ]
         scalars = not affine and any(ctx.needs_input_grad[2:4])
-        # Gradient times product is summed from the queries' gradient, so the scalars need that too.
+        # The gradients of the scalars need the queries' gradient, whose inner product with the queries they use.
         to_queries = torch.zeros_like(queries) if scalars and grads[0] is None else grads[0]
         to_vectors = to_queries is not None or grads[1] is not None
         tiles = [slice(start, start + sizes.columns) for start in range(0, len(items), sizes.columns)]
@@ -125,7 +125,7 @@ class _Normaliser(torch.autograd.Function):
 
 
 def _products(queries_RX: Tensor, items_VX: Tensor, at: _Pairs) -> Tensor:
-    """Inner products at these (row, column); no more than ``_GATHERED`` pairs of vectors are held."""
+    """Inner products at (row, column) pairs; at most ``_GATHERED`` pairs of vectors are in memory."""
 
     def some(rows: Tensor, columns: Tensor) -> Tensor:
         return (queries_RX[rows] * items_VX[columns]).sum(-1)
@@ -137,7 +137,7 @@ def _products(queries_RX: Tensor, items_VX: Tensor, at: _Pairs) -> Tensor:
 
 
 def _of_rows(rate_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
-    """Logarithm (R,) of each row's sum of exponentials; -inf where it has no entries."""
+    """Log sum of exponentials (R,) of each row's entries; -inf for a row without entries."""
     none_R = rate_E.new_full((rows,), -torch.inf)
     top_R = none_R.scatter_reduce(0, rows_E, rate_E.detach(), "amax")
     has_R = top_R > -torch.inf
@@ -147,12 +147,12 @@ def _of_rows(rate_E: Tensor, rows_E: Tensor, rows: int) -> Tensor:
 
 
 def _entry_of(targets: _Pairs, entries: _Pairs, columns: int) -> Tensor:
-    """(T,) which entry each target is; -1: none."""
-    wanted, of_target = torch.unique(targets[0] * columns + targets[1], return_inverse=True)
+    """Index (T,) of the entry with each target's row and column; -1 if there is none."""
+    distinct, of_target = torch.unique(targets[0] * columns + targets[1], return_inverse=True)
     keys = entries[0] * columns + entries[1]
-    place = torch.searchsorted(wanted, keys).clamp_max(len(wanted) - 1)
-    found = torch.nonzero(wanted[place] == keys)[:, 0]
-    entry = torch.full_like(wanted, -1)
+    place = torch.searchsorted(distinct, keys).clamp_max(len(distinct) - 1)
+    found = torch.nonzero(distinct[place] == keys)[:, 0]
+    entry = torch.full_like(distinct, -1)
     entry[place[found]] = found
     return entry[of_target]
 
@@ -171,17 +171,17 @@ def blocked_cross_entropy(
 ) -> Tensor:
     """Sum over targets of weight times -log softmax(logits of the target's row)[target].
 
-    Computed in the queries' precision, whatever autocast says.
+    Computed in the precision of the queries, also under autocast.
 
     Args:
         queries_RX: query vectors.
-        items_VX: vectors of the items that compete.
-        score: turns inner products into logits.
-        entries: (row, column) of the learned term's entries, each once.
-        rate_E: their log rates; empty without a learned term.
+        items_VX: vectors of the candidate items.
+        score: maps inner products to logits.
+        entries: (row, column) of the learned term's entries, each pair once.
+        rate_E: log rates of the entries; empty without a learned term.
         targets: (row, column) of each target.
-        weights: of the targets; 1 each if None.
-        shift_V: added to the logits, see :mod:`hmamba.training.negatives`; zero in the columns of entries.
+        weights: weights of the targets; None for 1 each.
+        shift_V: values added to the logits, see :mod:`hmamba.training.negatives`; zero in the columns of entries.
         smoothing: share of each target's weight that is spread over all columns.
 
     Returns:

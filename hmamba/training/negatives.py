@@ -1,12 +1,12 @@
-"""Sampled softmax for catalogues whose full softmax would take most of a night.
+"""Sampled softmax, for so many candidate items that the full softmax takes too long.
 
-The columns that take part in a step are D, the targets and the entries of the learned term, and S draws, with
-replacement and shared by all rows, from a proposal q restricted to the complement of D. A drawn column j stands for
-others like it: its logit is raised by -log(S q_j / (1 - q(D))), which makes the estimate of each row's normaliser
+The columns of a step are D, the columns of the targets and of the learned term's entries, and S negatives. These are
+drawn with replacement from a proposal q restricted to the complement of D, and shared by all rows. Adding
+-log(S q_j / (1 - q(D))) to the logit of a drawn column j makes the estimate of each row's normaliser
 
     sum over D of exp(l_j) + sum over draws of exp(l_j) (1 - q(D)) / (S q_j)
 
-unbiased (Bengio & Senecal, 2003; Jean et al., 2015). Its logarithm, and with it the reported loss, is a little low.
+unbiased (Bengio & Senecal, 2003; Jean et al., 2015). The logarithm of the estimate, and hence the loss, is biased low.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from hmamba.sequences.histories import FloatArray, IntArray
 from hmamba.training.batches import Batch
 from hmamba.training.ranks import Ranks
 
-_FLATTENING = 0.75  # of popularity, as in word2vec: hard negatives are popular, but the tail must be met too
-_UNIFORM_SHARE = 0.5  # of the proposal; bounds the weight of any draw by twice that of uniform draws
-_STREAM = 1  # keeps these draws apart from others of the same seed
+_FLATTENING = 0.75  # exponent of popularity, as in word2vec: popular negatives are hard, but the tail needs draws too
+_UNIFORM_SHARE = 0.5  # uniform part of the proposal; bounds the weight of a draw by twice that of uniform sampling
+_STREAM = 1  # makes these draws independent of others with the same seed
 
 
 class Negatives:
     """Draws the columns of a step.
 
     Args:
-        events_V: of each column, in training.
-        draws: S.
+        events_V: number of training events of each column.
+        draws: number of draws S.
     """
 
     def __init__(self, events_V: IntArray, draws: int) -> None:
@@ -38,11 +38,11 @@ class Negatives:
         self.chance_V = (1 - _UNIFORM_SHARE) * popularity / popularity.sum() + _UNIFORM_SHARE / len(events_V)
 
     def draw(self, sure: IntArray, seed: int) -> tuple[IntArray, FloatArray]:
-        """Columns that take part, ascending, and what is added to their logits.
+        """Draw the columns of a step; return them, ascending, and the values to add to their logits.
 
         Args:
-            sure: D, ascending, each once. Nothing is added to their logits.
-            seed: the same seed draws the same columns.
+            sure: the columns D, ascending and distinct; zero is added to their logits.
+            seed: seed of the draws.
         """
         chance_V = self.chance_V.copy()
         chance_V[sure] = 0.0
@@ -60,9 +60,9 @@ class Negatives:
         return columns[order], shift
 
     def narrow(self, batch: Batch, ranks: Ranks, seed: int) -> tuple[Batch, IntArray, FloatArray]:
-        """A batch whose columns count those that take part, with those columns and what is added to their logits.
+        """Draw the columns of a step and renumber the batch's columns; return the batch, columns and shifts.
 
-        All ranks draw the same columns: D is what any of them mentions.
+        All ranks draw the same columns: D is the union over the ranks.
         """
         row, column = batch.targets
         sure = ranks.union(np.concatenate([column, batch.entries.columns]), len(self.chance_V))

@@ -1,4 +1,4 @@
-"""AdamW, also for embeddings of which a step touches only some rows."""
+"""AdamW, with sparse updates for embeddings of which a step reads only some rows."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hmamba.model.hmamba import HMamba
 if TYPE_CHECKING:
     from hmamba.config import Config
 
-_FAST = 10.0  # for a learned term's few scalars, which are far from their optimum at first and cannot overfit
+_FAST = 10.0  # learning rate factor of a learned term's scalars, which start far from their optimum and cannot overfit
 _BETAS = (0.9, 0.98)
 
 
 class RowAdamW(torch.optim.AdamW):
-    """PyTorch's AdamW, except where a gradient is sparse: then only the rows in it move, decay and age.
+    """PyTorch's AdamW with row-wise updates: a sparse gradient changes only its own rows and their moments.
 
-    With a sampled softmax a step reaches a small part of the items. A dense step would read and write all of them, and
-    let the momentum of items that nobody mentioned run on. Bias correction counts steps, not visits.
+    A step with sampled softmax reaches a small part of the items. A dense step would read and write all of them, and
+    would apply momentum and decay to items that the batch does not contain. Bias correction counts all steps.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; gradients that were sparse are gone afterwards."""
+        """Take one step; sparse gradients are None afterwards."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
@@ -52,7 +52,7 @@ class RowAdamW(torch.optim.AdamW):
 
 
 def make_optimizer(model: HMamba, config: Config) -> RowAdamW:
-    """AdamW in the tangent space; no decay on scalars, biases and norms. Groups carry ``factor``, of the rate."""
+    """AdamW in the tangent space, without decay on scalars, biases and norms; ``factor`` scales a group's rate."""
     fast = [] if model.learned_term is None else model.learned_term.fast_parameters()
     rest = [p for p in model.parameters() if p.requires_grad and not any(p is other for other in fast)]
     groups: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What a night trains, on what, from where: everything before the first step."""
+"""Prepare a training: split, windows, initial model and plan."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hmamba")
 
-_VALIDATION_USERS = (
-    5_000  # or ``gate.min_users`` if that is more: enough for a steady NDCG, few enough to cost little beside an epoch
-)
+_VALIDATION_USERS = 5_000
+"""Validation users, or ``gate.min_users`` if that is more: the NDCG is stable, and costs little next to an epoch."""
 
 
 class NothingToLearnError(InputError):
-    """The data holds nothing that a model could be trained on; a baseline can be served all the same."""
+    """The data is insufficient to train a model; a baseline can still be served."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class Preparation:
     """A training that is ready to run.
 
     Attributes:
-        provenance: names the version.
-        plan: what to do.
-        model: where it starts.
+        provenance: identity of the model version.
+        plan: data and parameters of the training.
+        model: the initial model.
         ids: (size,) item ids by index.
     """
 
@@ -56,7 +55,7 @@ class Preparation:
 
 
 def name_training(day: date, snapshot: str, parent: str | None, split: Split, config: Config) -> Provenance:
-    """The identity of a training, known before any work is done."""
+    """The identity of a training, derived from its inputs only."""
     return Provenance(day, parent, snapshot, split.trained_until, config.training_digest(), split.mode)
 
 
@@ -70,28 +69,28 @@ def prepare(
     config: Config,
     category: IntArray | None = None,
 ) -> Preparation:
-    """Split in time, choose the windows, build the model.
+    """Split the events, choose the training windows and build the model.
 
-    From nothing, all windows take part. From a parent, each user's newest window takes part if it holds events that
-    the parent has not been trained on, and a share of all others is replayed, so that nothing is forgotten.
+    Training from scratch uses all windows. Fine-tuning from a parent uses each user's newest window if it holds events
+    that the parent was not trained on, and replays a random share of the other windows to prevent forgetting.
 
     Args:
         histories: all events.
         ids: (size,) item ids by index.
-        provenance: names the version.
-        parent: the champion, or None.
-        split: the days.
-        folder: of the checkpoints.
+        provenance: identity of the model version.
+        parent: the champion; None to train from scratch.
+        split: split into training, validation and held-out events.
+        folder: folder of the checkpoints.
         config: all settings.
-        category: (L, size) numbers of the items' categories on the levels of ``model.category_levels``; None without.
+        category: (L, size) category number of each item on each level of ``model.category_levels``; None without any.
 
     Raises:
-        NothingToLearnError: no item has enough events, or nobody took one thing after another.
+        NothingToLearnError: no item has enough events, or no user has two consecutive baskets.
     """
     settings = config.train
-    learnt = split.learnt(histories).read
-    counts = learnt.item_events(len(ids))
-    holders = torch.from_numpy(learnt.item_users(len(ids)))
+    learnable = split.learnt(histories).read
+    counts = learnable.item_events(len(ids))
+    users = torch.from_numpy(learnable.item_users(len(ids)))
     candidate_items = CandidateItems.of(counts, settings.min_item_events)
     if not len(candidate_items):
         raise NothingToLearnError(
@@ -103,21 +102,22 @@ def prepare(
     model = HMamba(config.model, len(ids) - 1, device)
     groups = None if category is None else torch.from_numpy(category)
     if parent is None:
-        model.start_from_counts(torch.from_numpy(counts), holders, groups)
+        model.start_from_counts(torch.from_numpy(counts), users, groups)
     else:
-        new_items = model.start_from(parent.model, torch.from_numpy(counts), holders, groups)
+        new_items = model.start_from(parent.model, torch.from_numpy(counts), users, groups)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
-    batches = Batches.of(learnt, candidate_items, config, model.learned_term)
+    batches = Batches.of(learnable, candidate_items, config, model.learned_term)
     if not batches.rows:
-        raise NothingToLearnError("no user has two baskets, one after the other, to learn from: load a longer history.")
+        raise NothingToLearnError("no user has two consecutive baskets to learn from: load a longer history.")
     windows = None
     if parent is not None:
-        # Where each user's last baskets were held out, no moment tells what is new: every newest window may be.
+        # If each user's last baskets were held out, no point in time separates old from new events, so all newest
+        # windows are used.
         since = None if LAST in (split.mode, parent.provenance.split) else parent.provenance.trained_until
         fresh = np.ones(len(batches.newest), dtype=bool)
         if since is not None:
-            fresh = learnt.times[batches.window_end - 1] >= since
-        night = provenance.day.toordinal()  # other windows every night, the same ones if it is run again
+            fresh = learnable.times[batches.window_end - 1] >= since
+        night = provenance.day.toordinal()  # replays other windows each night, and the same ones if a night is repeated
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
     evaluation_set = split.ask_validation(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
@@ -143,10 +143,10 @@ def training_metrics(
     """The metrics of a finished training.
 
     Args:
-        preparation: what was trained.
-        epochs: what :meth:`Fit.run` returned.
+        preparation: the training.
+        epochs: result of :meth:`Fit.run`.
         weighed: :attr:`Fit.weighed`.
-        processes: how many trained together.
+        processes: number of processes.
     """
     from hmamba.contracts.models import TrainingMetrics
 

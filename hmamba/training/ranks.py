@@ -1,7 +1,7 @@
-"""Several processes that train one model (torchrun): each takes a part of every batch, gradients are summed.
+"""Data-parallel training with torchrun: each process computes a part of every batch, and gradients are summed.
 
-torchrun tells a process its place by RANK, WORLD_SIZE and LOCAL_RANK. Every rank holds the data and the model; rank 0
-alone judges, writes and speaks. After each step all ranks hold the same weights.
+torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. Every rank holds the data and the model; only rank 0 validates, writes
+files and logs. After each step all ranks hold the same weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hmamba.errors import ConfigError, InputError
 from hmamba.processes import end_with_parent
 from hmamba.sequences.histories import IntArray
 
-_LONGEST_WAIT = timedelta(hours=6)  # the others wait while rank 0 validates
+_LONGEST_WAIT = timedelta(hours=6)  # the other ranks wait while rank 0 validates
 
 
 def launched() -> bool:
@@ -31,7 +31,7 @@ def launched() -> bool:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among ``count`` of them; alone by default. Messages travel from and to ``device``."""
+    """The rank of this process among ``count``; one process by default. ``device`` holds the messages."""
 
     device: torch.device
     rank: int = 0
@@ -39,33 +39,33 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this process judges, writes and speaks."""
+        """Whether this process validates, writes files and logs."""
         return self.rank == 0
 
     def sum_gradients(
         self, parameters: Iterable[nn.Parameter], loss: Tensor, touched: Mapping[nn.Parameter, IntArray]
     ) -> Tensor:
-        """Replace each gradient by its sum over all ranks; returns the sum of the losses.
+        """Replace each gradient by its sum over all ranks; return the sum of the losses.
 
-        One message carries everything. A parameter that no rank has a gradient for keeps none, so that the optimiser
-        leaves it alone as it does in a single process.
+        One message carries all gradients. A parameter without a gradient on any rank gets none, so the optimiser skips
+        it as in a single process.
 
         Args:
-            parameters: of the model.
-            loss: of this rank.
-            touched: ascending rows that the ranks have touched, of parameters with sparse gradients.
+            parameters: parameters of the model.
+            loss: loss of this rank.
+            touched: for each parameter with sparse gradients, the rows that any rank has read, ascending.
         """
         if self.count == 1:
             return loss
-        learnt = [p for p in parameters if p.requires_grad]
+        trained = [p for p in parameters if p.requires_grad]
         rows_of = {p: torch.from_numpy(rows).to(self.device) for p, rows in touched.items()}
-        present = loss.new_tensor([p.grad is not None for p in learnt])
-        parts = [_dense(p, rows_of.get(p)) for p in learnt]
+        present = loss.new_tensor([p.grad is not None for p in trained])
+        parts = [_dense(p, rows_of.get(p)) for p in trained]
         flat = torch.cat([loss.reshape(1), present, *(part.reshape(-1) for part in parts)])
         dist.all_reduce(flat)
-        counts = flat[1 : 1 + len(learnt)].tolist()
-        sums = flat[1 + len(learnt) :].split([part.numel() for part in parts])
-        for parameter, part, total, count in zip(learnt, parts, sums, counts, strict=True):
+        counts = flat[1 : 1 + len(trained)].tolist()
+        sums = flat[1 + len(trained) :].split([part.numel() for part in parts])
+        for parameter, part, total, count in zip(trained, parts, sums, counts, strict=True):
             gradient = total.view_as(part)
             if parameter in rows_of:
                 gradient = torch.sparse_coo_tensor(
@@ -75,7 +75,7 @@ class Ranks:
         return flat[0]
 
     def union(self, numbers: IntArray, size: int) -> IntArray:
-        """The numbers below ``size`` that any rank gives, ascending, each once."""
+        """The distinct numbers below ``size`` that any rank passes, ascending."""
         if self.count == 1:
             is_given = np.zeros(size, dtype=bool)
             is_given[numbers] = True
@@ -86,33 +86,33 @@ class Ranks:
         return given.nonzero()[:, 0].cpu().numpy()
 
     def from_lead(self, values: Sequence[float]) -> list[float]:
-        """The values that rank 0 gives; what the others give does not matter, but for its length."""
+        """Broadcast the values of rank 0; the other ranks pass as many."""
         if self.count == 1:
             return list(values)
-        told = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.broadcast(told, src=0)
-        return [float(value) for value in told.tolist()]
+        received = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.broadcast(received, src=0)
+        return [float(value) for value in received.tolist()]
 
     def agree(self, values: Sequence[float], what: str) -> None:
-        """Wait for all ranks and make sure that they hold the same values.
+        """Wait for all ranks, and check that they hold the same values.
 
         Raises:
-            InputError: they do not, for instance because they do not see the same files.
+            InputError: the values differ, for instance because the ranks do not see the same files.
         """
-        told = self.from_lead(values)
-        wrong = torch.tensor([float(told != list(values))], device=self.device)
+        expected = self.from_lead(values)
+        wrong = torch.tensor([float(expected != list(values))], device=self.device)
         if self.count > 1:
             dist.all_reduce(wrong)
         if wrong.item():
             raise InputError(
-                f"train: rank {self.rank} of {self.count} has {what} {list(values)}, rank 0 has {told}. All ranks must "
-                "see the same root and the same settings: put the root on storage that they share."
+                f"train: rank {self.rank} of {self.count} has {what} {list(values)}, rank 0 has {expected}. All "
+                "ranks must see the same root and the same settings: put the root on shared storage."
             )
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, over NCCL on CUDA and gloo elsewhere; alone without torchrun.
+    """Join the processes that torchrun started, with NCCL on CUDA and gloo elsewhere; one rank without torchrun.
 
     Raises:
         ConfigError: this machine has fewer GPUs than processes.
@@ -124,7 +124,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     local, cuda = int(os.environ["LOCAL_RANK"]), device.type == "cuda"
     if cuda and local >= torch.cuda.device_count():
         raise ConfigError(
-            f"train.processes wants GPU number {local + 1}, but PyTorch sees {torch.cuda.device_count()}: lower it."
+            f"train.processes needs {local + 1} GPUs or more, but PyTorch sees {torch.cuda.device_count()}: lower it."
         )
     if cuda:
         torch.cuda.set_device(local)
@@ -136,7 +136,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def _dense(parameter: nn.Parameter, rows: Tensor | None) -> Tensor:
-    """A parameter's gradient; only these rows of it where it is sparse."""
+    """A parameter's gradient as a dense tensor; only the given rows if it is sparse."""
     gradient = parameter.grad
     if rows is None:
         return torch.zeros_like(parameter) if gradient is None else gradient

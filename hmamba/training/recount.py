@@ -1,7 +1,7 @@
-"""Counting again what a model only counts: popularity and the counts of its score terms need no gradient.
+"""Update the counts in a trained model: popularity and score terms, which need no gradient.
 
-A model is trained on what came before the validation days. What it serves may know everything: the counts go up to the
-end of the day. For the gate they end where the held-out events begin, for every contestant alike.
+A model is trained on the events before the validation days. For serving, the counts include all events up to the end of
+the day. For the gate, the counts of all contestants end where the held-out events begin.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from hmamba.terms.base import AnyCountedTerm
 
 @dataclass(frozen=True)
 class Counts:
-    """What is counted in some events.
+    """Counts of a set of events.
 
     Attributes:
-        events: (size,) of each item index.
-        users: (size,) users who have interacted with it.
+        events: (size,) number of events of each item index.
+        users: (size,) number of users who have interacted with each item.
         terms: counted terms by class.
     """
 
@@ -34,12 +34,12 @@ class Counts:
 
     @classmethod
     def of(cls, histories: Histories, size: int, models: Iterable[HMamba]) -> Counts:
-        """Count.
+        """Count events and users, and the terms of some models.
 
         Args:
             histories: the events.
-            size: item indices, padding included.
-            models: whose terms are counted, each class once.
+            size: number of item indices, padding included.
+            models: models whose terms are counted, each class once.
         """
         counted = dict.fromkeys(type(term) for model in models for term in model.counted_terms)
         terms = {term: term.count(histories, size) for term in counted}
@@ -47,19 +47,19 @@ class Counts:
 
 
 def recount(stored: StoredModel, counts: Counts) -> None:
-    """Put counts into a model, in place. Counted terms keep the weights that validation chose.
+    """Replace the counts of a model in place. Counted terms keep the weights that were chosen in validation.
 
-    Items that the model does not know stay unknown to it.
+    Counts of items that the model does not know are ignored.
 
     Args:
-        stored: of as many item indices as were counted, or fewer.
-        counts: of the snapshot's items and of all terms of the model.
+        stored: the model, with no more item indices than were counted.
+        counts: counts of the snapshot's items and of all terms of the model.
     """
     model, size = stored.model, len(stored.candidate_items.column)
-    events, users = (_fitted(values, size) for values in (counts.events, counts.users))
+    events, users = (_resized(values, size) for values in (counts.events, counts.users))
     model.recount(torch.from_numpy(events), torch.from_numpy(users))
     model.counted_terms = [term.recounted(counts.terms[type(term)], size) for term in model.counted_terms]
 
 
-def _fitted(values: IntArray, size: int) -> IntArray:
+def _resized(values: IntArray, size: int) -> IntArray:
     return np.resize(np.append(values[:size], np.zeros(max(0, size - len(values)), dtype=np.int64)), size)

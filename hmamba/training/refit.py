@@ -1,4 +1,4 @@
-"""One more short fine-tuning, after the verdict, over the days that the verdict was about."""
+"""Refit: a short fine-tuning on the validation and held-out days, after the gate has used them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 def refit(
     stored: StoredModel, histories: Histories, split: Split, snapshot: str, folder: Path, config: Config
 ) -> dict[str, Any]:
-    """Fine-tune a model for an epoch, in place, on the windows that hold validation or held-out events.
+    """Fine-tune a model in place, for one epoch, on the windows that hold validation or held-out events.
 
-    A share ``train.replay`` of all others is replayed, as in every fine-tuning. Nobody is left to judge on, so nothing
-    stops it early; the learning rate is that of fine-tuning.
+    A share ``train.replay`` of the other windows is replayed, and the learning rate is that of fine-tuning. There is no
+    validation and no early stopping, because no events are held out.
 
     Args:
-        stored: what serves.
+        stored: the model that serves.
         histories: all events up to the end of the day.
-        split: tonight's.
-        snapshot: digest of tonight's sequences; a checkpoint of another snapshot is not continued.
-        folder: of the checkpoints.
+        split: tonight's split.
+        snapshot: digest of tonight's sequences; a checkpoint of another snapshot is not resumed.
+        folder: folder of the checkpoints.
         config: all settings.
 
     Returns:
-        What is known of the epoch; empty if no window holds anything new.
+        The record of the epoch; empty if no window holds new events.
     """
     known = replace(histories, items=stored.known(histories.items))
-    # Positions are of all events; windows are of those that the model reads.
+    # Positions refer to all events; windows hold only the events that the model reads.
     is_new = np.arange(histories.events) >= split.validation[histories.owner]
     is_read = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
     read = known.keep(is_read)

@@ -1,7 +1,7 @@
-"""How much a counted score term weighs beside the trained model: chosen on the validation days.
+"""Choose the weights of a counted score term on the validation days.
 
-Only a few numbers are chosen, so a few thousand users decide them well; a few dozen would choose noise. They are not
-trained with the model: then the model learns only what the term cannot explain, and generalises worse from it
+A few thousand users are enough to choose a few numbers; with a few dozen users the choice is noise. The weights are not
+trained with the model, because the model would then learn only the residual of the term and generalise worse
 (docs/model.md).
 """
 
@@ -32,33 +32,33 @@ def weigh(
     enough: int,
     exclude_seen: bool,
 ) -> tuple[AnyCountedTerm | None, dict[str, Any]]:
-    """The term with the weights by which the model answers best; None if it answers no better with it.
+    """Choose the term's weights with the largest NDCG@10, or no term if none of them increases it.
 
-    Where fewer than ``enough`` users answer, among whom the best of many choices is mostly luck, the term keeps its
-    own weights, and it is left out only if the model answers better without it.
+    With fewer than ``enough`` users, the best of many choices is mostly noise. The term then keeps its default weights,
+    and is dropped only if NDCG@10 is larger without it.
 
     Args:
-        model: trained, with the terms that come before this one.
-        counted: from the training events alone.
-        evaluation_set: what to judge by; if it is empty, the term keeps its weights.
-        candidate_items: the items that compete.
-        enough: users from which on the weights are chosen.
-        exclude_seen: leave out items that the user has seen.
+        model: the trained model, with the terms that precede this one.
+        counted: the term, counted from the training events only.
+        evaluation_set: validation users and items; if it is empty, the term keeps its weights.
+        candidate_items: the candidate items.
+        enough: smallest number of users for a choice of weights.
+        exclude_seen: whether items that the user has seen are excluded.
 
     Returns:
-        The term, and what was judged: weights (None if the term is left out), ndcg@10 with them, ndcg@10 without the
-        term (both None if the set is empty), and users, how many answered.
+        The term (None if it is dropped), and a record: weights (None if it is dropped), ndcg@10 with the term, ndcg@10
+        without it (both None if the set is empty), and the number of users.
     """
     users = evaluation_set.judged
     if not users:
         return counted, {"weights": counted.weights(), "ndcg@10": None, "ndcg@10 without": None, "users": 0}
     choices = [None, *(counted.choices() if users >= enough else [counted])]
     values = _judge(model, counted, choices, evaluation_set, candidate_items, exclude_seen)
-    # The best choice, and the first of equal ones: without the term, unless there is a gain.
+    # argmax returns the first of equal values, so the term is dropped unless it increases NDCG@10.
     number = int(np.argmax(values)) if users >= enough else int(values[1] >= values[0])
     best = choices[number]
     weights = None if best is None else best.weights()
-    named = "left out" if weights is None else "with " + ", ".join(f"{key} {value:g}" for key, value in weights.items())
+    named = "dropped" if weights is None else "with " + ", ".join(f"{key} {value:g}" for key, value in weights.items())
     log.info("train: score term %s: ndcg@10 %.4f, without it %.4f, %d users", named, values[number], values[0], users)
     judged = {"ndcg@10": round(values[number], 6), "ndcg@10 without": round(values[0], 6), "users": users}
     return best, {"weights": weights, **judged}
@@ -73,7 +73,7 @@ def _judge(
     candidate_items: CandidateItems,
     exclude_seen: bool,
 ) -> list[float]:
-    """NDCG@10 of each choice; the users are encoded and scored once, and the entries computed once."""
+    """NDCG@10 of each choice; users are encoded and scored once, and entries are computed once."""
     depth = min(10, len(candidate_items))
     ranked = np.zeros((len(choices), len(evaluation_set.past), depth), dtype=np.int64)
     for block in score_blocks(model, evaluation_set.past, candidate_items):

@@ -126,7 +126,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(command, tmp_path, monkeypa
             command(data, "--systems", "hmamba")
     caplog.clear()
     resumed = command(data, "--systems", "hmamba")
-    assert "going on at epoch 3" in caplog.text
+    assert "resuming at epoch 3" in caplog.text
     assert without_origins(resumed) == without_origins(whole)
 
 

@@ -128,5 +128,5 @@ def test_a_model_that_the_gate_did_not_store_is_not_served(run):
     with pytest.raises(InputError, match=r"holds model .*, but 20240101-abcdef12 serves. Run the gate step again"):
         NightScorer.open(run, CPU)
     verdict(serving=None, reason="too weak").write(run.verdict)
-    with pytest.raises(InputError, match="nobody serves tonight: too weak"):
+    with pytest.raises(InputError, match="no model and no baseline serves tonight: too weak"):
         NightScorer.open(run, CPU)

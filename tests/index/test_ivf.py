@@ -1,4 +1,4 @@
-"""Search by IVF lists against the exact one: what it misses is measured, bounded, and all that may be wrong."""
+"""Search by IVF lists, compared with the exact search: missed items are measured, bounded, and the only error."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def exact(built, queries, k=K, excluded=None):
     return MatmulSearcher(built.vectors).search(queries, k, excluded)
 
 
-def test_looking_at_everything_is_the_exact_search(built, queries):
+def test_scanning_all_lists_equals_the_exact_search(built, queries):
     products, columns = searched(built, *EVERYTHING).search(queries, K)
     best, right = exact(built, queries)
     assert np.array_equal(columns, right)
     np.testing.assert_allclose(products, best, rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_found_has_its_own_products_each_item_once_best_first(built, queries):
+def test_found_items_have_exact_products_and_are_distinct_and_sorted(built, queries):
     products, columns = searched(built, 8, 2).search(queries, K)
     assert all(len(set(row)) == K for row in columns.tolist())
     own = np.take_along_axis(queries @ built.vectors.T, columns, axis=1)
@@ -98,7 +98,7 @@ def test_parameters_are_raised_until_the_floor_is_reached(built, queries, floor)
     assert recalls(low[1], low[0], right, best).mean() < floor, "the first parameters would do: this shows nothing"
 
 
-def test_a_search_that_is_slower_than_the_exact_one_is_not_pursued(built, queries):
+def test_tuning_stops_when_slower_than_the_exact_search(built, queries):
     tuned = built.searcher.tuned(Trial(queries, K, None, *exact(built, queries), floor=1.0, seconds=0.0))
     assert tuned.searcher is None
     assert 0 < tuned.recall < 1
@@ -106,17 +106,17 @@ def test_a_search_that_is_slower_than_the_exact_one_is_not_pursued(built, querie
 
 @pytest.fixture
 def slow_exact(monkeypatch):
-    """Exact searches that seem slow: with so few items they are always faster, and IVF would never be used."""
+    """Make exact searches seem slow: with so few items they are always faster, and IVF would never be used."""
     speeds = choice._speeds
 
-    def told(ways, *arguments):
-        return {way: speed if way == "ivf" else 1 for way, speed in speeds(ways, *arguments).items()}
+    def slowed(indexes, *arguments):
+        return {name: speed if name == "ivf" else 1 for name, speed in speeds(indexes, *arguments).items()}
 
-    monkeypatch.setattr(choice, "_speeds", told)
+    monkeypatch.setattr(choice, "_speeds", slowed)
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-def test_the_night_uses_ivf_where_it_reaches_the_floor(tmp_path, stored, histories, queries, exclude_seen, slow_exact):
+def test_a_night_uses_ivf_if_it_reaches_the_floor(tmp_path, stored, histories, queries, exclude_seen, slow_exact):
     files = write_shards(tmp_path, histories)
     chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
     assert chosen.index.kind == "ivf"
@@ -134,7 +134,7 @@ def test_the_night_uses_ivf_where_it_reaches_the_floor(tmp_path, stored, histori
     assert set(mine.items.tolist()) <= set(stored.candidate_items.eligible.tolist())
 
 
-def test_where_the_floor_cannot_be_reached_the_search_is_exact(tmp_path, stored, histories, monkeypatch, caplog):
+def test_the_search_is_exact_if_the_floor_is_not_reached(tmp_path, stored, histories, monkeypatch, caplog):
     files = write_shards(tmp_path, histories)
     monkeypatch.setattr(tuning, "_K_FACTORS", (1,))  # as many as wanted by codes of 4 bits: never all of the best
     chosen = choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"recall": 1.0}))
@@ -154,8 +154,8 @@ def test_a_small_catalogue_and_one_that_needs_float64_are_searched_exactly(tmp_p
 
 
 @pytest.mark.parametrize("parameters", [(1, 2), (40, 2), (400, 4)])
-def test_what_is_excluded_is_not_found_and_everybody_gets_k(built, queries, parameters):
-    """Among the excluded are each query's very best, for one query nearly all items, and for one none."""
+def test_excluded_items_are_not_found_and_every_query_gets_k(built, queries, parameters):
+    """The excluded items include each query's best; for one query nearly all items, for another none."""
     items = len(built.vectors)
     _, best = exact(built, queries, 500)
     rows = np.repeat(np.arange(len(queries)), 500)
@@ -193,8 +193,8 @@ def test_users_with_five_thousand_seen_items_still_get_k():
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("parameters", [(4, 2), EVERYTHING])
-def test_more_is_excluded_than_leaves_k(built, queries, parameters):
-    """As in the exact search: what is left comes first, then products of -inf."""
+def test_fewer_than_k_items_are_left(built, queries, parameters):
+    """As in the exact search, the items left come first, then products of -inf."""
     items = len(built.vectors)
     excluded = np.repeat([0, 1], items - 5), np.r_[np.arange(5, items), np.arange(items - 5)]
     products, columns = searched(built, *parameters).search(queries[:3], K, excluded)
@@ -210,12 +210,12 @@ def test_blocks_of_queries_make_no_difference(built, queries):
     assert np.array_equal(np.concatenate(parts), whole)
 
 
-def test_nobody_asks(built):
+def test_no_queries(built):
     products, columns = built.searcher.search(np.zeros((0, built.vectors.shape[1]), np.float32), K)
     assert products.shape == columns.shape == (0, K)
 
 
-def test_it_reads_back_in_another_process_and_a_damaged_one_is_refused(tmp_path, built, queries):
+def test_an_index_loads_in_another_process_and_a_damaged_one_is_refused(tmp_path, built, queries):
     index = searched(built, 17, 3)
     size = item_index.save(index, tmp_path / "index")
     assert size > built.vectors.nbytes
@@ -236,7 +236,7 @@ def test_it_reads_back_in_another_process_and_a_damaged_one_is_refused(tmp_path,
 
 
 def test_the_centroids_belong_to_the_lists():
-    """FAISS keeps a bare pointer to what ranks the lists: Python must not free it."""
+    """FAISS keeps a plain pointer to the quantizer, so Python must not free it."""
     lists = build_ivf(np.random.default_rng(0).standard_normal((2_000, 6)).astype(np.float32))
     assert lists.own_fields
     assert not lists.quantizer.thisown
@@ -249,8 +249,8 @@ def test_the_same_items_make_the_same_lists(built, queries):
     assert np.array_equal(again.search(queries, K)[1], searched(built, 5, 2).search(queries, K)[1])
 
 
-def test_items_that_are_all_alike_or_nearly_so_can_be_searched():
-    """Untrained items share one vector: most clusters of a k-means are empty then."""
+def test_equal_and_nearly_equal_items_can_be_searched():
+    """Untrained items share one vector, so most clusters of the k-means are empty."""
     vectors = np.ones((3_000, 6), dtype=np.float32)
     vectors[:40] = np.random.default_rng(0).standard_normal((40, 6))
     found = IvfSearcher.build(vectors).with_parameters(SearchParameters(10**6, 16)).search(vectors[:3], 10)
@@ -260,7 +260,7 @@ def test_items_that_are_all_alike_or_nearly_so_can_be_searched():
 
 @pytest.mark.parametrize("best", [0, 300])
 def test_queries_with_few_and_many_exclusions_are_searched_side_by_side(built, queries, best):
-    """All lists are scanned, so only the codes could miss something; what is wanted is found at any depth."""
+    """All lists are scanned, so only the codes could miss an item; the items are found at any depth."""
     random, items = np.random.default_rng(0), len(built.vectors)
     first = exact(built, queries, max(best, 1))[1][:, :best]
     rows, columns = [], []

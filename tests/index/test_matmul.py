@@ -1,4 +1,4 @@
-"""The k largest of long rows, against sorting everything."""
+"""Search by matrix products equals sorting all products."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hmamba.index.matmul import MatmulSearcher, largest
 @pytest.mark.parametrize("items", [5, 31, 3_200, 3_201, 5_000, 10_007])
 @pytest.mark.parametrize("k", [1, 5, 100])
 @pytest.mark.parametrize("order", ["random", "rising", "falling"])
-def test_the_largest_are_those_of_topk(items, k, order):
+def test_the_largest_equal_those_of_topk(items, k, order):
     k = min(k, items)
     scores = torch.rand(9, items, generator=torch.Generator().manual_seed(items))
     if order != "random":
@@ -50,25 +50,25 @@ def test_products_with_some_items_excluded(dtype, rows, monkeypatch):
     assert found.dtype == queries.numpy().dtype
 
 
-def test_faiss_multiplies_matrices_in_blocks_as_small_as_scoring_asks():
-    """Left alone it compares item by item there: FAISS itself says where it changes over."""
+def test_faiss_multiplies_matrices_at_the_block_size_of_scoring():
+    """By default FAISS compares item by item at this size; its own threshold shows where it changes."""
     faiss = faiss_module()
     assert faiss.cvar.distance_compute_blas_threshold <= 66 * 8
 
 
-def test_nobody_asks():
+def test_no_queries():
     found, columns = MatmulSearcher(torch.randn(50, 4).numpy()).search(np.zeros((0, 4), dtype=np.float32), 5)
     assert found.shape == columns.shape == (0, 5)
 
 
 @pytest.mark.parametrize("order", ["equal", "rising", "falling", "twice", "popular"])
 @pytest.mark.parametrize("excluded", [False, True])
-def test_the_best_are_those_of_faiss_flat(order, excluded):
-    """Up to ties: the same products, each item once, its product its own, none that is excluded."""
-    items, asked, k = 20_000, 300, 100
+def test_results_equal_those_of_faiss_flat(order, excluded):
+    """Up to ties: the same products, distinct items with their own products, none of them excluded."""
+    items, count, k = 20_000, 300, 100
     generator = torch.Generator().manual_seed(2)
     vectors = torch.randn(items, 9, generator=generator)
-    queries = torch.randn(asked, 9, generator=generator)
+    queries = torch.randn(count, 9, generator=generator)
     queries[:, -1] = 1
     if order == "equal":
         vectors[:] = 1
@@ -81,18 +81,18 @@ def test_the_best_are_those_of_faiss_flat(order, excluded):
     rows, columns = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if excluded:  # each user's very best, nothing of one, and everything of another
         columns = (queries @ vectors.T).topk(500, dim=1).indices.numpy().copy()
-        rows = np.repeat(np.arange(asked), 500)
+        rows = np.repeat(np.arange(count), 500)
         keep = (rows != 4) & (rows != 299)
         rows = np.r_[rows[keep], np.full(items, 299)]
         columns = np.r_[columns.ravel()[keep], np.arange(items)]
     found, at = MatmulSearcher(vectors.numpy()).search(queries.numpy(), k, (rows, columns))
     flat, flat_at = FlatSearcher.build(vectors.numpy()).search(queries.numpy(), k + 500 * excluded)
-    out = np.isin(np.arange(asked)[:, None] * items + flat_at, rows * items + columns)
-    for row in range(asked - excluded):
+    out = np.isin(np.arange(count)[:, None] * items + flat_at, rows * items + columns)
+    for row in range(count - excluded):
         np.testing.assert_allclose(found[row], flat[row][~out[row]][:k], rtol=1e-4, atol=1e-4)
         assert len(set(at[row])) == k
     own = np.take_along_axis((queries @ vectors.T).numpy(), at, axis=1)
     finite = np.isfinite(found)
     np.testing.assert_allclose(found[finite], own[finite], rtol=1e-4, atol=1e-4)
-    assert not np.isin((np.arange(asked)[:, None] * items + at)[finite], rows * items + columns).any()
-    assert finite.all(axis=1).sum() == asked - excluded
+    assert not np.isin((np.arange(count)[:, None] * items + at)[finite], rows * items + columns).any()
+    assert finite.all(axis=1).sum() == count - excluded

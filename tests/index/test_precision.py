@@ -1,4 +1,4 @@
-"""Where float32 ranks as float64 does it is used; where it does not, the search is float64's own."""
+"""The search uses float32 if it ranks like float64, and float64 otherwise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAR = {"items": 600, "max_norm": 5.0, "curvature": 1.0}
 
 
 def far_model(**settings):
-    """Norms pushed to the bound, items in tight clusters: their order lies in digits that float32 does not have."""
+    """A model with norms at the bound and items in tight clusters, whose order float32 cannot represent."""
     stored = stored_model(**{**FAR, **settings})
     model = stored.model
     with torch.no_grad():
@@ -46,7 +46,7 @@ def far_model(**settings):
 
 
 def indices(queries, items):
-    """Both indices over the same points, and both forms of the queries."""
+    """The float32 and the float64 index over the same points, and the queries in both precisions."""
     candidate_items = CandidateItems.of(np.r_[0, np.ones(len(items), dtype=np.int64)], 1)
     single = items.float().numpy()
     return (
@@ -81,8 +81,8 @@ def test_float32_loses_the_order_far_from_the_origin(norm, low, high):
     np.testing.assert_allclose(products, np.take_along_axis(true, columns, axis=1), rtol=1e-6)
 
 
-def test_the_share_counts_the_items_that_are_missing():
-    """Of a float32 index that has lost the best ten of a hundred items, ninety in a hundred are right."""
+def test_missing_items_reduce_the_recall():
+    """A float32 index without the best ten of a hundred items has a recall of 0.9."""
     queries, items = points(1, users=5)
     single, exact, queries, precise = indices(queries, items)
     best = exact.search(precise[:1], 10)[1][0]
@@ -92,8 +92,8 @@ def test_the_share_counts_the_items_that_are_missing():
     assert float32_recall.shares(blind, exact, queries[:1], precise[:1], 100).tolist() == [0.9]
 
 
-def test_exact_ties_are_no_mistake(monkeypatch):
-    """Every item has 49 twins, so the last of the list is any of them; blocks of rows do not change the answer."""
+def test_exact_ties_are_no_errors(monkeypatch):
+    """Every item has 49 duplicates, so any of them can end the list; blocks of rows do not change the result."""
     queries, items = points(2, users=6, items=40)
     single, exact, queries, precise = indices(queries, items.repeat(50, 1))
     assert float32_recall.shares(single, exact, queries, precise, 120).tolist() == [1.0] * 6
@@ -103,7 +103,7 @@ def test_exact_ties_are_no_mistake(monkeypatch):
 
 
 @pytest.mark.parametrize(("k", "items", "depth"), [(20, 5000, 100), (300, 5000, 300), (20, 100, 50), (20, 1, 1)])
-def test_the_depth_is_k_and_at_least_a_hundred_where_that_says_something(k, items, depth):
+def test_the_depth_is_k_and_at_least_a_hundred_or_half_of_the_items(k, items, depth):
     assert float32_recall.depth_of(k, items) == depth
 
 
@@ -131,7 +131,7 @@ def test_the_sample_is_always_the_same_and_skips_users_without_a_readable_histor
     assert len(everybody) == 40
 
 
-def test_the_sample_reads_a_few_places_and_whole_users_only(tmp_path, monkeypatch):
+def test_the_sample_reads_a_few_row_groups_and_whole_users(tmp_path, monkeypatch):
     stored = stored_model()
     everybody = histories_of(*([[(float(n), 1 + n % 40) for n in range(1 + user % 7)] for user in range(900)]))
     files = write_shards(tmp_path, everybody, rows_per_group=20)
@@ -173,26 +173,26 @@ def test_an_ordinary_model_stays_in_float32(tmp_path):
     assert chosen.index.kind == max(chosen.queries_per_second, key=chosen.queries_per_second.get)
 
 
-def test_ways_are_timed_as_scoring_asks(tmp_path, monkeypatch):
-    """Everybody of the sample at once, with what they have had left out only where it will be."""
+def test_searches_are_timed_under_the_conditions_of_scoring(tmp_path, monkeypatch):
+    """All users of the sample in one call; seen items are excluded only if scoring excludes them."""
     stored = stored_model(items=300)
     histories = random_histories(items=300)
-    files, asked, search = write_shards(tmp_path, histories), [], ItemIndex.search
+    files, calls, search = write_shards(tmp_path, histories), [], ItemIndex.search
 
-    def told(index, queries, k, excluded=None):
-        asked.append((len(queries), k, 0 if excluded is None else len(excluded[0])))
+    def recorded(index, queries, k, excluded=None):
+        calls.append((len(queries), k, 0 if excluded is None else len(excluded[0])))
         return search(index, queries, k, excluded)
 
-    monkeypatch.setattr(ItemIndex, "search", told)
+    monkeypatch.setattr(ItemIndex, "search", recorded)
     pairs = len({(row, item) for row, item in zip(histories.owner, histories.items, strict=True)})
     for exclude_seen in (True, False):
-        asked.clear()
+        calls.clear()
         choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
-        timed = [call for call in asked if call[1] == WISHES.k]
+        timed = [call for call in calls if call[1] == WISHES.k]
         assert set(timed) == {(len(histories), WISHES.k, pairs if exclude_seen else 0)}
 
 
-def test_without_anybody_to_ask_nothing_is_claimed(tmp_path):
+def test_without_users_there_is_no_measurement(tmp_path):
     stored = stored_model()
     files = write_shards(tmp_path, histories_of([(0, 99)], [(0, 98)]))
     chosen = choose(stored, stored.candidate_items, files, WISHES)
@@ -201,7 +201,7 @@ def test_without_anybody_to_ask_nothing_is_claimed(tmp_path):
 
 
 def brute_force(stored, histories, hidden, k, exclude_seen):
-    """Items and scores (U, k) by the float64 model, all at once and without an index."""
+    """Items and scores (U, k) by the float64 model, without an index."""
     model = stored.model.in_float64()
     with torch.inference_mode():
         eligible = torch.from_numpy(stored.candidate_items.eligible)
@@ -220,7 +220,7 @@ def brute_force(stored, histories, hidden, k, exclude_seen):
 
 @pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear", "score_term": "repeats"}])
 @pytest.mark.parametrize("exclude_seen", [True, False])
-def test_far_out_the_candidates_are_those_of_float64(tmp_path, caplog, kind, exclude_seen):
+def test_candidates_far_from_the_origin_are_those_of_float64(tmp_path, caplog, kind, exclude_seen):
     stored = far_model(**kind)
     histories = random_histories(items=600, baskets=False)
     files = write_shards(tmp_path, histories)

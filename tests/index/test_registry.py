@@ -1,4 +1,4 @@
-"""A further search is one class and its line in the registry."""
+"""A new search is one class and one entry in the registry."""
 
 from __future__ import annotations
 
@@ -66,27 +66,28 @@ def test_a_registered_search_is_built_saved_loaded_and_ranks(tmp_path, exclude_s
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_registered_search_is_timed_beside_the_others_and_may_be_chosen(tmp_path, monkeypatch):
+def test_a_registered_search_is_timed_and_can_be_chosen(tmp_path, monkeypatch):
     stored, histories = stored_model(items=300), random_histories(items=300)
     files, wishes = write_shards(tmp_path, histories), CandidatesConfig(k=20)
     timed = choose(stored, stored.candidate_items, files, wishes).queries_per_second
     assert list(timed) == ["flat", "matmul", "brute force"]
     monkeypatch.setattr(
-        "hmamba.index.choice._speeds", lambda ways, *_: {way: 2 if way == BruteForce.name else 1 for way in ways}
+        "hmamba.index.choice._speeds",
+        lambda indexes, *_: {kind: 1 + (kind == BruteForce.name) for kind in indexes},
     )
     assert choose(stored, stored.candidate_items, files, wishes).index.kind == BruteForce.name
 
 
 def exclusions(random, items, queries):
-    """Of each query some items, none of the first, and all but three of the second."""
+    """Excluded items: none for the first query, all but three for the second, some for the others."""
     columns = [random.choice(items, 40, replace=False) for _ in range(queries)]
     columns[0], columns[1] = columns[0][:0], np.arange(items - 3)
     return np.repeat(np.arange(queries), [len(of_query) for of_query in columns]), np.concatenate(columns)
 
 
 @pytest.mark.parametrize("name", SEARCHERS)
-def test_every_search_keeps_the_contract(tmp_path, name):
-    """k columns of each query, best first, none excluded, -inf where there are too few; the same when loaded."""
+def test_every_search_implements_the_interface(tmp_path, name):
+    """k columns per query, best first, without excluded items, -inf if too few are left; the same after a load."""
     searcher, random, k = SEARCHERS[name], np.random.default_rng(0), 10
     vectors, queries = (random.standard_normal((rows, 12)).astype(searcher.dtype) for rows in (2_000, 9))
     excluded = exclusions(random, len(vectors), len(queries))

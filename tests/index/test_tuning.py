@@ -1,4 +1,4 @@
-"""Which of the parameters that reach the floor are chosen."""
+"""The choice among the parameters that reach the floor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K = 10
 
 @pytest.fixture(scope="module")
 def searcher():
-    """Items of which a query must scan many lists for a high recall."""
+    """Items for which a high recall needs many lists."""
     return IvfSearcher.build(np.random.default_rng(0).standard_normal((6_000, 24)).astype(np.float32))
 
 
@@ -33,7 +33,7 @@ def exact(searcher, queries):
 
 @pytest.fixture
 def tried(monkeypatch):
-    """Parameters that were tried, in their order."""
+    """The parameters tried, in order."""
     parameters, with_parameters = [], IvfSearcher.with_parameters
 
     def recorded(searcher, new):
@@ -45,7 +45,7 @@ def tried(monkeypatch):
 
 
 def recall(searcher, queries, exact):
-    """Of the half of the queries that does worse."""
+    """Recall of the worse half of the queries."""
     products, found = searcher.search(queries, K)
     shares = recalls(found, products, exact[1], exact[0])
     return min(shares[::2].mean(), shares[1::2].mean())
@@ -70,7 +70,7 @@ def test_the_least_work_that_reaches_the_floor_is_chosen(searcher, queries, exac
 
 
 def test_both_halves_of_the_queries_must_reach_the_floor(searcher, queries, exact):
-    """One half has nothing to find, and so a recall of 1: the mean reaches the floor long before the other half."""
+    """One half has no exact results and so a recall of 1; the mean reaches the floor long before the other half."""
     products, columns = exact[0].copy(), exact[1]
     products[::2] = -np.inf
     tuned = searcher.tuned(Trial(queries, K, None, products, columns, 0.9, seconds=1e9))

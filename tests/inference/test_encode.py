@@ -1,4 +1,4 @@
-"""Hidden states after the last event, against the encoder's output at all positions."""
+"""Hidden states after the last event equal the encoder's output at that position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = [{"score": "squared"}, {"variant": "half"}, {"variant": "euclidean"}, {"
 
 
 def expected(model, histories):
-    """The last of all outputs, a user at a time."""
+    """The last output of the encoder, computed one user at a time."""
     hidden = torch.zeros(len(histories), model.config.dim)
     with torch.inference_mode():
         for user, items in enumerate(np.split(histories.items, histories.offsets[1:-1])):
@@ -45,8 +45,8 @@ def test_long_histories_in_pieces_and_large_catalogues_without_a_table(kind, his
     torch.testing.assert_close(encode_users(model, histories), right, atol=2e-5, rtol=2e-5)
 
 
-def test_a_long_and_a_new_past_are_as_exact():
-    """Steps of different size over thousands of events: what was long ago vanishes, what is new stays."""
+def test_long_and_short_histories_are_equally_exact():
+    """Step sizes vary over thousands of events: old events decay to nothing, new ones do not."""
     model = stored_model().model
     with torch.no_grad():
         model.blocks[0].mixer.dt_bias.copy_(torch.linspace(-6, 3, len(model.blocks[0].mixer.dt_bias)))
@@ -54,7 +54,7 @@ def test_a_long_and_a_new_past_are_as_exact():
     torch.testing.assert_close(encode_users(model, histories), expected(model, histories), atol=1e-4, rtol=1e-4)
 
 
-def test_groups_hold_everybody_once_and_little_padding():
+def test_groups_hold_every_user_once_with_little_padding():
     random = np.random.default_rng(0)
     lengths = np.concatenate([random.geometric(0.02, 3_000), [0, 0, 50_000]])
     groups = list(alike(lengths, 4_096))
@@ -64,6 +64,6 @@ def test_groups_hold_everybody_once_and_little_padding():
     assert all(tokens <= 4_096 or len(group) == 1 for tokens, group in zip(padded, groups, strict=True))
 
 
-def test_nobody_and_no_events():
+def test_no_users_and_no_events():
     model = stored_model().model
     assert encode_users(model, histories_of([], [])).shape == (2, model.config.dim)

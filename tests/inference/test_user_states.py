@@ -1,4 +1,4 @@
-"""Carried states: going on from them is encoding from scratch, and where it would not be, they are not used."""
+"""Carried states: resuming from them equals encoding from scratch, and otherwise they are not used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = [{"variant": variant, "layers": layers} for variant in ("full", "half", 
     {"norm": "post"},
 ]
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
-"""How far two orders of the same float32 sums may be apart; hidden states are about 1."""
+"""Tolerance for float32 sums in a different order; hidden states are about 1."""
 DAY = 86_400_000_000
 
 
@@ -34,21 +34,21 @@ def files(tmp_path):
 
 
 def keep(files, model, histories, version="v1", blocks=3):
-    """Encode blocks of users, keeping their states; their hidden states."""
+    """Encode blocks of users and write their states; return the hidden states."""
     with write_states(files, model, version) as writer:
         parts = np.array_split(np.arange(len(histories)), blocks)
         return torch.cat([writer.encode(model, histories.select(part)) for part in parts])
 
 
-def go_on(files, model, histories, version="v1"):
-    """Hidden states, users gone on from their states, users encoded anew."""
+def resume(files, model, histories, version="v1"):
+    """Hidden states, and the numbers of users encoded from their states and from their whole histories."""
     with CarriedStates.opened(files, model, version) as carried:
         hidden = carried.encode(model, histories)
-        return hidden, carried.advanced, carried.anew
+        return hidden, carried.advanced, carried.reencoded
 
 
 @pytest.mark.parametrize("held", [1, 7, 1_000])
-def test_names_lie_in_the_order_of_the_states_however_many_are_held(held, files, monkeypatch):
+def test_user_ids_are_in_the_order_of_the_states_for_any_group_size(held, files, monkeypatch):
     monkeypatch.setattr(states, "_NAMES", held)
     model, histories = stored_model().model, random_histories(users=40, items=ITEMS)
     keep(files, model, histories)
@@ -58,7 +58,7 @@ def test_names_lie_in_the_order_of_the_states_however_many_are_held(held, files,
     assert (pq.read_metadata(files.users).num_row_groups == 1) == (held == 1_000)
 
 
-def test_nothing_is_left_of_states_that_were_not_written_to_the_end(files, monkeypatch):
+def test_an_interrupted_write_leaves_no_states(files, monkeypatch):
     monkeypatch.setattr(states, "_NAMES", 1)
     model, histories = stored_model().model, random_histories(users=40, items=ITEMS)
 
@@ -78,7 +78,7 @@ def until(histories, days):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_going_on_is_encoding_from_scratch(kind, files):
+def test_resuming_equals_encoding_from_scratch(kind, files):
     model = stored_model(**kind).model
     histories = random_histories(users=60, items=ITEMS, baskets=False)
     before = until(histories, 30)
@@ -87,15 +87,15 @@ def test_going_on_is_encoding_from_scratch(kind, files):
     keep(files, model, known)
     touched = np.flatnonzero(histories.lengths > before.lengths)
     now = histories.select(touched)
-    hidden, advanced, anew = go_on(files, model, now)
+    hidden, advanced, reencoded = resume(files, model, now)
     torch.testing.assert_close(hidden, encode_users(model, now), **CLOSE)
     newcomers = int((before.lengths[touched] == 0).sum())
     assert newcomers > 0
-    assert (advanced, anew) == (len(touched) - newcomers, newcomers)
+    assert (advanced, reencoded) == (len(touched) - newcomers, newcomers)
 
 
-def test_a_wrong_state_is_seen_by_this_test(files):
-    """Of the same users with another past, the result is another: nothing is encoded anew in secret."""
+def test_a_wrong_state_changes_the_result(files):
+    """States of the same users with other histories change the result, so users are not silently reencoded."""
     model = stored_model().model
     histories = random_histories(users=20, items=ITEMS, baskets=False)
     before = until(histories, 30)
@@ -103,18 +103,18 @@ def test_a_wrong_state_is_seen_by_this_test(files):
     keep(files, model, replace(before, items=1 + before.items % ITEMS))
     users = set(before.users.to_pylist())
     now = histories.select(np.flatnonzero([user in users for user in histories.users.to_pylist()]))
-    hidden, advanced, _ = go_on(files, model, now)
+    hidden, advanced, _ = resume(files, model, now)
     assert advanced == len(now)
     assert not torch.allclose(hidden, encode_users(model, now), **CLOSE)
 
 
-def test_late_events_and_events_at_the_newest_time_are_encoded_anew(files):
+def test_late_events_and_events_at_the_newest_time_are_reencoded(files):
     model = stored_model().model
     held = [(1.0, 3), (2.0, 5), (3.0, 7)]
     keep(files, model, histories_of(held, held, held, held))
     now = histories_of([*held, (4.0, 9)], [*held, (1.5, 9)], [*held, (3.0, 2)], [*held, (1.5, 9), (4.0, 9)])
-    hidden, advanced, anew = go_on(files, model, now)
-    assert (advanced, anew) == (1, 3)
+    hidden, advanced, reencoded = resume(files, model, now)
+    assert (advanced, reencoded) == (1, 3)
     torch.testing.assert_close(hidden, encode_users(model, now), **CLOSE)
 
 
@@ -123,8 +123,8 @@ def test_states_of_another_model_are_never_used(changed, files, caplog):
     keep(files, stored_model().model, random_histories(items=ITEMS))
     model = stored_model(d_state=2 if changed == "shape" else 4).model
     histories = random_histories(items=ITEMS, events=30)
-    hidden, advanced, anew = go_on(files, model, histories, "v1" if changed == "shape" else "v2")
-    assert (advanced, anew) == (0, len(histories))
+    hidden, advanced, reencoded = resume(files, model, histories, "v1" if changed == "shape" else "v2")
+    assert (advanced, reencoded) == (0, len(histories))
     assert "is of model v1" in caplog.text
     assert torch.equal(hidden, encode_users(model, histories))
 
@@ -136,22 +136,22 @@ def test_long_histories_and_many_new_events(files, monkeypatch):
     histories = random_histories(users=40, items=ITEMS, events=40, baskets=False)
     before = until(histories, 20)
     keep(files, model, before.select(np.flatnonzero(before.lengths)))
-    hidden, advanced, anew = go_on(files, model, histories)
+    hidden, advanced, reencoded = resume(files, model, histories)
     assert advanced > 0
-    assert anew > 0
+    assert reencoded > 0
     torch.testing.assert_close(hidden, encode_users(model, histories), **CLOSE)
 
 
-def test_without_states_everybody_is_encoded_anew(files):
+def test_without_states_all_users_are_reencoded(files):
     model = stored_model().model
     histories = random_histories(items=ITEMS)
-    hidden, advanced, anew = go_on(files, model, histories)
-    assert (advanced, anew) == (0, len(histories))
+    hidden, advanced, reencoded = resume(files, model, histories)
+    assert (advanced, reencoded) == (0, len(histories))
     assert torch.equal(hidden, encode_users(model, histories))
 
 
 @pytest.mark.parametrize("others", ["fewer", "as many"])
-def test_two_files_that_a_kill_left_apart_give_no_wrong_state(others, files, tmp_path):
+def test_files_of_different_writes_give_no_wrong_state(others, files, tmp_path):
     model = stored_model().model
     histories = random_histories(users=30, items=ITEMS, baskets=False)
     before = until(histories, 35)
@@ -161,14 +161,14 @@ def test_two_files_that_a_kill_left_apart_give_no_wrong_state(others, files, tmp
     some = some[:-4] if others == "fewer" else some[::-1].copy()
     keep(files, model, before.select(some))
     shutil.copyfile(old_names, files.users)
-    hidden, _, anew = go_on(files, model, histories)
-    assert anew > 0
+    hidden, _, reencoded = resume(files, model, histories)
+    assert reencoded > 0
     torch.testing.assert_close(hidden, encode_users(model, histories), **CLOSE)
 
 
 @pytest.mark.parametrize("damaged", ["states", "users"])
 @pytest.mark.parametrize("how", ["cut short", "emptied", "changed"])
-def test_damaged_files_are_told_and_everybody_is_encoded_anew(damaged, how, files, caplog):
+def test_damaged_files_are_logged_and_all_users_are_reencoded(damaged, how, files, caplog):
     model = stored_model().model
     histories = random_histories(users=60, items=ITEMS, baskets=False)
     before = until(histories, 30)
@@ -180,14 +180,14 @@ def test_damaged_files_are_told_and_everybody_is_encoded_anew(damaged, how, file
     if how == "changed":
         content[40:middle] = bytes(byte ^ 1 for byte in content[40:middle])
     path.write_bytes(content[: {"cut short": middle, "emptied": 0, "changed": len(content)}[how]])
-    hidden, advanced, anew = go_on(files, model, touched)
-    assert (advanced, anew) == (0, len(touched))
+    hidden, advanced, reencoded = resume(files, model, touched)
+    assert (advanced, reencoded) == (0, len(touched))
     assert f"{path}" in caplog.text
     assert "damaged" in caplog.text
     assert torch.equal(hidden, encode_users(model, touched))
 
 
-def test_the_file_says_whose_states_they_are_and_of_what(files):
+def test_the_files_name_users_events_and_the_model_version(files):
     model = stored_model().model
     histories = random_histories(users=30, items=ITEMS)
     keep(files, model, histories)

@@ -26,8 +26,8 @@ def test_packed_equals_one_by_one_with_its_gradients(monkeypatch, block):
     alone = torch.cat([causal_conv(part, weight, bias, None) for part in x.split(LENGTHS, dim=1)], dim=1)
     torch.testing.assert_close(packed, alone)
     upstream = torch.randn_like(packed)
-    mine, expected = (torch.autograd.grad(out, [x, weight, bias], upstream) for out in (packed, alone))
-    torch.testing.assert_close(mine, expected)
+    found, expected = (torch.autograd.grad(out, [x, weight, bias], upstream) for out in (packed, alone))
+    torch.testing.assert_close(found, expected)
 
 
 def test_gradients_in_float64():

@@ -58,7 +58,7 @@ def test_the_past_does_not_depend_on_the_future(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cuts", [[5, 7], [1, 1, 1, 9], [2, 0, 10], [12]])
-def test_encoding_in_parts_is_encoding_the_whole(kind, cuts):
+def test_encoding_in_parts_equals_encoding_the_whole(kind, cuts):
     net = model(**kind).eval().double()
     items = torch.randint(1, 20, (3, 12))
     states, parts = net.start(3), []
@@ -83,8 +83,8 @@ def test_users_with_different_numbers_of_new_events_advance_together(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_inner_products_rank_as_the_score_is_defined(kind):
-    """The one index ranks exactly: logits from vectors equal the score computed from points."""
+def test_inner_products_give_the_score_of_its_definition(kind):
+    """Logits from vectors equal the score computed from points, so an inner-product index ranks exactly."""
     net = model(**kind).double()
     with torch.no_grad():
         net.tangents.weight.normal_()
@@ -139,7 +139,7 @@ def test_learnt_curvature_has_a_gradient_and_stays_in_its_range():
     assert not model(learn_curvature=False).log_curvature.requires_grad
 
 
-def test_points_keep_their_bound_whatever_the_parameters():
+def test_points_stay_within_their_bound_for_any_parameters():
     net = model()
     with torch.no_grad():
         net.tangents.weight.mul_(1e6)
@@ -148,7 +148,7 @@ def test_points_keep_their_bound_whatever_the_parameters():
     assert lorentz.distance0(points, K=K).max() <= net.config.max_norm * K.sqrt() * 1.001
 
 
-def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
+def test_start_from_copies_the_parent_and_adds_rows():
     parent, child = (model(items=items, score_term="repeats") for items in (10, 14))
     events = torch.arange(15)
     assert child.start_from(parent, events, events) == 4
@@ -158,14 +158,14 @@ def test_start_from_keeps_what_the_parent_knows_and_adds_rows():
     assert child.tangents.weight[11:].abs().min() > 0
 
 
-def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none():
+def test_a_model_with_category_levels_needs_tonights_categories():
     settings = {"score_term": "repeats", "category_levels": (1, 2)}
     parent, child = model(items=10, **settings), model(items=10, **settings)
-    events, mine, theirs = torch.arange(11), torch.arange(22).view(2, 11) // 3, torch.arange(22).view(2, 11) // 4
-    parent.start_from_counts(events, events, theirs)
-    child.start_from(parent, events, events, mine)
-    np.testing.assert_array_equal(child.learned_term.categories, mine)
-    np.testing.assert_array_equal(parent.learned_term.categories, theirs)
+    events, own, parents = torch.arange(11), torch.arange(22).view(2, 11) // 3, torch.arange(22).view(2, 11) // 4
+    parent.start_from_counts(events, events, parents)
+    child.start_from(parent, events, events, own)
+    np.testing.assert_array_equal(child.learned_term.categories, own)
+    np.testing.assert_array_equal(parent.learned_term.categories, parents)
     with pytest.raises(ValueError, match="no categories are given"):
         child.start_from_counts(events, events)
 
@@ -173,7 +173,7 @@ def test_a_model_with_category_levels_takes_tonights_categories_and_refuses_none
 VECTORS = {"category_levels": (1, 2), "category_vectors": True}
 
 
-def test_an_items_vector_is_its_own_and_those_of_the_categories_that_it_shares():
+def test_an_items_vector_includes_those_of_its_shared_categories():
     net = model(items=5, **VECTORS)
     category = torch.tensor([[0, 1, 1, 2, 2, 3], [0, 1, 1, 2, 3, 4]])  # 5 is alone, and 3 and 4 are on the second level
     net.start_from_counts(torch.ones(6), torch.ones(6), category)
@@ -188,12 +188,12 @@ def test_an_items_vector_is_its_own_and_those_of_the_categories_that_it_shares()
     assert (net.shared.weight.grad.abs().sum(1) > 0).tolist() == [False, True, False, True]
 
 
-def test_a_new_item_begins_with_what_its_categories_have_learnt():
+def test_a_new_item_starts_at_the_vectors_of_its_categories():
     parent, child = model(items=4, **VECTORS), model(items=6, **VECTORS)
     parent.start_from_counts(torch.ones(5), torch.ones(5), torch.tensor([[0, 1, 1, 2, 2], [0, 1, 1, 2, 3]]))
     with torch.no_grad():
         parent.shared.weight[1:] = torch.tensor([1.0, 10.0, 100.0])[:, None]
-    # Numbered another way; 5 is of the categories of 1 and 2, 6 makes one with 4 that the parent did not know.
+    # The categories have new numbers. Item 5 is in the categories of 1 and 2; 6 and 4 form one new to the parent.
     category = torch.tensor([[5, 4, 4, 3, 3, 4, 3], [6, 0, 0, 1, 2, 0, 2]])
     assert child.start_from(parent, torch.ones(7), torch.ones(7), category) == 2
     added = (child._item_tangents(torch.arange(7)) / SMALL["dim"] ** 0.5 - child.tangents.weight)[:, 0]
@@ -206,7 +206,7 @@ def test_fused_kernels_are_refused_with_an_instruction_where_they_cannot_run():
         choose("fused", torch.device("cpu"))
 
 
-def test_had_counts_only_the_past_and_shares_sum_to_one():
+def test_repeat_features_read_only_the_past_and_shares_sum_to_one():
     day = 86_400_000_000
     start = midnight(date(2024, 1, 1))
     histories = Histories(
@@ -224,7 +224,7 @@ def test_had_counts_only_the_past_and_shares_sum_to_one():
     assert repeats.shares[0, 0] == pytest.approx((weights[0] + weights[2]) / weights.sum(), rel=1e-5)
 
 
-def test_shares_do_not_depend_on_the_date_and_an_ancient_event_does_not_spoil_them():
+def test_shares_do_not_depend_on_the_date_or_on_a_very_old_event():
     times = np.array([0, 20_000, 20_003]) * 86_400_000_000  # 1970, when everything has decayed to nothing, and 2024
     candidate_items = CandidateItems.of(np.array([0, 5, 5]), 1)
     whole = Histories(pa.array(["a"]), np.array([0, 3]), np.array([1, 2, 1]), times)

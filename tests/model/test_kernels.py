@@ -16,7 +16,7 @@ from tests.model.test_scan import inputs
 
 @pytest.fixture
 def pretended_gpu(tmp_path, monkeypatch):
-    """PyTorch says that it has CUDA, and a package stands where mamba_ssm would be; its kernels tell what they got."""
+    """PyTorch reports CUDA, and a package in place of mamba_ssm has kernels that record their arguments."""
     folder = tmp_path / "mamba_ssm" / "ops" / "triton"
     folder.mkdir(parents=True)
     (tmp_path / "mamba_ssm" / "__init__.py").write_text("raise ImportError('selective_scan_cuda')")
@@ -35,19 +35,19 @@ def pretended_gpu(tmp_path, monkeypatch):
 
 
 def test_the_fused_kernels_can_be_chosen_again_in_the_same_process(pretended_gpu):
-    """A fine-tuning night makes two models: the champion and its challenger."""
+    """A fine-tuning night builds two models: the champion and its challenger."""
     for _ in range(2):
         assert choose("fused", torch.device("cuda")) is kernels.fused_scan
 
 
-def test_the_fused_kernels_are_told_that_a_row_begins_with_sequence_0(pretended_gpu):
+def test_rows_passed_to_the_fused_kernels_start_with_sequence_0(pretended_gpu):
     segments = torch.tensor([[3, 3, 4, 4, 7], [0, 0, 0, 1, 1]])
-    _, told = kernels.fused_scan(*inputs(rows=2, tokens=5), segment_BT=segments)
-    assert told.dtype == torch.int32
-    assert told.tolist() == [[0, 0, 1, 1, 4], [0, 0, 0, 1, 1]]
+    _, passed = kernels.fused_scan(*inputs(rows=2, tokens=5), segment_BT=segments)
+    assert passed.dtype == torch.int32
+    assert passed.tolist() == [[0, 0, 1, 1, 4], [0, 0, 0, 1, 1]]
 
 
-def test_kernels_that_do_not_import_leave_the_choice_to_pytorch(pretended_gpu, caplog):
+def test_auto_falls_back_to_pytorch_if_the_kernels_do_not_import(pretended_gpu, caplog):
     (pretended_gpu / "ssd_combined.py").write_text("raise AttributeError('triton.jit is gone')")
     assert choose("auto", torch.device("cuda")) is chunked_scan
     assert "triton.jit is gone" in caplog.text

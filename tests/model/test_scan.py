@@ -1,4 +1,4 @@
-"""The chunked scan against the recurrence: values, gradients, boundaries, states."""
+"""The chunked scan equals the recurrence: values, gradients, sequence boundaries, states."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_groups_pass_states_and_gradients_on(monkeypatch, tokens, packed, group,
         compare(mine, expected, 1e-11)
 
 
-def test_a_sequence_that_goes_on_elsewhere_is_another_one():
+def test_a_sequence_number_that_occurs_again_is_a_new_sequence():
     x = inputs(rows=1, tokens=30)
     boundary = torch.tensor([0] * 7 + [1] * 9 + [0] * 14)[None]
     for mine, expected in zip(

@@ -1,4 +1,4 @@
-"""A toy score term: the one file that a new term needs, besides its line in hmamba/score_terms.py."""
+"""A toy score term: the one file that a new term needs, besides its entry in hmamba/score_terms.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hmamba.terms.base import Entries
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Raises the item whose index follows the user's newest one, where somebody has interacted with it."""
+    """Raises the item whose index follows the user's newest one, if any user has interacted with it."""
 
     name: ClassVar[str] = "neighbour"
 

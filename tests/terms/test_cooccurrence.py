@@ -1,4 +1,4 @@
-"""The table of co-occurrence against its definition, spelled out in loops."""
+"""The co-occurrence table equals its definition, computed in loops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ITEMS = 20
 
 
 def baskets_of(histories, user):
-    """Items and the number of the basket that each lies in."""
+    """Items and the basket number of each."""
     own = slice(histories.offsets[user], histories.offsets[user + 1])
     return histories.items[own], np.unique(histories.times[own], return_inverse=True)[1]
 
@@ -65,7 +65,7 @@ def shares_by_definition(table, histories, user, competing):
     return {int(v): reached[v] for v in competing if reached[v] > 0}
 
 
-def test_what_lies_in_one_basket_has_no_order():
+def test_items_of_one_basket_have_no_order():
     table = Cooccurrence.count(histories_of([(0, 1), (0, 2)]), 3).table.toarray()
     assert table[1, 2] == table[2, 1] > 0
     table = Cooccurrence.count(histories_of([(0, 1), (1, 2)]), 3).table.toarray()
@@ -73,14 +73,14 @@ def test_what_lies_in_one_basket_has_no_order():
 
 
 @pytest.mark.parametrize("values", [lambda histories: histories, randomly_valued])
-def test_the_table_is_what_it_is_defined_to_be(values):
+def test_the_table_equals_its_definition(values):
     histories = values(random_histories(items=ITEMS))
     counted = Cooccurrence.count(histories, ITEMS + 1)
     np.testing.assert_allclose(counted.table.toarray(), by_definition(histories), rtol=1e-5)
 
 
 @pytest.mark.parametrize("values", [lambda histories: histories, randomly_valued])
-def test_shares_add_up_over_new_items_and_hold_none_that_was_seen(values):
+def test_shares_of_new_items_sum_to_one_and_exclude_seen_items(values):
     histories = values(random_histories(items=ITEMS))
     table = by_definition(histories)
     counted = Cooccurrence.count(histories, ITEMS + 1)
@@ -92,14 +92,14 @@ def test_shares_add_up_over_new_items_and_hold_none_that_was_seen(values):
     assert (np.diff(entries.rows) >= 0).all()
     assert len(np.unique(entries.rows * len(candidate_items) + entries.columns)) == len(entries.rows)
     for row, user in enumerate(users):
-        mine = entries.rows == row
+        of_row = entries.rows == row
         expected = shares_by_definition(table, histories, user, candidate_items.eligible)
         assert dict(
-            zip(candidate_items.eligible[entries.columns[mine]].tolist(), entries.shares[mine], strict=True)
+            zip(candidate_items.eligible[entries.columns[of_row]].tolist(), entries.shares[of_row], strict=True)
         ) == (pytest.approx(expected, rel=1e-4))
 
 
-def test_an_item_that_does_not_count_as_seen_may_be_raised_and_one_of_weight_0_says_nothing():
+def test_items_not_counted_as_seen_are_raised_and_events_of_weight_0_are_ignored():
     counted = Cooccurrence.count(histories_of(*[[(0, 1), (1, 2)], [(0, 3), (1, 4)]] * 3), 5)
     candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 1]), 1)
     history = histories_of([(0, 2), (1, 1), (2, 3)])
@@ -116,7 +116,7 @@ def test_an_item_that_does_not_count_as_seen_may_be_raised_and_one_of_weight_0_s
     assert set(raised(weights=[0, 1, 0], seen=[False, True, True])) == {2}
 
 
-def test_only_the_weightiest_neighbours_are_kept(monkeypatch):
+def test_only_the_neighbours_with_the_largest_weights_are_kept(monkeypatch):
     monkeypatch.setattr(module, "_NEIGHBOURS", 2)
     histories = random_histories(items=ITEMS)
     kept, full = Cooccurrence.count(histories, ITEMS + 1).table.toarray(), by_definition(histories)
@@ -125,7 +125,7 @@ def test_only_the_weightiest_neighbours_are_kept(monkeypatch):
 
 
 def at_once(histories, size, neighbours):
-    """The pruned table, from all pairs held at once."""
+    """The pruned table, computed from all pairs in memory."""
     items, owner = histories.items, histories.owner
     basket = np.repeat(np.arange(len(histories.basket_starts) - 1), np.diff(histories.basket_starts))
     table = sp.csr_array((size, size))
@@ -169,7 +169,7 @@ def test_the_table_is_the_same_wherever_blocks_end(histories, pairs, neighbours)
 
 
 def test_memory_does_not_grow_with_the_pairs():
-    """A million pairs, nearly each another one: 76 MB if held at once."""
+    """A million pairs, nearly all distinct: 76 MB if all were in memory."""
     random = np.random.default_rng(0)
     histories = histories_of(
         *([(float(day), int(item)) for day, item in enumerate(row)] for row in random.integers(1, 2_001, (700, 50)))
@@ -192,7 +192,7 @@ def test_histories_too_short_for_a_pair_count_nothing():
     assert len(counted.entries(histories_of([(0, 1)]), candidate_items).rows) == 0
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_a_saved_table_is_loaded_unchanged(tmp_path):
     counted = replace(Cooccurrence.count(random_histories(items=ITEMS), ITEMS + 1), strength=1.5, scale=1e-3)
     counted.save(tmp_path)
     again = Cooccurrence.load(tmp_path, ITEMS + 1, **counted.weights())
@@ -201,7 +201,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 
 def walkers(users):
-    """Each walks 1, 2, 3, ... through 40 items; and what an untrained model knows of them."""
+    """Users who interact with 1, 2, 3, ... of 40 items, and an untrained model of these items."""
     walks = histories_of(*([(day, 1 + (start + day) % 40) for day in range(6)] for start in range(users)))
     return walks, stored_model().model, CandidateItems.of(np.r_[0, np.ones(40, dtype=np.int64)], 1)
 
@@ -216,8 +216,8 @@ def weighed_by(model, counted, evaluation_set, candidate_items, enough):
 
 
 @pytest.mark.parametrize("users", [40, 240])
-def test_they_count_where_they_help_and_not_where_they_mislead(users):
-    """The table learns that after an item comes the next one, or that it never does."""
+def test_the_term_is_used_if_it_helps_and_dropped_if_it_misleads(users):
+    """In the table the next item always follows an item, or never does."""
     walks, model, candidate_items = walkers(users)
     chosen, weighed = weighed_by(model, Cooccurrence.count(walks, 41), after_walks(walks, 1), candidate_items, 200)
     assert chosen is not None
@@ -240,14 +240,14 @@ def ndcg(model, cooccurrence, evaluation_set, candidate_items):
     )["ndcg@10"]
 
 
-def test_how_many_users_choose_is_a_setting():
+def test_the_number_of_users_for_a_choice_is_a_setting():
     walks, model, candidate_items = walkers(240)
     own, evaluation_set = replace(Cooccurrence.count(walks, 41), scale=0.1), after_walks(walks, 1)
     assert weighed_by(model, own, evaluation_set, candidate_items, 241)[0].weights() == own.weights()
     assert weighed_by(model, own, evaluation_set, candidate_items, 240)[0].weights() != own.weights()
 
 
-def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
+def test_the_best_choice_wins_unless_there_are_few_users():
     walks, model, candidate_items = walkers(240)
     own = replace(Cooccurrence.count(walks, 41), strength=1.0, scale=0.1)
     evaluation_set = after_walks(walks, 1)
@@ -271,8 +271,8 @@ def test_the_choice_is_the_best_of_all_and_few_users_do_not_make_it():
     assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
 
 
-def test_among_few_users_the_table_stays_unless_it_does_harm():
-    """Nobody among three is hit either way: that says nothing."""
+def test_with_few_users_the_term_is_kept_unless_it_does_harm():
+    """None of three users gets a hit with or without the term, which is no evidence against it."""
     walks, model, candidate_items = walkers(40)
     own = replace(Cooccurrence.count(walks, 41), strength=1e-9)
     evaluation_set = after_walks(walks.select(np.arange(3)), 20)
@@ -284,10 +284,10 @@ def test_among_few_users_the_table_stays_unless_it_does_harm():
     assert chosen.weights() == own.weights()
 
 
-def test_with_nobody_to_ask_the_table_keeps_its_own_weighing():
+def test_without_validation_users_the_term_keeps_its_default_weights():
     walks, model, candidate_items = walkers(40)
     counted = Cooccurrence.count(walks, 41)
-    nobody = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
-    chosen, weighed = weighed_by(model, counted, nobody, candidate_items, 200)
+    empty = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
+    chosen, weighed = weighed_by(model, counted, empty, candidate_items, 200)
     assert chosen is counted
     assert weighed == {"weights": counted.weights(), "ndcg@10": None, "ndcg@10 without": None, "users": 0}

@@ -1,4 +1,4 @@
-"""A further score term is one file and one line: it is trained, saved, counted again, ranked and retrieved."""
+"""A new score term is one file and one entry: it is trained, saved, recounted, and used in ranking and retrieval."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def registered(monkeypatch):
 
 @pytest.mark.parametrize("name", SCORE_TERMS)
 @torch.inference_mode()
-def test_what_is_registered_is_of_its_kind_and_never_lowers_a_score(name):
+def test_registered_terms_are_of_their_kind_and_never_lower_a_score(name):
     entry = SCORE_TERMS[name]
     assert issubclass(entry.load(), torch.nn.Module) == entry.learned
     stored, histories = stored_model(score_term=name), random_histories(items=ITEMS)
@@ -55,7 +55,7 @@ def test_what_is_registered_is_of_its_kind_and_never_lowers_a_score(name):
 
 
 def by_both(stored, histories, exclude_seen, k=5):
-    """What is retrieved, which is shown to be what is ranked: items (U, k), -1 where there are fewer, and scores."""
+    """Items (U, k), -1 for none, and scores by retrieval; asserts that they equal those of ranking all items."""
     items, scores = rank_all(stored.model, histories, stored.candidate_items, k=k, exclude_seen=exclude_seen)
     built = item_index.build(stored, stored.candidate_items)
     hidden = encode_users(stored.model, histories)
@@ -68,7 +68,7 @@ def by_both(stored, histories, exclude_seen, k=5):
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("before", [[], ["cooccurrence"]])
 @pytest.mark.parametrize("learned", ["none", "repeats"])
-def test_it_changes_what_is_ranked_and_retrieved_alike(exclude_seen, before, learned):
+def test_ranking_and_retrieval_agree_with_a_new_term(exclude_seen, before, learned):
     stored, histories = stored_model(score_term=learned), random_histories(items=ITEMS, baskets=False)
     counted = [Cooccurrence.count(histories, ITEMS + 1) for _ in before]
     stored.model.counted_terms = [*counted]
@@ -95,7 +95,7 @@ def test_an_item_far_down_by_base_score_is_retrieved():
     assert (items[:, 0] == newest + 1)[newest < ITEMS].all()
 
 
-def test_a_night_trains_weighs_saves_and_recounts_it(registered, tmp_path):
+def test_a_night_trains_weighs_saves_and_recounts_a_new_term(registered, tmp_path):
     walks = histories_of(*([(day, 1 + (start + day) % 20) for day in range(8)] for start in range(40)))
     ready = prepared(walks, tmp_path / "checkpoints", settings(model={"score_term": "neighbour"}, train={"epochs": 1}))
     fit = Fit(ready.model, ready.plan)
@@ -112,7 +112,7 @@ def test_a_night_trains_weighs_saves_and_recounts_it(registered, tmp_path):
     assert stored.model.counted_terms == [replace(term, known=tuple(range(1, 9)))]
 
 
-def test_settings_accept_what_is_registered(registered):
+def test_settings_accept_registered_terms(registered):
     assert parse({"model": {"score_term": "neighbour"}}, "here").model.score_term == "neighbour"
     assert Config().model.score_term == "cooccurrence"
     with pytest.raises(ConfigError, match="choose one of auto, repeats, cooccurrence, neighbour, none"):

@@ -1,4 +1,4 @@
-"""What users have had: the shares of a plain count, at a cost near the size of the answer."""
+"""Repeat features equal those of a plain count, at a cost near the size of the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def counted(histories, candidate_items, users, ends):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_shares_are_those_of_a_plain_count(seed, weighted):
+def test_shares_equal_those_of_a_plain_count(seed, weighted):
     histories = random_histories(users=10, items=8, events=40, seed=seed)
     if weighted:
         histories = valued(histories, np.random.default_rng(seed).choice([0.25, 1, 4], histories.events))
@@ -50,12 +50,12 @@ def test_shares_are_those_of_a_plain_count(seed, weighted):
         np.testing.assert_allclose(shares, expected[row, column], rtol=1e-5)
 
 
-def test_features_are_what_they_are_defined_to_be():
+def test_features_equal_their_definition():
     histories = histories_of([(0, 9)], [(0, 1), (4, 1), (5, 2), (10, 1), (12, 2), (13, 3), (13, 4)])
     candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 0, 0, 0, 0, 0, 0]), 1)
     repeats = RepeatFeatures.before(histories, candidate_items, np.ones(2, dtype=np.int64), np.array([4, 8]))
-    told = {(row, column): tuple(np.exp(features)) for row, column, features in zip(*had_of(repeats), strict=True)}
-    assert told == {
+    found = {(row, column): tuple(np.exp(features)) for row, column, features in zip(*keyed(repeats), strict=True)}
+    assert found == {
         (0, 0): pytest.approx((1 + 1, 1 + 1, 2, 1 + 4, 3), rel=1e-5),
         (0, 1): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 3), rel=1e-5),
         (1, 0): pytest.approx((1 + 3, 1 + 2, 3, 1 + 5, 6), rel=1e-5),
@@ -64,7 +64,7 @@ def test_features_are_what_they_are_defined_to_be():
     }
 
 
-def test_features_of_a_category_are_those_of_its_items_taken_together():
+def test_features_of_a_category_are_those_of_its_merged_items():
     histories = random_histories(users=10, items=8, events=40, seed=3)
     candidate_items = CandidateItems.of(histories.item_events(9), 12)
     starts = histories.basket_starts
@@ -78,10 +78,8 @@ def test_features_of_a_category_are_those_of_its_items_taken_together():
     for level, start in enumerate((5, 13)):
         groups = replace(histories, items=category[level][histories.items])
         merged = RepeatFeatures.before(groups, all_of, users, ends)
-        of_category = {
-            (row, column): place for place, (row, column) in enumerate(zip(*had_of(merged)[:2], strict=True))
-        }
-        for place, (row, column) in enumerate(zip(*had_of(repeats)[:2], strict=True)):
+        of_category = {(row, column): place for place, (row, column) in enumerate(zip(*keyed(merged)[:2], strict=True))}
+        for place, (row, column) in enumerate(zip(*keyed(repeats)[:2], strict=True)):
             whole = of_category[row, category[level][candidate_items.eligible[column]]]
             np.testing.assert_array_equal(repeats.features[place, start : start + 4], merged.features[whole, :4])
             times = merged.shares[whole] / repeats.shares[place]
@@ -91,7 +89,7 @@ def test_features_of_a_category_are_those_of_its_items_taken_together():
             assert (times > 1 - 1e-5).all()
 
 
-def had_of(repeats):
+def keyed(repeats):
     return repeats.rows.tolist(), repeats.columns.tolist(), repeats.features
 
 
@@ -111,7 +109,7 @@ def test_repeats_start_as_decayed_counts_and_learn_which_items_are_consumed_agai
     assert rates[0] > rates[1] + 1
 
 
-def test_a_row_without_a_past_has_nothing():
+def test_a_row_without_earlier_events_has_no_entries():
     histories = histories_of([(0, 1), (1, 2)], [(0, 2)], [(0, 1)])
     candidate_items = CandidateItems.of(np.array([0, 1, 1]), 1)
     users, ends = np.array([1, 0, 2]), np.array([2, 2, 4])
@@ -136,7 +134,7 @@ def test_many_years_neither_overflow_nor_vanish():
     )
 
 
-def test_memory_follows_the_answer_and_not_the_square_of_the_history():
+def test_memory_grows_with_the_result_and_not_the_square_of_the_history():
     """2,000 baskets of ten out of 50 items: 20 million (row, event) pairs, 100,000 entries."""
     histories = histories_of([(event // 10, 1 + (event * 7 + event // 10) % 50) for event in range(20_000)])
     candidate_items = CandidateItems.of(histories.item_events(51), 1)
@@ -149,7 +147,7 @@ def test_memory_follows_the_answer_and_not_the_square_of_the_history():
     assert peak < 40e6
 
 
-def test_the_cost_of_categories_does_not_follow_the_users_who_are_not_asked_about():
+def test_the_cost_of_categories_does_not_depend_on_users_without_rows():
     histories = histories_of(*([(day, 1 + (user + day) % 50) for day in range(50)] for user in range(4_000)))
     candidate_items, category = CandidateItems.of(histories.item_events(51), 1), np.arange(51)[None] // 7
     _ = histories.owner, histories.lengths, histories.basket_starts  # the same for both, and kept

@@ -30,14 +30,14 @@ TRAIN = {
 
 
 def training(folder, full_softmax_items):
-    """The training that is shared out. Some of its batches hold one window, so that rank 1 has nothing to do."""
+    """The training that is distributed. Some batches hold one window, so that rank 1 has no rows."""
     train = {**TRAIN, "full_softmax_items": full_softmax_items}
     config = settings(model={"dropout": 0.0, "score_term": "repeats"}, train=train)
     return prepared(random_histories(users=16, events=120), folder, config)
 
 
 def main(folder: Path, full_softmax_items: int, fails_at: int) -> None:
-    """Train, and let rank 0 write what came of it."""
+    """Train, and let rank 0 write the result."""
     with joined(torch.device("cpu")) as ranks:
         ready = training(folder / "checkpoint", full_softmax_items)
         fit = Fit(ready.model, ready.plan, ranks)
@@ -45,7 +45,7 @@ def main(folder: Path, full_softmax_items: int, fails_at: int) -> None:
 
         def step(place, batch):
             if ranks.rank == 1 and place.step + 1 == fails_at:
-                raise RuntimeError("rank 1 has had enough")
+                raise RuntimeError("rank 1 fails")
             real(place, batch)
 
         fit._step = step

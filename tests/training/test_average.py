@@ -1,4 +1,4 @@
-"""The average of the weights is what is judged and kept, and training itself never sees it."""
+"""The average of the weights is validated and stored; training itself does not use it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_model_ends_with_the_average_of_its_weights(tmp_path, monkeypatch):
     assert not torch.equal(ready.model.tangents.weight, plain.model.tangents.weight)
 
 
-def test_after_judging_training_goes_on_from_its_own_weights(tmp_path):
+def test_training_continues_from_its_own_weights_after_validation(tmp_path):
     ready = prepared(random_histories(), tmp_path, settings(train={"epochs": 1, "ema": 0.9}))
     fit = Fit(ready.model, ready.plan)
     before = copy(fit.model)

@@ -1,4 +1,4 @@
-"""Batches: every position asks for exactly the user's next basket, and nothing leaks."""
+"""Batches: the targets of every row are exactly the user's next basket, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def catalogue_of(histories, least=1):
 
 
 def all_questions(histories, candidate_items, max_length, tokens):
-    """(user, flat position, item) of every question in an epoch, from the batches' own tokens."""
+    """(user, flat position, item) of every target in an epoch, from the tokens of the batches."""
     batches = Batches(histories, candidate_items, max_length=max_length, tokens=tokens, learned_term=REPEATS)
     found, loaded_events = [], 0
     for windows in batches.epoch(0):
@@ -30,9 +30,9 @@ def all_questions(histories, candidate_items, max_length, tokens):
         loaded_events += len(batch.items)
         flat = np.concatenate([np.arange(batches.window_start[w], batches.window_end[w]) for w in windows])
         assert np.array_equal(batch.items, histories.items[flat])
-        asked = flat[batch.positions]
-        found += [(int(asked[r]), int(candidate_items.eligible[c])) for r, c in zip(*batch.targets, strict=True)]
-        for row, end in enumerate(asked + 1):
+        position = flat[batch.positions]
+        found += [(int(position[r]), int(candidate_items.eligible[c])) for r, c in zip(*batch.targets, strict=True)]
+        for row, end in enumerate(position + 1):
             user = histories.owner[end - 1]
             past = set(histories.items[histories.offsets[user] : end].tolist())
             columns = batch.entries.columns[batch.entries.rows == row]
@@ -44,7 +44,7 @@ def all_questions(histories, candidate_items, max_length, tokens):
 
 @pytest.mark.parametrize("max_length", [3, 1000])
 @pytest.mark.parametrize("tokens", [5, 64, 10_000])
-def test_an_epoch_asks_every_question_once(max_length, tokens):
+def test_an_epoch_has_every_row_once(max_length, tokens):
     histories = random_histories()
     candidate_items = catalogue_of(histories, least=15)
     starts = histories.basket_starts
@@ -58,20 +58,20 @@ def test_an_epoch_asks_every_question_once(max_length, tokens):
     assert events <= histories.events
 
 
-def test_nothing_is_asked_inside_a_basket():
+def test_there_are_no_rows_inside_a_basket():
     histories = histories_of([(0, 1), (0, 2), (0, 3), (1, 4)])
     found, _ = all_questions(histories, catalogue_of(histories), 100, 100)
     assert found == [(2, 4)]
 
 
-def test_a_user_with_one_basket_asks_nothing():
+def test_a_user_with_one_basket_has_no_rows():
     histories = histories_of([(0, 1), (0, 2)], [(0, 1), (2, 2)])
     batches = Batches(histories, catalogue_of(histories), max_length=10, tokens=10)
     assert batches.rows == 1
     assert [w.tolist() for w in batches.epoch(0)] == [[1]]
 
 
-def test_epochs_are_shuffled_but_repeatable_and_choosing_windows_is_obeyed():
+def test_epochs_are_shuffled_repeatable_and_limited_to_chosen_windows():
     histories = random_histories(users=60)
     batches = Batches(histories, catalogue_of(histories), max_length=8, tokens=40)
     first, again, other = (np.concatenate(batches.epoch(seed)) for seed in (1, 1, 2))
@@ -89,7 +89,7 @@ def test_older_targets_count_less():
     assert batches.load(windows).weights.tolist() == [0.5, 1.0]
 
 
-def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
+def test_each_seed_draws_another_share_of_the_rows():
     histories = random_histories(users=80)
     batches = Batches(
         histories, catalogue_of(histories), max_length=100, tokens=10_000, learned_term=REPEATS, share=0.3
@@ -101,7 +101,7 @@ def test_a_share_of_the_rows_is_drawn_anew_by_its_seed():
     assert np.array_equal(one.items, two.items)
 
 
-def test_a_batch_holds_no_more_entries_than_fit(monkeypatch):
+def test_the_number_of_entries_in_a_batch_is_limited(monkeypatch):
     histories = random_histories(users=80)
     batches = Batches(histories, catalogue_of(histories), max_length=100, tokens=10_000, learned_term=REPEATS)
     (windows,) = batches.epoch(0)
@@ -128,12 +128,12 @@ def test_there_is_no_padding():
 
 def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
     histories = histories_of([(0, 1), (1, 2), (1, 3), (2, 4), (3, 5)], [(0, 1), (1, 2)])
-    candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 0, 1]), 1)  # item 4 does not compete
+    candidate_items = CandidateItems.of(np.array([0, 1, 1, 1, 0, 1]), 1)  # item 4 is no candidate
     batches = Batches(histories, candidate_items, max_length=10, tokens=100, horizon=3)
     batch = batches.load(np.arange(len(batches.window_end)))
     order = np.lexsort((batch.targets[1], batch.targets[0]))
-    told = [(int(batch.targets[0][i]), int(candidate_items.eligible[batch.targets[1][i]])) for i in order]
-    assert told == [(0, 2), (0, 3), (0, 5), (1, 5), (2, 2)]
+    targets = [(int(batch.targets[0][i]), int(candidate_items.eligible[batch.targets[1][i]])) for i in order]
+    assert targets == [(0, 2), (0, 3), (0, 5), (1, 5), (2, 2)]
     whole = 1 + 1 + 0.6**2
     np.testing.assert_allclose(batch.weights[order], [2 / whole, 2 / whole, 2 * 0.36 / whole, 1, 1], rtol=1e-6)
     assert batch.weight == pytest.approx(batch.weights.sum())
@@ -151,7 +151,7 @@ def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
     ],
     ids=str,
 )
-def test_batches_are_as_the_settings_want_them(changed):
+def test_batches_follow_the_settings(changed):
     histories = random_histories(users=80)
     made = []
     for config in (settings(), settings(**changed)):
@@ -162,7 +162,7 @@ def test_batches_are_as_the_settings_want_them(changed):
     assert made[0] != made[1]
 
 
-def test_targets_weigh_what_their_events_weigh_and_unwanted_ones_are_none():
+def test_targets_have_the_weights_of_their_events_and_unwanted_ones_are_dropped():
     histories = valued(
         histories_of([(0, 1), (1, 2), (1, 3), (2, 4), (3, 1), (3, 5)]),
         weights=[9, 2, 0.5, 1, 1, 3],
@@ -187,7 +187,7 @@ def test_a_horizon_shares_the_weight_of_the_next_baskets_events():
 
 
 @pytest.mark.parametrize("max_length", [3, 1000])
-def test_an_epoch_asks_for_every_wanted_event_with_its_weight(max_length):
+def test_an_epoch_has_every_wanted_event_as_a_target_with_its_weight(max_length):
     histories = randomly_valued(random_histories()).read
     candidate_items = catalogue_of(histories)
     batches = Batches(histories, candidate_items, max_length=max_length, tokens=64, learned_term=REPEATS)
@@ -195,8 +195,8 @@ def test_an_epoch_asks_for_every_wanted_event_with_its_weight(max_length):
     for windows in batches.epoch(0):
         batch = batches.load(windows)
         flat = np.concatenate([np.arange(batches.window_start[w], batches.window_end[w]) for w in windows])
-        asked = flat[batch.positions]
-        found += zip(asked[batch.targets[0]], candidate_items.eligible[batch.targets[1]], batch.weights, strict=True)
+        position = flat[batch.positions]
+        found += zip(position[batch.targets[0]], candidate_items.eligible[batch.targets[1]], batch.weights, strict=True)
         assert batch.weight == pytest.approx(batch.weights.sum())
     starts = histories.basket_starts
     expected = []

@@ -1,4 +1,4 @@
-"""Checkpoints: whole after a kill at any moment, and never trusted when they are damaged."""
+"""Checkpoints are consistent after a kill at any moment, and damaged ones are not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY_STEP = {"epochs": 2, "checkpoint_seconds": 1e-9, "tokens": 128}
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """Losses and weights of a training that nobody disturbs."""
+    """Losses and weights of an uninterrupted training."""
     ready = prepared(random_histories(), tmp_path_factory.mktemp("undisturbed"), settings(train=EVERY_STEP))
     epochs = Fit(ready.model, ready.plan).run()
     return [epoch["loss"] for epoch in epochs], ready.model.state_dict()
@@ -71,7 +71,7 @@ def test_a_kill_at_any_moment_of_writing_costs_nothing(tmp_path, monkeypatch, ex
 
 
 @pytest.mark.parametrize("damage", ["cut off", "missing", "best cut off", "another version"])
-def test_a_checkpoint_that_cannot_be_trusted_is_not_continued(tmp_path, damage, caplog):
+def test_a_damaged_or_foreign_checkpoint_is_not_resumed(tmp_path, damage, caplog):
     caplog.set_level("INFO", logger="hmamba")
     config = settings(train={"epochs": 1})
     ready = prepared(random_histories(), tmp_path, config)
@@ -86,5 +86,5 @@ def test_a_checkpoint_that_cannot_be_trusted_is_not_continued(tmp_path, damage, 
     before = {key: value.clone() for key, value in again.model.state_dict().items()}
     fit = Fit(again.model, again.plan)
     assert fit.checkpoint.restore(again.plan.version, again.model, fit.optimizer, None).step == 0
-    assert "starting anew" in caplog.text
+    assert "starting over" in caplog.text
     assert all(torch.equal(value, before[key]) for key, value in again.model.state_dict().items())

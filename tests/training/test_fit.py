@@ -1,4 +1,4 @@
-"""Training: it learns what can be learnt, resumes exactly, warm-starts, and sees nothing of the future."""
+"""Training learns planted patterns, resumes exactly, warm-starts, and reads no future events."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_planted_answers_rank_first(tmp_path, kind):
     assert (ranked[:, 0] == 1 + last % 12).mean() > 0.95
 
 
-def test_repeats_is_learnt_where_there_is_nothing_else(tmp_path):
-    """Users buy their own two items for ever: only repeat consumption tells which."""
+def test_repeats_is_learnt_if_histories_hold_nothing_else(tmp_path):
+    """Each user repeats two items of their own, which only repeat consumption can predict."""
     random = np.random.default_rng(0)
     favourites = [random.choice(np.arange(1, 41), 2, replace=False) for _ in range(50)]
     histories = histories_of(*([(float(d), int(i)) for d in range(12) for i in pair] for pair in favourites))
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
 @pytest.mark.parametrize(
     ("at_step", "more"), [(1, {}), (4, {}), (7, {}), (7, {"ema": 0.9}), (7, {"full_softmax_items": 5, "negatives": 4})]
 )
-def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch, at_step, more):
+def test_a_killed_training_resumes_to_the_same_result(tmp_path, monkeypatch, at_step, more):
     config = settings(train={"epochs": 3, "checkpoint_seconds": 1e-9, "tokens": 64, **more})
     whole = prepared(random_histories(), tmp_path / "whole", config)
     expected = Fit(whole.model, whole.plan).run()
@@ -164,15 +164,15 @@ def test_fine_tuning_finds_new_events_in_the_newest_window_of_a_long_history(tmp
     assert batches.newest[chosen].all()
 
 
-def test_with_nobody_to_validate_on_training_runs_to_its_end(tmp_path):
+def test_training_without_validation_users_runs_all_epochs(tmp_path):
     ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 4, "patience": 1}))
-    nobody = ready.plan.evaluation_set.since(int(ready.plan.evaluation_set.as_of.max()) + 1)
-    epochs = Fit(ready.model, replace(ready.plan, evaluation_set=nobody)).run()
-    assert [epoch["ndcg@10"] for epoch in epochs] == [None] * 4
-    assert all("log_likelihood" not in epoch for epoch in epochs)
+    empty = ready.plan.evaluation_set.since(int(ready.plan.evaluation_set.as_of.max()) + 1)
+    records = Fit(ready.model, replace(ready.plan, evaluation_set=empty)).run()
+    assert [epoch["ndcg@10"] for epoch in records] == [None] * 4
+    assert all("log_likelihood" not in epoch for epoch in records)
 
 
-def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(tmp_path):
+def test_early_stopping_uses_ndcg_or_the_likelihood_of_few_users(tmp_path):
     histories = planted_histories()
     for least, users in ((60, 60), (61, 60)):
         config = settings(train={"epochs": 3}, gate={"min_users": least})
@@ -202,8 +202,8 @@ def test_ranks_of_enough_users_stop_the_training_and_likelihood_does_among_few(t
 
 
 @pytest.mark.parametrize(("least", "best"), [(1, 2), (1_000, 1)])
-def test_the_best_epoch_is_that_of_the_figure_that_stops(tmp_path, monkeypatch, least, best):
-    """Of two epochs one has the better ranks and the other the better likelihood."""
+def test_the_best_epoch_is_that_of_the_early_stopping_value(tmp_path, monkeypatch, least, best):
+    """One of two epochs has the better ranks, the other the better likelihood."""
     ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 2}, gate={"min_users": least}))
     likelihoods = iter([-1.0, -2.0])
     ranks = iter(
@@ -242,26 +242,26 @@ def test_training_stops_after_as_many_epochs_without_a_better_one(
     tmp_path, monkeypatch, values, patience, epochs, best
 ):
     ready = prepared(planted_histories(), tmp_path, settings(train={"epochs": 5, "patience": patience}))
-    told = iter(values)
-    monkeypatch.setattr(fit_module, "validate", lambda *_: (value := next(told), {"ndcg@10": value}))
+    series = iter(values)
+    monkeypatch.setattr(fit_module, "validate", lambda *_: (value := next(series), {"ndcg@10": value}))
     fit = Fit(ready.model, ready.plan)
     assert len(fit.run()) == epochs
     place = fit.checkpoint.restore(ready.provenance.version, fit.model, fit.optimizer, None)
     assert (place.best_epoch, place.best) == (best, max(values[:epochs]))
 
 
-def test_very_old_questions_do_not_divide_by_zero(tmp_path):
+def test_very_old_rows_do_not_divide_by_zero(tmp_path):
     histories = histories_of(*([(d * 50.0, 1 + d % 5) for d in range(20)] for _ in range(20)))
     ready = prepared(histories, tmp_path, settings(train={"epochs": 1, "half_life_days": 1, "tokens": 64}))
     Fit(ready.model, ready.plan).run()
     assert all(torch.isfinite(value).all() for value in ready.model.state_dict().values())
 
 
-def test_there_must_be_something_to_learn_from(tmp_path):
+def test_insufficient_data_is_refused(tmp_path):
     with pytest.raises(NothingToLearnError, match=r"train\.min_item_events"):
         prepared(random_histories(), tmp_path, settings(train={"min_item_events": 10_000}))
     for users in ([[(0, 1)], [(5, 2)], [(9, 1)]], [[(0, 1), (1, 2)]]):  # the second one's last basket is held out
-        with pytest.raises(NothingToLearnError, match="two baskets"):
+        with pytest.raises(NothingToLearnError, match="two consecutive baskets"):
             prepared(histories_of(*users), tmp_path)
 
 
@@ -290,7 +290,7 @@ def test_smoothing_is_part_of_training_and_refused_where_the_softmax_is_sampled(
         Fit(ready.model, ready.plan)
 
 
-def test_what_weighed_the_cooccurrence_is_kept(tmp_path):
+def test_the_record_of_the_term_weights_is_kept(tmp_path):
     more = {"model": {"score_term": "cooccurrence"}, "candidates": {"exclude_seen": True}}
     ready = prepared(planted_histories(items=40), tmp_path / "with", settings(train={"epochs": 1}, **more))
     fit = Fit(ready.model, ready.plan)
@@ -307,7 +307,7 @@ def test_what_weighed_the_cooccurrence_is_kept(tmp_path):
 
 
 def test_compiled_convolutions_are_not_kept(tmp_path):
-    """oneDNN reads its settings once a process and tells of each primitive whether it was kept."""
+    """oneDNN reads its settings once per process, and logs for each primitive whether it was cached."""
     code = f"""
 from pathlib import Path
 from hmamba.training.fit import Fit
@@ -328,7 +328,7 @@ for _ in range(2):
     assert "create:cache_hit" not in done.stdout
 
 
-def test_a_target_of_weight_2_is_learnt_from_as_two_of_weight_1_are(tmp_path):
+def test_a_target_of_weight_2_counts_as_two_of_weight_1(tmp_path):
     events, other = [(0, 1), (1, 2)], [(day / 9 - 2, 1 + day % 2) for day in range(9)] + [(3, 1), (4, 1)]
     config = settings(model={"dropout": 0.0})
     found, weights = [], prepared(histories_of(events, other), tmp_path, config).model.state_dict()

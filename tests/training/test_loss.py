@@ -1,4 +1,4 @@
-"""The blocked loss equals the one that holds all logits."""
+"""The blocked loss equals the loss computed from all logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hmamba.training.loss import blocked_cross_entropy
 
 ROWS, COLUMNS = 9, 13
 ENTRIES = torch.tensor([0, 0, 4, 8]), torch.tensor([1, 5, 0, 12])
-TARGETS = torch.tensor([0, 0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 2, 3, 3, 0, 12])  # one twice; three are had
+TARGETS = torch.tensor([0, 0, 0, 1, 2, 4, 8]), torch.tensor([1, 2, 2, 3, 3, 0, 12])  # one twice; three have entries
 KINDS = ["squared", "linear", "paper", "inner"]
 
 
@@ -31,7 +31,7 @@ def blocked(queries, items, score, entries, rates, targets, weights, **extra):
 
 
 def leaves():
-    """Queries, items, K, scale and log rates, in float64, each wanting its gradient."""
+    """Queries, items, K, scale and log rates in float64, which all require gradients."""
     generator = torch.Generator().manual_seed(0)
 
     def points(n):
@@ -92,7 +92,7 @@ def test_gradients_agree_with_differences(kind):
     assert torch.autograd.gradcheck(value, leaves())
 
 
-def test_only_what_is_asked_for_is_differentiated():
+def test_only_the_required_gradients_are_computed():
     queries, items, K, scale, rates = (tensor.detach() for tensor in leaves())
     items.requires_grad_()
     blocked(queries, items, Score("squared", K, scale), ENTRIES, rates, TARGETS, WEIGHTS).backward()
@@ -128,7 +128,7 @@ def test_without_gradients_only_the_value_is_computed():
 
 
 @pytest.mark.parametrize("kind", ["linear", "paper"])
-def test_a_user_at_an_items_very_place_gets_the_gradient_that_autograd_gives(kind):
+def test_a_user_at_an_items_point_gets_the_gradient_of_autograd(kind):
     space = torch.tensor([[0.5, -1.0], [0.5, -1.0], [3.0, 2.0]])
     points = torch.cat([(2.0 + space.square().sum(-1, keepdim=True)).sqrt(), space], -1)
     vectors = torch.nn.functional.pad(points, (0, 1))

@@ -1,4 +1,4 @@
-"""The sampled softmax: right on average, repeatable, and good enough to learn from."""
+"""The sampled softmax: unbiased, repeatable, and nearly as good for training as the full softmax."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENTS = np.array([0, 1, 3, 1000, 7, 7, 2, 40, 5, 60])
 SURE = np.array([2, 3])
 
 
-def test_the_normaliser_is_right_on_average():
+def test_the_estimate_of_the_normaliser_is_unbiased():
     exponentials = np.exp(np.random.default_rng(0).normal(size=10))
     negatives = Negatives(EVENTS, draws=4)
     estimates = []
@@ -41,13 +41,13 @@ def test_draws_depend_on_their_seed_alone_and_columns_are_ascending_and_single()
     assert any(not np.array_equal(columns, negatives.draw(SURE, seed)[0]) for seed in range(6, 12))
 
 
-def test_where_the_batch_mentions_everything_nothing_is_drawn():
+def test_a_batch_with_all_items_draws_no_negatives():
     columns, shift = Negatives(EVENTS, draws=6).draw(np.arange(10), 0)
     assert columns.tolist() == list(range(10))
     assert not shift.any()
 
 
-def test_a_batch_is_narrowed_to_the_columns_that_take_part(tmp_path):
+def test_a_batch_is_narrowed_to_the_drawn_columns(tmp_path):
     ready = prepared(random_histories(items=60), tmp_path, settings(model={"score_term": "repeats"}))
     batches, candidate_items = ready.plan.batches, ready.plan.candidate_items
     batch = batches.load(batches.epoch(0)[0][:2])
@@ -71,7 +71,7 @@ def test_sampling_learns_nearly_what_the_full_softmax_learns(tmp_path):
     assert values[1] > 0.95 * values[0]
 
 
-def test_a_step_leaves_items_alone_that_take_no_part(tmp_path):
+def test_a_step_changes_only_the_drawn_items(tmp_path):
     config = settings(train={"full_softmax_items": 50, "negatives": 4, "weight_decay": 0.5})
     ready = prepared(planted_histories(users=150, items=400, events=8), tmp_path, config)
     fit, batches = Fit(ready.model, ready.plan), ready.plan.batches
@@ -85,7 +85,7 @@ def test_a_step_leaves_items_alone_that_take_no_part(tmp_path):
     assert set(moved) == set(batch.items) | set(ready.plan.candidate_items.eligible[columns])
 
 
-def test_where_every_row_is_touched_a_sparse_step_is_a_dense_one():
+def test_a_sparse_step_on_all_rows_equals_a_dense_step():
     results = []
     for sparse in (False, True):
         torch.manual_seed(0)
@@ -102,5 +102,5 @@ def test_where_every_row_is_touched_a_sparse_step_is_a_dense_one():
             optimizer.step()
             optimizer.zero_grad()
         results.append((embedding.weight.detach(), other.detach()))
-    for dense, mine in zip(*results, strict=True):
-        torch.testing.assert_close(mine, dense)
+    for dense, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, dense)

@@ -1,4 +1,4 @@
-"""What a training has to say of itself."""
+"""The preparation of a training, and its step metrics."""
 
 from __future__ import annotations
 

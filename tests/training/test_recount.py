@@ -1,4 +1,4 @@
-"""What is counted is counted again, and nothing that was learnt changes."""
+"""A recount replaces the counts of a model and changes no trained weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.stored import ITEMS, stored_model
 SIZE = ITEMS + 1
 
 
-def told_counts(stored, histories):
-    """A model that was told of these events when it began, and has learnt something since."""
+def with_counts(stored, histories):
+    """A model that was initialised with these events and whose bias was then trained."""
     events, users = (torch.from_numpy(part) for part in (histories.item_events(SIZE), histories.item_users(SIZE)))
     stored.model.start_from_counts(events, users)
     with torch.no_grad():
@@ -36,16 +36,16 @@ def log_share(events):
 
 def test_the_bias_moves_by_the_difference_of_its_priors():
     early, late = random_histories(items=ITEMS), randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
-    stored = told_counts(stored_model(), early)
+    stored = with_counts(stored_model(), early)
     recount(stored, Counts.of(late, SIZE, []))
     expected = log_share(late.item_events(SIZE)) + np.linspace(-1, 1, SIZE)
     np.testing.assert_allclose(stored.model.bias.detach(), expected, rtol=1e-4, atol=1e-5)
     recount(stored, Counts.of(early, SIZE, []))
-    again = told_counts(stored_model(), early)
+    again = with_counts(stored_model(), early)
     torch.testing.assert_close(stored.model.bias, again.model.bias)
 
 
-def test_a_bias_of_unknown_beginnings_is_left_alone():
+def test_a_bias_with_an_unknown_prior_is_not_changed():
     stored = stored_model()  # random weights, and no prior
     before = stored.model.bias.clone()
     for seed in (0, 1):
@@ -56,18 +56,18 @@ def test_a_bias_of_unknown_beginnings_is_left_alone():
     assert linear.model.bias is linear.model.prior is None
 
 
-def test_repeat_facts_are_those_of_a_model_that_begins_with_these_counts():
+def test_repeat_counts_equal_those_of_a_new_model():
     late = randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
-    stored = told_counts(stored_model(score_term="repeats"), random_histories(items=ITEMS))
+    stored = with_counts(stored_model(score_term="repeats"), random_histories(items=ITEMS))
     before = {name: value.clone() for name, value in stored.model.state_dict().items()}
     recount(stored, Counts.of(late, SIZE, []))
-    expected = told_counts(stored_model(score_term="repeats"), late).model
+    expected = with_counts(stored_model(score_term="repeats"), late).model
     torch.testing.assert_close(stored.model.learned_term.item_counts, expected.learned_term.item_counts)
     changed = {name for name, value in stored.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"learned_terms.repeats.item_counts", "bias", "prior"}
 
 
-def test_counted_terms_are_counted_again_at_their_weights():
+def test_counted_terms_are_recounted_and_keep_their_weights():
     stored, late = stored_model(score_term="cooccurrence"), random_histories(users=90, items=ITEMS, seed=1)
     (before,) = stored.model.counted_terms
     recount(stored, Counts.of(late, SIZE, [stored_model().model, stored.model]))
@@ -80,9 +80,9 @@ def test_counted_terms_are_counted_again_at_their_weights():
 
 @pytest.mark.parametrize("kind", [{"score_term": "repeats"}, {"score_term": "cooccurrence"}])
 def test_a_model_with_fewer_items_than_were_counted(kind):
-    """Tonight's newcomers stay unknown to yesterday's champion; their share of all events is not its own."""
+    """Tonight's new items stay unknown to yesterday's champion, and their events do not count in its shares."""
     late = random_histories(users=90, items=ITEMS + 7, seed=1)
-    stored = told_counts(stored_model(**kind), random_histories(items=ITEMS))
+    stored = with_counts(stored_model(**kind), random_histories(items=ITEMS))
     shapes = {name: value.shape for name, value in stored.model.state_dict().items()}
     counts = Counts.of(late, SIZE + 7, [stored.model])
     recount(stored, counts)
@@ -94,14 +94,14 @@ def test_a_model_with_fewer_items_than_were_counted(kind):
 
 
 def test_fewer_items_may_be_counted_than_the_model_has():
-    stored = told_counts(stored_model(), random_histories(items=ITEMS))
+    stored = with_counts(stored_model(), random_histories(items=ITEMS))
     recount(stored, Counts(np.array([0, 5, 2]), np.array([0, 3, 2]), {}))
     np.testing.assert_allclose(stored.model.prior, log_share(np.r_[0, 5, 2, np.zeros(SIZE - 3)]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
-def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_path, kind):
-    layout, stored = Layout.at(tmp_path), told_counts(stored_model(**kind), random_histories(items=ITEMS))
+def test_versions_without_a_stored_prior_load_and_keep_their_bias(tmp_path, kind):
+    layout, stored = Layout.at(tmp_path), with_counts(stored_model(**kind), random_histories(items=ITEMS))
     version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
     path = layout.model(version) / "model.safetensors"
     weights = load_file(path)
@@ -113,10 +113,10 @@ def test_versions_of_before_the_prior_was_stored_load_and_keep_their_bias(tmp_pa
         assert torch.equal(again.model.bias, stored.model.bias)
 
 
-def test_a_child_begins_at_tonight_s_counts_and_what_its_parent_learnt():
-    """Else it would learn the drift of popularity since its parent, which a recount adds as well."""
+def test_a_child_starts_from_tonights_counts_and_its_parents_weights():
+    """Otherwise training would learn the drift of popularity, and the recount would add it a second time."""
     early, late = random_histories(items=ITEMS), random_histories(users=90, items=ITEMS + 5, seed=1)
-    parent = told_counts(stored_model(), early)
+    parent = with_counts(stored_model(), early)
     counts = [torch.from_numpy(part) for part in (late.item_events(SIZE + 5), late.item_users(SIZE + 5))]
     child = HMamba(parent.model.config, ITEMS + 5)
     assert child.start_from(parent.model, *counts) == 5

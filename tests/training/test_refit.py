@@ -1,4 +1,4 @@
-"""The epoch after the verdict: over what is new, the same each time, and over nothing else than it should be."""
+"""The refit after the verdict reads the windows with new events, and is repeatable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.training.trainings import prepared, settings
 
 
 def stored_after(histories, folder, config):
-    """What serves after a training of one epoch."""
+    """The model that serves after a training of one epoch."""
     ready = prepared(histories, folder, config)
     Fit(ready.model, ready.plan).run()
     return StoredModel(ready.provenance.version, ready.provenance, ready.model, ready.plan.candidate_items, ready.ids)
@@ -29,7 +29,7 @@ def config_of(**train):
 
 
 def windows_of(monkeypatch):
-    """What the refit's plans have been."""
+    """The plans of the refits."""
     plans = []
 
     class Watched(Fit):
@@ -46,7 +46,7 @@ def weights(stored):
 
 
 def some_users():
-    """Twenty who stop before the validation days and twenty who go on to the end."""
+    """Twenty users who stop before the validation days, and twenty with events up to the end."""
     return histories_of(
         *([(day, 1 + day % 5) for day in range(10)] for _ in range(20)),
         *([(day, 1 + day % 5) for day in range(30)] for _ in range(20)),
@@ -85,7 +85,7 @@ def test_of_long_histories_the_windows_that_hold_new_events_are_read(tmp_path, m
     assert (batches.histories.times[batches.window_end[chosen] - 1] >= split.trained_until).all()
 
 
-def test_where_last_baskets_were_held_out_everybody_with_one_is_read(tmp_path, monkeypatch):
+def test_with_last_baskets_held_out_every_user_with_one_is_read(tmp_path, monkeypatch):
     plans = windows_of(monkeypatch)
     config = settings(train={"epochs": 1, "replay": 0.0}, gate={"min_users": 1_000})
     histories = histories_of(*([(day, 1 + day % 5) for day in range(6)] for _ in range(9)), [(0, 1)], [(3, 2)])
@@ -95,7 +95,7 @@ def test_where_last_baskets_were_held_out_everybody_with_one_is_read(tmp_path, m
     assert plans[0].batches.histories.owner[plans[0].batches.window_start[plans[0].windows]].tolist() == list(range(9))
 
 
-def test_it_changes_the_weights_and_is_the_same_each_time(tmp_path):
+def test_a_refit_changes_the_weights_and_is_repeatable(tmp_path):
     histories, config, found = planted_histories(), config_of(), []
     for run in "ab":
         stored = stored_after(histories, tmp_path / run / "train", config)
@@ -107,8 +107,8 @@ def test_it_changes_the_weights_and_is_the_same_each_time(tmp_path):
     assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
 
 
-def test_it_learns_from_the_newest_events(tmp_path):
-    """Only what is held out tells that after 12 comes 12."""
+def test_a_refit_learns_from_the_newest_events(tmp_path):
+    """Only the held-out events show that item 12 follows item 12."""
     walks = [[(float(day), 1 + (start + day) % 12) for day in range(16)] for start in range(12)] * 5
     histories = histories_of(*([*walk[:-2], (14.0, 12), (15.0, 12)] for walk in walks))
     config = config_of(epochs=10, fine_tune_rate=0.02)
@@ -123,8 +123,8 @@ def test_it_learns_from_the_newest_events(tmp_path):
     assert share() > before + 0.1
 
 
-def test_nothing_new_is_nothing_to_fit(tmp_path):
-    """New events that the model does not read, or that are no targets, and no replay."""
+def test_without_new_events_there_is_no_refit(tmp_path):
+    """New events that the model does not read or that are no targets, without replay."""
     config, histories = config_of(replay=0.0), some_users()
     split, stored = Split.of(histories, config), stored_after(histories, tmp_path / "a", config)
     before = weights(stored)
@@ -137,7 +137,7 @@ def test_nothing_new_is_nothing_to_fit(tmp_path):
     )
 
 
-def test_items_that_came_after_the_model_are_read_as_padding(tmp_path):
+def test_items_newer_than_the_model_are_read_as_padding(tmp_path):
     histories, config = some_users(), config_of()
     stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
     later = histories.items.copy()
@@ -147,7 +147,7 @@ def test_items_that_came_after_the_model_are_read_as_padding(tmp_path):
     assert all(torch.isfinite(value).all() for value in weights(stored).values())
 
 
-def test_cooccurrence_stay_what_they_were(tmp_path):
+def test_a_refit_keeps_the_counted_terms(tmp_path):
     config = settings(model={"score_term": "cooccurrence"}, train={"epochs": 1}, candidates={"exclude_seen": True})
     histories = random_histories(users=60, items=40)
     stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
@@ -158,8 +158,8 @@ def test_cooccurrence_stay_what_they_were(tmp_path):
     assert after is kept
 
 
-def test_the_gate_again_on_other_events_does_not_find_the_former_fit(tmp_path):
-    """The same champion may serve a night that is run again with late events."""
+def test_a_gate_repeated_on_other_events_does_not_use_the_old_checkpoint(tmp_path):
+    """The same champion can serve a night that is repeated with late events."""
     histories, config = planted_histories(), config_of()
     early = histories.keep(histories.owner < 50)
     found = []

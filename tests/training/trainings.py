@@ -19,7 +19,7 @@ SMALL = {
 
 
 def settings(**sections):
-    """Settings of a small training, with these keys of these sections changed."""
+    """Settings of a small training with some keys changed, by section."""
     merged = {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {*SMALL, *sections}}
     return parse(merged, "test")
 
@@ -34,4 +34,4 @@ def prepared(histories, folder, config=None, parent=None, day=date(2024, 2, 1), 
 
 
 class KilledError(Exception):
-    """Stands for the signal that ends a process."""
+    """Raised in place of the signal that kills a process."""
