@@ -222,7 +222,7 @@ def test_after_a_warm_start_patience_counts_from_the_parent(tmp_path, patience, 
     layout, histories = Layout.at(tmp_path / "root"), planted_histories()
     first = prepared(histories, tmp_path / "a")
     Fit(first.model, first.plan).run()
-    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids, {})
+    model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
     config = settings(train={"fine_tune_epochs": 4, "fine_tune_rate": 0.5, "patience": patience})
     second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
