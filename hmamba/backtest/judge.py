@@ -126,7 +126,7 @@ def judge_night(
         folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
         refit(stored, histories, split, snapshot, folder, config)
         measured[f"{chain.name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
-    return JudgedNight(day, tuple(evaluation_set.asked.to_pylist()), len(evaluation_set), serving, measured)
+    return JudgedNight(day, tuple(evaluation_set.user_ids.to_pylist()), len(evaluation_set), serving, measured)
 
 
 def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:

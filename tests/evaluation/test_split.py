@@ -120,7 +120,7 @@ def test_too_few_users_altogether_hold_out_their_last_baskets():
 def test_short_data_holds_out_last_baskets():
     histories = histories_of(*([(0, 1), (0.5, 2), (1, 3), (1.5, 1)] for _ in range(9)))
     split = Split.of(histories, configured())
-    why = "1 held-out day and 1 validation day would leave less than half of all events to learn from"
+    why = "1 held-out day and 1 validation day would leave less than half of all events for training"
     assert (split.mode, split.why) == (LAST, why + LAST_BASKET)
     assert by_user(histories, split.validation) == [2] * 9
     assert by_user(histories, split.holdout) == [3] * 9
