@@ -1,7 +1,7 @@
-"""Backtest: replay past nights with the real steps, in a folder of its own, and judge each on the days that followed.
+"""Backtest: replay past nights with the real steps in a separate folder, and judge each on the days that followed.
 
-Two chains of nights run side by side: one fine-tunes its champion every night, one trains from nothing. Nothing that is
-published, promoted or loaded in the root is touched. A backtest that was cut short resumes where it was, as long as the
+Two chains of nights run side by side: one fine-tunes its champion every night, the other trains from scratch. The
+root's published candidates, models and warehouse do not change. An interrupted backtest resumes where it stopped if the
 settings and the events are the same.
 """
 
@@ -40,15 +40,15 @@ RUN_ID = "backtest"
 
 @dataclass(frozen=True)
 class Replay:
-    """What to replay.
+    """The nights to replay.
 
     Attributes:
-        layout: the root, of which only the warehouse and the configuration are read.
-        folder: where everything of the backtest goes.
+        layout: the root; only its warehouse and configuration are read.
+        folder: folder of all files of the backtest.
         config: all settings.
-        choice: the configuration as it was given, for the steps; None for the root's own.
-        nights: the days.
-        every: days from one night to the next; each night is judged on so many days after it.
+        choice: the --config option, passed to the steps; None for the root's own configuration.
+        nights: the days of the nights.
+        every: days from one night to the next; each night is judged on this many days after it.
     """
 
     layout: Layout
@@ -60,11 +60,11 @@ class Replay:
 
     @classmethod
     def of(cls, root: str, first: date, last: date, every: int, choice: str | None) -> Replay:
-        """Check what is asked for.
+        """Check the options.
 
         Raises:
             ConfigError: the days are the wrong way round, or the data has no times.
-            InputError: the root is not there, or has no warehouse.
+            InputError: the root does not exist or has no warehouse.
         """
         layout = Layout.existing(root)
         config = load(choice, layout)
@@ -86,7 +86,7 @@ class Replay:
         return cls(layout, folder, config, choice, nights, every)
 
     def chain(self, name: str) -> Chain:
-        """A chain's root, made if need be: the warehouse is the root's own, and only ever read."""
+        """A chain's root, created if needed. Its warehouse is a link to the root's own, which is only read."""
         layout = Layout.at(self.folder / name.replace(" ", "-"))
         layout.root.mkdir(parents=True, exist_ok=True)
         if not layout.warehouse.is_symlink():
@@ -96,40 +96,40 @@ class Replay:
         return Chain(name, layout)
 
     def options(self, chain: Chain, day: date, *, full_retrain: bool = False, any_day: bool = False) -> NightOptions:
-        """How the steps of one night of a chain are started."""
+        """Options of the steps of one night of a chain."""
         return NightOptions(str(chain.layout.root), day, self.choice, RUN_ID, full_retrain, any_day=any_day)
 
     def continues(self, events: str) -> None:
-        """Make sure that what the folder holds is of the same settings and events, or begin it.
+        """Check that the folder belongs to the same settings and events, or record them in a new one.
 
         Args:
-            events: digest of all of them.
+            events: digest of all events.
 
         Raises:
-            InputError: it is of others, with which the nights that are left must not be mixed.
+            InputError: the settings or the events differ, so that the nights cannot be compared.
         """
         path, now = self.folder / "backtest.json", {"settings": digest(self.config.model_dump()), "events": events}
         if path.exists() and (begun := read_json(path)) != now:
             changed = " and the ".join(key for key, value in now.items() if begun.get(key) != value)
             raise InputError(
-                f"{self.folder}: the {changed} have changed since this backtest was begun. Remove that folder to begin "
-                "it again."
+                f"{self.folder}: the {changed} have changed since this backtest started. Remove that folder to start "
+                "again."
             )
         write_json(path, now)
 
 
 def replay(what: Replay) -> Iterator[JudgedNight]:
-    """Run and judge the nights, yielding each as it ends.
+    """Run and judge the nights; yield each when it is done.
 
     Raises:
-        InputError: the settings or the events are not those with which this backtest was begun.
+        InputError: the settings or the events have changed since this backtest started.
         StepFailedError: a step failed; running the backtest again resumes before it.
     """
     last = what.nights[-1] + timedelta(days=what.every)
     chains = [what.chain(FINE_TUNED), what.chain(FULL)]
     truth = what.chain("truth")
     truth_run = truth.layout.run(last, RUN_ID)
-    # The last nights are asked about days that may not have come yet, or hold nothing.
+    # The last nights are judged on days that may be in the future or have no events.
     run_one(what.options(truth, last, any_day=True), "snapshot")
     what.continues(str(read_json(truth_run.sequences / MANIFEST)["digest"]))
     events: Histories | None = None
@@ -153,7 +153,7 @@ def replay(what: Replay) -> Iterator[JudgedNight]:
 
 
 def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
-    """Snapshot, train and gate of one night of a chain; the snapshot is made once for all."""
+    """Snapshot, train and gate of one night of a chain; the first chain's snapshot is shared by all."""
     run, made = chain.layout.run(day, RUN_ID), first.layout.run(day, RUN_ID)
     options = what.options(chain, day, full_retrain=chain.name == FULL)
     if chain is first:
@@ -165,7 +165,7 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
     try:
         run_one(options, "gate")
     except StepFailedError as error:
-        # gate.first_night = "refuse": the verdict says that nobody serves, and the night is judged as that.
+        # With gate.first_night = "refuse" the verdict records that nothing serves; the night counts as such.
         if error.exit_code != QualityError.exit_code:
             raise
 
@@ -173,8 +173,8 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
 def _as_json(night: JudgedNight) -> dict[str, Any]:
     return {
         "day": night.day.isoformat(),
-        "asked": night.asked,
-        "questions": night.questions,
+        "user_ids": night.user_ids,
+        "queries": night.queries,
         "serving": night.serving,
         "measured": {
             name: {"means": found.means, "deciding": found.deciding.round(6).tolist()}
@@ -183,21 +183,22 @@ def _as_json(night: JudgedNight) -> dict[str, Any]:
     }
 
 
-def _from_json(told: dict[str, Any]) -> JudgedNight:
-    measured = {name: Measured(found["means"], np.array(found["deciding"])) for name, found in told["measured"].items()}
-    return JudgedNight(
-        date.fromisoformat(told["day"]), tuple(told["asked"]), told["questions"], told["serving"], measured
-    )
+def _from_json(night: dict[str, Any]) -> JudgedNight:
+    measured = {
+        name: Measured(found["means"], np.array(found["deciding"])) for name, found in night["measured"].items()
+    }
+    day = date.fromisoformat(night["day"])
+    return JudgedNight(day, tuple(night["user_ids"]), night["queries"], night["serving"], measured)
 
 
 def run_backtest(what: Replay) -> tuple[str, Path]:
-    """Replay, and write what was found after each night.
+    """Replay the nights, and write the results after each.
 
     Returns:
-        The tables as Markdown, and the page.
+        The tables as Markdown, and the path of the page.
 
     Raises:
-        InputError: nobody took anything on the days after any of the nights.
+        InputError: no night is followed by events to judge it on.
     """
     nights: list[JudgedNight] = []
     target = what.folder / "index.html"
@@ -207,7 +208,7 @@ def run_backtest(what: Replay) -> tuple[str, Path]:
         shown = ", ".join(
             f"{name} {found.means[what.config.gate.metric]:.4f}" for name, found in night.measured.items()
         )
-        log.info("backtest: %s, %d users: %s", night.day, len(night.asked), shown or "nobody to judge on")
+        log.info("backtest: %s, %d users: %s", night.day, len(night.user_ids), shown or "no users to judge on")
         if any(entry.measured for entry in nights):
             found = Findings.of(nights, (FINE_TUNED, FULL), what.config.gate.metric)
             text = markdown(found)
@@ -217,7 +218,7 @@ def run_backtest(what: Replay) -> tuple[str, Path]:
                     temporary.write_text(content, encoding="utf-8")
     if not text:
         raise InputError(
-            f"Nobody took anything new within {what.every} days after any of the {len(what.nights)} nights. Give "
+            f"No user has events to judge on within {what.every} days after any of the {len(what.nights)} nights. Give "
             "nights before the newest events, or a larger --every."
         )
     return text, target

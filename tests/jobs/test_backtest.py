@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmamba.backtest.judge import VARIANTS, JudgedNight, ask_after
+from hmamba.backtest.judge import VARIANTS, JudgedNight, evaluation_set_after
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError, InputError
@@ -66,9 +66,9 @@ def test_each_night_is_judged_with_every_variant(replayed: tuple[Path, list[str]
     systems = {f"{chain}, {variant}" for chain in (FINE_TUNED, FULL) for variant in VARIANTS}
     for night in nights:
         assert set(night["measured"]) == {"popularity", *systems}
-        assert all(len(found["deciding"]) == len(night["asked"]) for found in night["measured"].values())
-        assert len(set(night["asked"])) == len(night["asked"]) > 0
-        assert f"| {night['day']} | {len(night['asked'])} |" in text
+        assert all(len(found["deciding"]) == len(night["user_ids"]) for found in night["measured"].values())
+        assert len(set(night["user_ids"])) == len(night["user_ids"]) > 0
+        assert f"| {night['day']} | {len(night['user_ids'])} |" in text
     assert "fine-tuned, recounted against fine-tuned, as trained" in text
 
 
@@ -153,7 +153,7 @@ def test_a_root_without_a_warehouse_is_refused(tmp_path: Path) -> None:
 def test_only_what_came_after_the_night_is_asked_about() -> None:
     truth = histories_of([(0, 1), (5, 2), (6, 3), (9, 4)], [(6, 5)], [(1, 1), (5, 2)])
     config: Config = parse({}, "test")
-    evaluation_set = ask_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
+    evaluation_set = evaluation_set_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
     assert evaluation_set.items.tolist() == [3]  # the newcomer's first basket is no question, day 9 is too late
     assert evaluation_set.past.items.tolist() == [1, 2]
 
@@ -161,7 +161,7 @@ def test_only_what_came_after_the_night_is_asked_about() -> None:
 def test_items_that_the_night_did_not_know_are_no_trouble() -> None:
     truth = histories_of([(0, 1), (1, 2), (6, 9), (7, 1)], [(0, 2), (6, 8), (6.5, 2)])
     config: Config = parse({"candidates": {"exclude_seen": False}}, "test")
-    evaluation_set = ask_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
+    evaluation_set = evaluation_set_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
     known = truth.between(None, midnight(date(2024, 1, 4)))
     measured = measure_baselines(known, evaluation_set, config, int(truth.items.max()) + 1)
     assert set(measured) == {"popularity", "most_bought"}

@@ -143,7 +143,7 @@ class TestInit:
         layout.root.mkdir()
         layout.config.write_text('name = "mine"\n', encoding="utf-8")
         assert call("init", str(layout.root)) == 2
-        assert "is already there" in capsys.readouterr().err
+        assert "already exists" in capsys.readouterr().err
         assert layout.config.read_text(encoding="utf-8") == 'name = "mine"\n'
 
     def test_an_unknown_name_leaves_no_folder(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,7 @@ def test_refused_rows_are_judged_together(layout: Layout) -> None:
     found = look(layout, HEADER + GOOD * 28 + NO_USER * 6 + NO_TIME * 6)
     assert [refusal.rows for refusal in found.refusals] == [6, 6]
     (sentence,) = found.stops
-    assert sentence.startswith("12 of 96 rows would be refused (12.5%), and more than 10% stop the pull.")
+    assert sentence.startswith("12 of 96 rows would be refused (12.5%); more than 10% stop the pull.")
 
 
 def test_a_row_that_breaks_two_rules_is_refused_once(layout: Layout) -> None:

@@ -163,14 +163,12 @@ def test_a_time_that_cannot_be_read_is_shown(layout: Layout, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([1716985932, "soon", 1716985933], r"'ts' holds 'soon' \(33\.3% of its values are like that\)"),
+        ([1716985932, "soon", 1716985933], r"'ts' holds 'soon' \(33\.3% of its values are unreadable\)"),
         ([1716985932, "2024-05-29", 1716985933], "'ts' holds numbers in 67% of its values and dates in the others"),
-        ([20240531, 20240601, 20240602], "'ts' holds numbers such as 20240601, which are no moments between 1973"),
+        ([20240531, 20240601, 20240602], "'ts' holds numbers such as 20240601, which are not times between 1973"),
     ],
 )
-def test_of_a_column_of_times_what_cannot_be_read_is_shown(
-    layout: Layout, tmp_path: Path, values: list[Any], words: str
-) -> None:
+def test_the_error_shows_an_unreadable_time(layout: Layout, tmp_path: Path, values: list[Any], words: str) -> None:
     path = write(tmp_path / "in", table(ts=values))
     for columns in ((), ("event_time=ts",)):
         with pytest.raises(InputError, match=words) as error:
@@ -201,14 +199,14 @@ def test_an_empty_file_does_not_hide_those_like_it(layout: Layout, tmp_path: Pat
 @pytest.mark.parametrize(
     ("role", "values", "words"),
     [
-        ("event_type", [None] * 3, "column 'given' is empty in the 3 rows looked at"),
+        ("event_type", [None] * 3, "column 'given' is empty in the 3 sampled rows"),
         ("user_id", [None] * 3, "column 'given' is empty"),
         ("item_id", [1.5, 2.5, 3.0], "holds numbers that are not whole"),
-        ("position", [1, 2, "x"], "holds values that are no whole numbers, such as 'x'"),
-        ("weight", [1, 2, "x"], "holds values that are no numbers, such as 'x'"),
+        ("position", [1, 2, "x"], "holds values that are not whole numbers, such as 'x'"),
+        ("weight", [1, 2, "x"], "holds values that are not numbers, such as 'x'"),
     ],
 )
-def test_a_column_that_was_given_has_to_fit(
+def test_a_given_column_must_fit_its_role(
     layout: Layout, tmp_path: Path, role: str, values: list[Any], words: str
 ) -> None:
     path = write(tmp_path / "in", table(given=values))
@@ -216,10 +214,10 @@ def test_a_column_that_was_given_has_to_fit(
         proposed(layout, path, columns=(f"{role}=given",))
 
 
-def test_given_types_are_few(layout: Layout, tmp_path: Path) -> None:
+def test_a_given_event_type_column_with_too_many_types_is_refused(layout: Layout, tmp_path: Path) -> None:
     numbers = list(range(50))
     path = write(tmp_path / "in", pd.DataFrame({"user": numbers, "item": numbers, "ts": "2024-05-31", "code": numbers}))
-    with pytest.raises(InputError, match="column 'code' holds 50 different values, and at most 40 types"):
+    with pytest.raises(InputError, match="column 'code' holds 50 different values; at most 40 event types"):
         proposed(layout, path, columns=("event_type=code",))
 
 
@@ -306,7 +304,7 @@ class TestCatalogue:
         write(tmp_path / "in", self.names(60, "Anna"), "people.csv")
         proposal = proposed(layout, self.events(tmp_path / "in"))
         assert "catalogue" not in proposal.values()
-        assert "people.csv: 'id' rather holds users. Not taken for items." in proposal.remarks
+        assert "people.csv: 'id' matches users rather than items: left out." in proposal.remarks
 
     def test_people_are_told_from_items_in_files_of_the_same_columns(self, layout: Layout, tmp_path: Path) -> None:
         write(tmp_path / "in", self.names(60, "Anna"), "people.csv")
@@ -319,7 +317,7 @@ class TestCatalogue:
         write(tmp_path / "in", self.names(20, "Thing"), "things.csv")
         proposal = proposed(layout, self.events(tmp_path / "in", users=20))
         assert proposal.values()["catalogue"]["item_id"] == "id"
-        assert any("'id' holds the ids of users just as well" in remark for remark in proposal.remarks)
+        assert any("'id' matches the ids of users equally well" in remark for remark in proposal.remarks)
 
     @pytest.mark.parametrize("other", ["things-2.csv", "old.csv"])
     def test_of_two_catalogues_alike_the_larger_is_taken(self, layout: Layout, tmp_path: Path, other: str) -> None:
@@ -328,7 +326,7 @@ class TestCatalogue:
         larger = write(folder, self.names(24, "Thing"), "things-1.csv")
         proposal = proposed(layout, self.events(folder))
         assert proposal.values()["catalogue"]["path"] == str(larger)
-        assert f"{other} could be the catalogue too. things-1.csv was taken." in proposal.remarks
+        assert f"{other} could be the catalogue too. things-1.csv was chosen." in proposal.remarks
         assert why(proposal, "title") == "such as Thing 1"
 
     def test_of_two_catalogues_with_other_columns_one_is_taken(self, layout: Layout, tmp_path: Path) -> None:
@@ -336,7 +334,7 @@ class TestCatalogue:
         write(folder, self.names(20, "Thing").rename(columns={"name": "category"}), "kinds.csv")
         proposal = proposed(layout, write(folder, self.names(20, "Thing"), "things.csv"), self.events(folder))
         assert proposal.values()["catalogue"]["path"] == str(folder / "things.csv")
-        assert "kinds.csv could be the catalogue too. things.csv was taken." in proposal.remarks
+        assert "kinds.csv could be the catalogue too. things.csv was chosen." in proposal.remarks
 
     def test_parts_of_one_catalogue_are_taken_together(self, layout: Layout, tmp_path: Path) -> None:
         folder = tmp_path / "in" / "things"
