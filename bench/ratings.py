@@ -84,7 +84,7 @@ def trained(histories: Histories, split: Split, ids: object, config: Config, eva
 def compared(data_name: str, histories: Histories, queried: Histories, rating: FloatArray, ids: object) -> str:
     """The table of all variants on the queries of ``queried``."""
     split = Split.of(queried, CONFIG)
-    evaluation_set = split.ask_holdout(queried, CONFIG)
+    evaluation_set = split.holdout_set(queried, CONFIG)
     # All variants read the same past; they differ in their training only.
     evaluation_set = replace(evaluation_set, past=replace(evaluation_set.past, targets=None, weights=None))
     found: dict[str, Measured] = measure_baselines(split.before_holdout(histories), evaluation_set, CONFIG, len(ids))  # type: ignore[arg-type]

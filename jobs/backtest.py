@@ -118,44 +118,44 @@ class Replay:
         write_json(path, now)
 
 
-def replay(what: Replay) -> Iterator[JudgedNight]:
+def replay(plan: Replay) -> Iterator[JudgedNight]:
     """Run and judge the nights; yield each when it is done.
 
     Raises:
         InputError: the settings or the events have changed since this backtest started.
         StepFailedError: a step failed; running the backtest again resumes before it.
     """
-    last = what.nights[-1] + timedelta(days=what.every)
-    chains = [what.chain(FINE_TUNED), what.chain(FULL)]
-    truth = what.chain("truth")
+    last = plan.nights[-1] + timedelta(days=plan.every)
+    chains = [plan.chain(FINE_TUNED), plan.chain(FULL)]
+    truth = plan.chain("truth")
     truth_run = truth.layout.run(last, RUN_ID)
     # The last nights are judged on days that may be in the future or have no events.
-    run_one(what.options(truth, last, any_day=True), "snapshot")
-    what.continues(str(read_json(truth_run.sequences / MANIFEST)["digest"]))
+    run_one(plan.options(truth, last, any_day=True), "snapshot")
+    plan.continues(str(read_json(truth_run.sequences / MANIFEST)["digest"]))
     events: Histories | None = None
-    for number, day in enumerate(what.nights, start=1):
-        kept = what.folder / "nights" / f"{day}.json"
+    for number, day in enumerate(plan.nights, start=1):
+        kept = plan.folder / "nights" / f"{day}.json"
         if kept.exists():
             yield _from_json(read_json(kept))
             continue
-        log.info("backtest: night %d of %d, %s", number, len(what.nights), day)
+        log.info("backtest: night %d of %d, %s", number, len(plan.nights), day)
         for chain in chains:
-            _run_night(what, chain, chains[0], day)
+            _run_night(plan, chain, chains[0], day)
         if events is None:
             events = read_histories(shard_files(truth_run.sequences))
-        until = day + timedelta(days=what.every)
-        device = device_of(what.config.train.device)
-        judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)
+        until = day + timedelta(days=plan.every)
+        device = device_of(plan.config.train.device)
+        judged = judge_night(chains, day, RUN_ID, events, until, plan.config, device)
         write_json(kept, _as_json(judged))
         for chain in chains:
             shutil.rmtree(chain.layout.run(day, RUN_ID).folder)  # models stay: they are the next night's champions
         yield judged
 
 
-def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
+def _run_night(plan: Replay, chain: Chain, first: Chain, day: date) -> None:
     """Snapshot, train and gate of one night of a chain; the first chain's snapshot is shared by all."""
     run, made = chain.layout.run(day, RUN_ID), first.layout.run(day, RUN_ID)
-    options = what.options(chain, day, full_retrain=chain.name == FULL)
+    options = plan.options(chain, day, full_retrain=chain.name == FULL)
     if chain is first:
         run_one(options, "snapshot")
     else:
@@ -191,7 +191,7 @@ def _from_json(night: dict[str, Any]) -> JudgedNight:
     return JudgedNight(day, tuple(night["user_ids"]), night["queries"], night["serving"], measured)
 
 
-def run_backtest(what: Replay) -> tuple[str, Path]:
+def run_backtest(plan: Replay) -> tuple[str, Path]:
     """Replay the nights, and write the results after each.
 
     Returns:
@@ -201,24 +201,24 @@ def run_backtest(what: Replay) -> tuple[str, Path]:
         InputError: no night is followed by events to judge it on.
     """
     nights: list[JudgedNight] = []
-    target = what.folder / "index.html"
+    target = plan.folder / "index.html"
     text = ""
-    for night in replay(what):
+    for night in replay(plan):
         nights.append(night)
         shown = ", ".join(
-            f"{name} {found.means[what.config.gate.metric]:.4f}" for name, found in night.measured.items()
+            f"{name} {found.means[plan.config.gate.metric]:.4f}" for name, found in night.measured.items()
         )
         log.info("backtest: %s, %d users: %s", night.day, len(night.user_ids), shown or "no users to judge on")
         if any(entry.measured for entry in nights):
-            found = Findings.of(nights, (FINE_TUNED, FULL), what.config.gate.metric)
+            found = Findings.of(nights, (FINE_TUNED, FULL), plan.config.gate.metric)
             text = markdown(found)
-            title = f"Backtest, {what.nights[0]} to {what.nights[-1]}"
-            for path, content in ((target, page(found, title)), (what.folder / "backtest.md", text)):
+            title = f"Backtest, {plan.nights[0]} to {plan.nights[-1]}"
+            for path, content in ((target, page(found, title)), (plan.folder / "backtest.md", text)):
                 with atomic_file(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
     if not text:
         raise InputError(
-            f"No user has events to judge on within {what.every} days after any of the {len(what.nights)} nights. Give "
+            f"No user has events to judge on within {plan.every} days after any of the {len(plan.nights)} nights. Give "
             "nights before the newest events, or a larger --every."
         )
     return text, target

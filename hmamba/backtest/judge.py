@@ -77,7 +77,7 @@ def evaluation_set_after(truth: Histories, day: date, until: date, config: Confi
     known = truth.between(None, midnight(until) + MICROSECONDS_A_DAY)
     before = known.between(None, midnight(day) + MICROSECONDS_A_DAY)
     starts = known.offsets[:-1] + before.lengths
-    return EvaluationSet.ask(known, starts, known.offsets[1:], exclude_seen=config.candidates.exclude_seen)
+    return EvaluationSet.of(known, starts, known.offsets[1:], exclude_seen=config.candidates.exclude_seen)
 
 
 def judge_night(

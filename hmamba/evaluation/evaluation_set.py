@@ -95,7 +95,7 @@ class EvaluationSet:
     of_user: IntArray | None = None
 
     @classmethod
-    def ask(
+    def of(
         cls, histories: Histories, starts: IntArray, ends: IntArray, *, exclude_seen: bool, most: int | None = None
     ) -> EvaluationSet:
         """Make queries of the baskets between two positions of each user.

@@ -134,14 +134,14 @@ class Split:
         """The training and validation events: everything that may be counted before the gate."""
         return histories.until(self.holdout)
 
-    def ask_validation(self, histories: Histories, config: Config, most: int | None = None) -> EvaluationSet:
+    def validation_set(self, histories: Histories, config: Config, most: int | None = None) -> EvaluationSet:
         """The evaluation set of early stopping."""
         exclude = config.candidates.exclude_seen
-        return EvaluationSet.ask(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
+        return EvaluationSet.of(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
 
-    def ask_holdout(self, histories: Histories, config: Config) -> EvaluationSet:
+    def holdout_set(self, histories: Histories, config: Config) -> EvaluationSet:
         """The evaluation set of the gate."""
-        return EvaluationSet.ask(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
+        return EvaluationSet.of(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
 
 
 @dataclass(frozen=True)

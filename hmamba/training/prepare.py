@@ -119,7 +119,7 @@ def prepare(
         night = provenance.day.toordinal()  # other windows every night, the same ones if it is run again
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
-    evaluation_set = split.ask_validation(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
+    evaluation_set = split.validation_set(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
     plan = Plan(
         version=provenance.version,
         batches=batches,
