@@ -1,1 +1,1 @@
-"""Measurements: accuracy, speed, and what only a GPU can show."""
+"""Benchmarks: accuracy, speed, scale, and checks on a GPU."""

@@ -1,8 +1,8 @@
-"""Accuracy on public data: the product's model, a tuned peer and floors, on one split, by one set of metrics.
+"""Accuracy on public data: the product's model, a tuned peer and floors, on one split with the same metrics.
 
 python -m bench.accuracy beauty --folder DATA --seeds 1,2,3
 
-Finished runs are kept and the tables made from them, so that a long measurement can be stopped and taken up again.
+Finished runs are stored and the tables are made from them, so a long measurement can be stopped and resumed.
 """
 
 from __future__ import annotations
@@ -46,25 +46,42 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("data", help="beauty, sports, toys, video-games, complete-journey, ml-latest-small, foursquare, or a file")
-    add("--folder", type=Path, default=os.environ.get("HMAMBA_DATA"), help="of the named sets (HMAMBA_DATA)")
-    add("--user-id", default=Columns.user, help="column of a file (%(default)s)")
-    add("--item-id", default=Columns.item, help="column of a file (%(default)s)")
-    add("--time", help="column with a time or a position (event_time if there is one, else position)")
+    add(
+        "--folder", type=Path, default=os.environ.get("HMAMBA_DATA"), help="folder of the named data sets (HMAMBA_DATA)"
+    )
+    add("--user-id", default=Columns.user, help="user column of a file (%(default)s)")
+    add("--item-id", default=Columns.item, help="item column of a file (%(default)s)")
+    add("--time", help="column of times or positions (event_time if it exists, else position)")
     add("--protocol", choices=list(FLOORS), help="last-day for complete-journey, leave-one-out otherwise")
-    add("--split", choices=[VALIDATION, TEST], default=TEST, help="choose settings on validation (%(default)s)")
-    add("--length", type=int, default=PUBLISHED_LENGTH, help="leave-one-out: events of a user, 0: all (%(default)s)")
-    add("--days", type=int, default=28, help="last-day: from the cut to the end (%(default)s)")
+    add("--split", choices=[VALIDATION, TEST], default=TEST, help="use validation to choose settings (%(default)s)")
+    add(
+        "--length",
+        type=int,
+        default=PUBLISHED_LENGTH,
+        help="leave-one-out: newest events of each user, 0 for all (%(default)s)",
+    )
+    add("--days", type=int, default=28, help="last-day: days from the cut to the end (%(default)s)")
     add("--settings", type=Path, help="a .toml file (bench/settings/DATA.toml, or other.toml)")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="override, such as model.layers=2")
-    add("--peer-set", action="append", default=[], metavar="NAME=VALUE", help="settle a setting of SASRec")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting, such as model.layers=2")
+    add(
+        "--peer-set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="fix a setting of SASRec instead of searching it",
+    )
     add("--seeds", default="1", help="such as 1,2,3 (%(default)s)")
-    add("--systems", default=",".join(SYSTEMS), help="what may be run (%(default)s)")
+    add(
+        "--systems",
+        default=",".join(SYSTEMS),
+        help="systems to run; of others only stored runs are shown (%(default)s)",
+    )
     add("--ablation", action="store_true", help="train each row of --ablation-file instead")
     add("--ablation-file", type=Path, default=settings.FOLDER / "ablation.toml", help="rows of overrides")
     add("--again", action="store_true", help="run finished runs again")
     add("--print-only", action="store_true", help="write no results file")
-    add("--work", type=Path, default=ROOT / "build" / "bench" / "accuracy", help="where runs are kept (%(default)s)")
-    add("--out", type=Path, default=ROOT / "bench" / "results", help="of the Markdown files (%(default)s)")
+    add("--work", type=Path, default=ROOT / "build" / "bench" / "accuracy", help="folder of stored runs (%(default)s)")
+    add("--out", type=Path, default=ROOT / "bench" / "results", help="folder of the Markdown files (%(default)s)")
     add("--peers-python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", help="(%(default)s)")
     return parser
 
@@ -76,17 +93,17 @@ def _seeds(text: str) -> list[int]:
         raise ConfigError(f"--seeds {text}: give whole numbers with commas, such as 1,2,3.") from None
 
 
-def _wanted(text: str) -> frozenset[str]:
-    wanted = frozenset(text.split(","))
-    if wanted - set(SYSTEMS):
+def _systems(text: str) -> frozenset[str]:
+    systems = frozenset(text.split(","))
+    if systems - set(SYSTEMS):
         raise ConfigError(f"--systems {text}: choose among {', '.join(SYSTEMS)}, with commas.")
-    return wanted
+    return systems
 
 
 def split_of(
     data: Data, protocol: Protocol, options: argparse.Namespace, config: Config
 ) -> tuple[Experiment, dict[str, Any]]:
-    """The experiment, and all that it depends on."""
+    """The experiment, and everything that it depends on."""
     if protocol == "leave-one-out":
         if options.length < 0 or options.length == 1:
             raise ConfigError(f"--length {options.length}: give 2 or more, or 0 for all events.")
@@ -107,7 +124,7 @@ def split_of(
 
 
 def command_of(given: list[str]) -> str:
-    """The command as it can be given elsewhere: without this machine's folders."""
+    """The command without this machine's folders, so that it can be run elsewhere."""
     shown: list[str] = []
     words = iter(given)
     for word in words:
@@ -127,11 +144,11 @@ def _conditions(data: Data, experiment: Experiment, protocol: Protocol, options:
         ["machine", machine()],
         ["data", f"{data.name}: {histories.events:,} events, {len(histories):,} users, {data.size - 1:,} items"],
         ["sha256", data.sha256],
-        ["training", f"{experiment.train.events:,} events; {len(experiment.candidate_items):,} items compete"],
+        ["training", f"{experiment.train.events:,} events; {len(experiment.candidate_items):,} candidate items"],
     ]
     for name, exam in experiment.exams.items():
         for group, rows in exam.groups.items():
-            lines.append([f"asked: {name}", f"{len(rows):,} users ({group})"])
+            lines.append([f"queries: {name}", f"{len(rows):,} users ({group})"])
     if protocol == "leave-one-out":
         lines.append(["events read of a user", f"the last {options.length}" if options.length else "all"])
     else:
@@ -166,11 +183,11 @@ def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argpa
     seeds = _seeds(options.seeds)
     rows = [bench.floor(name) for name in FLOORS[bench.protocol]]
     configs = [settings.configure(path, {**overrides, "train.seed": seed}) for seed in seeds]
-    mine = bench.hmamba(HMAMBA, configs)
+    ours = bench.hmamba(HMAMBA, configs)
     if bench.protocol == "leave-one-out":
         length = options.length or int(bench.experiment.train.lengths.max())
         rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python))
-    return [*rows, mine, *mine.parts()]
+    return [*rows, ours, *ours.parts()]
 
 
 def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
@@ -187,13 +204,13 @@ def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argpar
 
 
 def run(options: argparse.Namespace) -> str:
-    """Run what is missing, make the tables, write them.
+    """Run what is not stored yet, and write the tables.
 
     Returns:
         The Markdown.
 
     Raises:
-        HMambaError: a file, a setting or an option is wrong, or a peer failed.
+        HMambaError: a file, a setting or an option is invalid, or a peer failed.
     """
     columns = Columns(options.user_id, options.item_id, options.time)
     data = load(options.data, Path(options.folder) if options.folder else None, columns)
@@ -203,7 +220,7 @@ def run(options: argparse.Namespace) -> str:
     protocol: Protocol = options.protocol or ("last-day" if data.name in LAST_DAY else "leave-one-out")
     experiment, facts = split_of(data, protocol, options, config)
     store = Store(options.work, again=options.again)
-    bench = Bench(experiment, protocol, facts, store, _wanted(options.systems))
+    bench = Bench(experiment, protocol, facts, store, _systems(options.systems))
     with store.alone():
         rows = (_ablate if options.ablation else _compare)(bench, path, overrides, options)
     kind = "ablation" if options.ablation else "accuracy"

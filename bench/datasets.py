@@ -1,4 +1,4 @@
-"""Interactions of a Parquet file as histories: the public sets by name, or any file by its path."""
+"""Load interactions from Parquet as histories: public data sets by name, or any file by its path."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ NAMES = {
     "ml-latest-small": "ml-latest-small",
     "foursquare": "foursquare-nyc-lbsn2vec-order",
 }
-"""What a set is called on the command line, and its folder."""
+"""Command-line name of each data set, and its folder."""
 
 ITEMS, CATEGORIES = "items.parquet", "categories"
-"""The file beside a data set, and its column with an item's categories, the widest first."""
+"""The item file of a data set, and its column of category paths, the widest category first."""
 
 POSITION = "position"
-"""The column that orders events where there is no time."""
+"""The column that orders events if there is no time."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a file's columns; ``time`` None: event_time if there is one, position otherwise."""
+    """Names of a file's columns. ``time`` is None for event_time if that column exists, and for position otherwise."""
 
     user: str = USER_ID
     item: str = ITEM_ID
@@ -45,15 +45,15 @@ class Columns:
 
 @dataclass(frozen=True)
 class Data:
-    """A file's interactions.
+    """The interactions of a file.
 
     Attributes:
-        name: for titles and file names.
-        sha256: of the file.
-        histories: all events; where the file has an order only, a user's events are a day apart.
+        name: name for titles and file names.
+        sha256: hash of the file.
+        histories: all events; if the file has only an order, a user's events are a day apart.
         ids: (size,) item ids by index, as text; entry 0 is padding.
-        timed: whether times mean anything beyond their order.
-        items: the file beside it that tells the items' categories, whether it is there or not.
+        timed: whether the file has times.
+        items: path of the item file with the categories; it may not exist.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Data:
 
     @property
     def size(self) -> int:
-        """Item indices, padding included."""
+        """Number of item indices, padding included."""
         return len(self.ids)
 
 
@@ -74,14 +74,14 @@ def find(choice: str, folder: Path | None) -> tuple[str, Path]:
 
     Args:
         choice: one of ``NAMES``, or the path of a Parquet file.
-        folder: where the named ones are.
+        folder: folder of the named data sets.
 
     Raises:
-        InputError: there is no such file, or a name needs a folder.
+        InputError: the file does not exist, or a named data set is chosen without a folder.
     """
     if choice in NAMES:
         if folder is None:
-            raise InputError(f"{choice}: say where the data sets are, with --folder or the variable HMAMBA_DATA.")
+            raise InputError(f"{choice}: set the folder of the data sets with --folder or the variable HMAMBA_DATA.")
         path = folder / NAMES[choice] / "interactions.parquet"
         if not path.is_file():
             raise InputError(f"{path} does not exist. Check --folder (or HMAMBA_DATA), or give a file's path.")
@@ -114,60 +114,60 @@ def _read(path: Path, columns: Columns) -> tuple[pa.Array, pa.Array, pa.Array]:
 
 
 def _codes(array: pa.Array) -> tuple[IntArray, pa.Array]:
-    """Numbers from 0 in the order of first appearance, and the values that they stand for, as text."""
+    """Codes from 0 in the order of first appearance, and the values that they stand for, as text."""
     encoded = array.dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.string())
 
 
 def read_categories(path: Path, ids: pa.Array, levels: tuple[int, ...]) -> IntArray | None:
-    """Number the items' categories on the levels that a model wants; see :func:`number_categories`.
+    """Number the items' categories on the given levels; see :func:`number_categories`.
 
     Args:
-        path: a file with the columns item_id and categories, a list of text, the widest category first.
+        path: a file with the columns item_id and categories, a list of text with the widest category first.
         ids: (size,) item ids by index.
-        levels: ascending; with none the file is not read.
+        levels: ascending; if empty, the file is not read.
 
     Returns:
-        (L, size), or None without levels.
+        (L, size) category numbers, or None without levels.
 
     Raises:
-        InputError: the file is not as it should be.
+        InputError: the file cannot be read, lacks a column, or its paths are too short.
     """
     if not levels:
         return None
-    wanted = f"model.category_levels = {list(levels)} needs"
+    needs = f"model.category_levels = {list(levels)} needs"
     try:
         table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
         paths = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks()
     except (pa.ArrowException, KeyError, OSError) as error:
         raise InputError(
-            f"{wanted} {path} with the columns {ITEM_ID} and {CATEGORIES}, a list of text ({error}). "
+            f"{needs} {path} with the columns {ITEM_ID} and {CATEGORIES}, a list of text ({error}). "
             "Add it, or set model.category_levels=[]."
         ) from error
     place = pc.index_in(ids, table[ITEM_ID].cast(pa.string()).combine_chunks(), skip_nulls=True)
     of_item = paths.take(place)
     if (pc.max(pc.list_value_length(of_item)).as_py() or 0) < max(levels):
-        raise InputError(f"{wanted} deeper paths than those in {path}. Set model.category_levels=[].")
+        raise InputError(f"{needs} deeper paths than those in {path}. Set model.category_levels=[].")
     return np.stack([number_categories(of_item, np.arange(len(ids)), len(ids), level) for level in levels])
 
 
 def load(choice: str, folder: Path | None = None, columns: Columns | None = None) -> Data:
-    """Read a data set; each user's events in order of time, those of one time in the order of the file.
+    """Read a data set. Each user's events are in order of time; events of equal time keep the order of the file.
 
     Raises:
-        InputError: there is no such file, it lacks a column, a value is empty, or the time column is neither a time
-            nor a whole number (a position).
+        InputError: the file does not exist or lacks a column, a value is empty, or the time column holds neither times
+            nor whole numbers (positions).
     """
     name, path = find(choice, folder)
     users, items, when = _read(path, columns or Columns())
     timed = pa.types.is_timestamp(when.type) or pa.types.is_date(when.type)
     if not timed and not pa.types.is_integer(when.type):
-        raise InputError(f"{path}: the time column is {when.type}. It has to be a time, a date or a whole number.")
+        raise InputError(f"{path}: the time column is {when.type}. It must hold times, dates or whole numbers.")
     times = when.cast(pa.timestamp("us", getattr(when.type, "tz", None))).cast(pa.int64()) if timed else when
     user, user_ids = _codes(users)
     item, item_ids = _codes(items)
     moments = times.to_numpy().astype(np.int64)
-    order = np.lexsort((moments, user))  # stable: events of one time stay as they are
+    order = np.lexsort((moments, user))  # stable: events of equal time keep their order
     offsets = offsets_of(np.bincount(user, minlength=len(user_ids)))
     histories = Histories(user_ids, offsets, item[order] + 1, moments[order])
     if not timed:
@@ -178,7 +178,7 @@ def load(choice: str, folder: Path | None = None, columns: Columns | None = None
 
 
 def one_at_a_time(histories: Histories) -> Histories:
-    """The same events, each a microsecond later than the one before at least: a basket of its own."""
+    """The same events, each at least a microsecond after the one before, so that each is a basket of its own."""
     starts = histories.offsets[:-1][histories.lengths > 0]
     gaps = np.maximum(np.diff(histories.times, prepend=0), 1)
     gaps[starts] = 0

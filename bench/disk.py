@@ -1,10 +1,10 @@
-"""A picture of a catalogue on the Poincare disk, beside what its distances from the origin follow.
+"""Draw the items on the Poincare disk, with their distances from the origin against popularity and category depth.
 
 python -m bench.disk --root demo --out docs/images/catalogue-on-the-disk.png
 
-Draws the items of the night that was published last. A disk has two dimensions and the model has d, so something is
-lost: each item keeps its true hyperbolic distance from the origin, and of its direction what lies in the plane in which
-the means of the departments differ most.
+Draws the items of the last published night. The disk has two dimensions and the model d: each item keeps its
+hyperbolic distance from the origin, and its direction is projected on the plane in which the means of the departments
+differ most.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class CandidateItems:
     """The items of one night.
 
     Attributes:
-        model_version: whose points these are.
-        tangents: [N, d] at the origin, in units of sqrt K.
+        model_version: version of the model that the points are of.
+        tangents: [N, d] tangents at the origin, in units of sqrt K.
         K: minus the inverse of the curvature.
-        events: [N] events of each item.
+        events: [N] number of events of each item.
         paths: N category paths, the widest category first.
-        names: of the levels of those paths.
+        names: names of the levels of those paths.
     """
 
     model_version: str
@@ -84,10 +84,10 @@ class CandidateItems:
 
 
 def read(root: str) -> CandidateItems:
-    """Read the items of the night that a root published last.
+    """Read the items of the last published night of a root.
 
     Raises:
-        InputError: nothing has been published, its run's folder is gone, or its items have no categories.
+        InputError: nothing has been published, the run's folder does not exist, or no item has a category.
     """
     layout = Layout.at(root)
     latest = Manifest.read(layout.latest)
@@ -106,7 +106,7 @@ def read(root: str) -> CandidateItems:
     paths = [tuple(row[2] or ()) for row in rows]
     depth = max(map(len, paths), default=0)
     if not depth:
-        raise InputError(f"{items}: no item has a category. Say where they are in [catalogue] of {layout.config}.")
+        raise InputError(f"{items}: no item has a category. Set [catalogue] in {layout.config}.")
     columns = load(None, layout).catalogue.category_path
     named = [name.removeprefix("product_") for name in columns] if len(columns) == depth else []
     names = named or [f"level {number}" for number in range(1, depth + 1)]
@@ -116,11 +116,11 @@ def read(root: str) -> CandidateItems:
 
 
 def department_plane(tangents: Floats, codes: Ints) -> Floats:
-    """The two directions [d, 2] in which departments' means differ most, each weighing as many items as it has.
+    """The two directions [d, 2] in which the means of the departments differ most, weighted by their items.
 
     Args:
-        tangents: [N, d] at the origin.
-        codes: [N] each item's department; -1 for none.
+        tangents: [N, d] tangents at the origin.
+        codes: [N] department of each item; -1 for none.
     """
     overall = tangents.mean(axis=0)
     present = np.unique(codes[codes >= 0])
@@ -132,7 +132,7 @@ def _on_disk(axes: Axes, catalogue: CandidateItems, points: Floats) -> tuple[str
     """Draw the most popular items and the departments' centroids.
 
     Returns:
-        What a reader has to be told, and the share of the squared distances that lies in the plane.
+        The caption, and the share of the squared distances that lies in the plane.
     """
     departments, codes = hierarchy.group(catalogue.paths, 1)
     plane = department_plane(catalogue.tangents, codes)
@@ -145,7 +145,7 @@ def _on_disk(axes: Axes, catalogue: CandidateItems, points: Floats) -> tuple[str
     counts = np.bincount(codes[codes >= 0], minlength=len(departments))
     largest = np.argsort(-counts, kind="stable")[:DEPARTMENTS]
     sizes = 5 + 90 * catalogue.events[shown] / max(1, catalogue.events.max())
-    # The largest department first, so that the others lie on top of it.
+    # The largest department first, so that smaller ones are drawn over it.
     for code, colour in zip(largest, COLOURS, strict=False):
         rows = codes_shown == code
         name = f"{departments[code][0]} ({counts[code]:,})"
@@ -169,16 +169,19 @@ def _on_disk(axes: Axes, catalogue: CandidateItems, points: Floats) -> tuple[str
         if isinstance(handle, PathCollection):
             handle.set(sizes=[36], alpha=1)
     note = (
-        "Left: distance from the centre (+) is an item's true hyperbolic distance from the origin; direction is that "
-        f"in the plane in which departments differ most, {kept:.1%} of the squared distances, so what looks close may "
-        "lie apart in other directions. A larger dot: more events. Diamonds: centroids of the departments. In "
-        "brackets: items."
+        "Left: distance from the centre (+) is an item's hyperbolic distance from the origin. Directions are projected "
+        f"on the plane in which departments differ most, with {kept:.1%} of the squared distances; items that look "
+        "close may differ in other directions. Larger dots: more events. Diamonds: centroids of the departments. In "
+        "brackets: number of items."
     )
-    return note if zoom == 1 else f"{note} Magnified {zoom:.1f} times: the rim of the disk lies outside.", kept
+    return (
+        note if zoom == 1 else f"{note} Magnified {zoom:.1f} times: the rim of the disk is outside the picture.",
+        kept,
+    )
 
 
 def _rings(axes: Axes, zoom: float) -> None:
-    """The origin, circles of equal distance around it, and the rim if the picture reaches so far."""
+    """Draw the origin, circles of equal distance around it, and the rim if it is within the picture."""
     for distance in disk.ring_distances(zoom):
         radius = np.tanh(distance / 2) * zoom
         axes.add_patch(Circle((0, 0), radius, fill=False, color=LINE, linewidth=1, zorder=0))
@@ -240,11 +243,11 @@ def _against_depth(axes: Axes, found: list[Level], distances: Floats) -> None:
 
 
 def draw(catalogue: CandidateItems, out: Path) -> list[str]:
-    """Draw the picture and say its figures.
+    """Draw the picture and report its statistics.
 
     Args:
-        catalogue: what to draw.
-        out: a PNG file to write.
+        catalogue: the items.
+        out: path of the PNG file.
 
     Returns:
         Lines of Markdown.
@@ -262,7 +265,7 @@ def draw(catalogue: CandidateItems, out: Path) -> list[str]:
         _against_depth(figure.add_subplot(grid[1, 1]), found, distances)
         pixels = io.BytesIO()
         figure.savefig(pixels, format="png")
-    # A palette makes a quarter of the file. Other methods drop the colour of a department that has few dots.
+    # A palette reduces the file to a quarter. Other methods lose the colours of departments with few dots.
     image = Image.open(pixels).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     with atomic_file(out) as temporary:
         image.save(temporary, format="png", optimize=True, dpi=(DPI, DPI))
@@ -304,9 +307,11 @@ def _figures(catalogue: CandidateItems, points: Floats, found: list[Level], rho:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw the picture of a root; returns the exit status."""
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.disk", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", required=True, help="folder of a recommender that has published, e.g. ./demo")
+    parser.add_argument(
+        "--root", required=True, help="folder of a recommender with published candidates, such as ./demo"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/images/catalogue-on-the-disk.png"), help="PNG to write")
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")

@@ -1,11 +1,11 @@
-"""Floors: what a model has to beat before it is worth its training.
+"""Floors: simple recommenders that a trained model must beat.
 
 popularity    the items with most training events
-most bought   what this user takes most often, popular items after that
-most recent   what this user took last, popular items after that
-item-kNN      items that the same users take (cosine of co-occurrence), neighbours and shrinkage chosen on validation
+most bought   the user's most frequent items, followed by popular ones
+most recent   the user's last items, followed by popular ones
+item-kNN      items of the same users (cosine of co-occurrence); neighbours and shrinkage are chosen on validation
 
-The neighbours are a few lines over scipy.sparse, so that every step of them can be checked.
+item-kNN is implemented in a few lines over scipy.sparse, so that each step can be checked.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ NEIGHBOURS = (10, 20, 50, 100, 200)
 SHRINKAGE = (0.0, 10.0, 50.0)
 
 _ROWS = 256
-_TUNING_USERS = 5_000  # to choose between some fifteen settings
+_TUNING_USERS = 5_000  # sample that the settings of item-kNN are chosen on
 
 
 def popularity(experiment: Experiment, exam: Exam) -> IntArray:
-    """Items (U, depth) with most training events, the same for everybody."""
+    """The items (U, depth) with most training events, the same for all users."""
     counts, past = experiment.train.item_events(experiment.size), exam.evaluation_set.past
-    anybody = popular(past.select(np.zeros(1, dtype=np.int64)), counts, exam.depth, exclude_seen=False)
-    return np.repeat(anybody, len(past), axis=0)
+    ranked = popular(past.select(np.zeros(1, dtype=np.int64)), counts, exam.depth, exclude_seen=False)
+    return np.repeat(ranked, len(past), axis=0)
 
 
 def _known(experiment: Experiment, past: Histories) -> IntArray:
-    """Training events of each item, 1 where only the users' own pasts know of it: they may repeat those too."""
+    """Training events of each item; 1 for items that occur in the users' pasts only, because users may repeat them."""
     own = past.item_events(experiment.size) > 0
     return np.maximum(experiment.train.item_events(experiment.size), own)
 
 
 def bought_most(experiment: Experiment, exam: Exam) -> IntArray:
-    """Items (U, depth) that each user has taken most often."""
+    """The most frequent items (U, depth) of each user, followed by popular ones."""
     past = exam.evaluation_set.past
     return most_bought(past, _known(experiment, past), exam.depth)
 
 
 def most_recent(experiment: Experiment, exam: Exam) -> IntArray:
-    """Items (U, depth) that each user has taken last; of one moment, those taken more often first."""
+    """The last items (U, depth) of each user, at equal times the more frequent first, followed by popular ones."""
     past, depth, size = exam.evaluation_set.past, exam.depth, experiment.size
     counts = _known(experiment, past)
     keys, inverse, often = np.unique(past.owner * size + past.items, return_inverse=True, return_counts=True)
@@ -61,21 +61,21 @@ def most_recent(experiment: Experiment, exam: Exam) -> IntArray:
     own = np.split(items[order], np.cumsum(np.bincount(owner, minlength=len(past)))[:-1])
     common = np.lexsort((np.arange(size), -counts))[: int((counts > 0).sum())]
     ranked = np.full((len(past), depth), -1, dtype=np.int64)
-    for row, mine in enumerate(own):
-        # So many popular items are enough, whichever of them the user has had.
-        rest = common[: depth + len(mine)]
-        listed = np.concatenate([mine, rest[~np.isin(rest, mine)]])[:depth]
+    for row, own_items in enumerate(own):
+        # At most len(own_items) of these popular items are the user's own, so depth of them remain.
+        rest = common[: depth + len(own_items)]
+        listed = np.concatenate([own_items, rest[~np.isin(rest, own_items)]])[:depth]
         ranked[row, : len(listed)] = listed
     return ranked
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The most similar other items of each item, best first; index 0 stands for no item.
+    """The most similar other items of each item, best first; index 0 is padding.
 
     Attributes:
-        items: (size, K) item indices.
-        similarity: (size, K), 0 where there are fewer.
+        items: (size, K) item indices of the neighbours.
+        similarity: (size, K) similarities; 0 if an item has fewer neighbours.
     """
 
     items: IntArray
@@ -92,7 +92,7 @@ class Neighbours:
 
 
 def _users_items(histories: Histories, size: int) -> sparse.csr_array:
-    """(U, size): 1 where a user has had an item."""
+    """Matrix (U, size): 1 if the user has interacted with the item."""
     pairs = np.unique(histories.owner * size + histories.items)
     ones = np.ones(len(pairs), dtype=np.float32)
     return sparse.csr_array((ones, (pairs // size, pairs % size)), shape=(len(histories), size))
@@ -119,7 +119,7 @@ def neighbours(train: Histories, size: int, *, most: int, shrinkage: float) -> N
 
 
 def rank_by_neighbours(experiment: Experiment, exam: Exam, matrix: sparse.csr_array) -> IntArray:
-    """Items (U, depth) by the sum of their similarities to what the user has had; popular ones among equals."""
+    """Items (U, depth) by the sum of their similarities to the user's items; ties by popularity."""
     counts = experiment.train.item_events(experiment.size)
     eligible = experiment.candidate_items.eligible
     general = 1e-6 * counts[eligible] / (counts.max() + 1.0)
@@ -137,12 +137,12 @@ def rank_by_neighbours(experiment: Experiment, exam: Exam, matrix: sparse.csr_ar
 
 
 def _sample(exam: Exam, most: int) -> Exam:
-    """The same test of at most so many users, always the same ones; each user has one answer."""
+    """The same exam for a fixed random sample of at most ``most`` users; each user has one relevant item."""
     users = len(exam.evaluation_set.past)
     if users <= most:
         return exam
     rows = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
-    evaluation_set, everybody = exam.evaluation_set, np.arange(most)
+    evaluation_set, all_rows = exam.evaluation_set, np.arange(most)
     inside = np.isin(evaluation_set.rows, rows)
     small = EvaluationSet(
         evaluation_set.past.select(rows),
@@ -150,11 +150,11 @@ def _sample(exam: Exam, most: int) -> Exam:
         np.searchsorted(rows, evaluation_set.rows[inside]),
         evaluation_set.items[inside],
     )
-    return replace(exam, evaluation_set=small, seen=exam.seen.select(rows), groups={"sample": everybody})
+    return replace(exam, evaluation_set=small, seen=exam.seen.select(rows), groups={"sample": all_rows})
 
 
 def tuned_neighbours(experiment: Experiment) -> tuple[sparse.csr_array, dict[str, Any]]:
-    """The matrix of the setting with the best validation NDCG@10 (masked), and that setting."""
+    """The similarity matrix with the best validation NDCG@10 (masked), and its settings."""
     exam = replace(_sample(experiment.stop, _TUNING_USERS), views=(MASKED,))
     group = next(iter(exam.groups))
     best: tuple[float, sparse.csr_array, dict[str, Any]] | None = None

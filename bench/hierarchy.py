@@ -1,4 +1,4 @@
-"""Does a catalogue's geometry follow popularity and its hierarchy of categories? Figures, each with what chance gives.
+"""Measure whether the items' geometry follows popularity and the category hierarchy, each against chance.
 
 Shapes: N items, d the width of the tangent space. Distances are geodesic and in units of sqrt K. A *level* of the
 hierarchy is a depth of the category path, 1 for the widest.
@@ -23,22 +23,22 @@ Path = tuple[str, ...]
 
 NEIGHBOURS = 10
 LEAST_MEMBERS = 5
-"""Groups with fewer items have no centroid worth the name."""
+"""Minimum number of items of a group; centroids of fewer items are left out."""
 
 _ROWS = 512
 
 
 @dataclass(frozen=True)
 class Level:
-    """The groups of one level that have enough members.
+    """The groups of one level with at least ``LEAST_MEMBERS`` items.
 
     Attributes:
-        name: of the level.
-        groups: how many there are.
+        name: name of the level.
+        groups: number of these groups.
         centroids: (groups,) distances of their centroids from the origin.
-        shuffled: (groups,) the same for groups of the same sizes whose items are drawn at random.
+        shuffled: (groups,) the same for groups of the same sizes with random items.
         near: share of an item's nearest items that belong to its own group, over all groups of the level.
-        chance: what that share would be if items lay at random.
+        chance: expected value of that share for items at random places.
     """
 
     name: str
@@ -55,13 +55,13 @@ def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def curved(tangents: Floats, points: Floats, sample: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """How much longer hyperbolic distances between items are than flat ones between their tangents.
+    """Relative excess of the hyperbolic distances between items over the flat ones between their tangents.
 
     Args:
-        tangents: [N, d] at the origin.
-        points: [N, d+1] the same with K = 1.
-        sample: items whose distances to one another are compared.
-        seed: of the sample.
+        tangents: [N, d] tangents at the origin.
+        points: [N, d+1] the same items as points with K = 1.
+        sample: number of items whose pairwise distances are compared.
+        seed: seed of the sample.
 
     Returns:
         The mean and the largest excess, as shares of the flat distance.
@@ -77,8 +77,8 @@ def curved(tangents: Floats, points: Floats, sample: int = 2000, seed: int = 0) 
 def centroid(points: Floats) -> Floats:
     """The Lorentzian centroid of points [n, d+1] with K = 1, as its tangent at the origin [d].
 
-    It is the sum, scaled back to the hyperboloid (Law et al., ICML 2019), so its distance from the origin is artanh of
-    the sum's space over its time.
+    The centroid is the sum of the points, scaled to the hyperboloid (Law et al., ICML 2019). Its distance from the
+    origin is artanh(|space part| / time part) of the sum.
     """
     whole = points.sum(axis=0)
     norm = np.linalg.norm(whole[1:])
@@ -102,14 +102,14 @@ def nearest(points: Floats, count: int = NEIGHBOURS) -> Ints:
 def levels(points: Floats, paths: Sequence[Path], names: Sequence[str], seed: int = 0) -> list[Level]:
     """Measure each level.
 
-    A centroid lies nearer the origin than its members whatever they are, and the more so the more it has: only the same
-    with items drawn at random says what the hierarchy adds.
+    Any centroid is nearer the origin than its members, the more so the more members it has. Random groups of the same
+    sizes therefore show what the hierarchy adds.
 
     Args:
         points: [N, d+1] points with K = 1.
         paths: N category paths.
-        names: of the levels, the widest first.
-        seed: of the random groups.
+        names: names of the levels, the widest first.
+        seed: seed of the random groups.
     """
     random = np.random.default_rng(seed)
     neighbours = nearest(points, min(NEIGHBOURS, len(points) - 1))
@@ -139,7 +139,7 @@ def group(paths: Sequence[Path], depth: int) -> tuple[list[Path], Ints]:
     """Groups of items whose paths share their first ``depth`` names.
 
     Returns:
-        The groups' common paths, and the group [N] of each item; -1 for a path that is not so deep.
+        The common path of each group, and the group [N] of each item; -1 for paths shorter than ``depth``.
     """
     codes, groups = pd.factorize(
         pd.Series([path[:depth] if len(path) >= depth else None for path in paths], dtype=object)

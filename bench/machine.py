@@ -1,4 +1,4 @@
-"""Where and from what a figure was measured."""
+"""The commit, the date and the machine of a measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.store import ROOT
 
 
 def commit() -> str:
-    """The commit of the working tree, ``-dirty`` behind it where tracked files differ; ``unknown`` outside git."""
+    """The commit of the working tree, with ``-dirty`` if tracked files differ; ``unknown`` outside git."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -28,7 +28,7 @@ def today() -> str:
 
 
 def machine() -> str:
-    """Processor, cores that this process may use, memory, GPU and PyTorch, in one line."""
+    """Processor, usable cores, memory, GPU and PyTorch version, in one line."""
     information = Path("/proc/cpuinfo")
     names = re.findall(r"(?m)^model name\s*:\s*(.+)$", information.read_text()) if information.exists() else []
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

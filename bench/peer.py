@@ -1,4 +1,4 @@
-"""Runs a peer in its own environment on the split of an experiment, and measures it with this project's metrics."""
+"""Run RecTools' SASRec in its own environment on an experiment, and measure it with this project's metrics."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ FOLDER = Path(__file__).parent / "peers"
 
 
 def search_space(given: Settings) -> tuple[Settings, dict[str, list[Any]]]:
-    """Fixed settings, and the axes that are still to be searched once those ``given`` are settled."""
+    """The fixed settings, and the axes to search that ``given`` does not fix."""
     space = tomllib.loads((FOLDER / "sasrec.toml").read_text(encoding="utf-8"))
     axes = {name: values for name, values in space["axes"].items() if name not in given}
     return {**space["fixed"], **given}, axes
 
 
-def _numbers(histories: Histories, everybody: pa.Array) -> IntArray:
-    numbers: IntArray = pc.index_in(histories.users, everybody).to_numpy().astype(np.int64)
+def _numbers(histories: Histories, all_users: pa.Array) -> IntArray:
+    numbers: IntArray = pc.index_in(histories.users, all_users).to_numpy().astype(np.int64)
     return numbers
 
 
-def write_events(path: Path, histories: Histories, everybody: pa.Array) -> None:
-    """A file of users, by their place in ``everybody``, items, and the places of events in a history."""
+def write_events(path: Path, histories: Histories, all_users: pa.Array) -> None:
+    """Write events as columns: user (position in ``all_users``), item, and position in the user's history."""
     columns = {
-        "user": _numbers(histories, everybody)[histories.owner],
+        "user": _numbers(histories, all_users)[histories.owner],
         "item": histories.items,
         "place": np.arange(histories.events) - histories.offsets[histories.owner],
     }
     pq.write_table(pa.table(columns), path)
 
 
-def _read_ranking(path: Path, exam: Exam, everybody: pa.Array) -> IntArray:
-    """Items (U, depth); -1 for users whom the peer cannot answer."""
+def _read_ranking(path: Path, exam: Exam, all_users: pa.Array) -> IntArray:
+    """Ranked items (U, depth); -1 for users whom the peer cannot rank for."""
     table = pq.read_table(path)
-    row_of = np.full(len(everybody), -1, dtype=np.int64)
-    row_of[_numbers(exam.evaluation_set.past, everybody)] = np.arange(len(exam.evaluation_set.past))
+    row_of = np.full(len(all_users), -1, dtype=np.int64)
+    row_of[_numbers(exam.evaluation_set.past, all_users)] = np.arange(len(exam.evaluation_set.past))
     ranked = np.full((len(exam.evaluation_set.past), exam.depth), -1, dtype=np.int64)
     ranked[row_of[table["user"].to_numpy()], table["rank"].to_numpy() - 1] = table["item"].to_numpy()
     return ranked
@@ -60,29 +60,29 @@ def _read_ranking(path: Path, exam: Exam, everybody: pa.Array) -> IntArray:
 def run_sasrec(
     experiment: Experiment, settings: Settings, *, seed: int, length: int, folder: Path, python: Path
 ) -> dict[str, Any]:
-    """Train RecTools' SASRec, or go on from its last epoch in ``folder``, and measure.
+    """Train RecTools' SASRec, or resume from its last epoch in ``folder``, and measure it.
 
     Args:
-        experiment: leave-one-out; each user has one answer.
+        experiment: leave-one-out; each user has one relevant item.
         settings: keywords of SASRecModel, and epochs and patience.
-        seed: of the training.
-        length: events that it reads of a user.
-        folder: of its files and checkpoints.
-        python: the interpreter of the peers' environment.
+        seed: seed of the training.
+        length: number of events that the peer reads of each user.
+        folder: folder of its files and checkpoints.
+        python: the Python interpreter of the peers' environment.
 
     Returns:
-        The same facts as :func:`bench.training.train`.
+        The same fields as :func:`bench.training.train`.
 
     Raises:
-        HMambaError: the peer failed.
+        HMambaError: the peer's process failed.
     """
-    everybody = experiment.train.users
-    write_events(folder / "train.parquet", experiment.train, everybody)
+    all_users = experiment.train.users
+    write_events(folder / "train.parquet", experiment.train, all_users)
     stop = experiment.stop.evaluation_set
-    asked = _numbers(stop.past, everybody)[stop.rows]
-    pq.write_table(pa.table({"user": asked, "item": stop.items}), folder / "stop.parquet")
+    users = _numbers(stop.past, all_users)[stop.rows]
+    pq.write_table(pa.table({"user": users, "item": stop.items}), folder / "stop.parquet")
     for name, exam in experiment.exams.items():
-        write_events(folder / f"past-{name}.parquet", exam.evaluation_set.past, everybody)
+        write_events(folder / f"past-{name}.parquet", exam.evaluation_set.past, all_users)
     depth = {name: exam.depth for name, exam in experiment.exams.items()}
     job = {"settings": {**settings, "session_max_len": length}, "seed": seed, "depth": depth}
     write_json(folder / "job.json", job)
@@ -90,11 +90,11 @@ def run_sasrec(
     done = subprocess.run([str(python), str(FOLDER / "sasrec.py"), str(folder)], check=False)
     if done.returncode:
         raise HMambaError(
-            f"{python} {FOLDER / 'sasrec.py'} failed with status {done.returncode}; see what it said above."
+            f"{python} {FOLDER / 'sasrec.py'} exited with status {done.returncode}; see its output above."
         )
     measured = {
         name: measure(
-            _read_ranking(folder / f"ranked-{name}.parquet", exam, everybody), exam, len(experiment.candidate_items)
+            _read_ranking(folder / f"ranked-{name}.parquet", exam, all_users), exam, len(experiment.candidate_items)
         )
         for name, exam in experiment.exams.items()
     }

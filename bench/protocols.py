@@ -1,7 +1,7 @@
-"""Protocols: what may be learnt from, what stops the training, what is asked in the end.
+"""Evaluation protocols: how events are split into training, validation and test.
 
-leave-one-out   each user's last event is the test, the one before it the validation, all others are learnt from
-last-day        each user's last shopping day is the test; nothing after a cut T in time is learnt from
+leave-one-out   each user's last event is the test, the one before it the validation, all others are training events
+last-day        each user's last day with events is the test; training events are before a cut T in time
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CUTOFFS = (5, 10, 20)
 VALIDATION, TEST = "validation", "test"
 
 MASKED = "masked"
-"""What the user has had before is left out of the ranking, unless it is the answer."""
+"""Items that the user has seen are excluded from the ranking, unless they are relevant."""
 
 UNMASKED = "unmasked"
 REPEATS = "repeats allowed"
@@ -35,13 +35,13 @@ REPEATS = "repeats allowed"
 
 @dataclass(frozen=True)
 class Exam:
-    """A question, and in which ways the answers count.
+    """An evaluation set, and how its rankings are measured.
 
     Attributes:
-        evaluation_set: what is asked, of U users; ``past`` is what a system may read.
-        seen: (U) all that the users did before, however little of it a system may read.
+        evaluation_set: the queries of U users; ``past`` holds the events that a system may read.
+        seen: (U) all earlier events of the users, also those that a system may not read.
         views: which of ``MASKED``, ``UNMASKED`` and ``REPEATS`` are measured.
-        groups: rows of the users over whom the metrics are taken, by the group's name.
+        groups: rows of the users that the metrics are averaged over, by name of the group.
     """
 
     evaluation_set: EvaluationSet
@@ -51,7 +51,7 @@ class Exam:
 
     @property
     def depth(self) -> int:
-        """Items that a ranking needs, so that enough are left when those seen are taken out."""
+        """Number of items of a ranking, so that enough remain after seen ones are excluded."""
         if MASKED not in self.views:
             return max(CUTOFFS)
         stride = int(self.seen.items.max(initial=0)) + 1
@@ -64,13 +64,13 @@ class Experiment:
     """One split of one data set.
 
     Attributes:
-        train: what is learnt from.
-        candidate_items: the items that compete.
-        size: item indices, padding included.
-        stop: what early stopping and every choice of a setting judge by.
-        exams: what is asked in the end; ``stop`` is among them where it has the form of the test.
+        train: the training events.
+        candidate_items: the items that may be ranked.
+        size: number of item indices, padding included.
+        stop: exam of early stopping and of the choice of settings.
+        exams: the reported exams; they include ``stop`` if it has the form of the test.
         ids: (size,) item ids by index.
-        items: the file that tells their categories, if there is one.
+        items: path of the item file with the categories; it may not exist.
     """
 
     train: Histories
@@ -83,13 +83,13 @@ class Experiment:
 
 
 def _from_end(histories: Histories) -> IntArray:
-    """(N,) how many events of the same user come after each event."""
+    """(N,) number of later events of the same user."""
     later: IntArray = histories.offsets[1:][histories.owner] - 1 - np.arange(histories.events)
     return later
 
 
-def _taken_between(histories: Histories, start: int, end: int) -> EvaluationSet:
-    """All that users with a past took in [start, end), microseconds: one question for each."""
+def _queries_between(histories: Histories, start: int, end: int) -> EvaluationSet:
+    """One query for each user with a past: the items of all events in [start, end), microseconds."""
     before, after = histories.between(None, start), histories.between(start, end)
     stride = int(histories.items.max(initial=0)) + 1
     pairs = np.unique(after.owner * stride + after.items)
@@ -100,59 +100,59 @@ def _taken_between(histories: Histories, start: int, end: int) -> EvaluationSet:
 
 
 def leave_one_out(data: Data, length: int | None) -> Experiment:
-    """Split off each user's last two events. Users with fewer than three are learnt from and not asked.
+    """Hold out each user's last two events. Users with fewer than three events are used for training only.
 
-    All items of the data compete, as in the published comparisons, also those that only the last two events hold.
+    All items are candidate items, as in the published comparisons, also those of the last two events only.
 
     Args:
-        data: what to split.
-        length: events of each user that are learnt from, and that are read when asked: the newest. None: all.
+        data: the data to split.
+        length: number of newest events of each user to train on and to read for a query; None: all.
 
     Raises:
         InputError: no user has three events.
     """
     histories = one_at_a_time(data.histories)
-    asked = histories.lengths >= 3
-    if not asked.any():
-        raise InputError(f"{data.name}: no user has three events, so there is nothing to leave out.")
+    is_judged = histories.lengths >= 3
+    if not is_judged.any():
+        raise InputError(f"{data.name}: no user has three events, so none can be held out.")
     most = histories.events if length is None else length
-    after, owner_asked = _from_end(histories), asked[histories.owner]
-    held = np.where(owner_asked, 2, 0)
+    after = _from_end(histories)
+    held = np.where(is_judged[histories.owner], 2, 0)
     train = histories.keep((after >= held) & (after < held + most))
-    judged = histories.select(np.flatnonzero(asked))
+    judged = histories.select(np.flatnonzero(is_judged))
     end = int(histories.times.max()) + 1
 
-    def ask(place: int) -> Exam:
-        """Ask for the event at this place from the end, 1 being the last."""
+    def exam(place: int) -> Exam:
+        """The exam whose relevant item is the event at this place from the end, 1 for the last."""
         after = _from_end(judged)
         past = judged.keep((after >= place) & (after < place + most))
         answers = judged.items[judged.offsets[1:] - place]
-        everybody = np.arange(len(judged))
-        evaluation_set = EvaluationSet(past, np.full(len(past), end), everybody, answers)
-        return Exam(evaluation_set, judged.keep(after >= place), (MASKED, UNMASKED), {"all users": everybody})
+        rows = np.arange(len(judged))
+        evaluation_set = EvaluationSet(past, np.full(len(past), end), rows, answers)
+        return Exam(evaluation_set, judged.keep(after >= place), (MASKED, UNMASKED), {"all users": rows})
 
     candidate_items = CandidateItems.of(histories.item_events(data.size), 1)
-    stop = ask(2)
-    return Experiment(train, candidate_items, data.size, stop, {VALIDATION: stop, TEST: ask(1)}, data.ids, data.items)
+    stop = exam(2)
+    return Experiment(train, candidate_items, data.size, stop, {VALIDATION: stop, TEST: exam(1)}, data.ids, data.items)
 
 
 def last_day(
     data: Data, *, days: int, validation_days: int, min_item_events: int, split: Literal["validation", "test"]
 ) -> Experiment:
-    """Split off each user's last UTC day with events, and learn only from what was before the last ``days``.
+    """Hold out each user's last UTC day with events, and train on events before the last ``days``.
 
-        ... learnt from | validation_days | T ... last days ... | end
+        ... training | validation_days | T ... last days ... | end
 
-    With T the start of the last ``days``, training sees events before T - validation_days, early stopping judges on the
-    days up to T, and the test asks for all items of each user's last day given everything that the user did before it.
-    No user's last day is learnt from or read, also where it was before T.
+    With T the start of the last ``days``, training events are before T - validation_days, early stopping uses the days
+    up to T, and in the test the relevant items are those of each user's last day, given all earlier events of the user.
+    A user's last day is never trained on or read, even if it is before T.
 
     Args:
-        data: what to split.
-        days: from T to the end of the data.
-        validation_days: before T.
-        min_item_events: items with fewer training events do not compete; as answers they still count, as misses.
-        split: ``validation`` shifts all of it into the past by ``days``: events from T on do not exist.
+        data: the data to split.
+        days: number of days from T to the end of the data.
+        validation_days: number of days before T.
+        min_item_events: items with fewer training events are not candidate items; if relevant, they count as misses.
+        split: ``validation`` shifts all cuts into the past by ``days`` and drops the events from T on.
 
     Raises:
         InputError: the data has no times, or is too short for these cuts.
@@ -179,7 +179,7 @@ def last_day(
     pairs = np.unique(truth.owner * data.size + truth.items)
     evaluation_set = EvaluationSet(past, np.full(len(past), end), pairs // data.size, pairs % data.size)
     groups = {f"last day within the last {days} days": late, "all users": np.arange(len(judged))}
-    early = _taken_between(before, stop, cut)
+    early = _queries_between(before, stop, cut)
     return Experiment(
         train,
         CandidateItems.of(train.item_events(data.size), min_item_events),
@@ -192,23 +192,23 @@ def last_day(
 
 
 def without_seen(ranked_UD: IntArray, exam: Exam, k: int) -> IntArray:
-    """Take what users have had out of their rankings (U, D); answers stay. (U, k), -1 where none is left."""
+    """Exclude seen items from rankings (U, D), except relevant ones. Returns (U, k), -1 where none is left."""
     evaluation_set, seen = exam.evaluation_set, exam.seen
     stride = int(max(ranked_UD.max(initial=0), seen.items.max(initial=0), evaluation_set.items.max(initial=0))) + 1
-    repeats = np.setdiff1d(seen.owner * stride + seen.items, evaluation_set.rows * stride + evaluation_set.items)
-    out = np.isin(np.arange(len(ranked_UD))[:, None] * stride + ranked_UD, repeats) & (ranked_UD >= 0)
+    excluded = np.setdiff1d(seen.owner * stride + seen.items, evaluation_set.rows * stride + evaluation_set.items)
+    out = np.isin(np.arange(len(ranked_UD))[:, None] * stride + ranked_UD, excluded) & (ranked_UD >= 0)
     order = np.argsort(out, axis=1, kind="stable")[:, :k]
     left: IntArray = np.where(np.take_along_axis(out, order, 1), -1, np.take_along_axis(ranked_UD, order, 1))
     return left
 
 
 def measure(ranked_UD: IntArray, exam: Exam, candidate_items: int) -> dict[str, dict[str, Metrics]]:
-    """Metrics of rankings that leave nothing out, by group and view.
+    """Metrics of rankings without exclusion, by group and view.
 
     Args:
-        ranked_UD: items, best first, ``exam.depth`` of them; -1 where there is no further item.
-        exam: what was asked.
-        candidate_items: number of items that compete.
+        ranked_UD: ``exam.depth`` items, best first; -1 where there is no further item.
+        exam: the exam that the rankings are for.
+        candidate_items: number of candidate items.
     """
     k, evaluation_set = max(CUTOFFS), exam.evaluation_set
     result: dict[str, dict[str, Metrics]] = {name: {} for name in exam.groups}

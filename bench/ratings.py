@@ -1,9 +1,10 @@
-"""What weights bring where they are ratings: MovieLens, with and without them, judged on the same questions.
+"""The effect of ratings as weights: MovieLens with and without them, evaluated on the same queries.
 
     python -m bench.ratings --folder DATA
 
-Every variant is trained by the night's own code on the same events; they differ in what a rating means. Each user's
-last film is asked for, and in a second table each user's last film with a rating of 4 or more. Training ends before it.
+Every variant is trained by the night's own code on the same events; the variants differ in the use of the ratings. The
+relevant item is each user's last film, and in a second table each user's last film with a rating of 4 or more. Training
+events are before it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def ratings(folder: Path | None, histories: Histories) -> FloatArray:
 
 
 def variant(name: str, histories: Histories, rating: FloatArray) -> Histories:
-    """The same events with what a rating means in this variant."""
+    """The same events with this variant's weights or targets."""
     if name == _PLAIN:
         return histories
     if name == VARIANTS[1]:
@@ -68,7 +69,7 @@ def variant(name: str, histories: Histories, rating: FloatArray) -> Histories:
 
 
 def trained(histories: Histories, split: Split, ids: object, config: Config, evaluation_set: EvaluationSet) -> Measured:
-    """Train on one variant's events, count up to the held-out ones, and answer."""
+    """Train on one variant's events, recount up to the held-out ones, and measure."""
     with tempfile.TemporaryDirectory() as folder:
         provenance = name_training(date(2000, 1, 1), "bench", None, split, config)
         ready = prepare(histories, ids, provenance, None, split, Path(folder), config)
@@ -80,11 +81,11 @@ def trained(histories: Histories, split: Split, ids: object, config: Config, eva
     return measure_model(stored, evaluation_set, config)
 
 
-def compared(data_name: str, histories: Histories, asked: Histories, rating: FloatArray, ids: object) -> str:
-    """One table: every variant on the questions that ``asked`` leads to."""
-    split = Split.of(asked, CONFIG)
-    evaluation_set = split.ask_holdout(asked, CONFIG)
-    # Models read the same past in every variant: what differs is what they were trained for.
+def compared(data_name: str, histories: Histories, queried: Histories, rating: FloatArray, ids: object) -> str:
+    """The table of all variants on the queries of ``queried``."""
+    split = Split.of(queried, CONFIG)
+    evaluation_set = split.holdout_set(queried, CONFIG)
+    # All variants read the same past; they differ in their training only.
     evaluation_set = replace(evaluation_set, past=replace(evaluation_set.past, targets=None, weights=None))
     found: dict[str, Measured] = measure_baselines(split.before_holdout(histories), evaluation_set, CONFIG, len(ids))  # type: ignore[arg-type]
     for name in VARIANTS:
@@ -110,7 +111,9 @@ def compared(data_name: str, histories: Histories, asked: Histories, rating: Flo
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.ratings", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=os.environ.get("HMAMBA_DATA"), help="where the data sets are")
+    parser.add_argument(
+        "--folder", type=Path, default=os.environ.get("HMAMBA_DATA"), help="folder of the data sets (HMAMBA_DATA)"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     try:

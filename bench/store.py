@@ -1,4 +1,4 @@
-"""Finished runs as JSON files named by what they depend on, so that nothing is measured twice."""
+"""Store finished runs as JSON files, keyed by everything they depend on, so that no run is repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _meaning(path: Path) -> str:
-    """What a file does: of Python the syntax tree without docstrings, so that words and layout change nothing."""
+    """The content of a file; for Python, its syntax tree without docstrings, so that words and layout do not count."""
     if path.suffix != ".py":
         return sha256(path)
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -28,7 +28,7 @@ def _meaning(path: Path) -> str:
 
 
 def sources(*patterns: str) -> str:
-    """Digest of the repository's files that match: their names and what they do."""
+    """Digest of the names and contents of the repository's files that match."""
     files = sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
     return digest({str(path.relative_to(ROOT)): _meaning(path) for path in files})
 
@@ -39,11 +39,11 @@ def key_of(identity: dict[str, Any]) -> str:
 
 
 class Store:
-    """Runs under one folder: ``finished/KEY.json``, and ``under-way/KEY/`` for what a run keeps until it is finished.
+    """Runs under one folder: results in ``finished/KEY.json``, checkpoints of unfinished runs in ``under-way/KEY/``.
 
     Args:
-        folder: of the runs.
-        again: whether a finished run is to be made again, once by this store.
+        folder: folder of the runs.
+        again: whether to repeat finished runs, once for each store object.
     """
 
     def __init__(self, folder: Path, *, again: bool = False) -> None:
@@ -60,11 +60,11 @@ class Store:
         """The finished run of this identity.
 
         Args:
-            identity: what the run depends on.
+            identity: everything that the run depends on.
             to_run: whether the caller runs it if it is not found.
 
         Returns:
-            None if there is none, or if it is to be run and has to be made again.
+            The result; None if there is none, or if it is to be repeated.
         """
         key = key_of(identity)
         if not self._path(key).exists() or (to_run and self._again and key not in self._made):
@@ -77,24 +77,24 @@ class Store:
         return [read_json(path) for path in sorted(self._path("*").parent.glob("*.json"))]
 
     def keep(self, identity: dict[str, Any], result: dict[str, Any]) -> None:
-        """Write a finished run, with its identity for people to read; its checkpoints are no longer needed."""
+        """Write a finished run with its identity, and remove its checkpoints."""
         key = key_of(identity)
         write_json(self._path(key), {**result, "identity": identity})
         self._made.add(key)
         shutil.rmtree(self._folder(key), ignore_errors=True)
 
     def under_way(self, identity: dict[str, Any]) -> Path:
-        """Where a run of this identity keeps its checkpoints."""
+        """Folder for the checkpoints of a run of this identity."""
         folder = self._folder(key_of(identity))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the folder: two trainings on the same cores would spoil each other's times.
+        """Lock the folder: concurrent trainings on the same cores would distort each other's times.
 
         Raises:
-            HMambaError: another process holds it.
+            HMambaError: another process holds the lock.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""The systems that are compared: each is run once for each seed, kept, and found again."""
+"""The compared systems; each is run once for each seed, and its result is stored."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MODEL = (*_COMMON, "bench/training.py", "hmamba/model/*.py", "hmamba/training/*
 
 @dataclass
 class Row:
-    """One line of a table.
+    """One row of a table.
 
     Attributes:
-        name: of the system.
-        results: finished runs, one a seed.
+        name: name of the system.
+        results: finished runs, one for each seed.
         absent: why there are none.
-        whole: False for a part of another row's model, which was run with it.
+        whole: False for a part of another row's model, measured in the same run.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Row:
     whole: bool = True
 
     def parts(self) -> list[Row]:
-        """A row for each part of the model that was measured by itself."""
+        """A row for each part of the model that was measured separately."""
         names = self.results[0].get("parts", {}) if self.results else {}
         measured = {name: [{**result, "measured": result["parts"][name]} for result in self.results] for name in names}
         return [Row(f"{self.name}: {name}", results, whole=False) for name, results in measured.items()]
@@ -55,21 +55,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """One experiment, and where its runs are kept.
+    """One experiment and the store of its runs.
 
     Attributes:
-        experiment: the split.
-        protocol: its name.
+        experiment: the split data.
+        protocol: name of the protocol.
         split: everything that the split depends on: the data's digest, the protocol and its options.
-        store: of the runs.
-        wanted: ``hmamba``, ``floors``, ``sasrec``: what may be run; of the others only finished runs are shown.
+        store: the store of the runs.
+        to_run: which of ``hmamba``, ``floors`` and ``sasrec`` may be run; of the others only finished runs are shown.
     """
 
     experiment: Experiment
     protocol: Protocol
     split: dict[str, Any]
     store: Store
-    wanted: frozenset[str]
+    to_run: frozenset[str]
 
     def _identity(self, system: str, settings: Any, code: tuple[str, ...]) -> dict[str, Any]:
         return {"system": system, "settings": settings, "split": self.split, "sources": sources(*code)}
@@ -83,7 +83,7 @@ class Bench:
     def floor(self, name: str) -> Row:
         """Measure one of ``FLOORS``."""
         identity = self._identity(name, {}, (*_COMMON, "bench/floors.py"))
-        to_run = "floors" in self.wanted
+        to_run = "floors" in self.to_run
         found = self.store.find(identity, to_run=to_run)
         if found is None and to_run:
             log.info("%s", name)
@@ -91,24 +91,24 @@ class Bench:
             if name == "item-kNN":
                 matrix, settings = tuned_neighbours(self.experiment)
             measured = {}
-            for asked, exam in self.experiment.exams.items():
+            for test, exam in self.experiment.exams.items():
                 if name == "item-kNN":
                     ranked = rank_by_neighbours(self.experiment, exam, matrix)
                 else:
                     rank = {"popularity": popularity, "most recent": most_recent, "most bought": bought_most}[name]
                     ranked = rank(self.experiment, exam)
-                measured[asked] = measure(ranked, exam, len(self.experiment.candidate_items))
+                measured[test] = measure(ranked, exam, len(self.experiment.candidate_items))
             found = self._keep(identity, None, settings, {"measured": measured})
         return Row(name, [found]) if found else Row(name, absent="not run")
 
     def hmamba(self, name: str, configs: list[Config]) -> Row:
-        """Train the product's model, once for each configuration; they differ in their seeds."""
+        """Train the product's model, once for each configuration; the configurations differ in their seeds."""
         row = Row(name)
         for config in configs:
             read = self.experiment.items if config.model.category_levels else None
-            items = sha256(read) if read is not None and read.is_file() else None  # training says what it misses
+            items = sha256(read) if read is not None and read.is_file() else None  # training reports a missing file
             identity = self._identity("hmamba", [config.training_digest(), items], _MODEL)
-            to_run = "hmamba" in self.wanted
+            to_run = "hmamba" in self.to_run
             found = self.store.find(identity, to_run=to_run)
             if found is None and to_run:
                 settings, seed = differences(config), config.train.seed
@@ -124,7 +124,7 @@ class Bench:
     def _sasrec(self, settings: Settings, seed: int, length: int, python: Path) -> dict[str, Any] | None:
         code = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
         identity = self._identity("sasrec", {**settings, "seed": seed}, code)
-        to_run = "sasrec" in self.wanted and python.exists()
+        to_run = "sasrec" in self.to_run and python.exists()
         found = self.store.find(identity, to_run=to_run)
         if found is None and to_run:
             folder = self.store.under_way(identity)
@@ -133,7 +133,7 @@ class Bench:
         return found
 
     def sasrec(self, given: Settings, seeds: list[int], length: int, python: Path) -> Row:
-        """Choose RecTools' SASRec on validation with the first seed, axis by axis, then run it with the others."""
+        """Choose settings of RecTools' SASRec on validation with the first seed, axis by axis; then run all seeds."""
         settings, axes = search_space(given)
         settings |= {name: values[0] for name, values in axes.items()}
         for name, values in axes.items():

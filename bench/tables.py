@@ -35,19 +35,19 @@ def _cell(values: list[float]) -> str:
 def metrics_table(
     rows: Sequence[Row], place: tuple[str, str, str], reference: str, published: Sequence[dict[str, Any]] = ()
 ) -> str:
-    """One line a system: its metrics, mean and standard deviation over seeds, and NDCG@10 against a reference.
+    """One row for each system: mean and standard deviation of its metrics over seeds, and NDCG@10 / reference.
 
     Args:
         rows: the systems.
         place: test, group and view.
         reference: name of the row that NDCG@10 is divided by.
-        published: figures of others, each with its system and metrics; shown behind the rest.
+        published: published figures, each with its system and metrics; shown last.
     """
     base = next((_values(row, place, RATIO) for row in rows if row.name == reference), [])
     lines = []
     for row in rows:
-        mine = _values(row, place, RATIO)
-        ratio = "-" if not mine or not any(base) else f"{statistics.mean(mine) / statistics.mean(base):.3f}"
+        values = _values(row, place, RATIO)
+        ratio = "-" if not values or not any(base) else f"{statistics.mean(values) / statistics.mean(base):.3f}"
         cells = [_cell(_values(row, place, metric)) for metric in METRICS]
         lines.append([row.name + (f" ({row.absent})" if row.absent else ""), *cells, ratio])
     for figure in published:
@@ -70,7 +70,7 @@ def _settings(result: dict[str, Any]) -> str:
 
 
 def runs_table(rows: Sequence[Row]) -> str:
-    """What each system was run with, and how long it took to its early stop."""
+    """Settings and training time of each system."""
     header = ["", "seeds", "best epoch", "epochs run", "seconds to the stop", "seconds an epoch", "parameters"]
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""One training of the product's model on one experiment: the night's own batches, model, loop and ranking."""
+"""Train the product's model on an experiment with the night's own batches, model, loop and ranking."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 
-_OVERWHELMING = 1e4  # a strength beside which base score orders only what the co-occurrence leave equal
+_OVERWHELMING = 1e4  # a strength at which the base score only breaks ties of co-occurrence
 
 
 def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str, folder: Path) -> Plan:
-    """What to do, as :func:`hmamba.training.prepare.prepare` says it for a night that starts from nothing.
+    """The training plan, as :func:`hmamba.training.prepare.prepare` makes it for a night that trains from scratch.
 
     Raises:
-        InputError: no user has two events to learn from.
+        InputError: no user has two training events.
     """
     batches = Batches.of(experiment.train, experiment.candidate_items, config, model.learned_term)
     if not batches.rows:
-        raise InputError("no user has two events to learn from: use a larger data set.")
+        raise InputError("no user has two training events: use a larger data set.")
     return Plan(
         version=version,
         batches=batches,
@@ -49,7 +49,7 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
 
 
 def model_of(experiment: Experiment, config: Config) -> HMamba:
-    """An untrained model, its bias at the popularity of the training events."""
+    """An untrained model whose bias is set to the popularity in the training events."""
     device = device_of(config.train.device)
     torch.manual_seed(config.train.seed)
     model = HMamba(config.model, experiment.size - 1, device)
@@ -71,11 +71,11 @@ def _measure(model: HMamba, experiment: Experiment) -> dict[str, Any]:
 
 
 def train(experiment: Experiment, config: Config, version: str, folder: Path) -> dict[str, Any]:
-    """Train to the early stop, or go on from the checkpoint of ``version`` in ``folder``, and measure.
+    """Train until the early stop, or resume from the checkpoint of ``version`` in ``folder``, and measure.
 
     Returns:
-        measured: by test, group, view and metric; parts: the same of parts of the model; epochs: what the loop tells of
-        each; weighed: :attr:`Fit.weighed`; best_epoch; seconds: of all epochs with their validation; parameters;
+        measured: metrics by test, group and view; parts: the same for parts of the model; epochs: the records of the
+        training loop; weighed: :attr:`Fit.weighed`; best_epoch; seconds: all epochs with their validation; parameters;
         curvature; device.
     """
     model = model_of(experiment, config)

@@ -1,7 +1,7 @@
-"""What this machine has, what is missing, and the command that fixes it.
+"""Check the machine and a root: what is installed, what is missing, and the command that fixes it.
 
-Libraries are looked up, not imported, so that a missing or broken one is a line of the answer and not a crash. The
-one exception is torch, which alone knows whether it sees a GPU.
+Libraries are looked up, not imported, so that a missing or broken one is reported and does not crash the command. torch
+is the exception: only torch itself can report whether it sees a GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ State = Literal["ok", "note", "missing"]
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. ``missing`` stops the nights; ``note`` does not, but may be worth a command."""
+    """One finding. ``missing`` stops the nights; ``note`` does not stop them, but may need attention."""
 
     name: str
     state: State
@@ -43,7 +43,7 @@ class Check:
 
 
 def diagnose(root: Path | None = None) -> list[Check]:
-    """Look at the machine and, if one is given, at a root. Changes nothing and raises nothing."""
+    """Check the machine and, if given, a root. Changes nothing and raises no errors."""
     checks = [_python(), *_libraries(), _faiss(), *_gpu(), _cores(), _memory()]
     if root is not None:
         checks += [_writable(root), _disk(root), *_root_contents(root)]
@@ -63,7 +63,7 @@ def _python() -> Check:
 
 
 def _requirements() -> Iterator[tuple[str, str, str]]:
-    """Name, versions asked for and extra ("" for none) of each library that the package's metadata names."""
+    """Name, required versions and extra ("" for none) of each requirement of the package."""
     from packaging.requirements import Requirement
 
     for line in metadata.requires(DISTRIBUTION) or []:
@@ -84,13 +84,13 @@ def _install(extra: str = "") -> str:
 
 
 def _libraries() -> Iterator[Check]:
-    """Every library of the base installation, and Airflow."""
+    """Check the libraries of the base installation, and Airflow."""
     try:
-        wanted = list(_requirements())
+        requirements = list(_requirements())
     except (ImportError, metadata.PackageNotFoundError) as error:
         yield Check("libraries", "missing", f"cannot be listed: {error}", _install())
         return
-    for name, versions, extra in wanted:
+    for name, versions, extra in requirements:
         if extra in ("", "airflow"):
             yield _library(name, versions, extra)
 
@@ -109,18 +109,18 @@ def _library(name: str, versions: str, extra: str) -> Check:
 
 
 def _faiss() -> Check:
-    """FAISS comes as one of two packages of the same module."""
+    """Check FAISS, whose module is part of either of two packages."""
     present = [f"{name} {version}" for name in ("faiss-gpu", "faiss-cpu") if (version := _version(name))]
     if importlib.util.find_spec("faiss") is None:
         return Check("faiss", "missing", "not installed", f"{_install('cpu')}   (or [gpu])")
     if len(present) > 1:
         advice = "pip uninstall faiss-cpu faiss-gpu, then install one of them"
         return Check("faiss", "note", f"{' and '.join(present)}: two packages share one module", advice)
-    return Check("faiss", "ok", present[0] if present else "a build of your own")
+    return Check("faiss", "ok", present[0] if present else "built from source")
 
 
 def _gpu() -> Iterator[Check]:
-    """CUDA as torch sees it, and the fused kernels where there is a GPU to run them."""
+    """Check CUDA as torch sees it, and the fused kernels if there is a GPU."""
     if importlib.util.find_spec("torch") is None:
         return
     try:
@@ -143,7 +143,7 @@ def _gpu() -> Iterator[Check]:
 
 
 def _kernels(device: object) -> Check:
-    """The fused scan, loaded as training loads it: importing mamba_ssm itself wants what the kernels do not need."""
+    """Load the fused scan as training does. Importing mamba_ssm itself needs libraries that the kernels do not need."""
     try:
         importlib.import_module("hmamba.model.kernels").choose("fused", device)
     except Exception as error:
@@ -168,7 +168,7 @@ def _first_number(paths: tuple[str, ...]) -> int | None:
 
 
 def _memory() -> Check:
-    """Physical memory, or less where a container is limited."""
+    """Check the physical memory, or a container's limit if that is lower."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -182,7 +182,7 @@ def _memory() -> Check:
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, or the closest folder above it that exists."""
+    """The path itself, or its closest parent that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
 
 
@@ -212,12 +212,12 @@ def _start(root: Path) -> str:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(_nearest(root)).free / GIB
     if free < DISK_GB:
-        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or make room")
+        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or free space")
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 
 def _root_contents(root: Path) -> Iterator[Check]:
-    """The root's configuration, what lies in its landing folder, and what serves."""
+    """Check the root's configuration, source files, catalogue, champion and published candidates."""
     configuration = _attempt("configuration", lambda: _configuration(root))
     yield configuration
     if root.is_dir():
@@ -228,16 +228,16 @@ def _root_contents(root: Path) -> Iterator[Check]:
         yield _attempt("published", lambda: _published(root))
 
 
-def _attempt(name: str, look: Callable[[], Check]) -> Check:
-    """A look that fails is a finding: the error's own sentence says what to do."""
+def _attempt(name: str, check: Callable[[], Check]) -> Check:
+    """Run a check; an error becomes a finding, because its message says what to do."""
     try:
-        return look()
+        return check()
     except Exception as error:
         return Check(name, "missing", str(error))
 
 
 def _landing(root: Path) -> Iterator[Check]:
-    """What the next pull would say of the files, by a bounded look into them."""
+    """Check a sample of the source files by the rules of the next pull."""
     from hmamba.config import load
     from hmamba.report.text import counted
     from hmamba.storage.layout import Layout
@@ -256,7 +256,7 @@ def _landing(root: Path) -> Iterator[Check]:
         return
     figures = found.figures
     about = "" if figures.exact else "about "
-    looked = "" if figures.looked == figures.total else f", {figures.looked:,} of them looked at"
+    looked = "" if figures.looked == figures.total else f", {figures.looked:,} of them read"
     rows = f"{about}{counted(figures.total, 'row')} in {counted(figures.files, 'file')}{looked}"
     held = f"{rows}: {counted(figures.users, 'user')}, {counted(figures.items, 'item')}"
     yield Check("events", "ok" if figures.total else "note", held)
@@ -271,7 +271,7 @@ def _landing(root: Path) -> Iterator[Check]:
 
 
 def _catalogue(root: Path) -> Iterator[Check]:
-    """Whether the catalogue is there, if one is configured, and has the columns that are."""
+    """Check that the catalogue, if configured, exists and has the configured columns."""
     from hmamba.config import load
     from hmamba.storage.layout import Layout
 
@@ -287,16 +287,20 @@ def _described(layout: Layout, config: Config) -> Check:
 
     files = examine_catalogue(layout, config)
     if not files:
-        return Check("catalogue", "note", f"no file matches catalogue.path = {config.catalogue.path!r}", "correct it")
-    return Check("catalogue", "ok", f"{config.catalogue.path}: {counted(len(files), 'file')} with the columns named")
+        return Check(
+            "catalogue", "note", f"no file matches catalogue.path = {config.catalogue.path!r}", "correct catalogue.path"
+        )
+    return Check(
+        "catalogue", "ok", f"{config.catalogue.path}: {counted(len(files), 'file')} with the configured columns"
+    )
 
 
-def _repeats(share: float, excluded: bool) -> Check:
-    """Whether ``candidates.exclude_seen`` fits what people do."""
+def _repeats(share: float, exclude_seen: bool) -> Check:
+    """Check that ``candidates.exclude_seen`` fits the share of repeated events."""
     from hmamba.survey.measure import REPEATS_FROM
 
     found = f"{share:.1%} of events repeat an item of their user"
-    if excluded and share >= REPEATS_FROM:
+    if exclude_seen and share >= REPEATS_FROM:
         advice = "if users buy or watch items again, set candidates.exclude_seen = false"
         return Check("repeats", "note", f"{found}, and seen items are never recommended", advice)
     return Check("repeats", "ok", found)

@@ -1,6 +1,6 @@
-"""Small made-up data to learn with: films that people rate, and a shop's anonymous sessions.
+"""Small synthetic data sets for the tutorials: film ratings, and anonymous sessions of a shop.
 
-People have tastes and films have sequels, so that there is something to learn. The same seed gives the same files.
+Users prefer some genres and films have sequels, so there is something to learn. The same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hmamba.storage.local import atomic_file
 
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 _DAYS = 152
-"""From January to the end of May 2024."""
+"""January to May 2024."""
 _USERS, _SERIES, _PARTS = 300, 50, 4
 _SESSIONS, _PRODUCTS = 2000, 120
 _GENRES = ("Adventure", "Comedy", "Crime", "Drama", "Science Fiction")
@@ -42,10 +42,10 @@ _COLOURS = ("black", "white", "red", "green", "blue", "grey", "oak", "copper")
 
 
 def write_example(name: str, folder: Path, seed: int = 0) -> list[Path]:
-    """Write the files of one example into a folder, in the place of those that are there; returns their paths.
+    """Write the files of an example into a folder, replacing existing ones; returns their paths.
 
     Raises:
-        InputError: there is no example of that name, or the folder is a file.
+        InputError: there is no example with this name, or the folder is a file.
     """
     if name not in EXAMPLES:
         raise InputError(f"There is no example {name!r}. Choose one of {', '.join(EXAMPLES)}.")
@@ -69,7 +69,7 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _films(random: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """``ratings.csv`` and ``films.csv``: 300 people, 200 films in series of four, stars from 0.5 to 5."""
+    """``ratings.csv`` and ``films.csv``: 300 users, 200 films in series of four, ratings from 0.5 to 5."""
     titles = [f"The {adjective} {noun}" for adjective in _ADJECTIVES for genre in _GENRES for noun in _NOUNS[genre]]
     genre_of_title = [number // 5 % len(_GENRES) for number in range(len(titles))]
     chosen = random.permutation(len(titles))[:_SERIES]
@@ -84,9 +84,11 @@ def _films(random: np.random.Generator) -> Iterator[tuple[str, str]]:
     popularity = 1.0 / (2.0 + random.permutation(_SERIES))
     ratings = []
     for user in range(1, _USERS + 1):
-        taste = random.dirichlet(np.full(len(_GENRES), 0.3))
-        for moment, film in _watched(random, taste, genres, popularity):
-            liking = 2.6 + 2.2 * float(taste[genres[film // _PARTS]]) / float(taste.max()) + random.normal(0, 0.6)
+        preference = random.dirichlet(np.full(len(_GENRES), 0.3))
+        for moment, film in _watched(random, preference, genres, popularity):
+            liking = (
+                2.6 + 2.2 * float(preference[genres[film // _PARTS]]) / float(preference.max()) + random.normal(0, 0.6)
+            )
             stars = min(5.0, max(0.5, round(2 * liking) / 2))
             ratings.append((user, film + 1, stars, moment))
     ratings.sort(key=lambda row: (row[3], row[0]))
@@ -95,9 +97,9 @@ def _films(random: np.random.Generator) -> Iterator[tuple[str, str]]:
 
 
 def _watched(
-    random: np.random.Generator, taste: np.ndarray, genres: np.ndarray, popularity: np.ndarray
+    random: np.random.Generator, preference: np.ndarray, genres: np.ndarray, popularity: np.ndarray
 ) -> Iterator[tuple[int, int]]:
-    """(second since 1970, film) of one person in the order of time; a series is often gone on with."""
+    """(second since 1970, film) of one user in order of time; the next part of a series often follows."""
     begin = int(_FIRST.timestamp())
     evenings = np.sort(random.choice(_DAYS, size=int(random.integers(12, 40)), replace=False))
     following: list[int] = []
@@ -106,7 +108,7 @@ def _watched(
         if following and random.random() < 0.35:
             film = following.pop()
         else:
-            chances = popularity * taste[genres] + 1e-4
+            chances = popularity * preference[genres] + 1e-4
             film = int(random.choice(_SERIES, p=chances / chances.sum())) * _PARTS
         if film in seen:
             continue
@@ -117,7 +119,7 @@ def _watched(
 
 
 def _sessions(random: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """``events.jsonl`` and ``products.csv``: 2,000 visits to a shop, of people whom nobody knows."""
+    """``events.jsonl`` and ``products.csv``: 2,000 anonymous sessions of a shop."""
     kinds = [(department, kind) for department, kinds in _DEPARTMENTS.items() for kind in kinds]
     products = []
     for number in range(_PRODUCTS):
@@ -142,7 +144,7 @@ def _sessions(random: np.random.Generator) -> Iterator[tuple[str, str]]:
 def _visit(
     random: np.random.Generator, start: int, kinds: int, popularity: np.ndarray
 ) -> Iterator[tuple[int, str, int]]:
-    """(millisecond since 1970, type, product) of one visit: looking around in a category, buying a while later."""
+    """(millisecond since 1970, type, product) of one session: views within a category, purchases some time later."""
     numbers = np.arange(len(popularity))
     kind = int(random.integers(kinds))
     moment = start * 1000
@@ -169,4 +171,4 @@ EXAMPLES: dict[str, Callable[[np.random.Generator], Iterator[tuple[str, str]]]] 
     "films": _films,
     "sessions": _sessions,
 }
-"""What can be written, by its name."""
+"""The examples by name."""

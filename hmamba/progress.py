@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain log lines elsewhere, silence for what is quick."""
+"""Progress of long loops: a bar on a terminal, log lines elsewhere, nothing for short loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("hmamba")
 
 
 class Progress:
-    """Counts work done. ``update`` is cheap enough to call for every batch. Nothing is said unless ``shown``."""
+    """Counts finished units. ``update`` is cheap enough to call for every batch. Shows nothing unless ``shown``."""
 
     def __init__(self, what: str, total: int, unit: str, every_seconds: float = 5.0, *, shown: bool = True) -> None:
         self.what, self.total, self.unit = what, total, unit
@@ -24,7 +24,7 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._bar: Any = None
         if shown and sys.stderr.isatty():
-            with suppress(ImportError):  # without tqdm a terminal gets log lines too
+            with suppress(ImportError):  # without tqdm, a terminal gets log lines
                 from tqdm import tqdm
 
                 self._bar = tqdm(total=total, desc=what, unit=unit, leave=False)
@@ -47,7 +47,7 @@ class Progress:
             log.info("%s: %d of %d %s, %s%s", self.what, self._done, self.total, self.unit, speed, tail)
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -59,7 +59,7 @@ class Progress:
 
 
 def track(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
-    """Yield ``items`` while showing how many have passed."""
+    """Yield ``items`` and show how many have been processed."""
     with Progress(what, total, unit) as progress:
         for item in items:
             yield item

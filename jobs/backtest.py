@@ -1,7 +1,7 @@
-"""Backtest: replay past nights with the real steps, in a folder of its own, and judge each on the days that followed.
+"""Backtest: replay past nights with the real steps in a separate folder, and judge each on the days that followed.
 
-Two chains of nights run side by side: one fine-tunes its champion every night, one trains from nothing. Nothing that is
-published, promoted or loaded in the root is touched. A backtest that was cut short resumes where it was, as long as the
+Two chains of nights run side by side: one fine-tunes its champion every night, the other trains from scratch. The
+root's published candidates, models and warehouse do not change. An interrupted backtest resumes where it stopped if the
 settings and the events are the same.
 """
 
@@ -40,15 +40,15 @@ RUN_ID = "backtest"
 
 @dataclass(frozen=True)
 class Replay:
-    """What to replay.
+    """The nights to replay.
 
     Attributes:
-        layout: the root, of which only the warehouse and the configuration are read.
-        backtest: where everything of the backtest goes.
+        layout: the root; only its warehouse and configuration are read.
+        backtest: where all files of the backtest lie.
         config: all settings.
-        choice: the configuration as it was given, for the steps; None for the root's own.
-        nights: the days.
-        every: days from one night to the next; each night is judged on so many days after it.
+        choice: the --config option, passed to the steps; None for the root's own configuration.
+        nights: the days of the nights.
+        every: days from one night to the next; each night is judged on this many days after it.
     """
 
     layout: Layout
@@ -60,11 +60,11 @@ class Replay:
 
     @classmethod
     def of(cls, root: str, first: date, last: date, every: int, choice: str | None) -> Replay:
-        """Check what is asked for.
+        """Check the options.
 
         Raises:
             ConfigError: the days are the wrong way round, or the data has no times.
-            InputError: the root is not there, or has no warehouse.
+            InputError: the root does not exist or has no warehouse.
         """
         layout = Layout.existing(root)
         config = load(choice, layout)
@@ -85,7 +85,7 @@ class Replay:
         return cls(layout, layout.backtest(first, last, every), config, choice, nights, every)
 
     def chain(self, name: str) -> Chain:
-        """A chain's root, made if need be: the warehouse is the root's own, and only ever read."""
+        """A chain's root, created if needed. Its warehouse is a link to the root's own, which is only read."""
         layout = Layout.at(self.backtest.chain(name))
         layout.root.mkdir(parents=True, exist_ok=True)
         if not layout.warehouse.is_symlink():
@@ -95,17 +95,17 @@ class Replay:
         return Chain(name, layout)
 
     def options(self, chain: Chain, day: date, *, full_retrain: bool = False, any_day: bool = False) -> NightOptions:
-        """How the steps of one night of a chain are started."""
+        """Options of the steps of one night of a chain."""
         return NightOptions(str(chain.layout.root), day, self.choice, RUN_ID, full_retrain, any_day=any_day)
 
     def continues(self, events: str) -> None:
-        """Make sure that what the folder holds is of the same settings and events, or begin it.
+        """Check that the folder belongs to the same settings and events, or record them in a new one.
 
         Args:
-            events: digest of all of them.
+            events: digest of all events.
 
         Raises:
-            InputError: it is of others, with which the nights that are left must not be mixed.
+            InputError: the settings or the events differ, so that the nights cannot be compared.
         """
         path = self.backtest.state
         now = BacktestInputs(settings=digest(self.config.model_dump()), events=events)
@@ -114,50 +114,50 @@ class Replay:
             same = {"settings": begun.settings == now.settings, "events": begun.events == now.events}
             changed = " and the ".join(name for name, is_same in same.items() if not is_same)
             raise InputError(
-                f"{self.backtest.folder}: the {changed} have changed since this backtest was begun. Remove that folder "
-                "to begin it again."
+                f"{self.backtest.folder}: the {changed} have changed since this backtest started. Remove that folder "
+                "to start again."
             )
         now.write(path)
 
 
-def replay(what: Replay) -> Iterator[JudgedNight]:
-    """Run and judge the nights, yielding each as it ends.
+def replay(plan: Replay) -> Iterator[JudgedNight]:
+    """Run and judge the nights; yield each when it is done.
 
     Raises:
-        InputError: the settings or the events are not those with which this backtest was begun.
+        InputError: the settings or the events have changed since this backtest started.
         StepFailedError: a step failed; running the backtest again resumes before it.
     """
-    last = what.nights[-1] + timedelta(days=what.every)
-    chains = [what.chain(FINE_TUNED), what.chain(FULL)]
-    truth = what.chain("truth")
+    last = plan.nights[-1] + timedelta(days=plan.every)
+    chains = [plan.chain(FINE_TUNED), plan.chain(FULL)]
+    truth = plan.chain("truth")
     truth_run = truth.layout.run(last, RUN_ID)
-    # The last nights are asked about days that may not have come yet, or hold nothing.
-    run_one(what.options(truth, last, any_day=True), "snapshot")
-    what.continues(SnapshotManifest.read(truth_run.manifest).digest)
+    # The last nights are judged on days that may be in the future or have no events.
+    run_one(plan.options(truth, last, any_day=True), "snapshot")
+    plan.continues(SnapshotManifest.read(truth_run.manifest).digest)
     events: Histories | None = None
-    for number, day in enumerate(what.nights, start=1):
-        kept = what.backtest.night(day)
+    for number, day in enumerate(plan.nights, start=1):
+        kept = plan.backtest.night(day)
         if (judged_before := BacktestNight.read_if_exists(kept)) is not None:
             yield _restored(judged_before)
             continue
-        log.info("backtest: night %d of %d, %s", number, len(what.nights), day)
+        log.info("backtest: night %d of %d, %s", number, len(plan.nights), day)
         for chain in chains:
-            _run_night(what, chain, chains[0], day)
+            _run_night(plan, chain, chains[0], day)
         if events is None:
             events = read_histories(shard_files(truth_run))
-        until = day + timedelta(days=what.every)
-        device = device_of(what.config.train.device)
-        judged = judge_night(chains, day, RUN_ID, events, until, what.config, device)
+        until = day + timedelta(days=plan.every)
+        device = device_of(plan.config.train.device)
+        judged = judge_night(chains, day, RUN_ID, events, until, plan.config, device)
         _document(judged).write(kept)
         for chain in chains:  # models stay: they are the next night's champions
             chain.layout.storage.delete(chain.layout.run(day, RUN_ID).folder)
         yield judged
 
 
-def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
-    """Snapshot, train and gate of one night of a chain; the snapshot is made once for all."""
+def _run_night(plan: Replay, chain: Chain, first: Chain, day: date) -> None:
+    """Snapshot, train and gate of one night of a chain; the first chain's snapshot is shared by all."""
     run, made = chain.layout.run(day, RUN_ID), first.layout.run(day, RUN_ID)
-    options = what.options(chain, day, full_retrain=chain.name == FULL)
+    options = plan.options(chain, day, full_retrain=chain.name == FULL)
     if chain is first:
         run_one(options, "snapshot")
     else:
@@ -167,7 +167,7 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
     try:
         run_one(options, "gate")
     except StepFailedError as error:
-        # gate.first_night = "refuse": the verdict says that nobody serves, and the night is judged as that.
+        # With gate.first_night = "refuse" the verdict records that nothing serves; the night counts as such.
         if error.exit_code != QualityError.exit_code:
             raise
 
@@ -175,8 +175,8 @@ def _run_night(what: Replay, chain: Chain, first: Chain, day: date) -> None:
 def _document(night: JudgedNight) -> BacktestNight:
     return BacktestNight(
         day=night.day,
-        asked=night.asked,
-        questions=night.questions,
+        user_ids=night.user_ids,
+        queries=night.queries,
         serving=night.serving,
         measured={
             name: SystemMetrics(means=found.means, deciding=tuple(found.deciding.round(6).tolist()))
@@ -187,37 +187,37 @@ def _document(night: JudgedNight) -> BacktestNight:
 
 def _restored(night: BacktestNight) -> JudgedNight:
     measured = {name: Measured(found.means, np.array(found.deciding)) for name, found in night.measured.items()}
-    return JudgedNight(night.day, night.asked, night.questions, night.serving, measured)
+    return JudgedNight(night.day, night.user_ids, night.queries, night.serving, measured)
 
 
-def run_backtest(what: Replay) -> tuple[str, Path]:
-    """Replay, and write what was found after each night.
+def run_backtest(plan: Replay) -> tuple[str, Path]:
+    """Replay the nights, and write the results after each.
 
     Returns:
-        The tables as Markdown, and the page.
+        The tables as Markdown, and the path of the page.
 
     Raises:
-        InputError: nobody took anything on the days after any of the nights.
+        InputError: no night is followed by events to judge it on.
     """
     nights: list[JudgedNight] = []
-    target = what.backtest.page
+    target = plan.backtest.page
     text = ""
-    for night in replay(what):
+    for night in replay(plan):
         nights.append(night)
         shown = ", ".join(
-            f"{name} {found.means[what.config.gate.metric]:.4f}" for name, found in night.measured.items()
+            f"{name} {found.means[plan.config.gate.metric]:.4f}" for name, found in night.measured.items()
         )
-        log.info("backtest: %s, %d users: %s", night.day, len(night.asked), shown or "nobody to judge on")
+        log.info("backtest: %s, %d users: %s", night.day, len(night.user_ids), shown or "no users to judge on")
         if any(entry.measured for entry in nights):
-            found = Findings.of(nights, (FINE_TUNED, FULL), what.config.gate.metric)
+            found = Findings.of(nights, (FINE_TUNED, FULL), plan.config.gate.metric)
             text = markdown(found)
-            title = f"Backtest, {what.nights[0]} to {what.nights[-1]}"
-            for path, content in ((target, page(found, title)), (what.backtest.tables, text)):
-                with what.layout.storage.write_file(path) as temporary:
+            title = f"Backtest, {plan.nights[0]} to {plan.nights[-1]}"
+            for path, content in ((target, page(found, title)), (plan.backtest.tables, text)):
+                with plan.layout.storage.write_file(path) as temporary:
                     temporary.write_text(content, encoding="utf-8")
     if not text:
         raise InputError(
-            f"Nobody took anything new within {what.every} days after any of the {len(what.nights)} nights. Give "
+            f"No user has events to judge on within {plan.every} days after any of the {len(plan.nights)} nights. Give "
             "nights before the newest events, or a larger --every."
         )
     return text, target

@@ -49,7 +49,7 @@ def body(context: StepContext) -> GateMetrics:
     split = Split.of(histories, config)
     ids = model_files.vocabulary(run.items)
     contestants, unusable = _contestants(context, challenger, champion, ids)
-    evaluation_set = split.ask_holdout(histories, config)
+    evaluation_set = split.holdout_set(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}
     since, caveat = unseen_from(evaluation_set, split.mode, known)
     if since is not None:

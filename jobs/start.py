@@ -1,4 +1,4 @@
-"""What ``hmamba init`` does: a root to start from, by hand or from files that are looked into."""
+"""The command ``hmamba init``: a new root with default settings, or with settings proposed from files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from hmamba.survey.starter import shown, toml
 
 
 def fresh(root: str) -> Layout:
-    """The root, once it is sure that nothing is overwritten there.
+    """The layout of a root, after a check that nothing is overwritten.
 
     Raises:
-        ConfigError: it has a configuration already.
-        InputError: it is not a folder.
+        ConfigError: the root has a configuration already.
+        InputError: the root is not a folder.
     """
     layout = Layout.at(root)
     if layout.storage.exists(layout.config):
-        raise ConfigError(f"{layout.config} is already there. Edit it, or remove it first.")
+        raise ConfigError(f"{layout.config} already exists. Edit it, or remove it first.")
     if layout.root.exists() and not layout.root.is_dir():
         raise InputError(f"{layout.root} is not a folder. Give another path: hmamba init ROOT --from FILES")
     return layout
@@ -43,7 +43,7 @@ def _write(layout: Layout, text: str) -> None:
 
 
 def start_empty(root: str, config: str | None, console: Console) -> None:
-    """A landing folder and a configuration to edit: the defaults, or a named one."""
+    """Create a landing folder and a configuration to edit: the defaults, or a named configuration."""
     layout = fresh(root)
     _write(layout, starter() if config is None else named_text(config))
     (layout.landing / "interactions").mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def start_empty(root: str, config: str | None, console: Console) -> None:
     for line in (
         f"{layout.root} is ready. Next:",
         f"  1. Put Parquet, CSV or JSON lines (also .gz) into {layout.landing / 'interactions'}",
-        f"  2. Say in {layout.config} which columns are what. Now: user {columns.user_id}, item {columns.item_id},",
+        f"  2. Set the names of your columns in {layout.config}. Now: user {columns.user_id}, item {columns.item_id},",
         f"     time {columns.event_time}, weight {columns.weight or '(none)'}",
         f"  3. hmamba doctor --root {where}",
         f"  4. hmamba run --root {where} --day YYYY-MM-DD",
@@ -61,10 +61,10 @@ def start_empty(root: str, config: str | None, console: Console) -> None:
 
 
 def start_from(root: str, places: Sequence[str], columns: Sequence[str], console: Console) -> None:
-    """A configuration proposed from files, shown and written; the files stay where they are.
+    """Propose a configuration from files, show it and write it; the files are not copied.
 
     Raises:
-        InputError: no configuration can be proposed. Nothing has been written.
+        InputError: no configuration can be proposed. Nothing is written.
     """
     layout = fresh(root)
     proposal = propose(layout, places, parse_given(columns))
@@ -77,7 +77,7 @@ def start_from(root: str, places: Sequence[str], columns: Sequence[str], console
         console.print(Text(printable(f"! {remark}")), soft_wrap=True)
     for line in (
         "",
-        f"Written: {near(layout.config)}, with the reason above each value.",
+        f"Written: {near(layout.config)}, with the reason above each setting.",
         _found_again(layout, proposal.config().source.path),
         *(_first_night(root, proposal) if not stops else _first_change(root, stops)),
     ):
@@ -89,33 +89,33 @@ def _first_night(root: str, proposal: Proposal) -> list[str]:
 
 
 def _first_change(root: str, stops: Sequence[str]) -> list[str]:
-    """What has to be changed where a night would end at its first step."""
+    """What to change if the first step of a night would stop."""
     return [
-        "A night would stop at the pull. To change first:",
+        "A night would stop at the pull. Change first:",
         *(f"  {sentence}" for sentence in stops),
-        "Then look again:",
+        "Then check again:",
         f"  hmamba doctor --root {shlex.quote(root)}",
     ]
 
 
 def _found_again(layout: Layout, path: str) -> str:
-    """What later nights read."""
+    """Which files later nights read."""
     file = layout.root / path
     if not file.is_file():
-        return "Nothing was copied: the files are read in place. New and changed ones are found every night."
+        return "Nothing was copied: the files are read in place. Every night finds new and changed ones."
     pattern = widened(file, layout.root)
     if pattern is None:
-        how = "put them all into a folder of their own and name that folder in source.path."
+        how = "put them all into one folder and set source.path to it."
     else:
-        how = f"make source.path a pattern, such as {pattern!r}."
+        how = f"set source.path to a pattern, such as {pattern!r}."
     return (
-        "Nothing was copied: the file is read in place, and read again after it changes. To read new files beside it "
-        f"as well, {how}"
+        "Nothing was copied: the file is read in place, and again after it changes. To read new files beside it as "
+        f"well, {how}"
     )
 
 
 def _refused(found: Examined) -> list[str]:
-    """What the pull would refuse under the proposal."""
+    """Rows that the pull would refuse with the proposed settings."""
     return [
         f"{refusal.rows:,} of {found.figures.looked:,} rows would be refused ({refusal.rule}): {refusal.example}. "
         f"What to change: {refusal.cure}."
@@ -132,8 +132,8 @@ def _table(proposal: Proposal) -> Table:
         for name, meaning in proposal.types.items()
     ]
     for choice in (*proposal.choices, *types):
-        taken = "" if choice.value is None else choice.value if choice.key is None else _plain(choice)
-        table.add_row(*(Text(printable(cell)) for cell in (choice.what, taken, choice.seen)))
+        value = "" if choice.value is None else choice.value if choice.key is None else _plain(choice)
+        table.add_row(*(Text(printable(cell)) for cell in (choice.what, value, choice.seen)))
     return table
 
 

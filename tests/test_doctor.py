@@ -213,7 +213,7 @@ class TestLanding:
         assert check.found.endswith("line 2: '1716985932'")
         assert check.advice == 'source.time_format = "epoch_s"'
         assert not healthy(checks)
-        assert "3 of 3 rows would be refused (100.0%), and more than 10% stop the pull" in by_name(checks)["pull"].found
+        assert "3 of 3 rows would be refused (100.0%); more than 10% stop the pull" in by_name(checks)["pull"].found
 
     def test_rules_that_only_together_stop_the_pull_do(self, layout: Layout) -> None:
         checks = self.look(layout, "u,i,2024-05-01\n" * 88 + ",i,2024-05-01\n" * 6 + "u,i,soon\n" * 6)
@@ -240,7 +240,7 @@ class TestLanding:
         assert "has no column 'name'" in by_name(diagnose(layout.root))["catalogue"].found
         (layout.root / "items.csv").write_text("item_id,name\n", encoding="utf-8")
         found = by_name(diagnose(layout.root))["catalogue"]
-        assert found == Check("catalogue", "ok", "items.csv: 1 file with the columns named")
+        assert found == Check("catalogue", "ok", "items.csv: 1 file with the configured columns")
 
     def test_a_wrong_column_has_a_suggestion(self, layout: Layout) -> None:
         checks = self.look(layout, "u,i,2024-05-01\n", '[source.columns]\nuser_id = "userid"\n')

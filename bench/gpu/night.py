@@ -48,7 +48,7 @@ def night(context: Context) -> None:
     record.check("every loss is finite", bool(losses) and bool(np.isfinite(losses).all()), last=float(losses[-1]))
 
     split = Split.of(histories, config)
-    evaluation_set = split.ask_holdout(histories, config)
+    evaluation_set = split.holdout_set(histories, config)
     if len(evaluation_set):
         _judge(context, stored, champion, evaluation_set, split.before_holdout(histories))
         _compare_with_cpu(context, stored, evaluation_set)

@@ -1,1 +1,1 @@
-"""What a night costs at size: the real steps as processes, their time and memory."""
+"""Time and memory of a night on large data, with the real steps as processes."""

@@ -1,4 +1,4 @@
-"""What a night costs at size: the real steps as processes, on a shop that is made up.
+"""Time and memory of a night on large synthetic data, with the real steps as processes.
 
 python -m bench.scale [--events N] [--users N,N] [--workers N,N] [--quick] [--only nights|scoring]
 """
@@ -33,18 +33,23 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _events(text: str) -> int:
     if not text.isdecimal() or not int(text) or int(text) % DAYS:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a multiple of {DAYS}, which are the days of the first pull")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a multiple of {DAYS}, the number of days of the first pull")
     return int(text)
 
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", type=_events, help=f"of the first pull, a multiple of 100 ({EVENTS})")
-    parser.add_argument("--users", type=_numbers, help="whom to score, sizes one after another (100000,1000000)")
+    parser.add_argument("--events", type=_events, help=f"events of the first pull, a multiple of {DAYS} ({EVENTS})")
+    parser.add_argument("--users", type=_numbers, help="numbers of users to score, one after another (100000,1000000)")
     parser.add_argument(
-        "--shards", type=int, choices=range(1, scoring.SHARDS + 1), help=f"how many to score (all {scoring.SHARDS})"
+        "--shards",
+        type=int,
+        choices=range(1, scoring.SHARDS + 1),
+        help=f"number of shards to score (all {scoring.SHARDS})",
     )
-    parser.add_argument("--workers", type=_numbers, help="shards at once; of several numbers each is tried (cores)")
+    parser.add_argument(
+        "--workers", type=_numbers, help="numbers of shards to score in parallel, each measured (cores)"
+    )
     parser.add_argument("--only", choices=(NIGHTS, SCORING), help="ingest and snapshot, or index and score")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_EVENTS:,} events, few users")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (%(default)s)")
@@ -58,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     shown = " ".join(["python -m bench.scale", *given]).partition(" --out")[0]
     facts = [["command", f"`{shown}`"], ["commit, date", f"{commit()}, {today()}"], ["machine", machine()]]
-    parts = ["# A night at size", table(["", ""], facts)]
+    parts = ["# A night on large data", table(["", ""], facts)]
     if options.only != SCORING:
         events = options.events or (QUICK_EVENTS if options.quick else EVENTS)
         with tempfile.TemporaryDirectory(prefix="hmamba-scale-") as folder:

@@ -1,4 +1,4 @@
-"""A shop of any size: a Parquet file of events a day, skewed as real ones are, with a known number of faults.
+"""Synthetic events of a shop of any size: one Parquet file a day, with a known number of faults.
 
 Items follow Zipf's law, users' activity is lognormal, ids are numbers of up to nine digits as text, and every event has
 a time of its own.
@@ -21,11 +21,11 @@ from hmamba.progress import track
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, IntArray, midnight
 
 DAYS = 100
-"""Of the first pull. The day after is 1 % of new events."""
+"""Days of the first pull. The next day adds 1 % of new events."""
 
 FIRST_DAY = date(2025, 1, 1)
 COPIES, BROKEN, LATE = 0.005, 0.001, 0.01
-"""Of a day's events: repeated, without an item, and (in the last day's file) up to a month late."""
+"""Shares of a day's events: copies, events without an item, and (in the last day's file) events up to a month late."""
 
 _SPREAD = 1.2  # standard deviation of the logarithm of users' activity
 _ROWS_PER_GROUP = 131_072
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema({USER_ID: pa.string(), ITEM_ID: pa.string(), EVENT_TIME: pa.
 
 @dataclass(frozen=True)
 class Written:
-    """What files hold: rows, which are distinct events, copies of such, and broken ones."""
+    """Contents of written files; ``rows`` are distinct events, copies of events, and broken rows."""
 
     files: int
     rows: int
@@ -62,12 +62,12 @@ def last_day() -> date:
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop.
+    """Size of a shop.
 
     Attributes:
-        events: of the first ``DAYS`` days, a multiple of ``DAYS``.
-        users: who may come; the least active of them never do.
-        items: that may be bought.
+        events: number of events of the first ``DAYS`` days, a multiple of ``DAYS``.
+        users: number of users; the least active of them may have no events.
+        items: number of items.
     """
 
     events: int
@@ -76,19 +76,19 @@ class Shop:
 
     @classmethod
     def of(cls, events: int) -> Shop:
-        """The usual proportions: 25 events a user, 100,000 items, fewer in a small shop."""
+        """A shop with 25 events a user and 100,000 items, fewer for a small number of events."""
         return cls(events, max(events // 25, 100), min(100_000, max(events // 50, 100)))
 
     @cached_property
     def _user_shares(self) -> npt.NDArray[np.float64]:
-        """(users,) cumulated."""
+        """(users,) cumulative shares of the users' events."""
         activity = np.random.default_rng(0).lognormal(0.0, _SPREAD, self.users).cumsum()
         shares: npt.NDArray[np.float64] = activity / activity[-1]
         return shares
 
     @cached_property
     def _item_shares(self) -> npt.NDArray[np.float64]:
-        """(items,) cumulated."""
+        """(items,) cumulative shares of the items' events."""
         popularity = (1.0 / np.arange(1, self.items + 1)).cumsum()
         shares: npt.NDArray[np.float64] = popularity / popularity[-1]
         return shares
@@ -100,7 +100,7 @@ class Shop:
         return Written(*map(sum, zip(*map(astuple, parts), strict=True)))
 
     def next(self, folder: Path) -> Written:
-        """Write the day after: as many events, a few of them late. Its copies are of the day before."""
+        """Write the next day, with some late events. Its copies are of events of the day before."""
         return self._write(folder, DAYS)
 
     def _day(self, day: int) -> _Events:
@@ -109,7 +109,7 @@ class Shop:
         times = (np.arange(count) * step + draw.integers(0, step, count)) // 2 * 2
         if day == DAYS:
             late = int(count * LATE)
-            times[:late] += 1 - draw.integers(1, 31, late) * MICROSECONDS_A_DAY  # odd, so like no other event's
+            times[:late] += 1 - draw.integers(1, 31, late) * MICROSECONDS_A_DAY  # odd, unlike all other times
         return _Events(
             np.searchsorted(self._user_shares, draw.random(count)),
             np.searchsorted(self._item_shares, draw.random(count)),
@@ -125,7 +125,7 @@ class Shop:
         broken = events.rows(np.arange(int(count * BROKEN)))
         parts = [_table(events), _table(copies), _table(broken, with_item=False)]
         path = folder / f"{FIRST_DAY + timedelta(days=day)}.parquet"
-        # Without Arrow's own schema, as others write Parquet.
+        # Without Arrow's own schema, as other writers of Parquet.
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd", store_schema=False) as writer:
             writer.write_table(pa.concat_tables(parts).combine_chunks(), row_group_size=_ROWS_PER_GROUP)
         rows = sum(map(len, parts))

@@ -1,4 +1,4 @@
-"""Ingest and snapshot at size: a first pull, and one of 1 % new events."""
+"""Ingest and snapshot of large data: a first pull, and a pull of 1 % new events."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.scale.steps import CELLS, Done, run
 from bench.tables import table
 
 MEMORY_LIMIT = "3GB"
-"""Of DuckDB; the process has about a gigabyte besides."""
+"""DuckDB's memory limit; the process uses about 1 GB more."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """Two steps of one night: rows pulled, events in the snapshot."""
+    """Ingest and snapshot of one night; ``rows`` of the pull, ``events`` of the snapshot."""
 
     name: str
     rows: int
@@ -27,7 +27,7 @@ class Night:
 
 
 def _night(root: Path, written: Written, day: date, events: int, name: str) -> Night:
-    """Run both steps, check what they say against what was written; ``events`` is what the warehouse then holds."""
+    """Run both steps and check their metrics; ``events`` is the expected number of events in the warehouse."""
     pulled = run("ingest", root, day)
     counted = [pulled.metrics[f"rows_{kind}"] for kind in ("read", "loaded", "duplicate", "quarantined")]
     expected = [written.rows, written.events, written.copies, written.broken]
@@ -63,6 +63,6 @@ def report(nights: Sequence[Night]) -> str:
     both = first.metrics["seconds"] + nights[0].snapshot.metrics["seconds"]
     note = (
         f"First night, both steps: {both:.0f} s. Pulling 1 % new events took {seconds:.1f} % of the time of the first "
-        f"pull, {processor:.1f} % of its processor time. DuckDB's limit: {MEMORY_LIMIT}."
+        f"pull and {processor:.1f} % of its processor time. DuckDB's memory limit: {MEMORY_LIMIT}."
     )
     return "\n\n".join(["## Ingest and snapshot", table(["pull", "step", "rows", *CELLS], lines), note])

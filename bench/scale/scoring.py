@@ -1,4 +1,4 @@
-"""Index, score, publish and report at size: real steps, a made-up snapshot, an untrained model of the default shape."""
+"""Index, score, publish and report on a large synthetic snapshot, with an untrained model of the default shape."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)
 ITEM_COUNT = 50_000
-_BLOCK = 50_000  # users that are made at once
-_COUNTED = 20_000  # users whose co-occurrence are counted
-_MEAN, _SPREAD = 25.0, 1.2  # events of a user, and the standard deviation of their logarithm
+_BLOCK = 50_000  # users generated at once
+_COUNTED = 20_000  # users whose co-occurrence is counted
+_MEAN, _SPREAD = 25.0, 1.2  # mean events of a user, and the standard deviation of their logarithm
 _HOUR = 3_600_000_000
 
 SHARDS = 8
-"""Of the snapshot, however many users it has."""
+"""Shards of the snapshot, for any number of users."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Shards that have been scored.
+    """Scored shards.
 
     Attributes:
-        workers: at once, each with its part of the cores.
-        seconds: that all took.
-        shards: the score step of each.
+        workers: number of shards scored in parallel, each with its part of the cores.
+        seconds: wall time of all shards.
+        shards: the score step of each shard.
     """
 
     workers: int
@@ -62,12 +62,12 @@ class Night:
     """Steps of one night.
 
     Attributes:
-        users: of the snapshot.
-        events: of the snapshot.
-        of: its shards.
+        users: number of users of the snapshot.
+        events: number of events of the snapshot.
+        of: number of shards of the snapshot.
         index: the index step.
         scored: the score steps, once for each number of workers.
-        after: publish and report; nothing where not all shards were scored.
+        after: publish and report; empty if not all shards were scored.
     """
 
     users: int
@@ -79,7 +79,7 @@ class Night:
 
 
 def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Table]:
-    """Lengths and events of users: items by Zipf's law, lengths lognormal, an event an hour."""
+    """Lengths and events of users: items by Zipf's law, lognormal lengths, one event an hour."""
     mean = np.log(_MEAN) - _SPREAD**2 / 2
     lengths = np.ceil(draw.lognormal(mean, _SPREAD, len(users))).astype(np.int64)
     shares = (1.0 / np.arange(1, ITEM_COUNT + 1)).cumsum()
@@ -97,7 +97,7 @@ def _block(draw: np.random.Generator, users: IntArray) -> tuple[IntArray, pa.Tab
 
 
 def _write_snapshot(folder: Path, users: int, shards: int) -> int:
-    """Write shards and items as the snapshot step does; returns the events."""
+    """Write shards and items as the snapshot step does; returns the number of events."""
     folder.mkdir(parents=True)
     counts = np.zeros(ITEM_COUNT + 1, dtype=np.int64)
     for shard in track(range(shards), "make histories", shards, "shards"):
@@ -130,7 +130,7 @@ def _write_snapshot(folder: Path, users: int, shards: int) -> int:
 
 
 def _store_model(layout: Layout, config: Config, shard: Path) -> str:
-    """An untrained model with co-occurrence that are counted in the histories of some users; returns its version."""
+    """Store an untrained model with co-occurrence counts of some users; returns its version."""
     torch.manual_seed(0)
     model = HMamba(config.model, ITEM_COUNT)
     if config.model.score_term == Cooccurrence.name:
@@ -142,7 +142,7 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
 
 
 def _score(root: Path, shards: Sequence[int], workers: int) -> Scored:
-    """Score shards, some at once, as ``hmamba run`` does."""
+    """Score shards in parallel, as ``hmamba run`` does."""
     threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
     started = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
@@ -152,13 +152,13 @@ def _score(root: Path, shards: Sequence[int], workers: int) -> Scored:
 
 
 def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) -> Night:
-    """Index, score, publish and report a night of so many users.
+    """Index, score, publish and report a night.
 
     Args:
-        users: how many.
+        users: number of users.
         root: an empty folder.
-        scored: how many of the shards to score; None: all, which are then published.
-        workers: how many shards at once; for each of these numbers all are scored anew.
+        scored: number of shards to score; None: all, which are then published.
+        workers: numbers of shards to score in parallel; all shards are scored again for each.
     """
     layout, config = Layout.at(root), Config.model_validate({})
     night = layout.run(DAY, "manual")
@@ -218,11 +218,11 @@ def report(nights: Sequence[Night]) -> str:
             speeds = [f"{users / scored.seconds:,.0f}", f"{users / processor:,.0f}"]
             lines.append([*size, what, f"{users:,}", *cells, *speeds])
         lines += [[*size, step, f"{night.users:,}", *done.cells(), "-", "-"] for step, done in night.after.items()]
-    header = ["users", "events", "step", "users asked", *CELLS, "users a second", "users a processor second"]
+    header = ["users", "events", "step", "queries", *CELLS, "users a second", "users a processor second"]
     kinds = ", ".join(sorted({str(night.index.metrics["kind"]) for night in nights}))
     note = (
-        f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, what users have had left out, co-occurrence "
-        f"on. Each shard is a process, which has the cores divided by how many there are at once; the peak is that of "
-        f"the largest. Searched by: {kinds}."
+        f"{ITEM_COUNT:,} items, {Config().candidates.k} candidates a user, seen items excluded, co-occurrence on. Each "
+        f"shard is a process; the processes share the cores equally, and the peak is that of the largest. Search: "
+        f"{kinds}."
     )
     return "\n\n".join(["## Scoring", table(header, lines), note])

@@ -1,4 +1,4 @@
-"""Running a real step as a process, with what it cost."""
+"""Run a real step as a process, and measure its time and memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bench.store import ROOT
 
 @dataclass(frozen=True)
 class Done:
-    """A step that has run.
+    """A finished step.
 
     Attributes:
-        metrics: what it printed, its wall time and peak resident memory among it.
-        processor: seconds of all its threads together.
-        load: processes that wanted to run when it ended, averaged over a minute.
+        metrics: the step metrics that it printed, with wall time and peak resident memory.
+        processor: processor seconds of all its threads.
+        load: load average of the last minute at its end.
     """
 
     metrics: dict[str, Any]
@@ -42,17 +42,17 @@ def run(name: str, root: Path, day: date, *options: str, environment: Mapping[st
     """Run a step to its end; ``environment`` is added to that of this process.
 
     Raises:
-        CalledProcessError: it failed.
+        CalledProcessError: the step failed.
     """
     command = [sys.executable, "-m", f"jobs.{name}", "--root", str(root), "--day", day.isoformat(), *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}
     ) as process:
         assert process.stdout is not None
-        told = process.stdout.read()
-        # Not subprocess's own wait: several steps run at once, and each is to tell its own processor time.
+        output = process.stdout.read()
+        # wait4 instead of process.wait: it returns the processor time of this process among several parallel ones.
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Done(json.loads(told), used.ru_utime + used.ru_stime, os.getloadavg()[0])
+    return Done(json.loads(output), used.ru_utime + used.ru_stime, os.getloadavg()[0])

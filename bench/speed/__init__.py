@@ -1,1 +1,1 @@
-"""How fast: each part of the night beside what others do for the same result, in one run and in turns."""
+"""Speed benchmarks: parts of the night against alternatives with the same result, timed in turns in one run."""

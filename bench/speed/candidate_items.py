@@ -1,12 +1,12 @@
-"""A large catalogue that is shaped like a trained one, and the queries of the model that was trained.
+"""A large synthetic set of items with the shape of a trained one, and the queries of the trained model.
 
-The product's loop learns Beauty for a few epochs. Each item is then given many siblings, spread about it like its
-neighbours: the mean of its 300 nearest items, with what sets it apart from them and a Gaussian of their covariance,
-half as wide again, both scaled so that the covariance stays. So the siblings of near items overlap, and norms, biases
-and the local dimension stay what training made them; the dimension is told beside the figures.
+The product's loop trains on Beauty for a few epochs. Each item then gets many siblings that are distributed like its
+neighbours: the mean of its 300 nearest items, plus the item's difference from that mean, plus Gaussian noise with 1.5
+times the neighbours' standard deviation; both terms are scaled so that the covariance is kept. Siblings of near items
+therefore overlap, and norms, biases and the local dimension stay as trained. The figures report the dimension.
 
-Complete Journey, where things are bought again, would flatter an approximate search: habit holds what is personal
-there, and after three epochs all users together were shown under 200 items by base score.
+Complete Journey, with its repeat purchases, would favour an approximate search: personal preferences are in the repeat
+term there, and after three epochs the base score showed fewer than 200 distinct items to all users together.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _LENGTH = 50
 
 @dataclass(frozen=True)
 class Large:
-    """A catalogue and who asks.
+    """Item vectors and query vectors.
 
     Attributes:
         vectors: (V, d + 2) item vectors.
-        queries: (R, d + 2) of users, in random order.
+        queries: (R, d + 2) query vectors of users, in random order.
         dimension: local dimension of the items' tangents.
-        trained_dimension: the same of the items that were trained.
+        trained_dimension: local dimension of the trained items' tangents.
     """
 
     vectors: RealArray
@@ -60,9 +60,9 @@ def local_dimension(points: Tensor, sample: int = 200, near: int = 100) -> float
     """Levina and Bickel's estimate of the dimension, from the distances of the nearest points.
 
     Args:
-        points: (V, d), more than ``near``.
-        sample: points that it is taken at.
-        near: how many of their nearest.
+        points: (V, d) points, V > ``near``.
+        sample: number of points that the estimate is averaged over.
+        near: number of nearest points of each.
     """
     at = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:sample]
     parts = [torch.cdist(some, points).topk(near + 1, largest=False).values[:, 1:] for some in points[at].split(16)]
@@ -71,12 +71,12 @@ def local_dimension(points: Tensor, sample: int = 200, near: int = 100) -> float
 
 
 def grow(weights: Tensor, bias: Tensor, items: int) -> tuple[Tensor, Tensor]:
-    """Siblings of trained items, as many of each.
+    """Siblings of trained items, equally many for each item.
 
     Args:
-        weights: (V, d) of the items, without padding.
-        bias: (V,) theirs.
-        items: how many siblings in all.
+        weights: (V, d) weights of the items, without padding.
+        bias: (V,) biases of the items.
+        items: total number of siblings.
 
     Returns:
         Weights (items, d) and biases (items,).
@@ -102,12 +102,12 @@ def grow(weights: Tensor, bias: Tensor, items: int) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def large(model: HMamba, queries: RealArray, items: int) -> Large:
-    """A catalogue of so many items about those of a model.
+    """A large set of items around those of a model.
 
     Args:
-        model: trained, with a bias.
-        queries: (R, d + 2) its users'.
-        items: in the catalogue.
+        model: a trained model with a bias.
+        queries: (R, d + 2) query vectors of its users.
+        items: number of items.
     """
     assert model.bias is not None
     trained = model.tangents.weight[1:]
@@ -126,20 +126,20 @@ def trained(folder: Path, epochs: int, users: int) -> tuple[HMamba, RealArray]:
     """The product's model after a few epochs on Beauty, and the query vectors (users, d + 2) of some of its users.
 
     Raises:
-        InputError: the data are not there.
+        InputError: the data set does not exist.
     """
     overrides = {"train.epochs": epochs, "train.device": "cpu", "model.score_term": "none"}
     config = configure(path_of(DATA, None), overrides)
     experiment = leave_one_out(load(DATA, folder), _LENGTH)
-    model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)
-    evaluation_set = EvaluationSet(experiment.train.select(nobody), nobody, nobody, nobody)
+    model, empty = model_of(experiment, config), np.zeros(0, dtype=np.int64)
+    evaluation_set = EvaluationSet(experiment.train.select(empty), empty, empty, empty)
     with tempfile.TemporaryDirectory() as temporary:
         plan = plan_of(experiment, config, model, "catalogue", Path(temporary))
-        Fit(model, replace(plan, evaluation_set=evaluation_set)).run()  # nobody is asked: no epoch is the best one
+        Fit(model, replace(plan, evaluation_set=evaluation_set)).run()  # without queries, the last epoch is kept
     model.eval()
     past = experiment.exams[TEST].evaluation_set.past
-    asked = past.select(np.random.default_rng(0).permutation(len(past))[:users])
-    hidden_Rd = encode_users(model, asked)
+    sampled = past.select(np.random.default_rng(0).permutation(len(past))[:users])
+    hidden_Rd = encode_users(model, sampled)
     with torch.inference_mode():
         queries: RealArray = model.query_vectors(hidden_Rd).numpy()
     return model, queries

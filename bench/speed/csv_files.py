@@ -1,4 +1,4 @@
-"""Reading a CSV file a block at a time, beside reading the same by record and beside DuckDB's own reader."""
+"""Reading a CSV file in blocks, against reading it record by record and against DuckDB's reader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("hmamba")
 
 ROWS, BATCH = 300_000, 100_000
 BROKEN = 1_000
-"""One record in so many has a field too few."""
+"""One record in this many lacks a field."""
 
 BLOCKS, RECORDS, DUCKDB = "blocks", "records", "DuckDB, rejects kept"
 _HEADER = ["user_id", "item_id", "event_time", "weight"]
@@ -53,7 +53,7 @@ def _read_by_duckdb(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def figures(*, quick: bool) -> list[Figure]:
-    """Rows read a second: plain text, and with every id in quotes; one record in a thousand is malformed."""
+    """Rows read per second, without quotes and with all ids in quotes; one record in a thousand is malformed."""
     rows, rounds = (ROWS // 10, 2) if quick else (ROWS, 5)
     found: list[Figure] = []
     for what, quoted in (("plain", False), ("ids in quotes", True)):

@@ -1,8 +1,7 @@
-"""Users encoded a second, each with a history of one length, against the network of SASRec.
+"""Users encoded per second, with histories of equal length, against the network of SASRec.
 
-The peer has two layers of attention and of feed-forward networks as wide as the model, as in SASRec (arXiv 1808.09781)
-and RecTools, PyTorch's fused causal attention, histories of equal length, hence no padding, and its last layer computed
-at the last position alone.
+The peer has two layers of attention and feed-forward networks of the model's width, as in SASRec (arXiv 1808.09781) and
+RecTools. It uses PyTorch's fused causal attention, no padding, and computes its last layer at the last position only.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories
 TARGETS = {50: None, 200: 3.0, 1_000: 6.0, 4_000: 15.0}
 OURS, PEER, WHOLE = "HMamba, 1 layer", "SASRec's network, 2 layers", "HMamba, all positions by the scan"
 _ITEMS, _DIM, _HEADS = 10_000, 64, 2
-_PEER_TOKENS = 8_192  # of a batch: larger and smaller ones were no faster
+_PEER_TOKENS = 8_192  # tokens of a batch; larger and smaller batches were not faster
 
 
 class _Attention(nn.Module):
@@ -37,13 +36,13 @@ class _Attention(nn.Module):
 
     def forward(self, x_BTd: Tensor, *, last: bool) -> Tensor:
         def heads(part_BTd: Tensor) -> Tensor:
-            apart: Tensor = part_BTd.unflatten(-1, (_HEADS, -1))
-            return apart.transpose(1, 2)
+            split: Tensor = part_BTd.unflatten(-1, (_HEADS, -1))
+            return split.transpose(1, 2)
 
-        asking_BTd = self.norm(x_BTd[:, -1:] if last else x_BTd)
+        query_BTd = self.norm(x_BTd[:, -1:] if last else x_BTd)
         key, value = (heads(part) for part in self.key_value(x_BTd).chunk(2, dim=-1))
-        seen = F.scaled_dot_product_attention(heads(self.query(asking_BTd)), key, value, is_causal=not last)
-        x_BTd = self.norm_ffn(asking_BTd + self.out(seen.transpose(1, 2).flatten(2)))
+        seen = F.scaled_dot_product_attention(heads(self.query(query_BTd)), key, value, is_causal=not last)
+        x_BTd = self.norm_ffn(query_BTd + self.out(seen.transpose(1, 2).flatten(2)))
         out: Tensor = x_BTd + self.narrow(F.relu(self.widen(x_BTd)))
         return out
 
@@ -67,7 +66,7 @@ class Peer(nn.Module):
 
 
 def _histories(users: int, length: int) -> Histories:
-    """Items by Zipf's law, as in a shop."""
+    """Histories with items by Zipf's law."""
     random = np.random.default_rng(0)
     items = np.minimum(random.zipf(1.2, users * length), _ITEMS).astype(np.int64)
     times = np.tile(np.arange(length), users) * MICROSECONDS_A_DAY
@@ -85,7 +84,7 @@ def _by_scan(model: HMamba, batches: tuple[Tensor, ...]) -> Tensor:
 
 @torch.inference_mode()
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """One for each length."""
+    """One figure for each length of history."""
     torch.manual_seed(0)
     model = HMamba(ModelConfig(dim=_DIM, layers=1, score_term="none"), _ITEMS).eval()
     tokens, rounds = (40_000, 5) if quick else (200_000, 7)
@@ -96,9 +95,9 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         batches = items_UT.split(max(1, _PEER_TOKENS // length))
 
         few = slice(0, min(8, len(batches[0])))
-        mine = encode_users(model, histories.select(np.arange(users)[few]))
-        right = _by_scan(model, batches[:1])[few]
-        check(torch.allclose(mine, right, atol=1e-4), f"states after {length} events differ from the scan's")
+        states = encode_users(model, histories.select(np.arange(users)[few]))
+        expected = _by_scan(model, batches[:1])[few]
+        check(torch.allclose(states, expected, atol=1e-4), f"states after {length} events differ from the scan's")
         check(
             torch.allclose(peer(items_UT[few]), peer(items_UT[few], all_positions=True)[:, -1], atol=1e-4),
             "the peer's last layer at the last position differs from its last output",

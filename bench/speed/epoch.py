@@ -1,10 +1,9 @@
 """An epoch of training by the product's loop against RecTools' SASRec, at equal width, length and loss.
 
-Both learn from the last 200 events of the same users, ask after every event, score the same items in a full softmax and
-take about as many steps. HMamba has one layer, as in the product, SASRec two, as in its paper; HMamba with two is told
-beside. Habit and co-occurrence, which SASRec has no counterpart of, are off. RecTools would score padding too and drop
-the result: here it scores positions that have an answer only (:mod:`bench.peers.sasrec`), so the ratio owes
-nothing to that.
+Both train on the last 200 events of the same users, predict every event, score the same items in a full softmax and
+take about the same number of steps. HMamba has one layer, as in the product, and SASRec two, as in its paper; HMamba
+with two layers is reported too. Score terms, which SASRec lacks, are off. RecTools would also score padding and drop
+the result; here it scores only positions with a target (:mod:`bench.peers.sasrec`), so this does not slow it down.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ log = logging.getLogger("hmamba")
 
 OURS, DEEPER, PEER = "HMamba, 1 layer", "HMamba, 2 layers", "RecTools' SASRec, 2 layers"
 USERS = {"ml-latest-small": None, "complete-journey": 250}
-"""Data sets, and how many of their users take part; None: all. The softmax over all that 2,469 households bought would
-take many minutes an epoch."""
+"""Data sets and the number of users to train on; None: all. With all 2,469 households, the softmax over their items
+would take many minutes an epoch."""
 
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 _LENGTH, _DIM, _BATCH_USERS, _SEED = 200, 64, 64, 1
@@ -52,12 +51,12 @@ _TARGET = 2.0
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch took.
+    """Time and loss of an epoch.
 
     Attributes:
-        seconds: without validation and checkpoints.
-        answers: positions that were asked.
-        loss: their mean.
+        seconds: seconds without validation and checkpoints.
+        answers: number of predicted positions.
+        loss: their mean loss.
     """
 
     seconds: float
@@ -69,16 +68,16 @@ Runner = Callable[[], Epoch]
 
 
 def experiment_of(data: Data, users: int | None) -> Experiment:
-    """What both learn from: users who can be asked, some of them if ``users`` is less than all."""
+    """The training data of both: users with at least two events, a sample of them if ``users`` is less than all."""
     whole = leave_one_out(data, _LENGTH)
-    train = whole.train.select(np.flatnonzero(whole.train.lengths > 1))  # nobody else can be asked
+    train = whole.train.select(np.flatnonzero(whole.train.lengths > 1))  # others have no target
     if users is not None and users < len(train):
         train = train.select(np.sort(np.random.default_rng(_SEED).choice(len(train), users, replace=False)))
     return replace(whole, train=train, candidate_items=CandidateItems.of(train.item_events(whole.size), 1))
 
 
 def ours(experiment: Experiment, name: str, layers: int) -> Runner:
-    """The product's loop, an epoch a call, on one model that goes on learning."""
+    """The product's loop; each call trains the same model for another epoch."""
     tokens = experiment.train.events * _BATCH_USERS // len(experiment.train)
     overrides = {
         "model.dim": _DIM,
@@ -97,8 +96,8 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
         "candidates.exclude_seen": True,
     }
     config = configure(path_of(name, None), overrides)
-    model, nobody = model_of(experiment, config), np.zeros(0, dtype=np.int64)
-    evaluation_set = EvaluationSet(experiment.train.select(nobody), nobody, nobody, nobody)
+    model, empty = model_of(experiment, config), np.zeros(0, dtype=np.int64)
+    evaluation_set = EvaluationSet(experiment.train.select(empty), empty, empty, empty)
 
     def epoch() -> Epoch:
         with tempfile.TemporaryDirectory() as folder:
@@ -112,8 +111,8 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
 
 
 @contextmanager
-def _theirs(experiment: Experiment, python: Path, epochs: int) -> Iterator[Runner]:
-    """RecTools in a process of its own, that waits while others have their turn."""
+def _peer(experiment: Experiment, python: Path, epochs: int) -> Iterator[Runner]:
+    """RecTools in a process of its own, which waits between its epochs."""
     given = {"batch_size": _BATCH_USERS, "n_factors": _DIM, "dropout_rate": _DROPOUT, "lr": _RATE}
     settings, _ = search_space({**given, "session_max_len": _LENGTH})
     job = {
@@ -130,18 +129,18 @@ def _theirs(experiment: Experiment, python: Path, epochs: int) -> Iterator[Runne
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            asking, answering = process.stdin, process.stdout
+            requests, answers = process.stdin, process.stdout
 
             def epoch() -> Epoch:
-                asking.write("go\n")
-                asking.flush()
-                for line in answering:
+                requests.write("go\n")
+                requests.flush()
+                for line in answers:
                     if line.startswith("{"):
                         facts: dict[str, Any] = json.loads(line)
                         same = facts["items"] == len(experiment.candidate_items)
                         check(same, f"RecTools scores {facts['items']} items, HMamba {len(experiment.candidate_items)}")
                         return Epoch(facts["seconds"], facts["answers"], facts["loss"])
-                raise HMambaError(f"{' '.join(command)} ended too early; see what it said above.")
+                raise HMambaError(f"{' '.join(command)} ended too early; see its output above.")
 
             try:
                 yield epoch
@@ -150,8 +149,8 @@ def _theirs(experiment: Experiment, python: Path, epochs: int) -> Iterator[Runne
 
 
 def _check(name: str, epochs: dict[str, list[Epoch]]) -> None:
-    asked = {way: {epoch.answers for epoch in taken} for way, taken in epochs.items()}
-    check(len(set.union(*asked.values())) == 1, f"{name}: not the same number of answers: {asked}")
+    answers = {way: {epoch.answers for epoch in taken} for way, taken in epochs.items()}
+    check(len(set.union(*answers.values())) == 1, f"{name}: not the same number of answers: {answers}")
     for way, taken in epochs.items():
         check(taken[-1].loss < taken[0].loss, f"{name}: the loss of {way} does not fall")
 
@@ -160,17 +159,17 @@ def _missing(folder: Path | None, name: str) -> str | None:
     if not PYTHON.is_file():
         return "there is no .venv-peers (make bench-peers)"
     if folder is None:
-        return "nobody says where the data sets are (--data, or the variable HMAMBA_DATA)"
+        return "the folder of the data sets is not set (--data, or the variable HMAMBA_DATA)"
     if not (folder / name).is_dir():
         return f"{folder / name} does not exist"
     return None
 
 
 def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
-    """One for each data set; none where the peer or the data are not there.
+    """One figure for each data set; none if the peer or the data set is missing.
 
     Args:
-        quick: three epochs of fewer users.
+        quick: use three epochs of fewer users.
         data: folder of the data sets; the variable HMAMBA_DATA if None.
     """
     data = data or (Path(os.environ["HMAMBA_DATA"]) if os.environ.get("HMAMBA_DATA") else None)
@@ -178,12 +177,12 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
     for name, users in USERS.items():
         missing = _missing(data, name)
         if missing is not None:
-            log.info("epoch of %s: left out, because %s.", name, missing)
+            log.info("epoch of %s: skipped, because %s.", name, missing)
             continue
         assert data is not None
         experiment = experiment_of(load(name, data), 100 if quick else users)
-        with _theirs(experiment, PYTHON, rounds + 1) as theirs:
-            ways = {OURS: ours(experiment, name, 1), DEEPER: ours(experiment, name, 2), PEER: theirs}
+        with _peer(experiment, PYTHON, rounds + 1) as peer:
+            ways = {OURS: ours(experiment, name, 1), DEEPER: ours(experiment, name, 2), PEER: peer}
             taken: dict[str, list[Epoch]] = {way: [] for way in ways}
             for turn in range(rounds + 1):
                 for way, run in ways.items():

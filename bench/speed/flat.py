@@ -1,4 +1,4 @@
-"""FAISS's flat index as a peer: in blocks, by matrix products and as it comes."""
+"""FAISS's flat index as a peer: in blocks, by matrix products and with FAISS's own settings."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from hmamba.index.flat import FlatSearcher, faiss_module
 from hmamba.index.index import ROWS
 
 PEER, ALL_AT_ONCE = "FAISS flat", "FAISS flat, all queries at once"
-AS_IT_COMES = "FAISS flat as it comes, item by item"
+BY_DEFAULT = "FAISS flat by default, item by item"
 K = 100
 SEEN = 5_000
-"""Items of each user that are left out."""
+"""Number of excluded items of each user."""
 LEAST_KEPT = 1 / 1.3
-"""Of the speed, where they are."""
+"""Minimum share of the speed with exclusion."""
 
-_ITEM_BY_ITEM = 128_000  # FAISS's own threshold, under which it multiplies no matrices
+_ITEM_BY_ITEM = 128_000  # FAISS's own threshold, below which it uses no matrix products
 
 
 def in_blocks(flat: FlatSearcher, queries: RealArray) -> RealArray:
-    """The ``K`` largest products (R, K), of as many queries at once as scoring asks."""
+    """The ``K`` largest products (R, K), for blocks of as many queries as in scoring."""
     return np.concatenate([flat.search(queries[at : at + ROWS], K)[0] for at in range(0, len(queries), ROWS)])
 
 
-def as_it_comes(flat: FlatSearcher, queries: RealArray) -> RealArray:
-    """The same with FAISS's own threshold."""
+def by_default(flat: FlatSearcher, queries: RealArray) -> RealArray:
+    """The same with FAISS's default threshold."""
     settings = faiss_module().cvar
     ours, settings.distance_compute_blas_threshold = settings.distance_compute_blas_threshold, _ITEM_BY_ITEM
     try:

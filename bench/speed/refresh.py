@@ -1,4 +1,4 @@
-"""A refresh of 1 % of the users, from carried states to the new part of the table, against scoring all users."""
+"""A refresh of 1 % of the users from their carried states, against scoring all users."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, offsets_of
 
 TARGET = 30.0
-OURS, PEER = "1 % from their states", "all users"
+OURS, PEER = "1 % from carried states", "all users"
 _ITEMS, _LENGTH, _NEW, _K, _BLOCK = 10_000, 200, 3, 100, 1 << 13
 
 
 class _Shard:
-    """One shard before and after its users' last events, of which a hundredth of the users has some."""
+    """One shard before and after new events of 1 % of its users."""
 
     def __init__(self, users: int, folder: Path) -> None:
         torch.manual_seed(0)
@@ -58,7 +58,7 @@ class _Shard:
             self.score(self.now.between(None, _LENGTH * MICROSECONDS_A_DAY), "night", states.encode)
 
     def score(self, histories: Histories, name: str, encode: Encode = encode_users) -> Path:
-        """Write the candidates of users."""
+        """Score users and write their candidates; returns the file."""
         part = self.folder / f"{name}.parquet"
         blocks = (
             histories.select(np.arange(start, min(start + _BLOCK, len(histories))))
@@ -70,33 +70,33 @@ class _Shard:
         write_candidates(scorer, self.stored.item_ids, blocks, candidates=part, vectors=points)
         return part
 
-    def everybody(self) -> Path:
+    def all_users(self) -> Path:
         """Score all users from their whole histories."""
-        return self.score(self.now, "everybody")
+        return self.score(self.now, "all")
 
     def refresh(self) -> Path:
-        """Score touched users from their states, and replace their rows."""
+        """Score the users with new events from their carried states, and replace their rows."""
         with CarriedStates.opened(self.files, self.stored.model, "v1") as carried:
             fresh = self.score(self.touched, "fresh", carried.encode)
-        check(carried.reencoded == 0, f"{carried.reencoded} users were encoded from whole histories")
+        check(carried.reencoded == 0, f"{carried.reencoded} users were encoded from their whole histories")
         target = self.folder / "refreshed.parquet"
         replace_users(self.folder / "night.parquet", self.touched.users.cast(pa.string()), fresh, target)
         return target
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """One, of one shard; the pull, the checks and the copy of the table are the same either way and are not in it."""
+    """One figure, of one shard. The pull, the checks and the copy of the table are the same in both and not timed."""
     users, rounds = (2_000, 3) if quick else (20_000, 5)
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
         shard = _Shard(users, Path(folder))
-        tables = [pq.read_table(path) for path in (shard.refresh(), shard.everybody())]
+        tables = [pq.read_table(path) for path in (shard.refresh(), shard.all_users())]
         is_touched = [pc.is_in(table[USER_ID], value_set=shard.touched.users.cast(pa.string())) for table in tables]
-        mine, right = (table.filter(mask) for table, mask in zip(tables, is_touched, strict=True))
-        check(len(tables[0]) == len(tables[1]), "the refreshed part has other rows than a new one")
-        check(mine[USER_ID].equals(right[USER_ID]), "the refreshed part has other users than a new one")
-        check(np.allclose(mine[SCORE], right[SCORE], atol=1e-4), "scores differ from those of scoring everybody")
-        same = np.mean(np.asarray(pc.equal(mine[ITEM_ID], right[ITEM_ID])))
-        check(same > 0.99, f"only {same:.1%} of the places hold the same item")  # equal scores may change places
-        seconds, spread = in_turns({OURS: shard.refresh, PEER: shard.everybody}, rounds)
+        refreshed, expected = (table.filter(mask) for table, mask in zip(tables, is_touched, strict=True))
+        check(len(tables[0]) == len(tables[1]), "the refreshed part has another number of rows")
+        check(refreshed[USER_ID].equals(expected[USER_ID]), "the refreshed part has other users")
+        check(np.allclose(refreshed[SCORE], expected[SCORE], atol=1e-4), "the refreshed scores differ")
+        same = np.mean(np.asarray(pc.equal(refreshed[ITEM_ID], expected[ITEM_ID])))
+        check(same > 0.99, f"only {same:.1%} of the ranks hold the same item")  # equal scores may swap ranks
+        seconds, spread = in_turns({OURS: shard.refresh, PEER: shard.all_users}, rounds)
         what = f"refresh of 1 % of {users:,} users, {_LENGTH} events each, {_NEW} new"
         yield Figure(what, OURS, PEER, (users, "users"), seconds, spread, TARGET, shard.refresh)

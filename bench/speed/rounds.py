@@ -1,4 +1,4 @@
-"""Timing in turns, so that whatever else the machine does falls on everyone alike."""
+"""Time several ways in turns, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _HOT = 8
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        what: was done.
-        ours: the name of our way among ``seconds``.
-        peer: the name of the way that ours is compared with.
-        units: done in each round, and what they are called.
-        seconds: of each way, the median of its rounds.
-        spread: of each way, the slowest round divided by the fastest.
-        target: ratio that is aimed at; None without one.
-        way: our way, to be profiled where it missed its target; None: nothing to see.
+        what: description of the work.
+        ours: name of our way among ``seconds``.
+        peer: name of the way that ours is compared with.
+        units: number of units in each round, and their name.
+        seconds: median of the rounds of each way.
+        spread: slowest round of each way divided by its fastest.
+        target: target of the ratio; None if there is none.
+        way: our way, to be profiled if it misses its target; None: not profiled.
     """
 
     what: str
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the peer."""
+        """Speed relative to the peer."""
         return self.seconds[self.peer] / self.seconds[self.ours]
 
     @property
@@ -55,7 +55,7 @@ class Figure:
 
 
 def in_turns(ways: Ways, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds of each way, and its slowest round divided by its fastest; one round before is not counted."""
+    """Median seconds of each way, and its slowest round divided by its fastest, after one warm-up round."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
@@ -70,9 +70,9 @@ def in_turns(ways: Ways, rounds: int) -> tuple[dict[str, float], dict[str, float
 
 
 def hot(way: Callable[[], Any]) -> Hot:
-    """The functions in which a way spends most of its time by itself, and their shares of it, by cProfile.
+    """The functions with most time of their own, and their shares of the total, by cProfile.
 
-    Calls of libraries are functions too, so what a product or a write takes is seen as such.
+    Library calls are functions too, so matrix products and writes are listed separately.
     """
     way()
     profile = cProfile.Profile()
@@ -87,7 +87,7 @@ def check(right: bool, what: str) -> None:
     """Refuse to time a wrong result.
 
     Raises:
-        HMambaError: it is wrong.
+        HMambaError: the result is wrong.
     """
     if not right:
         raise HMambaError(f"bench: not timed, because the result is wrong: {what}.")

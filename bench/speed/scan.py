@@ -1,8 +1,8 @@
-"""The chunked scan against the minimal listing of the Mamba-2 paper, and against what a matrix product reaches.
+"""The chunked scan against the minimal listing of the Mamba-2 paper, and against the peak of a matrix product.
 
-The listing (arXiv 2405.21060, listing 1) is written here from the paper's equations: decays of pairs as a masked sum of
-segments, outputs inside chunks, states of chunks, states between chunks by the same masked sum, outputs from states.
-It takes B and C a head, which are the same for all here, and the chunk of those in ``_CHUNKS`` that is fastest for it.
+The listing (arXiv 2405.21060, listing 1) is written here from the paper's equations: pairwise decays as masked segment
+sums, outputs inside chunks, states of chunks, states between chunks by the same masked sums, outputs from states. It
+takes B and C for each head (all equal here), and uses its fastest chunk size in ``_CHUNKS``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Leaves = tuple[Tensor, ...]
 
 
 def _sums(log: Tensor) -> Tensor:
-    """(.., i, j): the sum of ``log`` over j < k <= i, minus infinity for j > i; no difference of large sums."""
+    """(.., i, j): the sum of ``log`` over j < k <= i, minus infinity for j > i, without differences of large sums."""
     size = log.shape[-1]
     below = torch.ones(size, size, dtype=torch.bool).tril(-1)
     summed = log[..., :, None].expand(*log.shape, size).masked_fill(~below, 0.0).cumsum(-2)
@@ -60,17 +60,17 @@ def listing(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, *
 
 
 def flop(length: int) -> int:
-    """FLOP a token of the matrix products that the forward scan needs at its own chunk; backward counts twice that.
+    """FLOP per token of the matrix products of the forward scan at its own chunk size; backward counts twice that.
 
-    C.B^T and its product with x over whole chunks, as matrix products compute them, not over the causal half alone, and
-    states written and read. What passes between chunks is not counted, nor is anything elementwise.
+    Counts C.B^T and its product with x over whole chunks, not only over the causal half, and writing and reading the
+    states. Passing states between chunks and elementwise operations are not counted.
     """
     width = _HEADS * _CHANNELS
     return 2 * chunk_for(length) * (_STATE + width) + 4 * _STATE * width
 
 
 def _leaves(rows: int, length: int, dtype: torch.dtype) -> Leaves:
-    """The scan's inputs: x, B and C as the layer's convolution leaves them, in one tensor, then dt, A, D."""
+    """The scan's inputs: x, B and C in one tensor, as the layer's convolution returns them, then dt, A and D."""
     random = torch.Generator().manual_seed(0)
     mixed = torch.randn(rows, length, _HEADS * _CHANNELS + 2 * _STATE, generator=random)
     dt = 0.1 * torch.rand(rows, length, _HEADS, generator=random)
@@ -93,8 +93,8 @@ def _both(scan: Scan, leaves: Leaves, upstream: Tensor) -> Leaves:
     return torch.autograd.grad(_run(scan, leaves)[0], leaves, upstream)
 
 
-def _close(mine: Tensor, right: Tensor, tolerance: float) -> bool:
-    return bool((mine - right).abs().max() <= tolerance * right.abs().max())
+def _close(value: Tensor, expected: Tensor, tolerance: float) -> bool:
+    return bool((value - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 def _check(rows: int, length: int) -> None:
@@ -102,8 +102,8 @@ def _check(rows: int, length: int) -> None:
         leaves = _leaves(rows, length, dtype)
         upstream = torch.randn(rows, length, _HEADS, _CHANNELS).to(dtype)
         ways = chunked_scan, partial(listing, chunk=_CHUNKS[0])
-        (mine, last), (right, right_last) = (_forward(way, leaves) for way in ways)
-        same = _close(mine, right, tolerance) and _close(last, right_last, tolerance)
+        (value, last), (expected, expected_last) = (_forward(way, leaves) for way in ways)
+        same = _close(value, expected, tolerance) and _close(last, expected_last, tolerance)
         check(same, f"the scans of {length} tokens differ in {dtype}")
         for one, other in zip(*(_both(way, leaves, upstream) for way in ways), strict=True):
             check(_close(one, other, 10 * tolerance), f"the gradients over {length} tokens differ in {dtype}")
@@ -118,7 +118,7 @@ def _seconds(way: Callable[[], object]) -> float:
 
 
 def threads() -> Iterator[int]:
-    """One, and two where there are two cores; as many as before afterwards."""
+    """Set one thread, then two if there are two cores; restore the number afterwards."""
     before = torch.get_num_threads()
     try:
         for count in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
@@ -129,7 +129,7 @@ def threads() -> Iterator[int]:
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """For each number of threads and length, forward alone and with backward: beside the listing, then the peak."""
+    """For each number of threads and length, forward alone and with backward: against the listing and the peak."""
     tokens, rounds = (4_000, 5) if quick else (16_000, 11)
     square = torch.randn(_SQUARE, _SQUARE)
     for count in threads():

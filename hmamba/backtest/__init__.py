@@ -1,1 +1,1 @@
-"""Replaying past nights and judging each on the days that followed it."""
+"""Replay past nights and evaluate each on the days that followed it."""

@@ -1,7 +1,7 @@
-"""Judging one replayed night on the days that followed: what served, in each of the ways in which it could have.
+"""Evaluate one replayed night on the days that followed it.
 
-A model's version is judged as it was trained, with what is only counted counted up to the night (recounted), and with a
-short fine-tuning over the days that were held out (refit). Baselines count up to the night as well.
+Each serving model is evaluated in three variants: as trained; recounted, with its counted score terms counted up to the
+night; and refit, with a short fine-tuning on the held-out days. Baselines count events up to the night.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VARIANTS = (AS_TRAINED, RECOUNTED, REFIT)
 
 @dataclass(frozen=True)
 class Chain:
-    """Nights that follow each other in a root of their own.
+    """Consecutive nights in a root of their own.
 
     Attributes:
         name: such as "fine-tuned".
@@ -47,57 +47,57 @@ class Chain:
 
 @dataclass(frozen=True)
 class JudgedNight:
-    """One night's figures.
+    """Metrics of one night.
 
     Attributes:
         day: the night.
-        asked: ids of the users who were asked about the days after it.
-        questions: how many questions.
-        serving: by chain, the version that served; None where ``gate.first_night = "refuse"`` let nobody.
-        measured: by system.
+        user_ids: external ids of the evaluated users.
+        queries: number of queries.
+        serving: by chain, the version that served; None if ``gate.first_night = "refuse"`` stopped the night.
+        measured: metrics by system.
     """
 
     day: date
-    asked: tuple[str, ...]
-    questions: int
+    user_ids: tuple[str, ...]
+    queries: int
     serving: dict[str, str | None]
     measured: dict[str, Measured]
 
 
-def ask_after(truth: Histories, day: date, until: date, config: Config) -> EvaluationSet:
-    """What users took after a day, up to the end of another.
+def evaluation_set_after(truth: Histories, day: date, until: date, config: Config) -> EvaluationSet:
+    """The evaluation set of the days after ``day``, up to the end of ``until``.
 
     Args:
-        truth: all events up to the end of ``until``, or more.
+        truth: all events up to the end of ``until``; later ones are ignored.
         day: the night.
-        until: last day that is asked about.
-        config: whether only new items count.
+        until: last day of the evaluation set.
+        config: whether seen items are excluded.
     """
     known = truth.between(None, midnight(until) + MICROSECONDS_A_DAY)
     before = known.between(None, midnight(day) + MICROSECONDS_A_DAY)
     starts = known.offsets[:-1] + before.lengths
-    return EvaluationSet.ask(known, starts, known.offsets[1:], exclude_seen=config.candidates.exclude_seen)
+    return EvaluationSet.of(known, starts, known.offsets[1:], exclude_seen=config.candidates.exclude_seen)
 
 
 def judge_night(
     chains: list[Chain], day: date, run_id: str, truth: Histories, until: date, config: Config, device: torch.device
 ) -> JudgedNight:
-    """Judge what served after the night of ``day`` on what came up to the end of ``until``.
+    """Evaluate the models and baselines of the night of ``day`` on the events up to the end of ``until``.
 
     Args:
-        chains: each has the snapshot, the versions and the verdict of this night. One in which nobody serves is left
-            out.
+        chains: each holds the snapshot, the versions and the verdict of this night. Chains in which nothing serves are
+            left out.
         day: the night.
-        run_id: of the night's run in each chain.
+        run_id: run id of the night in each chain.
         truth: all events.
-        until: last day that is asked about.
+        until: last day of the evaluation set.
         config: all settings.
-        device: where to compute.
+        device: the device to compute on.
     """
-    evaluation_set = ask_after(truth, day, until, config)
+    evaluation_set = evaluation_set_after(truth, day, until, config)
     run = chains[0].layout.run(day, run_id)
     histories = read_histories(shard_files(run))
-    # Who is asked may have had items since that the night did not know.
+    # Users may have interacted since with items that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
     snapshot = SnapshotManifest.read(run.manifest).digest
     serving = {chain.name: Verdict.read(chain.layout.run(day, run_id).verdict).serving for chain in chains}
@@ -125,13 +125,13 @@ def judge_night(
         folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
         refit(stored, histories, split, snapshot, folder, config)
         measured[f"{chain.name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
-    return JudgedNight(day, tuple(evaluation_set.asked.to_pylist()), len(evaluation_set), serving, measured)
+    return JudgedNight(day, tuple(evaluation_set.user_ids.to_pylist()), len(evaluation_set), serving, measured)
 
 
 def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:
-    """One system's figures over the nights on which it was judged, each user of each night counting once."""
+    """Mean metrics of one system over the nights on which it was measured; each user of each night counts once."""
     found = [night for night in nights if system in night.measured]
-    weights = np.array([len(night.asked) for night in found], dtype=np.float64)
+    weights = np.array([len(night.user_ids) for night in found], dtype=np.float64)
     return {
         name: round(float(np.average([night.measured[system].means[name] for night in found], weights=weights)), 6)
         for name in found[0].measured[system].means
@@ -139,10 +139,10 @@ def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:
 
 
 def contrast(nights: Sequence[JudgedNight], pair: tuple[str, str], metric: str) -> Comparison | None:
-    """Compare two systems over the nights on which both were judged; None if there is none."""
+    """Compare two systems over the nights on which both were measured; None if there is none."""
     common = [night for night in nights if all(name in night.measured for name in pair)]
     if not common:
         return None
     one, other = (np.concatenate([night.measured[name].deciding for night in common]) for name in pair)
-    user = np.unique(np.concatenate([night.asked for night in common]), return_inverse=True)[1]
+    user = np.unique(np.concatenate([night.user_ids for night in common]), return_inverse=True)[1]
     return compare(pair, metric, one, other, user)

@@ -1,4 +1,4 @@
-"""What a backtest found, as text and as one self-contained page."""
+"""The results of a backtest, as Markdown and as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NONE = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Findings:
-    """Figures over all nights.
+    """Results over all nights.
 
     Attributes:
-        metric: what is compared.
-        nights: as they were judged.
-        systems: in the order of the table.
-        means: of each system, over users and nights.
-        comparisons: what refitting, recounting and full retraining bring, by bootstrap over the users of all nights.
+        metric: the metric that systems are compared by.
+        nights: metrics of each night.
+        systems: names, in the order of the table.
+        means: metrics of each system, over users and nights.
+        comparisons: effects of refitting, recounting and full retraining, by bootstrap over the users of all nights.
     """
 
     metric: str
@@ -40,33 +40,33 @@ class Findings:
         """Pool the nights: each user of each night counts once.
 
         Args:
-            nights: at least one that was judged.
-            chains: their names, the usual one first.
+            nights: the nights, at least one of them with metrics.
+            chains: names of the chains, the reference first.
             metric: such as ndcg@10.
         """
         judged = [night for night in nights if night.measured]
         names = list(dict.fromkeys(name for night in judged for name in night.measured))
         means = {name: pooled(judged, name) for name in names}
-        usual = chains[0]
+        reference = chains[0]
         pairs = [(f"{chain}, {RECOUNTED}", f"{chain}, {AS_TRAINED}") for chain in chains]
         pairs += [(f"{chain}, {REFIT}", f"{chain}, {RECOUNTED}") for chain in chains]
-        pairs += [(f"{chain}, {RECOUNTED}", f"{usual}, {RECOUNTED}") for chain in chains[1:]]
+        pairs += [(f"{chain}, {RECOUNTED}", f"{reference}, {RECOUNTED}") for chain in chains[1:]]
         baselines = [name for name in BASELINES if name in means]
         if baselines:
             best = max(baselines, key=lambda name: means[name][metric])
-            pairs += [(f"{usual}, {variant}", best) for variant in (RECOUNTED, REFIT)]
+            pairs += [(f"{reference}, {variant}", best) for variant in (RECOUNTED, REFIT)]
         compared = [found for pair in pairs if (found := contrast(judged, pair, metric)) is not None]
         return cls(metric, tuple(nights), tuple(names), means, tuple(compared))
 
     @property
     def users(self) -> tuple[int, int]:
-        """How many different users were judged, and how often in all."""
-        asked = [user for night in self.nights for user in night.asked]
-        return len(set(asked)), len(asked)
+        """Number of distinct evaluated users, and number of evaluations of a user on a night."""
+        judged = [user for night in self.nights for user in night.user_ids]
+        return len(set(judged)), len(judged)
 
 
 def shown(name: str) -> str:
-    """A system's name in words."""
+    """The display name of a system."""
     return BASELINES.get(name, name)
 
 
@@ -97,12 +97,12 @@ def markdown(found: Findings) -> str:
             f"{night.measured[name].means[found.metric]:.4f}" if name in night.measured else _NONE
             for name in found.systems
         ]
-        lines.append(f"| {night.day} | {len(night.asked)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {night.day} | {len(night.user_ids)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def chart(found: Findings) -> Markup:
-    """The deciding metric by night, a line for each system."""
+    """A line chart of the deciding metric by night, one line for each system."""
     judged = [night for night in found.nights if night.measured]
     lines = [
         (
@@ -116,7 +116,7 @@ def chart(found: Findings) -> Markup:
 
 
 def page(found: Findings, title: str) -> str:
-    """The whole page. It loads nothing from anywhere and runs no script."""
+    """The HTML page. It loads no resources and runs no script."""
     return (
         templates("hmamba.backtest")
         .get_template("template.html")

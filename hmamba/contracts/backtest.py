@@ -20,7 +20,7 @@ class BacktestInputs(Document):
 
 
 class SystemMetrics(Part):
-    """Means of one system, and the deciding metric of each user, in the order of ``asked``."""
+    """Means of one system, and the deciding metric of each user, in the order of ``user_ids``."""
 
     means: dict[str, float]
     deciding: tuple[float, ...]
@@ -32,7 +32,7 @@ class BacktestNight(Document):
     CURE: ClassVar[str] = _CURE
 
     day: date
-    asked: tuple[str, ...]
-    questions: int
+    user_ids: tuple[str, ...]
+    queries: int
     serving: dict[str, str | None]
     measured: dict[str, SystemMetrics]

@@ -1,1 +1,1 @@
-"""Judging: exact ranking, metrics, baselines, the gate between champion and challenger."""
+"""Evaluation: exact ranking, metrics, baselines, and the gate between champion and challenger."""

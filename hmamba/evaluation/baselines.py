@@ -1,4 +1,4 @@
-"""What a model must beat: global popularity, and what this user buys most."""
+"""Baselines that a model must beat: global popularity, and each user's most frequent items."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ _ROWS = 256
 
 
 def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool, exclude_seen: bool) -> IntArray:
-    """Own count first (if ``personal``), popularity among equals, then the lower index. (U, k), -1 where none is left.
+    """Rank by the user's own count (if ``personal``), then popularity, then index: (U, k), padded with -1.
 
-    Exact without scoring the catalogue for each user: a user's own items are few, and whatever else they get is among
-    the k + own most popular. Memory grows with histories and k, not with the catalogue times users.
+    No user is scored against all items: a user's own items are few, and all others that can be ranked are among the
+    k + own most popular ones. Memory grows with the histories and k, not with items times users.
     """
     by_popularity = np.lexsort((np.arange(len(popularity)), -popularity))
     by_popularity = by_popularity[popularity[by_popularity] > 0]
-    place = np.full(len(popularity), len(by_popularity))  # items that nobody has had come after all others
+    place = np.full(len(popularity), len(by_popularity))  # items without events come last
     place[by_popularity] = np.arange(len(by_popularity))
     result = np.full((len(histories), k), -1, dtype=np.int64)
-    # What counts towards a user's own is what was read; what is left out is what was seen.
-    mine = histories.read if personal else histories
+    # Own counts are of events that the model reads; exclusion is of items that count as seen.
+    own = histories.read if personal else histories
     if not personal and histories.seen is not None:
-        mine = histories.keep(histories.seen)
+        own = histories.keep(histories.seen)
     for start in range(0, len(histories), _ROWS):
-        part = mine.select(np.arange(start, min(start + _ROWS, len(histories))))
+        part = own.select(np.arange(start, min(start + _ROWS, len(histories))))
         rows, places = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         if personal or exclude_seen:
             pairs, counts = np.unique(part.owner * len(popularity) + part.items, return_counts=True)
@@ -34,10 +34,10 @@ def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool,
             order = order[places[order] < len(by_popularity)]
             rows, places = rows[order], places[order]
         width = min(k + int(np.bincount(rows).max(initial=0)), len(by_popularity))
-        had = np.zeros((len(part), width), dtype=bool)
+        is_own = np.zeros((len(part), width), dtype=bool)
         within = places < width
-        had[rows[within], places[within]] = True
-        other_rows, other_places = np.nonzero(~had)
+        is_own[rows[within], places[within]] = True
+        other_rows, other_places = np.nonzero(~is_own)
         if personal:
             rows, places = np.concatenate([rows, other_rows]), np.concatenate([places, other_places])
             order = np.argsort(rows, kind="stable")
@@ -51,10 +51,10 @@ def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool,
 
 
 def popular(histories: Histories, popularity: IntArray, k: int, *, exclude_seen: bool) -> IntArray:
-    """Most popular items (U, k) for each user, given events of each item index (size,)."""
+    """The most popular items (U, k) for each user; ``popularity`` (size,) is the number of events of each item."""
     return _rank(histories, popularity, k, personal=False, exclude_seen=exclude_seen)
 
 
 def most_bought(histories: Histories, popularity: IntArray, k: int) -> IntArray:
-    """Items (U, k) that each user has taken most often, filled up with popular ones."""
+    """The items (U, k) that each user has interacted with most often, followed by popular ones."""
     return _rank(histories, popularity, k, personal=True, exclude_seen=False)

@@ -1,10 +1,10 @@
-"""Is one ranking better than another, or cannot it be told? A paired bootstrap over users.
+"""Compare two rankings by a paired bootstrap over users.
 
-Both answer the same questions, so what makes one user harder than another cancels in the differences.
+Both rankings answer the same queries, so differences in difficulty between users cancel.
 
-The bootstrap of a few users is too narrow, so its interval is widened as Student's t widens that of a normal mean
-(the expanded percentile interval of Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). And where so
-few users differ that chance would put all of them on one side more often than one time in twenty, nothing is shown.
+With few users a bootstrap interval is too narrow. It is widened by the ratio of Student's t to the normal quantile (the
+expanded percentile interval of Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). With fewer than six
+users who differ, chance puts all of them on one side in more than 5 % of cases, so no difference is reported.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from scipy.special import ndtri, stdtrit
 from hmamba.contracts.verdict import Comparison, Says
 
 _RESAMPLES = 1_000
-_AT_ONCE = 1 << 22  # users drawn at once
+_AT_ONCE = 1 << 22  # users drawn in one block
 _LEVEL = 0.95
 _TAILS = (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
-_FEWEST = 6  # users who differ: 2 * 0.5**6 is less than 1 - _LEVEL, 2 * 0.5**5 is not
+_FEWEST = 6  # users who differ: 2 * 0.5**6 < 1 - _LEVEL, but 2 * 0.5**5 is not
 
 
 def compare(
@@ -32,20 +32,20 @@ def compare(
     """Compare two rankings.
 
     Args:
-        names: of the two.
-        metric: what was measured.
-        one: (n,) of the first, at least one.
-        other: (n,) of the second, of the same users.
-        user: (n,) whose each entry is, from 0 without gaps: where users were asked several times, on several nights,
-            it is users that are drawn, with all that is theirs. None: each entry is of a user of its own.
+        names: names of the two rankings.
+        metric: name of the metric.
+        one: (n,) values of the first ranking, n >= 1.
+        other: (n,) values of the second ranking, of the same users in the same order.
+        user: (n,) the user of each entry, numbered from 0 without gaps. Where users have several entries, such as one
+            a night, users are drawn with all their entries. None: each entry is of another user.
     """
     gain = one - other
     owner = np.arange(len(gain)) if user is None else user
     gain_U, entries_U = np.bincount(owner, weights=gain).astype(np.float64), np.bincount(owner)
     users, difference = len(gain_U), float(gain.mean())
     low, high = difference + _widening(users) * (_quantiles(gain_U, entries_U) - difference)
-    is_told = np.count_nonzero(gain_U) >= _FEWEST
-    says: Says = "better" if is_told and low > 0 else "worse" if is_told and high < 0 else "cannot be told"
+    enough_differ = np.count_nonzero(gain_U) >= _FEWEST
+    says: Says = "better" if enough_differ and low > 0 else "worse" if enough_differ and high < 0 else "cannot be told"
     base = float(other.mean())
     return Comparison(
         one=names[0],
@@ -61,7 +61,7 @@ def compare(
 
 
 def _quantiles(gain_U: npt.NDArray[np.float64], entries_U: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Where the middle of the resampled means begins and ends."""
+    """The lower and upper quantile of the resampled means."""
     draw, users = np.random.default_rng(0), len(gain_U)
     rows = max(1, _AT_ONCE // users)
     means = []
@@ -73,7 +73,7 @@ def _quantiles(gain_U: npt.NDArray[np.float64], entries_U: npt.NDArray[np.int64]
 
 
 def _widening(users: int) -> float:
-    """By how much the bootstrap of so many users is too narrow; of one it has no width."""
+    """The factor that widens the bootstrap interval of this many users; 1 for one user, whose interval has no width."""
     if users == 1:
         return 1.0
     of_t, of_normal = stdtrit(users - 1, _TAILS[1]), ndtri(_TAILS[1])

@@ -1,8 +1,9 @@
-"""What is asked of a model: what did users take next?
+"""The evaluation set: queries with a past, and the items that the user interacted with next.
 
-Events of one user that share a time are a basket, and each basket with something before it is a question, also where
-what is before it lies in the held-out part itself: weights are fixed by then, so nothing leaks. Users who first appear
-there, and sessions that live for minutes, are asked like everyone else. A user's questions count as one user together.
+Events of one user that share a time are a basket. Each held-out basket that has events before it is a query. Its past
+may include held-out events too: the model's weights are fixed by then, so nothing leaks, and users who first appear in
+the held-out part, such as sessions of a few minutes, are evaluated like all others. All queries of a user together
+count as one user.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from hmamba.sequences.histories import BoolArray, Histories, IntArray, owners, r
 from hmamba.sequences.sets import distinct
 
 MOST_OF_A_USER = 10
-"""Questions of one user, evenly spread over what could be asked: a user who rates a thousand films in an evening counts
-as one, and more of their questions would add cost and no certainty."""
+"""Queries of one user, evenly spread over the user's baskets. Each user counts once in the metrics, so more queries of
+one user would cost time and hardly narrow the interval."""
 
 
 @dataclass(frozen=True)
 class Baskets:
-    """Baskets that can be asked for: B of them, by user and time.
+    """The B baskets that can be queries, sorted by user and time.
 
     Attributes:
-        owner: (B,) the user.
-        starts, ends: (B,) flat positions of the first event and after the last.
-        answers: (N,) which of all events are answers to the basket they are in.
+        owner: (B,) the user of each basket.
+        starts, ends: (B,) flat positions of a basket's first event and after its last one.
+        answers: (N,) whether each of all events is a relevant item of its basket.
     """
 
     owner: IntArray
@@ -39,11 +40,11 @@ class Baskets:
 
     @classmethod
     def of(cls, histories: Histories, *, exclude_seen: bool) -> Baskets:
-        """All baskets with an answer, and with an event before them that the model reads.
+        """All baskets that hold a relevant item and follow an event that the model reads.
 
         Args:
             histories: U users, N events.
-            exclude_seen: an item that the user had seen before the basket is no answer.
+            exclude_seen: whether items that the user has seen before the basket are not relevant.
         """
         starts = histories.basket_starts
         if len(starts) == 1:
@@ -55,13 +56,13 @@ class Baskets:
         owner = histories.owner[starts[:-1]]
         readable = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
         so_far = np.append(0, np.cumsum(readable))
-        is_askable = np.logical_or.reduceat(answers, starts[:-1])
-        is_askable &= so_far[starts[:-1]] > so_far[histories.offsets[owner]]
-        return cls(owner[is_askable], starts[:-1][is_askable], starts[1:][is_askable], answers)
+        is_query = np.logical_or.reduceat(answers, starts[:-1])
+        is_query &= so_far[starts[:-1]] > so_far[histories.offsets[owner]]
+        return cls(owner[is_query], starts[:-1][is_query], starts[1:][is_query], answers)
 
 
 def _seen_before(histories: Histories) -> BoolArray:
-    """(N,) whether the event's user had seen its item before the event's basket."""
+    """(N,) whether the user of each event has seen its item before the event's basket."""
     key = histories.owner * (int(histories.items.max()) + 1) + histories.items
     seen = np.arange(histories.events) if histories.seen is None else np.flatnonzero(histories.seen)
     if not len(seen):
@@ -78,13 +79,13 @@ def _seen_before(histories: Histories) -> BoolArray:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Q questions about users: given a past, what did they take next?
+    """Q queries, each with the events before it and the relevant items.
 
     Attributes:
-        past: (Q) what came before each.
-        as_of: (Q,) the moment of each, microseconds.
-        rows, items: (pairs) the answers: which question, which item; each item once a question.
-        of_user: (Q,) which judged user a question is about, from 0, ascending; None: each is about a user of its own.
+        past: (Q) events before each query.
+        as_of: (Q,) time of each query, microseconds.
+        rows, items: (pairs,) query and item of each relevant item; an item occurs once a query.
+        of_user: (Q,) the evaluated user of each query, from 0, ascending; None: each query is of another user.
     """
 
     past: Histories
@@ -94,17 +95,17 @@ class EvaluationSet:
     of_user: IntArray | None = None
 
     @classmethod
-    def ask(
+    def of(
         cls, histories: Histories, starts: IntArray, ends: IntArray, *, exclude_seen: bool, most: int | None = None
     ) -> EvaluationSet:
-        """Ask for the baskets between two positions of each user.
+        """Make queries of the baskets between two positions of each user.
 
         Args:
             histories: all events of U users.
-            starts: (U,) flat position of the first event that may be an answer; the start of a basket.
+            starts: (U,) flat position of the first event that may be relevant; the start of a basket.
             ends: (U,) flat position after the last one; the end of a basket.
-            exclude_seen: only items that are new to the user count.
-            most: a sample of at most so many users, always the same one.
+            exclude_seen: whether only items that are new to the user are relevant.
+            most: upper bound on the number of users, who are sampled with a fixed seed; None: all.
         """
         users = np.flatnonzero(ends > starts)
         part = histories.select(users, ends[users])
@@ -112,10 +113,10 @@ class EvaluationSet:
         own_start = part.offsets[:-1] + starts[users] - histories.offsets[users]
         chosen = np.flatnonzero(baskets.starts >= own_start[baskets.owner])
         chosen = chosen[_spread(baskets.owner[chosen], MOST_OF_A_USER)]
-        asked = distinct(baskets.owner[chosen])
-        if most is not None and len(asked) > most:
-            asked = np.sort(np.random.default_rng(0).choice(asked, most, replace=False))
-            chosen = chosen[np.isin(baskets.owner[chosen], asked)]
+        judged = distinct(baskets.owner[chosen])
+        if most is not None and len(judged) > most:
+            judged = np.sort(np.random.default_rng(0).choice(judged, most, replace=False))
+            chosen = chosen[np.isin(baskets.owner[chosen], judged)]
         owner, first = baskets.owner[chosen], baskets.starts[chosen]
         lengths = baskets.ends[chosen] - first
         events = spans(first, lengths)
@@ -124,11 +125,15 @@ class EvaluationSet:
         stride = int(part.items.max(initial=0)) + 1
         pairs = distinct(row[is_answer] * stride + part.items[events[is_answer]])
         return cls(
-            part.select(owner, first), part.times[first], pairs // stride, pairs % stride, np.searchsorted(asked, owner)
+            part.select(owner, first),
+            part.times[first],
+            pairs // stride,
+            pairs % stride,
+            np.searchsorted(judged, owner),
         )
 
     def since(self, moment: int) -> EvaluationSet:
-        """The questions from a moment on, microseconds."""
+        """The queries at or after a time in microseconds."""
         kept = self.as_of >= moment
         if kept.all():
             return self
@@ -148,28 +153,28 @@ class EvaluationSet:
 
     @cached_property
     def users(self) -> IntArray:
-        """(Q,) which judged user each question is about."""
+        """(Q,) the evaluated user of each query."""
         return np.arange(len(self)) if self.of_user is None else self.of_user
 
     @property
     def judged(self) -> int:
-        """Number of users."""
+        """Number of evaluated users."""
         return int(self.users[-1]) + 1 if len(self) else 0
 
     @property
-    def asked(self) -> pa.Array:
-        """Ids of the judged users."""
+    def user_ids(self) -> pa.Array:
+        """External ids of the evaluated users."""
         return self.past.users.take(pa.array(np.unique(self.users, return_index=True)[1]))
 
     def by_user(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Means (users,) of values (Q,) over each user's questions."""
+        """Means (users,) of values (Q,) over each user's queries."""
         sums = np.bincount(self.users, weights=values, minlength=self.judged)
         means: npt.NDArray[np.float64] = sums / np.bincount(self.users, minlength=self.judged)
         return means
 
 
 def _spread(owner: IntArray, most: int) -> IntArray:
-    """Positions of at most ``most`` entries of each owner, evenly spaced, the last one always; owners ascend."""
+    """Positions of at most ``most`` entries of each owner, evenly spaced and with the last one; owners ascend."""
     if not len(owner):
         return np.zeros(0, dtype=np.int64)
     first = run_starts(owner)
@@ -177,8 +182,8 @@ def _spread(owner: IntArray, most: int) -> IntArray:
     last = np.repeat(first + count - 1, count)
     back = last - np.arange(len(owner))
     count_of = np.repeat(count, count)
-    # Of c entries those are kept at which floor(back * most / c) changes: `most` of them, or all; the last one, from
-    # which it is counted back, among them, as the floor before it is -1.
+    # Of an owner's c entries, those are kept at which floor(back * most / c) changes: min(most, c) entries. The last
+    # entry has back = 0 and is always kept, because the floor at back - 1 is -1.
     share = np.minimum(most, count_of)
     kept = back * share // count_of != (back - 1) * share // count_of
     return np.flatnonzero(kept)

@@ -1,4 +1,4 @@
-"""The gate: champion, challenger and baselines answer the same questions; who serves?"""
+"""The gate: compare champion, challenger and baselines on the same queries, and decide what serves."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 @dataclass(frozen=True)
 class Measured:
-    """One contestant's answers.
+    """Metrics of one model or baseline.
 
     Attributes:
-        means: metrics; each user counts once, whatever the number of questions.
+        means: means over users; each user counts once, whatever the number of queries.
         deciding: (users,) ``gate.metric`` of each user.
     """
 
@@ -43,13 +43,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Decision:
-    """Who serves, and why.
+    """What serves, and why.
 
     Attributes:
-        serving: a model's version, or that of a baseline.
+        serving: version of a model or of a baseline.
         promoted: whether the challenger becomes the champion.
-        reason: in words.
-        warning: what somebody has to look at; None if nothing.
+        reason: the reason as a sentence.
+        warning: what an operator has to look at; None if nothing.
     """
 
     serving: str
@@ -59,26 +59,26 @@ class Decision:
 
 
 def is_baseline(version: str) -> bool:
-    """Whether what serves is a baseline's table and no model."""
+    """Whether a version is that of a baseline, not of a model."""
     return version.startswith(BASELINE_VERSION)
 
 
 def unseen_from(
     evaluation_set: EvaluationSet, mode: Mode, contestants: Mapping[str, Provenance]
 ) -> tuple[int | None, str | None]:
-    """From when on the held-out events are new to every contestant: nobody is judged on what they were trained on.
+    """The time from which no held-out event is a training event of any contestant.
 
-    By days, a contestant may have been trained on held-out days: on a night with fewer ``gate.holdout_days``, or on
-    newer data. Where each user's last basket is held out, so it was for a champion of the same kind of split, and what
-    it was trained on comes before; but one that was split by days was trained on whatever lies before its cut.
+    With a split by days, a contestant may have been trained on days that are held out tonight: on an earlier night with
+    fewer ``gate.holdout_days``, or on newer data. With a split of last baskets, a champion of the same kind of split
+    was trained on earlier events only, but a champion of a split by days was trained on all events before its cut.
 
     Args:
-        evaluation_set: what is asked tonight.
+        evaluation_set: tonight's queries.
         mode: tonight's kind of split.
-        contestants: who is judged, by version.
+        contestants: provenance of the compared models, by version.
 
     Returns:
-        The moment in microseconds, None if all questions may be asked; and why, where some may not.
+        The time in microseconds, None if all queries may be used; and the reason, None likewise.
     """
     trained = {name: of.trained_until for name, of in contestants.items() if DAYS in (mode, of.split)}
     name, until = max(trained.items(), key=lambda entry: entry[1], default=("", 0))
@@ -87,12 +87,12 @@ def unseen_from(
     since = datetime.fromtimestamp(until / 1e6, UTC)
     return (
         until,
-        f"judged on what came from {since:%Y-%m-%d %H:%M} on, because {name} has been trained on what came before",
+        f"judged on events from {since:%Y-%m-%d %H:%M} on, because {name} was trained on earlier ones",
     )
 
 
 def measure_model(stored: StoredModel, evaluation_set: EvaluationSet, config: Config) -> Measured:
-    """Measure one model, by exact ranking."""
+    """Measure a model by exact ranking."""
     readable = replace(evaluation_set.past, items=stored.known(evaluation_set.past.items))
     ranked, _ = rank_all(
         stored.model,
@@ -107,13 +107,13 @@ def measure_model(stored: StoredModel, evaluation_set: EvaluationSet, config: Co
 def measure_baselines(
     counted: Histories, evaluation_set: EvaluationSet, config: Config, size: int
 ) -> dict[str, Measured]:
-    """Measure popularity and, where things are bought again, what each user had most.
+    """Measure popularity and, unless seen items are excluded, each user's most frequent items.
 
     Args:
         counted: the events before the held-out ones.
-        evaluation_set: what is asked.
-        config: cutoffs, and whether things are bought again.
-        size: item indices, padding included.
+        evaluation_set: the queries.
+        config: the cutoffs, and whether seen items are excluded.
+        size: number of item indices, padding included.
     """
     counts = counted.item_events(size)
     k, exclude = max(config.gate.cutoffs), config.candidates.exclude_seen
@@ -129,7 +129,7 @@ def measure_baselines(
 
 
 def measure(ranked: Any, evaluation_set: EvaluationSet, config: Config, catalogue: int) -> Measured:
-    """Measure ranked items (Q, k)."""
+    """Measure ranked items (Q, k); ``catalogue`` is the number of items that coverage is relative to."""
     cutoffs = config.gate.cutoffs
     found = metrics_by_query(ranked, evaluation_set.rows, evaluation_set.items, cutoffs=cutoffs)
     by_user = {name: evaluation_set.by_user(values) for name, values in found.items()}
@@ -140,13 +140,13 @@ def measure(ranked: Any, evaluation_set: EvaluationSet, config: Config, catalogu
 
 
 def best_baseline(measured: Mapping[str, Measured], metric: str) -> str | None:
-    """The baseline with the highest figure; None where nobody could be asked."""
+    """The baseline with the highest mean; None if nothing was measured."""
     names = [name for name in BASELINES if name in measured]
     return max(names, key=lambda name: measured[name].means[metric], default=None)
 
 
 def comparisons(measured: Mapping[str, Measured], metric: str) -> list[Comparison]:
-    """The models against each other and against every baseline."""
+    """Comparisons of the models with each other and with every baseline."""
     models = [name for name in (CHALLENGER, CHAMPION) if name in measured]
     pairs = [(CHALLENGER, CHAMPION)] if len(models) == 2 else []
     pairs += [(name, baseline) for name in models for baseline in BASELINES if baseline in measured]
@@ -160,24 +160,24 @@ def decide(
     config: Config,
     untrained: str | None = None,
 ) -> tuple[Decision, list[Comparison]]:
-    """Judge by ``gate.metric``.
+    """Decide what serves, by ``gate.metric``.
 
-    A challenger is let through unless it is shown to be worse than the champion, and by more than ``gate.tolerance``.
-    Without a champion it has to be shown to be better than the best baseline; otherwise that baseline serves, or the
-    night stops, as ``gate.first_night`` says. Without anybody to judge on, the champion goes on serving.
+    A challenger is promoted unless it is significantly worse than the champion, and by more than ``gate.tolerance``.
+    Without a champion it has to be significantly better than the best baseline; otherwise that baseline serves, or the
+    night stops, according to ``gate.first_night``. Without users to evaluate, the champion continues to serve.
 
     Args:
         challenger: tonight's version; None if nothing was trained.
-        champion: the version that served before; None if there is none that can be judged.
-        measured: contestants and baselines by role; empty if nobody could be asked.
-        config: the metric, the tolerance, and what happens on a first night.
-        untrained: why there is no challenger, in words; None if that is not known.
+        champion: the version that served before; None if there is none that can be compared.
+        measured: models and baselines by role; empty if there were no queries.
+        config: the metric, the tolerance, and the behaviour on a first night.
+        untrained: why there is no challenger; None if unknown.
 
     Returns:
         The decision and the comparisons behind it.
 
     Raises:
-        QualityError: there is no champion, nothing better than a baseline, and ``gate.first_night`` is "refuse".
+        QualityError: there is no champion, no model better than a baseline, and ``gate.first_night`` is "refuse".
     """
     metric, found = config.gate.metric, comparisons(measured, config.gate.metric)
     if champion is None:
@@ -185,14 +185,14 @@ def decide(
     if challenger is None:
         return Decision(champion, False, "no new model was trained; the champion continues to serve"), found
     if CHALLENGER not in measured:
-        reason = "there is nobody to judge the new model on; the champion continues to serve"
+        reason = "there are no users to judge the new model on; the champion continues to serve"
         return Decision(champion, False, reason), found
     against = next(entry for entry in found if entry.other == CHAMPION)
-    mine, theirs = (measured[name].means[metric] for name in (CHALLENGER, CHAMPION))
+    new, old = (measured[name].means[metric] for name in (CHALLENGER, CHAMPION))
     floor = next(entry for entry in found if (entry.one, entry.other) == (CHALLENGER, "popularity"))
-    figures = f"{metric} {mine:.4f} against the champion's {theirs:.4f} ({against})"
+    figures = f"{metric} {new:.4f} against the champion's {old:.4f} ({against})"
     tolerance = f"{config.gate.tolerance * 100:g} %"
-    if against.says == "worse" and mine < theirs * (1 - config.gate.tolerance):
+    if against.says == "worse" and new < old * (1 - config.gate.tolerance):
         reason = f"the new model is worse than the champion by more than {tolerance}: {figures}"
         return Decision(champion, False, reason), found
     if floor.says == "worse" and against.says != "better":
@@ -200,7 +200,7 @@ def decide(
     says = {
         "better": "the new model is better than the champion",
         "worse": f"the new model is worse than the champion, within the tolerance of {tolerance}",
-        "cannot be told": "the new model and the champion cannot be told apart, and the new one knows more",
+        "cannot be told": "the new model and the champion cannot be told apart, and the newer one is preferred",
     }[against.says]
     return Decision(challenger, True, f"{says}: {figures}"), found
 
@@ -212,25 +212,25 @@ def _first_night(
     found: list[Comparison],
     untrained: str | None,
 ) -> Decision:
-    """Who serves where there is no champion."""
+    """Decide what serves if there is no champion."""
     metric = config.gate.metric
     baseline = best_baseline(measured, metric) or ("popularity" if config.candidates.exclude_seen else "most_bought")
     name = BASELINES[baseline]
     if challenger is None:
         reason = "no model could be trained" + (f" ({untrained})" if untrained else "")
     elif CHALLENGER not in measured:
-        reason = "there is nobody to judge the first model on"
+        reason = "there are no users to judge the first model on"
     else:
         against = next(entry for entry in found if (entry.one, entry.other) == (CHALLENGER, baseline))
-        mine, floor = (measured[who].means[metric] for who in (CHALLENGER, baseline))
-        figures = f"{metric} {mine:.4f} against {floor:.4f} ({against}, {against.users} users)"
+        new, floor = (measured[role].means[metric] for role in (CHALLENGER, baseline))
+        figures = f"{metric} {new:.4f} against {floor:.4f} ({against}, {against.users} users)"
         if against.says == "better":
             return Decision(challenger, True, f"the first model is better than {name}: {figures}")
         reason = f"the first model is not shown to be better than {name}: {figures}"
     if config.gate.first_night == "refuse":
         raise QualityError(
             f"{reason}, there is no champion, and gate.first_night = 'refuse': nothing is published. Load a longer "
-            "history, or set gate.first_night = 'baseline' to publish the table of the best baseline meanwhile."
+            "history, or set gate.first_night = 'baseline' to publish the best baseline meanwhile."
         )
     warning = f"No model serves: the table ranks items by {name} (a baseline), because {reason}"
     return Decision(f"{BASELINE_VERSION}{baseline}", False, f"{reason}; {name} serves", warning)

@@ -1,4 +1,4 @@
-"""How probable a model holds what users took next: a figure that a handful of users steadies better than ranks do."""
+"""Mean log-likelihood of the relevant items: less noisy than rank metrics when there are few users."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from hmamba.terms.base import Entries
 def mean_log_likelihood(
     model: HMamba, evaluation_set: EvaluationSet, candidate_items: CandidateItems, *, exclude_seen: bool
 ) -> float | None:
-    """Mean over answers of the logarithm of their softmax probability, as the loss has it.
+    """Mean log softmax probability of the relevant items, as in the loss.
 
     Args:
-        model: the recommender. While it trains, its terms are the learned ones, as in the loss.
-        evaluation_set: what is asked.
-        candidate_items: the items that compete; answers that do not are left out.
-        exclude_seen: what the user has seen does not compete.
+        model: the recommender. While it trains, its score terms are the learned ones, as in the loss.
+        evaluation_set: the queries.
+        candidate_items: the items of the softmax; relevant items outside it are ignored.
+        exclude_seen: whether items that the user has seen are left out of the softmax.
 
     Returns:
-        The mean, in nats; None where no answer competes.
+        The mean in nats; None if no relevant item is a candidate item.
     """
     known = np.zeros(len(evaluation_set.items), dtype=bool)
     inside = evaluation_set.items < len(candidate_items.column)

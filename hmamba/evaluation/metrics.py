@@ -2,7 +2,7 @@
 
 HR@k: share of users with a relevant item among the first k. NDCG@k: discounted gain 1 / log2(rank + 1) over its best
 possible value for min(k, relevant) items. MRR@k: mean of 1 / rank of the first relevant item, 0 beyond k. Coverage@k:
-share of the catalogue that appears in anybody's first k.
+share of the candidate items that appear in the first k of any user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ORDER = ("hr", "ndcg", "mrr", "coverage")
 
 
 def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> npt.NDArray[np.bool_]:
-    """Which of the ranked items (U, k) are relevant, given (user row, item) pairs; items below 0 never are."""
+    """Which of the ranked items (U, k) are among the relevant (user row, item) pairs; items below 0 never are."""
     stride = int(max(ranked_Uk.max(initial=0), truth_items.max(initial=0))) + 1
     keys = np.arange(len(ranked_Uk))[:, None] * stride + ranked_Uk
     return contained(keys, distinct(truth_rows * stride + truth_items)) & (ranked_Uk >= 0)
@@ -29,21 +29,21 @@ def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> np
 def metrics_by_query(
     ranked_Qk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int]
 ) -> dict[str, npt.NDArray[Any]]:
-    """HR, NDCG and MRR (Q,) of each question at each cutoff.
+    """HR, NDCG and MRR (Q,) of each query at each cutoff.
 
     Args:
-        ranked_Qk: best first; -1 where there is no further item.
-        truth_rows: the row of each relevant item, every row at least once.
-        truth_items: the relevant items, each once a row.
+        ranked_Qk: item indices, best first; -1 where there is no further item.
+        truth_rows: the query of each relevant item; every query has at least one.
+        truth_items: the relevant items, each once a query.
         cutoffs: the k of the metrics.
     """
     relevant = hits(ranked_Qk, truth_rows, truth_items)
-    wanted = np.bincount(truth_rows, minlength=len(ranked_Qk))
+    relevant_items = np.bincount(truth_rows, minlength=len(ranked_Qk))
     result: dict[str, Any] = {}
     for k in cutoffs:
         top = relevant[:, :k]
         gain = 1 / np.log2(np.arange(2, top.shape[1] + 2))
-        best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])[np.minimum(wanted, k)]
+        best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])[np.minimum(relevant_items, k)]
         result[f"hr@{k}"] = top.any(1).astype(np.float64)
         result[f"ndcg@{k}"] = (top * gain).sum(axis=1) / best
         result[f"mrr@{k}"] = top.any(1) / (top.argmax(1) + 1)
@@ -51,19 +51,19 @@ def metrics_by_query(
 
 
 def coverage(ranked_Qk: IntArray, *, cutoffs: Sequence[int], catalogue: int) -> dict[str, float]:
-    """Share of a catalogue of so many items that appears in anybody's first k."""
+    """Share of ``catalogue`` items that appear in the first k of any query."""
     return {f"coverage@{k}": float((np.unique(ranked_Qk[:, :k]) >= 0).sum() / max(catalogue, 1)) for k in cutoffs}
 
 
 def ranking_metrics(
     ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int], catalogue: int
 ) -> dict[str, float]:
-    """Metrics of ranked items at each cutoff, each row counting once.
+    """Mean metrics of ranked items at each cutoff; each row counts once.
 
     Args:
-        ranked_Uk: as of :func:`metrics_by_question`, as the next two are.
-        truth_rows: likewise.
-        truth_items: likewise.
+        ranked_Uk: as in :func:`metrics_by_query`.
+        truth_rows: as in :func:`metrics_by_query`.
+        truth_items: as in :func:`metrics_by_query`.
         cutoffs: the k of the metrics.
         catalogue: number of items that could be recommended.
     """

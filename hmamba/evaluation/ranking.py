@@ -1,4 +1,4 @@
-"""Exact ranking by the model itself: every user against every item. The oracle for every index."""
+"""Exact ranking: the model scores every candidate item for every user. The reference for every index."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ScoreBlock:
         past: (R) their histories.
         hidden: (R, d) their hidden states, on the model's device.
         logits: (R, V) their scores, on the model's device, score terms included.
-        seen: (row, column) of the items that they have seen, on the model's device.
+        seen: (row, column) of the items that the users have seen, on the model's device.
     """
 
     users: IntArray
@@ -41,7 +41,7 @@ class ScoreBlock:
 
 @torch.inference_mode()
 def score_blocks(model: HMamba, histories: Histories, candidate_items: CandidateItems) -> Iterator[ScoreBlock]:
-    """Score all candidate items, for a block of users at a time."""
+    """Score all candidate items, one block of users at a time."""
     device = model.tangents.weight.device
     hidden_Ud = encode_users(model, histories).to(device)
     score = model.score()
@@ -61,7 +61,7 @@ def score_blocks(model: HMamba, histories: Histories, candidate_items: Candidate
 
 
 def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where entries lie in a block's logits."""
+    """Rows and columns of entries in a block's logits, on a device."""
     return torch.from_numpy(entries.rows).to(device), torch.from_numpy(entries.columns).to(device)
 
 
@@ -69,14 +69,14 @@ def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:
 def rank_all(
     model: HMamba, histories: Histories, candidate_items: CandidateItems, *, k: int, exclude_seen: bool
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
-    """Rank every candidate item for every user, exactly.
+    """Rank all candidate items for every user, exactly.
 
     Args:
         model: the recommender.
-        histories: what is known of the users.
-        candidate_items: the items that compete.
-        k: items a user.
-        exclude_seen: leave out items that the user has seen.
+        histories: histories of U users.
+        candidate_items: the items to rank.
+        k: number of items for each user.
+        exclude_seen: whether items that the user has seen are left out.
 
     Returns:
         Item indices (U, k), best first and -1 where none is left, and their scores.

@@ -1,11 +1,12 @@
-"""The split: what is learnt from, what stops the training, what decides the gate.
+"""The split into training events, validation events (early stopping) and held-out events (the gate).
 
     ... training events ... | validation | held out |
 
-By days, whole UTC days are counted back from the newest event, as many as are configured. Where they hold fewer users
-than ``gate.min_users`` to judge on, they are widened by whole days, up to a fifth of all events together. Where that is
-still too little, where little would be left to learn from, or where events have an order and no times, each user's last
-basket is held out and the one before it validates. Training sees nothing from a user's validation events on.
+By days, the configured number of whole UTC days is counted back from the newest event. If these days have fewer users
+with queries than ``gate.min_users``, they are widened by whole days, up to a fifth of all events together. If that is
+not enough, if less than half of all events would remain for training, or if events have an order and no times, each
+user's last basket is held out and the basket before it is the validation part. Training events of a user are those
+before the user's validation events.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DAYS: Mode = "days"
 LAST: Mode = "last"
 
 _WIDEST = 0.2  # share of all events that widened days may hold
-_LEAST_LEARNT = 0.5  # share of all events that configured days must leave to learn from
+_LEAST_LEARNT = 0.5  # share of all events that must remain for training with the configured days
 
 
 def _day(moment: int) -> date:
@@ -46,11 +47,11 @@ class Split:
 
     Attributes:
         mode: by days, or each user's last baskets.
-        validation: (U,) where each user's validation events begin.
-        holdout: (U,) where the held-out events begin.
-        ends: (U,) after each user's last event.
+        validation: (U,) position of each user's first validation event.
+        holdout: (U,) position of each user's first held-out event.
+        ends: (U,) position after each user's last event.
         trained_until: end of the training events, microseconds, exclusive.
-        why: how it came to be, in words.
+        why: the reason for this split, as a sentence.
     """
 
     mode: Mode
@@ -62,7 +63,7 @@ class Split:
 
     @classmethod
     def of(cls, histories: Histories, config: Config) -> Split:
-        """The split that the settings and the data lead to.
+        """Choose the split by the settings and the data.
 
         Raises:
             InputError: there are no events.
@@ -75,21 +76,21 @@ class Split:
         holdout = end - config.gate.holdout_days * MICROSECONDS_A_DAY
         validation = holdout - config.train.validation_days * MICROSECONDS_A_DAY
         least = config.gate.min_users
-        asked = _Asked.since(histories, validation, config)
-        users = asked.users(validation, holdout), asked.users(holdout, end)
+        queries = _Queries.since(histories, validation, config)
+        users = queries.users(validation, holdout), queries.users(holdout, end)
         days = _count(config.gate.holdout_days, "held-out day"), _count(config.train.validation_days, "validation day")
         if float((histories.times < validation).mean()) < _LEAST_LEARNT:
-            why = f"{' and '.join(days)} would leave less than half of all events to learn from"
+            why = f"{' and '.join(days)} would leave less than half of all events for training"
             return cls._last(histories, config, why)
         if min(users) >= least:
             return cls._days(histories, validation, holdout, f"{' and '.join(days)}, as configured")
         why = f"{days[1]} and {days[0]} have {_count(users[0], 'user')} and {_count(users[1], 'user')} to judge on, "
         why += f"gate.min_users = {least}"
         earliest = _start_of_newest(histories, _WIDEST)
-        asked = _Asked.since(histories, earliest, config)
-        if (start := asked.latest_start(end, holdout, least)) is not None and start >= earliest:
+        queries = _Queries.since(histories, earliest, config)
+        if (start := queries.latest_start(end, holdout, least)) is not None and start >= earliest:
             holdout = start
-            start = asked.latest_start(holdout, holdout - config.train.validation_days * MICROSECONDS_A_DAY, least)
+            start = queries.latest_start(holdout, holdout - config.train.validation_days * MICROSECONDS_A_DAY, least)
             if start is not None and start >= earliest:
                 wide = (holdout - start) // MICROSECONDS_A_DAY, (end - holdout) // MICROSECONDS_A_DAY
                 return cls._days(histories, start, holdout, f"{why}: widened to {wide[0]} and {wide[1]} days")
@@ -120,7 +121,7 @@ class Split:
         )
 
     def without_holdout(self, histories: Histories) -> Split:
-        """This split with what it holds out as its validation part, and nothing held out."""
+        """The same split with its held-out events as the validation part and nothing held out."""
         learnt = histories.times[np.arange(histories.events) < self.holdout[histories.owner]]
         until = int(learnt.max(initial=-1)) + 1
         return replace(self, validation=self.holdout, holdout=self.ends, trained_until=until)
@@ -130,40 +131,40 @@ class Split:
         return histories.until(self.validation)
 
     def before_holdout(self, histories: Histories) -> Histories:
-        """All that may be counted before the gate asks: the training and validation events."""
+        """The training and validation events: everything that may be counted before the gate."""
         return histories.until(self.holdout)
 
-    def ask_validation(self, histories: Histories, config: Config, most: int | None = None) -> EvaluationSet:
-        """What early stopping judges by."""
+    def validation_set(self, histories: Histories, config: Config, most: int | None = None) -> EvaluationSet:
+        """The evaluation set of early stopping."""
         exclude = config.candidates.exclude_seen
-        return EvaluationSet.ask(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
+        return EvaluationSet.of(histories, self.validation, self.holdout, exclude_seen=exclude, most=most)
 
-    def ask_holdout(self, histories: Histories, config: Config) -> EvaluationSet:
-        """What the gate judges by."""
-        return EvaluationSet.ask(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
+    def holdout_set(self, histories: Histories, config: Config) -> EvaluationSet:
+        """The evaluation set of the gate."""
+        return EvaluationSet.of(histories, self.holdout, self.ends, exclude_seen=config.candidates.exclude_seen)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Which users could be asked when: (B,) of all baskets that are questions."""
+class _Queries:
+    """The user and the time (B,) of each basket that can be a query."""
 
     owner: IntArray
     times: IntArray
 
     @classmethod
-    def since(cls, histories: Histories, moment: int, config: Config) -> _Asked:
-        """From the users with events since a moment; what they could be asked before it is not complete."""
+    def since(cls, histories: Histories, moment: int, config: Config) -> _Queries:
+        """Baskets of the users with events since a time; baskets before that time are incomplete."""
         users = np.unique(histories.owner[histories.times >= moment])
         part = histories.select(users)
         baskets = Baskets.of(part, exclude_seen=config.candidates.exclude_seen)
         return cls(baskets.owner, part.times[baskets.starts])
 
     def users(self, start: int, end: int) -> int:
-        """How many users have a question in [start, end)."""
+        """Number of users with a query in [start, end)."""
         return len(np.unique(self.owner[(self.times >= start) & (self.times < end)]))
 
     def latest_start(self, end: int, start: int, least: int) -> int | None:
-        """The latest midnight, no later than ``start``, from which to ``end`` so many users have a question."""
+        """The latest midnight, at most ``start``, from which at least ``least`` users have a query before ``end``."""
         before = self.times < end
         owner, times = self.owner[before], self.times[before]
         newest = times[np.append(owner[1:] != owner[:-1], True)] if len(owner) else times
@@ -174,14 +175,14 @@ class _Asked:
 
 
 def _start_of_newest(histories: Histories, share: float) -> int:
-    """The first midnight from which on at most this share of all events lies."""
+    """The first midnight after which at most this share of all events lies."""
     number = int(histories.events * share)
     moment = int(np.partition(histories.times, histories.events - number - 1)[histories.events - number - 1])
     return (moment // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
 
 
 def days_of(evaluation_set: EvaluationSet) -> tuple[date, date] | None:
-    """First and last day that is asked about; None if nothing is."""
+    """First and last day with a query; None if there are no queries."""
     if not len(evaluation_set):
         return None
     return _day(int(evaluation_set.as_of.min())), _day(int(evaluation_set.as_of.max()))

@@ -1,4 +1,4 @@
-"""Which items compete for a place among the candidates."""
+"""The candidate items: the items that may be recommended."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hmamba.sequences.sets import distinct
 
 @dataclass(frozen=True)
 class CandidateItems:
-    """Which items compete: V columns of the softmax, of the index and of the candidates.
+    """The V candidate items, and their columns in the softmax and the index.
 
     Attributes:
-        eligible: (V,) their item indices, ascending.
-        column: (size,) the column of each item index, -1 for items that do not compete.
+        eligible: (V,) item indices of the candidate items, ascending.
+        column: (size,) the column of each item index, -1 for items that are not candidate items.
     """
 
     eligible: IntArray
@@ -24,7 +24,7 @@ class CandidateItems:
 
     @classmethod
     def of(cls, events: IntArray, least: int) -> CandidateItems:
-        """Items with at least ``least`` events, given the events of each item index."""
+        """Items with at least ``least`` events, given the number of events (size,) of each item index."""
         eligible = np.flatnonzero(events >= least)
         eligible = eligible[eligible > 0]
         column = np.full(len(events), -1, dtype=np.int64)
@@ -32,7 +32,7 @@ class CandidateItems:
         return cls(eligible, column)
 
     def seen(self, histories: Histories, users: IntArray) -> tuple[IntArray, IntArray]:
-        """Competing items that users (R,) have seen: (row, column) entries, ascending, each once."""
+        """Candidate items that users (R,) have seen: rows and columns of the entries, ascending, each once."""
         lengths = histories.lengths[users]
         events = spans(histories.offsets[users], lengths)
         columns = self.column[histories.items[events]]

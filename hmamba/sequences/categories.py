@@ -1,4 +1,4 @@
-"""Which items are of one category: the hierarchy that a catalogue's owner gave it."""
+"""Category numbers of items, from the category paths of the catalogue."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def number_categories(paths: pa.ListArray, index: IntArray, size: int, level: in
     """Number the categories of items.
 
     Args:
-        paths: (I,) of each item, from the widest category to the narrowest; may be null, empty or short.
-        index: (I,) the items' indices.
-        size: item indices, padding included.
-        level: of the path that makes a category, 1 the widest; a shorter path makes one by its end.
+        paths: (I,) category path of each item, the widest category first; may be null, empty or short.
+        index: (I,) item index of each item.
+        size: number of item indices, padding included.
+        level: number of leading names that define a category, 1 for the widest; shorter paths are used whole.
 
     Returns:
-        (size,) numbers from 0; an item without a path, and an index without an item, is alone in its category.
+        (size,) numbers from 0. An item without a path, and an index without an item, has a category of its own.
     """
     names = pc.binary_join(pc.list_slice(paths, 0, level), _BETWEEN)
     named = np.asarray(pc.fill_null(pc.greater(pc.list_value_length(paths), 0), False)) & np.asarray(names.is_valid())
@@ -41,15 +41,15 @@ def read_categories(path: Path, size: int, levels: tuple[int, ...]) -> IntArray 
     """Number the categories of a snapshot's items.
 
     Args:
-        path: its items.parquet.
-        size: item indices, padding included.
-        levels: which make a category; see :func:`number_categories`.
+        path: the snapshot's items.parquet.
+        size: number of item indices, padding included.
+        levels: the levels to number; see :func:`number_categories`.
 
     Returns:
-        (L, size); None without levels.
+        (L, size) numbers, one row for each level; None without levels.
 
     Raises:
-        InputError: no item's path is as deep as the deepest level.
+        InputError: no category path is as deep as the deepest level.
     """
     if not levels:
         return None

@@ -1,7 +1,7 @@
-"""Users' histories in memory: flat arrays with offsets, the form that everything after the snapshot reads.
+"""Users' histories in memory: flat arrays with offsets, as all steps after the snapshot read them.
 
-Events that share a timestamp are one *basket*: their order says nothing, so nothing is ever predicted from inside it.
-Where every event has its own time a basket is one event.
+Events of a user that share a timestamp are one *basket*. Their order carries no information, so no event is predicted
+from another one of its basket. If every event has a time of its own, each basket is one event.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def midnight(day: date) -> int:
 
 @dataclass(frozen=True)
 class Histories:
-    """Events of U users, N in all, each user's oldest first.
+    """N events of U users, grouped by user, each user's oldest first.
 
     Attributes:
         users: (U,) external ids, an Arrow string array; large_string where read from shards.
-        offsets: (U + 1,) where each user's events begin.
+        offsets: (U + 1,) position of each user's first event; the last entry is N.
         items: (N,) item indices, >= 1.
         times: (N,) microseconds since 1970, UTC.
-        weights: (N,) strength of each event, >= 0; an event of weight 0 was seen and not wanted: the model neither
-            reads nor predicts it. None: 1 each.
-        targets: (N,) whether the model learns to predict the event and is judged on it. None: all.
+        weights: (N,) weight of each event, >= 0. The model neither reads nor predicts events of weight 0, but their
+            items may count as seen. None: 1 each.
+        targets: (N,) whether the event is a target: the model learns to predict it and is judged on it. None: all.
         seen: (N,) whether the event's item counts as seen. None: all.
     """
 
@@ -65,34 +65,34 @@ class Histories:
 
     @property
     def events(self) -> int:
-        """N."""
+        """Number of events N."""
         return len(self.items)
 
     @cached_property
     def lengths(self) -> IntArray:
-        """(U,) events of each user."""
+        """(U,) number of events of each user."""
         return np.diff(self.offsets)
 
     @cached_property
     def owner(self) -> IntArray:
-        """(N,) which user an event belongs to."""
+        """(N,) position of the user of each event."""
         return owners(self.lengths)
 
     @cached_property
     def basket_starts(self) -> IntArray:
-        """(number of baskets + 1,) where baskets begin; the last entry is N."""
+        """(baskets + 1,) position of each basket's first event; the last entry is N."""
         return np.append(run_starts(self.owner, self.times), self.events)
 
     @cached_property
     def read(self) -> Histories:
-        """The same users with only the events that the model reads: those of a positive weight."""
+        """The same users with only the events that the model reads: those with a positive weight."""
         if self.weights is None or bool((self.weights > 0).all()):
             return self
         return self.keep(self.weights > 0)
 
     @cached_property
     def wanted(self) -> BoolArray:
-        """(N,) which events the model learns to predict: targets of a positive weight."""
+        """(N,) which events the model learns to predict: targets with a positive weight."""
         wanted = np.ones(self.events, dtype=bool) if self.targets is None else self.targets
         return wanted if self.weights is None else wanted & (self.weights > 0)
 
@@ -110,23 +110,23 @@ class Histories:
         return self.keep(np.arange(self.events) < ends[self.owner])
 
     def keep(self, wanted: BoolArray) -> Histories:
-        """The same users with only the events (N,) wanted."""
+        """The same users with only the events where ``wanted`` (N,) is true."""
         lengths = np.bincount(self.owner[wanted], minlength=len(self))
         return self._with(self.users, offsets_of(lengths), wanted)
 
     def select(self, users: IntArray, ends: IntArray | None = None) -> Histories:
-        """The users at these positions (R,), in this order; a user may come several times.
+        """The users at these positions (R,), in this order; a position may occur several times.
 
         Args:
-            users: which.
-            ends: (R,) flat position after the last event of each that is kept; None: all are.
+            users: (R,) positions.
+            ends: (R,) flat position after the last event to keep of each; None: keep all events.
         """
         lengths = self.lengths[users] if ends is None else ends - self.offsets[users]
         events = spans(self.offsets[users], lengths)
         return self._with(self.users.take(pa.array(users)), offsets_of(lengths), events)
 
     def _with(self, users: pa.Array, offsets: IntArray, events: IntArray | BoolArray) -> Histories:
-        """Other users with some of these events."""
+        """Histories of ``users`` with a selection of these events."""
         return Histories(
             users,
             offsets,
@@ -138,13 +138,13 @@ class Histories:
         )
 
     def item_events(self, size: int) -> IntArray:
-        """(size,) events of each item index that are targets."""
+        """(size,) number of target events of each item index."""
         if self.targets is None and self.weights is None:
             return np.bincount(self.items, minlength=size)
         return np.bincount(self.items[self.wanted], minlength=size)
 
     def item_users(self, size: int) -> IntArray:
-        """(size,) users with a target event of each item index."""
+        """(size,) number of users with a target event of each item index."""
         pairs = distinct((self.owner * size + self.items)[self.wanted])
         return np.bincount(pairs % size, minlength=size)
 
@@ -161,7 +161,7 @@ def owners(lengths: IntArray) -> IntArray:
 
 
 def spans(starts: IntArray, lengths: IntArray) -> IntArray:
-    """Concatenate the ranges [start, start + length): a gather index without a loop."""
+    """Concatenate the ranges [start, start + length), as an index for a gather."""
     flat: IntArray = np.arange(int(lengths.sum())) + np.repeat(starts - offsets_of(lengths)[:-1], lengths)
     return flat
 
@@ -179,7 +179,7 @@ def shard_files(run: RunLayout) -> list[Path]:
     """Local files of the shards of a run's snapshot, in order.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     files = [run.storage.local_path(shard) for shard in run.shards]
     if not files:
@@ -188,10 +188,10 @@ def shard_files(run: RunLayout) -> list[Path]:
 
 
 def runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
-    """Runs of equal ids: the id of each, and where it ends. A run may go on from one chunk into the next.
+    """Runs of equal ids: the id of each run, and its end. A run may span several chunks.
 
-    The text of all events can pass the 2 GB that one string array holds, so it is never put together: the chunks are
-    encoded one by one, and only the ids that are left are joined, with 64-bit offsets.
+    The ids of all events can exceed the 2 GB limit of one string array. Therefore the chunks are encoded one by one,
+    and only the ids of the runs are concatenated, with 64-bit offsets.
     """
     encoded = [pc.run_end_encode(chunk) for chunk in users.chunks if len(chunk)]
     if not encoded:
@@ -199,12 +199,12 @@ def runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
     ids = pa.concat_arrays([chunk.values.cast(pa.large_string()) for chunk in encoded])
     starts = np.cumsum([0, *(len(chunk) for chunk in encoded)])
     ends = np.concatenate([start + chunk.run_ends.to_numpy() for start, chunk in zip(starts, encoded, strict=False)])
-    goes_on = np.append(np.asarray(pc.equal(ids.slice(0, len(ids) - 1), ids.slice(1))), False)
-    return ids.filter(pa.array(~goes_on)), ends[~goes_on]
+    continues = np.append(np.asarray(pc.equal(ids.slice(0, len(ids) - 1), ids.slice(1))), False)
+    return ids.filter(pa.array(~continues)), ends[~continues]
 
 
 def _flat(table: pa.Table, users: pa.Array, ends: IntArray) -> Histories:
-    """Events as read from shards; what is the same for all of them is left out."""
+    """Histories of a table of shard rows; weights, targets and seen are None if they are 1 or true throughout."""
     weights = table[WEIGHT].to_numpy()
     targets, seen = (table[name].to_numpy() for name in (IS_TARGET, IS_SEEN))
     return Histories(
@@ -220,7 +220,7 @@ def _flat(table: pa.Table, users: pa.Array, ends: IntArray) -> Histories:
 
 @contextmanager
 def _of_a_snapshot(path: Path) -> Iterator[None]:
-    """Say of a file or folder that cannot be read what it should have been."""
+    """Turn errors of reading a file or folder into an InputError that says what it should be."""
     try:
         yield
     except (pa.ArrowException, KeyError, OSError) as error:
@@ -228,10 +228,10 @@ def _of_a_snapshot(path: Path) -> Iterator[None]:
 
 
 def read_histories(files: list[Path]) -> Histories:
-    """Read shards, each sorted by user and time.
+    """Read shards that are sorted by user and time.
 
     Raises:
-        InputError: a file is no snapshot shard, or is not sorted by user.
+        InputError: a file is not a snapshot shard, or is not sorted by user.
     """
     with _of_a_snapshot(files[0].parent):
         table = pa.concat_tables([pq.read_table(file, columns=_COLUMNS) for file in files])
@@ -242,15 +242,15 @@ def read_histories(files: list[Path]) -> Histories:
 
 
 def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histories]:
-    """Read a shard a block of whole users at a time, so that memory does not grow with the shard.
+    """Read a shard in blocks of whole users, so that memory does not grow with the shard.
 
     Args:
-        file: sorted by user and time.
-        events: of a block, about; a user with more is a block alone.
-        users: of a block, at most.
+        file: a shard, sorted by user and time.
+        events: approximate number of events of a block; a user with more is a block of its own.
+        users: maximum number of users of a block.
 
     Raises:
-        InputError: the file is no snapshot shard, or is not sorted by user.
+        InputError: the file is not a snapshot shard, or is not sorted by user.
     """
     before: pa.Scalar | None = None
     for table in _whole_users(file, events):
@@ -266,20 +266,20 @@ def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histori
 
 
 def row_groups(file: Path) -> int:
-    """How many row groups a shard has.
+    """Number of row groups of a shard.
 
     Raises:
-        InputError: the file is no snapshot shard.
+        InputError: the file is not a snapshot shard.
     """
     with _of_a_snapshot(file):
         return int(pq.read_metadata(file).num_row_groups)
 
 
 def read_group(file: Path, group: int) -> Histories:
-    """Users whose whole history lies in one row group of a shard; further groups are read only while there is none.
+    """Users whose whole history is in one row group of a shard; further groups are read only if there are none.
 
     Raises:
-        InputError: the file is no snapshot shard.
+        InputError: the file is not a snapshot shard.
     """
     tables: list[pa.Table] = []
     with _of_a_snapshot(file), pq.ParquetFile(file) as parquet:
@@ -288,7 +288,7 @@ def read_group(file: Path, group: int) -> Histories:
             tables.append(parquet.read_row_group(number, columns=_COLUMNS))
             table = pa.concat_tables(tables)
             users, ends = runs(table[USER_ID])
-            # The first may have begun before, the last may go on behind.
+            # The first user may begin in an earlier group, the last one may continue in a later group.
             whole = np.arange(int(group > 0), len(users) - int(number < last))
             if len(whole) or number == last:
                 return _flat(table, users, ends).select(whole)
@@ -296,7 +296,7 @@ def read_group(file: Path, group: int) -> Histories:
 
 
 def _whole_users(file: Path, events: int) -> Iterator[pa.Table]:
-    """A shard's rows in tables of about so many, cut where a user ends."""
+    """A shard's rows in tables of about ``events`` rows that end at the end of a user."""
     held: pa.Table | None = None
     with _of_a_snapshot(file), pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(events, columns=_COLUMNS):

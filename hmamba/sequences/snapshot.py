@@ -1,6 +1,6 @@
-"""The snapshot: every user's events before midnight UTC after a day, as Parquet shards that say their own hashes.
+"""The snapshot: all events before the end of a UTC day, as Parquet shards with a manifest of their hashes.
 
-Later events are in the warehouse perhaps, but not here: whatever trains or scores from a snapshot cannot see the
+The warehouse may hold later events, but the snapshot does not, so steps that train or score from it cannot see the
 future. Equal content gives byte-identical shards and an equal digest.
 """
 
@@ -29,7 +29,7 @@ from hmamba.warehouse.tables import is_empty, one, rows
 
 ROWS_PER_GROUP = 131_072
 USERS_PER_SHARD = 25_000
-"""Unless snapshot.shards is set: starting a process to score a shard takes as long as scoring a few thousand users."""
+"""Default unless snapshot.shards is set: starting a score process takes as long as scoring a few thousand users."""
 
 MOST_SHARDS = 1024
 
@@ -56,7 +56,7 @@ ITEM_SCHEMA = pa.schema(
 
 
 class _ShardWriter:
-    """Writes row groups of one fixed size, so that the bytes depend on the content alone."""
+    """Writes row groups of a fixed size, so that the bytes depend on the content only."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, EVENT_SCHEMA, compression="zstd")
@@ -91,7 +91,7 @@ def _runs(shards: pa.ChunkedArray) -> Iterator[tuple[int, int, int]]:
 
 
 def _write_shards(reader: pa.RecordBatchReader, folder: Path, shards: int, events: int) -> list[int]:
-    """Stream events that are sorted by shard into one file a shard; returns the rows of each."""
+    """Stream events that are sorted by shard into one file for each shard; returns the rows of each."""
     rows = [0] * shards
     current, writer = 0, _ShardWriter(folder / shard_name(0))
     try:
@@ -117,18 +117,18 @@ def _write_shards(reader: pa.RecordBatchReader, folder: Path, shards: int, event
 
 
 def shards_for(users: int) -> int:
-    """Number of shards for a number of users, the same on every machine."""
+    """Number of shards for a number of users; does not depend on the machine."""
     return min(MOST_SHARDS, max(1, -(-users // USERS_PER_SHARD)))
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a snapshot makes of the warehouse's events.
+    """How a snapshot interprets the warehouse's events.
 
     Attributes:
-        events: weights, targets and what counts as seen.
-        by_position: whether events have an order and no times; a user's steps are then a day apart, and no event is
-            later than a day.
+        events: weights, targets and which events count as seen.
+        by_position: whether events have an order and no times. A user's events are then a day apart, and the snapshot
+            of any day holds all events.
     """
 
     events: EventsConfig = field(default_factory=EventsConfig)
@@ -136,15 +136,15 @@ class Meaning:
 
     @classmethod
     def of(cls, config: Config) -> Meaning:
-        """As the settings say."""
+        """The interpretation that the settings define."""
         return cls(config.events, config.source.columns.by_position)
 
     def end_of(self, day: date) -> datetime:
-        """The moment from which on events are not in the snapshot of ``day``, naive UTC."""
+        """End of the snapshot of ``day``, exclusive, naive UTC."""
         return datetime.max if self.by_position else end_of(day)
 
     def table(self) -> pa.Table:
-        """A row for each type of event, as sql/sequences.sql reads it."""
+        """One row for each event type, as sql/sequences.sql reads it."""
         types = self.events.types or {"": EventType()}
         return pa.table(
             {
@@ -159,10 +159,10 @@ class Meaning:
 
 
 def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: datetime) -> None:
-    """Make the macros ``valued`` and ``shard_of`` of this connection.
+    """Create the macros ``valued`` and ``shard_of`` in this connection.
 
     Raises:
-        ConfigError: there are events of a type that [events] does not name.
+        ConfigError: there are events of a type that is missing in [events].
     """
     connection.register("meanings", meaning.table())
     unnamed = [row["event_type"] for row in rows(connection, "sequences/unnamed_types", {"end_time": end})]
@@ -191,15 +191,15 @@ def write_snapshot(
     Args:
         connection: the warehouse; it is only read.
         target: the folder; an older one is replaced.
-        day: events before midnight UTC after it are in.
-        shards: number of shards, over which users are spread by a hash of their id; None: see :func:`shards_for`.
-        meaning: what to make of the events; None: each weighs its weight and is a target.
+        day: the last UTC day of the snapshot.
+        shards: number of shards; users are assigned by a hash of their id. None: see :func:`shards_for`.
+        meaning: how to interpret the events; None: each is a target and has its own weight.
 
     Returns:
-        The manifest that is also written as manifest.json.
+        The manifest, as written to manifest.json.
 
     Raises:
-        ConfigError: there are events of a type that the settings do not name.
+        ConfigError: there are events of a type that is missing in [events].
         InputError: the warehouse has no event before the end of ``day``, or none that is a target.
     """
     meaning = meaning or Meaning()
@@ -253,7 +253,7 @@ def write_snapshot(
 
 @dataclass(frozen=True)
 class Changes:
-    """What has come since a snapshot: events, the users who had them, and all events of these users."""
+    """Changes since a snapshot: number of new events, of their users, and of all events of these users."""
 
     new_events: int
     users: int
@@ -267,17 +267,18 @@ def write_changes(
     held: SnapshotManifest,
     meaning: Meaning | None = None,
 ) -> Changes:
-    """Write the whole histories of users with events that a snapshot does not hold, cut into shards as that is.
+    """Write the whole histories of users with events that a snapshot lacks, in the same shards.
 
     Args:
         connection: the warehouse; it is only read.
-        target: the folder, whole or not at all; an older one is replaced. Left alone if nothing has come.
-        day: events before midnight UTC after it are in.
+        target: the folder, written whole or not at all; an older one is replaced. Unchanged if there are no new events.
+        day: the last UTC day to include.
         held: the snapshot's manifest.
-        meaning: that of the snapshot.
+        meaning: how the snapshot interprets events.
 
     Raises:
-        ConfigError: there are events of a type that the settings do not name.
+        ConfigError: there are events of a type that is missing in [events].
+        InputError: the snapshot's manifest does not record its batches.
     """
     meaning = meaning or Meaning()
     until = {"end_time": meaning.end_of(day)}

@@ -1,1 +1,1 @@
-"""Looking into files that have not been read yet: what their columns are, and what a pull would say of them."""
+"""Inspect source files before a pull: recognise their columns, propose a configuration, predict refusals."""

@@ -1,4 +1,4 @@
-"""Finding the file that names the items: by whether its ids are those of the interactions."""
+"""Find the catalogue: the file whose ids match the items of the interactions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from hmamba.survey.sample import Budget, read, spread, take
 from hmamba.warehouse.tables import Row, rows
 
 LEAST_MATCH = 0.5
-"""Share of the sampled items that a catalogue has to name."""
+"""Minimum share of the sampled items that a catalogue must contain."""
 _OVERLAP = 1.25
-"""Files that together name the items this often are catalogues each, and not parts of one."""
+"""If the items of the single files add up to more than this multiple of their distinct items, the files overlap: each
+is a catalogue, not a part of one."""
 _CLOSE = 0.2
-"""Ids that are as alike to users as to items, but for this much, could be either."""
+"""Ids are ambiguous if their similarity to the users and to the items differs by at most this much."""
 _BUDGET = Budget(24 * 2**20, 4_000_000, 32 * 2**20)
 _TITLES = (
     "title name label itemname productname itemtitle producttitle movietitle booktitle articlename trackname songname "
@@ -40,7 +41,7 @@ _MOST_LEVELS = 4
 
 @dataclass(frozen=True)
 class CatalogueFound:
-    """A catalogue and its columns. ``match`` is the share of sampled items that it names."""
+    """A catalogue and its columns. ``match`` is the share of sampled items that it contains."""
 
     group: Group
     item_id: str
@@ -48,22 +49,22 @@ class CatalogueFound:
     category_path: tuple[str, ...]
     match: float
     joined_by: str | None
-    """What separates several categories in one text, which are read as one name."""
+    """Separator of several categories within one text; such a text is read as one category."""
     is_doubtful: bool = False
-    """Whether its ids are those of the users just as well."""
+    """Whether its ids match the users equally well."""
 
     @property
     def worth(self) -> tuple[bool, bool, bool, float]:
-        """What catalogues are compared by."""
+        """Sort key of catalogues."""
         return not self.is_doubtful, self.title is not None, bool(self.category_path), self.match
 
 
 def find_catalogue(
     connection: duckdb.DuckDBPyConnection, groups: Sequence[Group], source: SourceConfig
 ) -> tuple[CatalogueFound | None, list[str]]:
-    """The files that describe the items in the table ``staged``, and sentences about others that could.
+    """The files that describe the items in the table ``staged``, and remarks about other possible catalogues.
 
-    None if no files name at least half of the items.
+    None if no files contain at least half of the items.
     """
     remarks: list[str] = []
     found = [known for whole in groups if (known := _examine(connection, whole, source, remarks))]
@@ -72,16 +73,16 @@ def find_catalogue(
         return None, remarks
     if best.is_doubtful:
         remarks.append(
-            f"{best.group.shown}: {best.item_id!r} holds the ids of users just as well. Check the catalogue."
+            f"{best.group.shown}: {best.item_id!r} matches the ids of users equally well. Check the catalogue."
         )
     for known in found:
         if known is not best and (known.title is not None or known.category_path):
-            remarks.append(_could_be_too(known.group.shown, best.group.shown))
+            remarks.append(_alternative(known.group.shown, best.group.shown))
     return best, remarks
 
 
-def _could_be_too(other: str, taken: str) -> str:
-    return f"{other} could be the catalogue too. {taken} was taken."
+def _alternative(other: str, taken: str) -> str:
+    return f"{other} could be the catalogue too. {taken} was chosen."
 
 
 def _examine(
@@ -106,7 +107,7 @@ def _examine(
 def _narrowed(
     connection: duckdb.DuckDBPyConnection, whole: Group, files: tuple[SourceFile, ...], null_words: Sequence[str]
 ) -> Group:
-    """A group of some of the files of another: what its columns hold is looked up in these."""
+    """The group of these files only, with its columns profiled again."""
     if files == whole.files:
         return whole
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
@@ -116,7 +117,7 @@ def _narrowed(
 
 @dataclass(frozen=True)
 class _Match:
-    """The files of a group whose ids in a column are those of items, and the share of the items that they name."""
+    """The files of a group whose ids in a column match items, and the share of the items that they contain."""
 
     files: tuple[SourceFile, ...] = ()
     share: float = 0.0
@@ -127,16 +128,16 @@ class _Match:
 def _match(
     connection: duckdb.DuckDBPyConnection, given: Group, column: str, null_words: Sequence[str], is_named: bool
 ) -> _Match:
-    """Compare a column with the items, file by file: files that hold events or people are left out.
+    """Compare the ids of a column with the items, file by file. Files of events or of users are left out.
 
-    Several files may be parts of one catalogue, or a catalogue each: then the larger one is taken.
+    Several files may be parts of one catalogue. If each is a catalogue of its own, the largest is chosen.
 
     Args:
         connection: has the table ``staged``.
         given: files with the same columns.
-        column: one of them.
+        column: name of the column.
         null_words: texts that mean an absent value.
-        is_named: whether the column's name says that it holds items; otherwise it could hold users.
+        is_named: whether the column has the name of an item id; otherwise it may hold user ids.
     """
     files = spread(given.files)
     try:
@@ -150,7 +151,7 @@ def _match(
         people = [row for row in each if not is_named and _are_users(row)]
         kept = [row for row in each if row not in people and row["ids"] > 0.5 * row["rows"]]
         remarks = [
-            f"{files[row['file']].path.name}: {column!r} rather holds users. Not taken for items." for row in people
+            f"{files[row['file']].path.name}: {column!r} matches users rather than items: left out." for row in people
         ]
         if not kept:
             return _Match(remarks=tuple(remarks))
@@ -162,16 +163,16 @@ def _match(
     if sum(row["named_items"] for row in alone) > _OVERLAP * whole["named_items"]:
         whole, *others = alone
         taken: tuple[SourceFile, ...] = (files[whole["file"]],)
-        remarks += [_could_be_too(files[row["file"]].path.name, taken[0].path.name) for row in others]
+        remarks += [_alternative(files[row["file"]].path.name, taken[0].path.name) for row in others]
     else:
         out = {files[row["file"]].path for row in each if row not in kept}
         taken = tuple(file for file in given.files if file.path not in out)
-    is_doubtful = not is_named and abs(_likeness(whole, "user") - _likeness(whole, "item")) <= _CLOSE
+    is_doubtful = not is_named and abs(_similarity(whole, "user") - _similarity(whole, "item")) <= _CLOSE
     return _Match(taken, whole["named_items"] / max(whole["items"], 1), is_doubtful, tuple(remarks))
 
 
 def _ids(files: Sequence[SourceFile], column: str, null_words: Sequence[str]) -> pa.Table:
-    """The numbers of files and the ids in a column of theirs."""
+    """Two columns: the number of a file, and an id of its column."""
     numbers, texts = [], []
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
         for number, part in enumerate(take(files, Path(folder), _BUDGET)):
@@ -181,18 +182,21 @@ def _ids(files: Sequence[SourceFile], column: str, null_words: Sequence[str]) ->
     return pa.table({"file": pa.chunked_array(numbers, pa.int64()), "id": pa.chunked_array(texts, pa.string())})
 
 
-def _likeness(row: Row, what: str) -> float:
-    """Ids in common with the users or items of the events, of all ids on either side."""
+def _similarity(row: Row, what: str) -> float:
+    """Jaccard similarity of the ids and the users or items of the events."""
     common = row[f"named_{what}s"]
     return float(common / max(row["ids"] + row[f"{what}s"] - common, 1))
 
 
 def _are_users(row: Row) -> bool:
-    return row["named_users"] >= LEAST_MATCH * row["users"] and _likeness(row, "user") > _likeness(row, "item") + _CLOSE
+    return (
+        row["named_users"] >= LEAST_MATCH * row["users"]
+        and _similarity(row, "user") > _similarity(row, "item") + _CLOSE
+    )
 
 
 def _named(described: Group, nouns: str, without: set[str | None]) -> str | None:
-    """The likeliest column of text with one of the names in ``nouns``."""
+    """The text column whose name comes first in ``nouns``."""
     ranked = {noun: rank for rank, noun in enumerate(nouns.split())}
     fits = {
         name: ranked["".join(words_of(name))]
@@ -203,9 +207,9 @@ def _named(described: Group, nouns: str, without: set[str | None]) -> str | None
 
 
 def _levels(described: Group, without: set[str | None]) -> tuple[tuple[str, ...], str | None]:
-    """The columns of the category path, and what joins several categories in one text, if anything does.
+    """The columns of the category path, and the separator of several categories in one text, if there is one.
 
-    A list comes before columns: it is a path as it stands. Columns are ordered by how many categories they tell apart.
+    A list column is used alone, because it is a whole path. Other columns are ordered by their number of categories.
     """
     known = _CATEGORIES.split()
     named = [
@@ -216,7 +220,7 @@ def _levels(described: Group, without: set[str | None]) -> tuple[tuple[str, ...]
     for profile in named:
         if _is_texts(profile):
             return (profile.name,), None
-    columns = [profile for profile in named if not pa.types.is_nested(profile.type) and _tells_apart(profile)]
+    columns = [profile for profile in named if not pa.types.is_nested(profile.type) and _is_category(profile)]
     columns.sort(key=lambda profile: profile.distinct_values)
     if len(columns) == 1:
         return (columns[0].name,), _separator(described.head.column(columns[0].name))
@@ -227,7 +231,7 @@ def _is_texts(profile: Profile) -> bool:
     return bool(pa.types.is_list(profile.type) and pa.types.is_string(profile.type.value_type))
 
 
-def _tells_apart(profile: Profile) -> bool:
+def _is_category(profile: Profile) -> bool:
     return 1 < profile.distinct_values <= max(0.5 * profile.present, 20) and not pa.types.is_floating(profile.type)
 
 

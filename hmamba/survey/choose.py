@@ -1,4 +1,4 @@
-"""Choosing the interactions among groups of files, and the columns that play each role."""
+"""Choose the interactions among groups of files, and the column of each role."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _READABLE_TIMES = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The column of each role; None where there is none. There is a time or a position."""
+    """The column of each role; None if there is none. Either a time or a position is set."""
 
     user_id: str
     item_id: str
@@ -32,21 +32,21 @@ class Columns:
     time_format: TimeFormat
 
     def source(self) -> SourceConfig:
-        """How to read them, apart from where the files are."""
+        """Source settings for these columns, without the path."""
         names = {role: name for role in ROLES if (name := getattr(self, role)) is not None}
         return SourceConfig(columns=InteractionColumns(**names), time_format=self.time_format)
 
     def named(self) -> list[str]:
-        """All columns that are there."""
+        """Names of all columns in use."""
         every = (self.user_id, self.item_id, self.event_time, self.position, self.weight, self.event_type)
         return [name for name in every if name is not None]
 
 
 def parse_given(texts: Sequence[str]) -> dict[Role, str]:
-    """Columns as a command line says them, each ``ROLE=NAME``.
+    """Parse the values of ``--column``, each ``ROLE=NAME``.
 
     Raises:
-        ConfigError: a text is not of that form, or names no role.
+        ConfigError: a value does not have this form, or its role is unknown.
     """
     given: dict[Role, str] = {}
     for text in texts:
@@ -59,10 +59,10 @@ def parse_given(texts: Sequence[str]) -> dict[Role, str]:
 
 
 def interactions(groups: Sequence[Group], given: Mapping[Role, str]) -> tuple[Group, list[Group]]:
-    """The largest group that can be interactions, and the other groups.
+    """The largest group of files that can be interactions, and the other groups.
 
     Raises:
-        InputError: there is none; says what is missing in the likeliest one, and which columns it has.
+        InputError: there is none; the message names what the most likely group lacks, and its columns.
     """
     known = [_with(one, given) for one in groups if one.head.num_rows]
     if not known:
@@ -74,12 +74,12 @@ def interactions(groups: Sequence[Group], given: Mapping[Role, str]) -> tuple[Gr
     if fitting:
         chosen = fitting[0]
         return chosen, [one for one in known if one is not chosen]
-    likeliest = max(known, key=lambda one: sum(bool(one.roles[role]) for role in _NEEDED))
-    raise InputError(_nothing_fits(likeliest, given))
+    best = max(known, key=lambda one: sum(bool(one.roles[role]) for role in _NEEDED))
+    raise InputError(_nothing_fits(best, given))
 
 
 def _with(one: Group, given: Mapping[Role, str]) -> Group:
-    """A group whose roles are played by the given columns, where it has them."""
+    """The group with the given columns first in their roles, if it has them."""
     own = {role: column for role, column in given.items() if column in one.columns}
     free = {name: profile for name, profile in one.columns.items() if name not in own.values()}
     roles = candidates(free)
@@ -110,15 +110,15 @@ def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
 
 
 def _taken(one: Group) -> set[str]:
-    """The likeliest user and item."""
+    """The most likely user and item columns."""
     return {*one.roles["user_id"][:1], *one.roles["item_id"][:1]}
 
 
 def choose(one: Group, given: Mapping[Role, str]) -> Columns:
-    """The likeliest column of each role. A position counts only where there is no time.
+    """Choose the most likely column of each role. A position is used only if there is no time.
 
     Raises:
-        InputError: a column that was given cannot play its role.
+        InputError: a given column cannot have its role.
     """
     for role, column in given.items():
         reason = unfit(role, one.columns[column])
@@ -128,15 +128,15 @@ def choose(one: Group, given: Mapping[Role, str]) -> Columns:
     first = {role: next(iter(names), None) for role, names in one.roles.items()}
     time = None if "position" in given and "event_time" not in given else first["event_time"]
     position = first["position"] if time is None else None
-    written: TimeFormat | None = "auto" if time is None else one.columns[time].time_format
-    assert written is not None  # found or given, it can be read
+    time_format: TimeFormat | None = "auto" if time is None else one.columns[time].time_format
+    assert time_format is not None  # candidates and given columns are readable times
     weight, event_type = first["weight"], first["event_type"]
     user_id, item_id = first["user_id"], first["item_id"]
-    assert user_id is not None  # a group of interactions has both
+    assert user_id is not None  # Group.is_events
     assert item_id is not None
     if weight is not None and "weight" not in given and not _is_complete(one.columns[weight]):
-        weight = None  # a row without a number would be refused
-    return Columns(user_id, item_id, time, position, weight, event_type, written)
+        weight = None  # rows without a number would be refused
+    return Columns(user_id, item_id, time, position, weight, event_type, time_format)
 
 
 def _is_complete(profile: Profile) -> bool:

@@ -1,4 +1,4 @@
-"""The files that somebody points at, put together by what they hold, and the pattern that names them all."""
+"""Group the given files by their columns, and find a path or pattern that names exactly one group."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from hmamba.survey.roles import Profile, Role, candidates, profiles
 from hmamba.survey.sample import PEEK, read, spread, take
 
 HEAD_ROWS = 20_000
-"""Rows from which columns are recognised."""
+"""Number of rows that columns are recognised from."""
 _MOST_SHAPES = 200
 _MOST_EMPTY = 10
-"""Files without rows that are passed over in search of one that shows what such files hold."""
+"""Files of one shape that are opened in search of rows."""
 _VARYING = re.compile(r"[0-9a-f]{8,}|\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files with the same columns. ``head`` is the beginning of the first; ``roles`` what its columns can be."""
+    """Files with the same columns. ``head`` holds the first rows; ``roles`` the candidate columns of each role."""
 
     files: tuple[SourceFile, ...]
     head: pa.Table
@@ -38,18 +38,18 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files in bytes."""
         return sum(file.size for file in self.files)
 
     @property
     def shown(self) -> str:
-        """A name for people."""
+        """The display name."""
         first = self.files[0].path.name
         return first if len(self.files) == 1 else f"{first} and {len(self.files) - 1} more"
 
     @property
     def is_events(self) -> bool:
-        """Whether its columns can be interactions."""
+        """Whether the files can be interactions: a user, an item, and a time or position."""
         timed = self.roles["event_time"] or self.roles["position"]
         return bool(self.roles["user_id"] and self.roles["item_id"] and timed)
 
@@ -60,10 +60,10 @@ def _is_data(path: Path) -> bool:
 
 
 def gather(places: Sequence[str]) -> list[Path]:
-    """Data files among files, folders (with their subfolders) and globs, sorted. Other files are left alone.
+    """Data files among files, folders (with their subfolders) and globs, sorted. Other files are ignored.
 
     Raises:
-        InputError: a place does not exist, or there is no file that can be read.
+        InputError: a place does not exist, or there is no data file.
     """
     found: set[Path] = set()
     for place in places:
@@ -86,10 +86,10 @@ def gather(places: Sequence[str]) -> list[Path]:
 
 
 def describe(paths: Iterable[Path], root: Path) -> list[SourceFile]:
-    """Each path as the pull would know it.
+    """Describe each path as the pull does.
 
     Raises:
-        InputError: a file has an ending that is not known.
+        InputError: the ending of a file is unknown.
     """
     return [file for path in paths for file in find_files(glob.escape(str(path)), root, "--from", follow_links=True)]
 
@@ -97,15 +97,15 @@ def describe(paths: Iterable[Path], root: Path) -> list[SourceFile]:
 def group(
     connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], folder: Path, null_words: Sequence[str]
 ) -> tuple[list[Group], list[str]]:
-    """Files by their columns, the largest group first, and sentences about those that cannot be read.
+    """Group files by their columns, the largest group first; also messages about unreadable files.
 
-    Names that differ in numbers only are taken to hold the same columns, so that of thousands of parts one is opened.
+    Files whose names differ in numbers only are assumed to have the same columns, so one of thousands of parts is read.
     """
     shapes: dict[str, list[SourceFile]] = {}
     for file in files:
         shapes.setdefault(_VARYING.sub("#", str(file.path)), []).append(file)
     groups: dict[tuple[str, ...], Group] = {}
-    unreadable = [f"{len(shapes)} kinds of names: only {_MOST_SHAPES} were looked into"] * (len(shapes) > _MOST_SHAPES)
+    unreadable = [f"{len(shapes)} kinds of file names: only {_MOST_SHAPES} were read"] * (len(shapes) > _MOST_SHAPES)
     for number, alike in enumerate(list(shapes.values())[:_MOST_SHAPES]):
         place = folder / f"peek-{number}"
         place.mkdir()
@@ -125,7 +125,7 @@ def group(
 
 
 def _head(alike: Sequence[SourceFile], place: Path) -> pa.Table:
-    """The beginning of the first file that has rows."""
+    """The first rows of the first file that has any."""
     for file in alike[:_MOST_EMPTY]:
         (sample,) = take([file], place, PEEK)
         head = read(sample.file, None, HEAD_ROWS)
@@ -135,13 +135,13 @@ def _head(alike: Sequence[SourceFile], place: Path) -> pa.Table:
 
 
 def pattern_of(files: Sequence[SourceFile], root: Path, given: Sequence[str] = ()) -> str:
-    """What to say in ``source.path`` so that these files are read and no others: a file, a folder or a glob.
+    """The value of ``source.path`` that matches exactly these files: a file, a folder or a glob.
 
-    One file is named itself, unless its folder is among the ``given`` places and holds nothing else: the next file will
-    come there. Relative to the root where the files lie under it, absolute otherwise.
+    A single file is named itself, unless its folder is among the ``given`` places and holds nothing else: later files
+    will be put there. The path is relative to the root if the files are under it, and absolute otherwise.
 
     Raises:
-        InputError: nothing that short names just these files.
+        InputError: no such path or pattern matches exactly these files.
     """
     under = all(file.path.is_relative_to(root) for file in files)
     paths = [file.path.relative_to(root) if under else file.path for file in files]
@@ -165,15 +165,15 @@ def pattern_of(files: Sequence[SourceFile], root: Path, given: Sequence[str] = (
         if {file.path for file in _matches(pattern, root)} == {root / path for path in paths}:
             return pattern
     raise InputError(
-        f"No folder or pattern names {files[0].path} and the {len(paths) - 1} other files with its columns, and no "
+        f"No folder or pattern matches {files[0].path} and the {len(paths) - 1} other files with its columns, and no "
         "others. Put them into a folder of their own and give that."
     )
 
 
 def widened(file: Path, root: Path) -> str | None:
-    """What to say in ``source.path`` to read a file and later ones beside it; None if that would read other files too.
+    """A pattern for ``source.path`` that matches a file and later ones beside it; None if it matches other columns too.
 
-    A day or a number at the end of the name differs in the next file. Files of other columns are other files.
+    The pattern replaces a date or number at the end of the name by ``*``.
     """
     start, dot, endings = file.name.partition(".")
     folder = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
@@ -184,7 +184,7 @@ def widened(file: Path, root: Path) -> str | None:
 
 
 def _columns(file: SourceFile) -> frozenset[str] | None:
-    """The names of a file's columns; None if it cannot be read."""
+    """Names of a file's columns; None if it cannot be read."""
     try:
         with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
             return frozenset(_head([file], Path(folder)).column_names)
@@ -193,7 +193,7 @@ def _columns(file: SourceFile) -> frozenset[str] | None:
 
 
 def needs_links(pattern: str, root: Path) -> bool:
-    """Whether a pattern leads through links that have to be allowed."""
+    """Whether a pattern matches files through links, which ``source.follow_links`` must allow."""
     try:
         find_files(pattern, root, "source.path")
     except InputError:
@@ -204,5 +204,5 @@ def needs_links(pattern: str, root: Path) -> bool:
 def _matches(pattern: str, root: Path) -> list[SourceFile]:
     try:
         return find_files(pattern, root, "source.path", follow_links=True)
-    except InputError:  # a folder that also holds other kinds of files
+    except InputError:  # the folder holds files of other kinds too
         return []

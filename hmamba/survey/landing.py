@@ -1,4 +1,4 @@
-"""What the next pull would say of the files of a root: the pull's own staging and row rules, over a sample."""
+"""Predict what the next pull refuses: the pull's own staging and row rules, on a sample of the files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HEAD_ROWS = 5_000
 
 @dataclass(frozen=True)
 class Refusal:
-    """Rows that break one rule: how many of the rows looked at, the place and value of the first, what to change."""
+    """Rows of the sample that break one rule: their number, the place and value of the first, and what to change."""
 
     rule: str
     rows: int
@@ -45,11 +45,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Examined:
-    """What a sample of the files of a root holds.
+    """Findings in a sample of a root's source files.
 
     ``repeated`` is the share of events that repeat an item of their user, among types that count as seen. ``refusals``
-    are by rule; a row can break several. ``stops`` are sentences about what would stop the pull: files that cannot be
-    read or of which every row is refused, and more refused rows than ``quality.max_quarantined_share``.
+    are grouped by rule; a row can break several rules. ``stops`` are messages about everything that would stop the
+    pull: unreadable files, files in which every row is refused, and more refused rows than
+    ``quality.max_quarantined_share``.
     """
 
     figures: Figures
@@ -59,10 +60,10 @@ class Examined:
 
 
 def examine(layout: Layout, config: Config) -> Examined | None:
-    """Look at what ``source.path`` names; None if there is no file.
+    """Examine the files of ``source.path``; None if there are none.
 
     Raises:
-        InputError: the folder does not exist, a file in it cannot be source data, or a first pull would find no rows.
+        InputError: the folder does not exist, a file in it is not source data, or a first pull would find no rows.
     """
     files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
     if not files:
@@ -88,45 +89,45 @@ def examine(layout: Layout, config: Config) -> Examined | None:
 
 
 def _too_many(connection: duckdb.DuckDBPyConnection, measured: Measured, config: Config) -> Iterator[str]:
-    """The pull's own rules of a whole batch, as far as a sample can tell."""
+    """Messages of the pull's rules for whole files and batches, applied to the sample."""
     for row in rows(connection, "ingest/refused_by_file"):
         sample, count = measured.samples[row["file"]], measured.counts[row["file"]]
         if row["refused"] == count:
-            every = counted(count, "row") + ("" if sample.whole else " that were looked at")
+            every = counted(count, "row") + ("" if sample.whole else " in the sample")
             yield (
                 f"{sample.original.name}: every one of its {every} would be refused. Correct the file or the setting "
-                "that reads it wrongly, or move it out of the source."
+                "that does not fit it, or move the file out of the source."
             )
     refused, looked = one(connection, "ingest/refused_count")["rows"], measured.figures.looked
     most = config.quality.max_quarantined_share
     if refused > most * looked:
         yield (
-            f"{refused:,} of {looked:,} rows would be refused ({refused / looked:.1%}), and more than {most:.0%} stop "
+            f"{refused:,} of {looked:,} rows would be refused ({refused / looked:.1%}); more than {most:.0%} stop "
             "the pull. Correct the files or the settings, or raise quality.max_quarantined_share."
         )
 
 
 def examine_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
-    """The files of the catalogue, once each has the columns that the configuration names.
+    """The files of the catalogue, after a check that each has the configured columns.
 
     Raises:
-        InputError: there is no such folder or file, or one cannot be read or lacks a column.
+        InputError: the folder or file does not exist, or a file cannot be read or lacks a column.
     """
     names = config.catalogue
-    assert names.path is not None  # there is a catalogue
+    assert names.path is not None  # the caller checks it
     files = find_files(names.path, layout.root, "catalogue.path", follow_links=config.source.follow_links)
-    wanted = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
-    of_records = [file for file in spread(files) if open_file(file, wanted).columns is None]
+    required = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
+    of_records = [file for file in spread(files) if open_file(file, required).columns is None]
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
         for sample in take(of_records, Path(folder), PEEK):
             head = read(sample.file, None, _HEAD_ROWS)
             if head.num_rows:
-                require_columns(sample.original.name, wanted, head.column_names)
+                require_columns(sample.original.name, required, head.column_names)
     return files
 
 
 def _named(columns: InteractionColumns) -> dict[Role, str]:
-    """The configured column of each role; a position is in the place of the time."""
+    """The configured column of each role; a position replaces the time."""
     by_role: dict[Role, str | None] = {
         "user_id": columns.user_id,
         "item_id": columns.item_id,
@@ -139,19 +140,19 @@ def _named(columns: InteractionColumns) -> dict[Role, str]:
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Config) -> str | None:
-    """What keeps a file from being read, with the closest names where a column is missing; None if nothing does."""
+    """Why a file cannot be read, with the closest column name for a missing one; None if it can."""
     try:
         head = read(sample.file, None, _HEAD_ROWS)
     except InputError as error:
         return str(error)
-    wanted = _named(config.source.columns)
-    missing = {role: name for role, name in wanted.items() if name not in head.column_names}
+    configured = _named(config.source.columns)
+    missing = {role: name for role, name in configured.items() if name not in head.column_names}
     if not missing or not head.num_rows:
         return None
     likely = candidates(profiles(connection, head, config.source.null_words))
     sentences = []
     for role, name in missing.items():
-        free = [column for column in head.column_names if column not in wanted.values()]
+        free = [column for column in head.column_names if column not in configured.values()]
         folded = {column.lower(): column for column in free}
         close = [folded[column] for column in difflib.get_close_matches(name.lower(), folded, n=1)]
         meant = next(iter(close + [column for column in likely[role] if column in free]), None)
@@ -163,7 +164,7 @@ def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Conf
 def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], config: Config) -> Iterator[Refusal]:
     for row in rows(connection, "survey/refused_by_rule"):
         sample, rule = samples[row["file"]], row["rule"]
-        # In a part of a file, lines beyond its beginning have other numbers than in the file.
+        # Line numbers of a partial file differ from those of the original.
         place = f"{sample.original.name}, line {row['line']}" if sample.whole else sample.original.name
         value = _value(sample, rule, row["line"], config)
         cure = ROW_RULES[rule].advice
@@ -174,7 +175,7 @@ def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], 
 
 
 def _value(sample: Sample, rule: str, line: int, config: Config) -> str | None:
-    """What the refused row holds in the column that its rule is about."""
+    """The value of a refused row in the column of the broken rule."""
     columns = ROW_RULES[rule].columns(config)
     return _cell(sample, columns[0], line) if columns else None
 

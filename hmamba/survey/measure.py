@@ -1,4 +1,4 @@
-"""Figures of sampled interactions, which are staged as the pull would."""
+"""Statistics of sampled interactions, staged as in a pull."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
-"""Share of repeated events from which on items count as consumed repeatedly."""
+"""Minimum share of repeated events for items to count as consumed repeatedly."""
 _PER_SECOND: dict[TimeFormat, float] = {"epoch_s": 1.0, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
 _MOST_FOOTERS = 2000
 _AFTER_ZERO = datetime(1970, 1, 2)
-"""Times before are those of a clock that was never set."""
+"""Earlier times come from a clock that was never set."""
 _DEFAULTS = Config()
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the rows looked at hold. Times are naive UTC, None where there are none.
+    """Statistics of the sampled rows. Times are naive UTC; None if there are none.
 
-    ``files`` counts all files, ``total`` their rows, exact if ``exact``; ``whole`` says that every row was looked at.
-    ``after`` and ``before`` are events later than the day after today and older than the default of quality.min_time;
-    ``at_zero`` are those at the very beginning of 1970.
+    ``files`` is the number of all files, ``total`` that of their rows (an estimate unless ``exact``), ``looked`` that
+    of the sampled rows; ``whole`` is true if every row was sampled. ``after`` counts events later than a day from now,
+    ``before`` events older than the default of quality.min_time, ``at_zero`` events on 1970-01-01.
     """
 
     files: int
@@ -58,7 +58,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures, the samples that they are of with the rows of each, and sentences about files that cannot be read."""
+    """The figures, the samples behind them with the rows of each, and messages about unreadable files."""
 
     figures: Figures
     samples: tuple[Sample, ...]
@@ -69,7 +69,7 @@ class Measured:
 def measure(
     connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], samples: Sequence[Sample], source: SourceConfig
 ) -> Measured:
-    """Stage the samples as the pull would, into the table ``staged``, and count."""
+    """Stage the samples as in a pull, into the table ``staged``, and count."""
     counts, good, problems = _stage(connection, samples, source)
     total, exact = total_rows(files, good, counts)
     whole = len(good) == len(files) and all(sample.whole for sample in good)
@@ -103,7 +103,7 @@ def measure(
 def _stage(
     connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], source: SourceConfig
 ) -> tuple[list[int], list[Sample], list[str]]:
-    """Stage what can be staged: rows of each sample, these samples, and sentences about the others."""
+    """Stage the readable samples. Returns the rows of each, these samples, and messages about the others."""
     connection.execute(statement("ingest/set_time_zone"), {"zone": source.timezone})
     try:
         return stage(connection, _parts(samples), source), list(samples), []
@@ -124,13 +124,13 @@ def _parts(samples: Sequence[Sample]) -> list[FilePart]:
 
 
 def repeats(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> float:
-    """Share of the events in ``staged`` whose user has had their item before; of ``types`` only, if given."""
+    """Share of the events in ``staged`` that repeat an item of their user; of ``types`` only, if given."""
     found = one(connection, "survey/repeats", {"typed": types is not None, "types": list(types or ())})
     return found["repeats"] / found["events"] if found["events"] else 0.0
 
 
 def common_items(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> int:
-    """Items in ``staged`` with enough events to be learnt; of ``types`` only, if given."""
+    """Items in ``staged`` with at least ``train.min_item_events`` events; of ``types`` only, if given."""
     values = {"least": _DEFAULTS.train.min_item_events, "typed": types is not None, "types": list(types or ())}
     return int(one(connection, "survey/common_items", values)["items"])
 
@@ -138,17 +138,17 @@ def common_items(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | N
 def _extended(
     files: Sequence[SourceFile], source: SourceConfig, seen: tuple[datetime | None, datetime | None], latest: datetime
 ) -> tuple[datetime | None, datetime | None]:
-    """The oldest and newest time that was seen or that Parquet's own statistics tell; not those after ``latest``."""
+    """The oldest and newest time among the sampled rows and Parquet's statistics, without times after ``latest``."""
     times = [time for time in seen if time is not None]
     for file in files[:_MOST_FOOTERS]:
         if file.kind == "parquet":
-            told = _statistics(file, source.columns.event_time, source.time_format)
-            times += [time for time in told if _AFTER_ZERO < time < latest]
+            bounds = _statistics(file, source.columns.event_time, source.time_format)
+            times += [time for time in bounds if _AFTER_ZERO < time < latest]
     return min(times, default=None), max(times, default=None)
 
 
 def _statistics(file: SourceFile, column: str, time_format: TimeFormat) -> list[datetime]:
-    """Smallest and largest time of each row group, as far as the file says so."""
+    """Smallest and largest time of each row group that has statistics."""
     try:
         with pq.ParquetFile(file.path) as parquet:
             leaves = [parquet.schema.column(number).path for number in range(len(parquet.schema))]
@@ -157,7 +157,7 @@ def _statistics(file: SourceFile, column: str, time_format: TimeFormat) -> list[
             bounds = [group.statistics for group in groups if group.statistics and group.statistics.has_min_max]
             return [time for one in bounds for value in (one.min, one.max) if (time := _moment(value, time_format))]
     except (pa.ArrowException, OSError, ValueError):
-        return []  # reading it has said, or will say, what is wrong
+        return []  # staging reports what is wrong
 
 
 def _moment(value: Any, time_format: TimeFormat) -> datetime | None:

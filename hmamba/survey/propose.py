@@ -1,7 +1,7 @@
-"""From files to a configuration: what they hold, what is proposed, and why.
+"""Propose a configuration for files, with the reason for each setting.
 
-What is proposed is never more certain than what was seen: each choice carries what it rests on, other columns that
-could be meant are named, and where nothing fits there is an error and no proposal.
+Each choice states what it is based on and names other columns that could be meant. If no column fits a required role,
+there is an error and no proposal.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _DEFAULTS = Config()
 
 @dataclass(frozen=True)
 class Choice:
-    """One line of the proposal: what it is about, what was seen, and the setting if there is one."""
+    """One line of the proposal: its subject, the finding behind it, and the setting if there is one."""
 
     what: str
     seen: str
@@ -57,10 +57,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration that was read off files.
+    """A proposed configuration.
 
-    ``choices`` in the order of the configuration; ``types`` what each type of event means; ``ratings`` the bounds of
-    the ratings, where there are any; ``remarks`` what somebody has to know besides; ``day`` the UTC day to begin with.
+    ``choices`` are in the order of the configuration; ``types`` are the proposed event types; ``ratings`` are the
+    bounds of the ratings, if there are any; ``remarks`` are messages for the user; ``day`` is the UTC day of the first
+    night.
     """
 
     choices: tuple[Choice, ...]
@@ -89,15 +90,15 @@ class Proposal:
 
 
 def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) -> Proposal:
-    """Look into files and propose a configuration for them. Writes nothing.
+    """Examine files and propose a configuration for them. Writes nothing under the root.
 
     Args:
-        layout: the root that it is for.
+        layout: the root that the configuration is for.
         places: files, folders and globs.
-        given: columns that are known, by their role.
+        given: known columns, by role.
 
     Raises:
-        InputError: there is nothing to read, or no column for something that is needed; names the columns there are.
+        InputError: there is nothing to read, or no column for a required role; the message names the columns.
     """
     paths = gather(places)
     with tempfile.TemporaryDirectory(prefix="hmamba-") as made, in_memory() as connection:
@@ -147,7 +148,7 @@ def _group(
 
 
 def _beside(events: Group, paths: Sequence[Path], layout: Layout) -> list[SourceFile]:
-    """Data files in the folder of the interactions that were not given: a catalogue may be among them."""
+    """Data files beside the interactions that were not given; the catalogue may be among them."""
     folder = events.files[0].path.parent
     near = [path for path in gather([str(folder)]) if path.parent == folder and path not in set(paths)]
     return describe(near[:_MOST_BESIDE], layout.root)
@@ -165,9 +166,9 @@ def _source(
     count = len(events.files)
     seen = f"{about}{counted(figures.total, 'row')} in {counted(count, 'file')}, {looked}"
     pattern = pattern_of(events.files, layout.root, places)
-    yield Choice("events", f"{seen}; the files stay where they are", "source.path", pattern)
+    yield Choice("events", f"{seen}; nothing is copied", "source.path", pattern)
     if needs_links(pattern, layout.root):
-        yield Choice("links", "some of them are links to other folders", "source.follow_links", True)
+        yield Choice("links", "some of the files are links to other folders", "source.follow_links", True)
     for role in ROLES:
         column: str | None = getattr(columns, role)
         if column is not None:
@@ -181,7 +182,7 @@ def _reading_of_times(events: Group, columns: Columns, column: str) -> Iterator[
         seen = f"numbers such as {events.columns[column].example}: {_UNITS[columns.time_format]} since 1970"
         yield Choice("unit of time", seen, "source.time_format", columns.time_format)
     elif not _has_offset(events, column):
-        seen = "times carry no offset: taken for UTC. If they are local, name the zone, such as Europe/Paris"
+        seen = "times carry no offset: read as UTC. If they are local, set the zone, such as Europe/Paris"
         yield Choice("time zone", seen, "source.timezone", "UTC")
 
 
@@ -244,12 +245,12 @@ def _published(figures: Figures, common: int, repeated: float, targets: Sequence
     verdict = "items are consumed repeatedly" if again else "items are consumed once"
     seen = f"{repeated:.1%} of {events} repeat an item of their user: {verdict}"
     if not figures.whole:
-        seen += ". Whole histories repeat more than the rows read: check"
+        seen += ". Whole histories repeat more often than a sample: check"
     yield Choice("seen items", seen, "candidates.exclude_seen", not again)
 
 
 def _items_a_user(common: int, events: str) -> tuple[str, str, int]:
-    """Why, which setting, and how many items to publish for each user, where ``common`` have enough events."""
+    """Reason, setting and number of items to publish for each user, if ``common`` items have enough events."""
     least = _DEFAULTS.train.min_item_events
     if not common:
         return f"no item has {least} {events} or more", "candidates.k", 1
@@ -275,7 +276,7 @@ def _remarks(
 ) -> Iterator[str]:
     for other in others:
         if other.is_events and (catalogue is None or not set(catalogue.group.files) <= set(other.files)):
-            yield f"{other.shown} could be interactions too. {events.shown} is larger and was taken."
+            yield f"{other.shown} could be interactions too. {events.shown} is larger and was chosen."
     yield from (f"Left out: {sentence}" for sentence in unreadable)
     if figures.at_zero:
         yield f"{figures.at_zero:,} events are of 1970-01-01, usually a time that was never set: they are refused."
@@ -285,4 +286,4 @@ def _remarks(
     if left:
         yield f"Column {left[0]!r} could be the weight, but lacks a number in some rows, which would be refused."
     if not figures.whole and columns.event_time is not None and events.files[0].kind != "parquet":
-        yield "The newest event was looked for in a part of the rows. If the export ends later, give --day that day."
+        yield "The newest event is that of a sample. If the export ends later, set --day to its last day."

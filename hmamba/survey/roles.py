@@ -1,7 +1,7 @@
-"""Which column is what, by the names that exports use and by what the values are like.
+"""Recognise the role of each column by its name and its values.
 
-A name says what a column may be (``visitorid``, ``user_id`` and ``CustomerKey`` are users), its values whether it can
-be. Where several columns can be the same thing, all are kept, the likeliest first.
+The name decides which role is possible (``visitorid``, ``user_id`` and ``CustomerKey`` are users), the values whether
+the column can have it. All candidates of a role are kept, the most likely first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weig
 _TEXTS: tuple[Role, ...] = ("user_id", "item_id", "event_type")
 TimeFormat = Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
 
-# Likeliest first: an account identifies a person better than a session does, a session better than a device.
+# Most likely first: an account identifies a person better than a session, and a session better than a device.
 _USERS = (
     "user customer client member household visitor reviewer buyer shopper cust uid subscriber person profile player "
     "listener viewer reader guest patron consumer student learner account session cookie device browser"
@@ -70,18 +70,19 @@ _NOT_OF_THE_EVENT = {
     "signup",
 }
 MOST_TYPES = 40
-"""Types of events that are told apart."""
+"""Maximum number of event types."""
 _COMPLETE = 0.9
-"""Share of the rows that have to say who or what: other columns come first where a likelier name says it less often."""
+"""Minimum share of rows with a value in a user or item column; columns with more gaps come last."""
 _SURE = 0.95
-"""Share of a column's values that have to be of a kind."""
+"""Minimum share of a column's values that must be numbers, or times."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What the values of a column are like; counts are of the rows looked at. Numbers are None where there are none.
+    """Statistics of a column's values in the sampled rows.
 
-    ``strange`` is the first value that is neither a number nor a time, and ``strange_values`` counts such.
+    ``smallest``, ``middle`` and ``largest`` are of its numbers, None if there are none. ``strange`` is the first value
+    that is neither a number nor a time; ``strange_values`` is the number of such values.
     """
 
     name: str
@@ -101,12 +102,12 @@ class Profile:
     example: str | None
 
     def share(self, count: int) -> float:
-        """Share of the values that are there."""
+        """``count`` as a share of the values that are present."""
         return count / self.present if self.present else 0.0
 
     @property
     def is_text(self) -> bool:
-        """Whether the file keeps the column as text; what the text holds is another matter."""
+        """Whether the column is stored as text; the text may still hold numbers or times."""
         return bool(pa.types.is_string(self.type) or pa.types.is_large_string(self.type))
 
     @property
@@ -116,7 +117,7 @@ class Profile:
 
     @property
     def time_format(self) -> TimeFormat | None:
-        """How a time is written in the column; None if it holds none that can be read."""
+        """Format of the times in the column; None if it holds no readable times."""
         if pa.types.is_temporal(self.type) and not pa.types.is_time(self.type):
             return "auto"
         if self.share(self.numbers) >= _SURE and self.middle is not None:
@@ -125,7 +126,7 @@ class Profile:
 
 
 def unit_of(number: float) -> TimeFormat | None:
-    """The unit in which a number is a moment between 1973 and 2100."""
+    """The unit in which a number since 1970 is a time between 1973 and 2100; None if there is none."""
     units: tuple[TimeFormat, ...] = ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
     for power, unit in enumerate(units):
         if 1e8 <= number / 1000**power <= 4.2e9:
@@ -134,7 +135,7 @@ def unit_of(number: float) -> TimeFormat | None:
 
 
 def profiles(connection: duckdb.DuckDBPyConnection, table: pa.Table, null_words: Sequence[str]) -> dict[str, Profile]:
-    """The profile of each column of a table, by its name."""
+    """The profile of each column of a table, by name."""
     return {field.name: _profile(connection, table, field, null_words) for field in table.schema}
 
 
@@ -151,13 +152,13 @@ def _profile(
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a column's name in lower case, whatever convention joins them."""
+    """The words of a column's name in lower case; handles snake case, camel case and other separators."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
 
 
 def _noun_rank(name: str, nouns: str) -> int | None:
-    """How likely a name is that of the id of one of ``nouns``, 0 the likeliest; None if it is another thing's."""
+    """Rank of a name as the id of one of ``nouns``, 0 the most likely; None if it does not match."""
     ranked = nouns.split()
     words = [word for word in words_of(name) if word not in _BESIDE_ID]
     kept = [word for word in words if word not in _ID_WORDS.split()]
@@ -175,7 +176,7 @@ def _noun_rank(name: str, nouns: str) -> int | None:
 
 
 def _exact_rank(name: str, nouns: str, last_words: str = "") -> int | None:
-    """How likely a name is one of ``nouns`` as it stands, or ends in one of ``last_words``; 0 is the likeliest."""
+    """Rank of a name that equals one of ``nouns`` or ends in one of ``last_words``, 0 the most likely; else None."""
     ranked, words = nouns.split(), words_of(name)
     if "".join(words) in ranked:
         return 2 * ranked.index("".join(words))
@@ -185,7 +186,7 @@ def _exact_rank(name: str, nouns: str, last_words: str = "") -> int | None:
 
 
 def time_name_rank(name: str) -> int | None:
-    """How likely a name is that of a time, 0 the likeliest; None if it is another thing's."""
+    """Rank of a name as that of a time, 0 the most likely; None if it does not match."""
     rank = _exact_rank(name, _TIMES, _TIMES)
     if rank is None and "".join(words_of(name)).endswith(("timestamp", "time", "date")):
         rank = 100
@@ -196,15 +197,15 @@ def _time_rank(profile: Profile) -> int | None:
     rank = time_name_rank(profile.name)
     if rank is None:
         if not pa.types.is_temporal(profile.type) and profile.share(profile.numbers) >= _SURE:
-            return None  # a number that could be an epoch is more likely an id
+            return None  # numbers in the range of an epoch are more likely ids
         rank = 200
     return rank + (1000 if set(words_of(profile.name)) & _NOT_OF_THE_EVENT else 0)
 
 
 def unfit(role: Role, profile: Profile) -> str | None:
-    """Why the values of a column cannot play a role, as words after its name; None if they can."""
+    """Why a column cannot have a role, as a phrase that follows its name; None if it can."""
     if not profile.present:
-        return f"is empty in the {profile.rows:,} rows looked at"
+        return f"is empty in the {profile.rows:,} sampled rows"
     if role == "event_time":
         return None if profile.time_format is not None else _no_time(profile)
     if pa.types.is_nested(profile.type) or (role in _TEXTS and pa.types.is_temporal(profile.type)):
@@ -213,26 +214,26 @@ def unfit(role: Role, profile: Profile) -> str | None:
     if role in ("user_id", "item_id") and profile.share(profile.numbers) == 1 and not profile.is_whole:
         return "holds numbers that are not whole"
     if role == "position" and not profile.is_whole:
-        return f"holds values that are no whole numbers{such}"
+        return f"holds values that are not whole numbers{such}"
     if role == "weight" and profile.share(profile.numbers) < _SURE:
-        return f"holds values that are no numbers{such}"
+        return f"holds values that are not numbers{such}"
     if role == "event_type" and profile.distinct_values > MOST_TYPES:
-        return f"holds {profile.distinct_values:,} different values, and at most {MOST_TYPES} types are told apart"
+        return f"holds {profile.distinct_values:,} different values; at most {MOST_TYPES} event types are supported"
     return None
 
 
 def _no_time(profile: Profile) -> str:
     if profile.share(profile.numbers) >= _SURE:
-        return f"holds numbers such as {profile.middle:.15g}, which are no moments between 1973 and 2100 in any unit"
+        return f"holds numbers such as {profile.middle:.15g}, which are not times between 1973 and 2100 in any unit"
     if profile.strange is None:
         return f"holds numbers in {profile.share(profile.numbers):.0%} of its values and dates in the others"
     share = profile.share(profile.strange_values)
-    often = "" if share == 1 else f" ({share:.1%} of its values are like that)"
+    often = "" if share == 1 else f" ({share:.1%} of its values are unreadable)"
     return f"holds {profile.strange!r}{often}, which is neither ISO 8601 nor a number"
 
 
 def _rank(role: Role, profile: Profile) -> int | None:
-    """How likely a column plays a role, 0 the likeliest; None if it cannot."""
+    """Rank of a column for a role, 0 the most likely; None if it cannot have it."""
     if unfit(role, profile) is not None:
         return None
     if role in ("user_id", "item_id"):
@@ -247,14 +248,14 @@ def _rank(role: Role, profile: Profile) -> int | None:
 
 
 def _order(role: Role, profile: Profile) -> tuple[bool, int] | None:
-    """What columns are sorted by for a role, the likeliest first; None if one cannot play it."""
+    """Sort key of a column for a role, the most likely first; None if it cannot have it."""
     rank = _rank(role, profile)
     has_gaps = role in ("user_id", "item_id") and profile.present < _COMPLETE * profile.rows
     return None if rank is None else (has_gaps, rank)
 
 
 def candidates(columns: Mapping[str, Profile]) -> dict[Role, list[str]]:
-    """Columns that can play each role, the likeliest first; a column plays one role only."""
+    """Candidate columns of each role, the most likely first; the best column of a role is not used for later roles."""
     ranked: dict[Role, list[str]] = {}
     for role in ROLES:
         orders = {name: order for name, profile in columns.items() if (order := _order(role, profile)) is not None}

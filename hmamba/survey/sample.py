@@ -1,7 +1,7 @@
-"""Parts of large files, small enough to be looked at in seconds, read by the readers that the pull uses.
+"""Take samples of large files that can be examined in seconds, and read them with the pull's own readers.
 
-A text file that is too large is represented by a small file of the same kind, made of whole lines from all over it; a
-Parquet file by some of its row groups. Small files represent themselves.
+A large text file is represented by a small file of the same kind with whole records from 16 places; a large Parquet
+file by some of its row groups. A small file represents itself.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from hmamba.sources.discover import SourceFile
 from hmamba.sources.read import open_file
 
 MAX_FILES = 200
-"""Files that are looked into; of more, some evenly spread ones with the first and the last."""
+"""Maximum number of files to sample; of more, an evenly spread selection with the first and the last."""
 _BLOCKS = 16
 _TRIES = 64
-"""Lines among which a record of a CSV file has to begin."""
+"""Number of lines within which a CSV record must begin."""
 _GZIP_STEP = 2**20
 _UNPACKED = 8
-"""Bytes of text in a byte of its gzip, roughly."""
+"""Assumed ratio of text bytes to gzip bytes."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be read of a set of files, all together.
+    """Limits on what is read of a set of files.
 
-    ``text_bytes``: of text, unpacked. ``cells``: rows times columns of Parquet. ``packed_bytes``: compressed bytes of
-    one gzipped file that are gone through to reach its end.
+    ``text_bytes``: uncompressed text of all files. ``cells``: rows times columns of all Parquet files.
+    ``packed_bytes``: compressed bytes of one gzip file that are read to reach its end.
     """
 
     text_bytes: int
@@ -51,17 +51,18 @@ class Budget:
 
 
 FULL = Budget(32 * 2**20, 12_000_000, 128 * 2**20)
-"""Enough for figures. A few seconds on one core."""
+"""Enough for statistics. A few seconds on one core."""
 PEEK = Budget(2 * 2**20, 200_000, 2**20)
-"""Enough to tell what columns there are."""
+"""Enough to find the columns."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What stands for a file: the file itself, or a part of it.
+    """The file itself, or a part of it as a file of its own.
 
-    ``file`` can be read as the original can and has its name. ``whole`` says that it is the original. ``scale`` is how
-    much larger the original is; ``rows`` is the exact number of its rows, or None where only an estimate is possible.
+    ``file`` is read in the same way as the original and has its name. ``whole`` is true if it is the original.
+    ``scale`` is the size of the original relative to ``file``. ``rows`` is the exact number of rows of the original,
+    None if it can only be estimated.
     """
 
     original: SourceFile
@@ -72,22 +73,22 @@ class Sample:
 
 
 def spread(files: Sequence[SourceFile], most: int = MAX_FILES) -> list[SourceFile]:
-    """At most ``most`` files, evenly spread, the first and the last among them."""
+    """At most ``most`` files, evenly spread, with the first and the last."""
     if len(files) <= most:
         return list(files)
     return [files[round(place * (len(files) - 1) / (most - 1))] for place in range(most)]
 
 
 def take(files: Sequence[SourceFile], folder: Path, budget: Budget = FULL) -> list[Sample]:
-    """A sample of each file. A damaged file stands for itself: reading it raises the error.
+    """A sample of each file. A damaged file represents itself, so that reading it raises the error.
 
     Args:
-        files: not more than :data:`MAX_FILES`, see :func:`spread`.
-        folder: for the parts of large files; holds nothing else.
-        budget: what may be read.
+        files: at most :data:`MAX_FILES`, see :func:`spread`.
+        folder: an empty folder for the parts of large files.
+        budget: limits on what is read.
 
     Raises:
-        OSError: a file is gone or may not be read.
+        OSError: a file does not exist or cannot be read.
     """
     text_bytes, cells = budget.text_bytes, budget.cells
     if sum(file.size * (_UNPACKED if file.gzipped else 1) for file in files if file.kind != "parquet") > text_bytes:
@@ -107,12 +108,12 @@ def take(files: Sequence[SourceFile], folder: Path, budget: Budget = FULL) -> li
 
 
 def total_rows(files: Sequence[SourceFile], samples: Sequence[Sample], counts: Sequence[int]) -> tuple[int, bool]:
-    """Rows of all files, and whether that is exact.
+    """Number of rows of all files, and whether it is exact.
 
     Args:
         files: all files.
-        samples: of some of them.
-        counts: rows read of each sample.
+        samples: samples of some of them.
+        counts: number of rows read of each sample.
     """
     pairs = list(zip(samples, counts, strict=True))
     rows = sum(count * sample.scale if sample.rows is None else sample.rows for sample, count in pairs)
@@ -153,12 +154,12 @@ def _of_parquet(file: SourceFile, place: Path, cells: int) -> Sample:
                         writer.write_batch(batch)
                         taken += batch.num_rows
     except (pa.ArrowException, OSError):
-        return Sample(file, file, True, 1.0, None)  # reading it will say what is wrong, in the pull's own words
+        return Sample(file, file, True, 1.0, None)  # reading the file raises the pull's own error
     return _part(file, place, rows / max(taken, 1), rows)
 
 
 def _head(block: bytes) -> bytes:
-    """The whole records that a file begins with; a quote that is open at the end of a line spans lines."""
+    """The whole records at the beginning of a file; a record continues while a quote is open at the end of a line."""
     block = block[: block.rfind(b"\n") + 1]
     while block.count(b'"') % 2:
         block = block[: block.rfind(b"\n", 0, -1) + 1]
@@ -167,7 +168,7 @@ def _head(block: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Shape:
-    """How the records of a file are separated: CSV by its delimiter and number of columns, JSON by lines."""
+    """The format of a file's records: delimiter and number of columns of CSV, or lines of JSON."""
 
     delimiter: str | None
     width: int
@@ -178,12 +179,12 @@ class _Shape:
             return cls(None, 0)
         try:
             delimiter, header = csv_header(file, ())
-        except InputError:  # reading it will say so
+        except InputError:  # reading the file raises the error
             return cls(",", 0)
         return cls(delimiter, len(header))
 
     def records(self, block: bytes, *, to_end: bool) -> bytes:
-        """The whole records of a block from the middle of a file; nothing where none can be told for sure."""
+        """The whole records of a block from the middle of a file; empty if no beginning of a record is certain."""
         block = block.partition(b"\n")[2]
         if self.delimiter is None:
             return block if to_end else block[: block.rfind(b"\n") + 1]
@@ -195,7 +196,7 @@ class _Shape:
         return b""
 
     def _begins(self, lines: Sequence[bytes]) -> bool:
-        """Whether records as wide as the header begin on the first of these lines."""
+        """Whether records with the header's number of fields begin on the first of these lines."""
         texts = (line.decode("utf-8", "surrogateescape") for line in lines)
         reader = csv.reader(texts, delimiter=self.delimiter or ",", strict=True)
         try:
@@ -226,7 +227,7 @@ def _of_blocks(file: SourceFile, place: Path, kept: Sequence[bytes], size: float
 
 
 def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> Sample:
-    """The beginning and, within ``packed_bytes``, the end: most exports are sorted by time."""
+    """The beginning and, within ``packed_bytes``, the end of a gzip file: most exports are sorted by time."""
     half = budget // 2
     tail: deque[bytes] = deque(maxlen=half // _GZIP_STEP + 1)
     try:
@@ -239,7 +240,7 @@ def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> S
             ended = not stream.read(1)
             seen = packed.tell()
     except (OSError, EOFError, zlib.error):
-        return Sample(file, file, True, 1.0, None)  # reading it will say what is wrong, in the pull's own words
+        return Sample(file, file, True, 1.0, None)  # reading the file raises the pull's own error
     if ended and unpacked <= budget:
         return Sample(file, file, True, 1.0, None)
     if file.kind == "json" and head.lstrip()[:1] == b"[":
@@ -249,7 +250,7 @@ def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> S
 
 
 def _of_elements(file: SourceFile, place: Path, head: bytes) -> Sample:
-    """The first elements of a JSON array, one a line."""
+    """The first elements of a JSON array, one on each line."""
     text = head.decode("utf-8", "ignore")
     scan = json.JSONDecoder().raw_decode
     position, lines = text.index("[") + 1, []
@@ -266,20 +267,22 @@ def _of_elements(file: SourceFile, place: Path, head: bytes) -> Sample:
 
 
 def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None = None) -> pa.Table:
-    """Columns of a file: typed in Parquet, text in CSV, whatever the members hold in JSON. Broken records are left out.
+    """Read columns of a file: typed from Parquet, text from CSV, the types of the values from JSON.
+
+    Malformed records are left out.
 
     Args:
         file: the file.
-        only: the columns; all without it. A JSON object that lacks one has a null there.
-        rows: how many rows, at most; all without it.
+        only: names of the columns; None: all. A JSON object without a column has a null there.
+        rows: maximum number of rows; None: all.
 
     Raises:
-        InputError: the file is not what its name says, or lacks a column.
+        InputError: the file does not have the format of its ending, or lacks a column.
     """
     reading = open_file(file, only or ())
     names = list(only) if only is not None else list(reading.columns or ())
     if only is None and reading.columns is not None:
-        reading = open_file(file, names)  # two columns of one name are an error
+        reading = open_file(file, names)  # raises if two columns have the same name
     batches: list[pa.RecordBatch] = []
     for batch in _up_to(reading.batches(names), rows):
         batches.append(batch.filter(batch.column(MALFORMED).is_null()))

@@ -1,4 +1,4 @@
-"""The text of a proposed ``hmamba.toml``: each value with a comment that says what it rests on."""
+"""Write a proposal as the text of ``hmamba.toml``; a comment above each value states the reason."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def toml(proposal: Proposal) -> str:
-    """The proposal as TOML: chosen values are active, everything else stays at its default."""
+    """The proposal as TOML with the chosen settings; all others keep their defaults."""
     lines = [
-        "# Proposed by `hmamba init --from`: each line says what was seen. Change what is wrong.",
-        "# All other settings and their defaults: docs/configuration.md, or `hmamba init` of another folder.",
+        "# Proposed by `hmamba init --from`. The comment above each setting is its reason. Correct what is wrong.",
+        "# All other settings and their defaults: docs/configuration.md, or `hmamba init` in another folder.",
     ]
     sections: dict[str, list[Choice]] = {}
     for choice in proposal.choices:
@@ -48,8 +48,8 @@ def _events(proposal: Proposal) -> Iterator[str]:
         yield ""
         yield "[events]"
         yield from _comment(
-            f"weights are ratings from {low:g} to {high:g}. Without the # below, ratings under {liked:g} are read, but "
-            "only the others are what the model learns to predict."
+            f"The weights are ratings from {low:g} to {high:g}. With the setting below, the model reads ratings under "
+            f"{liked:g} but does not learn to predict them. Remove the # to use it."
         )
         yield f"# min_weight_as_target = {liked:g}"
     for name, meaning in proposal.types.items():
@@ -63,7 +63,7 @@ def _events(proposal: Proposal) -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """A value as TOML spells it."""
+    """A value in TOML syntax."""
     if isinstance(value, datetime):
         return value.isoformat()
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -120,7 +120,7 @@ def prepare(
         night = provenance.day.toordinal()  # replays other windows each night, and the same ones if a night is repeated
         replayed = np.random.default_rng([settings.seed, night]).random(len(fresh)) < settings.replay
         windows = (fresh & batches.newest) | replayed
-    evaluation_set = split.ask_validation(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
+    evaluation_set = split.validation_set(histories, config, most=max(_VALIDATION_USERS, config.gate.min_users))
     plan = Plan(
         version=provenance.version,
         batches=batches,

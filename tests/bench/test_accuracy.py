@@ -151,7 +151,7 @@ def test_finished_runs_are_not_run_again_unless_asked(command, tmp_path, monkeyp
     assert without_origins(again) == without_origins(first)
 
 
-def test_what_is_not_wanted_is_shown_only_if_it_is_there(command, tmp_path):
+def test_a_system_that_is_not_run_is_shown_only_if_it_is_stored(command, tmp_path):
     data = order_only(tmp_path / "order.parquet")
     text = command(data, "--systems", "floors", "--print-only")
     assert "not run" in cells(text, "test, all users, masked", "HMamba")[0]
@@ -219,7 +219,7 @@ def test_a_peer_gets_the_split_and_its_rankings_are_measured_here(command, tmp_p
     python = stand_in(tmp_path, STAND_IN.format(python=sys.executable))
     peer = ("--systems", "sasrec", "--peers-python", python, "--peer-set", "lr=0.01")
     text = command(data, *peer, "--split", "validation", "--seeds", "4,5")
-    users = int(re.search(r"asked: validation \| (\d+) users", text)[1])
+    users = int(re.search(r"queries: validation \| (\d+) users", text)[1])
     row = cells(text, "validation, all users, masked", "SASRec")
     assert row[1] == f"{(users - 1) / users:.4f} ± 0.0000"
     runs = cells(text, "Runs", "SASRec")
@@ -230,11 +230,11 @@ def test_a_peer_gets_the_split_and_its_rankings_are_measured_here(command, tmp_p
     assert float(cells(tested, "test, all users, masked", "SASRec")[1]) == 0.0
 
 
-def test_a_peer_that_fails_is_said(command, tmp_path, caplog):
+def test_a_peer_that_fails_is_reported(command, tmp_path, caplog):
     python = stand_in(tmp_path, "#!/bin/sh\nexit 9\n")
     data = order_only(tmp_path / "order.parquet")
     command(data, "--systems", "sasrec", "--peers-python", python, status=1)
-    assert "failed with status 9" in caplog.text
+    assert "exited with status 9" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_names_need_a_folder_that_holds_them(tmp_path):
         ({"user_id": [1], "item": [1], "position": [0]}, "no column 'item_id'.*--item-id"),
         ({"user_id": [1], "item_id": [1]}, "no column 'position'.*--time"),
         ({"user_id": ["a", None], "item_id": [1, 2], "position": [0, 1]}, "row 2: user_id is empty"),
-        ({"user_id": [1], "item_id": [1], "position": ["first"]}, "has to be a time"),
+        ({"user_id": [1], "item_id": [1], "position": ["first"]}, "must hold times"),
         ({"user_id": [], "item_id": [], "position": []}, "has no rows"),
     ],
 )

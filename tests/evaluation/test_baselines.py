@@ -19,7 +19,7 @@ def test_by_hand():
     assert most_bought(histories, counts, 4).tolist() == [[3, 1, 2, -1], [2, 1, 3, -1]]
 
 
-def test_what_was_not_wanted_is_seen_and_not_bought():
+def test_events_of_weight_zero_are_seen_and_not_counted():
     histories = valued(histories_of([(0, 1), (1, 2), (2, 2)]), weights=[1, 0, 0], seen=[False, True, True])
     counts = np.array([0, 5, 9, 2])
     assert popular(histories, counts, 3, exclude_seen=True).tolist() == [[1, 3, -1]]
@@ -27,7 +27,7 @@ def test_what_was_not_wanted_is_seen_and_not_bought():
 
 
 @pytest.mark.parametrize("k", [1, 7, 60])
-def test_they_rank_as_one_user_at_a_time_would(k):
+def test_ranking_in_blocks_equals_ranking_one_user_at_a_time(k):
     users, size = 300, 44  # more users than a block
     histories = randomly_valued(random_histories(users=users, items=40, events=60))
     popularity = np.random.default_rng(1).integers(0, 9, size)
@@ -48,7 +48,7 @@ def test_they_rank_as_one_user_at_a_time_would(k):
     ]
 
 
-def test_they_take_no_table_of_users_times_catalogue():
+def test_memory_does_not_grow_with_users_times_items():
     histories, popularity = random_histories(users=256), np.ones(200_000, dtype=np.int64)
     tracemalloc.start()
     try:

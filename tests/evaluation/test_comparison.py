@@ -1,4 +1,4 @@
-"""Comparisons: what is planted is found, what is noise is called so, and the interval is as honest as it says."""
+"""Comparisons: planted differences are found, noise is not, and the interval has its level."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def scores(users, seed=0):
     return np.random.default_rng(seed).random(users)
 
 
-def told(one, other):
+def compared(one, other):
     return compare(NAMES, "ndcg@10", one, other)
 
 
 @pytest.mark.parametrize(("planted", "says"), [(0.05, "better"), (-0.05, "worse"), (0.0, "cannot be told")])
-def test_what_is_planted_is_found_although_users_differ_by_more(planted, says):
+def test_a_planted_difference_is_found_although_users_differ_by_more(planted, says):
     """Users differ by up to 1 among each other, and by 0.05 from one ranking to the other."""
     champion = scores(400)
-    found = told(champion + planted + 0.1 * (scores(400, 1) - 0.5), champion)
+    found = compared(champion + planted + 0.1 * (scores(400, 1) - 0.5), champion)
     assert found.says == says
     assert found.low < found.difference < found.high
     assert found.difference == pytest.approx(planted, abs=0.01)
@@ -31,80 +31,80 @@ def test_what_is_planted_is_found_although_users_differ_by_more(planted, says):
     assert str(found) == f"{found.difference:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
 
 
-def test_noise_cannot_be_told():
-    found = [told(scores(50, seed), scores(50, seed + 1_000)).says for seed in range(100)]
+def test_noise_is_rarely_significant():
+    found = [compared(scores(50, seed), scores(50, seed + 1_000)).says for seed in range(100)]
     assert found.count("cannot be told") >= 85
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_truth_at_about_its_level():
     random = np.random.default_rng(5)
     truth, covered = 0.03, 0
     for _ in range(200):
-        found = told(random.normal(truth, 0.2, 60), np.zeros(60))
+        found = compared(random.normal(truth, 0.2, 60), np.zeros(60))
         covered += found.low <= truth <= found.high
     assert 0.9 <= covered / 200 <= 0.99
 
 
 def test_equal_rankings_cannot_be_told_apart():
-    found = told(scores(30), scores(30))
+    found = compared(scores(30), scores(30))
     assert (found.says, found.difference, found.low, found.high) == ("cannot be told", 0, 0, 0)
 
 
 @pytest.mark.parametrize("users", [1, 2, 5])
-def test_a_few_users_never_tell(users):
+def test_fewer_than_six_users_are_never_significant(users):
     """Every resample of one is the same; of five, all on one side are one case in sixteen."""
     for one in (0.0, 1.0):
-        found = told(np.full(users, one), np.full(users, 0.5))
+        found = compared(np.full(users, one), np.full(users, 0.5))
         assert found.says == "cannot be told"
         assert found.low == found.high == found.difference
 
 
-def test_six_users_who_agree_tell():
-    assert told(np.full(6, 1.0), np.full(6, 0.5)).says == "better"
+def test_six_users_who_agree_are_significant():
+    assert compared(np.full(6, 1.0), np.full(6, 0.5)).says == "better"
     # ... also among many whom both serve alike, and not where one fewer differs.
     differing = np.append(np.full(6, 0.5), np.zeros(6))
-    assert told(differing, np.zeros(12)).says == "better"
+    assert compared(differing, np.zeros(12)).says == "better"
     differing[0] = 0
-    assert told(differing, np.zeros(12)).says == "cannot be told"
+    assert compared(differing, np.zeros(12)).says == "cannot be told"
 
 
 @pytest.mark.parametrize("users", [2, 5, 10, 20])
-def test_nothing_is_told_of_equals_more_often_than_the_level_allows(users):
+def test_equal_rankings_differ_significantly_at_most_at_the_level(users):
     random = np.random.default_rng(users)
     wrong, covered = 0, 0
     for _ in range(400):
-        found = told(random.normal(0, 0.2, users), np.zeros(users))
+        found = compared(random.normal(0, 0.2, users), np.zeros(users))
         wrong += found.says != "cannot be told"
         covered += found.low <= 0 <= found.high
     assert wrong <= 0.08 * 400
     assert covered >= (0.85 if users == 2 else 0.91) * 400
 
 
-def test_users_who_are_asked_on_several_nights_are_drawn_whole():
+def test_users_with_several_entries_are_drawn_whole():
     """Each of 20 users has the same difference on each of 30 nights: they are 20 observations and not 600."""
     random = np.random.default_rng(3)
     user = np.tile(np.arange(20), 30)
     gain = random.normal(0.0, 0.2, 20)
-    whole, once = compare(NAMES, "ndcg@10", gain[user], np.zeros(600), user), told(gain, np.zeros(20))
+    whole, once = compare(NAMES, "ndcg@10", gain[user], np.zeros(600), user), compared(gain, np.zeros(20))
     assert (whole.users, whole.difference) == (20, once.difference)
     assert (whole.low, whole.high) == pytest.approx((once.low, once.high), abs=1e-5)
-    assert told(gain[user], np.zeros(600)).high - whole.difference < (whole.high - whole.difference) / 4
+    assert compared(gain[user], np.zeros(600)).high - whole.difference < (whole.high - whole.difference) / 4
 
 
 def test_a_mean_of_nothing_has_no_relative_difference():
-    assert told(np.ones(3), np.zeros(3)).relative is None
+    assert compared(np.ones(3), np.zeros(3)).relative is None
 
 
-def test_the_same_users_are_always_told_the_same():
-    assert told(scores(70), scores(70, 1)) == told(scores(70), scores(70, 1))
-    assert told(scores(70), scores(70, 1)).says == "cannot be told"
+def test_the_result_is_deterministic():
+    assert compared(scores(70), scores(70, 1)) == compared(scores(70), scores(70, 1))
+    assert compared(scores(70), scores(70, 1)).says == "cannot be told"
 
 
-def test_many_users_are_drawn_a_part_at_a_time(monkeypatch):
+def test_many_users_are_drawn_in_blocks(monkeypatch):
     from hmamba.evaluation import comparison
 
-    whole = told(scores(300), scores(300, 1))
+    whole = compared(scores(300), scores(300, 1))
     monkeypatch.setattr(comparison, "_AT_ONCE", 1)
-    again = told(scores(300), scores(300, 1))
+    again = compared(scores(300), scores(300, 1))
     assert again.low == pytest.approx(whole.low, abs=1e-6)
     assert again.high == pytest.approx(whole.high, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Questions: which baskets are asked for, of whom, and what counts as an answer."""
+"""Evaluation sets: which baskets are queries, and which items are relevant."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def from_day(histories, day):
     )
 
 
-def ask(histories, day, *, exclude_seen=False, most=None):
-    """Everything from a day on."""
-    return EvaluationSet.ask(
+def queries_from(histories, day, *, exclude_seen=False, most=None):
+    """The queries from a day on."""
+    return EvaluationSet.of(
         histories, from_day(histories, day), histories.offsets[1:], exclude_seen=exclude_seen, most=most
     )
 
 
-def told(evaluation_set):
-    """(user, items of the past, answers) of each question."""
+def entries(evaluation_set):
+    """(user, items of the past, relevant items) of each query."""
     past, names = evaluation_set.past, evaluation_set.past.users.to_pylist()
     return [
         (
@@ -41,60 +41,62 @@ def told(evaluation_set):
     ]
 
 
-def test_a_question_knows_the_past_only_and_counts_each_item_once():
+def test_a_query_holds_only_the_past_and_each_relevant_item_once():
     histories = histories_of(
         [(0, 1), (5, 1), (5, 2), (5, 2)],  # takes 1 again, and 2 twice in one basket
         [(0, 4)],  # nothing afterwards
     )
-    assert told(ask(histories, 5)) == [("u0", [1], [1, 2])]
-    assert told(ask(histories, 5, exclude_seen=True)) == [("u0", [1], [2])]
+    assert entries(queries_from(histories, 5)) == [("u0", [1], [1, 2])]
+    assert entries(queries_from(histories, 5, exclude_seen=True)) == [("u0", [1], [2])]
 
 
-def test_who_first_appears_in_the_held_out_days_is_asked_from_the_second_basket_on():
+def test_users_who_first_appear_in_the_held_out_days_have_queries_from_their_second_basket():
     histories = histories_of([(5, 3), (5, 4), (6, 1), (7, 2)], [(6, 1)])
-    assert told(ask(histories, 5)) == [("u0", [3, 4], [1]), ("u0", [3, 4, 1], [2])]
+    assert entries(queries_from(histories, 5)) == [("u0", [3, 4], [1]), ("u0", [3, 4, 1], [2])]
 
 
-def test_a_session_of_minutes_is_asked():
+def test_a_session_of_minutes_has_queries():
     histories = histories_of([(5 + minute * MINUTE, 1 + minute) for minute in range(3)])
-    assert told(ask(histories, 5)) == [("u0", [1], [2]), ("u0", [1, 2], [3])]
+    assert entries(queries_from(histories, 5)) == [("u0", [1], [2]), ("u0", [1, 2], [3])]
 
 
-def test_the_moment_is_that_of_the_basket():
-    assert ask(histories_of([(0, 1), (5.5, 2)]), 5).as_of.tolist() == [START + 5.5 * DAY]
+def test_the_time_of_a_query_is_that_of_its_basket():
+    assert queries_from(histories_of([(0, 1), (5.5, 2)]), 5).as_of.tolist() == [START + 5.5 * DAY]
 
 
-def test_what_was_seen_within_the_window_is_no_answer_either():
+def test_items_seen_within_the_window_are_not_relevant():
     histories = histories_of([(0, 9), (5, 1), (6, 1), (7, 1), (7, 2)])
-    assert told(ask(histories, 5, exclude_seen=True)) == [("u0", [9], [1]), ("u0", [9, 1, 1], [2])]
+    assert entries(queries_from(histories, 5, exclude_seen=True)) == [("u0", [9], [1]), ("u0", [9, 1, 1], [2])]
 
 
-def test_an_event_that_does_not_count_as_seen_leaves_its_item_an_answer():
+def test_items_of_events_that_do_not_count_as_seen_stay_relevant():
     """A view in the morning, a purchase at night: the purchase is still to be found, and after it no more."""
     histories = histories_of([(0, 1), (5, 1), (6, 1)])
     viewed = valued(histories, targets=[False, True, True], seen=[False, True, True])
-    assert told(ask(viewed, 5, exclude_seen=True)) == [("u0", [1], [1])]
-    assert told(ask(histories, 5, exclude_seen=True)) == []
+    assert entries(queries_from(viewed, 5, exclude_seen=True)) == [("u0", [1], [1])]
+    assert entries(queries_from(histories, 5, exclude_seen=True)) == []
 
 
-def test_only_wanted_events_are_answers_and_only_read_ones_are_a_past():
+def test_only_targets_are_relevant_and_only_read_events_are_a_past():
     histories = histories_of([(0, 1), (5, 2), (5, 3)], [(0, 1), (5, 2)])
-    asked = ask(valued(histories, weights=[1, 0, 1, 1, 1], targets=[True, True, True, True, False]), 5)
-    assert told(asked) == [("u0", [1], [3])]
-    assert told(ask(valued(histories, weights=[0, 1, 1, 1, 1]), 5)) == [("u1", [1], [2])]
+    evaluation_set = queries_from(
+        valued(histories, weights=[1, 0, 1, 1, 1], targets=[True, True, True, True, False]), 5
+    )
+    assert entries(evaluation_set) == [("u0", [1], [3])]
+    assert entries(queries_from(valued(histories, weights=[0, 1, 1, 1, 1]), 5)) == [("u1", [1], [2])]
 
 
-def test_nobody_is_asked_where_there_is_nothing():
+def test_no_events_give_no_queries():
     for histories in (histories_of(), histories_of([]), histories_of([(5, 1)], [])):
-        evaluation_set = ask(histories, 0)
+        evaluation_set = queries_from(histories, 0)
         assert (len(evaluation_set), evaluation_set.judged) == (0, 0)
         assert evaluation_set.by_user(np.zeros(0)).tolist() == []
 
 
 @pytest.mark.parametrize("baskets", [9, 10, 11, 25, 100, 1_003])
-def test_questions_of_one_user_are_few_and_evenly_spread(baskets):
+def test_queries_of_one_user_are_limited_and_evenly_spread(baskets):
     histories = histories_of([(day, 1) for day in range(baskets + 1)], [(0, 1), (1, 2)])
-    evaluation_set = ask(histories, 0)
+    evaluation_set = queries_from(histories, 0)
     days = (evaluation_set.as_of[evaluation_set.users == 0] - START) // DAY
     assert len(days) == min(baskets, MOST_OF_A_USER)
     assert days[-1] == baskets
@@ -103,37 +105,37 @@ def test_questions_of_one_user_are_few_and_evenly_spread(baskets):
     assert (evaluation_set.users == 1).sum() == 1
 
 
-def test_questions_of_one_user_count_as_one_user():
+def test_queries_of_one_user_count_as_one_user():
     histories = histories_of([(day, 1) for day in range(5)], [(0, 1), (1, 2)], [(0, 3)])
-    evaluation_set = ask(histories, 0)
+    evaluation_set = queries_from(histories, 0)
     assert (len(evaluation_set), evaluation_set.judged) == (5, 2)
     assert evaluation_set.by_user(np.array([1.0, 0, 0, 0, 0.5])).tolist() == [0.25, 0.5]
 
 
 def test_a_sample_of_users_is_always_the_same():
     histories = random_histories(users=100)
-    one, two, everybody = (ask(histories, 20, most=most) for most in (10, 10, None))
-    assert one.judged == 10 < everybody.judged
-    assert told(one) == told(two)
-    whole = told(everybody)
-    names = {user for user, _, _ in told(one)}
-    assert told(one) == [entry for entry in whole if entry[0] in names]  # all questions of whoever is asked
+    one, two, all_users = (queries_from(histories, 20, most=most) for most in (10, 10, None))
+    assert one.judged == 10 < all_users.judged
+    assert entries(one) == entries(two)
+    whole = entries(all_users)
+    names = {user for user, _, _ in entries(one)}
+    assert entries(one) == [entry for entry in whole if entry[0] in names]  # with all queries of a sampled user
     assert np.unique(one.users).tolist() == list(range(10))
 
 
-def test_since_leaves_the_later_questions_and_numbers_users_again():
+def test_since_keeps_later_queries_and_renumbers_users():
     histories = histories_of([(0, 1), (5, 2)], [(0, 1), (5, 3), (8, 4)], [(0, 1), (9, 5), (9, 6)])
-    evaluation_set = ask(histories, 5)
+    evaluation_set = queries_from(histories, 5)
     assert evaluation_set.since(START + 5 * DAY) is evaluation_set
     later = evaluation_set.since(START + 8 * DAY)
-    assert told(later) == [("u1", [1, 3], [4]), ("u2", [1], [5, 6])]
+    assert entries(later) == [("u1", [1, 3], [4]), ("u2", [1], [5, 6])]
     assert later.users.tolist() == [0, 1]
     assert later.as_of.tolist() == [START + 8 * DAY, START + 9 * DAY]
     assert len(evaluation_set.since(START + 10 * DAY)) == 0
 
 
 def by_definition(histories, starts, ends, exclude_seen):
-    """(user, past, answers) of every question, from loops."""
+    """(user, past, relevant items) of every query, from loops."""
     found = []
     for user in range(len(histories)):
         own = range(histories.offsets[user], ends[user])
@@ -148,8 +150,8 @@ def by_definition(histories, starts, ends, exclude_seen):
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.integers(0, 9), st.integers(0, 9))
-def test_questions_are_what_they_are_defined_to_be(seed, exclude_seen, first, second):
-    """Few baskets, so that nobody has more than are asked."""
+def test_queries_equal_those_of_a_plain_loop(seed, exclude_seen, first, second):
+    """Few baskets, so that no user has more than the limit."""
     random = np.random.default_rng(seed)
     users = [
         [(float(random.integers(0, 10)), int(random.integers(1, 6))) for _ in range(random.integers(0, 12))]
@@ -157,5 +159,5 @@ def test_questions_are_what_they_are_defined_to_be(seed, exclude_seen, first, se
     ]
     histories = randomly_valued(histories_of(*users), seed)
     starts, ends = (from_day(histories, day) for day in sorted((first, second)))
-    evaluation_set = EvaluationSet.ask(histories, starts, ends, exclude_seen=exclude_seen)
-    assert told(evaluation_set) == by_definition(histories, starts, ends, exclude_seen)
+    evaluation_set = EvaluationSet.of(histories, starts, ends, exclude_seen=exclude_seen)
+    assert entries(evaluation_set) == by_definition(histories, starts, ends, exclude_seen)

@@ -1,4 +1,4 @@
-"""The gate's decisions, and on what nobody may be judged."""
+"""The gate's decisions, and which queries it drops."""
 
 from __future__ import annotations
 
@@ -46,13 +46,19 @@ def measured(**means):
         (0.30, 0.20, 0.1, True, "the new model is better than the champion: ndcg@10 0.3000 against the champion's 0.2"),
         (0.197, 0.20, 0.1, True, "the new model is worse than the champion, within the tolerance of 2 %: ndcg@10 0.19"),
         (0.195, 0.20, 0.1, False, "the new model is worse than the champion by more than 2 %: ndcg@10 0.1950 against"),
-        (0.20, 0.20, 0.1, True, "the new model and the champion cannot be told apart, and the new one knows more: "),
+        (
+            0.20,
+            0.20,
+            0.1,
+            True,
+            "the new model and the champion cannot be told apart, and the newer one is preferred: ",
+        ),
         (0.20, 0.20, 0.4, False, "the new model is worse than popularity: ndcg@10 -0.2000, 95 % interval -0.20"),
-        (0.30, 0.20, 0.4, True, "the new model is better than the champion"),  # and who serves now is still worse
+        (0.30, 0.20, 0.4, True, "the new model is better than the champion"),  # although both are worse than popularity
         (0.20, 0.20, 0.2, True, "cannot be told apart"),
     ],
 )
-def test_a_challenger_serves_unless_it_is_shown_to_be_worse(mine, theirs, popular, promoted, reason):
+def test_a_challenger_serves_unless_it_is_significantly_worse(mine, theirs, popular, promoted, reason):
     found = measured(challenger=mine, champion=theirs, popularity=popular)
     decision, compared = decide("new", "old", found, configured())
     assert (decision.serving, decision.promoted, decision.warning) == ("new" if promoted else "old", promoted, None)
@@ -64,7 +70,7 @@ def test_a_challenger_serves_unless_it_is_shown_to_be_worse(mine, theirs, popula
     ]
 
 
-def test_a_difference_beyond_the_tolerance_that_luck_explains_stops_nobody():
+def test_an_insignificant_difference_beyond_the_tolerance_does_not_stop_a_challenger():
     theirs = np.full(20, 0.5)
     mine = theirs - 0.06 + np.linspace(-0.5, 0.5, 20)
     assert mine.mean() < 0.9 * theirs.mean()
@@ -79,7 +85,7 @@ def test_a_difference_beyond_the_tolerance_that_luck_explains_stops_nobody():
 
 
 @pytest.mark.parametrize(("tolerance", "promoted"), [(0.05, True), (0.01, False)])
-def test_the_tolerance_is_the_settings(tolerance, promoted):
+def test_the_tolerance_is_configured(tolerance, promoted):
     found = measured(challenger=0.195, champion=0.2, popularity=0.1)
     assert decide("new", "old", found, configured(tolerance=tolerance))[0].promoted is promoted
 
@@ -95,7 +101,7 @@ def test_why_nothing_was_trained_is_part_of_the_reason():
     assert decision.reason == "no model could be trained (two baskets are needed); popularity serves"
 
 
-def test_the_metric_is_the_settings():
+def test_the_metric_is_configured():
     ones = {name: Measured({"ndcg@10": 0.5, "hr@20": mean}, np.full(9, mean)) for name, mean in (("champion", 0.1),)}
     ones["challenger"] = Measured({"ndcg@10": 0.1, "hr@20": 0.5}, np.full(9, 0.5))
     ones["popularity"] = Measured({"ndcg@10": 0.1, "hr@20": 0.1}, np.full(9, 0.1))
@@ -108,16 +114,16 @@ def test_the_metric_is_the_settings():
     ("challenger", "found", "reason"),
     [
         (None, {"champion": 0.2, "popularity": 0.1}, "no new model was trained; the champion continues to serve"),
-        ("new", {}, "there is nobody to judge the new model on; the champion continues to serve"),
+        ("new", {}, "there are no users to judge the new model on; the champion continues to serve"),
         (None, {}, "no new model was trained; the champion continues to serve"),
     ],
 )
-def test_the_champion_goes_on_serving(challenger, found, reason):
+def test_the_champion_continues_to_serve(challenger, found, reason):
     decision, _ = decide(challenger, "old", measured(**found), configured())
     assert (decision.serving, decision.promoted, decision.reason) == ("old", False, reason)
 
 
-def test_a_first_model_that_is_shown_to_be_better_serves():
+def test_a_first_model_that_is_significantly_better_serves():
     found = measured(challenger=0.3, popularity=0.1)
     decision, _ = decide("new", None, found, configured())
     assert (decision.serving, decision.promoted, decision.warning) == ("new", True, None)
@@ -144,13 +150,13 @@ def test_a_first_model_that_is_shown_to_be_better_serves():
             "popularity",
             "the first model is not shown to be better than popularity",
         ),
-        ("new", {}, True, "popularity", "there is nobody to judge the first model on"),
-        ("new", {}, False, "most_bought", "there is nobody to judge the first model on"),
+        ("new", {}, True, "popularity", "there are no users to judge the first model on"),
+        ("new", {}, False, "most_bought", "there are no users to judge the first model on"),
         (None, {"popularity": 0.1}, True, "popularity", "no model could be trained"),
         (None, {}, False, "most_bought", "no model could be trained"),
     ],
 )
-def test_without_anything_better_a_baseline_serves_or_nothing_does(challenger, found, exclude_seen, serving, reason):
+def test_without_a_better_model_a_baseline_serves_or_the_night_stops(challenger, found, exclude_seen, serving, reason):
     decision, _ = decide(challenger, None, measured(**found), configured(exclude_seen=exclude_seen))
     assert (decision.serving, decision.promoted) == (f"baseline-{serving}", False)
     assert is_baseline(decision.serving)
@@ -169,9 +175,9 @@ def test_the_best_baseline():
     assert not is_baseline("20240101-abcdef12")
 
 
-def asked_on(*days):
-    """A question on each of these days."""
-    return EvaluationSet.ask(
+def queries_on(*days):
+    """A query on each of these days."""
+    return EvaluationSet.of(
         (histories := histories_of(*([(-1, 1), (day, 2)] for day in days))),
         histories.offsets[:-1],
         histories.offsets[1:],
@@ -192,33 +198,33 @@ def asked_on(*days):
         (LAST, {"a": (20, LAST), "b": (8, DAYS)}, None, None),
     ],
 )
-def test_nobody_is_judged_on_what_anybody_was_trained_on(mode, trained, first, name):
+def test_queries_are_after_the_training_events_of_all_contestants(mode, trained, first, name):
     known = {
         version: Provenance(date(2024, 1, 1), None, "s", START + day * DAY, "x", split)
         for version, (day, split) in trained.items()
     }
-    since, why = unseen_from(asked_on(8, 8.5, 9.5), mode, known)
+    since, why = unseen_from(queries_on(8, 8.5, 9.5), mode, known)
     if first is None:
         assert (since, why) == (None, None)
         return
     assert since == START + first * DAY
     day = f"2024-01-{first + 1:02d} 00:00"
-    assert why == f"judged on what came from {day} on, because {name} has been trained on what came before"
+    assert why == f"judged on events from {day} on, because {name} was trained on earlier ones"
 
 
-def test_who_has_seen_everything_is_not_judged_and_nobody_asked_needs_no_excuse():
+def test_queries_before_the_end_of_training_are_dropped_and_no_queries_need_no_reason():
     known = {"a": Provenance(date(2024, 1, 1), None, "s", START + 12 * DAY, "x", DAYS)}
-    evaluation_set = asked_on(8, 9)
+    evaluation_set = queries_on(8, 9)
     since, why = unseen_from(evaluation_set, DAYS, known)
     assert len(evaluation_set.since(since)) == 0
-    assert "because a has been trained" in why
+    assert "because a was trained" in why
     assert unseen_from(evaluation_set.since(since), DAYS, known) == (None, None)
 
 
-def test_each_user_counts_once_in_what_is_measured():
-    """One user answers ten questions badly and another one well."""
+def test_each_user_counts_once_in_the_metrics():
+    """One user has ten queries with a miss, the others one with a hit."""
     histories = histories_of([(day, 1 if day else 2) for day in range(11)], [(0, 1), (1, 2)], [(0, 1), (1, 2)])
-    evaluation_set = EvaluationSet.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
+    evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
     counted = histories_of([(0, 2), (0, 2), (0, 1)])
     config = configured(exclude_seen=False, cutoffs=(1,), metric="hr@1")
     found = measure_baselines(counted, evaluation_set, config, 3)
@@ -235,7 +241,7 @@ def test_each_user_counts_once_in_what_is_measured():
 
 def test_a_model_is_measured_on_items_that_it_does_not_know():
     stored, histories = stored_model(), random_histories(items=ITEMS + 5)
-    evaluation_set = EvaluationSet.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=True)
+    evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=True)
     found = measure_model(stored, evaluation_set, configured())
     assert len(found.deciding) == evaluation_set.judged
     assert found.means["ndcg@10"] == pytest.approx(found.deciding.mean(), abs=1e-6)

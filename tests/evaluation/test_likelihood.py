@@ -1,4 +1,4 @@
-"""The log-likelihood of answers against a softmax over the catalogue that is written out, one question at a time."""
+"""The log-likelihood against a plain softmax over the candidate items, one query at a time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.histories import histories_of, random_histories, randomly_valued
 from tests.stored import ITEMS, stored_model
 
 
-def asked(histories, *, exclude_seen):
-    return EvaluationSet.ask(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=exclude_seen)
+def queries(histories, *, exclude_seen):
+    return EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=exclude_seen)
 
 
 @torch.inference_mode()
@@ -47,19 +47,19 @@ def by_hand(stored, evaluation_set, *, exclude_seen):
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
-def test_it_is_the_mean_log_probability_of_the_answers(kind, exclude_seen):
-    """More questions than a block holds, and answers that do not compete."""
+def test_it_is_the_mean_log_probability_of_the_relevant_items(kind, exclude_seen):
+    """More queries than a block holds, and relevant items that are not candidate items."""
     stored = stored_model(eligible=range(1, ITEMS, 2), **kind)
     histories = randomly_valued(random_histories(users=120, items=ITEMS, events=12))
-    evaluation_set = asked(histories, exclude_seen=exclude_seen)
+    evaluation_set = queries(histories, exclude_seen=exclude_seen)
     assert len(evaluation_set) > 256
     found = mean_log_likelihood(stored.model, evaluation_set, stored.candidate_items, exclude_seen=exclude_seen)
     assert found == pytest.approx(by_hand(stored, evaluation_set, exclude_seen=exclude_seen), rel=1e-4)
 
 
-def test_items_that_came_after_the_model_are_no_answers():
+def test_items_newer_than_the_model_are_ignored():
     stored = stored_model()
-    evaluation_set = asked(histories_of([(0, 1), (1, 2), (1, ITEMS + 7)]), exclude_seen=False)
+    evaluation_set = queries(histories_of([(0, 1), (1, 2), (1, ITEMS + 7)]), exclude_seen=False)
     only = replace(evaluation_set, rows=evaluation_set.rows[:1], items=evaluation_set.items[:1])
     found = [
         mean_log_likelihood(stored.model, part, stored.candidate_items, exclude_seen=False)
@@ -68,7 +68,7 @@ def test_items_that_came_after_the_model_are_no_answers():
     assert found[0] == found[1] < 0
 
 
-def test_nothing_competing_has_no_likelihood():
+def test_without_relevant_candidate_items_there_is_no_likelihood():
     stored = stored_model(eligible=[1])
-    evaluation_set = asked(histories_of([(0, 1), (1, 2)]), exclude_seen=False)
+    evaluation_set = queries(histories_of([(0, 1), (1, 2)]), exclude_seen=False)
     assert mean_log_likelihood(stored.model, evaluation_set, stored.candidate_items, exclude_seen=False) is None

@@ -1,4 +1,4 @@
-"""Splits: whole days back from the newest event, wider ones where they hold few users, or each user's last basket."""
+"""Splits: whole days back from the newest event, wider ones if they hold few users, or each user's last basket."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ def test_the_days_are_counted_back_from_the_newest_event():
     assert split.trained_until == START + 5 * DAY
     assert split.learnt(histories).lengths.tolist() == [1, 2, 20]
     assert split.before_holdout(histories).lengths.tolist() == [3, 3, 20]
-    assert split.ask_validation(histories, configured()).judged == 2
-    asked = split.ask_holdout(histories, configured())
-    assert asked.judged == 2
-    assert [str(day) for day in days_of(asked)] == ["2024-01-09", "2024-01-10"]
+    assert split.validation_set(histories, configured()).judged == 2
+    queries = split.holdout_set(histories, configured())
+    assert queries.judged == 2
+    assert [str(day) for day in days_of(queries)] == ["2024-01-09", "2024-01-10"]
 
 
 def busy():
-    """So many early events that there is enough to learn from."""
+    """Enough early events for training."""
     return [(day / 20, 1) for day in range(20)]
 
 
 @pytest.mark.parametrize(("least", "validation", "holdout"), [(1, 98, 99), (2, 96, 98), (20, 60, 80), (50, 0, 50)])
 def test_days_widen_until_they_hold_enough_users(least, validation, holdout):
-    """A user comes on each of the last days, so that as many days as users are needed, and no more."""
+    """One user comes on each of the last days, so that as many days as users are needed."""
     histories = shop()
     split = Split.of(histories, configured(min_users=least))
     assert split.mode == DAYS
     assert split.trained_until == START + validation * DAY
     assert histories.times[split.learnt(histories).events :].min() == START + validation * DAY
-    asked = split.ask_holdout(histories, configured())
-    assert asked.as_of.min() == START + (holdout + 0.5) * DAY
-    assert (split.ask_validation(histories, configured()).judged, asked.judged) == (least, least)
+    queries = split.holdout_set(histories, configured())
+    assert queries.as_of.min() == START + (holdout + 0.5) * DAY
+    assert (split.validation_set(histories, configured()).judged, queries.judged) == (least, least)
     if least == 1:
         assert split.why == "1 held-out day and 1 validation day, as configured"
     else:
@@ -113,14 +113,14 @@ def test_widened_days_hold_a_fifth_of_all_events_at_most(events, mode):
         )
 
 
-def test_too_few_users_altogether_hold_out_their_last_baskets():
+def test_with_too_few_users_the_last_baskets_are_held_out():
     assert Split.of(shop(), configured(min_users=51)).mode == LAST
 
 
 def test_short_data_holds_out_last_baskets():
     histories = histories_of(*([(0, 1), (0.5, 2), (1, 3), (1.5, 1)] for _ in range(9)))
     split = Split.of(histories, configured())
-    why = "1 held-out day and 1 validation day would leave less than half of all events to learn from"
+    why = "1 held-out day and 1 validation day would leave less than half of all events for training"
     assert (split.mode, split.why) == (LAST, why + LAST_BASKET)
     assert by_user(histories, split.validation) == [2] * 9
     assert by_user(histories, split.holdout) == [3] * 9
@@ -128,7 +128,7 @@ def test_short_data_holds_out_last_baskets():
 
 
 @pytest.mark.parametrize(("learnt", "mode"), [(4, DAYS), (3, LAST)])
-def test_days_leave_half_of_all_events_to_learn_from(learnt, mode):
+def test_days_leave_half_of_all_events_for_training(learnt, mode):
     """Four events lie on the two days that would be held out."""
     histories = histories_of([(day, 1) for day in range(-learnt, 0)] + [(1, 2), (1.5, 3), (2, 1), (2.5, 2)])
     assert Split.of(histories, configured()).mode == mode
@@ -140,10 +140,10 @@ def test_data_without_times_holds_out_last_baskets():
     assert (split.mode, split.why) == (LAST, "events have an order and no times" + LAST_BASKET)
 
 
-def test_the_last_baskets_are_those_that_can_be_asked_for():
+def test_the_last_baskets_are_those_that_can_be_queries():
     histories = histories_of(
         [(0, 1)],  # has no past
-        [(0, 1), (1, 2), (1, 3)],  # one question: nothing to validate on
+        [(0, 1), (1, 2), (1, 3)],  # one query: nothing for validation
         [(0, 1), (1, 2), (2, 3), (3, 4)],
         [(0, 1), (1, 2), (2, 3), (3, 1)],  # the last basket holds what was seen before
         [],
@@ -153,11 +153,11 @@ def test_the_last_baskets_are_those_that_can_be_asked_for():
     assert by_user(histories, split.holdout) == [1, 1, 3, 2, 0]
     assert split.trained_until == START + 1 * DAY + 1
     config = configured(exclude_seen=True)
-    validation, holdout = split.ask_validation(histories, config), split.ask_holdout(histories, config)
+    validation, holdout = split.validation_set(histories, config), split.holdout_set(histories, config)
     assert (validation.items.tolist(), holdout.items.tolist()) == ([3, 2], [2, 3, 4, 3])
 
 
-def test_nothing_cannot_be_split():
+def test_no_events_cannot_be_split():
     with pytest.raises(InputError, match="no events"):
         Split.of(histories_of(), configured())
 
@@ -170,8 +170,8 @@ def test_nothing_cannot_be_split():
     st.booleans(),
     st.sampled_from([0, 300]),
 )
-def test_nothing_is_learnt_from_or_counted_that_is_asked(seed, least, days, exclude_seen, position, early):
-    """Whatever the data: what a user is asked comes after all that is learnt, and after what may be counted."""
+def test_held_out_events_are_neither_trained_on_nor_counted(seed, least, days, exclude_seen, position, early):
+    """Whatever the data: what a user is queries comes after all that is learnt, and after what may be counted."""
     random = np.random.default_rng(seed)
     users = [
         [(float(random.integers(0, 40)), int(random.integers(1, 20))) for _ in range(random.integers(0, 12))]
@@ -187,17 +187,17 @@ def test_nothing_is_learnt_from_or_counted_that_is_asked(seed, least, days, excl
     assert ((split.holdout <= split.ends) & (split.ends == histories.offsets[1:])).all()
     learnt, counted = split.learnt(histories), split.before_holdout(histories)
     assert learnt.times.max(initial=0) < split.trained_until
-    asked = [split.ask_validation(histories, config), split.ask_holdout(histories, config)]
-    for evaluation_set, known in zip(asked, (learnt, counted), strict=True):
+    queries = [split.validation_set(histories, config), split.holdout_set(histories, config)]
+    for evaluation_set, known in zip(queries, (learnt, counted), strict=True):
         newest = dict(zip(known.users.to_pylist(), newest_of(known), strict=True))
         for user, moment in zip(evaluation_set.past.users.to_pylist(), evaluation_set.as_of, strict=True):
             assert newest[user] < moment
     if split.mode == DAYS:
-        cut = min(evaluation_set.as_of.min(initial=np.iinfo(np.int64).max) for evaluation_set in asked)
+        cut = min(evaluation_set.as_of.min(initial=np.iinfo(np.int64).max) for evaluation_set in queries)
         assert learnt.times.max(initial=0) < cut
-        assert counted.times.max(initial=0) < asked[1].as_of.min(initial=np.iinfo(np.int64).max)
+        assert counted.times.max(initial=0) < queries[1].as_of.min(initial=np.iinfo(np.int64).max)
         assert learnt.events >= histories.events / 2
-        assert min(evaluation_set.judged for evaluation_set in asked) >= least
+        assert min(evaluation_set.judged for evaluation_set in queries) >= least
 
 
 def newest_of(histories):

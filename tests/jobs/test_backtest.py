@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmamba.backtest.judge import VARIANTS, JudgedNight, ask_after
+from hmamba.backtest.judge import VARIANTS, JudgedNight, evaluation_set_after
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError, InputError
@@ -66,13 +66,13 @@ def test_each_night_is_judged_with_every_variant(replayed: tuple[Path, list[str]
     systems = {f"{chain}, {variant}" for chain in (FINE_TUNED, FULL) for variant in VARIANTS}
     for night in nights:
         assert set(night["measured"]) == {"popularity", *systems}
-        assert all(len(found["deciding"]) == len(night["asked"]) for found in night["measured"].values())
-        assert len(set(night["asked"])) == len(night["asked"]) > 0
-        assert f"| {night['day']} | {len(night['asked'])} |" in text
+        assert all(len(found["deciding"]) == len(night["user_ids"]) for found in night["measured"].values())
+        assert len(set(night["user_ids"])) == len(night["user_ids"]) > 0
+        assert f"| {night['day']} | {len(night['user_ids'])} |" in text
     assert "fine-tuned, recounted against fine-tuned, as trained" in text
 
 
-def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_nothing_in_the_other(
+def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_scratch_in_the_other(
     replayed: tuple[Path, list[str], str],
 ) -> None:
     folder = replayed[0] / "backtests" / f"{FIRST}_{LAST}_every-1"
@@ -87,7 +87,7 @@ def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_nothing_in_th
     assert sum(parent is None for parent in parents[FINE_TUNED]) == 1
 
 
-def test_a_backtest_that_was_cut_short_resumes(replayed: tuple[Path, list[str], str], tmp_path: Path) -> None:
+def test_an_interrupted_backtest_resumes(replayed: tuple[Path, list[str], str], tmp_path: Path) -> None:
     shutil.copytree(replayed[0], tmp_path / "root", symlinks=True)
     what = Replay.of(str(tmp_path / "root"), FIRST, LAST, 1, None)
     kept = what.backtest.folder / "nights"
@@ -98,9 +98,7 @@ def test_a_backtest_that_was_cut_short_resumes(replayed: tuple[Path, list[str], 
     assert text == replayed[2]
 
 
-def test_what_has_changed_since_is_not_mixed_with_what_is_there(
-    replayed: tuple[Path, list[str], str], tmp_path: Path
-) -> None:
+def test_changed_settings_or_events_are_refused(replayed: tuple[Path, list[str], str], tmp_path: Path) -> None:
     root = shutil.copytree(replayed[0], tmp_path / "root", symlinks=True)
     layout = Layout.at(root)
     layout.config.write_text(SETTINGS.replace("epochs = 4", "epochs = 3"))
@@ -136,7 +134,7 @@ def test_nights_that_the_gate_refuses_are_judged_as_such(tmp_path: Path) -> None
         ('[source.columns]\nposition = "position"\n', FIRST, ConfigError, "no past nights"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(
+def test_invalid_options_are_refused(
     loaded: Path, tmp_path: Path, settings: str, first: date, error: type[Exception], message: str
 ) -> None:
     shutil.copytree(loaded, tmp_path / "root", ignore=shutil.ignore_patterns("backtests"))
@@ -150,18 +148,18 @@ def test_a_root_without_a_warehouse_is_refused(tmp_path: Path) -> None:
         Replay.of(str(tmp_path), FIRST, LAST, 1, None)
 
 
-def test_only_what_came_after_the_night_is_asked_about() -> None:
+def test_queries_are_after_the_night() -> None:
     truth = histories_of([(0, 1), (5, 2), (6, 3), (9, 4)], [(6, 5)], [(1, 1), (5, 2)])
     config: Config = parse({}, "test")
-    evaluation_set = ask_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
-    assert evaluation_set.items.tolist() == [3]  # the newcomer's first basket is no question, day 9 is too late
+    evaluation_set = evaluation_set_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
+    assert evaluation_set.items.tolist() == [3]  # a new user's first basket is not a query, day 9 is too late
     assert evaluation_set.past.items.tolist() == [1, 2]
 
 
-def test_items_that_the_night_did_not_know_are_no_trouble() -> None:
+def test_items_newer_than_the_night_are_accepted() -> None:
     truth = histories_of([(0, 1), (1, 2), (6, 9), (7, 1)], [(0, 2), (6, 8), (6.5, 2)])
     config: Config = parse({"candidates": {"exclude_seen": False}}, "test")
-    evaluation_set = ask_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
+    evaluation_set = evaluation_set_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
     known = truth.between(None, midnight(date(2024, 1, 4)))
     measured = measure_baselines(known, evaluation_set, config, int(truth.items.max()) + 1)
     assert set(measured) == {"popularity", "most_bought"}
@@ -171,15 +169,15 @@ def test_items_that_the_night_did_not_know_are_no_trouble() -> None:
 def test_nights_are_pooled_over_their_users() -> None:
     def night(day: int, values: dict[str, list[float]]) -> JudgedNight:
         measured = {name: Measured({"ndcg@10": float(np.mean(of))}, np.array(of)) for name, of in values.items()}
-        asked = tuple(f"user {number}" for number in range(len(values["popularity"])))
-        return JudgedNight(date(2024, 1, day), asked, 9, {}, measured)
+        user_ids = tuple(f"user {number}" for number in range(len(values["popularity"])))
+        return JudgedNight(date(2024, 1, day), user_ids, 9, {}, measured)
 
     usual = f"{FINE_TUNED}, recounted"
     nights = [
         night(1, {"popularity": [0.0, 0.0, 0.0], usual: [0.2, 0.4, 0.3]}),
         JudgedNight(date(2024, 1, 2), (), 0, {}, {}),
         night(3, {"popularity": [1.0], usual: [0.1]}),
-        night(4, {"popularity": [0.25, 0.25]}),  # nobody served
+        night(4, {"popularity": [0.25, 0.25]}),  # nothing served
     ]
     found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10")
     assert found.means["popularity"]["ndcg@10"] == 0.25

@@ -145,7 +145,7 @@ class TestInit:
         layout.root.mkdir()
         layout.config.write_text("[candidates]\nk = 3\n", encoding="utf-8")
         assert call("init", str(layout.root)) == 2
-        assert "is already there" in capsys.readouterr().err
+        assert "already exists" in capsys.readouterr().err
         assert layout.config.read_text(encoding="utf-8") == "[candidates]\nk = 3\n"
 
     def test_an_unknown_name_leaves_no_folder(self, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:

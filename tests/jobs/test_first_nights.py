@@ -84,7 +84,7 @@ def test_where_nothing_can_be_learnt_a_baseline_is_published(layout: Layout, kin
     assert not layout.champion.exists()
     why = f"no model could be trained ({metrics(layout, 'train')['skipped_reason']})"
     if nothing_left:
-        why = "there is nobody to judge the first model on"
+        why = "there are no users to judge the first model on"
     assert manifest["warning"] == f"No model serves: the table ranks items by {name} (a baseline), because {why}"
     assert (metrics(layout, "train")["version"] is None) == (not nothing_left)
     assert manifest["warning"] == metrics(layout, "gate")["warning"] == metrics(layout, "publish")["warning"]

@@ -207,7 +207,7 @@ def test_no_model_is_judged_on_days_that_it_was_trained_on(shop: Layout) -> None
     champion = read_json(shop.champion)["version"]  # trained on the days before 27 January
     verdict = judge(shop, THIRD, longer, "longer")[1]
     assert (verdict["holdout_from"], verdict["holdout_to"]) == ("2024-01-27", "2024-01-30")
-    assert f"judged on what came from 2024-01-27 00:00 on, because {champion} has been trained on" in verdict["reason"]
+    assert f"judged on events from 2024-01-27 00:00 on, because {champion} was trained on" in verdict["reason"]
 
     judge(shop, THIRD, SETTINGS, "changed")
     shop.config.write_text(longer)

@@ -41,7 +41,7 @@ def test_what_is_proposed_can_be_pulled(
     assert not root.layout.landing.exists()
 
 
-def test_several_files_may_follow(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_takes_several_files(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = exports.movielens(tmp_path / "ml")
     files = sorted(map(str, folder.iterdir()))
     assert call("init", str(layout.root), "--from", *files) == 0
@@ -51,13 +51,13 @@ def test_several_files_may_follow(layout: Layout, tmp_path: Path, capsys: pytest
     assert "! tags.csv could be interactions too" in said
 
 
-def test_what_later_nights_read_is_told(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_says_what_later_nights_read(root: Root, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = exports.ordered(tmp_path / "log")  # a catalogue lies beside the events
     assert call("init", str(root.layout.root), "--from", str(folder)) == 0
     said = capsys.readouterr().out
-    assert "are found every night" not in said
+    assert "Every night finds" not in said
     day = date.fromisoformat(said.split()[-1])
-    pattern = re.search(r"make source\.path a pattern, such as '(.+)'", said)
+    pattern = re.search(r"set source\.path to a pattern, such as '(.+)'", said)
     assert pattern is not None
     written = root.layout.config.read_text(encoding="utf-8")
     root.configure(written.replace(str(folder / "interactions.parquet"), pattern[1]))
@@ -68,7 +68,7 @@ def test_what_later_nights_read_is_told(root: Root, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("name", ["my [1] exports", "exports"])
-def test_a_pattern_that_would_read_other_files_is_not_advised(
+def test_a_pattern_that_would_read_other_files_is_not_suggested(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layout = Layout.at(tmp_path / name)
@@ -78,7 +78,7 @@ def test_a_pattern_that_would_read_other_files_is_not_advised(
     assert call("init", str(layout.root), "--from", str(folder)) == 0
     said = capsys.readouterr().out
     assert "*.csv" not in said
-    assert "put them all into a folder of their own" in said
+    assert "put them all into one folder" in said
 
 
 def test_the_pattern_is_one_whatever_the_folder_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +93,7 @@ def test_a_folder_of_events_alone_is_read_whole(root: Root, tmp_path: Path, caps
     folder = exports.sessions(tmp_path / "log")
     assert call("init", str(root.layout.root), "--from", str(folder)) == 0
     said = capsys.readouterr().out
-    assert "New and changed ones are found every night" in said
+    assert "Every night finds new and changed ones" in said
     day = date.fromisoformat(said.split()[-1])
     first = root.ok("ingest", day)["rows_loaded"]
     more = pd.read_csv(folder / "events.csv").assign(visitorid=lambda frame: frame.visitorid + 1000)
@@ -101,7 +101,7 @@ def test_a_folder_of_events_alone_is_read_whole(root: Root, tmp_path: Path, caps
     assert root.ok("ingest", day, "second")["rows_loaded"] == first
 
 
-def test_nothing_is_written_where_nothing_fits(
+def test_nothing_is_written_if_no_column_fits(
     layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "log.csv").write_text("KUNDE,sku,ts\n1,2,1716985932\n", encoding="utf-8")
@@ -112,7 +112,7 @@ def test_nothing_is_written_where_nothing_fits(
     assert 'user_id = "KUNDE"' in layout.config.read_text(encoding="utf-8")
 
 
-def test_refused_rows_are_told_before_the_first_night(
+def test_refused_rows_are_shown_before_the_first_night(
     layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = "".join(f"u{n},i{n},{1716985932 + n}\n" for n in range(40))
@@ -121,7 +121,7 @@ def test_refused_rows_are_told_before_the_first_night(
     assert "! 1 of 41 rows would be refused (user_id_present)" in capsys.readouterr().out
 
 
-def test_where_the_first_night_would_stop_it_is_not_advised(
+def test_a_first_night_that_would_stop_is_not_suggested(
     layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = "".join(f"{f'u{n}' * (n % 20 == 0)},i{n},{1716985932 + n}\n" for n in range(40))
@@ -154,5 +154,5 @@ def test_an_existing_configuration_is_kept(layout: Layout, tmp_path: Path, capsy
     layout.root.mkdir()
     layout.config.write_text("[candidates]\nk = 3\n", encoding="utf-8")
     assert call("init", str(layout.root), "--from", str(exports.sessions(tmp_path / "log"))) == 2
-    assert "is already there" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert layout.config.read_text(encoding="utf-8") == "[candidates]\nk = 3\n"

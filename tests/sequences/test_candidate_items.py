@@ -1,4 +1,4 @@
-"""Which of the competing items users have had."""
+"""Candidate items that users have seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The snapshot holds each user's past, whole, sorted, without a trace of what comes after the day."""
+"""The snapshot holds the whole past of each user, sorted, and no later events."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def look(layout: Layout, text: str, values: dict[str, object] | None = None, nam
     return found
 
 
-def test_what_is_there_is_counted(layout: Layout) -> None:
+def test_rows_users_items_and_days_are_counted(layout: Layout) -> None:
     found = look(layout, HEADER + GOOD)
     figures = found.figures
     assert (figures.files, figures.total, figures.exact, figures.looked) == (1, 3, True, 3)
@@ -46,7 +46,7 @@ def test_all_files_of_a_shop_are_good(layout: Layout) -> None:
     assert (found.refusals, found.stops) == ((), ())
 
 
-def test_nothing_is_nothing(layout: Layout) -> None:
+def test_no_files_give_no_findings(layout: Layout) -> None:
     (layout.landing / "interactions").mkdir(parents=True)
     assert examine(layout, Config()) is None
 
@@ -85,7 +85,7 @@ def test_a_type_without_a_meaning_is_shown(layout: Layout) -> None:
     assert found.repeated == 0.5  # gazes do not count as seen
 
 
-def test_of_json_the_member_is_shown(layout: Layout) -> None:
+def test_a_refusal_in_json_shows_the_value(layout: Layout) -> None:
     text = '{"user_id": "u", "item_id": "i", "event_time": 1716985932000}\n'
     (refusal,) = look(layout, text, name="a.jsonl").refusals
     assert refusal.example.endswith("line 1: '1716985932000'")
@@ -127,11 +127,11 @@ def test_a_damaged_file_does_not_hide_the_others(layout: Layout) -> None:
 NO_USER, NO_TIME = ",i,2024-05-01,1\n", "u,i,soon,1\n"
 
 
-def test_refused_rows_are_judged_together(layout: Layout) -> None:
+def test_too_many_refused_rows_stop_the_pull(layout: Layout) -> None:
     found = look(layout, HEADER + GOOD * 28 + NO_USER * 6 + NO_TIME * 6)
     assert [refusal.rows for refusal in found.refusals] == [6, 6]
     (sentence,) = found.stops
-    assert sentence.startswith("12 of 96 rows would be refused (12.5%), and more than 10% stop the pull.")
+    assert sentence.startswith("12 of 96 rows would be refused (12.5%); more than 10% stop the pull.")
 
 
 def test_a_row_that_breaks_two_rules_is_refused_once(layout: Layout) -> None:
@@ -154,7 +154,7 @@ def test_a_file_that_is_refused_whole_stops_the_pull(layout: Layout) -> None:
         (HEADER + NO_USER, "files_refused_whole"),
     ],
 )
-def test_the_pull_stops_where_it_is_said_to(root: Root, text: str, rule: str) -> None:
+def test_the_pull_stops_as_predicted(root: Root, text: str, rule: str) -> None:
     root.drop("good.csv", HEADER + GOOD)
     root.drop("a.csv", text)
     found = examine(root.layout, Config())
@@ -164,14 +164,14 @@ def test_the_pull_stops_where_it_is_said_to(root: Root, text: str, rule: str) ->
     assert (code, rule in log) == (3, True)
 
 
-def test_where_nothing_is_known_no_rows_are_the_pulls_own_error(root: Root) -> None:
+def test_a_first_pull_without_rows_raises_the_pulls_error(root: Root) -> None:
     root.drop("a.csv", HEADER)
     with pytest.raises(InputError, match=r"a\.csv holds no rows") as error:
         examine(root.layout, Config())
     assert str(error.value) in root.step("ingest", date(2024, 5, 3))[2]
 
 
-def test_files_without_rows_stop_nothing_where_events_are_known(layout: Layout) -> None:
+def test_files_without_rows_are_accepted_after_a_first_pull(layout: Layout) -> None:
     layout.root.mkdir()
     layout.warehouse.touch()
     found = look(layout, HEADER)

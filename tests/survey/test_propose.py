@@ -1,4 +1,4 @@
-"""What is proposed for exports of several kinds, and what is refused. The pull of each is tests/jobs/test_start.py."""
+"""Proposals for several kinds of exports, and errors. The pull of each is tests/jobs/test_start.py."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_reviews_as_gzipped_json_lines(layout: Layout, tmp_path: Path) -> None:
     assert values["catalogue"]["category_path"] == ["categories"]
 
 
-def test_positions_in_the_place_of_times(layout: Layout, tmp_path: Path) -> None:
+def test_positions_instead_of_times(layout: Layout, tmp_path: Path) -> None:
     proposal = proposed(layout, exports.ordered(tmp_path / "order"))
     values = proposal.values()
     assert values["source"]["columns"] == {"user_id": "user_id", "item_id": "item_id", "position": "position"}
@@ -139,7 +139,7 @@ def write(folder: Path, frame: pd.DataFrame, name: str = "log.csv") -> Path:
         ({"ts": "wann"}, "no column looks like the time of the event"),
     ],
 )
-def test_where_nothing_fits_the_columns_are_listed(
+def test_if_no_column_fits_the_error_lists_the_columns(
     layout: Layout, tmp_path: Path, renamed: dict[str, str], words: str
 ) -> None:
     path = write(tmp_path / "in", table().rename(columns=renamed))
@@ -152,7 +152,7 @@ def test_where_nothing_fits_the_columns_are_listed(
     assert columns[role] in renamed.values()
 
 
-def test_a_time_that_cannot_be_read_is_shown(layout: Layout, tmp_path: Path) -> None:
+def test_the_error_shows_an_unreadable_time_column(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table(ts=["12/1/2010 8:26"] * 3))
     with pytest.raises(InputError, match=r"'ts' holds '12/1/2010 8:26', which is neither ISO 8601"):
         proposed(layout, path)
@@ -163,14 +163,12 @@ def test_a_time_that_cannot_be_read_is_shown(layout: Layout, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([1716985932, "soon", 1716985933], r"'ts' holds 'soon' \(33\.3% of its values are like that\)"),
+        ([1716985932, "soon", 1716985933], r"'ts' holds 'soon' \(33\.3% of its values are unreadable\)"),
         ([1716985932, "2024-05-29", 1716985933], "'ts' holds numbers in 67% of its values and dates in the others"),
-        ([20240531, 20240601, 20240602], "'ts' holds numbers such as 20240601, which are no moments between 1973"),
+        ([20240531, 20240601, 20240602], "'ts' holds numbers such as 20240601, which are not times between 1973"),
     ],
 )
-def test_of_a_column_of_times_what_cannot_be_read_is_shown(
-    layout: Layout, tmp_path: Path, values: list[Any], words: str
-) -> None:
+def test_the_error_shows_an_unreadable_time(layout: Layout, tmp_path: Path, values: list[Any], words: str) -> None:
     path = write(tmp_path / "in", table(ts=values))
     for columns in ((), ("event_time=ts",)):
         with pytest.raises(InputError, match=words) as error:
@@ -179,7 +177,7 @@ def test_of_a_column_of_times_what_cannot_be_read_is_shown(
         assert "seconds, milliseconds" in str(error.value)
 
 
-def test_where_another_column_holds_times_it_can_be_given(layout: Layout, tmp_path: Path) -> None:
+def test_a_time_column_with_another_name_can_be_given(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table(ts=["soon"] * 3, moment_=[1716985932] * 3))
     with pytest.raises(InputError, match="Say which it is with --column event_time=NAME"):
         proposed(layout, path)
@@ -192,7 +190,7 @@ def test_files_without_rows_are_named(layout: Layout, tmp_path: Path, columns: t
         proposed(layout, path, columns=columns)
 
 
-def test_an_empty_file_does_not_hide_those_like_it(layout: Layout, tmp_path: Path) -> None:
+def test_an_empty_file_does_not_hide_files_of_its_shape(layout: Layout, tmp_path: Path) -> None:
     write(tmp_path / "in", table().head(0), "log-1.csv")
     write(tmp_path / "in", table(), "log-2.csv")
     assert proposed(layout, tmp_path / "in").values()["source"]["columns"]["user_id"] == "userId"
@@ -201,14 +199,14 @@ def test_an_empty_file_does_not_hide_those_like_it(layout: Layout, tmp_path: Pat
 @pytest.mark.parametrize(
     ("role", "values", "words"),
     [
-        ("event_type", [None] * 3, "column 'given' is empty in the 3 rows looked at"),
+        ("event_type", [None] * 3, "column 'given' is empty in the 3 sampled rows"),
         ("user_id", [None] * 3, "column 'given' is empty"),
         ("item_id", [1.5, 2.5, 3.0], "holds numbers that are not whole"),
-        ("position", [1, 2, "x"], "holds values that are no whole numbers, such as 'x'"),
-        ("weight", [1, 2, "x"], "holds values that are no numbers, such as 'x'"),
+        ("position", [1, 2, "x"], "holds values that are not whole numbers, such as 'x'"),
+        ("weight", [1, 2, "x"], "holds values that are not numbers, such as 'x'"),
     ],
 )
-def test_a_column_that_was_given_has_to_fit(
+def test_a_given_column_must_fit_its_role(
     layout: Layout, tmp_path: Path, role: str, values: list[Any], words: str
 ) -> None:
     path = write(tmp_path / "in", table(given=values))
@@ -216,14 +214,14 @@ def test_a_column_that_was_given_has_to_fit(
         proposed(layout, path, columns=(f"{role}=given",))
 
 
-def test_given_types_are_few(layout: Layout, tmp_path: Path) -> None:
+def test_a_given_event_type_column_with_too_many_types_is_refused(layout: Layout, tmp_path: Path) -> None:
     numbers = list(range(50))
     path = write(tmp_path / "in", pd.DataFrame({"user": numbers, "item": numbers, "ts": "2024-05-31", "code": numbers}))
-    with pytest.raises(InputError, match="column 'code' holds 50 different values, and at most 40 types"):
+    with pytest.raises(InputError, match="column 'code' holds 50 different values; at most 40 event types"):
         proposed(layout, path, columns=("event_type=code",))
 
 
-def test_a_column_that_was_given_has_to_be_there(layout: Layout, tmp_path: Path) -> None:
+def test_a_given_column_must_exist(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table())
     with pytest.raises(InputError, match="no column 'who'"):
         proposed(layout, path, columns=("user_id=who",))
@@ -232,7 +230,7 @@ def test_a_column_that_was_given_has_to_be_there(layout: Layout, tmp_path: Path)
             parse_given([wrong])
 
 
-def test_what_could_be_meant_too_is_said(layout: Layout, tmp_path: Path) -> None:
+def test_alternative_columns_are_named(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table(session_id=[7, 8, 9]))
     proposal = proposed(layout, path)
     assert "could also be 'session_id'" in why(proposal, "user")
@@ -249,7 +247,9 @@ def test_what_could_be_meant_too_is_said(layout: Layout, tmp_path: Path) -> None
         (300, 30, "300 items have 5 events or more: a tenth, from 10 to 100"),
     ],
 )
-def test_why_so_many_items_a_user(layout: Layout, tmp_path: Path, items: int, k: int, reason: str) -> None:
+def test_the_reason_for_the_number_of_items_a_user(
+    layout: Layout, tmp_path: Path, items: int, k: int, reason: str
+) -> None:
     pairs = [(user, item) for user in range(5) for item in range(items)] or [(1, 1)]
     frame = pd.DataFrame(pairs, columns=["userId", "itemid"]).assign(ts=1716985932)
     proposal = proposed(layout, write(tmp_path / "in", frame))
@@ -257,14 +257,14 @@ def test_why_so_many_items_a_user(layout: Layout, tmp_path: Path, items: int, k:
     assert why(proposal, "items a user") == reason
 
 
-def test_a_weight_with_gaps_is_left_out_and_said(layout: Layout, tmp_path: Path) -> None:
+def test_a_weight_column_with_gaps_is_left_out_with_a_remark(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table(rating=[1.0, None, 2.0]))
     proposal = proposed(layout, path)
     assert "weight" not in proposal.values()["source"]["columns"]
     assert any("'rating' could be the weight" in remark for remark in proposal.remarks)
 
 
-def test_times_that_were_never_set_move_nothing(layout: Layout, tmp_path: Path) -> None:
+def test_times_that_were_never_set_do_not_change_min_time(layout: Layout, tmp_path: Path) -> None:
     path = write(tmp_path / "in", table(ts=[0, 1716985932, 7258118400]))
     proposal = proposed(layout, path)
     assert "quality" not in proposal.values()
@@ -284,7 +284,7 @@ def test_ids_with_a_decimal_point_are_those_of_the_catalogue(layout: Layout, tmp
     }
 
 
-def test_a_catalogue_of_other_items_is_none(layout: Layout, tmp_path: Path) -> None:
+def test_a_catalogue_of_other_items_is_not_chosen(layout: Layout, tmp_path: Path) -> None:
     write(tmp_path / "in", pd.DataFrame({"itemid": [103, 104, 105], "title": ["x", "y", "z"]}), "things.csv")
     proposal = proposed(layout, write(tmp_path / "in", table()))
     assert "catalogue" not in proposal.values()
@@ -302,43 +302,45 @@ class TestCatalogue:
         numbers = range(first, first + count)
         return pd.DataFrame({"id": numbers, "name": [f"{what} {n}" for n in numbers]})
 
-    def test_people_are_none(self, layout: Layout, tmp_path: Path) -> None:
+    def test_a_file_of_users_is_not_a_catalogue(self, layout: Layout, tmp_path: Path) -> None:
         write(tmp_path / "in", self.names(60, "Anna"), "people.csv")
         proposal = proposed(layout, self.events(tmp_path / "in"))
         assert "catalogue" not in proposal.values()
-        assert "people.csv: 'id' rather holds users. Not taken for items." in proposal.remarks
+        assert "people.csv: 'id' matches users rather than items: left out." in proposal.remarks
 
-    def test_people_are_told_from_items_in_files_of_the_same_columns(self, layout: Layout, tmp_path: Path) -> None:
+    def test_users_and_items_in_files_of_the_same_columns_are_separated(self, layout: Layout, tmp_path: Path) -> None:
         write(tmp_path / "in", self.names(60, "Anna"), "people.csv")
         things = write(tmp_path / "in", self.names(24, "Thing"), "things.csv")
         proposal = proposed(layout, self.events(tmp_path / "in"))
         assert proposal.values()["catalogue"] == {"path": str(things), "item_id": "id", "title": "name"}
         assert why(proposal, "title") == "such as Thing 1"
 
-    def test_ids_that_could_be_either_are_pointed_out(self, layout: Layout, tmp_path: Path) -> None:
+    def test_ambiguous_ids_give_a_remark(self, layout: Layout, tmp_path: Path) -> None:
         write(tmp_path / "in", self.names(20, "Thing"), "things.csv")
         proposal = proposed(layout, self.events(tmp_path / "in", users=20))
         assert proposal.values()["catalogue"]["item_id"] == "id"
-        assert any("'id' holds the ids of users just as well" in remark for remark in proposal.remarks)
+        assert any("'id' matches the ids of users equally well" in remark for remark in proposal.remarks)
 
     @pytest.mark.parametrize("other", ["things-2.csv", "old.csv"])
-    def test_of_two_catalogues_alike_the_larger_is_taken(self, layout: Layout, tmp_path: Path, other: str) -> None:
+    def test_of_two_catalogues_with_the_same_columns_the_larger_is_chosen(
+        self, layout: Layout, tmp_path: Path, other: str
+    ) -> None:
         folder = tmp_path / "in"
         write(folder, self.names(18, "Old"), other)
         larger = write(folder, self.names(24, "Thing"), "things-1.csv")
         proposal = proposed(layout, self.events(folder))
         assert proposal.values()["catalogue"]["path"] == str(larger)
-        assert f"{other} could be the catalogue too. things-1.csv was taken." in proposal.remarks
+        assert f"{other} could be the catalogue too. things-1.csv was chosen." in proposal.remarks
         assert why(proposal, "title") == "such as Thing 1"
 
-    def test_of_two_catalogues_with_other_columns_one_is_taken(self, layout: Layout, tmp_path: Path) -> None:
+    def test_of_two_catalogues_with_other_columns_one_is_chosen(self, layout: Layout, tmp_path: Path) -> None:
         folder = tmp_path / "in"
         write(folder, self.names(20, "Thing").rename(columns={"name": "category"}), "kinds.csv")
         proposal = proposed(layout, write(folder, self.names(20, "Thing"), "things.csv"), self.events(folder))
         assert proposal.values()["catalogue"]["path"] == str(folder / "things.csv")
-        assert "kinds.csv could be the catalogue too. things.csv was taken." in proposal.remarks
+        assert "kinds.csv could be the catalogue too. things.csv was chosen." in proposal.remarks
 
-    def test_parts_of_one_catalogue_are_taken_together(self, layout: Layout, tmp_path: Path) -> None:
+    def test_parts_of_one_catalogue_are_combined(self, layout: Layout, tmp_path: Path) -> None:
         folder = tmp_path / "in" / "things"
         folder.mkdir(parents=True)
         for part, first in enumerate((1, 11)):
@@ -350,12 +352,12 @@ class TestCatalogue:
 
 
 @pytest.mark.parametrize("place", ["nowhere", "nowhere/*.csv"])
-def test_a_place_that_is_not_there_is_named(layout: Layout, tmp_path: Path, place: str) -> None:
+def test_a_missing_path_is_named(layout: Layout, tmp_path: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"no such file or folder"):
         proposed(layout, tmp_path / place)
 
 
-def test_nothing_to_read_is_said(layout: Layout, tmp_path: Path) -> None:
+def test_no_data_files_are_an_error(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match=r"no file with one of the endings \.parquet, \.csv"):
         proposed(layout, tmp_path / "notes.txt")
@@ -380,7 +382,7 @@ class TestText:
         config = parse(tomllib.loads(text.replace("# min_weight", "min_weight")), "x")
         assert config.events.min_weight_as_target == 4
 
-    def test_hostile_names_stay_names(self, layout: Layout, tmp_path: Path) -> None:
+    def test_names_with_toml_syntax_are_escaped(self, layout: Layout, tmp_path: Path) -> None:
         events = ['a "b"\n[model]\ndim = 3', "view", "purchase"]
         path = write(tmp_path / "in", table(event=events))
         proposal = proposed(layout, path)

@@ -115,11 +115,11 @@ def test_times_are_known_by_name_and_content(name: str, values: list[object], wr
         ("basket_id", [31198570044, 31198570045, 31198570046]),
     ],
 )
-def test_what_cannot_be_read_as_a_time_is_none(name: str, values: list[object]) -> None:
+def test_unreadable_times_are_not_candidates(name: str, values: list[object]) -> None:
     assert roles_of({"userId": [1, 2, 3], "itemid": [1, 2, 3], name: values})["event_time"] == []
 
 
-def test_people_come_before_sessions_and_both_are_kept() -> None:
+def test_user_columns_come_before_session_columns_and_both_are_kept() -> None:
     found = roles_of({"session_id": ["a", "b"], "user_id": [1, 2], "product": ["p", "q"], "product_id": [5, 6]})
     assert found["user_id"] == ["user_id", "session_id"]
     assert found["item_id"] == ["product_id", "product"]
@@ -153,7 +153,7 @@ def test_weights_types_and_positions(name: str, values: list[object], role: Role
     ("name", "values"),
     [("device_type", ["phone", "desk", "phone"]), ("unit_price", [1.0, 2.0, 3.0]), ("score", ["good", "bad", "good"])],
 )
-def test_what_only_sounds_alike_plays_no_role(name: str, values: list[object]) -> None:
+def test_similar_names_of_other_things_have_no_role(name: str, values: list[object]) -> None:
     assert not any(name in names for names in roles_of({"u": ["a"] * 3, name: values}).values())
 
 
@@ -166,11 +166,11 @@ class TestMeanings:
             (1.0, True, True),
         ]
 
-    def test_what_is_taken_back_weighs_nothing(self) -> None:
+    def test_types_that_undo_events_weigh_nothing(self) -> None:
         found = meanings(["buy", "remove_from_cart", "refund"])
         assert [found[name].type.weight for name in ("buy", "remove_from_cart", "refund")] == [1.0, 0.0, 0.0]
 
-    def test_where_nothing_is_bought_the_strongest_is_the_target(self) -> None:
+    def test_without_purchases_the_strongest_type_is_the_target(self) -> None:
         for names, targets in (
             (["impression", "click"], ["click"]),
             (["pv", "fav"], ["fav"]),
@@ -180,22 +180,22 @@ class TestMeanings:
         ):
             assert [name for name, meaning in meanings(names).items() if meaning.type.target] == targets
 
-    def test_what_is_only_displayed_weighs_less_than_a_click(self) -> None:
+    def test_impressions_weigh_less_than_clicks(self) -> None:
         found = meanings(["purchase", "click", "product impression"])
         assert [meaning.type.weight for meaning in found.values()] == [1.0, 0.2, 0.1]
 
-    def test_a_checkout_is_no_purchase(self) -> None:
+    def test_a_checkout_is_not_a_purchase(self) -> None:
         found = meanings(["checkout", "begin_checkout", "purchase"])
         assert [meaning.type.target for meaning in found.values()] == [False, False, True]
 
     @pytest.mark.parametrize("name", ["unlike", "unsubscribe", "unfollow"])
-    def test_what_undoes_an_event_is_no_interest(self, name: str) -> None:
+    def test_negated_words_weigh_nothing(self, name: str) -> None:
         assert meanings(["like", name])[name].type.weight == 0.0
 
     def test_no_types_have_no_meanings(self) -> None:
         assert meanings([]) == {}
 
-    def test_an_unknown_name_says_so(self) -> None:
+    def test_an_unknown_type_is_marked(self) -> None:
         found = meanings(["purchase", "zx"])
         assert not found["zx"].type.target
         assert "check" in found["zx"].why

@@ -58,7 +58,7 @@ def test_a_large_file_is_sampled_to_its_end(tmp_path: Path, parts: Path, name: s
     assert sample.file.name == file.name
 
 
-def test_of_a_large_array_the_beginning_is_taken(tmp_path: Path, parts: Path) -> None:
+def test_a_large_json_array_is_sampled_at_its_beginning(tmp_path: Path, parts: Path) -> None:
     file = write(tmp_path, "array.json")
     (sample,) = take([file], parts, SMALL)
     numbers = read(sample.file)["n"].to_pylist()
@@ -67,7 +67,7 @@ def test_of_a_large_array_the_beginning_is_taken(tmp_path: Path, parts: Path) ->
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "array.json", "a.parquet"])
-def test_a_small_file_stands_for_itself(tmp_path: Path, parts: Path, name: str) -> None:
+def test_a_small_file_represents_itself(tmp_path: Path, parts: Path, name: str) -> None:
     file = write(tmp_path, name, 300)
     (sample,) = take([file], parts, SMALL)
     assert sample.file == file
@@ -91,7 +91,7 @@ def test_the_budget_is_of_all_files_together(tmp_path: Path, parts: Path) -> Non
     assert total_rows(files, samples, counts)[0] == pytest.approx(40_000, rel=0.1)
 
 
-def test_a_damaged_file_stands_for_itself(tmp_path: Path, parts: Path) -> None:
+def test_a_damaged_file_represents_itself(tmp_path: Path, parts: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 100)[:-9])
     samples = take(find_files(str(tmp_path / "*.*"), tmp_path, "x"), parts)
@@ -107,13 +107,13 @@ def test_files_are_spread_from_the_first_to_the_last(tmp_path: Path) -> None:
     assert (names[0], names[-1], len(names)) == ("00", "19", 4)
 
 
-def test_members_of_several_types_are_text(tmp_path: Path) -> None:
+def test_json_values_of_several_types_become_text(tmp_path: Path) -> None:
     lines = ['{"id": 1, "x": [1]}', '{"id": "b"}', "no json", '{"id": null, "x": [2]}']
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (file,) = find_files(str(tmp_path), tmp_path, "x")
     assert read(file).to_pydict() == {"id": ["1", "b", None], "x": [[1], None, [2]]}
 
 
-def test_rows_can_be_few(tmp_path: Path) -> None:
+def test_the_number_of_rows_can_be_limited(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.parquet"), ["n"], 5)["n"].to_pylist() == [0, 1, 2, 3, 4]
     assert pq.read_metadata(tmp_path / "a.parquet").num_rows == ROWS

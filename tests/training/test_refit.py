@@ -113,7 +113,7 @@ def test_a_refit_learns_from_the_newest_events(tmp_path):
     histories = histories_of(*([*walk[:-2], (14.0, 12), (15.0, 12)] for walk in walks))
     config = config_of(epochs=10, fine_tune_rate=0.02)
     stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
-    asked = split.ask_holdout(histories, config)
+    asked = split.holdout_set(histories, config)
 
     def share():
         return mean_log_likelihood(stored.model.eval(), asked, stored.candidate_items, exclude_seen=False)

@@ -83,8 +83,8 @@ def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
     threads = len(list(scan.threads()))
     table = written.read_text().partition("## Where the time goes")[0]
     assert table.count("**") == 2 * (2 + 5 + 1 + 4 + 4 * threads)
-    assert "approximate search: left out, because nobody says where the data sets are" in caplog.text
-    assert "epoch of complete-journey: left out, because there is no .venv-peers (make bench-peers)." in caplog.text
+    assert "approximate search: skipped, because the folder of the data sets is not set" in caplog.text
+    assert "epoch of complete-journey: skipped, because there is no .venv-peers (make bench-peers)." in caplog.text
 
 
 def test_a_file_of_some_parts_is_named_after_them(monkeypatch, tmp_path):
@@ -137,7 +137,7 @@ def test_an_epoch_without_data_is_left_out_with_a_sentence(monkeypatch, tmp_path
     monkeypatch.setattr(epoch, "PYTHON", tmp_path / "python")
     monkeypatch.delenv("HMAMBA_DATA", raising=False)
     assert not list(epoch.figures(quick=True))
-    assert "nobody says where the data sets are" in caplog.text
+    assert "the folder of the data sets is not set" in caplog.text
     assert not list(epoch.figures(quick=True, data=tmp_path))
     assert f"{tmp_path / 'complete-journey'} does not exist" in caplog.text
 
