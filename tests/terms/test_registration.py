@@ -105,7 +105,7 @@ def test_a_night_trains_weighs_saves_and_recounts_a_new_term(registered, tmp_pat
     assert fit.weighed["neighbour"]["ndcg@10"] > fit.weighed["neighbour"]["ndcg@10 without"]
     assert term.known == tuple(range(1, 21))
     layout = Layout.at(tmp_path)
-    version = model_files.save(layout, ready.model, ready.provenance, ready.plan.candidate_items, ready.ids, {})
+    version = model_files.save(layout, ready.model, ready.provenance, ready.plan.candidate_items, ready.ids)
     stored = model_files.load(layout, version, torch.device("cpu"))
     assert stored.model.counted_terms == [term]
     recount(stored, Counts.of(walks.select(np.array([0])), 30, [stored.model]))
