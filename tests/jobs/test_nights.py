@@ -214,7 +214,7 @@ def test_no_model_is_judged_on_days_that_it_was_trained_on(shop: Layout) -> None
     assert gate.main(["--root", str(shop.root), "--day", THIRD.isoformat(), "--run-id", "changed"]) == 0
     verdict = read_json(shop.run(THIRD, "changed").verdict)
     assert (verdict["holdout_from"], verdict["holdout_to"]) == ("2024-01-29", "2024-01-30")
-    assert f"because {verdict['challenger']} has been trained on" in verdict["reason"]
+    assert f"because {verdict['challenger']} was trained on" in verdict["reason"]
 
 
 @pytest.mark.parametrize("loss", ["folder", "numbering"])
