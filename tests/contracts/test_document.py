@@ -68,8 +68,8 @@ DOCUMENTS: list[Document] = [
     BacktestNight.model_validate(
         {
             "day": "2024-01-30",
-            "asked": ["u"],
-            "questions": 1,
+            "user_ids": ["u"],
+            "queries": 1,
             "serving": {"full retrain": None},
             "measured": {"popularity": {"means": {"ndcg@10": 0.1}, "deciding": [0.1]}},
         }
