@@ -1,4 +1,4 @@
-"""The clock and the calendar. What is processed never depends on the clock; it tells which days are over."""
+"""Clock and calendar, in UTC. The clock decides only which days are over, never which rows are processed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def now() -> datetime:
 
 
 def day_of(text: str) -> date:
-    """The day that somebody has typed.
+    """Parse a day given by the user.
 
     Raises:
-        ValueError: it is none; the message says how one is written.
+        ValueError: ``text`` is not an ISO date; the message gives an example.
     """
     try:
         return date.fromisoformat(text)
@@ -23,7 +23,7 @@ def day_of(text: str) -> date:
 
 
 def named_day(name: str) -> date | None:
-    """The day that a folder is named by, such as 2017-12-14; None if it is named otherwise."""
+    """The day in a folder name such as 2017-12-14; None for other names."""
     try:
         day = date.fromisoformat(name)
     except ValueError:
@@ -32,10 +32,10 @@ def named_day(name: str) -> date | None:
 
 
 def start_of(day: date) -> datetime:
-    """Midnight UTC before ``day``, naive."""
+    """Midnight at the start of ``day``, naive UTC."""
     return datetime.combine(day, datetime.min.time())
 
 
 def end_of(day: date) -> datetime:
-    """Midnight UTC after ``day``, naive."""
+    """Midnight at the end of ``day``, naive UTC."""
     return start_of(day + timedelta(days=1))

@@ -1,8 +1,7 @@
-"""The errors a user can meet, each with the exit status a scheduler can act on.
+"""Errors that a user can fix or retry, with exit statuses for schedulers.
 
-A message names the place (file, row, column or setting) and ends with what to do about it. Anything that is not
-an :class:`HMambaError`, and that :func:`explained` cannot turn into one, is a fault of this project and keeps its
-traceback.
+A message names the place (file, row, column or setting) and ends with the fix. An exception that is neither an
+:class:`HMambaError` nor converted to one by :func:`explained` is a bug of this project and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import re
 from collections.abc import Iterator
 
 INTERRUPTED = 130
-"""Exit status of what Ctrl-C has ended, as shells give it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 class HMambaError(Exception):
-    """Something the user can fix. ``exit_code`` is the exit status of the job."""
+    """An error that the user can fix. ``exit_code`` is the exit status of the command."""
 
     exit_code = 1
 
@@ -29,19 +28,19 @@ class ConfigError(HMambaError):
 
 
 class InputError(HMambaError):
-    """A file is not what it should be, or a name does not exist. Nothing has been changed."""
+    """A file is invalid, or a name does not exist. Nothing has been changed."""
 
     exit_code = 2
 
 
 class BusyError(HMambaError):
-    """Something else is at work on the same files, or a resource has run out: another try may succeed."""
+    """Another process uses the same files, or a resource is exhausted. A retry may succeed."""
 
     exit_code = 1
 
 
 class QualityError(HMambaError):
-    """Data or candidates broke a rule. Running the step again cannot help: schedulers must not retry."""
+    """Data or candidates broke a rule. A retry fails in the same way, so schedulers must not retry."""
 
     exit_code = 3
 
@@ -58,7 +57,7 @@ _TO_FIX = {
     errno.ENAMETOOLONG: "the name is too long for the file system. Use a shorter path or run id.",
     errno.EFBIG: "the file would be larger than this process (ulimit -f) or the file system allows. Raise the limit.",
 }
-"""Conditions that stay until somebody changes something."""
+"""Conditions that persist until the user fixes them, by errno."""
 
 _TO_RETRY = {
     errno.ENOSPC: "no space is left on the device. Free some, then run the step again.",
@@ -74,10 +73,10 @@ _TO_RETRY = {
     errno.ENFILE: "too many files are open on this machine. Run the step again.",
     errno.ENOMEM: "memory ran out. Give the step more, or lower warehouse.memory_limit or train.tokens.",
 }
-"""Conditions that may pass."""
+"""Conditions that may succeed on retry, by errno."""
 
-_WORSE_THAN_SAID = {*_TO_RETRY, errno.EACCES, errno.EPERM, errno.EROFS}
-"""Conditions that make the sentence of whoever met them a guess, such as that a file is damaged."""
+_OVERRIDING = {*_TO_RETRY, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Conditions that replace the message of an HMambaError they caused, which may be a wrong guess (a damaged file)."""
 
 _LIBRARIES = {"duckdb", "pyarrow", "safetensors"}
 _BY_TEXT = {os.strerror(code): code for code in (*_TO_FIX, *_TO_RETRY)}
@@ -85,21 +84,21 @@ _PATH = re.compile(r"""(?:["'](/[^"']+)["']| in (/\S+): )""")
 
 
 def explained(error: BaseException, where: str | None = None) -> HMambaError | None:
-    """The error as one sentence, if the operating system is its reason: no permission, no space, no such folder.
+    """Convert an error of the operating system (permission, space, missing folder) to an :class:`HMambaError`.
 
-    DuckDB, Arrow, safetensors, FAISS and PyTorch wrap such errors in their own; those are recognised by their text.
-    An :class:`HMambaError` is returned as it is, unless what it was raised for is worse than it says.
+    DuckDB, Arrow, safetensors, FAISS and PyTorch wrap such errors in their own types; these are recognised by their
+    text. An :class:`HMambaError` is returned unchanged, unless its cause is in ``_OVERRIDING``.
 
     Args:
-        error: what was caught.
-        where: what to name where the error itself does not name a path.
+        error: the caught exception.
+        where: the place to name if the error does not name a path.
 
     Returns:
-        The error to report, or None if it is a fault of this project.
+        The error to report, or None if it is a bug of this project.
     """
     for found in _reasons(error):
         code, path = _code(found), _place(found) or where or _first_line(found)
-        if isinstance(error, HMambaError) and code not in _WORSE_THAN_SAID:
+        if isinstance(error, HMambaError) and code not in _OVERRIDING:
             continue
         if code in _TO_FIX:
             return InputError(f"{path}: {_TO_FIX[code]}")
@@ -119,12 +118,12 @@ def explained(error: BaseException, where: str | None = None) -> HMambaError | N
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from; for the wrappers also what was being handled."""
-    passed: list[BaseException] = []
+    """Yield the error and its chain of causes; for wrappers, also the exception that was being handled."""
+    visited: list[BaseException] = []
     reason: BaseException | None = error
-    while reason is not None and reason not in passed:
+    while reason is not None and reason not in visited:
         yield reason
-        passed.append(reason)
+        visited.append(reason)
         wraps = isinstance(reason, HMambaError) or _is_wrapper(reason)
         reason = reason.__cause__ or (reason.__context__ if wraps else None)
 
@@ -134,7 +133,7 @@ def _is_wrapper(error: BaseException) -> bool:
 
 
 def _code(error: BaseException) -> int | None:
-    """The operating system's number of an error."""
+    """The errno of an error, if it has one."""
     if isinstance(error, OSError):
         return error.errno
     if not _is_wrapper(error):
@@ -144,7 +143,7 @@ def _code(error: BaseException) -> int | None:
 
 
 def _place(error: BaseException) -> str | None:
-    """The path that an error is about, if it says so."""
+    """The path that an error names, if any."""
     named = [str(name) for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
     if named:
         return named[-1]

@@ -1,1 +1,1 @@
-"""The DuckDB file: who may open it, what is in it, and how a pull changes it."""
+"""The warehouse, a DuckDB file: connections, tables, and the pull that loads new data."""

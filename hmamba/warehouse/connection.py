@@ -1,4 +1,4 @@
-"""Opening the warehouse. Whoever opens a connection also begins and commits its transactions."""
+"""Connections to the warehouse. The caller that opens a connection also begins and commits its transactions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hmamba.errors import BusyError, InputError, explained
 log = logging.getLogger("hmamba")
 
 REPORT_SECONDS = 10.0
-"""Between two lines of the log about whom a step waits for."""
+"""Interval between log lines while a step waits for the lock."""
 
 _TRY_SECONDS = 0.5
 _HOLDER = re.compile(r"PID (\d+)")
@@ -40,10 +40,10 @@ def _settings(config: WarehouseConfig, spill: str) -> _Settings:
 
 @contextmanager
 def in_memory(config: WarehouseConfig | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of its own, for queries over Parquet files; spills into a folder that is removed afterwards.
+    """Open an in-memory DuckDB for queries over Parquet files; it spills to a temporary folder.
 
     Args:
-        config: its limits; None: the defaults.
+        config: memory and thread limits; None for the defaults.
     """
     config = config or WarehouseConfig()
     with tempfile.TemporaryDirectory(prefix="hmamba-") as spill:
@@ -58,12 +58,12 @@ def in_memory(config: WarehouseConfig | None = None) -> Iterator[duckdb.DuckDBPy
 def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the DuckDB file at ``path`` and close it after the block.
 
-    DuckDB locks its file: a writer shuts out everybody else, a reader the writers. Another process's lock is waited
-    for, up to ``config.wait_seconds``.
+    DuckDB locks its file: a writer excludes all other processes, a reader excludes writers. A lock held by another
+    process is awaited for up to ``config.wait_seconds``.
 
     Raises:
-        BusyError: another process still holds the file, or the disk is full.
-        InputError: it is not a DuckDB file, or must not be opened.
+        BusyError: another process still holds the lock, or the disk is full.
+        InputError: the file is not a DuckDB file, or permission is denied.
     """
     connection = _open(path, config, read_only)
     try:
@@ -73,7 +73,7 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
 
 
 def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDBPyConnection:
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
@@ -89,14 +89,14 @@ def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDB
                 f"{path} is in use by {holder}, also after {now - started:.0f} seconds (warehouse.wait_seconds). Wait "
                 "until it has ended, or end it, then run this step again."
             )
-        if told == started or now - told >= REPORT_SECONDS:
+        if reported == started or now - reported >= REPORT_SECONDS:
             log.info("%s is in use by %s: waiting, %.0f s so far", path.name, holder, now - started)
-            told = now
+            reported = now
         time.sleep(min(_TRY_SECONDS, max(0.0, started + config.wait_seconds - now)))
 
 
 def _holder(error: duckdb.Error) -> str | None:
-    """Who has the file open, if that is what an error says."""
+    """The process that holds the lock; None if the error is not about a lock."""
     text = str(error)
     if "set lock on file" not in text:
         return None

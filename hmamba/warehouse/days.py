@@ -1,4 +1,4 @@
-"""Days: which rows belong to the day that is processed, how old the newest event is, and whether a day can be meant."""
+"""Day logic of a pull: which rows belong to the processed day, staleness, and checks of the ``--day`` argument."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from hmamba.warehouse.tables import is_empty, one, rows
 
 @dataclass(frozen=True)
 class Considered:
-    """The rows of a pull's parts that belong to its day or to earlier ones.
+    """Counts of the rows that a pull considers: those of its day or of earlier days.
 
     Attributes:
-        rows: of each part, how many this pull considers.
-        left: of each part, how many are of later days.
-        rests: of each part, what a pull of a later day would read.
-        positions: rows that were read; positions in ``staged`` are below it.
-        first_left: time of the first row that is left; None if none is.
-        last_left: time of the last one.
+        rows: for each part, the number of rows that this pull considers.
+        left: for each part, the number of rows of later days, which stay in the part.
+        rests: for each part, the rows that a pull of a later day has to read.
+        positions: number of rows read; all positions in ``staged`` are below it.
+        first_left: time of the earliest row in ``left``; None if there is none.
+        last_left: time of the latest row in ``left``; None if there is none.
     """
 
     rows: tuple[int, ...]
@@ -47,17 +47,17 @@ def consider(
     day: date,
     refused_from: datetime,
 ) -> Considered:
-    """Take out of ``staged`` what is of later days, and what earlier pulls have considered. The caller commits.
+    """Delete rows of later days and rows that earlier pulls considered from ``staged``. The caller commits.
 
-    So every row of a part is considered by exactly one pull: the first one whose day is not before the row's. Rows
-    without a time, and those at or after ``refused_from``, are considered when their part is first read.
+    Exactly one pull considers each row of a part: the first whose day is not before the row's day. Rows without a
+    time, and rows at or after ``refused_from``, are considered when their part is first read.
 
     Args:
         connection: the warehouse, with the table ``staged``.
-        parts: what is in ``staged``, by number.
-        counts: rows of each.
+        parts: the parts in ``staged``, in the order of their file numbers.
+        counts: number of staged rows of each part.
         day: the day that is processed.
-        refused_from: later rows are nonsense, and no rows of later days.
+        refused_from: rows from this time on are refused as invalid instead of waiting for a later day.
     """
     past = end_of(day)
     until = [part.rest.refused_from if part.rest else refused_from for part in parts]
@@ -82,22 +82,22 @@ def consider(
 
 
 def everything(counts: Sequence[int]) -> Considered:
-    """All rows, for data that is ordered by position and knows no days."""
+    """Consider all rows, for data that is ordered by position and has no days."""
     return Considered(tuple(counts), (0,) * len(counts), (None,) * len(counts), sum(counts))
 
 
 def staleness(day: date, newest: datetime | None) -> float | None:
-    """Age in days of the newest event at the end of the day, or now if the day is not over; None without an event."""
+    """Age in days of the newest event at the end of ``day`` (now, if the day is not over); None without events."""
     if newest is None:
         return None
     return max(0.0, (min(end_of(day), clock.now()) - newest) / timedelta(days=1))
 
 
 def check_against_clock(layout: Layout, config: Config, day: date) -> None:
-    """Refuse a day that has not come yet.
+    """Refuse a day in the future.
 
     Raises:
-        InputError: it is after today, by the clock, in UTC.
+        InputError: the day is after today in UTC.
     """
     today = clock.now().date()
     if day <= today:
@@ -108,10 +108,10 @@ def check_against_clock(layout: Layout, config: Config, day: date) -> None:
 
 
 def check_gap(config: Config, day: date, newest: datetime | None) -> None:
-    """Refuse a day that is too long after the newest event to be meant.
+    """Refuse a day that is so long after the newest event that it is probably a typing error.
 
     Raises:
-        InputError: it is more than quality.max_day_gap days after it.
+        InputError: the gap is more than quality.max_day_gap days.
     """
     if newest is None or config.source.columns.by_position:
         return
@@ -130,7 +130,7 @@ def _advice(newest: datetime) -> str:
 
 
 def newest_event(layout: Layout, config: Config) -> datetime | None:
-    """Time of the newest event in the warehouse; None if there is none, or if it cannot be read now."""
+    """Time of the newest event in the warehouse; None if there is none, or if the warehouse is locked or unreadable."""
     if not layout.warehouse.is_file():
         return None
     at_once = config.warehouse.model_copy(update={"wait_seconds": 0.0})

@@ -1,4 +1,4 @@
-"""Loading tables into a warehouse in memory: the row rules and the merge of a pull, without ledger and quarantine."""
+"""Load Arrow tables into an in-memory warehouse: row rules and merge as in a pull, without ledger and quarantine."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from hmamba.warehouse.tables import create_tables, one
 def load_frames(
     connection: duckdb.DuckDBPyConnection, config: Config, interactions: pa.Table, items: pa.Table | None
 ) -> date:
-    """Load interactions, and metadata of their items, into an empty warehouse.
+    """Load interactions and item metadata into an empty warehouse.
 
     Args:
-        connection: in memory; the tables are created.
-        config: names the columns and says how they are read.
-        interactions: one row an event, with the columns of ``source.columns``.
-        items: one row an item, with the columns of ``catalogue``; None without.
+        connection: an in-memory database; the tables are created.
+        config: column names and formats.
+        interactions: one row per event, with the columns of ``source.columns``.
+        items: one row per item, with the columns of ``catalogue``; None if there is no metadata.
 
     Returns:
         The day of the newest event.
 
     Raises:
-        InputError: a column is absent or of a type that cannot be read, a row breaks a rule, or there are no rows.
-        QualityError: no row of the items can be read.
+        InputError: a column is missing or has an unsupported type, a row breaks a rule, or there are no rows.
+        QualityError: no row of ``items`` can be read.
     """
     create_tables(connection)
     part = TablePart.of(interactions, "interactions")
@@ -50,8 +50,8 @@ def load_frames(
     connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
     refused = one(connection, "ingest/refused_count")["rows"]
     if refused:
-        told = tell_refusals(connection, [ReadPart(part, count)], config.source.columns.wanted, config)
-        raise InputError(f"{refused} of {count} rows of interactions cannot be used. {told.examples}".strip())
+        refusals = tell_refusals(connection, [ReadPart(part, count)], config.source.columns.wanted, config)
+        raise InputError(f"{refused} of {count} rows of interactions cannot be used. {refusals.examples}".strip())
     merged = merge(connection, count, Entry(1, clock.now(), None, [0]))
     assert merged.newest is not None  # rows that are not refused have a time
     for name in ("merge/add_items", "merge/first_seen", "merge/index_items", "ingest/drop_staged"):

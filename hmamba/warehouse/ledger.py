@@ -1,4 +1,4 @@
-"""Which parts of a source have been taken in, so that none is loaded twice and none that changed is missed."""
+"""The ledger of loaded source parts. It prevents double loading and detects changed parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["interactions", "catalogue"]
 
 
 def entries(connection: duckdb.DuckDBPyConnection, kind: Kind) -> list[LedgerEntry]:
-    """All parts of a kind that pulls have taken in, oldest first; one part may have several entries."""
+    """Ledger entries of one kind, oldest first. A part may have several entries."""
     return [
         LedgerEntry(
             name=row["path"],
@@ -38,16 +38,16 @@ def record(
     left: int = 0,
     rest: Rest | None = None,
 ) -> None:
-    """Enter a part. The caller commits.
+    """Record a part in the ledger. The caller commits.
 
     Args:
         connection: the warehouse.
-        batch_id: the pull.
+        batch_id: the batch of this pull.
         kind: what the part holds.
-        part: what was taken in.
-        number_of_rows: how many rows the pull considered.
-        left: how many it left for a later day; if any, the part is entered as partial.
-        rest: what a pull of a later day will have to read.
+        part: the part.
+        number_of_rows: number of rows that the pull considered.
+        left: number of rows left for a later day; if positive, the state of the part is partial.
+        rest: the rows that a pull of a later day has to read.
     """
     connection.execute(
         statement("ledger/add_batch_file"),

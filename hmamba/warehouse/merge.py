@@ -1,8 +1,8 @@
-"""Entering a staged batch into the warehouse, a part of the time at a time.
+"""Merge a staged batch into the warehouse, one time range after another.
 
-An event's time is part of its key, so that copies of an event always lie in the same part, and the parts one after
-another give what one merge of everything would, row for row. Memory does not grow with the pull, and of what the
-warehouse has only the times of the pull are read.
+The time of an event is part of its key, so duplicates always fall into the same range, and the result is the same, row
+for row, as that of a single merge. Memory does not grow with the size of the pull, and only the time ranges of the
+pull are read from the warehouse.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from hmamba.statements import statement
 from hmamba.warehouse.tables import one, rows
 
 ROWS_PER_PART = 4_000_000
-"""About: parts are cut at the times of a sample. Events of one instant are never cut apart."""
+"""Approximate size of a time range, cut at sampled event times. Events with equal times are never separated."""
 
-_SAMPLES = 1_000  # of a part
+_SAMPLES = 1_000  # sampled times per range
 
 Part = tuple[datetime | None, datetime | None]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How a batch's rows are entered.
+    """Parameters of a merge.
 
     Attributes:
-        batch_id: its number.
+        batch_id: number of the batch.
         loaded_at: naive UTC.
-        late_before: older events are late; None where the warehouse has no events yet.
-        new_files: numbers of the files of which no earlier version has been loaded.
+        late_before: events before this time are late; None if the warehouse has no events.
+        new_files: file numbers in ``staged`` of files without an earlier loaded version.
     """
 
     batch_id: int
@@ -45,14 +45,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did.
+    """Result of a merge.
 
     Attributes:
-        loaded: events that are new.
-        duplicate: further rows, copies of an event of the batch or of the warehouse.
-        late: new events that are late.
-        known_in_new_files: rows in new files whose event the warehouse had.
-        newest: time of the newest event of the batch, whether it was new or not; None if there is none.
+        loaded: number of new events.
+        duplicate: number of rows that duplicate an event of the batch or of the warehouse.
+        late: number of new events that are late.
+        known_in_new_files: number of rows in new files whose event was in the warehouse before.
+        newest: time of the newest event of the batch, new or duplicate; None if there is none.
     """
 
     loaded: int
@@ -63,14 +63,14 @@ class Merged:
 
 
 def merge(connection: duckdb.DuckDBPyConnection, total: int, entry: Entry) -> Merged:
-    """Enter the events of ``staged`` that are not ``refused`` and not yet there. The caller commits.
+    """Insert the new events of ``staged`` that are not in ``refused``. The caller commits.
 
-    Leaves the temporary table ``touched``: items of the new events with the time of their first.
+    Creates the temporary table ``touched``: the items of the new events, with the time of the first event of each.
 
     Args:
         connection: the warehouse, with the tables ``staged`` and ``refused``.
-        total: rows of ``staged``.
-        entry: what to enter them as.
+        total: number of rows of ``staged``.
+        entry: batch number and bounds.
     """
     connection.execute(statement("merge/create_known"))
     read = loaded = late = 0
@@ -92,9 +92,9 @@ def merge(connection: duckdb.DuckDBPyConnection, total: int, entry: Entry) -> Me
 
 
 def _parts(connection: duckdb.DuckDBPyConnection, total: int, late_before: datetime | None) -> Iterator[Part]:
-    """Half-open parts that cover all times, oldest first; late events have parts of their own.
+    """Half-open time ranges that cover all times, oldest first.
 
-    A few events of long ago would otherwise make the part that they are in as long as the whole past.
+    Late events have separate ranges: otherwise a few very old events would stretch a range over the whole history.
     """
     stride = max(1, ROWS_PER_PART // _SAMPLES)
     times = [row["event_time"] for row in rows(connection, "merge/sampled_times", {"stride": stride})]
@@ -106,7 +106,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, total: int, late_before: datet
 
 
 def _enter(connection: duckdb.DuckDBPyConnection, entry: Entry, span: dict[str, datetime]) -> int:
-    """Enter the part of the time between two events, both included; returns how many events are new."""
+    """Insert the events in a closed time range; returns the number of new events."""
     if entry.late_before is not None:
         connection.execute(statement("merge/find_known"), span)
     values = {**span, "batch_id": entry.batch_id, "loaded_at": entry.loaded_at}
