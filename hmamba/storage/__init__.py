@@ -1,1 +1,1 @@
-"""Where a root's files lie and how they are written: whole or not at all."""
+"""Paths under a root, and atomic writes to them."""

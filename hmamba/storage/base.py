@@ -1,4 +1,4 @@
-"""What a root is kept in: the one interface through which everything under it is written, listed and removed."""
+"""The storage interface through which everything under a root is written, listed and removed."""
 
 from __future__ import annotations
 
@@ -8,67 +8,65 @@ from typing import Protocol
 
 
 class Storage(Protocol):
-    """Where everything under a root is kept.
+    """Storage of everything under a root.
 
-    A place is a path under ``root`` that :class:`hmamba.storage.layout.Layout` builds. What lies there is read through
-    :meth:`local_path`, and is written whole or not at all: a reader finds the old content or the new one. Of a storage
-    that is no local folder, ``root`` is the folder in which it keeps local copies.
+    A place is a path under ``root`` that :class:`hmamba.storage.layout.Layout` builds. Content is read through
+    :meth:`local_path` and written atomically: a reader finds the old content or the new content. For remote storage,
+    ``root`` is the folder of local copies.
 
-    What only the process that writes it reads, such as the checkpoints of a training, may lie beside it as local files.
+    Files that only the writing process reads, such as checkpoints of a training, may be plain local files under
+    ``root``.
 
-    A further storage is a module with such a class and a line in :mod:`hmamba.storage.registry`.
+    To add a storage, write a module with such a class and register it in :mod:`hmamba.storage.registry`.
     """
 
     @property
     def root(self) -> Path:
-        """The folder that every place lies under."""
+        """The folder that contains every place."""
 
     def exists(self, place: Path) -> bool:
-        """Whether there is a file or a folder."""
+        """Whether a file or folder exists at ``place``."""
 
     def find(self, folder: Path, pattern: str) -> list[Path]:
-        """Places in a folder whose path from there matches a glob, sorted; none if there is no folder.
+        """Sorted places in a folder whose relative path matches a glob; empty if the folder does not exist.
 
-        What is being written is never among them.
+        Files that are still being written are not listed.
         """
 
     def local_path(self, place: Path) -> Path:
-        """A local file or folder with what lies at ``place``, for libraries that read files; it is not to be changed.
+        """A local file or folder with the content of ``place``, for libraries that read files; do not modify it.
 
-        Of a place that does not exist it is a path that does not exist.
+        If ``place`` does not exist, neither does the returned path.
         """
 
     def digest(self, place: Path, /) -> str:
         """SHA-256 of a file's content, in hex digits."""
 
     def write_file(self, place: Path, /) -> AbstractContextManager[Path]:
-        """Yield a local path to write a file to, which is at ``place`` once the block succeeds, and nowhere if not."""
+        """Yield a local path for writing; the file appears at ``place`` if the block succeeds and is deleted if not."""
 
     def write_folder(self, place: Path, /) -> AbstractContextManager[Path]:
-        """Yield an empty local folder to fill, which is at ``place`` once the block succeeds, and nowhere if not.
-
-        What was at ``place`` before is replaced as a whole.
-        """
+        """Yield an empty local folder; it replaces ``place`` as a whole if the block succeeds and is deleted if not."""
 
     def point(self, pointer: Path, target: Path) -> None:
-        """Make ``pointer`` lead to the file ``target``, which lies in a folder beside it, in one step."""
+        """Atomically make ``pointer`` a reference to the file ``target``, which lies below the pointer's folder."""
 
     def move(self, place: Path, target: Path) -> None:
-        """Give a file or folder another place, where nothing is yet."""
+        """Move a file or folder to a place that does not exist yet."""
 
     def delete(self, place: Path) -> None:
-        """Remove a file, a pointer or a folder with all that it holds; one that is not there is none the less gone."""
+        """Remove a file, a pointer, or a folder with its content; no error if it does not exist."""
 
     def lock(
         self, folder: Path, name: str = ".lock", wait_seconds: float | None = None
     ) -> AbstractContextManager[None]:
-        """Keep others out of such a block of the same folder and name, in this process and in all others.
+        """Hold an exclusive lock during the block, across threads and processes.
 
         Args:
-            folder: is made if it is not there.
-            name: of the lock; a folder may have several.
-            wait_seconds: how long to wait; None: until the lock is free.
+            folder: folder of the lock; created if missing.
+            name: name of the lock; a folder may have several.
+            wait_seconds: maximum wait; None waits until the lock is free.
 
         Raises:
-            BusyError: another one still has the lock.
+            BusyError: the lock is still held by another thread or process after the wait.
         """

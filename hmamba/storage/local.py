@@ -1,6 +1,6 @@
-"""Files that are either whole or absent: write beside the target, flush, rename.
+"""Local storage with atomic writes: write to a temporary name beside the target, flush, rename.
 
-Readers ignore every name that starts with a dot or holds ``.tmp-``.
+Readers ignore names that start with a dot or contain ``.tmp-``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _RENAME_EXCHANGE = 2
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """SHA-256 of a file's content, in hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest(value: Any) -> str:
-    """Hex digest of a JSON value, whatever the order of its keys."""
+    """SHA-256 of a JSON value, in hex digits; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -44,7 +44,7 @@ def _beside(target: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -67,10 +67,10 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``target`` that takes its place, whole, if the block succeeds.
+    """Yield a temporary folder beside ``target`` that replaces it if the block succeeds, and is deleted if not.
 
     An existing ``target`` is exchanged in one system call (Linux ``renameat2``), so that a reader lists the old
-    folder or the new one. Where the kernel or file system cannot do that, the old one is moved aside first.
+    folder or the new folder. If the kernel or file system does not support this, the old folder is moved aside first.
     """
     temporary = _beside(target)
     temporary.mkdir()
@@ -88,7 +88,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def _exchange(new: Path, target: Path) -> None:
-    """Swap two folders. Afterwards ``new`` is the path of what stood at ``target``."""
+    """Swap two folders. Afterwards ``new`` is the path of the old ``target``."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         names = os.fsencode(new), os.fsencode(target)
@@ -105,17 +105,17 @@ def _exchange(new: Path, target: Path) -> None:
 
 @contextmanager
 def alone(folder: Path, name: str = ".lock", wait_seconds: float | None = None) -> Iterator[None]:
-    """Wait until no other process, or thread, is in such a block of this folder, and keep them out.
+    """Hold an exclusive lock on a file in ``folder`` during the block, across threads and processes.
 
-    The lock is of the kernel's: it ends with the process, however that ends.
+    The kernel releases the lock when the process ends, also after a crash.
 
     Args:
-        folder: is made if it is not there.
-        name: of the file that is locked.
-        wait_seconds: how long to wait; None: until the lock is free.
+        folder: folder of the lock file; created if missing.
+        name: name of the lock file.
+        wait_seconds: maximum wait; None waits until the lock is free.
 
     Raises:
-        BusyError: another one still has the lock.
+        BusyError: the lock is still held by another thread or process after the wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("a") as lock:
@@ -165,13 +165,13 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class LocalStorage:
-    """A local folder, as a :class:`hmamba.storage.base.Storage`. Its places are the files themselves."""
+    """A local folder as a :class:`hmamba.storage.base.Storage`. Its places are local paths."""
 
     root: Path
 
     @classmethod
     def at(cls, root: str) -> LocalStorage:
-        """The folder with a path or a ``file:`` URI; it need not be there."""
+        """Open a folder by its path or ``file://`` URI; it need not exist."""
         path = unquote(root.removeprefix("file://")) if root.startswith("file://") else root
         return cls(Path(path).expanduser().resolve())
 
@@ -181,16 +181,16 @@ class LocalStorage:
     digest = staticmethod(sha256)
 
     def exists(self, place: Path) -> bool:
-        """Whether there is a file or a folder; a link that leads nowhere is none."""
+        """Whether a file or folder exists; a dangling link does not."""
         return place.exists()
 
     def find(self, folder: Path, pattern: str) -> list[Path]:
-        """Files and folders in a folder whose path from there matches a glob, sorted."""
+        """Sorted files and folders in a folder whose relative path matches a glob."""
         found = folder.glob(pattern) if folder.is_dir() else ()
         return sorted(path for path in found if not path.name.startswith("."))
 
     def local_path(self, place: Path) -> Path:
-        """The file or folder itself."""
+        """``place`` itself."""
         return place
 
     def point(self, pointer: Path, target: Path) -> None:
@@ -206,7 +206,7 @@ class LocalStorage:
         place.rename(target)
 
     def delete(self, place: Path) -> None:
-        """Remove a file, a link or a folder, if it is there."""
+        """Remove a file, link or folder, if it exists."""
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
         else:

@@ -1,4 +1,4 @@
-"""The kinds of storage, by the scheme of a root's address."""
+"""Registry of storage classes by URI scheme."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ STORAGES: dict[str, Callable[[str], Storage]] = {
 
 
 def open_storage(root: str | Path) -> Storage:
-    """What keeps a root, by the form of its address: a path, or a URI.
+    """Open the storage of a root, given as a path or URI.
 
     Raises:
-        ConfigError: there is no storage for such a URI.
+        ConfigError: no storage is registered for the scheme of the URI.
     """
     scheme, is_uri, _ = str(root).partition("://")
     kind = STORAGES.get(scheme if is_uri else "")

@@ -1,4 +1,4 @@
-"""The item catalogue: titles and category paths from the user's own file, laid over the items."""
+"""The item catalogue: titles and category paths, read from the user's files and applied to the items."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hmamba.warehouse.tables import one
 
 
 def _side_by_side(columns: Sequence[pa.Array], count: int) -> pa.ListArray:
-    """Lists of ``count`` rows: the values of each row, in the order of the columns."""
+    """Combine columns into one list per row, in column order; ``count`` rows."""
     depth = len(columns)
     offsets = pa.array(np.arange(count + 1) * depth, pa.int32())
     if not columns:
@@ -37,10 +37,10 @@ def _side_by_side(columns: Sequence[pa.Array], count: int) -> pa.ListArray:
 
 
 def _path(column: Column, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.BooleanArray]:
-    """The whole path from a column that may hold a list, and which rows hold something that is no text.
+    """Category paths from a column of strings or lists, and a mask of the rows with values that are not text.
 
     Raises:
-        UnreadableType: the column, or what its lists hold, is nested or binary.
+        UnreadableType: the column or its list items are nested or binary.
     """
     if isinstance(column, Members):
         return _member_path(column, null_words)
@@ -66,7 +66,7 @@ def _member_path(members: Members, null_words: Sequence[str]) -> tuple[pa.ListAr
         if text is not None:
             try:
                 levels: list[Any] = parsed(text)
-            except RecursionError:  # of no use as a path, whatever it holds
+            except RecursionError:  # too deeply nested for a path: marked as unreadable below
                 levels = [[]]
             unreadable[row] = any(isinstance(level, dict | list) for level in levels)
             written = [level if isinstance(level, str) else json.dumps(level) for level in levels if level is not None]
@@ -105,19 +105,19 @@ def _stage(
 
 
 def read_as(config: Config) -> str:
-    """Digest of the settings on which it depends what is read in a file of the catalogue."""
+    """Digest of the settings that determine how a catalogue file is read."""
     names = config.catalogue
     return digest([names.item_id, names.title, names.category_path, config.source.null_words])
 
 
 def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:
-    """Lay the catalogue's files over the items, later files and rows over earlier ones. The caller commits.
+    """Write titles and categories to the items; later files and rows override earlier ones. The caller commits.
 
-    Rows that break a rule go to quarantine; they are not part of the batch's counts, which are of interactions.
+    Rows that break a rule go to quarantine. The batch's counts do not include them, since they count interactions.
 
     Raises:
-        InputError: a file is not what its name says, lacks a column or has one of a type that cannot be read, or
-            changed while it was read.
+        InputError: a file does not match its extension, lacks a column, has a column of an unsupported type, or changed
+            while it was read.
         QualityError: every row of a file is refused.
     """
     files, names = selection.to_load, config.catalogue
@@ -144,7 +144,7 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
 
 
 def catalogue_warning(connection: duckdb.DuckDBPyConnection, path: str) -> str | None:
-    """A sentence if the catalogue at ``path`` names none of the interactions' items."""
+    """A warning if the catalogue at ``path`` has no item in common with the interactions, else None."""
     found = one(connection, "catalogue/match")
     if found["both_sides"] or not found["touched"]:
         return None

@@ -1,4 +1,4 @@
-"""One pull: what is new in the source, checked, deduplicated and entered, in the caller's transaction."""
+"""A pull: select, check, deduplicate and load new source parts, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ PULLS_COMPARED = 28
 
 @dataclass(frozen=True)
 class Pull:
-    """What a pull has to know.
+    """Parameters of a pull.
 
     Attributes:
         layout: the root.
-        config: its settings.
-        day: later rows stay in their parts, for a pull of a later day.
-        run_id: the run that pulls.
-        source: where interactions come from.
-        catalogue: its files, whether or not they are new.
-        any_day: whether the day may be long after the newest event.
+        config: the settings.
+        day: the day that is processed; rows of later days stay in their parts.
+        run_id: id of the run.
+        source: the source of interactions.
+        catalogue: all catalogue files, new or not.
+        any_day: skip the check of quality.max_day_gap.
     """
 
     layout: Layout
@@ -57,13 +57,13 @@ class Pull:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pull did.
+    """Result of a pull.
 
     Attributes:
-        batch_id: None if there was nothing new.
-        files_skipped: parts that need not be read.
-        staleness_days: age of the newest event at the end of the day; None if there is none, or no times.
-        warnings: sentences for people.
+        batch_id: number of the batch; None if there was nothing new.
+        files_skipped: number of parts that were not read because nothing in them is new.
+        staleness_days: age of the newest event at the end of the day; None without events or times.
+        warnings: sentences for the user.
     """
 
     batch_id: int | None
@@ -73,17 +73,17 @@ class Outcome:
 
 
 def pull(connection: duckdb.DuckDBPyConnection, request: Pull) -> Outcome:
-    """Take in what is new, inside the transaction that the caller has begun and will commit.
+    """Load new data inside the transaction that the caller has begun and will commit.
 
     Args:
-        connection: the warehouse, with a transaction begun. If this raises, roll it back.
-        request: from where, which day, which settings.
+        connection: the warehouse, with an open transaction; the caller rolls it back if this raises.
+        request: parameters of the pull.
 
     Raises:
-        ConfigError: the time zone is not known, or the warehouse's events are ordered otherwise.
-        InputError: a part is not what it should be, or changed while it was read; there is nothing to start from; or
-            the day is too long after the newest event to be meant.
-        QualityError: the batch, or the lack of one, broke a rule, or a rule could not be computed.
+        ConfigError: the time zone is unknown, or the order (times or positions) differs from that of the warehouse.
+        InputError: a part is invalid or changed while it was read; a first pull finds no rows; or the day is more than
+            quality.max_day_gap days after the newest event.
+        QualityError: the batch, or its absence, broke a rule, or a rule could not be computed.
     """
     _set_time_zone(connection, request.config.source.timezone)
     create_tables(connection)
@@ -116,10 +116,10 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull) -> Outcome:
 def _enter(
     connection: duckdb.DuckDBPyConnection, request: Pull, selection: Selection, catalogue: Selection, history: Row
 ) -> tuple[int, datetime | None, list[str]]:
-    """Enter a batch: what is new in parts of which there is at least one.
+    """Load a batch from at least one new part.
 
     Returns:
-        Its number, the time of the newest event up to the end of the day that the warehouse now holds, and warnings.
+        The batch number, the time of the newest event up to the end of the day in the warehouse, and warnings.
     """
     started, config = clock.now(), request.config
     refused_from = started + timedelta(hours=config.quality.max_future_hours)
@@ -192,7 +192,7 @@ def _later(*times: datetime | None) -> datetime | None:
 def _stage(
     connection: duckdb.DuckDBPyConnection, request: Pull, parts: Sequence[Part], refused_from: datetime
 ) -> Considered:
-    """Read the parts into ``staged`` and leave there what belongs to the day or to earlier ones."""
+    """Read the parts into ``staged`` and keep only the rows of the day or earlier days."""
     try:
         counts = stage(connection, parts, request.config.source)
     except InputError as error:
@@ -223,7 +223,7 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
 
 
 def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
-    """Positions among times, or times among positions, would put every user's events into a wrong order."""
+    """Refuse to mix positions and times in one warehouse: the events of every user would be in a wrong order."""
     if not one(connection, "ledger/ordered_otherwise", {"by_position": request.config.source.columns.by_position})[
         "batches"
     ]:
@@ -236,10 +236,10 @@ def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
 
 
 def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, refused_from: datetime, read: Considered) -> int:
-    """Apply the row rules to the staged batch; leaves the temporary tables ``broken`` and ``refused``.
+    """Apply the row rules to the staged batch; creates the temporary tables ``broken`` and ``refused``.
 
     Returns:
-        How many rows are refused.
+        The number of refused rows.
     """
     connection.execute(statement("ingest/create_broken"))
     if sum(read.rows):
@@ -257,31 +257,31 @@ def _late_before(config: Config, history: Row) -> datetime | None:
 
 
 def _age(request: Pull, newest: datetime | None) -> float | None:
-    """Age in days of the newest event at the end of the day; None without one, or without times."""
+    """Age in days of the newest event at the end of the day; None without events or times."""
     return None if request.config.source.columns.by_position else staleness(request.day, newest)
 
 
 def _volume(request: Pull, history: Row, total: int) -> float | None:
-    """Rows against what is usual; None where nothing is, or where no rows say nothing about the day."""
+    """Ratio of rows to the usual number; None without history, or if the absence of rows is expected."""
     usual = history["usual_rows"]
     return None if usual is None or not (total or _is_silent(request, history)) else total / usual
 
 
 def _judge(request: Pull, figures: BatchFigures, examples: str, history: Row) -> None:
-    """Apply the batch rules, also where nothing has come. If one is broken, the caller takes all back.
+    """Apply the batch rules, also to an empty pull.
 
     Raises:
-        QualityError: a rule is broken.
+        QualityError: a rule is broken; the caller rolls back.
     """
     run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
     check_batch(request.layout.expectations, request.config.quality, figures, run_name, examples)
 
 
 def _is_silent(request: Pull, history: Row) -> bool:
-    """Whether the lack of new rows says that too few have come for the day.
+    """Whether a pull without new rows means that data for the day is missing.
 
-    It does not if the day is not over, as in hourly pulls; if a pull of the day has found rows before; or if the
-    warehouse holds events of the day or of later ones, as when an old day is processed again.
+    It does not if the day is not over (hourly pulls), if an earlier pull of the day found rows, or if the warehouse
+    already holds events of the day or of later days (an old day is processed again).
     """
     start, past = start_of(request.day), end_of(request.day)
     is_held = history["watermark"] is not None and history["watermark"] >= start
@@ -295,7 +295,7 @@ def _enter_parts(connection: duckdb.DuckDBPyConnection, batch_id: int, selection
 
 
 def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merged: Merged) -> None:
-    """Count again, in the tables themselves. What does not add up is a fault of this project."""
+    """Check the batch's counts against the tables; a mismatch is a bug of this project."""
     found = one(connection, "ledger/check_batch", {"batch_id": batch_id})
     if read != found["loaded"] + merged.duplicate + found["quarantined"]:
         raise AssertionError(f"batch {batch_id}: read {read}, but {found} and {merged.duplicate} duplicates")
@@ -304,13 +304,13 @@ def _check(connection: duckdb.DuckDBPyConnection, batch_id: int, read: int, merg
 
 
 def batch_metrics(connection: duckdb.DuckDBPyConnection, batch_id: int) -> Row:
-    """What the warehouse holds about a batch, under the names of :class:`hmamba.contracts.IngestMetrics`."""
+    """Metrics of a batch, with the field names of :class:`hmamba.contracts.IngestMetrics`."""
     batch = one(connection, "ledger/batch_facts", {"batch_id": batch_id})
     by_rule = rows(connection, "ledger/quarantined_by_rule", {"batch_id": batch_id})
     return {**batch, "quarantined_by_rule": {row["rule"]: row["rows"] for row in by_rule}}
 
 
 def batch_of_run(connection: duckdb.DuckDBPyConnection, day: date, run_id: str) -> int | None:
-    """The last batch that a run entered before, or None."""
+    """The last batch that a run has loaded, or None."""
     found = one(connection, "ledger/batch_of_run", {"day": day, "run_id": run_id})["batch_id"]
     return None if found is None else int(found)

@@ -1,4 +1,4 @@
-"""Refused rows: kept as they were, and reported with the value that broke the rule and a cure."""
+"""Refused rows: copied to the quarantine unchanged, and reported with the offending value and a fix."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _WORDS_FOR_NOTHING = (
     *("nan", "NaN", "NAN", "none", "None", "NONE", "null", "Null", "NULL", "nil", "undefined", "(null)", "<null>"),
     *("N/A", "n/a", "#N/A", "<NA>", "NaT", "\\N"),
 )
-"""What pandas, Python, JavaScript, Excel and databases write where there is nothing."""
+"""Texts that pandas, Python, JavaScript, Excel and databases write for absent values."""
 
 
 @dataclass(frozen=True)
 class ReadPart:
-    """What a pull has read of a part: the rows that it considered, and how many of later days it has left."""
+    """A part with the number of rows that the pull considered, and the number of rows left for later days."""
 
     part: Part
     rows: int
@@ -47,14 +47,14 @@ class ReadPart:
 
 @dataclass(frozen=True)
 class Refusals:
-    """What was refused of the parts of a pull, in words.
+    """Summary of the refused rows of a pull.
 
     Attributes:
-        whole_files: parts that were considered whole, and of which every row is refused.
-        share: refused rows of all that were considered. One that belongs to no day may be of a later day, and counts
-            against the rows of later days in its part as well.
-        examples: a few rows with the value that broke the rule and a cure, with a blank at the end; empty if there are
-            none.
+        whole_files: number of parts that were considered whole and have only refused rows.
+        share: refused rows as a share of the considered rows. A refused row without a readable time may belong to a
+            later day, so its denominator includes the rows of later days.
+        examples: sentences with a few refused rows, the offending values and fixes; ends with a blank, empty if there
+            are none.
     """
 
     whole_files: int
@@ -63,9 +63,9 @@ class Refusals:
 
 
 def _refused_rows(part: Part, wanted: Sequence[str], lines: pa.Array) -> Iterator[tuple[pa.Array, list[str]]]:
-    """Lines and records (JSON) of the refused rows of one part, some at a time.
+    """Yield lines and JSON records of the refused rows of one part, batch by batch.
 
-    ``wanted`` are the columns that were read: what is a delimiter depends on them.
+    ``wanted`` are the columns that were read; the detected CSV delimiter depends on them.
     """
     reading = part.open(wanted)
     for everything in reading.batches(None):
@@ -81,13 +81,13 @@ def quarantine(
     parts: Sequence[Part],
     wanted: Sequence[str],
 ) -> None:
-    """Copy the ``refused`` rows of parts, with all their columns, into the quarantine. The caller commits.
+    """Copy the rows in ``refused``, with all their columns, into the quarantine. The caller commits.
 
     Args:
-        connection: has the table ``refused``, in which parts are numbered as in ``parts``.
-        batch_id: the pull.
+        connection: the warehouse, with the table ``refused``, whose file numbers index ``parts``.
+        batch_id: the batch of this pull.
         kind: what the parts hold.
-        parts: what was read.
+        parts: the parts that were read.
         wanted: the columns that were read.
 
     Raises:
@@ -117,13 +117,13 @@ def _quarantine(
 def tell_refusals(
     connection: duckdb.DuckDBPyConnection, parts: Sequence[ReadPart], wanted: Sequence[str], config: Config
 ) -> Refusals:
-    """Log, for each part, the share of its rows that are ``refused`` and the first of them.
+    """Log the share of refused rows of each part, with the first such row, and summarise them.
 
     Args:
-        connection: has the table ``refused``, in which parts are numbered as in ``parts``.
-        parts: what was read.
+        connection: the warehouse, with the table ``refused``, whose file numbers index ``parts``.
+        parts: the parts that were read.
         wanted: the columns that were read.
-        config: which column a rule is about, and how it was read.
+        config: column names and formats.
     """
     whole: list[str] = []
     partly: list[str] = []
@@ -150,41 +150,41 @@ def tell_refusals(
 
 
 def doubtful_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Sentences about ids in ``staged`` that programs write where a value is absent, such as "nan"."""
+    """Warnings about ids in ``staged`` that look like absent values, such as "nan"."""
     found = rows(connection, "ingest/doubtful_ids", {"words": list(_WORDS_FOR_NOTHING)})
     if not found:
         return []
-    told = ", ".join(f"{row['what']} {row['id']!r} ({row['events']:,})" for row in found)
+    named = ", ".join(f"{row['what']} {row['id']!r} ({row['events']:,})" for row in found)
     return [
-        f"Some ids look like absent values (events in brackets): {told}. If they are, add them to source.null_words, "
+        f"Some ids look like absent values (events in brackets): {named}. If they are, add them to source.null_words, "
         "so that such rows are refused from then on; rows that are loaded stay in the warehouse."
     ]
 
 
 def _example(part: Part, wanted: Sequence[str], found: Row, config: Config) -> tuple[str, list[str]]:
-    """The first refused row of a part, with the values that broke its rules, and what can be done about it."""
+    """The first refused row of a part with the values that broke its rules, and the fixes."""
     record: Any = found["malformed"]
     if record is None:
         for _, records in _refused_rows(part, wanted, pa.array([found["first_line"]], pa.int64())):
             record = _parsed(records[0])
             break
-    told, cures = [], []
+    broken, cures = [], []
     for rule in (ROW_RULES[name] for name in found["rules"]):
         columns = rule.columns(config)
         if isinstance(record, Mapping) and columns:
             nested = [name for name in columns if isinstance(record.get(name), dict | list)]
             column = [*nested, *columns][0]
             value = record.get(column)
-            told.append(f"{rule.name} ({column} = {shown(value)})")
+            broken.append(f"{rule.name} ({column} = {shown(value)})")
         else:
             value = None if columns else record
-            told.append(f"{rule.name} ({shown(record)})")
+            broken.append(f"{rule.name} ({shown(record)})")
         cures.append(rule.cure(Broken(value, part, config)))
-    return f"{part.name}, line {found['first_line']}: {', '.join(told)}", list(dict.fromkeys(filter(None, cures)))
+    return f"{part.name}, line {found['first_line']}: {', '.join(broken)}", list(dict.fromkeys(filter(None, cures)))
 
 
 def _parsed(record: str) -> Any:
-    """A record as Python has it; its text where Python cannot read it, such as for nesting or a trailing comma."""
+    """A parsed JSON record; its text if Python cannot parse it, for example because of nesting depth."""
     try:
         return parsed(record)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reading a source into temporary tables: every kind of part, record by record, into columns that mean the same."""
+"""Read source parts into temporary tables, with the same columns for every file format."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ T = TypeVar("T")
 
 
 class _Chunk:
-    """An Arrow batch that DuckDB can be made to let go of.
+    """An Arrow batch whose memory can be freed after use.
 
-    It keeps every object that was ever registered until the transaction ends, which here is that of the whole pull.
+    DuckDB keeps every registered object until the transaction ends, here the transaction of the whole pull. It keeps
+    this small wrapper instead of the batch.
     """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
@@ -34,7 +35,7 @@ class _Chunk:
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         batch = self.batch
-        assert batch is not None  # a statement that comes after the block has no table of this name
+        assert batch is not None  # the table is unregistered before the batch is dropped
         return pa.RecordBatchReader.from_batches(batch.schema, [batch]).__arrow_c_stream__(requested_schema)
 
 
@@ -52,14 +53,14 @@ def chunk_of(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> It
 
 @dataclass(frozen=True)
 class Picked:
-    """N records of a part.
+    """The requested columns of N records of a part.
 
     Attributes:
-        name: of the part.
-        before: how many of its records come before these.
-        lines: int64 (N,): where each starts.
-        malformed: string (N,): the text of those that could not be read; null for all others.
-        columns: what was asked for, by the part's own names; null where a record is malformed.
+        name: name of the part.
+        before: number of records of the part that precede these.
+        lines: int64 (N,): line on which each record starts.
+        malformed: string (N,): text of each malformed record; null for all others.
+        columns: the requested columns, by their names in the part; null where a record is malformed.
     """
 
     name: str
@@ -72,10 +73,10 @@ class Picked:
         return len(self.lines)
 
     def read(self, column: str, convert: Callable[[Column], T]) -> T:
-        """What a column means.
+        """Convert a column.
 
         Raises:
-            InputError: it is of a type that ``convert`` cannot read.
+            InputError: the column has a type that ``convert`` cannot read.
         """
         return read_column(self.name, column, self.columns[column], convert)
 
@@ -106,20 +107,20 @@ def _picked(
 def read_unchanged(
     connection: duckdb.DuckDBPyConnection, part: Part, wanted: Sequence[str], each: Callable[[Picked], None]
 ) -> int:
-    """Read a whole part, some records at a time.
+    """Read a whole part, batch by batch, and check that it did not change meanwhile.
 
     Args:
-        connection: where JSON is taken apart.
-        part: what to read.
-        wanted: columns, or members of JSON objects, that must be there; only these are read.
-        each: called with the records.
+        connection: DuckDB, which parses JSON.
+        part: the part.
+        wanted: required columns, or members of JSON objects; only these are read.
+        each: called with each batch of records.
 
     Returns:
         The number of records.
 
     Raises:
-        InputError: the part is not what its name says, lacks a column, has it twice or of a type that cannot be read,
-            or changed while it was read.
+        InputError: the content does not match the name; a column is missing, duplicate or of an unsupported type; or
+            the part changed while it was read.
     """
     reading = part.open(wanted)
     records = 0
@@ -132,7 +133,8 @@ def read_unchanged(
             each(_picked(connection, reading, batch, wanted, records))
             records += batch.num_rows
     except Exception as error:
-        # A file that grows is the likeliest reason for any complaint about it. (Who presses Ctrl-C does not wait.)
+        # A file that is still being written is the likeliest cause, so report that first. KeyboardInterrupt is not an
+        # Exception: Ctrl-C does not wait for the hash.
         part.require_unchanged()
         if isinstance(error, duckdb.Error):
             reason = str(error).splitlines()[0]
@@ -145,7 +147,7 @@ def read_unchanged(
 
 
 def _events(picked: Picked, source: SourceConfig, first: int) -> tuple[pa.RecordBatch, str]:
-    """The events in some records, in the columns that ``stage_events`` reads, and the form of their times."""
+    """The columns that ``stage_events`` reads, and the form of the times in them."""
     columns, words, count = source.columns, source.null_words, len(picked)
     users = picked.read(columns.user_id, partial(ids, null_words=words))
     items = picked.read(columns.item_id, partial(ids, null_words=words))
@@ -176,7 +178,7 @@ def _events(picked: Picked, source: SourceConfig, first: int) -> tuple[pa.Record
 
 
 def stage(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part], source: SourceConfig) -> list[int]:
-    """Read parts into the table ``staged``; returns the rows of each.
+    """Read parts into the table ``staged``; returns the number of rows of each.
 
     Raises:
         InputError: see :func:`read_unchanged`.

@@ -1,4 +1,4 @@
-"""The warehouse's tables and small helpers to query them."""
+"""Tables of the warehouse, and helpers to query them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def rows(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-    """All rows of the query ``name`` (see :func:`hmamba.statements.statement`), by column name."""
+    """All rows of the query ``name`` (see :func:`hmamba.statements.statement`) as dictionaries."""
     cursor = connection.execute(statement(name), dict(values or {}))
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def one(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> Row:
-    """The only row of the query ``name``, by column name."""
+    """The single row of the query ``name`` as a dictionary."""
     (row,) = rows(connection, name, values)
     return row
 
 
 def is_empty(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether nothing has ever been loaded into this DuckDB file."""
+    """Whether the DuckDB file has no tables, so that nothing has been loaded yet."""
     return not one(connection, "warehouse/tables")["tables"]
