@@ -1,4 +1,4 @@
-"""The settings: a TOML file, checked against sections that know their defaults and bounds."""
+"""Settings: a TOML file, validated against sections with defaults and bounds."""
 
 from hmamba.config.data import (
     CatalogueConfig,

@@ -1,4 +1,4 @@
-"""Settings of what comes in: sources, the meaning of events, the catalogue, the warehouse and its rules."""
+"""Settings of the input data: sources, the meaning of events, the catalogue, the warehouse and its rules."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from hmamba.config.section import Section
 
 
 class InteractionColumns(Section):
-    """Which column of the source files is what."""
+    """Column names of the source files."""
 
     user_id: str = Field("user_id", description="Column with the user's id; any type, kept as text.")
     item_id: str = Field("item_id", description="Column with the item's id; any type, kept as text.")
     event_time: str = Field("event_time", description="Column with the time of the event.")
     position: str | None = Field(
         None,
-        description="Column of whole numbers that order each user's events, in the place of event_time, for data "
-        "without times.",
+        description="Column of whole numbers that order each user's events, instead of event_time, for data without "
+        "times.",
     )
     weight: str | None = Field(
         None,
-        description="Column with the strength of the event: 1 is ordinary, 0 is seen but not wanted, a negative "
-        "number is a return. Without one every event weighs 1.",
+        description="Column with the weight of the event: 1 is ordinary, 0 is seen but not wanted, a negative "
+        "number is a return. If absent, every event has weight 1.",
     )
     event_type: str | None = Field(
-        None, description="Column with the type of the event, such as view or purchase; [events] says what each means."
+        None, description="Column with the type of the event, such as view or purchase; [events] defines each type."
     )
 
     @property
@@ -37,7 +37,7 @@ class InteractionColumns(Section):
 
     @property
     def by_role(self) -> dict[str, str]:
-        """Name of each column that is read, by its role; event_time is not among them where there are positions."""
+        """Name of each column that is read, by its role; without event_time if events are ordered by position."""
         return self.model_dump(exclude_none=True, exclude={"event_time"} if self.by_position else None)
 
     @property
@@ -56,7 +56,7 @@ class InteractionColumns(Section):
 
 
 class SourceConfig(Section):
-    """Where interactions come from."""
+    """The source of interactions."""
 
     kind: str = Field("files", description="files: Parquet, CSV or JSON lines, plain or gzipped.")
     path: str = Field("landing/interactions", description="Folder or glob, relative to the root or absolute.")
@@ -71,35 +71,35 @@ class SourceConfig(Section):
         ("\\N", "NULL", ""), description="Words that mean an absent value, in text columns of every file."
     )
     follow_links: bool = Field(
-        False, description="Whether links that lead out of the root are read; otherwise they are refused."
+        False, description="Whether to read symbolic links that point outside of the root; otherwise they are an error."
     )
 
 
 class EventType(Section):
     """What one type of event means."""
 
-    weight: float = Field(1.0, ge=0, description="Factor of the weight of events of this type.")
-    target: bool = Field(True, description="Whether the model learns to predict, and is judged on, such events.")
+    weight: float = Field(1.0, ge=0, description="Factor applied to the weight of events of this type.")
+    target: bool = Field(True, description="Whether the model is trained and evaluated to predict such events.")
     seen: bool = Field(
-        True, description="Whether the item counts as seen, and is left out where candidates.exclude_seen = true."
+        True, description="Whether the item counts as seen, and is excluded if candidates.exclude_seen = true."
     )
 
 
 class EventsConfig(Section):
-    """What events mean. Every type that source.columns.event_type holds has a table of its own, [events.TYPE]."""
+    """The meaning of events. Every type in the column source.columns.event_type needs a table [events.TYPE]."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, EventType] = Field(init=False)
 
     min_weight_as_target: float | None = Field(
         None,
-        description="Events of a smaller weight are read but are no targets: 4 makes ratings of 4 and 5 what is "
-        "predicted.",
+        description="Events with a smaller weight are inputs but not targets: with 4, the model predicts ratings of 4 "
+        "and 5.",
     )
     weight_scale: Literal["log", "linear"] = Field(
         "log",
-        description="How a weight w counts. log: log2(1 + w), at most 4, so that one bulk purchase does not outweigh "
-        "a year; linear: as it is.",
+        description="Scale of a weight w. log: log2(1 + w), at most 4, so that one bulk purchase does not outweigh "
+        "a year; linear: unchanged.",
     )
 
     @property
@@ -113,9 +113,11 @@ class CatalogueConfig(Section):
 
     path: str | None = Field(None, description="File or glob, relative to the root or absolute.")
     item_id: str = Field("item_id", description="Column with the item's id, as in the interactions.")
-    title: str | None = Field(None, description="Column with the name; without one, the end of the category path.")
+    title: str | None = Field(
+        None, description="Column with the title; if absent, the narrowest category of the path is the title."
+    )
     category_path: tuple[str, ...] = Field(
-        (), description="Columns from the widest category to the narrowest, or one column that holds a list."
+        (), description="Columns from the widest category to the narrowest, or one column that contains a list."
     )
 
     @property
@@ -143,32 +145,36 @@ class WarehouseConfig(Section):
 
 
 class QualityConfig(Section):
-    """Rules of the staged batch. Row rules send a row to quarantine; batch rules stop the pull."""
+    """Rules of the staged batch. Broken row rules send a row to quarantine; broken batch rules stop the pull."""
 
-    min_time: datetime = Field(datetime(1990, 1, 1), description="Older events are refused; UTC without an offset.")
+    min_time: datetime = Field(datetime(1990, 1, 1), description="Older events are refused; UTC if it has no offset.")
     max_future_hours: float = Field(
         24.0,
         ge=0,
         le=2_400_000,
-        description="Events further ahead of the clock are refused. Those merely after the day wait in their file.",
+        description="Events further ahead of the clock are refused. Earlier events of later days wait in their file.",
     )
-    max_id_length: int = Field(256, ge=1, le=1_000_000, description="Characters.")
+    max_id_length: int = Field(256, ge=1, le=1_000_000, description="Maximum length of an id in characters.")
     min_weight: float = Field(-1e9, ge=-3e38, le=3e38, description="Smaller weights are refused.")
     max_weight: float = Field(1e9, ge=-3e38, le=3e38, description="Larger weights are refused.")
     max_quarantined_share: float = Field(
-        0.1, ge=0, le=1, description="Refused rows as a share of a pull's rows; more stops it."
+        0.1, ge=0, le=1, description="Refused rows as a share of a pull's rows; a larger share stops the pull."
     )
-    max_duplicate_share: float = Field(0.5, ge=0, le=1, description="Of rows in new files, already in the warehouse.")
-    min_volume_ratio: float = Field(0.0, ge=0, description="Rows against the median of the last 28 pulls.")
-    max_volume_ratio: float = Field(1000.0, gt=0, description="Upper bound on the ratio.")
+    max_duplicate_share: float = Field(
+        0.5, ge=0, le=1, description="Share of the rows in new files that are already in the warehouse."
+    )
+    min_volume_ratio: float = Field(
+        0.0, ge=0, description="Lower bound on the ratio of a pull's rows to the median of the last 28 pulls."
+    )
+    max_volume_ratio: float = Field(1000.0, gt=0, description="Upper bound on the same ratio.")
     warn_staleness_days: float | None = Field(
-        3.0, gt=0, description="Age of the newest event at the end of the day from which on a warning is given."
+        3.0, gt=0, description="Age of the newest event at the end of the day beyond which the night warns."
     )
     max_staleness_days: float | None = Field(
         None, gt=0, description="Age of the newest event at the end of the day beyond which the night stops."
     )
     max_day_gap: int = Field(
-        30, ge=1, description="Days from the newest event to --day beyond which --day is taken for a typing error."
+        30, ge=1, description="Days from the newest event to --day beyond which --day is treated as a typing error."
     )
 
     @field_validator("min_time")
@@ -183,8 +189,8 @@ class QualityConfig(Section):
 
 
 class SnapshotConfig(Section):
-    """How sequences are cut into shards."""
+    """Partition of the sequences into shards."""
 
     shards: int | None = Field(
-        None, ge=1, le=4096, description="Users are hashed over these. If absent, one for every 25,000 users."
+        None, ge=1, le=4096, description="Number of shards, by hash of the user id. If absent, one per 25,000 users."
     )

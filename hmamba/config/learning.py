@@ -1,4 +1,4 @@
-"""Settings of what is made of it: the model, its training, the gate, the candidates and the working folders."""
+"""Settings of the model, its training, the gate, the candidates and the working folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hmamba.score_terms import AUTO, choices, chosen
 
 
 class ModelConfig(Section):
-    """HMamba. Symbols are the paper's (arXiv 2505.09205, Algorithm 1) and Mamba-2's."""
+    """HMamba. Symbols are those of the paper (arXiv 2505.09205, Algorithm 1) and of Mamba-2."""
 
     variant: Literal["full", "half", "euclidean"] = Field(
         "full",
@@ -27,25 +27,26 @@ class ModelConfig(Section):
         None, ge=1, description="Tokens in a chunk of the scan; if absent, 32 to 64 for the least padding."
     )
     norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each branch, or after each sum.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="While training.")
-    curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: where the curvature starts.")
-    learn_curvature: bool = Field(True, description="Otherwise it stays at c0.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout rate during training.")
+    curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: initial curvature.")
+    learn_curvature: bool = Field(True, description="Whether the curvature is learned; otherwise it stays at c0.")
     max_norm: float = Field(4.0, gt=0, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
     score: Literal["squared", "linear", "paper"] = Field(
-        "squared", description="Of the Lorentz distance: its square with a bias, the distance scaled, or the paper's."
+        "squared",
+        description="Function of the Lorentz distance: its square with a bias, the scaled distance, or the paper's.",
     )
     item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
     score_term: str = Field(
         AUTO,
-        description="Evidence added to the score of some items. repeats: the user's own rates of repeat consumption, "
-        "for candidates.exclude_seen = false; cooccurrence: what followed the user's items in other histories, for "
-        "candidates.exclude_seen = true; none; auto: the one of the two that fits candidates.exclude_seen.",
+        description="Term added to the scores of some items. repeats: the user's own rates of repeat consumption, "
+        "for candidates.exclude_seen = false; cooccurrence: items that followed the user's items in other histories, "
+        "for candidates.exclude_seen = true; none; auto: the one of the two that fits candidates.exclude_seen.",
     )
     category_levels: tuple[int, ...] = Field(
-        (), description="Levels of the category path, 1 the widest, on which repeats has features as well."
+        (), description="Levels of the category path, 1 the widest, on which repeats also has features."
     )
     category_vectors: bool = Field(
-        False, description="An item's vector is its own plus one of each of its categories on category_levels."
+        False, description="Add to each item vector the vectors of the item's categories on category_levels."
     )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
@@ -83,77 +84,85 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """How the model is trained, from nothing or from the champion."""
+    """Training of the model, from scratch or from the champion."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees it.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA if torch detects it.")
     processes: int = Field(
-        1, ge=1, le=1024, description="That share each batch, through torchrun: one a GPU. See docs/operations.md."
+        1,
+        ge=1,
+        le=1024,
+        description="Number of processes that share each batch, through torchrun: one per GPU. See docs/operations.md.",
     )
     seed: int = Field(0, description="The same seed, data and machine give the same model.")
-    epochs: int = Field(20, ge=1, description="At most, when training from nothing.")
-    fine_tune_epochs: int = Field(2, ge=1, description="At most, when starting from the champion.")
+    epochs: int = Field(20, ge=1, description="Maximum number of epochs when training from scratch.")
+    fine_tune_epochs: int = Field(2, ge=1, description="Maximum number of epochs when fine-tuning the champion.")
     patience: int = Field(2, ge=1, description="Epochs without a better validation NDCG before stopping.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak, when training from nothing.")
-    fine_tune_rate: float = Field(5e-4, gt=0, description="Peak, when starting from the champion.")
-    weight_decay: float = Field(1e-2, ge=0, description="Of AdamW.")
-    warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of a gradient.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate when training from scratch.")
+    fine_tune_rate: float = Field(5e-4, gt=0, description="Peak learning rate when fine-tuning the champion.")
+    weight_decay: float = Field(1e-2, ge=0, description="Weight decay of AdamW.")
+    warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps in which the learning rate warms up.")
+    clip: float = Field(1.0, gt=0, description="Maximum norm of a gradient.")
     ema: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="Decay a step of an average of the weights, which is then judged and kept. Each step then goes "
-        "over all items' vectors, also where the softmax is sampled.",
+        description="Decay per step of an exponential moving average of the weights, which is then evaluated and "
+        "saved. Each step then updates the vectors of all items, also with the sampled softmax.",
     )
     tokens: int | None = Field(
         None,
         ge=64,
-        description="Events in one optimiser step. If absent, a 48th of the training events, from 256 to 8,192.",
+        description="Events per optimiser step. If absent, 1/48 of the training events, from 256 to 8,192.",
     )
-    row_share: float = Field(1.0, gt=0, le=1, description="Share of all positions whose loss an epoch computes.")
+    row_share: float = Field(1.0, gt=0, le=1, description="Share of positions that contribute to the loss of an epoch.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of a target's weight that is spread over all items; full softmax only."
     )
     full_softmax_items: int = Field(
-        200_000, ge=1, description="Competing items up to which the softmax is full; beyond, it is sampled."
+        200_000, ge=1, description="Maximum number of candidate items for a full softmax; beyond, it is sampled."
     )
     negatives: int = Field(
-        16_384, ge=1, description="Draws a step where the softmax is sampled, besides what the batch itself mentions."
+        16_384,
+        ge=1,
+        description="Negatives drawn per step of the sampled softmax, in addition to the batch's own items.",
     )
     half_life_days: float | None = Field(
-        None, gt=0, description="Age at which a question counts half in the loss; all count alike without one."
+        None,
+        gt=0,
+        description="Age at which a position has half its weight in the loss; if absent, age does not matter.",
     )
-    horizon: int = Field(1, ge=1, description="Baskets after a moment that the loss asks for; later ones weigh less.")
-    max_length: int = Field(1024, ge=2, description="Events in one training window.")
-    replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning sees again.")
+    horizon: int = Field(1, ge=1, description="Number of next baskets that the loss predicts; later ones weigh less.")
+    max_length: int = Field(1024, ge=2, description="Maximum number of events in one training window.")
+    replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning repeats.")
     min_item_events: int = Field(5, ge=1, description="Items with fewer events are neither targets nor candidates.")
-    validation_days: int = Field(1, ge=1, description="Days before the held-out ones, for early stopping.")
+    validation_days: int = Field(1, ge=1, description="Days before the held-out days, for early stopping.")
     refit: bool = Field(
         False,
-        description="Whether the model that serves is fine-tuned once more after the verdict, over the validation and "
-        "held-out days.",
+        description="Whether the serving model is fine-tuned after the verdict on the validation and held-out days.",
     )
-    checkpoint_seconds: float = Field(60.0, gt=0, description="Between checkpoints of a training under way.")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="Seconds between checkpoints of a running training.")
 
 
 class GateConfig(Section):
-    """Champion against challenger."""
+    """The gate, which compares champion and challenger."""
 
-    holdout_days: int = Field(1, ge=1, description="The newest days, seen by neither.")
+    holdout_days: int = Field(1, ge=1, description="Newest days, held out from the training of both.")
     min_users: int = Field(
         200,
         ge=1,
-        description="Users to judge on, also on the validation days. Where the days hold fewer, they are widened, up "
-        "to a fifth of all events; where that is too little, each user's last basket is held out.",
+        description="Minimum number of users for evaluation, also on the validation days. If the days have fewer, more "
+        "days are held out, up to a fifth of all events; if that is too little, each user's last basket is held out.",
     )
     first_night: Literal["baseline", "refuse"] = Field(
         "baseline",
-        description="What happens where there is no champion and the model is not shown to be better than the best "
-        "baseline: that baseline's table is published, or the night stops.",
+        description="Action if there is no champion and the model is not shown to be better than the best baseline: "
+        "publish the table of that baseline, or stop the night.",
     )
     cutoffs: tuple[int, ...] = Field((10, 20, 40), description="The k of HR@k, NDCG@k, MRR@k and coverage@k.")
-    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg|mrr)@[1-9]\d*$", description="Decides who serves.")
-    tolerance: float = Field(0.02, ge=0, lt=1, description="How much worse, relatively, a challenger may be.")
+    metric: str = Field(
+        "ndcg@10", pattern=r"^(hr|ndcg|mrr)@[1-9]\d*$", description="Metric that decides which model serves."
+    )
+    tolerance: float = Field(0.02, ge=0, lt=1, description="Relative amount by which a challenger may be worse.")
 
     @model_validator(mode="after")
     def _metric_is_measured(self) -> GateConfig:
@@ -165,33 +174,38 @@ class GateConfig(Section):
 
 
 class CandidatesConfig(Section):
-    """What is published."""
+    """The published candidates."""
 
-    k: int = Field(100, ge=1, le=10_000, description="Items a user.")
-    exclude_seen: bool = Field(True, description="True for films; false where people buy things again.")
+    k: int = Field(100, ge=1, le=10_000, description="Number of items per user.")
+    exclude_seen: bool = Field(
+        True, description="Whether seen items are excluded: true for films; false where people buy items again."
+    )
     float32_recall: float = Field(
         0.999,
         ge=0,
         le=1,
-        description="Share of each user's best items by float64 that float32 must find; the search is float64 if not.",
+        description="Share of each user's best items by float64 that float32 must find; otherwise the search uses "
+        "float64.",
     )
     approximate_items: int = Field(
         200_000,
         ge=1_000,
-        description="Larger catalogues may be searched approximately, where that reaches recall and is faster.",
+        description="With more candidate items, the search may be approximate, if it reaches recall and is faster.",
     )
     recall: float = Field(
         0.99,
         gt=0,
         le=1,
         description="Share of each user's k best items that an approximate search must find, measured each night; "
-        "the search is exact if not.",
+        "otherwise the search is exact.",
     )
-    allowed_items: str | None = Field(None, description="Parquet or CSV file with a column item_id: nothing else.")
+    allowed_items: str | None = Field(
+        None, description="Parquet or CSV file with a column item_id; only these items are recommended."
+    )
     states: bool = Field(
         False,
-        description="Keep users' carried states (19 kB each by default; of the newest night alone), so that "
-        "`hmamba refresh` reads new events only and not whole histories. It works without them, more slowly.",
+        description="Keep users' carried states (19 kB each by default; of the newest night only), so that "
+        "`hmamba refresh` reads only new events instead of whole histories. It works without them, more slowly.",
     )
 
 

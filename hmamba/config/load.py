@@ -1,4 +1,4 @@
-"""Finding a configuration, checking it, and naming the key that is wrong. Unknown keys are errors."""
+"""Find and validate a configuration. Errors name the invalid key; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RENAMED = {
     "model.transitions": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
     "name": None,
 }
-"""Old names of settings, and what to use instead; None: the setting is gone."""
+"""Old names of settings and their replacements; None if the setting was removed."""
 
 
 def named_configs() -> list[str]:
@@ -50,7 +50,7 @@ def _explain(error: ValidationError, where: str) -> str:
 
 
 def parse(values: dict[str, Any], where: str) -> Config:
-    """Check settings that were read from ``where``.
+    """Validate settings that were read from ``where``.
 
     Raises:
         ConfigError: a key is unknown, or a value has the wrong type or is out of range.
@@ -62,10 +62,10 @@ def parse(values: dict[str, Any], where: str) -> Config:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Values of a TOML file.
+    """Read a TOML file.
 
     Raises:
-        ConfigError: there is no such file, it cannot be read, or it is not TOML.
+        ConfigError: the file does not exist, cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -81,12 +81,12 @@ def load(choice: str | None, layout: Layout) -> Config:
     """Load a configuration.
 
     Args:
-        choice: a path, the name of a configuration of the package, or None: the root's hmamba.toml if there is one,
-            the defaults otherwise.
+        choice: a path, the name of a configuration of the package, or None for the root's hmamba.toml if it exists,
+            else the defaults.
         layout: the root.
 
     Raises:
-        ConfigError: it does not exist, is not TOML, or a setting is wrong.
+        ConfigError: the configuration does not exist, is not TOML, or has an invalid setting.
     """
     if choice is None:
         if not layout.config.exists():

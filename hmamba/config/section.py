@@ -1,4 +1,4 @@
-"""What every group of settings has in common."""
+"""Base class of the sections of settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A frozen group of settings that knows no other keys, and no infinity."""
+    """A frozen group of settings. Unknown keys, infinity and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""All settings together, and what one section asks of another."""
+"""All settings, and the rules between sections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hmamba.storage.local import digest
 
 
 def _value(section: Any, key: str, default: Any) -> Any:
-    """A value of a section that is a table or already checked; the default if it is neither."""
+    """Read a key of a section given as a TOML table or as a validated model."""
     return section.get(key, default) if isinstance(section, dict) else getattr(section, key, default)
 
 
@@ -43,7 +43,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _resolve_score_term(cls, values: Any) -> Any:
-        """Replace "auto": the sections are checked one by one, and only here is exclude_seen known."""
+        """Replace "auto" here, since ModelConfig does not see candidates.exclude_seen."""
         model, candidates = values.get("model", {}), values.get("candidates", {})
         if _value(model, "score_term", AUTO) != AUTO:
             return values
@@ -79,7 +79,7 @@ class Config(Section):
         return self
 
     def training_digest(self) -> str:
-        """Digest of what a trained model depends on, and of nothing that only says how it is computed or served."""
+        """Digest of the settings that determine a trained model, without those of execution and serving."""
         return digest(
             {
                 "model": self.model.model_dump(exclude={"kernels", "chunk"}),

@@ -1,4 +1,4 @@
-"""Where everything lies under one root. No other module builds paths of what steps exchange or publish."""
+"""Paths of everything under a root. No other module builds paths of files that steps exchange or publish."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shard_name(shard: int) -> str:
 
 @dataclass(frozen=True)
 class RunLayout:
-    """What one run of one day makes before anything is published."""
+    """Paths of the working files of one run of one day."""
 
     folder: Path
     storage: Storage
@@ -45,7 +45,7 @@ class RunLayout:
 
     @property
     def manifest(self) -> Path:
-        """What the snapshot says of itself."""
+        """The snapshot's manifest."""
         return self.sequences / MANIFEST
 
     def shard(self, number: int) -> Path:
@@ -54,32 +54,32 @@ class RunLayout:
 
     @property
     def shards(self) -> list[Path]:
-        """The snapshot's shards that are there, in their order."""
+        """The existing shards of the snapshot, in order."""
         return self.storage.find(self.sequences, "shard-*.parquet")
 
     @property
     def training(self) -> Path:
-        """Checkpoints of a training that is under way, so that a killed one resumes."""
+        """Checkpoints of a running training, from which a killed training resumes."""
         return self.folder / "training"
 
     @property
     def refit(self) -> Path:
-        """The same of a refit."""
+        """Checkpoints of a running refit."""
         return self.training / "refit"
 
     @property
     def training_result(self) -> Path:
-        """Which model version this run trained, and its parent."""
+        """The model version that this run trained, and its parent."""
         return self.folder / "training.json"
 
     @property
     def verdict(self) -> Path:
-        """The gate's figures and decision."""
+        """Metrics and decision of the gate."""
         return self.folder / "verdict.json"
 
     @property
     def model(self) -> Path:
-        """The model that serves the night, with what is counted counted up to the day."""
+        """The model that serves the night, with its counts updated to the day."""
         return self.folder / "model"
 
     @property
@@ -94,7 +94,7 @@ class RunLayout:
 
     @property
     def candidates(self) -> Path:
-        """Candidate parts, one a shard, before they are checked and published."""
+        """Candidate parts, one per shard, before they are checked and published."""
         return self.folder / "candidates"
 
     def candidate_part(self, shard: int) -> Path:
@@ -103,7 +103,7 @@ class RunLayout:
 
     @property
     def item_points(self) -> Path:
-        """Lorentz points of the items; of a baseline, which items it may recommend."""
+        """Lorentz points of the items; for a baseline, only the items that it may recommend."""
         return self.vectors / ITEMS
 
     def user_points(self, shard: int) -> Path:
@@ -115,26 +115,26 @@ class RunLayout:
         return self.states / f"part-{shard:04d}.parquet"
 
     def state_users(self, shard: int) -> Path:
-        """Whose states they are, in the same order."""
+        """Users of the states of one shard, in the same order."""
         return self.states / f"users-{shard:04d}.parquet"
 
     @property
     def states(self) -> Path:
-        """Carried states, from which a refresh goes on."""
+        """Carried states, from which a refresh resumes."""
         return self.folder / "states"
 
     @property
     def refresh(self) -> RunLayout:
-        """What a refresh makes: apart, so that a night of the same name is not disturbed."""
+        """Working files of a refresh, separate from those of a night with the same run id."""
         return RunLayout(self.folder / "refresh", self.storage)
 
     def refreshed_part(self, shard: int) -> Path:
-        """A shard's candidates after a refresh, of all its users."""
+        """Candidates of all users of one shard after a refresh."""
         return self.folder / "refreshed" / f"part-{shard:04d}.parquet"
 
     @property
     def metrics(self) -> Path:
-        """What each step counted, with its wall time and peak memory."""
+        """Step metrics, with wall time and peak memory."""
         return self.folder / "metrics"
 
     def step_metrics(self, step: str, shard: int | None = None) -> Path:
@@ -143,7 +143,7 @@ class RunLayout:
 
     @property
     def failures(self) -> Path:
-        """How steps failed that have not succeeded since: step, shard, message, exit_status and seconds."""
+        """Records of failed steps that have not succeeded since: step, shard, message, exit_status and seconds."""
         return self.folder / "failures"
 
     @property
@@ -152,7 +152,7 @@ class RunLayout:
         return self.storage.find(self.failures, "*.json")
 
     def step_failure(self, step: str, shard: int | None = None) -> Path:
-        """How one step failed last, or its part for one shard; of a range of shards, that of its first."""
+        """The last failure of a step, or of its part for one shard; a range of shards is named by its first shard."""
         return self.failures / _of_step(step, shard)
 
 
@@ -162,27 +162,27 @@ def _of_step(step: str, shard: int | None) -> str:
 
 @dataclass(frozen=True)
 class BacktestLayout:
-    """What replaying past nights makes."""
+    """Paths of a backtest, which replays past nights."""
 
     folder: Path
 
     @property
     def state(self) -> Path:
-        """Of which settings and events it is."""
+        """Settings and events of the backtest."""
         return self.folder / "backtest.json"
 
     @property
     def page(self) -> Path:
-        """What was found, as a page."""
+        """Results as an HTML page."""
         return self.folder / "index.html"
 
     @property
     def tables(self) -> Path:
-        """The same as Markdown."""
+        """Results as Markdown."""
         return self.folder / "backtest.md"
 
     def night(self, day: date) -> Path:
-        """What one night was judged to be."""
+        """Evaluation of one night."""
         return self.folder / "nights" / f"{day}.json"
 
     def chain(self, name: str) -> Path:
@@ -192,7 +192,7 @@ class BacktestLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """The root of a recommender, and what keeps it."""
+    """Paths under the root of a recommender, and its storage."""
 
     storage: Storage
 
@@ -201,17 +201,17 @@ class Layout:
         """Open a root.
 
         Raises:
-            ConfigError: the root is a URI that no storage is registered for.
+            ConfigError: no storage is registered for the scheme of the root's URI.
         """
         return cls(open_storage(root))
 
     @classmethod
     def existing(cls, root: str | Path) -> Layout:
-        """Open a root that has to be there.
+        """Open a root that must exist.
 
         Raises:
-            ConfigError: the root is a URI that no storage is registered for.
-            InputError: it is not there, or is a file.
+            ConfigError: no storage is registered for the scheme of the root's URI.
+            InputError: the root does not exist, or is a file.
         """
         layout = cls.at(root)
         if layout.root.is_dir():
@@ -224,17 +224,17 @@ class Layout:
         )
 
     def command(self, name: str, *more: str) -> str:
-        """What to type to run a command of ``hmamba`` on this root."""
+        """The shell command that runs a command of ``hmamba`` on this root."""
         return " ".join(["hmamba", name, "--root", shlex.quote(str(self.root)), *more])
 
     @property
     def root(self) -> Path:
-        """The folder that everything lies under."""
+        """The root folder."""
         return self.storage.root
 
     @property
     def landing(self) -> Path:
-        """Where source systems drop files."""
+        """The folder where source systems put files."""
         return self.root / "landing"
 
     @property
@@ -249,17 +249,17 @@ class Layout:
 
     @property
     def expectations(self) -> Path:
-        """The Great Expectations project, with its Data Docs."""
+        """The Great Expectations project, including Data Docs."""
         return self.root / "gx"
 
     @property
     def models(self) -> Path:
-        """One folder a model version, and champion.json."""
+        """One folder per model version, and champion.json."""
         return self.root / "models"
 
     @property
     def champion(self) -> Path:
-        """Which model version serves, and which served before."""
+        """The model version that serves, and the versions that served before."""
         return self.models / "champion.json"
 
     def model(self, version: str) -> Path:
@@ -267,7 +267,7 @@ class Layout:
         return self.models / version
 
     def model_metrics(self, version: str) -> Path:
-        """A version's training and its newest verdict."""
+        """Training metrics and newest verdict of a version."""
         return self.model(version) / "metrics.json"
 
     @property
@@ -277,7 +277,7 @@ class Layout:
 
     @property
     def latest(self) -> Path:
-        """Manifest of the newest published night: a link to the one in its folder."""
+        """Link to the manifest of the newest published night."""
         return self.candidates / "latest.json"
 
     def published(self, day: date) -> Path:
@@ -285,11 +285,11 @@ class Layout:
         return self.candidates / f"{_PUBLISHED}{day.isoformat()}"
 
     def published_parts(self, day: date) -> list[Path]:
-        """Files of the published candidate table of one day, in the order of their shards; none if it is absent."""
+        """Files of the published candidate table of one day, in shard order; empty if nothing is published."""
         return self.storage.find(self.published(day), "part-*.parquet")
 
     def published_manifest(self, day: date) -> Path:
-        """The manifest of one day's table."""
+        """Manifest of the published candidate table of one day."""
         return self.published(day) / "_manifest.json"
 
     @property
@@ -299,7 +299,7 @@ class Layout:
 
     @property
     def runs(self) -> Path:
-        """Working folders, one a day."""
+        """Working folders, one per day."""
         return self.root / "runs"
 
     @property
@@ -313,19 +313,19 @@ class Layout:
         return self.storage.find(self.runs, "*/*/states")
 
     def metrics_of(self, day: date) -> list[Path]:
-        """Metrics of the steps of all runs of a day."""
+        """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
     @property
     def rolled_back(self) -> Path:
-        """What was taken back, under the names that it had in the root. Apart, so that no glob of a table meets it."""
+        """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
         return self.root / ".rolled-back"
 
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.
 
         Raises:
-            ConfigError: the run id cannot be a folder's name.
+            ConfigError: the run id is not valid as a folder name.
         """
         if not _RUN_ID.fullmatch(run_id):
             raise ConfigError(
@@ -335,14 +335,14 @@ class Layout:
         return RunLayout(self.runs / day.isoformat() / run_id, self.storage)
 
     def report(self, day: date) -> Path:
-        """The night's report."""
+        """The report of one night."""
         return self.root / "reports" / day.isoformat() / "index.html"
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
-        """Working folder of a backtest of the nights from ``first`` to ``last``, ``every`` so many days."""
+        """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""
         return BacktestLayout(self.root / "backtests" / f"{first}_{last}_every-{every}")
 
     def _days(self, folder: Path, prefix: str = "") -> list[tuple[date, Path]]:
-        """The folders that are named by days, oldest first."""
+        """Folders with a day as name, oldest first."""
         found = [(named_day(path.name.removeprefix(prefix)), path) for path in self.storage.find(folder, f"{prefix}*/")]
         return [(day, path) for day, path in found if day is not None]
