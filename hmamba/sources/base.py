@@ -1,7 +1,7 @@
-"""What every source of interactions gives to a pull: the parts that are new, and their records as Arrow batches.
+"""The interface of a source of interactions: its new parts, and their records as Arrow batches.
 
-A part is whatever the ledger keeps a line about: a file, or the rows of a table after a cursor. A further kind of
-source is a module with a class for its parts and one for itself, and a line in :mod:`hmamba.sources.registry`.
+A part is the unit of the ledger: a file, or the rows of a table after a cursor. To add a source, write a module with a
+class for the source and a class for its parts, and register it in :mod:`hmamba.sources.registry`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from hmamba.sources.values import Column, UnreadableType
 T = TypeVar("T")
 
 LINE = "__line"
-"""int64: where a record of a part starts, such as a line of a file; no two of its records share one."""
+"""int64: position at which a record starts, such as the line of a file; unique within a part."""
 
 MALFORMED = "__malformed"
-"""string: the text of a record that could not be read; null for all others."""
+"""string: text of a record that could not be read; null for all others."""
 
 RECORD = "__record"
-"""string: one JSON value a record, of parts whose records have members of their own and no common columns."""
+"""string: one JSON value per record, in parts without common columns."""
 
 State = Literal["loaded", "partial", "duplicate"]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A part that can be read, as often as needed.
+    """An opened part, which can be read repeatedly.
 
-    ``columns`` are all that the part has, in its order; None where each record has members of its own.
+    ``columns`` are all columns of the part, in order; None for JSON records without common columns.
     ``batches(only)`` yields record batches with ``__line``, ``__malformed`` and either the columns in ``only`` (in that
-    order; all, if None) or ``__record``.
+    order; all columns if None) or ``__record``.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Rest:
-    """What earlier pulls have left of a part: rows of later days than they processed.
+    """The rows of a part that earlier pulls left because they belong to later days.
 
     Attributes:
         through: the last day whose rows have been considered.
-        refused_from: rows at or after this time were refused as nonsense when the part was first read. It stays the
-            same, so that a row is not considered twice as the clock goes on.
+        refused_from: rows at or after this time were refused as invalid when the part was first read. The bound is kept
+            for later pulls, so that no row is considered twice as the clock advances.
     """
 
     through: date
@@ -61,7 +61,7 @@ class Rest:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A part as a pull has entered it into the ledger. ``rest`` is None unless the pull left rows of later days."""
+    """A part as recorded in the ledger. ``rest`` is None unless the pull left rows of later days."""
 
     name: str
     size: int
@@ -72,23 +72,23 @@ class LedgerEntry:
     read_as: str | None
 
     def rest_on(self, day: date) -> Rest | None:
-        """What a pull of ``day`` has to read of it; None if nothing."""
+        """The rows that a pull of ``day`` has to read; None if there are none."""
         return None if self.rest is None or self.rest.through >= day else self.rest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part(ABC):
-    """A part of a pull, as it was when it was selected.
+    """A part of a source, as it was at selection.
 
     Attributes:
-        name: its origin, in the ledger, the quarantine and messages.
-        size: bytes, or whatever the parts of a source are measured by; the progress of reading is shown in it.
-        digest: tells its content from any other.
-        modified_ns: time of its last change in nanoseconds since 1970; 0 where none is known.
-        state: loaded if it is to be read, duplicate if its content has been.
-        is_new: no earlier version of it has been read.
-        rest: what is to be read of it; None: everything.
-        read_as: of the catalogue, a digest of the settings by which it is read.
+        name: its origin, used in the ledger, the quarantine and messages.
+        size: bytes, or another unit of the source; progress is shown in it.
+        digest: identifies the content.
+        modified_ns: time of the last change in nanoseconds since 1970; 0 if unknown.
+        state: loaded if the part is to be read, duplicate if its content was read before.
+        is_new: whether no earlier version of the part has been read.
+        rest: the rows to read; None for all rows.
+        read_as: for catalogue files, a digest of the settings that determine how they are read; else None.
     """
 
     name: str
@@ -102,76 +102,76 @@ class Part(ABC):
 
     @abstractmethod
     def open(self, wanted: Iterable[str]) -> Reading:
-        """Look at its beginning and say how to read it.
+        """Open the part for reading.
 
         Args:
-            wanted: columns that it must have. Records with members of their own are looked at when they are read.
+            wanted: required columns. In JSON records they are checked when the records are read.
 
         Raises:
-            InputError: it cannot be read, or a column is missing or there twice.
+            InputError: the part cannot be read, or a column is missing or duplicate.
         """
 
     def require_unchanged(self) -> None:  # noqa: B027 - for parts that can change
-        """Check that it still holds what it held when it was selected, if that can change.
+        """Check that the content has not changed since selection, if it can change.
 
         Raises:
-            InputError: it has another content now, or cannot be read any more.
+            InputError: the content has changed, or can no longer be read.
         """
 
     def cure(self, record: str) -> str | None:
-        """A sentence about what to do where a record cannot be read; None if there is nothing to say."""
+        """A sentence that says how to fix an unreadable record, or None."""
         return None
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a source has to be taken in. ``skipped`` counts the parts that need not be read."""
+    """The parts to load or record. ``skipped`` counts the parts that need not be read."""
 
     taken: tuple[Part, ...]
     skipped: int
 
     @property
     def to_load(self) -> tuple[Part, ...]:
-        """The parts with rows that no pull has considered."""
+        """The parts with rows that no pull has considered yet."""
         return tuple(part for part in self.taken if part.state == "loaded")
 
 
 class Source(Protocol):
-    """Where interactions come from. It is made once a pull, before the warehouse is opened."""
+    """A source of interactions. It is created once per pull, before the warehouse is opened."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is not one part, new or old."""
+        """Whether the source has no parts at all, new or old."""
 
     def select(self, entries: Sequence[LedgerEntry], day: date) -> Selection:
-        """What is new since the ledger's last entries, for a pull of ``day``.
+        """Select the parts that are new relative to the ledger, for a pull of ``day``.
 
         Args:
-            entries: of all parts of interactions that pulls have taken in, oldest first.
-            day: rows of later days may stay in their parts, for a pull of a later day.
+            entries: all ledger entries of interactions, oldest first.
+            day: the day that is processed; rows of later days may stay in their parts.
 
         Raises:
             InputError: a part cannot be read.
         """
 
     def nothing(self, parts: Sequence[Part]) -> InputError:
-        """The error of a first pull that finds no row in ``parts``, or not even a part."""
+        """The error for a first pull that finds no rows in ``parts``, or no parts."""
 
     def explained(self, error: InputError, parts: Sequence[Part]) -> InputError:
-        """An error about one of the parts that are read, with what the source can say about its cause."""
+        """Add to an error about one of ``parts`` what the source knows about its cause."""
         return error
 
 
 def require_columns(name: str, wanted: Iterable[str], present: Sequence[str]) -> None:
-    """Check that a part has every column it needs, once. Names are compared exactly, capitals included.
+    """Check that a part has every required column exactly once. Names are case-sensitive.
 
     Args:
-        name: of the part.
-        wanted: columns it needs.
-        present: columns it has.
+        name: name of the part.
+        wanted: required columns.
+        present: columns of the part.
 
     Raises:
-        InputError: one is missing, and those that are there are listed; or two are called the same.
+        InputError: a column is missing (the message lists the present columns) or duplicate.
     """
     names = list(dict.fromkeys(wanted))
     missing = [column for column in names if column not in present]
@@ -188,10 +188,10 @@ def require_columns(name: str, wanted: Iterable[str], present: Sequence[str]) ->
 
 
 def read_column(name: str, column: str, values: Column, convert: Callable[[Column], T]) -> T:
-    """What a column of a part means.
+    """Convert a column of a part.
 
     Raises:
-        InputError: it is of a type that ``convert`` cannot read; names part, column and type.
+        InputError: ``convert`` cannot read the column's type; the message names part, column and type.
     """
     try:
         return convert(values)

@@ -1,9 +1,9 @@
-"""CSV files as Arrow batches, a block at a time: by Arrow's parser where that is sure to be right, else by record.
+"""Read CSV files as Arrow batches, block by block, with Arrow's parser if its result is certain, else by record.
 
-Arrow's parser does not say on which line a row starts, and gives up at a record with too few fields or a byte that is
-not UTF-8. So a block is looked at first, with NumPy: where its quotes, line ends and delimiters are. If every quote
-opens or closes a field, records and fields follow from that, exactly; those that are malformed are taken out, and Arrow
-reads the others. A block with anything else in it is read by :mod:`hmamba.sources.csv_records`.
+Arrow's parser does not report the line of a row, and fails at a record with too few fields or with invalid UTF-8.
+Therefore NumPy first locates the quotes, line ends and delimiters of a block. If every quote opens or closes a field,
+these determine records and fields exactly: malformed records are removed and Arrow reads the rest. All other blocks are
+read by :mod:`hmamba.sources.csv_records`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some records of the file: the line that each starts on, its raw text if it is malformed, and the columns."""
+    """Some records of the file: start lines, raw text of malformed records (else null), and columns."""
 
     lines: pa.Array
     malformed: pa.Array
@@ -46,19 +46,19 @@ def read_csv(
     *,
     by_record: bool = False,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of at most ``rows`` records. A record with too few or too many fields, or not UTF-8, is malformed.
+    """Yield batches of at most ``rows`` records. Records with a wrong number of fields or invalid UTF-8 are malformed.
 
     Args:
         file: the file.
         delimiter: one character.
-        width: number of its columns.
+        width: number of columns of the file.
         columns: positions of the columns to return.
-        names: what to call them.
-        rows: records in a batch.
-        by_record: read every block by record. It gives the same, and is there to be compared with.
+        names: names of the returned columns.
+        rows: maximum number of records in a batch.
+        by_record: read every block by record; the result is the same, for comparison in tests.
 
     Raises:
-        InputError: a quote is left open, or the gzip file is cut off.
+        InputError: a quote is not closed, or the gzip file is truncated.
     """
     line, has_header = 1, True
     with open_bytes(file) as stream:
@@ -88,7 +88,7 @@ def _by_record(
     line: int,
     has_header: bool,
 ) -> tuple[_Piece, int]:
-    """Records of a block, and as many of the next as its last record needs; and the line after them."""
+    """Records of a block, which may extend into the next blocks, and the number of the line after them."""
     *records, (after, _, _) = read_records(file, block, blocks, delimiter, line)
     records = [record for record in records if record[1]][has_header:]
     clean = is_unicode(raw for _, _, raw in records)
@@ -109,15 +109,15 @@ def _by_record(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things are in a block that ends with a line feed.
+    """Positions of the R nonblank records in a block that ends with a line feed.
 
     Attributes:
         block: the bytes.
         newlines: positions of all line feeds.
-        starts: of each record that is not blank, its first byte (R,).
-        ends: of each, its line feed (R,).
-        fields: of each, how many it has (R,).
-        has_quotes: whether there are any.
+        starts: position of the first byte of each record (R,).
+        ends: position of the line feed of each record (R,).
+        fields: number of fields of each record (R,).
+        has_quotes: whether the block contains quotes.
     """
 
     block: bytes
@@ -129,7 +129,7 @@ class _Layout:
 
 
 def _look(block: bytes, delimiter: int) -> _Layout | None:
-    """Where records are; None if quotes or carriage returns are not all where they belong."""
+    """Locate the records; None if a quote or carriage return is misplaced."""
     if not block.endswith(b"\n"):
         block += b"\n"
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
@@ -152,16 +152,16 @@ def _look(block: bytes, delimiter: int) -> _Layout | None:
 
 
 def _outside(positions: Positions, quotes: Positions) -> Positions:
-    """Those of some positions that lie outside of quoted fields: after an even number of quotes."""
+    """The positions outside of quoted fields, that is after an even number of quotes."""
     outside: Positions = positions[np.searchsorted(quotes, positions) % 2 == 0]
     return outside
 
 
 def _is_well_formed(data: npt.NDArray[np.uint8], quotes: Positions, delimiter: int) -> bool:
-    """Whether quotes, counted from 1, open fields where they are odd and close them where they are even.
+    """Whether every odd quote (counted from 1) opens a field and every even quote closes it.
 
-    An odd one stands at the start of a field and an even one at its end; or they stand side by side, even before odd,
-    for one quote in the text. If so, whoever reads from the left sees the same fields.
+    An odd quote must be at the start of a field and an even quote at its end, or an even quote is directly followed by
+    an odd quote, which is an escaped quote in the text. Then a parser that reads from the left finds the same fields.
     """
     if len(quotes) % 2:
         return False
@@ -175,7 +175,7 @@ def _is_well_formed(data: npt.NDArray[np.uint8], quotes: Positions, delimiter: i
 def _by_arrow(
     layout: _Layout, delimiter: str, width: int, columns: Sequence[int], line: int, has_header: bool
 ) -> _Piece | None:
-    """The records of a block; None if Arrow sees others."""
+    """Read the records of a block with Arrow; None if Arrow finds a different number of records."""
     starts, ends, fields = (part[has_header:] for part in (layout.starts, layout.ends, layout.fields))
     is_good = (fields == width) & _is_utf8(layout.block, starts, ends)
     read = _parse(_good_bytes(layout, starts, ends, is_good), delimiter, width, columns, layout.has_quotes)
@@ -193,7 +193,7 @@ def _by_arrow(
 
 
 def _is_utf8(block: bytes, starts: Positions, ends: Positions) -> npt.NDArray[np.bool_]:
-    """Which records are UTF-8."""
+    """Mask of the records that are valid UTF-8 (R,)."""
     if _decodes(block):
         return np.ones(len(starts), dtype=bool)
     return np.array(
@@ -216,7 +216,7 @@ def _good_bytes(layout: _Layout, starts: Positions, ends: Positions, is_good: np
     good_starts, good_ends = starts[is_good], ends[is_good] + 1
     if not len(good_starts):
         return b""
-    # Neighbours are copied together.
+    # Adjacent records are copied as one slice.
     breaks = np.flatnonzero(good_starts[1:] != good_ends[:-1])
     firsts = good_starts[np.concatenate([[0], breaks + 1])]
     lasts = good_ends[np.concatenate([breaks, [len(good_ends) - 1]])]
@@ -224,7 +224,7 @@ def _good_bytes(layout: _Layout, starts: Positions, ends: Positions, is_good: np
 
 
 def _parse(data: bytes, delimiter: str, width: int, columns: Sequence[int], has_quotes: bool) -> pa.RecordBatch | None:
-    """Columns of some records, all of which have ``width`` fields; None if Arrow finds that they do not."""
+    """Columns of records that all have ``width`` fields; None if Arrow disagrees."""
     names = [str(column) for column in columns]
     if not data:
         return pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(names), names)

@@ -1,7 +1,6 @@
-"""CSV files record by record, as Python's csv module reads them: exact about every quote, and slow.
+"""Read CSV files record by record with Python's csv module: exact for all quoting, but slow.
 
-:mod:`hmamba.sources.csv_blocks` reads the same much faster wherever a block of the file is plain enough, and leaves the
-rest to this module.
+:mod:`hmamba.sources.csv_blocks` is much faster and uses this module only for blocks that it cannot handle.
 """
 
 from __future__ import annotations
@@ -24,13 +23,15 @@ BLOCK_BYTES = 4 << 20
 
 
 def _reader(lines: Iterable[str], delimiter: str, strict: bool) -> Reader:
-    """A CSV reader that takes fields of any length: rules about lengths come later, and say which row."""
+    """A CSV reader without a limit on field length; the row rules check lengths later and name the row."""
     csv.field_size_limit(sys.maxsize)
     return csv.reader(lines, delimiter=delimiter, strict=strict)
 
 
 def csv_header(file: SourceFile, wanted: Iterable[str]) -> tuple[str, list[str]]:
-    """The delimiter (comma, semicolon, tab or bar: the one that finds most of ``wanted``) and the columns' names.
+    """Detect the delimiter and read the column names.
+
+    The delimiter is that of comma, semicolon, tab and bar that finds most of ``wanted``.
 
     Raises:
         InputError: the file is empty, or its header is not UTF-8.
@@ -54,7 +55,7 @@ def csv_header(file: SourceFile, wanted: Iterable[str]) -> tuple[str, list[str]]
 
 
 class Blocks:
-    """A file in pieces of about :data:`BLOCK_BYTES`, each of which ends with a line."""
+    """A file in blocks of about :data:`BLOCK_BYTES`, each of which ends at a line end."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -75,7 +76,7 @@ class Blocks:
 
 
 class _Lines:
-    """Lines of a block, and of those after it for as long as somebody asks: until an open quote is closed."""
+    """Iterator over the lines of a block, and of the following blocks while a quote is open."""
 
     def __init__(self, block: bytes, blocks: Blocks) -> None:
         self._blocks = blocks
@@ -88,7 +89,7 @@ class _Lines:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all lines of the blocks taken so far have been given."""
+        """Whether all lines of the blocks taken so far have been yielded."""
         return self._next is None
 
     def __iter__(self) -> Iterator[str]:
@@ -108,21 +109,21 @@ class _Lines:
 def read_records(
     file: SourceFile, block: bytes, blocks: Blocks, delimiter: str, line: int
 ) -> Iterator[tuple[int, list[str], str]]:
-    """Records of a block; the last may reach into the blocks after it.
+    """Yield the records of a block; the last record may extend into the following blocks.
 
     Args:
-        file: for messages.
-        block: what to read; begins with a record.
-        blocks: what follows.
+        file: the file, for messages.
+        block: the block; begins with a record.
+        blocks: the following blocks.
         delimiter: one character.
-        line: number of the block's first line.
+        line: number of the first line of the block.
 
     Yields:
-        the line that a record starts on, its fields and its raw text; for a blank line no fields. The line after the
-        block comes last, as a record without fields or text.
+        Start line, fields and raw text of each record; a blank line has no fields. The last item is the number of the
+        line after the records, without fields or text.
 
     Raises:
-        InputError: a quote is open or misplaced.
+        InputError: a quote is not closed or misplaced.
     """
     lines = _Lines(block, blocks)
     reader = _reader(lines, delimiter, strict=True)

@@ -1,4 +1,4 @@
-"""Which files there are, and what each claims to be."""
+"""Find the files of a source, with the format that their names indicate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GZIP = ".gz"
 class SourceFile:
     """A file as it was when it was found.
 
-    ``name`` is its path relative to the root if it lies there, absolute otherwise: what the ledger and messages say.
+    ``name``, used in the ledger and messages, is the path relative to the root if it is inside, else the absolute path.
     """
 
     path: Path
@@ -30,26 +30,25 @@ class SourceFile:
 
 
 def is_left_alone(name: str) -> bool:
-    """Whether a file or folder of this name is none of ours: a marker, or something that is still being written."""
+    """Whether a file or folder with this name is ignored: a marker, or a file that is still being written."""
     return name.startswith((".", "_")) or ".tmp-" in name
 
 
 def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = False) -> list[SourceFile]:
-    """Files of a folder (with its subfolders) or a glob, sorted by path.
+    """Find the files of a folder (with its subfolders) or a glob, sorted by path.
 
-    Names that start with a dot or an underscore, or hold ``.tmp-``, are left alone, folders with all that they hold.
-    Links are followed; a file or folder that several names lead to is read once, under its own name if that is found.
+    Files and folders whose names start with a dot or an underscore, or contain ``.tmp-``, are ignored. Symbolic links
+    are followed. A file or folder with several names is read once, under its real name if that is found.
 
     Args:
-        pattern: relative to the root, or absolute; what exists by just this name is no glob, whatever it holds.
+        pattern: relative to the root, or absolute; an existing path is not a glob, even if it contains wildcards.
         root: the recommender's root.
-        setting: name of the setting that holds the pattern, for messages.
-        follow_links: whether a link may lead out of the root and of the folder that the pattern names.
+        setting: name of the setting that contains the pattern, for messages.
+        follow_links: whether links may point outside of both the root and the folder in the pattern.
 
     Raises:
-        InputError: the folder does not exist or cannot be listed, a file has an ending that is not known or a name that
-            is not UTF-8, a link leads nowhere or out of the root, or
-            something is no file, such as a named pipe.
+        InputError: the folder does not exist or cannot be listed; a file has an unknown extension or a name that is not
+            UTF-8; a link is dangling or points outside of the root; or an entry is not a file, such as a named pipe.
     """
     if "://" in pattern:
         raise InputError(
@@ -73,7 +72,7 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
 
 
 def _fixed_parts(pattern: str) -> list[str]:
-    """The leading folders of a glob that hold no wildcard."""
+    """The leading folders of a glob without wildcards."""
     parts = []
     for part in Path(pattern).parts[:-1]:
         if glob.has_magic(part):
@@ -83,10 +82,10 @@ def _fixed_parts(pattern: str) -> list[str]:
 
 
 class _Search:
-    """Files under some folders, each real file and folder once.
+    """Search for the files under some folders; each real file and folder is visited once.
 
-    Links wait until everything that needs none has been seen, so that a file keeps its own name, and a link back to a
-    folder above it ends there.
+    Links are followed after everything that is reachable without them, so that a file keeps its real name, and a link
+    to a parent folder adds nothing.
     """
 
     def __init__(self, root: Path, fixed: Path, follow_links: bool) -> None:
@@ -105,11 +104,11 @@ class _Search:
         return self._found
 
     def _is_by_link(self, path: Path) -> bool:
-        """Whether a link lies between the folder that the pattern names and this path."""
+        """Whether the path below the folder in the pattern contains a link."""
         return Path(os.path.realpath(path)) != self._home / path.relative_to(self._fixed)
 
     def _take(self, path: Path) -> None:
-        """A file, a folder, or what a link leads to, unless that holds the folder that the pattern names: a circle."""
+        """Visit a file, a folder, or the target of a link, except a parent of the searched folder (a cycle)."""
         try:
             real = Path(os.path.realpath(path, strict=True))
         except OSError:
@@ -151,7 +150,7 @@ class _Search:
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path for messages: relative to the root if it lies there. Bytes that are not UTF-8 become backslash escapes."""
+    """A path for messages, relative to the root if inside. Bytes that are not UTF-8 become backslash escapes."""
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

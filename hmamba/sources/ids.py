@@ -1,4 +1,4 @@
-"""Reading one column of ids from a file of the user's."""
+"""Read a column of ids from a user's file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from hmamba.sources.values import ids
 
 
 def read_ids(path: Path, column: str, setting: str, null_words: Sequence[str]) -> pa.ChunkedArray:
-    """The ids in a Parquet or CSV file, as strings, in the file's order; rows without one are left out.
+    """Read the ids in a Parquet or CSV file as strings, in file order; rows without an id are skipped.
 
     Args:
         path: the file.
-        column: the column that holds them.
-        setting: name of the setting that holds the path, for messages.
+        column: name of the column.
+        setting: name of the setting that contains the path, for messages.
         null_words: words that mean an absent value.
 
     Raises:
-        InputError: the file does not exist, is neither, lacks the column, or has a row or id that cannot be read.
+        InputError: the file does not exist, has another format, lacks the column, or has an unreadable row or id.
     """
     if not path.is_file():
         raise InputError(f"{setting}: {path} does not exist. Put it there, or remove the setting.")

@@ -1,4 +1,4 @@
-"""JSON files, one object a line or one array of objects, as Arrow batches of records in text form."""
+"""Read JSON files (one object per line, or one array of objects) as Arrow batches of records in text form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPACE = " \t\r\n"
 
 
 def _whole(digits: str) -> int | str:
-    """A whole number; its text where it has more digits than Python converts (4,300 unless set otherwise)."""
+    """An integer; its text if it has more digits than Python converts (4,300 by default)."""
     try:
         return int(digits)
     except ValueError:
@@ -29,11 +29,11 @@ _DECODER = json.JSONDecoder(parse_int=_whole)
 
 
 def parsed(text: str) -> Any:
-    """A JSON value as Python has it. Whole numbers of very many digits are text.
+    """Parse a JSON value. Integers with too many digits for Python become text.
 
     Raises:
-        ValueError: it is not JSON.
-        RecursionError: it is nested more deeply than Python reads.
+        ValueError: the text is not JSON.
+        RecursionError: the value is nested too deeply for Python.
     """
     return _DECODER.decode(text)
 
@@ -97,7 +97,7 @@ def _lines(file: SourceFile, stream: IO[str]) -> Iterator[tuple[int, str]]:
             try:
                 is_object = isinstance(parsed(stripped), dict)
             except RecursionError:
-                is_object = stripped.startswith("{")  # DuckDB, which reads the record, will say whether it is one
+                is_object = stripped.startswith("{")  # DuckDB parses the record later and decides
             except ValueError:
                 is_object = False
             if not is_object:
@@ -108,10 +108,10 @@ def _lines(file: SourceFile, stream: IO[str]) -> Iterator[tuple[int, str]]:
 
 
 def read_json(file: SourceFile, rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches of at most ``rows`` records, from JSON lines or from one array (which is held in memory as text).
+    """Yield batches of at most ``rows`` records, from JSON lines or from one array (which is held in memory as text).
 
     Raises:
-        InputError: the file is neither, or the gzip file is cut off.
+        InputError: the file has neither form, or the gzip file is truncated.
     """
     with open_text(file) as stream:
         start = stream.read(4096).lstrip(_SPACE)[:1]
