@@ -1,1 +1,1 @@
-"""Great Expectations: rules for the staged batch and for the candidates. It is imported when first needed (5 s)."""
+"""Rules of the staged batch and of the candidates, checked with Great Expectations (imported lazily, takes 5 s)."""

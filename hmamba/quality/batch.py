@@ -1,4 +1,4 @@
-"""Rules of the staged batch. A row rule sends rows to quarantine; a batch rule stops the pull."""
+"""Rules of the staged batch. A broken row rule sends rows to quarantine; a broken batch rule stops the pull."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_
 from hmamba.quality.row_rules import EVENT_RULES, with_rules
 
 ROWS_PER_SLICE = 4_000_000
-"""Rows that are looked at between two signs of progress."""
+"""Rows that are checked between two updates of the progress."""
 
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """What is known of a batch as a whole. Shares are of 1; None where there is nothing to compare with.
+    """Figures of a whole batch. Shares are from 0 to 1; None if there is nothing to compare with.
 
     Attributes:
-        rows: all that were considered; 0 where nothing new has landed.
-        quarantined_share: rows that go to quarantine, of all rows.
-        whole_files: files of which every row is refused.
-        duplicate_share: rows that the warehouse has, of those in files never seen before.
-        volume_ratio: rows against ``usual_rows``.
+        rows: number of considered rows; 0 if there is no new data.
+        quarantined_share: share of the rows that go to quarantine.
+        whole_files: number of files of which every row is refused.
+        duplicate_share: share of the rows in new files that are already in the warehouse.
+        volume_ratio: ratio of ``rows`` to ``usual_rows``.
         staleness_days: age of the newest event at the end of the day.
-        broken: how many rows broke each row rule.
-        usual_rows: the median of earlier pulls.
+        broken: number of rows that broke each row rule.
+        usual_rows: median number of rows of earlier pulls.
     """
 
     rows: int
@@ -45,15 +45,15 @@ class BatchFigures:
 
 
 def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: datetime, total: int) -> None:
-    """Enter (position, rule) into the table ``broken`` for every row rule that a row of ``staged`` breaks.
+    """Insert (position, rule) into the table ``broken`` for every row rule that a row of ``staged`` breaks.
 
-    DuckDB looks at the rows, a slice at a time; what Great Expectations judges is how many broke each rule.
+    DuckDB checks the rows slice by slice; Great Expectations checks only the number of rows that broke each rule.
 
     Args:
-        connection: has the tables ``staged`` and ``broken``.
-        config: bounds, event types, and whether positions stand in the place of times.
+        connection: the warehouse, with the tables ``staged`` and ``broken``.
+        config: bounds, event types, and whether events are ordered by position.
         latest: naive UTC; events at or after it are refused. Positions have no bounds.
-        total: rows of ``staged``; their positions count from 0.
+        total: number of rows of ``staged``, whose positions count from 0.
     """
     quality, columns = config.quality, config.source.columns
     bounds = {
@@ -75,7 +75,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, config: Config, latest: da
 
 
 def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
-    """The batch rules that apply. What rows of one rule are to the whole is there to be seen in Data Docs only."""
+    """Figures of the batch rules that apply. The share of each row rule has no bound and is for Data Docs only."""
     figures = []
     if batch.rows:
         figures += [
@@ -97,7 +97,7 @@ def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
 
 
 def _in_words(figure: Figure, batch: BatchFigures, config: QualityConfig) -> str:
-    """A broken rule with its figures and its setting."""
+    """A broken rule in words, with its figures and its setting."""
     if figure.name == "staleness_days":
         return (
             f"the newest event is {in_days(figure.value)} old, allowed {config.max_staleness_days:g} "
@@ -112,12 +112,12 @@ def _in_words(figure: Figure, batch: BatchFigures, config: QualityConfig) -> str
 
 
 def in_days(days: float) -> str:
-    """An age for people, such as "10 days" or "0.096 days"."""
+    """Format an age, such as "10 days" or "0.096 days"."""
     return f"{days:.0f} days" if days >= 10 else f"{days:.2g} days"
 
 
 def stale_warning(config: QualityConfig, staleness_days: float | None) -> str | None:
-    """A sentence about a newest event that is older than quality.warn_staleness_days, or None."""
+    """A warning if the newest event is older than quality.warn_staleness_days, else None."""
     most = config.warn_staleness_days
     if staleness_days is None or most is None or staleness_days <= most:
         return None
@@ -128,18 +128,18 @@ def stale_warning(config: QualityConfig, staleness_days: float | None) -> str | 
 
 
 def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_name: str, examples: str) -> None:
-    """Check the batch as a whole and keep a page of Data Docs about it.
+    """Check the batch rules and add a page to Data Docs.
 
     Args:
         project: folder of the Great Expectations project.
         config: bounds.
-        batch: what was counted. Without rows only its volume and its staleness are judged, if there are bounds for
-            them; if there are none, nothing is done.
-        run_name: what Data Docs call this pull.
-        examples: a few refused rows in words, for the message; may be empty.
+        batch: figures. Without rows, only volume and staleness are checked, if they have bounds; otherwise this does
+            nothing.
+        run_name: name of this pull in Data Docs.
+        examples: sentences about refused rows, for the error message; may be empty.
 
     Raises:
-        QualityError: a rule is broken; names it with its figures.
+        QualityError: a rule is broken; the message names it with its figures.
     """
     figures = _figures(config, batch)
     if not figures:
@@ -148,15 +148,15 @@ def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_n
         broken = broken_figures(opened, "staged_batch", figures, run_name)
     if broken:
         what = f"The batch of {batch.rows} rows broke its rules" if batch.rows else "No new rows have come"
-        told = "; ".join(_in_words(figure, batch, config) for figure in broken)
+        reasons = "; ".join(_in_words(figure, batch, config) for figure in broken)
         raise QualityError(
-            f"{what} and nothing has been loaded: {told}. {examples}{_cure(broken, batch)} "
+            f"{what} and nothing has been loaded: {reasons}. {examples}{_cure(broken, batch)} "
             f"Details: {data_docs(project)}"
         )
 
 
 def _cure(broken: Sequence[Figure], batch: BatchFigures) -> str:
-    """What to do about a broken batch. That a file may not be refused whole is no setting."""
+    """A sentence that says how to fix a broken batch. No setting allows a file of which every row is refused."""
     if batch.whole_files:
         return "Correct the files or the setting that reads them wrongly, or move these files out of the source."
     cure = "Correct the files" if batch.rows else "Look whether the source still delivers"

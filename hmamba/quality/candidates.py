@@ -1,6 +1,6 @@
-"""Rules of the candidates, checked on all of them before they are published.
+"""Rules of the candidates, checked on the whole table before publication.
 
-DuckDB counts over the Parquet parts; Great Expectations judges the counts, one expectation a rule.
+DuckDB counts over the Parquet parts; Great Expectations checks the counts, one expectation per rule.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = logging.getLogger("hmamba")
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """Parquet files of some users.
+    """Parquet files of the users of one shard.
 
     Attributes:
-        part: their candidates.
-        events: what they have had (user_id, item_index), all of it together.
+        part: candidates.
+        events: complete histories (user_id, item_index).
     """
 
     part: Path
@@ -39,13 +39,13 @@ class ShardFiles:
 
 @dataclass(frozen=True)
 class CandidateFiles:
-    """What the rules compare: Parquet files, and the ids that are allowed.
+    """Input of the rules: Parquet files, and the allowed ids.
 
     Attributes:
-        shards: of all users, each user in one.
+        shards: files of all users; each user is in one shard.
         items: the snapshot's items (item_index, item_id).
         indexed: the items that were scored (item_index, item_id).
-        allowed: ids (strings); nothing else may be recommended. None: everything may.
+        allowed: ids (strings) of the items that may be recommended; None for all items.
     """
 
     shards: tuple[ShardFiles, ...]
@@ -56,7 +56,7 @@ class CandidateFiles:
 
 @dataclass(frozen=True)
 class CandidateTotals:
-    """What was counted in candidates that are good."""
+    """Totals of valid candidates."""
 
     rows: int
     users: int
@@ -71,9 +71,9 @@ def _check_columns(part: Path) -> None:
         raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
     found = dict(zip(schema.names, schema.types, strict=True))
     if found != columns.CANDIDATES:
-        told = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
-        seen = ", ".join(f"{name} {kind}" for name, kind in found.items())
-        raise QualityError(f"{part} has the columns {seen}; candidates have {told}. Nothing has been published.")
+        expected = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
+        present = ", ".join(f"{name} {kind}" for name, kind in found.items())
+        raise QualityError(f"{part} has the columns {present}; candidates have {expected}. Nothing has been published.")
 
 
 _TABLES = {
@@ -89,11 +89,11 @@ _FIGURES = {
     "quality/seen_items": ("part", "items", "events"),
     "quality/forbidden_items": ("part",),
 }
-"""Statements and the names of the values that they bind. They run shard by shard, so memory is that of one shard."""
+"""Statements and the names of their bound values. They run shard by shard, so that memory is bounded by one shard."""
 
 
 def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int, exclude_seen: bool) -> dict[str, Any]:
-    """Every figure, by name. Those of rules that do not apply are absent."""
+    """All figures by name, without those of rules that do not apply."""
     nothing = pa.chunked_array([], pa.string())
     connection.register("allowed", pa.table({columns.ITEM_ID: nothing if files.allowed is None else files.allowed}))
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
@@ -138,28 +138,28 @@ def check_candidates(
     exclude_seen: bool,
     run_name: str,
 ) -> CandidateTotals:
-    """Check candidates against the snapshot they were made from, and keep a page of Data Docs about it.
+    """Check candidates against their snapshot and add a page to Data Docs.
 
-    Every user of the snapshot must have exactly min(k, eligible items) rows, together in their shard's part and in the
-    order of their ranks 1, 2, ..., users in that of their ids; no item twice, scores that are finite and never rise
-    with the rank, items that the snapshot knows (and that are allowed, and not seen, where that is asked for), and one
-    model version throughout, but for users who got popular items instead.
+    The rules: every user of the snapshot has exactly min(k, eligible items) rows. The rows of a user are contiguous in
+    the shard's part and ordered by rank 1, 2, ...; users are ordered by id. No item occurs twice for a user. Scores are
+    finite and do not increase with the rank. All items are in the snapshot; they are allowed and not seen, if the
+    settings require it. All rows have one model version, except those of users with the popular items as fallback.
 
     Args:
         project: folder of the Great Expectations project.
-        connection: a DuckDB to count with; temporary tables are made in it.
-        files: what to compare.
-        k: candidates of a user, at most.
+        connection: DuckDB connection for the counts; temporary tables are created in it.
+        files: candidates, snapshot and allowed items.
+        k: maximum number of candidates per user.
         exclude_seen: whether items of a user's history are forbidden.
-        run_name: what Data Docs call this run.
+        run_name: name of this run in Data Docs.
 
     Raises:
-        QualityError: a rule is broken; names it with its figure.
+        QualityError: a rule is broken; the message names it with its figure.
     """
     for shard in files.shards:
         _check_columns(shard.part)
     counted = _count(connection, files, k, exclude_seen)
-    # Where everybody has seen everything that competes, a table without rows is what there is.
+    # The table has no rows if every user has seen all candidate items.
     least = min(1, counted["expected_users"])
     figures = [
         Figure("rows", counted["rows"], least=least),

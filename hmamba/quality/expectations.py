@@ -1,6 +1,6 @@
-"""The one place that talks to Great Expectations: its project, its runs, and what went wrong inside it.
+"""Interface to Great Expectations: its project, its runs and its errors. No other module uses the library.
 
-An expectation that raised is not bad data: it is a fault of ours or of the library, and is reported as one.
+An expectation that raised an exception is not bad data: it is reported as a bug of this project or of the library.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from great_expectations.data_context import AbstractDataContext
 
 KEPT_RUNS = 60
-"""Results of each suite that Data Docs keep."""
+"""Number of results of each suite that are kept in Data Docs."""
 
 RULE = "rule"
-"""Key of an expectation's meta that holds the rule's name."""
+"""Key of the rule's name in the meta of an expectation."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that stands for a whole batch, and its bounds (inclusive; None where there is none)."""
+    """A figure of a whole batch with inclusive bounds; None for no bound."""
 
     name: str
     value: float
@@ -46,9 +46,10 @@ class Figure:
 
 @contextmanager
 def open_project(folder: Path) -> Iterator[AbstractDataContext]:
-    """The Great Expectations project at ``folder``, which ends in ``gx``. It is made if it is not there.
+    """Open the Great Expectations project at ``folder``, whose name is ``gx``; it is created if missing.
 
-    One process at a time: the library rewrites the project's files, and an hourly pull may meet a night's publishing.
+    The folder is locked, since the library rewrites the project's files and an hourly pull may run while a night
+    publishes.
 
     Raises:
         InputError: the project's files are damaged.
@@ -74,13 +75,13 @@ def open_project(folder: Path) -> Iterator[AbstractDataContext]:
 
 
 def _frames(context: AbstractDataContext, name: str) -> BatchDefinition[Any]:
-    """The definition of a batch that is a whole data frame, given when it is checked."""
+    """Definition of a batch that is a whole data frame, which is passed when the checkpoint runs."""
     source = context.data_sources.add_or_update_pandas(name)
     return source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
 
 
 def _rule(result: ExpectationValidationResult) -> str:
-    """Name of the rule behind a result.
+    """Name of the rule of a result.
 
     Raises:
         QualityError: the expectation could not be computed.
@@ -100,16 +101,16 @@ def _rule(result: ExpectationValidationResult) -> str:
 
 
 def broken_figures(project: AbstractDataContext, name: str, figures: Sequence[Figure], run_name: str) -> list[Figure]:
-    """Check figures, each a rule of its own, keep the result and add its page to Data Docs.
+    """Check figures, one rule each, store the result and add a page to Data Docs.
 
     Args:
         project: from :func:`open_project`.
-        name: of the suite.
-        figures: what was counted and what is allowed.
-        run_name: what Data Docs call this run.
+        name: name of the suite.
+        figures: values and bounds.
+        run_name: name of this run in Data Docs.
 
     Returns:
-        The figures that are out of bounds.
+        The figures outside of their bounds.
 
     Raises:
         QualityError: a rule could not be computed.
@@ -150,7 +151,7 @@ def data_docs(folder: Path) -> Path:
 
 
 def _prune(folder: Path, suite: str) -> None:
-    """Keep the newest results of a suite, so that an hourly pull does not fill the disk."""
+    """Delete old results of a suite, so that hourly pulls do not fill the disk."""
     results = folder / "uncommitted" / "validations" / suite
     runs = sorted(results.iterdir(), key=lambda run: run.stat().st_mtime, reverse=True)
     for run in runs[KEPT_RUNS:]:

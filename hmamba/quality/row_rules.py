@@ -1,6 +1,6 @@
-"""Every row rule: what breaks it, which column it is about, and what to do. A row that breaks one goes to quarantine.
+"""The row rules: condition, column and fix of each. A row that breaks a rule goes to quarantine.
 
-A further rule is a line of one of the two tables here, and a row of the table in docs/warehouse.md.
+To add a rule, extend one of the two tables here and the table in docs/warehouse.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ABBREVIATION = re.compile(r"\d ?(?!AM$|PM$)[A-Z]{2,5}$")
 
 @dataclass(frozen=True)
 class Broken:
-    """A value that breaks a rule, of a record of ``part``. Of a record that cannot be read the value is its text."""
+    """A value in a record of ``part`` that breaks a rule; for an unreadable record, its text."""
 
     value: Any
     part: Part
@@ -36,15 +36,15 @@ class Broken:
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule of single rows.
+    """A rule for single rows.
 
     Attributes:
-        name: as it stands in the quarantine.
-        condition: SQL over the columns of ``staged``, or ``catalogue``, that holds where the rule is broken.
-        broken_by: the same in words, as docs/warehouse.md has it.
-        columns: the configured columns that it is about; none where it is about the whole record.
-        cure: a sentence about what to do, where the rule's name and the value do not say it; else None.
-        advice: which setting to change, or how to write the value, before anything is pulled.
+        name: name in the quarantine.
+        condition: SQL over the columns of ``staged`` or ``catalogue`` that is true if the rule is broken.
+        broken_by: the condition in words, as in docs/warehouse.md.
+        columns: the configured columns that the rule checks; empty if it checks the whole record.
+        cure: a sentence that says how to fix a value; None if the rule's name and the value are sufficient.
+        advice: the setting to change, or the notation to use, shown before the first pull.
     """
 
     name: str
@@ -56,7 +56,7 @@ class RowRule:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: on one line, not endless, text in quotes."""
+    """Format a value for a message: one line, truncated, text in quotes."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
 
 
 def _column(role: str) -> Callable[[Config], tuple[str, ...]]:
-    """The column of interactions with a role."""
+    """The column of interactions for a role."""
     return lambda config: (getattr(config.source.columns, role) or "",)
 
 
@@ -94,7 +94,7 @@ def _of_type(broken: Broken) -> str:
 
 
 def _unit(value: Any) -> str | None:
-    """The time format that a number looks like."""
+    """The time format that fits the magnitude of a number, or None."""
     text = str(value).strip()
     if _DATE_AND_TIME.fullmatch(text):  # 20240101100000 is in the range of epoch_ms too, in the year 2611
         return None
@@ -104,7 +104,7 @@ def _unit(value: Any) -> str | None:
 
 
 def _of_unit(broken: Broken) -> str | None:
-    """What to do about a number that looks like a time of another unit than is configured."""
+    """Fix for a number that looks like a time in another unit than the configured one."""
     value, time_format, likely = broken.value, broken.config.source.time_format, _unit(broken.value)
     if likely is None or likely == time_format:
         return None
@@ -120,7 +120,7 @@ def _of_unit(broken: Broken) -> str | None:
 
 
 def _of_compact(broken: Broken) -> str | None:
-    """What to do about digits that are a date and a time."""
+    """Fix for digits that look like a compact date and time."""
     compact, time_format = _DATE_AND_TIME.fullmatch(str(broken.value).strip()), broken.config.source.time_format
     if compact is None:
         return None
@@ -132,10 +132,10 @@ def _of_compact(broken: Broken) -> str | None:
 
 
 def _of_bounds(broken: Broken) -> str | None:
-    told = _of_unit(broken) or _of_compact(broken)
-    if told is None and broken.config.source.time_format != "auto":
+    cure = _of_unit(broken) or _of_compact(broken)
+    if cure is None and broken.config.source.time_format != "auto":
         return f"source.time_format = {broken.config.source.time_format!r} may be the wrong unit."
-    return told
+    return cure
 
 
 def _of_time(broken: Broken) -> str | None:
@@ -176,7 +176,7 @@ RECORD_READABLE = RowRule(
 
 
 def _of_ids(role: str) -> tuple[RowRule, ...]:
-    """The rules of user_id or item_id."""
+    """Rules of user_id or item_id."""
     return (
         RowRule(
             name=f"{role}_present",
@@ -265,7 +265,7 @@ EVENT_RULES = (
         advice="quality.min_weight and quality.max_weight",
     ),
 )
-"""Rules of the rows of ``staged``. NaN is no number, and is not out of bounds besides."""
+"""Rules of the rows of ``staged``. NaN breaks weight_is_number only, not weight_in_bounds."""
 
 CATALOGUE_RULES = (
     RECORD_READABLE,
@@ -289,7 +289,7 @@ ROW_RULES = {rule.name: rule for rule in (*EVENT_RULES, *CATALOGUE_RULES)}
 
 
 def with_rules(name: str, rules: Sequence[RowRule]) -> str:
-    """The statement ``sql/<name>.sql`` with the conditions of some rules in the place of its comments."""
+    """The statement ``name`` with its placeholder comments replaced by the conditions of the rules."""
     cases = ", ".join(f"CASE WHEN {rule.condition} THEN '{rule.name}' END" for rule in rules)
     conditions = " OR ".join(f"({rule.condition})" for rule in rules)
     return statement(name).replace("/* rules */", cases).replace("/* any rule */ false", conditions)

@@ -1,4 +1,4 @@
-"""Files as a source: which are new, by their content, and what to say where they do not lie where they should."""
+"""Files as a source: selection of new files by content, and error messages about misplaced files."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from hmamba.storage.local import sha256
 
 SHOWN = 3
 _LOOKED_AT = 1_000
-"""Names outside of the source that are looked at, at most: a landing folder may be huge."""
+"""Maximum number of names outside of the source to examine, since a landing folder may be huge."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilePart(Part):
-    """A file of a pull. Its digest is the SHA-256 of its content, and its lines are those of the file."""
+    """A file as a part. Its digest is the SHA-256 of the content, and its lines are lines of the file."""
 
     file: SourceFile
 
     @classmethod
     def of(cls, file: SourceFile, digest: str | None = None) -> FilePart:
-        """A file with the content ``digest``, or that which it has now.
+        """Make a part of a file; without ``digest``, the content is hashed.
 
         Raises:
-            InputError: it has vanished, may not be read, or is not the size it was when it was found.
+            InputError: the file no longer exists, is not readable, or has changed its size since it was found.
         """
         return cls(
             file=file,
@@ -45,20 +45,20 @@ class FilePart(Part):
         )
 
     def open(self, wanted: Iterable[str]) -> Reading:
-        """Look at the file's beginning and say how to read it, see :func:`hmamba.sources.read.open_file`."""
+        """Open the file for reading, see :func:`hmamba.sources.read.open_file`."""
         return open_file(self.file, wanted)
 
     def require_unchanged(self) -> None:
-        """Check that the file still holds what it held when it was selected.
+        """Check that the content has not changed since selection.
 
         Raises:
-            InputError: it has another content now, has vanished or may not be read.
+            InputError: the content has changed, or the file no longer exists or is not readable.
         """
         if hash_of(self.file) != self.digest:
             raise _changed(self.file)
 
     def cure(self, record: str) -> str | None:
-        """What to do where a record of a text file cannot be read."""
+        """A sentence that says how to fix an unreadable record of a text file, or None."""
         if "\\x" in record:
             return f"Bytes that are not UTF-8 are another encoding's: {conversion(self.file, 'WINDOWS-1252')}"
         if self.file.kind == "csv":
@@ -70,10 +70,10 @@ class FilePart(Part):
 
 
 def hash_of(file: SourceFile) -> str:
-    """SHA-256 of a file as it is now.
+    """SHA-256 of the current content of a file, in hex digits.
 
     Raises:
-        InputError: it has vanished, may not be read, or is not the size it was when it was found.
+        InputError: the file no longer exists, is not readable, or has changed its size since it was found.
     """
     try:
         found = sha256(file.path)
@@ -86,7 +86,7 @@ def hash_of(file: SourceFile) -> str:
 
 
 def _changed(file: SourceFile) -> InputError:
-    """The error for a file that somebody writes while it is read."""
+    """The error for a file that changes while it is read."""
     return InputError(
         f"{file.name} changed while it was read, and nothing has been loaded. Write it under a name that starts with a "
         "dot and rename it when it is whole; then run ingest again."
@@ -94,10 +94,10 @@ def _changed(file: SourceFile) -> InputError:
 
 
 class FileSource(Source):
-    """The files of ``source.path``: a folder or a glob.
+    """The files of ``source.path``, a folder or a glob.
 
     Raises:
-        InputError: the folder does not exist, or a file has an unknown ending.
+        InputError: the folder does not exist, or a file has an unknown extension.
     """
 
     def __init__(self, layout: Layout, config: Config) -> None:
@@ -114,9 +114,9 @@ class FileSource(Source):
         return not self.files
 
     def select(self, entries: Sequence[LedgerEntry], day: date) -> Selection:
-        """Files to load: those whose content has never been read, under whatever name, or not through ``day``.
+        """Select files whose content has not been read under any name, or not through ``day``.
 
-        Files with content that is known under another name or time of change are taken as duplicates.
+        Files with known content under another name or modification time are selected as duplicates.
         """
         known = {(entry.name, entry.size, entry.modified_ns): entry.digest for entry in entries}
         contents = {entry.digest: entry for entry in entries if entry.state != "duplicate"}
@@ -138,7 +138,7 @@ class FileSource(Source):
         return Selection((*taken.values(), *duplicates), len(self.files) - len(taken))
 
     def nothing(self, parts: Sequence[Part]) -> InputError:
-        """The error where not one row is in any file, or there is no file at all: what was looked for, and where."""
+        """The error if there are no files, or only files without rows; names the pattern and the folder."""
         if parts:
             return no_rows([part.name for part in parts])
         path = self._config.source.path
@@ -151,7 +151,7 @@ class FileSource(Source):
         )
 
     def explained(self, error: InputError, parts: Sequence[Part]) -> InputError:
-        """An error about a file that lacks a column, with where the files lie that have it, or why it is read."""
+        """Add to an error about a missing column the folders of files that have it, or the setting that was used."""
         files = [part.file for part in parts if isinstance(part, FilePart)]
         failed = next((file for file in files if str(error).startswith(f"{file.name} has no column")), None)
         if failed is None:
@@ -168,14 +168,14 @@ class FileSource(Source):
         return InputError(f"{error} {hint}")
 
     def _has_columns(self, file: SourceFile) -> bool:
-        """Whether a file can be read as interactions. Of JSON, whose records may all differ, it is not known."""
+        """Whether a file has the columns of interactions; False for JSON, whose records may all differ."""
         try:
             return open_file(file, self._config.source.columns.wanted).columns is not None
         except (InputError, OSError):
             return False
 
     def _outside(self) -> str:
-        """A sentence about files that could be read, but lie outside of the source; empty if there are none."""
+        """A sentence that names readable files outside of the source; empty if there are none."""
         layout, catalogue = self._layout, self._config.catalogue.path
         source = layout.root / self._config.source.path
         known = set()
@@ -202,7 +202,7 @@ class FileSource(Source):
 
 
 def no_rows(names: Sequence[str]) -> InputError:
-    """The error where there are files, but not one row in any, and nothing in the warehouse either."""
+    """The error if all files are without rows and the warehouse is empty."""
     return InputError(
         f"Nothing to start from: {', '.join(names[:SHOWN])}{_and_more(len(names))} "
         f"{'holds' if len(names) == 1 else 'hold'} no rows. Put files with the first events there."
@@ -218,16 +218,16 @@ def _entries(folder: Path, pattern: str) -> list[Path]:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether the name ends as that of a source file does, and is of nothing half written."""
+    """Whether a name has the extension of a source file and is not ignored."""
     ending = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     return ending.lower() in KINDS and not is_left_alone(path.name)
 
 
 def find_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
-    """The files of ``catalogue.path``, whether or not they are new; none without that setting.
+    """All files of ``catalogue.path``, new or not; empty if the setting is absent.
 
     Raises:
-        InputError: the folder does not exist, or a file has an unknown ending.
+        InputError: the folder does not exist, or a file has an unknown extension.
     """
     if config.catalogue.path is None:
         return []
@@ -235,10 +235,10 @@ def find_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
 
 
 def select_catalogue(entries: Sequence[LedgerEntry], files: Sequence[SourceFile], read_as: str) -> Selection:
-    """All files of the catalogue if one of them is not as it was last applied, none otherwise.
+    """Select all catalogue files if one of them, or ``read_as``, has changed since it was last applied; else none.
 
-    Later files overrule earlier ones, so they only make sense together. Nor are they as they were if they would be read
-    otherwise: ``read_as`` is a digest of the settings by which they are read.
+    Later files override earlier ones, so they must be applied together. ``read_as`` is a digest of the settings that
+    determine how they are read.
 
     Raises:
         InputError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""One way to read every kind of file: Arrow batches of records with line numbers, see :class:`Reading`."""
+"""Read files of every format as Arrow batches of records with line numbers, see :class:`Reading`."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def _check_magic(file: SourceFile) -> None:
 
 
 def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:
-    """Look at a file's beginning and say how to read it.
+    """Open a file for reading, after checks of its first bytes and its columns.
 
     Args:
         file: the file.
-        wanted: columns that it must have. JSON records are looked at only when they are read.
+        wanted: required columns. In JSON records they are checked when the records are read.
 
     Raises:
-        InputError: the content is not what the name says, or a column is missing or there twice.
+        InputError: the content does not match the file name, or a column is missing or duplicate.
     """
     names = tuple(dict.fromkeys(wanted))
     _check_magic(file)

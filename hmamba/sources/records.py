@@ -1,4 +1,4 @@
-"""Rows as JSON objects, whatever their columns hold: for people, who want to see what was refused."""
+"""Convert rows with columns of any type to JSON objects, to show refused rows to the user."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from hmamba.sources.values import decoded, is_uuid, uuids
 
 
 def as_json(batch: pa.RecordBatch, columns: Sequence[str] | None) -> list[str]:
-    """The rows of a batch as JSON, values as text where JSON has no type for them.
+    """The rows of a batch as JSON objects; values without a JSON type become text.
 
     Args:
         batch: from a :class:`~hmamba.sources.base.Reading`, with all its columns.
-        columns: names of the part's columns, the last ones of the batch; None for JSON records, which are given back.
+        columns: names of the part's columns, which are the last of the batch; None for JSON records, which are returned
+            unchanged.
     """
     if columns is None:
         return ["null" if text is None else text for text in batch.column(RECORD).to_pylist()]
@@ -29,7 +30,7 @@ def as_json(batch: pa.RecordBatch, columns: Sequence[str] | None) -> list[str]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Values that JSON can hold."""
+    """Convert a column to values that JSON can represent."""
     try:
         column = decoded(column)
         kind = column.type
@@ -43,7 +44,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _described(column: pa.Array, row: int) -> Any:
-    """One value of a column of which some cannot be written."""
+    """One value of a column in which some values cannot be converted."""
     try:
         return _plain(column[row].as_py())
     except (pa.ArrowException, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The kinds of sources, by the names that ``source.kind`` may have."""
+"""Registry of source classes by the value of ``source.kind``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SOURCES: dict[str, Callable[[Layout, Config], Source]] = {
 
 
 def open_source(layout: Layout, config: Config) -> Source:
-    """Look for what the configured source has, without reading any of it.
+    """Open the configured source and list its parts without reading them.
 
     Raises:
-        ConfigError: there is no such kind.
-        InputError: there is no such source.
+        ConfigError: the kind is not registered.
+        InputError: the source does not exist.
     """
     kind = config.source.kind
     if kind not in SOURCES:

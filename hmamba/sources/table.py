@@ -1,4 +1,4 @@
-"""An Arrow table as a part of a pull: interactions or items that a caller holds in memory."""
+"""An in-memory Arrow table of interactions or items as a part."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow as pa
 
 from hmamba.sources.base import LINE, MALFORMED, Part, Reading, require_columns
 
-_ROWS = 1 << 16  # of a batch
+_ROWS = 1 << 16  # rows per batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class TablePart(Part):
-    """A table. Its lines are its rows, counted from 0."""
+    """A table as a part. Its lines are row numbers from 0."""
 
     table: pa.Table
 
     @classmethod
     def of(cls, table: pa.Table, name: str) -> TablePart:
-        """A table that messages call ``name``."""
+        """Make a part of a table; ``name`` is used in messages."""
         return cls(table=table, name=name, size=len(table), digest="")
 
     def open(self, wanted: Iterable[str]) -> Reading:

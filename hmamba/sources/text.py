@@ -1,7 +1,7 @@
-"""What the readers of CSV and JSON share: opening a text file, and naming what is wrong with its bytes.
+"""Shared parts of the CSV and JSON readers: opening text files, and detecting wrong encodings.
 
-Their batches are those of a :class:`~hmamba.sources.base.Reading`. CSV has one string column for each column of the
-header, JSON ``__record``.
+The readers yield the batches of a :class:`~hmamba.sources.base.Reading`: CSV with one string column per column of the
+header, JSON with ``__record``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 _LEAST_NULS = 0.1
-"""Of every second byte: UTF-16 of any language has at least its digits, commas and line ends."""
+"""Minimum share of zeros in every second byte of UTF-16 text: in any language it has digits, commas and line ends."""
 
 
 @contextmanager
 def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked, after its byte order mark.
+    """Open a file, decompressed, positioned after its byte order mark.
 
     Raises:
-        InputError: the gzip file is cut off.
+        InputError: the gzip file is truncated or corrupt.
     """
     with file.path.open("rb") as stored:
         stream = gzip.GzipFile(fileobj=stored) if file.gzipped else stored
@@ -47,27 +47,27 @@ def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_text(file: SourceFile) -> Iterator[IO[str]]:
-    """Open a text file. Bytes that are not UTF-8 come through as lone surrogates, so that only their row suffers.
+    """Open a text file. Bytes that are not UTF-8 become lone surrogates, so that only their row is malformed.
 
     Raises:
-        InputError: the gzip file is cut off.
+        InputError: the gzip file is truncated or corrupt.
     """
     with open_bytes(file) as stream, TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
         yield text
 
 
 def decode(data: bytes) -> str:
-    """Text whose bytes that are not UTF-8 are lone surrogates."""
+    """Decode UTF-8; invalid bytes become lone surrogates."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def shown(text: str) -> str:
-    """Text that UTF-8 can hold: bytes that were none are shown as backslash escapes."""
+    """Text for messages: lone surrogates of :func:`decode` become backslash escapes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_unicode(texts: Iterable[str]) -> bool:
-    """Whether UTF-8 can hold all of the texts."""
+    """Whether all texts can be encoded as UTF-8, that is have no lone surrogates."""
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
@@ -76,7 +76,7 @@ def is_unicode(texts: Iterable[str]) -> bool:
 
 
 def conversion(file: SourceFile, encoding: str) -> str:
-    """The command that makes a UTF-8 file of a text file in another encoding."""
+    """The shell command that converts a text file to UTF-8."""
     quoted = "'" + file.name.replace("'", "'\\''") + "'"
     if file.gzipped:
         return f"zcat {quoted} | iconv -f {encoding} -t UTF-8 | gzip > NEW.gz"
@@ -84,10 +84,10 @@ def conversion(file: SourceFile, encoding: str) -> str:
 
 
 def check_encoding(file: SourceFile) -> None:
-    """Look for signs of UTF-16 and UTF-32: a byte order mark, or zeros in every second byte.
+    """Detect UTF-16 and UTF-32 by a byte order mark, or by zeros in every second byte.
 
     Raises:
-        InputError: the file is in one of them; says how to convert it.
+        InputError: the file has such an encoding; the message gives the command that converts it.
     """
     with open_bytes(file) as stream:
         start = stream.read(_LOOKED_AT)

@@ -1,7 +1,7 @@
-"""Times and positions of events as files write them.
+"""Read times and positions of events from columns of any type.
 
-What is read here is brought into a form that one SQL expression (``stage_events`` in sql/ingest.sql) turns into naive
-UTC: zones are DuckDB's matter, forms of writing are this module's.
+This module parses the notations. The SQL statement ``stage_events`` (sql/ingest.sql) applies time zones and converts
+the result to naive UTC.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids,
 Form = Literal["utc", "local", "text", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
 
 MICROSECONDS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
-"""In one unit of the formats that are no finer."""
+"""Microseconds per unit, for the formats of microsecond resolution or coarser."""
 
 LAST_POSITION = 60_000_000_000_000_000
-"""Positions lie between this and its negative: as times, all of them are years that Python knows as well."""
+"""Largest absolute position: as times, all positions are in the range of Python's datetime."""
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -44,12 +44,12 @@ _NOTHING = pa.scalar(None, pa.string())
 
 @dataclass(frozen=True)
 class Moments:
-    """When N events happened.
+    """Times of N events.
 
     Attributes:
-        values: what ``form`` says; null where nothing readable is.
-        form: utc: naive UTC, as timestamp[us] or text; local: timestamp[us] in source.timezone; text: ISO 8601 as
-            DuckDB reads it; epoch_*: a number's text.
+        values: times in the representation that ``form`` names; null where unreadable or absent.
+        form: utc: naive UTC, as timestamp[us] or text; local: timestamp[us] in source.timezone; text: ISO 8601 that
+            DuckDB can parse; epoch_*: numbers as text.
     """
 
     values: pa.Array
@@ -57,13 +57,12 @@ class Moments:
 
 
 def moments(column: Column, time_format: str, timezone: str, null_words: Sequence[str]) -> Moments:
-    """The times that a column holds.
+    """Read a column as times.
 
-    Numbers are times only with a ``time_format`` that gives their unit. Whatever is finer than a microsecond is cut
-    off.
+    Numbers are times only if ``time_format`` gives their unit. Fractions of a microsecond are truncated.
 
     Raises:
-        UnreadableType: the column is of a type that holds no times.
+        UnreadableType: the type of the column cannot hold times.
     """
     if isinstance(column, Members):
         written = trimmed(column.of_kind("VARCHAR"), null_words)
@@ -97,10 +96,10 @@ def moments(column: Column, time_format: str, timezone: str, null_words: Sequenc
 
 
 def positions(column: Column, null_words: Sequence[str]) -> Moments:
-    """Whole numbers that stand in the place of times, as microseconds after 1970 began; null beyond ``LAST_POSITION``.
+    """Read whole numbers that replace times, as microseconds since 1970; null beyond ``LAST_POSITION``.
 
     Raises:
-        UnreadableType: the column is of a type that holds no numbers.
+        UnreadableType: the type of the column cannot hold whole numbers.
     """
     if not isinstance(column, Members) and pa.types.is_boolean(decoded(column).type):
         raise UnreadableType(column.type, "a whole number")
@@ -121,7 +120,7 @@ def _none(count: int) -> Moments:
 
 
 def _microseconds(ticks: pa.Array, multiply: int, divide: int) -> pa.Array:
-    """Whole ticks as timestamp[us], rounded down; null beyond what that holds."""
+    """Convert integer ticks to timestamp[us], rounded down; null outside of its range."""
     common = math.gcd(multiply, divide)
     multiply, divide = multiply // common, divide // common
     if ticks.type == pa.uint64():
@@ -159,12 +158,12 @@ def _all_match(column: pa.StringArray, pattern: str) -> bool:
 
 
 def plain(text: str) -> str | None:
-    """A time in the form that DuckDB reads; None if it is none.
+    """Convert a time to the notation that DuckDB parses; None if it is not a time.
 
-    Read is every form of ISO 8601 that names an instant or a day: extended and basic, calendar, week and ordinal dates,
-    hours or minutes without what follows, a decimal sign of either kind, offsets of hours or hours and minutes. Besides
-    these: slashes in dates, blanks before the offset, the names UTC and GMT, and zones by region, such as Europe/Paris.
-    Abbreviations of other zones are not: they mean several zones each.
+    Supports all ISO 8601 notations of an instant or a day: extended and basic format; calendar, week and ordinal dates;
+    hours or minutes as the last component; decimal point or comma; offsets in hours, or hours and minutes. Also
+    supports slashes in dates, blanks before the offset, the names UTC and GMT, and regions such as Europe/Paris. Other
+    zone abbreviations are not supported because they are ambiguous.
     """
     match = _ISO.fullmatch(text)
     if match is None:
@@ -197,7 +196,7 @@ def _day(calendar: str | None, week: str | None, ordinal: str | None) -> date:
 
 
 def _clock(text: str, fraction: str | None) -> timedelta:
-    """The time since midnight. A fraction is of the smallest unit that is written."""
+    """Time since midnight. The fraction applies to the last component that is present."""
     parts = text.split(":") if ":" in text or len(text) <= 2 else [text[at : at + 2] for at in range(0, len(text), 2)]
     hours, minutes, seconds = (int(part) for part in (*parts, "0", "0")[:3])
     if hours > 24 or minutes > 59 or seconds > 59:

@@ -1,7 +1,7 @@
-"""What the values of a column mean, whatever type a file keeps them in: text, ids, numbers.
+"""Convert columns of any type to text, ids and numbers.
 
-Functions take an Arrow array as a reader gives it, or the members of JSON objects, and the words that mean an absent
-value. They raise :class:`UnreadableType` where no value of the type could be meant.
+The functions take an Arrow array from a reader, or members of JSON objects, and the words that mean an absent value.
+They raise :class:`UnreadableType` if no value of the type can be converted.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
-"""Whole numbers of fewer bits are exact; of two larger ones, both may have become the same float."""
+"""Bits of the significand: integers with more bits are not unique, since two of them may round to the same float."""
 
 _UUID_BYTES = 16
 _UUID_DASHES = (8, 13, 18, 23)
 _WHOLE_DECIMAL = r"^(?:-?\d+(?:\.0*)?|0E[+-]?\d+)$"
 
 
-class UnreadableType(Exception):  # noqa: N818 - whoever knows the file and the column makes an error of it
-    """A column is of a type whose values cannot be meant; ``cure`` names types that can."""
+class UnreadableType(Exception):  # noqa: N818 - converted to an InputError by callers, which know file and column
+    """The type of a column is not supported; ``cure`` names the types that are."""
 
     def __init__(self, kind: pa.DataType, cure: str) -> None:
         super().__init__(str(kind))
@@ -35,15 +35,15 @@ class Members:
     """One member of each of N JSON objects.
 
     Attributes:
-        kinds: DuckDB's json_type of each; null where there is no such member.
-        texts: strings without their quotes, everything else as JSON.
+        kinds: DuckDB's json_type of each member (N,); null if the member is absent.
+        texts: strings without quotes, other values as JSON (N,).
     """
 
     kinds: pa.StringArray
     texts: pa.StringArray
 
     def of_kind(self, *kinds: str) -> pa.StringArray:
-        """Texts of members of some kinds, null elsewhere."""
+        """Texts of the members of the given kinds, null elsewhere (N,)."""
         return pc.if_else(pc.is_in(self.kinds, value_set=pa.array(kinds)), self.texts, pa.scalar(None, pa.string()))
 
 
@@ -55,8 +55,8 @@ class Ids:
     """Ids of N rows.
 
     Attributes:
-        values: strings, or whole numbers that are ids when written as text; null where there is none.
-        unreadable: bool (N,): there is a value, but it is no id.
+        values: strings, or integers whose decimal text is the id (N,); null where there is no id.
+        unreadable: bool (N,): there is a value, but it is not a valid id.
     """
 
     values: pa.Array
@@ -68,7 +68,7 @@ class Ids:
 
 
 def decoded(column: pa.Array) -> pa.Array:
-    """The values of a column without the encoding that Arrow keeps them in; all text is of one type."""
+    """The column without extension type, dictionary or run-end encoding; all text types become string."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_dictionary(column.type):
@@ -81,24 +81,24 @@ def decoded(column: pa.Array) -> pa.Array:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a type holds numbers."""
+    """Whether a type is numeric."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def is_uuid(kind: pa.DataType) -> bool:
-    """Whether a type holds sixteen bytes, which are taken for a UUID."""
+    """Whether a type is binary of 16 bytes, which is read as a UUID."""
     return bool(pa.types.is_fixed_size_binary(kind) and kind.byte_width == _UUID_BYTES)
 
 
 def trimmed(column: pa.StringArray, null_words: Sequence[str]) -> pa.StringArray:
-    """Text without surrounding blanks; null where nothing is left, or one of ``null_words``."""
+    """Text without surrounding blanks; null if it is then empty or one of ``null_words``."""
     text = pc.utf8_trim_whitespace(column)
     absent = pc.is_in(text, value_set=pa.array(["", *null_words], pa.string()))
     return pc.if_else(absent, pa.scalar(None, pa.string()), text) if pc.any(absent).as_py() else text
 
 
 def texts(column: Column, null_words: Sequence[str]) -> tuple[pa.StringArray, pa.BooleanArray]:
-    """Text for people, such as titles, and which rows hold something that is none: a JSON object or array.
+    """Display texts such as titles, and a mask of the rows that contain a JSON object or array instead.
 
     Raises:
         UnreadableType: the column is nested or binary.
@@ -116,14 +116,14 @@ def texts(column: Column, null_words: Sequence[str]) -> tuple[pa.StringArray, pa
 
 
 def ids(column: Column, null_words: Sequence[str]) -> Ids:
-    """The ids that a column holds: the one place where a value becomes an id.
+    """Convert a column to ids. All ids are converted here.
 
-    Text is kept as it is but for surrounding blanks. Numbers are ids if they are whole, and the same ones whatever type
-    they are kept in: 1000, 1000.0 and a decimal 1000.00 are all "1000". NaN is no id, as null is. Sixteen bytes are a
-    UUID. Floats too large to be exact are not readable: several ids may have become one.
+    Text is kept, without surrounding blanks. Whole numbers give the same id in every type: 1000, 1000.0 and a decimal
+    1000.00 are all "1000". NaN and null are absent ids. Binary values of 16 bytes are UUIDs. Floats too large to be
+    exact are unreadable, since several ids may have been rounded to one.
 
     Raises:
-        UnreadableType: the column is of any other type.
+        UnreadableType: the column has any other type.
     """
     if isinstance(column, Members):
         return _member_ids(column, null_words)
@@ -145,7 +145,7 @@ def ids(column: Column, null_words: Sequence[str]) -> Ids:
 
 
 def numbers(column: Column, null_words: Sequence[str]) -> pa.Array:
-    """Numbers as float64, or text for DuckDB to read as such; null where there is none.
+    """Convert a column to float64, or to text that DuckDB converts to numbers; null where the value is absent.
 
     Raises:
         UnreadableType: the column is nested, binary or a time.
@@ -191,7 +191,7 @@ def _decimal_ids(column: pa.Array) -> Ids:
 
 
 def uuids(column: pa.FixedSizeBinaryArray) -> pa.StringArray:
-    """The canonical text of each UUID: 8-4-4-4-12 digits."""
+    """Canonical text of each UUID, 8-4-4-4-12 hex digits."""
     count = len(column)
     data = column.fill_null(bytes(_UUID_BYTES)).buffers()[1] if column.null_count else column.buffers()[1]
     offset = 0 if column.null_count else column.offset
@@ -207,7 +207,7 @@ def uuids(column: pa.FixedSizeBinaryArray) -> pa.StringArray:
 
 def _member_ids(members: Members, null_words: Sequence[str]) -> Ids:
     real = members.of_kind("DOUBLE")
-    # Whole numbers beyond 64 bits are DOUBLE to DuckDB, but their digits are all there.
+    # DuckDB reports integers beyond 64 bits as DOUBLE, but the text has all digits.
     digits = pc.fill_null(pc.match_substring_regex(real, r"^-?\d+$"), False)
     floats = _float_ids(pc.if_else(digits, pa.scalar(None, pa.string()), real).cast(pa.float64()))
     values = pc.coalesce(
