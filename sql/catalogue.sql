@@ -1,8 +1,8 @@
 -- Titles and categories of items: see hmamba/warehouse/metadata.py.
 
 -- name: create
--- The catalogue's rows as they are read: the last of an id wins. levels: from the widest category to the narrowest.
--- is_text: title and levels are text, or absent.
+-- Staged rows of the catalogue; the last row of an id wins. levels: from the widest category to the narrowest.
+-- is_text: title and levels are text or absent.
 CREATE OR REPLACE TEMP TABLE catalogue (
     file INTEGER,
     line BIGINT,
@@ -14,7 +14,7 @@ CREATE OR REPLACE TEMP TABLE catalogue (
 );
 
 -- name: stage
--- chunk: rows of the catalogue as hmamba/warehouse/metadata.py reads them from any kind of file.
+-- chunk: rows of the catalogue from files of any format, see hmamba/warehouse/metadata.py.
 INSERT INTO catalogue
 SELECT
     $file,
@@ -27,7 +27,7 @@ SELECT
 FROM chunk;
 
 -- name: refuse
--- A record that could not be read breaks only that rule. The comment stands for the conditions of
+-- An unreadable record breaks only the rule record_readable. The comment is replaced by the conditions of
 -- hmamba/quality/row_rules.py.
 CREATE OR REPLACE TEMP TABLE refused AS
 SELECT
@@ -40,7 +40,7 @@ FROM (SELECT *, list_filter([/* rules */], rule -> rule IS NOT NULL) AS rules FR
 WHERE len(rules) > 0;
 
 -- name: add_items
--- Without an index: nobody has touched them yet.
+-- Items without events have no item_index.
 INSERT INTO items (item_id)
 SELECT DISTINCT c.item_id
 FROM catalogue AS c
@@ -49,8 +49,8 @@ WHERE NOT EXISTS (SELECT 1 FROM items AS i WHERE i.item_id = c.item_id)
 ORDER BY c.item_id;
 
 -- name: describe_items
--- Of several rows for an item the last counts. Without a title, the narrowest level of the path is the title.
--- Only items that differ are written.
+-- The last row of an item wins. If the title is absent, the narrowest level of the path is the title. Only changed items
+-- are written.
 UPDATE items
 SET title = c.title, category_path = c.levels
 FROM (
@@ -67,8 +67,8 @@ WHERE
     AND (items.title IS DISTINCT FROM c.title OR items.category_path IS DISTINCT FROM c.levels);
 
 -- name: match
--- Whether the catalogue and the interactions mean the same items. An item that the catalogue names has a path, be it
--- empty. Examples: the first of each side.
+-- Overlap of the catalogue and the interactions. Items in the catalogue have a non-NULL path, which may be empty. The
+-- examples are the first item of each side.
 SELECT
     count(*) FILTER (WHERE item_index IS NOT NULL) AS touched,
     count(*) FILTER (WHERE category_path IS NOT NULL) AS named,

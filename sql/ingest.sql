@@ -1,13 +1,13 @@
--- One pull up to its merge: files are staged, rows of later days leave the stage, rows that break a rule are refused.
+-- A pull before its merge: stage files, delete staged rows of later days, refuse rows that break a rule.
 
 -- name: set_time_zone
--- Times without an offset of their own are read in this zone; tables hold naive UTC and do not depend on it.
+-- Zone of times without an offset. Tables contain naive UTC and do not depend on it.
 SET TimeZone = $zone;
 
 -- name: create_staged
--- The batch before it is judged. A value that could not be read as its type is NULL here. Made and dropped in the pull's
--- own transaction: not a temporary table, since those are kept uncompressed, and in memory for as long as it lasts.
--- position: from 0 over all files. (A rowid is not what it seems before a commit.) is_return: the weight is negative.
+-- The batch before it is checked. Values that cannot be converted are NULL. Created and dropped in the transaction of the
+-- pull: not a temporary table, since DuckDB keeps those uncompressed in memory. position: from 0 over all files; rowid is
+-- not stable before a commit. is_return: the weight is negative.
 CREATE OR REPLACE TABLE staged (
     position BIGINT,
     file INTEGER,
@@ -29,8 +29,8 @@ FROM chunk
 WHERE CASE WHEN json_valid(__record) THEN json_type(__record) = 'OBJECT' ELSE false END;
 
 -- name: pick_members
--- chunk: JSON records as text. Of each, the members that are asked for, by JSON pointers, so that their names may hold
--- any character: what kind of value each is, and its text. A record that is no object has none, and is malformed.
+-- chunk: JSON records as text. Returns kind and text of the requested members of each record; JSON pointers allow any
+-- character in names. A record that is not an object has no members and is malformed.
 SELECT
     __line AS line,
     CASE WHEN object IS NULL THEN coalesce(__malformed, __record) END AS malformed,
@@ -42,9 +42,9 @@ FROM (
 );
 
 -- name: stage_events
--- chunk: events as hmamba/warehouse/staging.py reads them from any kind of file. $form: what event_time holds, see
+-- chunk: events from files of any format, see hmamba/warehouse/staging.py. $form: representation of event_time, see
 -- hmamba/sources/times.py. Times without an offset are in the connection's time zone. Numbers of seconds, milliseconds
--- and microseconds are rounded to microseconds; of nanoseconds what is finer is cut off, as it is for time types.
+-- and microseconds are rounded to microseconds; nanoseconds are truncated to microseconds, as for time types.
 INSERT INTO staged
 SELECT
     position,
@@ -80,19 +80,19 @@ FROM (
 );
 
 -- name: is_left
--- Whether a row belongs to a later day than is processed: it stays in its file. Rows from refused_from on are nonsense, and
--- are refused instead.
+-- Whether a row belongs to a day after the processed day and stays in its file. Rows from refused_from on are refused
+-- instead.
 CREATE OR REPLACE TEMP MACRO is_left(event_time, past, refused_from) AS
     coalesce(event_time >= past AND event_time < refused_from, false);
 
 -- name: was_considered
--- Whether an earlier pull has considered a row. start: the end of the last day whose rows of the file were; NULL if the
--- file has never been read.
+-- Whether an earlier pull has considered a row. start: end of the last day whose rows in the file were considered; NULL
+-- if the file has not been read before.
 CREATE OR REPLACE TEMP MACRO was_considered(event_time, start, refused_from) AS
     start IS NOT NULL AND coalesce(event_time < start OR event_time >= refused_from, true);
 
 -- name: create_windows
--- What of each file of the pull is to be considered; see the macros is_left and was_considered.
+-- Bounds of the rows to consider in each file; see the macros is_left and was_considered.
 CREATE OR REPLACE TEMP TABLE windows AS
 SELECT
     unnest(CAST($files AS INTEGER[])) AS file,
@@ -124,8 +124,8 @@ WHERE
 CREATE OR REPLACE TEMP TABLE broken (position BIGINT, rule VARCHAR);
 
 -- name: create_refused
--- A record that could not be read breaks only that rule: its columns were never there. undated: the row belongs to no day,
--- since it has no readable time, or one from $refused_from on.
+-- An unreadable record breaks only the rule record_readable, since it has no columns. undated: the row has no readable
+-- time, or a time from $refused_from on, so that its day is unknown.
 CREATE OR REPLACE TEMP TABLE refused AS
 SELECT
     b.position,
@@ -145,7 +145,7 @@ SELECT count(*) AS rows FROM refused;
 SELECT rule, count(*) AS rows FROM (SELECT unnest(rules) AS rule FROM refused) GROUP BY rule ORDER BY rule;
 
 -- name: refused_by_file
--- first_line: of the first refused row, whose rules are given; it is not always readable.
+-- first_line: line of the first refused row, whose rules are returned; that record may be unreadable.
 SELECT
     file,
     count(*) AS refused,
@@ -161,7 +161,7 @@ ORDER BY file;
 SELECT line FROM refused WHERE file = $file;
 
 -- name: doubtful_ids
--- Ids of staged events that are words for nothing ($words).
+-- Ids of staged events that look like absent values ($words).
 SELECT what, id, count(*) AS events
 FROM (
     SELECT 'user' AS what, user_id AS id
@@ -176,7 +176,7 @@ GROUP BY ALL
 ORDER BY what, id;
 
 -- name: add_quarantine
--- chunk: refused rows of one file as they are, line and record; record is the JSON of an object unless it is malformed.
+-- chunk: line and record of the refused rows of one file; record is a JSON object unless it is malformed.
 INSERT INTO quarantine
 SELECT
     $batch_id, $kind, $path, r.line, r.rules,

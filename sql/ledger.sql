@@ -1,7 +1,7 @@
--- What earlier pulls have read, and what a pull writes down about itself.
+-- The ledger: files that pulls have read, and metrics of each pull.
 
 -- name: ordered_otherwise
--- Batches with events that were not ordered as tonight's are: by positions, or by times.
+-- Number of batches whose events have the other order (positions or times) than this pull.
 SELECT count(*) AS batches FROM batches WHERE by_position <> $by_position AND rows_loaded > 0;
 
 -- name: known_files
@@ -11,8 +11,8 @@ WHERE kind = $kind
 ORDER BY batch_id;
 
 -- name: history
--- What the warehouse holds before a pull. newest: the newest event before the end of the day. is_entered: a pull of the day
--- has found rows before.
+-- State of the warehouse before a pull. newest: newest event before the end of the day. is_entered: an earlier pull of the
+-- day found rows.
 SELECT
     (SELECT max(event_time) FROM interactions) AS watermark,
     (SELECT max(event_time) FROM interactions WHERE event_time < $past) AS newest,
@@ -47,7 +47,7 @@ SELECT
     $by_position;
 
 -- name: check_batch
--- Counted in the tables themselves, not taken from the figures that were written.
+-- Counts from the tables, independent of the recorded metrics.
 SELECT
     (SELECT count(*) FROM interactions WHERE batch_id = $batch_id) AS loaded,
     (SELECT count(*) FROM quarantine WHERE batch_id = $batch_id AND kind = 'interactions') AS quarantined,

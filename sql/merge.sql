@@ -1,7 +1,7 @@
--- The events of a pull and their items, a part of the time at a time: see hmamba/warehouse/merge.py.
+-- Merge of the events of a pull and their items, one time range after another: see hmamba/warehouse/merge.py.
 
 -- name: create_known
--- Keys of the staged rows whose event the warehouse has already, some of them several times; it has no key to ask.
+-- Keys of the staged rows whose event is already in the warehouse, with duplicates; interactions has no primary key.
 CREATE OR REPLACE TABLE known (
     user_id VARCHAR,
     item_id VARCHAR,
@@ -14,16 +14,16 @@ CREATE OR REPLACE TABLE known (
 SELECT event_time FROM staged WHERE position % $stride = 0 AND event_time IS NOT NULL ORDER BY event_time;
 
 -- name: part_figures
--- A part of the time of what is staged. $start and $past: NULL leaves a side open.
+-- Figures of a time range of the staged rows. A NULL in $start or $past means unbounded.
 SELECT count(*) AS rows, min(s.event_time) AS oldest, max(s.event_time) AS newest
 FROM staged AS s
 ANTI JOIN refused AS r ON s.position = r.position
 WHERE ($start IS NULL OR s.event_time >= $start) AND ($past IS NULL OR s.event_time < $past);
 
 -- name: find_known
--- Rows of a part whose event the warehouse has: events are never rewritten. A row without a type, in the warehouse or in the
--- part, is of before or after the source had a column for it, and is an event of any type. The warehouse's rows lie about
--- in the order of time, so that the bounds, those of the part, spare what lies outside of them from being read.
+-- Rows of a time range whose event is in the warehouse; events are never rewritten. A row without a type, on either side,
+-- dates from a time when the source had no type column, and matches events of any type. The warehouse is roughly ordered
+-- by time, so that the bounds let DuckDB skip rows outside of the range.
 INSERT INTO known
 SELECT s.user_id, s.item_id, s.event_time, s.event_type, s.is_return
 FROM interactions AS i
@@ -37,8 +37,8 @@ WHERE
     AND (i.event_type = s.event_type OR i.event_type = '' OR s.event_type = '');
 
 -- name: load_events
--- A part of the time, one row an event. Of copies inside the batch the largest weight stays, of returns the most
--- negative: it does not depend on the order of files.
+-- Insert a time range, one row per event. Of duplicates in the batch, the one with the largest weight is kept, of returns
+-- the most negative one, so that the result does not depend on the order of files.
 INSERT INTO interactions (user_id, item_id, event_time, event_type, weight, batch_id, loaded_at)
 SELECT
     s.user_id,
@@ -60,7 +60,7 @@ GROUP BY s.user_id, s.item_id, s.event_time, s.event_type, s.is_return
 ORDER BY s.event_time, s.user_id, s.item_id, s.event_type, s.is_return;
 
 -- name: known_rows_in_new_files
--- A file that grew repeats its older rows by design: only files never seen before count.
+-- Only new files count, since a file that grew contains its older rows again by design.
 SELECT count(*) AS rows
 FROM staged AS s
 SEMI JOIN known AS k USING (user_id, item_id, event_time, event_type, is_return)
@@ -68,7 +68,7 @@ ANTI JOIN refused AS r ON s.position = r.position
 WHERE list_contains($new_files, s.file);
 
 -- name: create_touched
--- Items of the new events.
+-- Items of the new events, with the time of the first event of each.
 CREATE OR REPLACE TEMP TABLE touched AS
 SELECT item_id, min(event_time) AS first_seen
 FROM interactions
@@ -88,14 +88,14 @@ WHERE NOT EXISTS (SELECT 1 FROM items AS i WHERE i.item_id = t.item_id)
 ORDER BY item_id;
 
 -- name: first_seen
--- A late event may be older than any before it.
+-- A late event may be older than all known events of its item.
 UPDATE items
 SET first_seen = t.first_seen
 FROM touched AS t
 WHERE items.item_id = t.item_id AND (items.first_seen IS NULL OR t.first_seen < items.first_seen);
 
 -- name: index_items
--- Dense, from 1, in an order that the data alone decides.
+-- Dense indices from 1, in an order that depends only on the data.
 UPDATE items
 SET item_index = n.item_index
 FROM (

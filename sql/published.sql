@@ -8,15 +8,15 @@ WHERE user_id = $user AND rank <= $most
 ORDER BY rank;
 
 -- name: similar_users
--- Published users whose ids look most like one that is not there. $files: the published parts; $user; $most.
+-- Published users with the ids most similar to an unknown id. $files: the published parts; $user; $most.
 SELECT user_id
 FROM (SELECT DISTINCT user_id FROM read_parquet($files))
 ORDER BY jaro_winkler_similarity(user_id, $user) DESC, user_id
 LIMIT $most;
 
 -- name: first_user
--- A user of the published table, one that the model has served if there is any. $files: the published parts;
--- $fallback: the model_version of users who got the popular items.
+-- A user of the published table, if possible one with candidates from the model. $files: the published parts;
+-- $fallback: the model_version of users with popular items.
 SELECT user_id
 FROM (
     (SELECT user_id, 0 AS place FROM read_parquet($files) WHERE model_version <> $fallback LIMIT 1)
@@ -27,7 +27,7 @@ ORDER BY place
 LIMIT 1;
 
 -- name: items
--- Names of items. $file: an items.parquet; $items: their ids.
+-- Titles of items. $file: an items.parquet; $items: ids.
 SELECT
     item_id,
     title,

@@ -1,9 +1,9 @@
--- The rules of staged rows, then the figures by which candidates are checked before they are published, shard by shard.
+-- The rules of staged rows, and the figures for the check of candidates before publication, shard by shard.
 
 -- name: row_rules
--- One row for each rule that a staged row breaks. The comments stand for the conditions of hmamba/quality/row_rules.py.
--- $by_position: positions stand in the place of times. $earliest, $latest: NULL where they do. $types: the event types
--- that have a meaning; none where the source has no types ($typed).
+-- One row for each rule that a staged row breaks. The comments are replaced by the conditions of
+-- hmamba/quality/row_rules.py. $by_position: events are ordered by position; then $earliest and $latest are NULL.
+-- $types: the configured event types; empty if the source has no types ($typed is false).
 INSERT INTO broken
 SELECT position, unnest(rules) AS rule
 FROM (
@@ -13,7 +13,7 @@ FROM (
 );
 
 -- name: eligible_items
--- What the index holds, and of it what is allowed.
+-- Items in the index, and those of them that are allowed.
 CREATE OR REPLACE TEMP TABLE eligible_items AS
 SELECT DISTINCT item_index
 FROM read_parquet($indexed)
@@ -23,7 +23,7 @@ WHERE $everything OR item_id IN (SELECT item_id FROM allowed);
 CREATE OR REPLACE TEMP TABLE recommended (item_id VARCHAR);
 
 -- name: expected_users
--- How many candidates each user of a shard must have.
+-- Required number of candidates for each user of a shard.
 CREATE OR REPLACE TEMP TABLE expected_users AS
 SELECT
     s.user_id,
@@ -37,7 +37,7 @@ LEFT JOIN eligible_items AS e ON s.item_index = e.item_index
 GROUP BY s.user_id;
 
 -- name: candidate_users
--- Numbers of rows are all different, so ranks that go with them are too.
+-- Row numbers are distinct, so ranks that increase with them are distinct as well.
 CREATE OR REPLACE TEMP TABLE candidate_users AS
 SELECT
     user_id,
@@ -50,7 +50,7 @@ FROM read_parquet($part, file_row_number = true)
 GROUP BY user_id;
 
 -- name: add_recommended
--- What is there already, and what comes twice, is left out by EXCEPT.
+-- EXCEPT removes duplicates and items that are already in the table.
 INSERT INTO recommended
 SELECT item_id
 FROM read_parquet($part)
@@ -83,7 +83,7 @@ FROM candidate_users AS c
 FULL OUTER JOIN expected_users AS e ON c.user_id = e.user_id;
 
 -- name: rising_scores
--- A window over nothing goes through the rows as they lie in the file, without sorting them.
+-- A window without ORDER BY keeps the rows in file order, without a sort.
 SELECT
     count(*) FILTER (WHERE user_id = user_before AND score > score_before) AS rows_with_rising_score,
     count(*) FILTER (WHERE user_id < user_before) AS rows_with_earlier_user

@@ -13,7 +13,7 @@ SELECT
 FROM read_parquet($candidates);
 
 -- name: recommended_items
--- How often each item is recommended, most often first.
+-- Number of recommendations per item, in descending order.
 -- $candidates: Parquet parts; $items: the snapshot's items.
 SELECT
     counted.item_id,
@@ -28,7 +28,7 @@ LEFT JOIN read_parquet($items) AS items USING (item_id)
 ORDER BY counted.recommended DESC, counted.item_id;
 
 -- name: categories
--- Share of recommendations and share of all events of each category (its two widest levels), most recommended first.
+-- Share of recommendations and share of events per category (two widest levels), most recommended first.
 -- $candidates: Parquet parts; $items: the snapshot's items.
 WITH counted AS (
     SELECT item_id, count(*) AS recommended
@@ -57,7 +57,7 @@ ORDER BY of_recommendations DESC, category
 LIMIT $most;
 
 -- name: new_to_user
--- How many recommendations are items that their user has never had.
+-- Number of recommendations of items that their user has never interacted with.
 -- $candidates: Parquet parts; $shards: the snapshot's sequences; $items: the snapshot's items.
 SELECT count(*) AS total
 FROM read_parquet($candidates) AS candidates

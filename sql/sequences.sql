@@ -1,15 +1,14 @@
--- The snapshot, and the events that came after one: see hmamba/sequences/snapshot.py.
+-- The snapshot, and the events after a snapshot: see hmamba/sequences/snapshot.py.
 
 -- name: unnamed_types
 -- Types of events in the warehouse that [events] does not name.
 SELECT DISTINCT event_type FROM interactions ANTI JOIN meanings USING (event_type) WHERE event_time < $end_time ORDER BY event_type;
 
 -- name: create_taken_back
--- What is left of the events of an item that its user has returned in part or whole: a return (a negative weight) takes
--- back from the newest of the events before it that are of a target type (nobody returns a view), and what nobody had
--- cannot be returned. With S the units held after each event, an event of w units keeps what S never falls below again:
--- least(w, least S from here on - S before it). A millionth of the most that was held is what rounding leaves of weights
--- such as 0.1 + 0.6 - 0.7, and counts as nothing.
+-- Remaining weight of the events of (user, item) pairs with returns. A return (a negative weight) reduces the newest
+-- earlier events of a target type (a view cannot be returned), and never more than the user holds. With S the units held
+-- after each event, an event of w units keeps least(w, min of S from here on - S before it). Remainders up to a millionth
+-- of the largest S are rounding errors, such as 0.1 + 0.6 - 0.7, and count as zero.
 CREATE OR REPLACE TEMP TABLE taken_back AS
 WITH paths AS (
     SELECT
@@ -55,8 +54,8 @@ FROM (
 WHERE weight >= 0;
 
 -- name: create_meant
--- Events before a moment as the model takes them: weights after returns, by the scale and type that [events] says.
--- meanings: a row for each type. A weight of 0 is an event that was seen and not wanted; returns are no events.
+-- Events before a time as input of the model: weights after returns, scaled as [events] configures. meanings: one row per
+-- type. A weight of 0 is an event that was seen and not wanted; returns themselves are not events.
 CREATE OR REPLACE TEMP MACRO meant(end_time) AS TABLE
 SELECT
     user_id, item_id, event_time, event_type,
@@ -73,12 +72,12 @@ FROM (
 );
 
 -- name: create_valued
--- Events as the model takes them, at the times that they have.
+-- Events as input of the model, with their times.
 CREATE OR REPLACE TEMP MACRO valued(end_time) AS TABLE SELECT * FROM meant(end_time);
 
 -- name: create_valued_by_position
--- Events as the model takes them, of data with an order and no times: a user's steps are a day apart, so that what decays
--- by days decays by steps.
+-- Events as input of the model, for data ordered by position: consecutive steps of a user are one day apart, so that a
+-- decay per day becomes a decay per step.
 CREATE OR REPLACE TEMP MACRO valued(end_time) AS TABLE
 SELECT * REPLACE (
     TIMESTAMP '2000-01-01'
@@ -87,7 +86,7 @@ SELECT * REPLACE (
 FROM meant(end_time);
 
 -- name: create_shard_of
--- The shard of a user, from 0. It comes from MD5, so that it is the same on every machine and in every version of DuckDB.
+-- The shard of a user, from 0. MD5 makes it the same on every machine and in every version of DuckDB.
 CREATE OR REPLACE TEMP MACRO shard_of(user_id, shards) AS
     CAST(CAST('0x' || left(md5(user_id), 8) AS BIGINT) % shards AS INTEGER);
 
@@ -96,7 +95,7 @@ CREATE OR REPLACE TEMP TABLE counted AS
 SELECT user_id, count(*) AS events, count(*) FILTER (WHERE is_target AND weight > 0) AS targets FROM valued($end_time) GROUP BY user_id;
 
 -- name: totals
--- batch: the newest one in it, so that what came later can be told.
+-- batch: the newest batch in the snapshot, which identifies later events.
 SELECT
     (SELECT coalesce(sum(events), 0) FROM counted) AS events,
     (SELECT coalesce(sum(targets), 0) FROM counted) AS targets,
@@ -107,8 +106,8 @@ FROM interactions
 WHERE event_time < $end_time;
 
 -- name: number_users
--- Users in the order of the snapshot, with the shard that holds them. The shard is computed once a user, and events are
--- sorted by a number instead of by shard and id.
+-- Users in the order of the snapshot, with their shards. The shard is computed once per user, and events are sorted by a
+-- number instead of by shard and id.
 CREATE OR REPLACE TEMP TABLE numbered AS
 SELECT user_id, shard, events, row_number() OVER (ORDER BY shard, user_id) AS number
 FROM (SELECT user_id, shard_of(user_id, $shards) AS shard, events FROM counted);
@@ -129,8 +128,8 @@ INNER JOIN items AS i ON e.item_id = i.item_id
 ORDER BY n.number, e.event_time, i.item_index, e.event_type;
 
 -- name: items
--- first_seen and events count only what happened before the end: nothing of the future leaks in. events: those that are
--- targets and have not been taken back whole.
+-- first_seen and events use only events before the end, so that nothing leaks from the future. events: number of targets
+-- that have not been returned completely.
 SELECT
     i.item_index,
     i.item_id,
@@ -147,8 +146,8 @@ INNER JOIN (
 ORDER BY i.item_index;
 
 -- name: changed_users
--- Users with events that a snapshot does not hold: events from its end on ($held_time), and those of batches after its
--- own. new_events: how many of these there are; events: all that such a user has had.
+-- Users with events that are not in a snapshot: events from its end on ($held_time), and events of later batches.
+-- new_events: number of such events of the user; events: number of all events of the user.
 CREATE OR REPLACE TEMP TABLE changed AS
 SELECT user_id, any_value(new_events) AS new_events, count(*) AS events
 FROM valued($end_time)
@@ -168,7 +167,7 @@ SELECT
 FROM changed;
 
 -- name: changed_events
--- The whole histories of changed users, as sequences/events has those of everybody.
+-- The complete histories of changed users, in the form of sequences/events.
 SELECT
     shard_of(e.user_id, $shards) AS shard,
     e.user_id,

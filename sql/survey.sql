@@ -1,7 +1,7 @@
--- What files hold that have not been ingested: see hmamba/survey/. The tables staged and refused are those of a pull.
+-- Survey of files that have not been ingested: see hmamba/survey/. The tables staged and refused are those of a pull.
 
 -- name: profile
--- chunk: one column, called value. What its values are like. $null_words: texts that mean an absent value.
+-- Profile of the values of one column. chunk: the column, named value. $null_words: texts that mean an absent value.
 SELECT
     count(*) AS rows,
     count(value) AS present,
@@ -25,8 +25,8 @@ FROM (
 );
 
 -- name: staged_figures
--- $timed: whether event_time is a time and not a position. $latest: later events are taken for damaged. $earliest: the
--- default of quality.min_time. The first day of 1970 is that of clocks that were never set.
+-- $timed: whether event_time is a time and not a position. $latest: later events are treated as invalid. $earliest: the
+-- default of quality.min_time. Times on 1970-01-01 come from clocks that were never set.
 SELECT
     count(DISTINCT user_id) AS users,
     count(DISTINCT item_id) AS items,
@@ -51,8 +51,8 @@ FROM (
 SELECT event_type, count(*) AS events FROM staged WHERE event_type <> '' GROUP BY event_type ORDER BY events DESC, event_type;
 
 -- name: repeats
--- Events that are not the first of their user and item. Copies at the same time are one event. $types: what counts, if
--- $typed.
+-- Events that are not the first of their user and item. Duplicates at the same time are one event. $types: the counted
+-- event types, if $typed.
 SELECT count(*) AS events, count(*) - count(DISTINCT (user_id, item_id)) AS repeats
 FROM (
     SELECT DISTINCT user_id, item_id, event_time
@@ -61,8 +61,8 @@ FROM (
 );
 
 -- name: common_items
--- Items that enough events touch to be learnt. $least: the default of train.min_item_events; $types: what counts, if
--- $typed.
+-- Items with enough events to be learned. $least: the default of train.min_item_events; $types: the counted event types,
+-- if $typed.
 SELECT count(*) AS items
 FROM (
     SELECT item_id
@@ -73,8 +73,8 @@ FROM (
 );
 
 -- name: matching_items
--- chunk: file, id, as a catalogue may name items. How far those of $files are the items, or the users, of the events: of
--- each file, and of all together, where file is NULL.
+-- Overlap of ids in possible catalogue files with the items and users of the events, for each of $files and for all
+-- together (file is NULL). chunk: file, id.
 WITH items AS (SELECT DISTINCT item_id AS id FROM staged WHERE item_id IS NOT NULL),
 users AS (SELECT DISTINCT user_id AS id FROM staged WHERE user_id IS NOT NULL)
 SELECT
@@ -91,7 +91,7 @@ GROUP BY GROUPING SETS ((file), ())
 ORDER BY file NULLS FIRST;
 
 -- name: refused_by_rule
--- Refused rows by the rule that they break, and the first of each.
+-- Number of refused rows per broken rule, with the first row of each.
 SELECT rule, count(*) AS rows, arg_min(file, position) AS file, arg_min(line, position) AS line
 FROM (SELECT unnest(rules) AS rule, file, line, position FROM refused)
 GROUP BY rule

@@ -1,8 +1,8 @@
 -- The warehouse's tables.
 
 -- name: create_interactions
--- One row for each (user_id, item_id, event_time, event_type, weight < 0), kept so by the pull; event_time is UTC. With
--- source.columns.position it is that many microseconds after 1970 began. event_type: '' where the source has none.
+-- One row per (user_id, item_id, event_time, event_type, weight < 0); the pull ensures uniqueness. event_time is UTC; with
+-- source.columns.position, it is the position in microseconds since 1970. event_type: '' if the source has no types.
 CREATE TABLE IF NOT EXISTS interactions (
     user_id VARCHAR NOT NULL,
     item_id VARCHAR NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS interactions (
 );
 
 -- name: create_items
--- item_index is dense from 1 and only ever grows; it and first_seen are NULL for what nobody has touched yet.
+-- item_index is dense from 1, new items get larger ones; item_index and first_seen are NULL for items without events.
 CREATE TABLE IF NOT EXISTS items (
     item_id VARCHAR NOT NULL,
     item_index INTEGER,
@@ -24,8 +24,8 @@ CREATE TABLE IF NOT EXISTS items (
 );
 
 -- name: create_batches
--- One row for each pull that found something new: rows_read = rows_loaded + rows_duplicate + rows_quarantined. rows_left:
--- rows of later days, which stay in their files and are not read. by_position: events were ordered by positions.
+-- One row per pull with new data: rows_read = rows_loaded + rows_duplicate + rows_quarantined. rows_left: rows of later
+-- days, which stay in their files and are not in rows_read. by_position: events were ordered by position.
 CREATE TABLE IF NOT EXISTS batches (
     batch_id BIGINT NOT NULL,
     day DATE NOT NULL,
@@ -47,10 +47,10 @@ CREATE TABLE IF NOT EXISTS batches (
 );
 
 -- name: create_batch_files
--- Every file a pull took in. kind: interactions or catalogue. state: loaded; partial, if rows of later days are left in it;
--- or duplicate of a content that was taken in under another name. rows: those that the pull considered.
--- read_through and refused_from: of a partial file, the last day whose rows have been considered, and the time from which
--- on rows were refused when it was first read. read_as: of the catalogue, a digest of the settings by which it was read.
+-- One row per file of a pull. kind: interactions or catalogue. state: loaded; partial, if rows of later days are left in
+-- it; or duplicate, if its content was loaded under another name. rows: rows that the pull considered. read_through and
+-- refused_from, for partial files: the last day whose rows have been considered, and the time from which on rows were
+-- refused when the file was first read. read_as, for catalogue files: a digest of the settings used to read them.
 CREATE TABLE IF NOT EXISTS batch_files (
     batch_id BIGINT NOT NULL,
     kind VARCHAR NOT NULL,
@@ -67,7 +67,7 @@ CREATE TABLE IF NOT EXISTS batch_files (
 );
 
 -- name: create_quarantine
--- Refused rows as they were: line is that of a text file, or the row's number in Parquet or a JSON array, from 1.
+-- Refused rows, unchanged. line: line of a text file, or row number in Parquet or a JSON array, from 1.
 CREATE TABLE IF NOT EXISTS quarantine (
     batch_id BIGINT NOT NULL,
     kind VARCHAR NOT NULL,
