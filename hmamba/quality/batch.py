@@ -123,7 +123,7 @@ def stale_warning(config: QualityConfig, staleness_days: float | None) -> str | 
         return None
     return (
         f"The newest event is {in_days(staleness_days)} old at the end of the day, more than "
-        f"quality.warn_staleness_days = {most:g}: look whether the source still delivers."
+        f"quality.warn_staleness_days = {most:g}: check whether the source still delivers."
     )
 
 
@@ -159,7 +159,7 @@ def _cure(broken: Sequence[Figure], batch: BatchFigures) -> str:
     """A sentence that says how to fix a broken batch. No setting allows a file of which every row is refused."""
     if batch.whole_files:
         return "Correct the files or the setting that reads them wrongly, or move these files out of the source."
-    cure = "Correct the files" if batch.rows else "Look whether the source still delivers"
+    cure = "Correct the files" if batch.rows else "Check whether the source still delivers"
     settings = sorted({_setting(figure) for figure in broken})
     return f"{cure}, or change {' and '.join(settings)}."
 

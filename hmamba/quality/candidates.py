@@ -176,8 +176,8 @@ def check_candidates(
         )
     if not counted["rows"]:
         log.warning(
-            "publish: the table has no rows, because every user has had every item that may be recommended. If things "
-            "are taken again, set candidates.exclude_seen = false; otherwise load more events, or allow more items "
+            "publish: the table has no rows, because every user has seen all candidate items. If users take items "
+            "again, set candidates.exclude_seen = false; otherwise load more events, or allow more items "
             "(candidates.allowed_items)."
         )
     return CandidateTotals(counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"])

@@ -66,7 +66,7 @@ def open_project(folder: Path) -> Iterator[AbstractDataContext]:
         except Exception as error:
             raise InputError(
                 f"{folder} cannot be opened as a Great Expectations project ({str(error).splitlines()[0]}). Delete it: "
-                "it holds the pages about earlier checks only, and is made again."
+                "it contains only the pages about earlier checks, and is created again."
             ) from error
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         if context.config.analytics_enabled is not False:
@@ -95,7 +95,7 @@ def _rule(result: ExpectationValidationResult) -> str:
         if entry.get("raised_exception"):
             raise QualityError(
                 f"Rule {rule} could not be computed ({entry.get('exception_message')}). This says nothing about the "
-                "data: report it as a fault, with the versions that `hmamba doctor` prints."
+                "data: report it as a bug, with the versions that `hmamba doctor` prints."
             )
     return rule
 

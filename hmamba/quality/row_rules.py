@@ -90,7 +90,7 @@ def _of_absent(broken: Broken) -> str | None:
 
 
 def _of_type(broken: Broken) -> str:
-    return f"[events] names {', '.join(broken.config.events.types)}: add a table for every other type that is meant."
+    return f"[events] names {', '.join(broken.config.events.types)}: add a table for each other type that you need."
 
 
 def _unit(value: Any) -> str | None:
@@ -110,7 +110,7 @@ def _of_unit(broken: Broken) -> str | None:
         return None
     if time_format == "auto":
         return (
-            f"Numbers are times only where source.time_format says of which unit: {value} looks like {likely!r}, "
+            f"Numbers are times only if source.time_format gives their unit: {value} looks like {likely!r}, "
             f"so set source.time_format = {likely!r}."
         )
     return (
@@ -126,7 +126,7 @@ def _of_compact(broken: Broken) -> str | None:
         return None
     setting = "" if time_format == "auto" else f", and set source.time_format to 'auto' ({time_format!r} now)"
     return (
-        f"{broken.value} looks like a date and a time without anything between them: write it as text, "
+        f"{broken.value} looks like a date and a time without separators: write it as text, "
         f"{compact[1]}T{compact[5]}{setting}."
     )
 
@@ -169,7 +169,7 @@ _IDS = _says("Ids are text, whole numbers (as floats, below 2^53) or UUIDs; sour
 RECORD_READABLE = RowRule(
     name="record_readable",
     condition="malformed IS NOT NULL",
-    broken_by="a record with the wrong number of fields, no UTF-8, or no JSON object",
+    broken_by="a record with the wrong number of fields, invalid UTF-8, or not a JSON object",
     cure=lambda broken: broken.part.cure(str(broken.value)),
     advice="fix the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
 )
@@ -219,8 +219,8 @@ EVENT_RULES = (
     RowRule(
         name="position_readable",
         condition="event_time IS NULL AND $by_position",
-        broken_by="no position, or no whole number, where positions stand in the place of times; the other rules of "
-        "times do not apply",
+        broken_by="no position, or not a whole number, for data ordered by position; the other rules of times do not "
+        "apply",
         columns=_column("position"),
         cure=_says("Positions are whole numbers, up to 6e16 in size."),
         advice="source.columns.position: positions are whole numbers",
@@ -254,7 +254,7 @@ EVENT_RULES = (
         condition="weight IS NULL OR isnan(weight)",
         broken_by="no number, or NaN (only where the source has a weight)",
         columns=_column("weight"),
-        cure=_says("Weights are numbers, with a point before decimals; a row without a weight has to say 1."),
+        cure=_says("Weights are numbers, with a point before decimals; write 1 for an ordinary event."),
         advice="source.columns.weight: remove it, or fill the gaps",
     ),
     RowRule(

@@ -182,9 +182,7 @@ def require_columns(name: str, wanted: Iterable[str], present: Sequence[str]) ->
         )
     twice = [column for column in names if present.count(column) > 1]
     if twice:
-        raise InputError(
-            f"{name}: two columns are called {twice[0]!r}, and which is meant cannot be known. Rename one."
-        )
+        raise InputError(f"{name}: two columns are called {twice[0]!r}, so the name is ambiguous. Rename one.")
 
 
 def read_column(name: str, column: str, values: Column, convert: Callable[[Column], T]) -> T:

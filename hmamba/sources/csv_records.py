@@ -136,7 +136,7 @@ def read_records(
             start = line + reader.line_num
     except csv.Error as error:
         raise InputError(
-            f"{file.name}, the record that starts on line {start}: {error}. A quote is open or misplaced, so that "
-            "where records end cannot be known. Fix that line, or double the quotes inside quoted fields."
+            f"{file.name}, the record that starts on line {start}: {error}. A quote is not closed or misplaced, so the "
+            "end of the record is ambiguous. Fix that line, or double the quotes inside quoted fields."
         ) from None
     yield start, [], ""

@@ -158,7 +158,7 @@ def shown(path: Path, root: Path) -> str:
 def _describe(path: Path, root: Path) -> SourceFile:
     name = shown(path, root)
     if not str(path).isprintable() and any("\udc80" <= character <= "\udcff" for character in str(path)):
-        raise InputError(f"{name}: the name is not UTF-8, so no table can hold it. Rename the file or its folder.")
+        raise InputError(f"{name}: the name is not UTF-8, so it cannot be stored. Rename the file or its folder.")
     gzipped = path.suffix.lower() == _GZIP
     suffix = Path(path.stem).suffix.lower() if gzipped else path.suffix.lower()
     kind = KINDS.get(suffix)

@@ -164,7 +164,7 @@ class FileSource(Source):
                 f"else, set source.path = {good[0]!r}, or move the file out."
             )
         else:
-            hint = f"It was read because source.path = {self._config.source.path!r} includes it, subfolders and all."
+            hint = f"It was read because source.path = {self._config.source.path!r} includes it and all subfolders."
         return InputError(f"{error} {hint}")
 
     def _has_columns(self, file: SourceFile) -> bool:

@@ -41,7 +41,7 @@ def read_ids(path: Path, column: str, setting: str, null_words: Sequence[str]) -
             row = batch.slice(bad[0].as_py(), 1)
             shown = row.column(MALFORMED)[0].as_py() or row.column(column)[0].as_py()
             raise InputError(
-                f"{setting}: {path}, line {row.column(LINE)[0].as_py()}: {shown!r} is no id. Ids are text, whole "
+                f"{setting}: {path}, line {row.column(LINE)[0].as_py()}: {shown!r} is not an id. Ids are text, whole "
                 "numbers (as floats, below 2^53) or UUIDs; correct the row, or remove it."
             )
         chunks.append(found.texts().drop_null())

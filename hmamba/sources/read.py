@@ -26,16 +26,16 @@ def _check_magic(file: SourceFile) -> None:
         start = stream.read(8)
     expected = b"\x1f\x8b" if file.gzipped else b"PAR1" if file.kind == "parquet" else None
     if expected is not None and not start.startswith(expected):
-        raise InputError(f"{file.name} is not {_MAGIC[expected]} file. Write it again, or give it the ending it is.")
+        raise InputError(f"{file.name} is not {_MAGIC[expected]} file. Write it again, or correct its extension.")
     for magic, what in _FOREIGN.items():
         if start.startswith(magic):
             raise InputError(
-                f"{file.name} is {what} file by its content, which is not read. Put what it holds there as CSV, JSON "
+                f"{file.name} is {what} file by its content, which is not supported. Export the data as CSV, JSON "
                 "lines or Parquet."
             )
     for magic, what in _MAGIC.items():
         if expected is None and start.startswith(magic):
-            raise InputError(f"{file.name} is {what} file by its content. Give it the ending it is, or write it again.")
+            raise InputError(f"{file.name} is {what} file by its content. Correct its extension, or write it again.")
 
 
 def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:

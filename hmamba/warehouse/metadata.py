@@ -149,7 +149,7 @@ def catalogue_warning(connection: duckdb.DuckDBPyConnection, path: str) -> str |
     if found["both_sides"] or not found["touched"]:
         return None
     if not found["named"]:
-        return f"catalogue.path = {path!r}: no row of it names an item. Fill the file, or correct the setting."
+        return f"catalogue.path = {path!r}: none of its rows has an item id. Fill the file, or correct the setting."
     return (
         f"The catalogue names no item of the interactions: they have ids such as {found['of_interactions']!r}, it has "
         f"ids such as {found['of_catalogue']!r}. Write both alike (zeros in front count), or correct catalogue.item_id."

@@ -109,7 +109,7 @@ def test_a_catalogue_without_a_row_is_told(root: Root, content: str | None) -> N
         (folder / "p.csv").write_text(content)
     root.configure(CATALOGUE)
     metrics = root.ok("ingest")
-    assert "catalogue.path = 'landing/products': no row of it names an item" in str(metrics["catalogue_warning"])
+    assert "catalogue.path = 'landing/products': none of its rows has an item id" in str(metrics["catalogue_warning"])
 
 
 def test_the_advice_about_a_catalogue_of_other_items_helps(root: Root) -> None:
