@@ -1,4 +1,4 @@
-"""Turn a gathered night into the page and put it in place."""
+"""Render a gathered night as a page and write it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
 
 
 def write_report(layout: Layout, day: date, run_id: str) -> Path:
-    """Write the report of one run, replacing an earlier one of the same day in one step.
+    """Write the report of one run, atomically replacing an earlier one of the same day.
 
     Returns:
         The page's path.
@@ -40,7 +40,7 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
 
 
 def render(night: Night) -> str:
-    """The whole page. It loads nothing from anywhere and runs no script."""
+    """The whole page. It loads no other resource and runs no script."""
     environment = templates("hmamba.report")
     environment.filters |= {
         "count": lambda number: f"{number:,}",
@@ -109,13 +109,13 @@ def _forest(night: Night) -> Markup | None:
 
 def _interval(entry: Contrast) -> figures.Interval:
     word = SAYS[entry.says]
-    told = f"{entry.label}: {entry.figures}, {word}."
+    spoken = f"{entry.label}: {entry.figures}, {word}."
     tone = _TONES.get(entry.says, "undecided")
-    return figures.Interval(entry.label, entry.low, entry.difference, entry.high, word, tone, told)
+    return figures.Interval(entry.label, entry.low, entry.difference, entry.high, word, tone, spoken)
 
 
 def _comparison(night: Night) -> list[dict[str, Any]]:
-    """Rows of the metrics table: the judged model's figure, and each other's with how the first compares to it."""
+    """Rows of the metrics table: a value per system, and the first system's relative difference from each other."""
     if not night.models:
         return []
     judged = night.models[0]
@@ -145,7 +145,7 @@ def _metric_order(key: str) -> tuple[int, int, str]:
 
 
 def _metric_plots(night: Night) -> list[Markup]:
-    """One plot a family of metrics, at the cutoff of the metric that decides."""
+    """One plot per family of metrics, at the cutoff of the deciding metric."""
     cutoff = "" if night.verdict is None else night.verdict.metric.partition("@")[2]
     plots = []
     for family in _FAMILIES:

@@ -1,4 +1,4 @@
-"""What each step did, in a line: the same words on the command line, in the demo and on the report's page."""
+"""One line about each step, shared by the command line, the demo and the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hmamba.report.text import counted
 
 
 def in_a_line(metrics: StepMetrics) -> str:
-    """What a step did, from its metrics.
+    """Summarise a step's metrics in one line.
 
     Raises:
         TypeError: there is no line for metrics of this kind.

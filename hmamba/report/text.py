@@ -1,4 +1,4 @@
-"""Text that came from data, made safe: on a terminal an escape sequence acts, on a page an override misleads."""
+"""Text formatting, and cleaning of text from data: escape sequences and bidirectional overrides are replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _METRICS = re.compile(r"\b(hr|ndcg|mrr)@")
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, its control and bidirectional-override characters replaced by U+FFFD."""
+    """``text`` on one line, with control and bidirectional-override characters replaced by U+FFFD."""
     return _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text))
 
 
@@ -27,7 +27,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def near(path: Path) -> str:
-    """A path as somebody would type it: relative to the working folder if it is inside it, absolute otherwise."""
+    """A path relative to the working folder if it is inside it, absolute otherwise."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -38,6 +38,6 @@ def metric_name(key: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """A reason as a sentence, its metrics in capitals as everywhere on the page; empty for no reason."""
+    """``text`` as a sentence, with metric names in capitals; empty for empty text."""
     text = _METRICS.sub(lambda match: match[0].upper(), text).strip()
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
