@@ -45,7 +45,7 @@ class Verdict(Document):
 
     Attributes:
         day: the night.
-        holdout_from, holdout_to: days of the held-out events; None if events have no times or the evaluation set is empty.
+        holdout_from, holdout_to: days of the held-out events; None without times or evaluated users.
         users: users in the evaluation set.
         questions: queries of the evaluation set; each is one basket.
         split: "days", or "last" if each user's last baskets are held out.

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Verdict
 from hmamba.report.gather import Night
-from hmamba.report.text import counted, metric_name
+from hmamba.report.text import counted, metric_name, relative, signed
 
 NAMES = {"challenger": "new model", "champion": "champion", **BASELINES}
 
 SAYS: dict[str, str] = {"better": "better", "worse": "worse", "cannot be told": "no clear difference"}
 """The result of a comparison, as the page writes it."""
-
-_TINY = 0.001  # of a metric; relative to a smaller value, noise is hundreds of percent
-_LARGEST = 3.0  # relative difference that is still shown as a percentage
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,6 @@ class Contrast:
     def figures(self) -> str:
         """The difference and its interval."""
         return f"{signed(self.difference)}, 95\N{NO-BREAK SPACE}% interval {self.interval}"
-
-
-def signed(value: float) -> str:
-    """A difference with its sign and four decimals; six where four would be zeros, and no sign on 0."""
-    text = f"{value:+.4f}" if abs(value) >= 0.00005 else f"{value:+.6f}"
-    return "0.0000" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-
-
-def relative(value: float, reference: float) -> str:
-    """Relative difference of ``value`` from ``reference``, such as "+3.1 %".
-
-    Empty where a percentage misleads: the reference is tiny, or the difference is more than three times the reference.
-    """
-    if reference < _TINY or abs(value / reference - 1) > _LARGEST:
-        return ""
-    text = f"{(value / reference - 1) * 100:+.1f}"
-    text = "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def contrasts(night: Night) -> list[Contrast]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from hmamba.contracts.models import EpochMetrics, ScoreTermFit
 from hmamba.report.gather import Night
-from hmamba.report.judged import relative
-from hmamba.report.text import counted
+from hmamba.report.text import counted, relative
 from hmamba.score_terms import SCORE_TERMS
 
 VALIDATION = {"ndcg": "validation NDCG@10", "log_likelihood": "validation log-likelihood"}

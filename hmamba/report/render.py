@@ -12,11 +12,11 @@ import hmamba
 from hmamba.columns import BASELINES
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
+from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
-from hmamba.report.text import metric_name, sentence, short
+from hmamba.report.text import metric_name, relative, sentence, short, signed
 from hmamba.storage.layout import Layout
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}

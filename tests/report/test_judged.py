@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hmamba.report.judged import judged_on, relative, signed
+from hmamba.report.judged import judged_on
+from hmamba.report.text import relative, signed
 from tests.report.night import verdict
 
 
