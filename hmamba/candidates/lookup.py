@@ -60,7 +60,7 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
                 statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
             ).fetchall()
             raise InputError(
-                f"user {user!r} is not among the {manifest.users} users published for {manifest.day}. "
+                f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
                 f"Ids that look alike: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
                 "their first event."
             )

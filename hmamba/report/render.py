@@ -16,7 +16,7 @@ from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, me
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
-from hmamba.report.text import metric_name, relative, sentence, short, signed
+from hmamba.report.text import counted, metric_name, relative, sentence, short, signed
 from hmamba.storage.layout import Layout
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
@@ -43,6 +43,7 @@ def render(night: Night) -> str:
     """The whole page. It loads no other resource and runs no script."""
     environment = templates("hmamba.report")
     environment.filters |= {
+        "counted": counted,
         "count": lambda number: f"{number:,}",
         "percent": lambda share: f"{share * 100:.1f} %",
         "seconds": _seconds,
