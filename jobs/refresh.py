@@ -75,11 +75,11 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
 
 @dataclass(frozen=True)
 class _Shard:
-    """A written shard; users encoded from their carried state (``advanced``) and from their history (``anew``)."""
+    """A written shard; users encoded from their carried state (``advanced``) and from their history (``reencoded``)."""
 
     replaced: Replaced
     advanced: int
-    anew: int
+    reencoded: int
 
 
 class _Scorer:
@@ -154,7 +154,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
                 shards.append(shard_scorer.shard(number, file))
-                progress.update(shards[-1].advanced + shards[-1].anew)
+                progress.update(shards[-1].advanced + shards[-1].reencoded)
         new_users = sum(shard.replaced.new_users for shard in shards)
         refreshed = Refreshed(
             base=base,
@@ -178,7 +178,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         users=changes.users,
         new_users=new_users,
         advanced=sum(shard.advanced for shard in shards),
-        anew=sum(shard.anew for shard in shards),
+        reencoded=sum(shard.reencoded for shard in shards),
         rows=done.totals.rows,
         changed=done.changed,
     )

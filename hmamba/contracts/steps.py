@@ -214,7 +214,7 @@ class RefreshMetrics(StepMetrics):
         model_version: the model or baseline that serves.
         new_events: events since the night's snapshot.
         users, new_users: users with new events, and those of them without rows in the night's table.
-        advanced, anew: users encoded from their carried state, and from their whole history.
+        advanced, reencoded: users encoded from their carried state, and from their whole history.
         rows: rows of the whole table; None if nothing was published.
         changed: whether anything was published.
     """
@@ -226,7 +226,7 @@ class RefreshMetrics(StepMetrics):
     users: int = 0
     new_users: int = 0
     advanced: int = 0
-    anew: int = 0
+    reencoded: int = 0
     rows: int | None = None
     changed: bool = False
 

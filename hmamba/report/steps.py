@@ -73,5 +73,5 @@ def _refresh(metrics: RefreshMetrics) -> str:
         return "no user has new events; nothing was published"
     return (
         f"{counted(metrics.users, 'user')} with new events, {metrics.new_users:,} of them new; "
-        f"{metrics.advanced:,} read from their stored state, {metrics.anew:,} from their whole history"
+        f"{metrics.advanced:,} read from their stored state, {metrics.reencoded:,} from their whole history"
     )
