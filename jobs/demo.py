@@ -114,7 +114,7 @@ def fresh_root(root: Path) -> None:
         raise InputError(f"--root {root} is a file. Give a folder.")
     if root.exists() and any(root.iterdir()):
         if not (root / MARKER).exists():
-            raise InputError(f"{root} is not empty and was not made by the demo. Remove it or give another --root.")
+            raise InputError(f"{root} was not made by the demo and is not empty. Remove it or give another --root.")
         # The marker stays, so that an interrupted deletion can be repeated.
         for entry in root.iterdir():
             if entry.name != MARKER:
