@@ -1,4 +1,4 @@
-"""The hourly pull: new files into the warehouse as they land, so that the night has less to do."""
+"""The hourly pull of new files into the warehouse, which leaves less work for the night."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hmamba_steps import RETRYING, WAREHOUSE_POOL, StepOperator, common_params
 ABOUT = """
 ### The hourly pull
 
-Pulls what has landed into the warehouse and checks it, so that a bad file is known within the hour and not at night.
-It is optional: `hmamba_retrain` pulls for itself. Both use the one-slot pool `hmamba_warehouse`, so they take turns.
+Pulls new files into the warehouse and checks them, so that a bad file is found within the hour and not at night. It is
+optional: `hmamba_retrain` pulls as well. Both use the one-slot pool `hmamba_warehouse`, so they never run together.
 
 The day of a pull is the UTC day under way when the run was due: events of later days are left in their files for a
 later pull.
@@ -32,7 +32,7 @@ later pull.
     tags=["hmamba", "recommender", "hourly"],
 )
 def hmamba_ingest() -> None:
-    """Wire the one step."""
+    """Define the task."""
     StepOperator(
         task_id="ingest",
         step="ingest",

@@ -1,4 +1,4 @@
-"""Between nights: pull new files and renew the candidates of users with new events."""
+"""Between nights: pull new files and update the candidates of users with new events."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hmamba_steps import CANDIDATES, RETRYING, WAREHOUSE_POOL, StepOperator, com
 ABOUT = """
 ### Between nights
 
-Every hour: pull what has landed, and give users with new events new candidates by the model that serves. Everybody
-else's stay as they are, nothing is trained, and if nobody has new events nothing is published. It is optional, and
-takes the place of `hmamba_ingest` where it runs.
+Every hour: pull new files, and update the candidates of users with new events with the serving model. All other
+candidates stay as they are, and nothing is trained. If no user has new events, nothing is published. It is optional,
+and replaces `hmamba_ingest` where it runs.
 
-The day is the UTC day under way when the run was due: later events are not seen.
+The day is the current UTC day when the run was due: later events are ignored.
 """
 
 
 @dag(
     dag_id="hmamba_refresh",
-    description="Pull new interactions and renew the candidates of users who have some",
+    description="Pull new interactions and update the candidates of their users",
     doc_md=ABOUT,
     # Explicit for the same reason as in hmamba_retrain.
     schedule=CronDataIntervalTimetable("45 * * * *", timezone="UTC"),
@@ -32,7 +32,7 @@ The day is the UTC day under way when the run was due: later events are not seen
     tags=["hmamba", "recommender", "hourly"],
 )
 def hmamba_refresh() -> None:
-    """Wire the two steps."""
+    """Define the tasks and their order."""
     ingest = StepOperator(
         task_id="ingest",
         step="ingest",
@@ -45,12 +45,12 @@ def hmamba_refresh() -> None:
         task_id="refresh",
         step="refresh",
         days_back=0,
-        # It loads the model as well, but a task has one pool, and a locked warehouse would end another run for good.
+        # It also loads the model, but a task has one pool; without this one a locked warehouse would fail another run.
         pool=WAREHOUSE_POOL,
         outlets=[CANDIDATES],
         execution_timeout=timedelta(minutes=50),
-        doc_md="Scores users with new events and publishes the table with their candidates replaced, checked as a "
-        "night's is. Publishes nothing if there are none.",
+        doc_md="Scores users with new events and publishes the table with their candidates replaced, with the "
+        "checks of a night. Publishes nothing if no user has new events.",
     )
     chain(ingest, refresh)
 

@@ -1,4 +1,4 @@
-"""The night: pull, check, fine-tune, judge, score every user, publish, report."""
+"""The night: pull, check, fine-tune, evaluate, score all users, publish, report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ABOUT = """
 ### The nightly recommender
 
 Every night at 02:00 UTC, for the day that ended at midnight: pull new interactions into the warehouse, check them,
-cut a snapshot, fine-tune the champion, judge the challenger, score every user and publish the candidates.
+write a snapshot, fine-tune the champion, evaluate the challenger, score all users and publish the candidates.
 
-* **By hand**: *Trigger*, and fill the form. `day` reprocesses one day, `full_retrain` trains from nothing.
-* **When a task fails** its log ends with a sentence that says what to do. Do that, then *Clear* the task: each
-  step may run twice, and what it had finished is kept. Until `publish` has run, readers keep last night's table.
-  `report_failed_night` writes what is known to `reports/DAY/index.html`; the run is failed all the same.
-* **Promoted or not**, candidates are published: a challenger that is worse is kept and reported, and the champion's
-  candidates go out.
+* **By hand**: *Trigger*, and fill in the form. `day` reprocesses one day, `full_retrain` trains from scratch.
+* **When a task fails**, its log ends with a sentence that says what to fix. Fix it, then *Clear* the task: steps are
+  idempotent, and finished work is kept. Until `publish` has run, readers have last night's table.
+  `report_failed_night` writes `reports/DAY/index.html`; the run still fails.
+* **Candidates are published every night.** If the challenger is not promoted, it is kept and reported, and the
+  champion's candidates are published.
 
 More in docs/operations.md.
 """
@@ -27,10 +27,10 @@ More in docs/operations.md.
 
 @dag(
     dag_id="hmamba_retrain",
-    description="Pull, check, fine-tune, judge, score, publish, report",
+    description="Pull, check, fine-tune, evaluate, score, publish, report",
     doc_md=ABOUT,
     # Not a bare cron string: that is a CronTriggerTimetable, whose interval has no width. Here the interval ends when
-    # the run is due, so the day that had ended by then stays the same however late, or often, the run starts.
+    # the run is due, so the day that it processes does not depend on when, or how often, the run starts.
     schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
@@ -42,13 +42,13 @@ More in docs/operations.md.
             False,
             type="boolean",
             title="Full retrain",
-            description_md="Train from nothing, not from the champion. Slower; the gate judges it all the same.",
+            description_md="Train from scratch, not from the champion. Slower; the gate evaluates it as usual.",
         ),
     },
     tags=["hmamba", "recommender", "nightly"],
 )
 def hmamba_retrain() -> None:
-    """Wire the steps."""
+    """Define the tasks and their order."""
     ingest = StepOperator(
         task_id="ingest",
         step="ingest",
@@ -62,8 +62,8 @@ def hmamba_retrain() -> None:
         step="snapshot",
         pool=WAREHOUSE_POOL,
         execution_timeout=timedelta(hours=1),
-        doc_md="Writes every user's history up to midnight after the day, in hashed shards. From here on nothing "
-        "reads the warehouse.",
+        doc_md="Writes every user's history up to midnight after the day, in hashed shards. Later steps do not "
+        "read the warehouse.",
     )
     train = StepOperator(
         task_id="train",
@@ -71,16 +71,15 @@ def hmamba_retrain() -> None:
         switches={"full_retrain": "--full-retrain"},
         pool=GPU_POOL,
         execution_timeout=timedelta(hours=6),
-        doc_md="Fine-tunes from the champion, or trains from nothing. A try that was killed goes on from its last "
-        "checkpoint.",
+        doc_md="Fine-tunes from the champion, or trains from scratch. A killed try resumes from its last checkpoint.",
     )
     gate = StepOperator(
         task_id="gate",
         step="gate",
         pool=GPU_POOL,
         execution_timeout=timedelta(hours=1),
-        doc_md="Judges challenger, champion and baselines on the same held-out latest events, and decides who serves. "
-        "A challenger that is turned down is a result, not a failure.",
+        doc_md="Evaluates challenger, champion and baselines on the same held-out newest events, and decides what "
+        "serves. A challenger that is not promoted is a result, not a failure.",
     )
     index = StepOperator(
         task_id="index",
@@ -122,15 +121,15 @@ def hmamba_retrain() -> None:
         doc_md="Writes `reports/DAY/index.html`. It runs after `publish` alone, promoted or not, so that a failed "
         "night is a failed run.",
     )
-    # A leaf beside `report`, which then waits in vain: a run whose leaf is `upstream_failed` is failed, whatever this
-    # one does.
+    # A second leaf beside `report`. When a step fails, `report` is `upstream_failed`, which fails the run whatever the
+    # state of this one.
     failed_report = StepOperator(
         task_id="report_failed_night",
         step="report",
         trigger_rule="one_failed",
         execution_timeout=timedelta(minutes=15),
-        doc_md="Writes the report of a night of which a step has failed: which one, why, and what was done before. It "
-        "does not wait for shards that are still being scored. Skipped where no step fails. The run stays failed.",
+        doc_md="Writes the report of a night with a failed step: which one, why, and what was done before. It does not "
+        "wait for shards that are still being scored. Skipped if no step fails. The run stays failed.",
     )
     chain(ingest, snapshot, train, gate, index, score, publish, report)
     chain([ingest, snapshot, listed, train, gate, index, score, publish], failed_report)

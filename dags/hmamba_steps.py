@@ -1,13 +1,13 @@
-"""What the DAGs share: an operator that runs one step of the library in a process of its own.
+"""Shared code of the DAGs: an operator that runs one step of the library as a separate process.
 
-Airflow and the library need not live in one environment: ``HMAMBA_PYTHON`` names the interpreter that has the
+Airflow and the library need not share an environment: ``HMAMBA_PYTHON`` names the interpreter that has the
 library. Nothing here, and nothing in the DAG files, imports more than ``airflow.sdk`` and the standard library.
 
 Environment, read where Airflow parses and runs the DAGs:
 
 - ``HMAMBA_PYTHON``: interpreter of the steps (default: Airflow's own).
 - ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
-- ``HMAMBA_RETRIES``: how often a step that failed is tried again (default 2).
+- ``HMAMBA_RETRIES``: number of retries of a failed step (default 2).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ RETRYING = {
 
 FINAL = {
     2: "A setting or a file is wrong: fix it, then clear this task.",
-    3: "The data or the candidates broke a rule: look at the Data Docs under ROOT/gx, then clear this task.",
+    3: "The data or the candidates broke a rule: see the Data Docs under ROOT/gx, then clear this task.",
 }
-"""Exit statuses that another try cannot change, so that whoever is on call hears of them at once. Everything else
-(1, or death by a signal such as the kernel's when memory runs out) may pass, and is tried again."""
+"""Exit statuses that a retry cannot change: the task fails at once. All others (1, or a signal such as the kernel's
+when memory runs out) are retried."""
 
 MOST_TASKS = 1000
-"""Of one mapped task. Airflow refuses more than its ``core.max_map_length``, which is 1024 where nobody has set it."""
+"""Most instances of a mapped task. Airflow's limit ``core.max_map_length`` is 1024 by default."""
 
 _RUN_ID_LENGTH = 128
 _PATIENCE_SECONDS = 10
@@ -61,7 +61,7 @@ def common_params() -> dict[str, Param]:
             type=["null", "string"],
             format="date",
             title="Day",
-            description_md="UTC day to process, such as `2017-12-14`. Empty: the one that this run's schedule means.",
+            description_md="UTC day to process, such as `2017-12-14`. Empty: the day of this run's schedule.",
         ),
         "root": Param(
             os.environ.get("HMAMBA_ROOT"),
@@ -79,17 +79,17 @@ def common_params() -> dict[str, Param]:
             False,
             type="boolean",
             title="Any day",
-            description_md="Accept a day after today, or long after the newest event, which else is refused as a "
+            description_md="Accept a day after today, or long after the newest event, which is otherwise refused as a "
             "typing error.",
         ),
     }
 
 
 def ranges(shards: int) -> list[str]:
-    """The shards of a snapshot as ranges for mapped tasks: one shard each, as long as Airflow takes so many tasks.
+    """Split the shards of a snapshot into ranges for mapped tasks, one shard each if Airflow allows so many tasks.
 
     Returns:
-        At most ``MOST_TASKS`` ranges such as "7", or "14-15" where there are more shards; together all of them.
+        At most ``MOST_TASKS`` ranges such as "7", or "14-15" if there are more shards; together they cover all shards.
     """
     size = max(1, -(-shards // MOST_TASKS))
     pairs = ((first, min(first + size, shards) - 1) for first in range(0, shards, size))
@@ -99,8 +99,8 @@ def ranges(shards: int) -> list[str]:
 def folder_name(run_id: str) -> str:
     """Turn an Airflow run id into a run id of the steps, which is a folder's name.
 
-    The same id always gives the same name, and ids that differ give names that differ: where characters had to be
-    replaced or cut, a digest of the original is appended.
+    Equal ids give equal names and different ids different names: if characters had to be replaced or cut, a digest of
+    the id is appended.
     """
     name = re.sub(r"[^A-Za-z0-9._+-]", "-", run_id)
     if not name[:1].isalnum():
@@ -115,10 +115,10 @@ def day_to_process(chosen: str | None, interval_end: datetime | None, run_after:
     """The UTC day of a run.
 
     Args:
-        chosen: the param ``day``, which wins.
-        interval_end: end of the run's data interval. A run triggered by hand or by an asset can lack one.
-        run_after: when the run was due, used instead. Unlike the clock it stays the same when a task is cleared.
-        days_back: 1 for the day that had just ended then, 0 for the day that was under way.
+        chosen: the param ``day``, which takes precedence.
+        interval_end: end of the run's data interval; None for some runs triggered by hand or by an asset.
+        run_after: when the run was due, used without an interval. It does not change when a task is cleared.
+        days_back: 1 for the last full day at that time, 0 for the day in progress.
     """
     if chosen:
         return date.fromisoformat(chosen)
@@ -140,13 +140,13 @@ class StepOperator(BaseOperator):
 
     Args:
         step: name of the step.
-        days_back: how many days before the end of the run's interval the day lies, unless the param names it.
+        days_back: days from the processed day to the end of the run's interval; unused if the param ``day`` is set.
         switches: params that, when true, add a flag to the command.
         shards: a shard, such as "7", or a range, such as "14-15" (mapped tasks): passed as ``--shard`` or ``--shards``.
 
     Raises:
-        AirflowFailException: the step left with a status of ``FINAL``, or there is no root. No retry.
-        AirflowException: any other failure. Tried again.
+        AirflowFailException: the step exited with a status of ``FINAL``, or there is no root. No retry.
+        AirflowException: any other failure. Retried.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class StepOperator(BaseOperator):
                 "No root: give the param 'root', or set HMAMBA_ROOT where Airflow parses its DAGs and restart it."
             )
         day = day_to_process(params.get("day"), run.data_interval_end, run.run_after, self.days_back)
-        # -P: a folder named jobs where the worker happens to stand must not take the place of the library's.
+        # -P: a folder named jobs in the worker's current folder must not shadow the library's.
         command = [os.environ.get("HMAMBA_PYTHON") or sys.executable, "-P", "-m", f"jobs.{self.step}"]
         command += ["--root", params["root"], "--day", day.isoformat(), "--run-id", folder_name(run.run_id)]
         if params.get("config"):
@@ -185,14 +185,14 @@ class StepOperator(BaseOperator):
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run the step and return its metrics, which the events of its assets carry too."""
+        """Run the step and return its metrics, which are also attached to its asset events."""
         metrics = self.run(self.command(context))
         for asset in self.outlets:
             context["outlet_events"][asset].extra = metrics
         return metrics
 
     def run(self, command: Sequence[str]) -> dict[str, Any]:
-        """Run one command to its end, logging what it says, and return the JSON object it prints last."""
+        """Run a command, log its standard error, and return the JSON object that it prints last."""
         self.log.info("$ %s", shlex.join(command))
         with tempfile.TemporaryFile() as printed:
             said = self._follow(command, printed)
@@ -212,7 +212,7 @@ class StepOperator(BaseOperator):
         return metrics
 
     def _follow(self, command: Sequence[str], printed: IO[bytes]) -> str:
-        """Run ``command``, log its standard error as it comes, return the last line of it."""
+        """Run ``command``, log its standard error line by line, and return the last line."""
         said = "nothing"
         self._process = process = subprocess.Popen(
             command,
@@ -221,7 +221,7 @@ class StepOperator(BaseOperator):
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # The step ends with the process of that id (hmamba/processes.py), even if that is ended by kill -9.
+            # The step ends with the process of that id, even after kill -9 (hmamba/processes.py).
             env={**os.environ, "PYTHONUNBUFFERED": "1", "HMAMBA_PARENT": str(os.getpid())},
         )
         try:
@@ -231,7 +231,7 @@ class StepOperator(BaseOperator):
                     self.log.info("%s | %s", self.step, line.rstrip())
             process.wait()
         finally:
-            # Also when Airflow's timeout breaks into the loop.
+            # Airflow's timeout raises inside the loop.
             self._stop(process)
         return said
 
@@ -246,7 +246,7 @@ class StepOperator(BaseOperator):
         process.stderr.close()
 
     def on_kill(self) -> None:
-        """End the step when Airflow ends the task: ``_follow`` then sees it leave."""
+        """End the step when Airflow ends the task; ``_follow`` then returns."""
         if self._process is not None and self._process.poll() is None:
             self.log.info("Stopping %s.", self.step)
             self._process.terminate()

@@ -1,4 +1,4 @@
-"""One home for the names of columns. External ids are strings; dense indices are integers and never leave a run."""
+"""Column names. External ids are strings; dense indices are integers and valid within one run only."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ CANDIDATES: Final = {
     SCORE: pa.float32(),
     MODEL_VERSION: pa.string(),
 }
-"""Columns of the candidates, and their types: what readers are promised."""
+"""Columns and types of the published candidates."""
 
 FALLBACK_VERSION: Final = "popularity"
-"""What model_version says of users whose history holds nothing that the model knows."""
+"""model_version of users whose history holds no item of the model."""
 
 BASELINE_VERSION: Final = "baseline-"
-"""How model_version begins where no model serves, followed by the name of the baseline that does."""
+"""Prefix of model_version where a baseline serves, followed by its name."""
 
 BASELINES: Final = {"popularity": "popularity", "most_bought": "what each user had most"}
-"""The baselines and what they are in words, the first one preferred where two are equal."""
+"""Baselines and their descriptions. Of two equal ones the first is preferred."""
 
 PADDING_INDEX: Final = 0
 """The item index that stands for no item. Real items start at 1."""

@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one that started them."""
+"""End a process when the process that started it ends."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import signal
 import sys
 
 PARENT = "HMAMBA_PARENT"
-"""Environment variable: process id of the starter of a step. A step that outlives it would keep a lock."""
+"""Environment variable: id of the process that started a step. A step that outlived it would keep its locks."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends, even by ``kill -9``. Linux only."""
+    """Ask the kernel to kill this process when its parent thread ends, even by ``kill -9``. Linux only."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_with_starter() -> None:
-    """End with the process that ``HMAMBA_PARENT`` names; no effect without it. Child processes do not inherit it.
+    """End with the process that ``HMAMBA_PARENT`` names; no effect if it is unset. Child processes do not inherit it.
 
     Raises:
-        SystemExit: the starter has ended already.
+        SystemExit: that process has already ended.
     """
     starter = os.environ.pop(PARENT, None)
     if starter is None:
@@ -35,4 +35,4 @@ def end_with_starter() -> None:
     except ProcessLookupError:
         sys.exit(f"process {starter}, which started this step, has ended")
     except PermissionError:
-        pass  # it lives, under another user
+        pass  # it exists, under another user

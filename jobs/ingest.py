@@ -26,7 +26,7 @@ log = logging.getLogger("hmamba")
 
 @contextmanager
 def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Commit if the block succeeds; otherwise leave everything as it was, the absence of the file included."""
+    """Commit if the block succeeds; otherwise roll back, and delete the file if the block created it."""
     with connect(path, config) as connection:
         was_empty = is_empty(connection)
         connection.begin()
@@ -35,19 +35,19 @@ def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBP
         except BaseException:
             connection.rollback()
             if was_empty:
-                path.unlink()  # while this process still holds its lock, so that nobody else has begun to fill it
+                path.unlink()  # while this process holds its lock, so that no other process has begun to fill it
             raise
         connection.commit()
 
 
 def body(context: StepContext) -> IngestMetrics:
-    """Take in what is new.
+    """Pull new files into the warehouse.
 
-    A run that is repeated reports the batch that it entered the first time.
+    A repeated run reports the batch that its first try loaded.
 
     Raises:
-        InputError: a file is not what it should be, there is nothing to start from, or the day cannot be meant.
-        QualityError: the batch, or the lack of one, broke a rule.
+        InputError: a file is invalid, there is no data yet, or the day is implausible.
+        QualityError: the batch, or its absence, broke a rule.
     """
     layout, config = context.layout, context.config
     source, catalogue = open_source(layout, config), find_catalogue(layout, config)
@@ -59,7 +59,7 @@ def body(context: StepContext) -> IngestMetrics:
         batch_id = outcome.batch_id
         if batch_id is None:
             batch_id = batch_of_run(connection, context.day, context.run_id)
-            log.info("nothing new; files seen before: %d", outcome.files_skipped)
+            log.info("no new files; files read before: %d", outcome.files_skipped)
         batch = {} if batch_id is None else batch_metrics(connection, batch_id)
         named = config.catalogue.path
         mismatch = None if named is None else catalogue_warning(connection, named)

@@ -1,4 +1,4 @@
-"""A whole night without Airflow: every step in order, each in a process of its own that gives its memory back."""
+"""Run a whole night without Airflow: every step in order, each in its own process, which frees its memory."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class StepFailedError(HMambaError):
         if status < 0:
             how = f"was killed by signal {-status}"
         hint = " Signal 9 usually means that memory ran out." if status == -9 else ""
-        super().__init__(f"{step} {how}. Steps after it have not run.{hint}")
+        super().__init__(f"{step} {how}. Later steps did not run.{hint}")
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step that ran: its shard if it is one of many, wall time with start-up (seconds), and its metrics."""
+    """A finished step: shard (None if not mapped), wall time in seconds including start-up, and metrics."""
 
     name: str
     shard: int | None
@@ -56,7 +56,7 @@ class StepDone:
 class NightOptions:
     """Arguments of the steps.
 
-    ``workers``: shards scored at once, None: one a core, or one with a GPU. ``any_day``: also a day after today, or
+    ``workers``: shards scored at once; None: one per core, or one with a GPU. ``any_day``: accept a day after today, or
     long after the newest event.
     """
 
@@ -91,11 +91,11 @@ class NightOptions:
 def run_night(options: NightOptions) -> Iterator[StepDone]:
     """Run the steps, yielding each as it ends, and the shards of ``score`` in order.
 
-    Standard error of the steps is this process's own, so that progress bars reach the terminal. If this process is
-    interrupted or terminated, so are the steps that run.
+    The steps inherit standard error, so that progress bars reach the terminal. If this process is interrupted or
+    terminated, so are the running steps.
 
     Raises:
-        StepFailedError: a step left with another status than 0. Nothing after it runs but the report, which says so.
+        StepFailedError: a step exited with a non-zero status. Only the report runs after it.
     """
     with _Steps(options).running() as steps:
         try:
@@ -120,9 +120,9 @@ def _night(steps: _Steps) -> Iterator[StepDone]:
 
 
 def _failed_night(steps: _Steps) -> Iterator[StepDone]:
-    """Write the report of a night of which a step has failed; that it cannot be written must not hide the failure."""
+    """Write the report of a failed night. A failure of the report must not hide the first one."""
     if not steps.options.run.failed:
-        return  # the step was refused before it began: there is nothing to report of
+        return  # the step was refused before it began: there is nothing to report
     try:
         yield steps.run("report")
     except StepFailedError as error:
@@ -133,7 +133,7 @@ def run_one(options: NightOptions, step: str) -> StepDone:
     """Run one step.
 
     Raises:
-        StepFailedError: it left with another status than 0.
+        StepFailedError: the step exited with a non-zero status.
     """
     with _Steps(options).running() as steps:
         return steps.run(step)
@@ -143,7 +143,7 @@ def run_refresh(options: NightOptions) -> Iterator[StepDone]:
     """Pull, then replace the candidates of users with new events, yielding each step as it ends.
 
     Raises:
-        StepFailedError: a step left with another status than 0. Nothing after it runs.
+        StepFailedError: a step exited with a non-zero status. Later steps do not run.
     """
     with _Steps(options).running() as steps:
         for step in REFRESH:
@@ -151,9 +151,10 @@ def run_refresh(options: NightOptions) -> Iterator[StepDone]:
 
 
 def _score(steps: _Steps, shards: Sequence[int], device: str) -> Iterator[StepDone]:
-    """Score shards, as many at once as there are cores: much of a worker's time does not divide among threads.
+    """Score shards in parallel, one per core, because much of a worker's time is single-threaded.
 
-    Each has an equal part of the cores, unless ``OMP_NUM_THREADS`` says otherwise. One GPU's memory is not shared.
+    Each worker has an equal part of the cores, unless ``OMP_NUM_THREADS`` is set. With a GPU, whose memory workers do
+    not share, one shard runs at a time.
     """
     cores = len(os.sched_getaffinity(0))
     workers = steps.options.workers or (1 if device != "cpu" else max(1, min(cores, len(shards))))
@@ -172,12 +173,12 @@ def _score(steps: _Steps, shards: Sequence[int], device: str) -> Iterator[StepDo
             raise
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
 class _Steps:
-    """Runs steps as processes, several at once if need be, and leaves none of them behind."""
+    """Runs steps as processes, several at once if needed, and ends all of them."""
 
     def __init__(self, options: NightOptions) -> None:
         self.options = options
@@ -187,8 +188,8 @@ class _Steps:
     @contextmanager
     def running(self) -> Iterator[_Steps]:
         """End every step when the block ends, also when SIGTERM ends it (with status 143)."""
-        is_main = threading.current_thread() is threading.main_thread()  # no other may say what a signal does
-        before = signal.signal(signal.SIGTERM, _leave) if is_main else None
+        is_main = threading.current_thread() is threading.main_thread()  # only the main thread may set a handler
+        before = signal.signal(signal.SIGTERM, _exit) if is_main else None
         try:
             yield self
         finally:
@@ -199,10 +200,10 @@ class _Steps:
     def run(
         self, step: str, shard: int | None = None, shards: int = 1, environment: dict[str, str] | None = None
     ) -> StepDone:
-        """Run one step to its end.
+        """Run one step and wait for it.
 
         Raises:
-            StepFailedError: it left with another status than 0.
+            StepFailedError: the step exited with a non-zero status.
         """
         started = time.monotonic()
         command = self.options.command(step, shard)
@@ -212,7 +213,7 @@ class _Steps:
             if self._stopped:
                 process.send_signal(signal.SIGINT)
             try:
-                told, _ = process.communicate()
+                output, _ = process.communicate()
             except BaseException:
                 self._end(process)
                 raise
@@ -222,10 +223,10 @@ class _Steps:
         if process.returncode != 0:
             failed = StepFailedError(step, process.returncode)
             if process.returncode < 0 and not self._stopped:
-                # A step that is killed cannot say so itself.
+                # A killed step cannot record its own failure.
                 record_failure(self.options.run, step, shard, str(failed), failed.exit_code, seconds)
             raise failed
-        printed = json.loads(told.strip().splitlines()[-1])
+        printed = json.loads(output.strip().splitlines()[-1])
         return StepDone(step, shard, shards, seconds, KEPT_METRICS[step].parse(printed, f"the last line of {step}"))
 
     def stop(self) -> None:
@@ -235,7 +236,7 @@ class _Steps:
             self._end(process)
 
     def _end(self, process: subprocess.Popen[str]) -> None:
-        """Let a process end that has had Ctrl-C from the terminal as well; interrupt it if it has not, then kill it."""
+        """Wait for a process, which may have received Ctrl-C from the terminal; else interrupt, then kill it."""
         for patience, sent in ((_GRACE_SECONDS, signal.SIGINT), (_PATIENCE_SECONDS, signal.SIGKILL)):
             try:
                 process.wait(patience)

@@ -1,4 +1,4 @@
-"""Check the night's candidates and publish them, whole, for everyone who reads candidates/latest.json."""
+"""Check the night's candidates and publish them atomically for the readers of candidates/latest.json."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ log = logging.getLogger("hmamba")
 
 
 def _fallback_users(run: RunLayout) -> int:
-    """Users that the score step served from popularity, over all shards of the snapshot."""
+    """Number of users, over all shards, who received popular items."""
     shards = range(len(candidate_parts(run)))
     return sum(ShardMetrics.read(run.step_metrics("score", shard)).fallback_users for shard in shards)
 
 
 def body(context: StepContext) -> PublishMetrics:
-    """Check, publish, and delete the working folders of old days.
+    """Check and publish the candidates, and delete the working folders of old days.
 
     Raises:
         InputError: an earlier step has not run.

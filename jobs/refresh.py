@@ -1,4 +1,4 @@
-"""Refresh: new candidates for users with new events, by the model that serves, in the table that is out."""
+"""Refresh: replace the candidates of users with new events in the published table, with the serving model."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ log = logging.getLogger("hmamba")
 
 
 def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
-    """The manifest that is out, and the run that it goes back to.
+    """The published manifest, and the run that made its table.
 
     Raises:
-        InputError: nothing is out, the day is before what is out, or the run is not what has been published.
+        InputError: nothing is published, the day is before the published table's, or the run has changed since.
     """
     layout = context.layout
     latest = Manifest.read_if_exists(layout.latest)
@@ -45,14 +45,15 @@ def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
         raise _nothing_published(context)
     if context.day < latest.last_day:
         raise InputError(
-            f"--day {context.day}: what is out holds events up to {latest.last_day}. Give that day or a later one."
+            f"--day {context.day}: the published table holds events up to {latest.last_day}. Give that day or a later "
+            "one."
         )
     night = layout.run(latest.day, latest.run_id)
     served = (read_serving(night.verdict), FALLBACK_VERSION)
     snapshot = SnapshotManifest.read(night.manifest)
     if latest.snapshot != snapshot.digest or latest.model_version not in served:
         raise InputError(
-            f"{night.folder} is not what {layout.latest} has been published from: its night has been run again since. "
+            f"{night.folder} does not match {layout.latest}: the night has been run again since. "
             f"Run the night of {latest.day} to its end."
         )
     return latest, night
@@ -74,21 +75,21 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard of the new table, and how many of its users' states have been gone on from."""
+    """A written shard; users encoded from their carried state (``advanced``) and from their history (``reencoded``)."""
 
     replaced: Replaced
     advanced: int
-    anew: int
+    reencoded: int
 
 
 class _Scorer:
-    """Scores users as the night did: its model or baseline, index, popularity, k and exclude_seen."""
+    """Scores users with the night's model or baseline, index, popularity, k and exclude_seen."""
 
     def __init__(self, context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer) -> None:
         self._work, self._night, self._base, self._scorer = context.run.refresh, night, base, scorer
 
     def shard(self, number: int, histories: Path) -> _Shard:
-        """Write a shard's new part: the night's, but for the users with these histories."""
+        """Write a shard's new part: the night's part with the users of ``histories`` replaced."""
         work, night, stored = self._work, self._night, self._scorer.stored
         files = StateFiles(night.state_part(number), night.state_users(number))
         write = work.storage.write_file
@@ -105,7 +106,7 @@ class _Scorer:
                 encode=encode_users if carried is None else carried.encode,
             )
         touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
-        # The night's own part, not what an earlier refresh made of it: that had fewer new events, or as many.
+        # The night's own part, not an earlier refresh's: these histories include the events of that one.
         part, target = night.candidate_part(number), work.refreshed_part(number)
         with write(target) as path:
             replaced = replace_users(part, touched, work.candidate_part(number), path)
@@ -115,14 +116,14 @@ class _Scorer:
 
 
 def body(context: StepContext) -> RefreshMetrics:
-    """Score users with events that the night had not seen, and publish the table with their candidates replaced.
+    """Score users with events after the night's snapshot, and publish the table with their candidates replaced.
 
-    One refresh at a time: another one is waited for, since both would start from the same table.
+    Refreshes run one at a time, because two would start from the same table.
 
     Raises:
-        BusyError: another refresh is still at work, or a night was published during this one.
-        InputError: no night has been published, or its working folder is not what it was.
-        QualityError: the new table broke a rule; what was published before still is.
+        BusyError: another refresh did not end within ``warehouse.wait_seconds``, or a night was published meanwhile.
+        InputError: no night has been published, or its working folder has changed.
+        QualityError: the new table broke a rule; the table published before stays.
     """
     if not context.layout.storage.exists(context.layout.latest):
         raise _nothing_published(context)
@@ -153,7 +154,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
                 shards.append(shard_scorer.shard(number, file))
-                progress.update(shards[-1].advanced + shards[-1].anew)
+                progress.update(shards[-1].advanced + shards[-1].reencoded)
         new_users = sum(shard.replaced.new_users for shard in shards)
         refreshed = Refreshed(
             base=base,
@@ -167,7 +168,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         )
         done = publish_refresh(context.layout, context.config, refreshed)
     finally:
-        # Only what is published is kept: it is a whole table.
+        # The published table is complete: nothing reads the working folder afterwards.
         work.storage.delete(work.folder)
     return RefreshMetrics(
         day=context.day,
@@ -177,7 +178,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         users=changes.users,
         new_users=new_users,
         advanced=sum(shard.advanced for shard in shards),
-        anew=sum(shard.anew for shard in shards),
+        reencoded=sum(shard.reencoded for shard in shards),
         rows=done.totals.rows,
         changed=done.changed,
     )

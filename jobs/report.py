@@ -1,4 +1,4 @@
-"""Write the night's report: one HTML page that explains what happened."""
+"""Write the night's report as one HTML page."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from hmamba.sequences.histories import shard_files, stream_histories
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
-"""Of a shard, what is held at once, whatever its size."""
+"""Most events and users of a shard that are in memory at once."""
 
 
 class _Scorer:
-    """Whoever serves, loaded once for all shards of the step."""
+    """The serving model or baseline, loaded once for all shards of the step."""
 
     def __init__(self, context: StepContext) -> None:
         run, config = context.run, context.config
@@ -39,9 +39,9 @@ class _Scorer:
             def write(place: Path) -> Path:
                 return stack.enter_context(run.storage.write_file(place))
 
-            # Where positions order the events, a late one would move all after it: states would not be of what follows.
+            # Where positions order the events, a late event shifts those after it, and a state cannot be resumed.
             if candidates.states and stored is not None and not self._config.source.columns.by_position:
-                # The users' names are there last: without them nobody finds the states.
+                # The file of user ids is committed last: without it the states are not used.
                 users, states = (write(path) for path in (run.state_users(shard), run.state_part(shard)))
                 kept = StateFiles(states, users)
                 encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
@@ -59,7 +59,7 @@ class _Scorer:
 
 
 def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
-    """Write the candidates of the users in the shards of ``--shard`` or ``--shards``; metrics are kept by shard.
+    """Write the candidates of the users in ``--shard`` or ``--shards``; metrics are stored per shard.
 
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.

@@ -1,4 +1,4 @@
-"""Cut every user's history, as of the end of the day, into hashed Parquet shards."""
+"""Write every user's history up to the end of the day as Parquet shards, hashed by user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def body(context: StepContext) -> SnapshotMetrics:
     """Write the run's ``sequences/``.
 
     Raises:
-        InputError: there is no warehouse, it holds no event before the end of the day, or none for long before it.
+        InputError: there is no warehouse, it holds no event before the end of the day, or a long gap before the day.
     """
     path = context.layout.warehouse
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What every step has in common: arguments, logging, exit status, metrics."""
+"""Shared code of all steps: arguments, logging, exit status, metrics."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class StepContext:
         return self.layout.run(self.day, self.run_id)
 
     def record(self, metrics: _M, started: float, shard: int | None = None) -> _M:
-        """Write the metrics of the step, or of its part for one shard, with wall time and peak memory; returns them.
+        """Write the metrics of the step, or of one shard, with wall time and peak memory, and return them.
 
         The record of an earlier failure is removed.
 
         Args:
-            metrics: what was counted.
-            started: when it began, by ``time.monotonic()``.
-            shard: the part.
+            metrics: metrics of the step.
+            started: ``time.monotonic()`` at the start.
+            shard: the shard; None for a whole step.
         """
         cost = {
             "seconds": round(time.monotonic() - started, 3),
@@ -62,14 +62,14 @@ class StepContext:
 
 
 def record_failure(run: RunLayout, step: str, shard: int | None, message: str, status: int, seconds: float) -> None:
-    """Record how a step failed, for the report. An error of writing is ignored: the step has failed in any case."""
+    """Record a step's failure for the report. Write errors are ignored, because the step has failed in any case."""
     failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=round(seconds, 3))
     with suppress(OSError):
         failure.write(run.step_failure(step, shard))
 
 
 def day_argument(text: str) -> date:
-    """A day on the command line."""
+    """Parse a day on the command line, for argparse."""
     try:
         return clock.day_of(text)
     except ValueError as error:
@@ -77,7 +77,7 @@ def day_argument(text: str) -> date:
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that all steps share."""
+    """Build a parser with the arguments that all steps share."""
     result = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
     result.add_argument("--root", required=True, help="folder of the recommender, e.g. ./demo")
     result.add_argument("--day", required=True, type=day_argument, help="the day to process, UTC, e.g. 2017-12-14")
@@ -91,17 +91,17 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def _enter(name: str, given: argparse.Namespace) -> StepContext:
-    """Check the arguments of a step. Nothing is written.
+    """Check the arguments of a step. Writes nothing.
 
     Raises:
         ConfigError: the root is a URI, the run id cannot be a folder's name, or a setting is wrong.
-        InputError: the root is not there, or the day has not come yet.
+        InputError: the root does not exist, or the day is in the future.
     """
     layout = Layout.existing(given.root)
     layout.run(given.day, given.run_id)
     config = load(given.config, layout)
     if given.day > clock.now().date() and not given.any_day:
-        from hmamba.warehouse.days import check_against_clock  # loads DuckDB, which most steps can do without
+        from hmamba.warehouse.days import check_against_clock  # imports DuckDB, which most steps do not need
 
         check_against_clock(layout, config, given.day)
     return StepContext(layout, given.day, given.run_id, config, given, name)
@@ -114,26 +114,26 @@ def run_step(
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     arguments: list[str] | None = None,
     *,
-    tells: bool = True,
+    records: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
-    Standard output carries one JSON line; everything else goes to standard error. The metrics are kept under the run's
+    Standard output is one JSON line; everything else goes to standard error. The metrics are stored under the run's
     ``metrics/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
 
     Args:
-        name: of the step.
+        name: name of the step.
         description: for ``--help``.
         body: does the work and returns its metrics.
-        add_options: adds options of its own.
-        arguments: those of the command line if absent.
-        tells: whether this process prints and records the metrics; of several that share a step only one does.
-        parts: the shards that ``body`` works on, if it records metrics shard by shard by itself.
+        add_options: adds the step's own options.
+        arguments: command-line arguments; those of the process if None.
+        records: whether this process records and prints the metrics; one of the processes of a step does.
+        parts: returns the shards of ``body`` if it records metrics per shard itself.
 
     Returns:
-        The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (2 and 3 mean that
-        another try cannot help).
+        The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (a retry cannot
+        help after 2 or 3).
     """
     options = parser(name, description)
     if add_options is not None:
@@ -146,7 +146,7 @@ def run_step(
     try:
         context = _enter(name, given)
         metrics = body(context)
-        if not tells:
+        if not records:
             return 0
         if shards is None:
             metrics = context.record(metrics, started)
@@ -177,6 +177,6 @@ def _log_to_stderr(verbose: bool) -> None:
 
 
 def _without_interrupts(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print no traceback for Ctrl-C. Python then ends by that signal, so that the status is that of an interrupt."""
+    """Print no traceback for Ctrl-C. Python then ends by SIGINT, so the exit status is that of an interrupt."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)

@@ -1,7 +1,7 @@
-"""Train: fine-tune the champion on the newest events, or train from nothing.
+"""Train: fine-tune the champion on the newest events, or train from scratch.
 
-With ``train.processes`` over 1 the step starts itself so many times through torchrun. Started by torchrun itself
-(``torchrun --nproc-per-node 4 -m jobs.train ...``) it is one of those processes, whatever the setting says.
+With ``train.processes`` above 1 the step starts that many processes through torchrun. If torchrun started it
+(``torchrun --nproc-per-node 4 -m jobs.train ...``), the setting is ignored.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def _cores() -> int:
 
 
 def _leave_a_core() -> None:
-    """Compute on all cores but the one on which the next batch is prepared, unless ``OMP_NUM_THREADS`` says otherwise.
+    """Use all cores but one, on which the next batch is prepared, unless ``OMP_NUM_THREADS`` is set.
 
-    Threads that compute wait for the slowest of them many times a step: one that shares its core with the preparation
-    costs more than it computes (docs/performance.md).
+    OpenMP threads wait for the slowest of them many times per optimiser step: a thread that shares its core with the
+    preparation costs more than it computes (docs/performance.md).
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, _cores() - 1))
 
 
 def body(context: StepContext) -> TrainMetrics:
-    """Train this night's challenger, unless it exists or there is nothing new to learn."""
+    """Train the night's challenger, unless it exists or there are no new events."""
     _leave_a_core()
     with joined(device_of(context.config.train.device)) as ranks:
         if not ranks.leads:
@@ -68,23 +68,23 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     snapshot = SnapshotManifest.read(run.manifest).digest
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
-    # A full retrain does not need the champion, and is the remedy where it is lost or damaged.
-    wanted = champion is not None and not context.options.full_retrain
-    parent = model_files.load(layout, champion, device, config.model.kernels) if champion and wanted else None
+    # A full retrain does not load the champion, so it also works if the champion is lost or damaged.
+    fine_tunes = champion is not None and not context.options.full_retrain
+    parent = model_files.load(layout, champion, device, config.model.kernels) if champion and fine_tunes else None
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
     histories = read_histories(shard_files(run))
     split = Split.of(histories, config)
     if parent is not None and not parent.model.config.same_weights(config.model):
-        log.info("train: the [model] settings have changed since %s: training from nothing", parent.version)
+        log.info("train: the [model] settings have changed since %s: training from scratch", parent.version)
         parent = None
     if parent is not None and _has_seen(parent.provenance, split):
-        log.info("train: %s has seen what tonight judges on: training from nothing", parent.version)
+        log.info("train: %s was trained on events that this night evaluates on: training from scratch", parent.version)
         parent = None
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
     if layout.storage.exists(layout.model(provenance.version)):
-        log.info("train: %s is trained already", provenance.version)
+        log.info("train: %s is already trained", provenance.version)
         trained = model_files.read_metrics(layout, provenance.version).training
         if trained is None:
             return TrainMetrics(day=context.day, version=provenance.version, parent=provenance.parent, reused=True)
@@ -112,18 +112,18 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
 
 
 def _has_seen(parent: Provenance, split: Split) -> bool:
-    """Whether a model was trained on events that tonight's split keeps for validation or holds out."""
+    """Whether a model was trained on events in the validation or held-out part of the night's split."""
     if parent.split == split.mode == LAST:
-        return False  # what was held out then is held out still, or has later baskets behind it
+        return False  # its held-out baskets are still held out, or are no longer their users' last
     return (parent.split != split.mode and split.mode == LAST) or parent.trained_until > split.trained_until
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--full-retrain", action="store_true", help="train from nothing, whatever the champion knows")
+    parser.add_argument("--full-retrain", action="store_true", help="train from scratch, not from the champion")
 
 
 def _processes(arguments: list[str]) -> int:
-    """How many processes the settings want; 1 if they cannot be read, which the step itself then says."""
+    """Value of ``train.processes``; 1 if the settings cannot be read, which the step itself reports."""
     arguments_of = parser("train", __doc__ or "")
     _options(arguments_of)
     given = arguments_of.parse_args(arguments)
@@ -134,7 +134,7 @@ def _processes(arguments: list[str]) -> int:
 
 
 def _start(processes: int, arguments: list[str]) -> int:
-    """Start this step through torchrun; returns the exit status of the process that failed first, or 0."""
+    """Run this step through torchrun; returns the exit status of the process that failed first, or 0."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     if sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"
@@ -150,7 +150,7 @@ def _start(processes: int, arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the step."""
     if launched():
-        return run_step("train", __doc__ or "", body, _options, arguments, tells=os.environ["RANK"] == "0")
+        return run_step("train", __doc__ or "", body, _options, arguments, records=os.environ["RANK"] == "0")
     given = sys.argv[1:] if arguments is None else arguments
     processes = _processes(given)
     if processes > 1:

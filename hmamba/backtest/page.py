@@ -12,6 +12,7 @@ from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Comparison
 from hmamba.report import figures
 from hmamba.report.pages import templates
+from hmamba.report.text import counted, percent, signed
 
 _BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric
 _NONE = "\N{EN DASH}"
@@ -76,7 +77,8 @@ def markdown(found: Findings) -> str:
     first, last = found.nights[0].day, found.nights[-1].day
     keys = [found.metric, *(key for key in _BESIDE if key != found.metric and key in next(iter(found.means.values())))]
     lines = [
-        f"{len(found.nights)} nights, {first} to {last}; {users:,} users judged, {judged:,} times in all.",
+        f"{counted(len(found.nights), 'night')}, {first} to {last}; {counted(users, 'user')} evaluated, "
+        f"{counted(judged, 'time')} in total.",
         "",
         "| | " + " | ".join(key.upper() for key in keys) + " |",
         "|---" * (len(keys) + 1) + "|",
@@ -85,10 +87,10 @@ def markdown(found: Findings) -> str:
         lines.append(f"| {shown(name)} | " + " | ".join(f"{found.means[name][key]:.4f}" for key in keys) + " |")
     lines += ["", f"| comparison | {found.metric.upper()} | 95 % interval | |", "|---|---|---|---|"]
     for entry in found.comparisons:
-        relative = "" if entry.relative is None else f" ({entry.relative * 100:+.1f} %)"
+        share = f" ({text})" if entry.relative is not None and (text := percent(entry.relative)) else ""
         lines.append(
-            f"| {shown(entry.one)} against {shown(entry.other)} | {entry.difference:+.4f}{relative} "
-            f"| {entry.low:+.4f} to {entry.high:+.4f} | {entry.says} |"
+            f"| {shown(entry.one)} against {shown(entry.other)} | {signed(entry.difference)}{share} "
+            f"| {signed(entry.low)} to {signed(entry.high)} | {entry.says} |"
         )
     head = "| night | users | " + " | ".join(shown(name) for name in found.systems) + " |"
     lines += ["", head, "|---" * (len(found.systems) + 2) + "|"]
@@ -97,7 +99,7 @@ def markdown(found: Findings) -> str:
             f"{night.measured[name].means[found.metric]:.4f}" if name in night.measured else _NONE
             for name in found.systems
         ]
-        lines.append(f"| {night.day} | {len(night.user_ids)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {night.day} | {len(night.user_ids):,} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -120,5 +122,5 @@ def page(found: Findings, title: str) -> str:
     return (
         templates("hmamba.backtest")
         .get_template("template.html")
-        .render(title=title, found=found, chart=chart(found), shown=shown)
+        .render(title=title, found=found, chart=chart(found), shown=shown, signed=signed, counted=counted)
     )

@@ -1,4 +1,4 @@
-"""A baseline's table: what readers get while no model has been shown to be better."""
+"""Candidates from a baseline, published while no model has been shown to be better."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hmamba.sequences.histories import Histories, IntArray
 
 @dataclass(frozen=True)
 class Baseline:
-    """Ranks items by their popularity, or by how often each user had them.
+    """Ranks items by popularity, or by how often each user has interacted with them.
 
     Attributes:
-        version: what model_version says, such as baseline-popularity.
+        version: value of the column model_version, such as baseline-popularity.
         candidate_items: the items that may be recommended.
         item_ids: (size,) item ids by index.
         popularity: (size,) events of each item index.
@@ -33,14 +33,14 @@ class Baseline:
     popularity: IntArray
 
     def block(self, histories: Histories, k: int, *, exclude_seen: bool) -> ScoredBlock:
-        """The candidates of a block of users, who have no points."""
+        """Candidates of a block of users, without Lorentz points."""
         ranked = self.rank(histories, k, exclude_seen=exclude_seen)
         return ScoredBlock(ranked, pa.array([self.version] * len(histories), pa.string()), None, 0)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
-        """The ``k`` best items of each user, scored by their share of all events plus the user's own count.
+        """Rank the ``k`` best items of each user. The score is the share of all events plus the user's own count.
 
-        Items that came after the popularity was counted are passed over.
+        Items added after the popularity was counted are ignored.
         """
         counts = np.zeros(len(self.popularity), dtype=np.int64)
         eligible = self.candidate_items.eligible
@@ -57,15 +57,15 @@ class Baseline:
         if is_personal:
             read = histories.read
             pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)
-            wanted = rows * len(counts) + items
-            place = np.minimum(np.searchsorted(pairs, wanted), max(len(pairs) - 1, 0))
+            keys = rows * len(counts) + items
+            place = np.minimum(np.searchsorted(pairs, keys), max(len(pairs) - 1, 0))
             if len(pairs):
-                scores += np.where(pairs[place] == wanted, number[place], 0)
+                scores += np.where(pairs[place] == keys, number[place], 0)
         return Ranked(rows, items, scores.astype(np.float32))
 
 
 def write_eligible(candidate_items: CandidateItems, item_ids: pa.Array, path: Path) -> None:
-    """Write which items may be recommended: item_index, item_id."""
+    """Write the candidate items as Parquet: item_index, item_id."""
     columns = {
         ITEM_INDEX: pa.array(candidate_items.eligible, pa.int32()),
         ITEM_ID: item_ids.take(pa.array(candidate_items.eligible)),

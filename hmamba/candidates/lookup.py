@@ -1,4 +1,4 @@
-"""Look a user up in the published candidates, as any consumer would: through ``candidates/latest.json``."""
+"""Look up a user's published candidates through ``candidates/latest.json``, as any consumer does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUGGESTIONS = 5
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One row. ``title`` and ``category`` are None where the names of the items are not known any more."""
+    """One recommended item. ``title`` and ``category`` are None if the night's item metadata has been deleted."""
 
     rank: int
     item_id: str
@@ -32,9 +32,8 @@ class Recommendation:
 class Recommendations:
     """A user's best items.
 
-    ``model_version`` is that of the user's own rows: a user without usable history has the fallback's beside a model's
-    table. ``warning`` is what the manifest says that readers have to know, such as that no model serves yet; None if
-    nothing.
+    ``model_version`` is that of the user's rows; for a user without usable history it names the fallback. ``warning``
+    is the manifest's warning to readers, such as that no model serves yet; None without one.
     """
 
     user: str
@@ -45,11 +44,11 @@ class Recommendations:
 
 
 def recommend(layout: Layout, user: str, most: int) -> Recommendations:
-    """The user's ``most`` best published items, best first.
+    """Return the user's ``most`` best published items, best first.
 
     Raises:
         InputError: nothing is published, a published file is missing or cut short, or the user has no candidates (the
-            message names users whose ids look alike).
+            message lists similar user ids).
     """
     manifest = published_manifest(layout)
     files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
@@ -57,12 +56,12 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
-            alike = connection.execute(
+            similar = connection.execute(
                 statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
             ).fetchall()
             raise InputError(
-                f"user {user!r} is not among the {manifest.users} users published for {manifest.day}. "
-                f"Ids that look alike: {', '.join(repr(row[0]) for row in alike)}. A user appears on the night after "
+                f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
+                f"Ids that look alike: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
                 "their first event."
             )
         names = _names(connection, layout, manifest, [row[1] for row in rows])
@@ -76,7 +75,7 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
 
 
 def example_user(layout: Layout) -> str:
-    """Somebody who has candidates, served by the model if anybody is.
+    """Return the id of a user with candidates; a user served by the model if there is one.
 
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
@@ -91,22 +90,22 @@ def example_user(layout: Layout) -> str:
 
 
 def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
-    """A manifest, once each file it names is there in its full size.
+    """Read a published manifest, and check that every file it names exists in its full size.
 
     Args:
         layout: the root.
-        day: whose; None for the newest.
+        day: night of the table; None for the newest.
 
     Raises:
-        InputError: there is none, or a file is not as the manifest says.
+        InputError: there is no such manifest, or a file is missing or has another size.
     """
     path = layout.latest if day is None else layout.published_manifest(day)
     manifest = Manifest.read_if_exists(layout.storage.local_path(path))
     if manifest is None:
-        wanted = "YYYY-MM-DD" if day is None else day.isoformat()
+        shown = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(
             f"{path} does not exist: nothing is published{'' if day is None else f' for {day}'} under {layout.root}. "
-            f"Run a night first: {layout.command('run', '--day', wanted)}."
+            f"Run a night first: {layout.command('run', '--day', shown)}."
         )
     for file in manifest.files:
         part = layout.storage.local_path(layout.root / file.path)
@@ -121,7 +120,7 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
 def _names(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, items: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
-    """Title and category of items, from that night's snapshot; nothing if its folder has been cleaned up."""
+    """Title and category of items, from that night's snapshot; empty if the working folder has been deleted."""
     run = layout.run(manifest.day, manifest.run_id)
     file = run.storage.local_path(run.items)
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Whoever serves a night, model or baseline, behind one way to score a shard of its users."""
+"""Score the users of a night with the model or baseline that serves, one shard at a time."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from hmamba.storage.layout import RunLayout
 
 @dataclass(frozen=True)
 class NightScorer:
-    """Scores users as a night does.
+    """Scores users with what serves a night: a baseline, or a model and its index.
 
     Attributes:
-        version: what serves.
+        version: the model version or baseline that serves.
         popularity: (size,) events of each item index.
         system: a baseline, or a model and its index.
     """
@@ -43,10 +43,10 @@ class NightScorer:
 
     @classmethod
     def open(cls, run: RunLayout, device: torch.device, kernels: str = "auto") -> NightScorer:
-        """Load what the gate and the index step of a run have left.
+        """Load the outputs of a run's gate and index steps.
 
         Raises:
-            InputError: one of them has not run, or what it left is damaged.
+            InputError: one of them has not run, or its output is damaged.
         """
         version = read_serving(run.verdict)
         items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
@@ -87,11 +87,11 @@ class NightScorer:
 
         Args:
             blocks: the shard's users.
-            k: items a user.
-            exclude_seen: leave out items that the user has seen.
+            k: items per user.
+            exclude_seen: exclude items that the user has seen.
             candidates: file to write.
             vectors: file to write.
-            encode: what makes hidden states of histories, where a model serves.
+            encode: computes hidden states from histories; unused where a baseline serves.
         """
         if isinstance(self.system, Baseline):
             score: Callable[[Histories], ScoredBlock] = partial(self.system.block, k=k, exclude_seen=exclude_seen)

@@ -1,4 +1,4 @@
-"""How a part of the candidates is written: the night's and a refresh's parts are alike."""
+"""Parquet format of one part of the candidates, shared by nights and refreshes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hmamba.columns import CANDIDATES, SCORE, USER_ID
 
 PLAIN = pa.schema(CANDIDATES)
-"""With text as text, which is how readers find it, whoever wrote the part."""
+"""The schema that readers see: text columns as strings."""
 
 CODED = pa.schema(
     [
@@ -18,15 +18,16 @@ CODED = pa.schema(
         for field in PLAIN
     ]
 )
-"""With text as codes of a dictionary, which is how the file holds it: rows move at the cost of numbers."""
+"""The same schema with text dictionary-encoded, as in the file: rows are copied without decoding strings."""
 
 
 def part_writer(path: Path, schema: pa.Schema = PLAIN) -> pq.ParquetWriter:
-    """A writer of rows of this schema.
+    """Open a Parquet writer for candidates.
 
-    Scores hardly ever repeat, so a dictionary of them would be built and thrown away: a third of the time of writing.
-    Rows are sorted by user, so bounds of their ids find a reader the users wanted. Every group of rows holds all ranks
-    and most items; bounds of those would find nobody anything, and take a tenth of the time of writing.
+    Scores rarely repeat: dictionary-encoding them would take a third of the writing time and be discarded. Row-group
+    statistics are written for user_id only: rows are sorted by user, so they let a reader skip row groups. Every row
+    group holds all ranks and most items; statistics of those columns would skip nothing and take a tenth of the
+    writing time.
     """
     coded = [field.name for field in PLAIN if field.name != SCORE]
     return pq.ParquetWriter(

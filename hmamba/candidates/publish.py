@@ -1,8 +1,8 @@
-"""Publishing a night's candidates: checked first, then the day's folder, then the link that readers follow.
+"""Publish a night's candidates: check them, write the day's folder, then move the link that readers follow.
 
-Readers start at candidates/latest.json, a link to the manifest inside the newest day's folder. A day that is published
-again changes its files and their checksums in the one rename of that folder; a newer day is linked once its folder is
-whole; and the link never goes back in days.
+Readers start at candidates/latest.json, a link to the manifest inside the newest day's folder. Publishing a day again
+replaces its files and checksums in one rename of that folder. A newer day is linked after its folder is complete. The
+link never moves to an earlier day.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger("hmamba")
 
 @dataclass(frozen=True)
 class Published:
-    """What publishing did. ``changed`` is false if just this content was there already."""
+    """Result of publishing. ``changed`` is false if the same content was already published."""
 
     totals: CandidateTotals
     files: int
@@ -39,7 +39,7 @@ class Published:
 
 
 def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
-    """The run's candidate parts, one for each shard of its snapshot: what another snapshot left there does not count.
+    """Paths of the run's candidate parts, one per shard of its snapshot; parts of an earlier snapshot are ignored.
 
     Raises:
         InputError: the snapshot is missing, or shards have not been scored.
@@ -81,13 +81,13 @@ def _describe(parts: Sequence[Path], target: Path, storage: Storage) -> tuple[Pu
 
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:
-    """Whether every file that a manifest names is there with its content."""
+    """Whether every file that a manifest names exists with the recorded digest."""
     files = [(storage.root / file.path, file.sha256) for file in manifest.files]
     return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
 def latest_manifest(layout: Layout) -> Manifest | None:
-    """The manifest of the newest published table; None if nothing is published.
+    """Read the manifest of the newest published table; None if nothing is published.
 
     Raises:
         InputError: it is damaged.
@@ -98,19 +98,19 @@ def latest_manifest(layout: Layout) -> Manifest | None:
 def publish(
     layout: Layout, day: date, run_id: str, config: Config, fallback_users: int, warning: str | None = None
 ) -> Published:
-    """Check the run's candidates and make them the day's, and the newest if no later day is out.
+    """Check the run's candidates and publish them for the day, and as the newest unless a later day is published.
 
     Args:
         layout: the root.
         day: the night's day.
-        run_id: whose candidates.
-        config: says k, whether seen items are excluded, what is allowed, and how many days of runs are kept.
-        fallback_users: users who got popular items for want of a history, for the manifest.
-        warning: what readers have to know of the table, for the manifest; None if nothing.
+        run_id: the run whose candidates are published.
+        config: settings of the candidates and the warehouse.
+        fallback_users: users without usable history, who received popular items; for the manifest.
+        warning: a warning to readers of the table, for the manifest; None without one.
 
     Raises:
         InputError: an earlier step has not run.
-        QualityError: a rule is broken; what was published before still is.
+        QualityError: a rule is broken; the table published before stays.
     """
     files = _candidate_files(layout, layout.run(day, run_id), config)
     settings = config.candidates
@@ -143,7 +143,7 @@ def _now() -> datetime:
 
 
 def _readable(path: Path) -> Manifest | None:
-    """The manifest of a table that is about to be replaced; None if there is none, or if it cannot be read."""
+    """Read the manifest of a table about to be replaced; None if it is missing or cannot be read."""
     try:
         return Manifest.read_if_exists(path)
     except InputError as error:
@@ -152,10 +152,10 @@ def _readable(path: Path) -> Manifest | None:
 
 
 def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
-    """Make checked parts the day's, and the newest if no later day is out; returns whether anything changed."""
+    """Publish checked parts for the day, and as the newest unless a later day is; returns whether anything changed."""
     target, storage = layout.published(manifest.day), layout.storage
     own = layout.published_manifest(manifest.day)
-    # Read before the exchange, after which the link leads to the new manifest.
+    # Read before the folder is replaced: after that the link leads to the new manifest.
     before = _readable(storage.local_path(own))
     is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
     latest = before if is_newest else latest_manifest(layout)
@@ -165,29 +165,31 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
         changed = True
         with storage.write_folder(target) as folder:
             for part in parts:
-                shutil.copyfile(part, folder / part.name)  # a link could be changed by whoever writes the part again
+                shutil.copyfile(
+                    part, folder / part.name
+                )  # not a hard link: scoring again would change the published file
             manifest.write(folder / own.name)
     if latest is None or latest.day <= manifest.day:
         storage.point(layout.latest, own)
         changed = changed or latest != manifest
     else:
-        log.info("%s stays the newest: %s is published beside it", latest.day, manifest.day)
+        log.info("the table of %s stays the newest; the table of %s is published as well", latest.day, manifest.day)
     return changed
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """A night's table in which some users' candidates are new.
+    """A night's table with the candidates of some users replaced.
 
     Attributes:
-        base: the manifest of the day's table that is out, night or refresh.
-        day: events up to its end have been read.
+        base: manifest of the currently published table, of the night or of an earlier refresh.
+        day: events up to the end of this UTC day have been read.
         run_id: of the refresh.
-        parts: the new table, one part a shard.
-        changed: shards with the whole histories of the users whose candidates are new.
-        users: how many they are.
-        new_users: of them, those whom the night had not served.
-        fallback_users: in the whole table.
+        parts: the new table, one part per shard.
+        changed: per shard, the complete histories of the users whose candidates are replaced.
+        users: number of those users.
+        new_users: those of them without candidates in the night's table.
+        fallback_users: number of fallback users in the whole table.
     """
 
     base: Manifest
@@ -201,15 +203,15 @@ class Refreshed:
 
 
 def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
-    """Check a refreshed table as a night's is, and put it in the place of the night's.
+    """Check a refreshed table with the rules of a night's, and publish it in its place.
 
     Raises:
-        BusyError: something else has been published in the meantime.
-        QualityError: a rule is broken; what was published before still is.
+        BusyError: another table was published in the meantime.
+        QualityError: a rule is broken; the table published before stays.
     """
     base, target = refreshed.base, layout.published(refreshed.base.day)
     night = _candidate_files(layout, layout.run(base.day, base.run_id), config)
-    # Touched users are in the night's shards too, with less: together that is what they have had.
+    # The night's shards hold the older events of these users; the checks need both files.
     shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
     files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
@@ -234,27 +236,27 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
 
 
 def prune_states(layout: Layout) -> list[Path]:
-    """Delete carried states of all runs but the one that latest.json names; returns their folders."""
+    """Delete the carried states of all runs except the one that latest.json names; returns their folders."""
     newest = latest_manifest(layout)
     if newest is None:
         return []
     kept = layout.run(newest.day, newest.run_id).states
-    doomed = [path for path in layout.carried_states if path != kept]
-    for path in doomed:
+    expired = [path for path in layout.carried_states if path != kept]
+    for path in expired:
         layout.storage.delete(path)
-    return doomed
+    return expired
 
 
 def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
-    """Delete working folders of old days; returns them.
+    """Delete working folders of old days; returns their paths.
 
-    Kept are the newest ``keep`` days, ``day`` itself and the day that latest.json names.
+    The newest ``keep`` days, ``day`` and the day that latest.json names are kept.
     """
     days = layout.run_days[::-1]
     kept = {day, *(found for found, _ in days[:keep])}
     if (latest := latest_manifest(layout)) is not None:
         kept.add(latest.day)
-    doomed = [path for found, path in days if found not in kept]
-    for path in doomed:
+    expired = [path for found, path in days if found not in kept]
+    for path in expired:
         layout.storage.delete(path)
-    return doomed
+    return expired

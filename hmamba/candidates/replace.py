@@ -1,4 +1,4 @@
-"""Replacing some users' candidates in a part of the table, without reading more than a piece of it at once."""
+"""Replace the candidates of some users in a part of the table, reading it in batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXT = [field.name for field in CODED if pa.types.is_dictionary(field.type)]
 
 @dataclass(frozen=True)
 class Replaced:
-    """What a part holds now: rows, users who got popular items, and users who had no rows before."""
+    """Counts of the written part: rows, fallback users, and users without rows in the part before."""
 
     rows: int
     fallback_users: int
@@ -32,12 +32,12 @@ class Replaced:
 
 
 def replace_users(before: Path, touched: pa.Array, fresh: Path, target: Path) -> Replaced:
-    """Write ``target``: the rows of ``before``, but for touched users theirs of ``fresh``; sorted as the two are.
+    """Write ``target``: the rows of ``before``, with those of touched users replaced by ``fresh``.
 
     Args:
-        before: a part of the candidates, sorted by user and rank.
-        touched: (U,) ascending ids; those without rows in ``fresh`` have none afterwards.
-        fresh: the touched users' rows, sorted by user and rank. It is held whole.
+        before: a part of the candidates, sorted by user and rank; so is ``target``.
+        touched: (U,) ascending user ids; a user without rows in ``fresh`` has none in ``target``.
+        fresh: rows of the touched users, sorted by user and rank. It is loaded into memory completely.
         target: the part to write.
     """
     touched = touched.cast(pa.large_string())
@@ -54,14 +54,14 @@ def replace_users(before: Path, touched: pa.Array, fresh: Path, target: Path) ->
             versions = table[MODEL_VERSION].filter(pc.equal(table[RANK], 1)).cast(pa.string())
             rows, fallback = rows + len(table), fallback + (pc.sum(pc.equal(versions, FALLBACK_VERSION)).as_py() or 0)
         written.result()
-    return Replaced(rows, fallback, int((~merge.had).sum()))
+    return Replaced(rows, fallback, int((~merge.had_rows).sum()))
 
 
 class _Merge:
-    """Rows of touched users, on their way into a part.
+    """Merges the rows of touched users into a part.
 
     Attributes:
-        had: (U,) which of the users with fresh rows had some before.
+        had_rows: (U,) whether each user with fresh rows had rows in the part before.
     """
 
     def __init__(self, fresh: pa.Table) -> None:
@@ -69,39 +69,39 @@ class _Merge:
         self._users, self._ends = runs(fresh[USER_ID])
         self._names = self._users.to_pylist()
         self._done = 0
-        self.had = np.zeros(len(self._users), dtype=bool)
+        self.had_rows = np.zeros(len(self._users), dtype=bool)
 
     def pieces(self, batches: Iterable[pa.RecordBatch], touched: pa.Array) -> Iterator[pa.Table]:
-        """The part as it is to be, piece by piece."""
+        """Yield the merged part, table by table."""
         for batch in batches:
             table = pa.Table.from_batches([batch])
             users, ends = _coded_runs(batch[USER_ID])
             is_touched = pc.is_in(users, value_set=touched)
             place = pc.index_in(users.filter(is_touched), value_set=self._users).drop_null()
-            self.had[place.to_numpy()] = True
-            # A user who goes on in the next batch is done with here: what is left of the old rows is dropped there.
+            self.had_rows[place.to_numpy()] = True
+            # The fresh rows of a user who continues in the next batch are written here; the old rows are dropped there.
             stop = bisect_right(self._names, users[-1].as_py(), lo=self._done)
             starts = np.concatenate([[0], ends[:-1]])
             kept = ~np.asarray(is_touched)
             yield self._with_fresh(table, users.filter(pa.array(kept)), starts[kept], (ends - starts)[kept], stop)
-        nobody = np.zeros(0, dtype=np.int64)
-        yield self._with_fresh(CODED.empty_table(), self._users.slice(0, 0), nobody, nobody, len(self._names))
+        empty = np.zeros(0, dtype=np.int64)
+        yield self._with_fresh(CODED.empty_table(), self._users.slice(0, 0), empty, empty, len(self._names))
 
     def _with_fresh(self, table: pa.Table, users: pa.Array, starts: IntArray, lengths: IntArray, stop: int) -> pa.Table:
-        """These users' rows of a table, and the fresh ones of users up to ``stop``, in order."""
-        mine = np.concatenate([[0], self._ends])[self._done : stop + 1]
+        """Rows of these users from a table, with the fresh rows of users up to ``stop``, sorted by user."""
+        bounds = np.concatenate([[0], self._ends])[self._done : stop + 1]
         names = pa.concat_arrays([users, self._users.slice(self._done, stop - self._done)])
         order = np.asarray(pc.sort_indices(names))
-        first = np.concatenate([starts, len(table) + mine[:-1] - mine[0]])
-        count = np.concatenate([lengths, np.diff(mine)])
-        fresh = self._fresh.slice(mine[0], mine[-1] - mine[0]).cast(CODED)
+        first = np.concatenate([starts, len(table) + bounds[:-1] - bounds[0]])
+        count = np.concatenate([lengths, np.diff(bounds)])
+        fresh = self._fresh.slice(bounds[0], bounds[-1] - bounds[0]).cast(CODED)
         both = pa.concat_tables([table, fresh]).unify_dictionaries().combine_chunks()
         self._done = stop
         return both.take(pa.array(spans(first[order], count[order])))
 
 
 def _coded_runs(users: pa.DictionaryArray) -> tuple[pa.Array, IntArray]:
-    """As :func:`.histories.runs`, of one array of codes."""
+    """As :func:`.histories.runs`, for a dictionary array."""
     codes = users.indices.to_numpy()
     starts = run_starts(codes)
     return users.dictionary.take(pa.array(codes[starts])).cast(pa.large_string()), np.append(starts, len(codes))[1:]

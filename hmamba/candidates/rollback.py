@@ -1,4 +1,4 @@
-"""Taking back what nights after a day have published and promoted."""
+"""Undo everything that nights after a given day published and promoted."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from hmamba.storage.layout import Layout
 
 
 def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
-    """Take back everything that was published and promoted after a day.
+    """Undo everything that was published and promoted after a day.
 
-    In this order, so that readers find a whole table at any moment and a rollback that is killed can be run again: the
-    promotions, the link that readers follow, the published folders, the working folders. Events stay in the warehouse,
-    and models and reports on the disk.
+    The order is promotions, the link that readers follow, published folders, working folders: readers find a complete
+    table at any moment, and a rollback that was killed can be run again. Events stay in the warehouse; models and
+    reports stay on disk.
 
     Args:
         layout: the root.
-        day: the last day that stays.
+        day: the last day that is kept.
         delete: whether folders are deleted; otherwise they are moved to ``ROOT/.rolled-back``.
 
     Yields:
-        A sentence about each thing done, as it is done.
+        A message for each change, as it is made.
 
     Raises:
-        InputError: the folder is no root, or a manifest or the list of promotions is damaged.
+        InputError: the folder is not a root, or a manifest or the list of promotions is damaged.
     """
     if not any(map(layout.storage.exists, (layout.config, layout.warehouse, layout.candidates))):
         raise InputError(
@@ -39,7 +39,7 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
         for promotion in promotions.take_back(layout, day):
             yield f"took back the promotion of {promotion.version} on {promotion.day}"
         kept = [when for when, _ in layout.published_days if when <= day]
-        yield from _lead_back(layout, [when for when in kept if layout.storage.exists(layout.published_manifest(when))])
+        yield from _relink(layout, [when for when in kept if layout.storage.exists(layout.published_manifest(when))])
         for when, path in (*layout.published_days, *layout.run_days):
             if when > day:
                 yield _remove(path, layout, delete)
@@ -47,8 +47,8 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
 
-def _lead_back(layout: Layout, kept: list[date]) -> Iterator[str]:
-    """Lead readers to the newest table that stays."""
+def _relink(layout: Layout, kept: list[date]) -> Iterator[str]:
+    """Point the link that readers follow to the newest table that is kept."""
     name = layout.latest.relative_to(layout.root)
     if not kept:
         if layout.latest.is_symlink() or layout.latest.exists():

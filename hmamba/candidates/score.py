@@ -1,6 +1,6 @@
-"""Candidates of one shard of users: encode, search, combine with score terms, exclude seen items, write.
+"""Compute the candidates of one shard of users: encode, search, combine with score terms, exclude seen items, write.
 
-The search stays exact with all of these, see :func:`_search`.
+Score terms and exclusion keep the search exact; see :func:`_search`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Ranked:
     Attributes:
         users: (n,) positions of users.
         items: (n,) item indices.
-        scores: (n,) never rising within a user.
+        scores: (n,) descending within a user.
     """
 
     users: IntArray
@@ -51,23 +51,23 @@ class Ranked:
 
 
 def _best(k: int, *parts: tuple[IntArray, IntArray, RealArray]) -> tuple[IntArray, IntArray, RealArray]:
-    """The ``k`` best entries of each row, best first; equal scores by column, so that the order is always the same.
+    """Select the ``k`` best entries of each row, best first. Equal scores are ordered by column.
 
     Args:
-        k: entries a row.
-        parts: (R + 1,) offsets of the rows, columns and scores; no column twice in a row.
+        k: entries per row.
+        parts: (R + 1,) row offsets, columns and scores. A column occurs once per row, over all parts.
 
     Returns:
-        Row, column and score of each.
+        Row, column and score of each entry.
     """
     offsets = [part[0].tolist() for part in parts]
     best_columns, best_scores = [], []
-    for row in range(len(offsets[0]) - 1):  # a row at a time: sorting all at once takes three times as long
+    for row in range(len(offsets[0]) - 1):  # per row: sorting all rows at once takes three times as long
         own = [slice(*of[row : row + 2]) for of in offsets]
         columns = np.concatenate([part[1][place] for part, place in zip(parts, own, strict=True)])
         scores = np.concatenate([part[2][place] for part, place in zip(parts, own, strict=True)])
         if len(scores) > k:
-            keep = ~(scores < np.partition(scores, -k)[-k])  # what is no number is not lost on the way to the checks
+            keep = ~(scores < np.partition(scores, -k)[-k])  # keeps NaN, so that the checks find it
             columns, scores = columns[keep], scores[keep]
         order = np.lexsort((columns, -scores))[:k]
         best_columns.append(columns[order])
@@ -86,15 +86,15 @@ def retrieve(
     k: int,
     exclude_seen: bool,
 ) -> Ranked:
-    """The ``k`` best items of the index for every user, but for those that an approximate search misses.
+    """Retrieve the ``k`` best items of the index for each user; an approximate index may miss some.
 
     Args:
         stored: the model.
-        index: its items.
-        histories: (U) what the users did, in indices that the model knows.
-        hidden_Ud: their hidden states.
-        k: items a user.
-        exclude_seen: leave out items that the user has seen.
+        index: index of the candidate items.
+        histories: (U) histories of the users, in the model's item indices.
+        hidden_Ud: hidden states of the users.
+        k: items per user.
+        exclude_seen: exclude items that the user has seen.
     """
     model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
     users = np.arange(len(histories))
@@ -102,7 +102,7 @@ def retrieve(
     offsets = np.searchsorted(owner, np.arange(len(users) + 1))
     width = np.diff(offsets)
     parts: list[tuple[IntArray, IntArray, RealArray]] = []
-    # Users with histories of like size together, so that few are asked for more than they need.
+    # Group users by the number of excluded items, so that few searches return more than they need.
     by_width = np.argsort(width, kind="stable")
     with Progress("score: search", len(users), "users") as progress:
         for start in range(0, len(users), ROWS):
@@ -126,7 +126,7 @@ def _search(
     excluded: Excluded | None,
     k: int,
 ) -> tuple[IntArray, IntArray, RealArray]:
-    """The best ``k`` of each of a block of R users: (row, column, score), best first in each row.
+    """Retrieve the ``k`` best items of each of R users: (row, column, score), best first in each row.
 
     The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
     the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
@@ -136,16 +136,16 @@ def _search(
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
     products, columns = index.search(queries, k, excluded)
     every = np.arange(len(histories) + 1)
-    asked, columns = every * columns.shape[1], columns.ravel()
+    offsets, columns = every * columns.shape[1], columns.ravel()
     raised = _Raised.of(model.terms, histories, index.candidate_items)
     at = np.searchsorted(raised.rows, every)
-    is_plain = np.isfinite(products.ravel()) & ~among(columns, asked, raised.columns, (at[:-1], at[1:]), width)
+    is_plain = np.isfinite(products.ravel()) & ~among(columns, offsets, raised.columns, (at[:-1], at[1:]), width)
     is_open = np.ones(len(raised.rows), dtype=bool)
     if excluded is not None:
         ends = np.searchsorted(excluded[0], every)
         is_open = ~among(raised.columns, at, excluded[1], (ends[:-1], ends[1:]), width)
-    plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[asked], columns[is_plain]
-    # Multiplied again, so that scores do not depend on what searched.
+    plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[offsets], columns[is_plain]
+    # Recomputed, so that scores do not depend on the kind of search.
     base = score.logits(_products(index, queries, plain, columns).to(device)).cpu().numpy()
     base_E = score.logits(_products(index, queries, at, raised.columns).to(device))
     lifted = raised.combine(base_E, hidden_Rd).cpu().numpy()[is_open]
@@ -154,24 +154,24 @@ def _search(
 
 
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:
-    """Inner products of entries, query by query."""
+    """Inner products of each query with its entries."""
     products = np.empty(len(columns), dtype=queries.dtype)
-    # A row at a time, in memory that is used again: the vectors of all entries at once would be gigabytes.
+    # One row at a time into a reused buffer: the vectors of all entries together would take gigabytes.
     gathered = np.empty((int(np.diff(offsets).max(initial=0)), queries.shape[1]), dtype=index.vectors.dtype)
     for query, (start, end) in zip(queries, pairwise(offsets.tolist()), strict=True):
-        mine = gathered[: end - start]
-        np.take(index.vectors, columns[start:end], axis=0, out=mine, mode="clip")  # other modes copy once more
-        np.dot(mine, query, out=products[start:end])
+        block = gathered[: end - start]
+        np.take(index.vectors, columns[start:end], axis=0, out=block, mode="clip")  # other modes make another copy
+        np.dot(block, query, out=products[start:end])
     return torch.from_numpy(products)
 
 
 @dataclass(frozen=True)
 class _Raised:
-    """Items whose base score is not all of their score: the entries of all terms, each (row, column) once.
+    """Items with a score term: the entries of all terms, each (row, column) once.
 
     Attributes:
         rows, columns: (E,) sorted by row.
-        parts: each term with its own entries and their places among these.
+        parts: each term with its entries and their positions among these.
     """
 
     rows: IntArray
@@ -183,7 +183,7 @@ class _Raised:
         if not terms:
             return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), [])
         entries = [term.entries(histories, candidate_items) for term in terms]
-        if len(terms) == 1:  # no sorting of millions of entries
+        if len(terms) == 1:  # avoids sorting millions of entries
             return cls(entries[0].rows, entries[0].columns, [(terms[0], entries[0], slice(None))])
         width = max(len(candidate_items), 1)
         keys, place = np.unique(
@@ -193,7 +193,7 @@ class _Raised:
         return cls(keys // width, keys % width, list(zip(terms, entries, places, strict=True)))
 
     def combine(self, base_E: torch.Tensor, hidden_Rd: torch.Tensor) -> torch.Tensor:
-        """The scores of the entries, given their base scores."""
+        """Scores (E,) of the entries, given their base scores. ``base_E`` is overwritten."""
         for term, entries, place in self.parts:
             base_E[place] = term.combine(base_E[place], entries, hidden_Rd)
         return base_E
@@ -201,26 +201,26 @@ class _Raised:
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """What scoring a shard has to say."""
+    """Counts of a scored shard."""
 
     users: int
     fallback_users: int
     rows: int
 
-    def and_so(self, users: int, fallback_users: int, rows: int) -> ShardCounts:
-        """With a further block."""
+    def plus(self, users: int, fallback_users: int, rows: int) -> ShardCounts:
+        """Add the counts of another block."""
         return ShardCounts(self.users + users, self.fallback_users + fallback_users, self.rows + rows)
 
 
 @dataclass(frozen=True)
 class ScoredBlock:
-    """What a block of U users gets.
+    """Results for a block of U users.
 
     Attributes:
         ranked: their candidates.
-        versions: (U,) what made each user's, for model_version.
-        points: (U, d + 1) the users' Lorentz points; None where nobody has one.
-        fallback_users: who got popular items for want of a history.
+        versions: (U,) model_version of each user's candidates.
+        points: (U, d + 1) the users' Lorentz points; None from a baseline.
+        fallback_users: number of users without usable history, who received popular items.
     """
 
     ranked: Ranked
@@ -237,14 +237,14 @@ def write_candidates(
     candidates: Path,
     vectors: Path,
 ) -> ShardCounts:
-    """Write the candidates and the Lorentz points of a shard's users, a block of them at a time.
+    """Write the candidates and the Lorentz points of a shard's users, block by block.
 
     Args:
-        score: what ranks a block.
+        score: ranks a block of users.
         item_ids: (size,) item ids by index.
-        blocks: the shard's users; no more than one block is held.
+        blocks: the shard's users; one block is in memory at a time.
         candidates: file to write: user_id, rank, item_id, score, model_version.
-        vectors: file to write: user_id, point, which is null where users have none.
+        vectors: file to write: user_id, point; the point is null from a baseline.
     """
     counts = ShardCounts(0, 0, 0)
     with ExitStack() as stack:
@@ -257,21 +257,21 @@ def write_candidates(
             none = pa.nulls(len(names), POINTS.field(POINT).type)
             column = none if block.points is None else point_column(block.points)
             points.write_table(pa.table([names, column], schema=POINTS))
-            counts = counts.and_so(len(histories), block.fallback_users, len(block.ranked.users))
+            counts = counts.plus(len(histories), block.fallback_users, len(block.ranked.users))
     return counts
 
 
 @dataclass(frozen=True)
 class ModelScorer:
-    """Ranks by the model that serves.
+    """Ranks items by the model that serves.
 
     Attributes:
         stored: the model.
-        index: its items.
-        popularity: (size,) events of each item index, for users whose history holds nothing that the model knows.
-        k: items a user.
-        exclude_seen: leave out items that the user has seen.
-        encode: what makes hidden states of histories; it may keep, or resume from, carried states.
+        index: index of the candidate items.
+        popularity: (size,) events of each item index, for users whose history holds no item of the model.
+        k: items per user.
+        exclude_seen: exclude items that the user has seen.
+        encode: computes hidden states from histories; it may store carried states or resume from them.
     """
 
     stored: StoredModel
@@ -283,7 +283,7 @@ class ModelScorer:
 
     @torch.inference_mode()
     def __call__(self, histories: Histories) -> ScoredBlock:
-        """Candidates and points of a block of users."""
+        """Compute the candidates and points of a block of users."""
         stored = self.stored
         ranked, hidden_Ud, is_known = _rank(
             stored, self.index, histories, self.popularity, self.k, self.exclude_seen, self.encode
@@ -302,10 +302,10 @@ def _rank(
     exclude_seen: bool,
     encode: Encode,
 ) -> tuple[Ranked, torch.Tensor, npt.NDArray[np.bool_]]:
-    """Candidates of a block of users, their hidden states (U, d), and of whom (U,) the model knows something."""
+    """Candidates of U users, their hidden states (U, d), and whether the model knows any of their items (U,)."""
     read, is_known = stored.readable(histories)
     hidden_Ud = encode(stored.model, read)
-    served, lost = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+    served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
     ranked = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     if len(served):
         part = retrieve(
@@ -317,14 +317,14 @@ def _rank(
             exclude_seen=exclude_seen,
         )
         ranked = Ranked(served[part.users], part.items, part.scores)
-    if len(lost):
-        ranked = _with_fallback(ranked, lost, index, popularity, read, k, exclude_seen)
+    if len(unknown):
+        ranked = _with_fallback(ranked, unknown, index, popularity, read, k, exclude_seen)
     order = np.argsort(ranked.users, kind="stable")
     return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
 
 
 def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.Table:
-    """Candidates as rows of what is published."""
+    """Candidates as rows of the published schema."""
     ranked = block.ranked
     users, starts = ranked.users, np.searchsorted(ranked.users, ranked.users)
     columns = {
@@ -339,28 +339,28 @@ def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.T
 
 def _with_fallback(
     ranked: Ranked,
-    lost: IntArray,
+    unknown: IntArray,
     index: ItemIndex,
     popularity: IntArray,
     histories: Histories,
     k: int,
     exclude_seen: bool,
 ) -> Ranked:
-    """Add the most popular items of the index for users of whom the model knows nothing.
+    """Add the most popular candidate items for users whose history holds no item of the model.
 
-    Such users may still have seen items of the index: events of weight 0 are not read. The score is the log share of
-    events.
+    Such users may still have seen items of the index, because events of weight 0 are not read. The score is the log of
+    the item's share of events.
     """
     size = len(index.candidate_items.column)
     counts = np.zeros(size, dtype=np.int64)
     eligible = index.candidate_items.eligible
     counts[eligible] = np.maximum(popularity[eligible], 1)
-    top = popular(histories.select(lost), counts, k, exclude_seen=exclude_seen)
+    top = popular(histories.select(unknown), counts, k, exclude_seen=exclude_seen)
     rows, places = np.nonzero(top >= 0)
     items = top[rows, places]
     scores = np.log(counts[items] / counts.sum()).astype(np.float32)
     return Ranked(
-        np.concatenate([ranked.users, lost[rows]]),
+        np.concatenate([ranked.users, unknown[rows]]),
         np.concatenate([ranked.items, items]),
         np.concatenate([ranked.scores, scores]),
     )

@@ -1,7 +1,7 @@
-"""Contracts: what steps hand to each other and to readers, as typed documents with a schema version.
+"""Typed documents with a schema version that steps exchange with each other and with readers.
 
-Every JSON file under a root is written and read through one of these models; see
-:mod:`hmamba.contracts.document` for how they are checked.
+Every JSON file under a root is written and read through one of these models. :mod:`hmamba.contracts.document` describes
+how they are checked.
 """
 
 from hmamba.contracts.backtest import BacktestInputs, BacktestNight, SystemMetrics

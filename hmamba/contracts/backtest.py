@@ -1,4 +1,4 @@
-"""What a backtest keeps of each night, so that it resumes where it was."""
+"""Documents that a backtest stores for each night, so that it can resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CURE = "Remove the backtest's folder to begin it again."
 
 
 class BacktestInputs(Document):
-    """Digests of what a backtest was begun with; nights of other settings or events must not be mixed in."""
+    """Digests of a backtest's settings and events; it refuses to resume with others."""
 
     CURE: ClassVar[str] = _CURE
 
@@ -20,14 +20,14 @@ class BacktestInputs(Document):
 
 
 class SystemMetrics(Part):
-    """Means of one system, and the deciding metric of each user, in the order of ``user_ids``."""
+    """Mean metrics of one system, and the deciding metric per user, in the order of ``user_ids``."""
 
     means: dict[str, float]
     deciding: tuple[float, ...]
 
 
 class BacktestNight(Document):
-    """One judged night; see :class:`hmamba.backtest.judge.JudgedNight`."""
+    """Results of one judged night; see :class:`hmamba.backtest.judge.JudgedNight`."""
 
     CURE: ClassVar[str] = _CURE
 

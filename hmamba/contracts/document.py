@@ -1,8 +1,8 @@
-"""Documents: JSON files with a schema version, checked where they are read.
+"""Documents: JSON files with a schema version, validated when they are read.
 
-A step writes a document, another step or a reader of the published table reads it. Each kind is one model with one
-``schema_version``; a change that a reader of the version before would misread raises it. Unknown keys in a file of the
-same version are ignored, so that keys can be added.
+A step writes a document; another step or a reader of the published table reads it. Each kind is one model with one
+``schema_version``, which is raised by every change that readers of the previous version would misread. Unknown keys
+are ignored, so keys can be added within a version.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Document(Part):
 
     Attributes:
         schema_version: version of the keys and their meaning.
-        CURE: what to do about a file that cannot be read; the end of the error's sentence.
+        CURE: how to fix a file that cannot be read; the last sentence of the error message.
     """
 
     CURE: ClassVar[str] = "Restore it, or run the step that writes it again."
@@ -43,7 +43,7 @@ class Document(Part):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and check a file.
+        """Read and validate a file.
 
         Raises:
             InputError: the file is missing, is not JSON, has another schema version, or a key is missing or wrong. The
@@ -58,7 +58,7 @@ class Document(Part):
 
     @classmethod
     def parse(cls, value: object, where: Path | str) -> Self:
-        """Check a JSON value that was read from ``where``.
+        """Validate a JSON value that was read from ``where``.
 
         Raises:
             InputError: as :meth:`read`.
@@ -78,7 +78,7 @@ class Document(Part):
             raise InputError(f"{where} is damaged: {_first_problem(error)}. {cls.CURE}") from None
 
     def write(self, path: Path) -> None:
-        """Write the document as indented JSON, whole or not at all."""
+        """Write the document as indented JSON, atomically."""
         write_json(path, self.model_dump(mode="json"))
 
 

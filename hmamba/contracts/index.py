@@ -1,4 +1,4 @@
-"""What an index folder holds: ``index.json``."""
+"""The description of an index folder: ``index.json``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hmamba.contracts.document import Document
 
 
 class IndexDescription(Document):
-    """Which index the files beside it are.
+    """Describes the index in the same folder.
 
     Attributes:
         model_version: identity of the weights whose item vectors are indexed.

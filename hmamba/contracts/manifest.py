@@ -29,7 +29,7 @@ class Refresh(Part):
 
 
 class Manifest(Document):
-    """Which files are the night's table, and what they hold."""
+    """The files of the night's table and their content."""
 
     CURE: ClassVar[str] = "Publish that night again: run its publish step."
 
@@ -53,8 +53,8 @@ class Manifest(Document):
         return self.day if self.refresh is None else self.refresh.day
 
     def same_content(self, other: Manifest) -> bool:
-        """Whether both describe the same table, whichever runs made it and whenever."""
-        mine, theirs = (
+        """Whether both describe the same table, ignoring run ids and the time of creation."""
+        own, others = (
             one.model_dump(exclude={"run_id": True, "created_at": True, "refresh": {"run_id"}}) for one in (self, other)
         )
-        return mine == theirs
+        return own == others

@@ -1,4 +1,4 @@
-"""What is known of model versions: their training, their verdict, their promotions."""
+"""Documents about model versions: training, verdict and promotions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class EpochMetrics(Part):
     """One epoch of a training.
 
     Attributes:
-        epoch: its number; 0 is the parent before fine-tuning.
+        epoch: number of the epoch; 0 is the parent before fine-tuning.
         loss: mean training loss; None for epoch 0.
         seconds: wall time without validation.
-        events_per_second: read by the model; None for epoch 0.
+        events_per_second: training throughput; None for epoch 0.
         curvature: 1/K after the epoch; None for epoch 0.
-        ndcg: NDCG@10 on the validation events; None where nobody could be judged.
-        log_likelihood: mean over the validation answers; None where it was not measured.
+        ndcg: NDCG@10 on the validation events; None if no user could be evaluated.
+        log_likelihood: mean log-likelihood of the validation targets; None if not measured.
         validation_seconds: wall time of the validation.
     """
 
@@ -36,11 +36,11 @@ class EpochMetrics(Part):
 
 
 class ScoreTermFit(Part):
-    """What a counted score term adds to a trained model.
+    """A fitted score term and its effect on the validation events.
 
     Attributes:
-        weights: of the term, by name; None if the term is left out.
-        users: users of the validation events; 0 where nobody could be judged.
+        weights: weights of the term, by name; None if the term is left out.
+        users: number of users evaluated on the validation events.
         ndcg, ndcg_without: NDCG@10 on the validation events with and without the term; None without users.
     """
 
@@ -55,15 +55,15 @@ class TrainingMetrics(Part):
 
     Attributes:
         version: the model version.
-        parent: the version it was fine-tuned from; None if it was trained from nothing.
-        epochs: in order.
-        events, rows: events and windows that it was trained on.
-        items: candidate items.
-        parameters: number of weights.
+        parent: the version it was fine-tuned from; None if trained from scratch.
+        epochs: metrics of each epoch, in order.
+        events, rows: number of training events and windows.
+        items: number of candidate items.
+        parameters: number of parameters.
         curvature: 1/K.
-        score_terms: by name, the counted terms that were weighed.
+        score_terms: the fitted score terms, by name.
         device: such as cpu or cuda:0.
-        processes: that trained together.
+        processes: number of training processes.
     """
 
     version: str
@@ -83,8 +83,8 @@ class ModelMetrics(Document):
     """A version's ``metrics.json``.
 
     Attributes:
-        training: None for a model that the train step did not make.
-        gate: the newest verdict on it; None before the first.
+        training: metrics of the training; None for a model that the train step did not make.
+        gate: the newest verdict on the version; None before the first.
     """
 
     CURE: ClassVar[str] = "Restore it, or train again with --full-retrain."
@@ -94,12 +94,12 @@ class ModelMetrics(Document):
 
 
 class TrainingResult(Document):
-    """What the train step of a run hands to its gate.
+    """Result of a run's train step, read by its gate.
 
     Attributes:
         version: the challenger; None if nothing was trained.
-        parent: what it was fine-tuned from, or would have been.
-        skipped_reason: why nothing was trained, in words; None if something was.
+        parent: the version that it was, or would have been, fine-tuned from.
+        skipped_reason: why nothing was trained; None if a model was trained.
     """
 
     CURE: ClassVar[str] = "Run the train step again (python -m jobs.train)."
@@ -110,7 +110,7 @@ class TrainingResult(Document):
 
 
 class Promotion(Part):
-    """A version serves from the night of ``day`` on."""
+    """A promotion: ``version`` serves from the night of ``day`` on."""
 
     version: str
     day: date

@@ -22,14 +22,14 @@ class SnapshotManifest(Document):
 
     Attributes:
         day: the last day of its events.
-        end: the moment from which on events are not in it, UTC without offset.
-        by_position: whether events have an order and no times.
+        end: exclusive upper bound of event times, UTC without offset.
+        by_position: whether events are ordered by position and have no times.
         shards: number of files of events.
         users, events, items: totals.
-        newest_event: its time, UTC without offset; None where events have no times.
-        batch: the newest pull that it holds.
-        files: shards and items.
-        digest: equal for equal content.
+        newest_event: time of the newest event, UTC without offset; None if events have no times.
+        batch: id of the newest pull in it.
+        files: the shards and the item file.
+        digest: content digest.
     """
 
     CURE: ClassVar[str] = "Run the snapshot step again (python -m jobs.snapshot)."

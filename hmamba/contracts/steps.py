@@ -1,4 +1,4 @@
-"""Step metrics: what each step counts, prints as its last line and keeps under the run's ``metrics/``."""
+"""Step metrics: each step prints them as its last line and stores them under the run's ``metrics/``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hmamba.contracts.verdict import Verdict
 
 
 class StepMetrics(Document):
-    """What every step records.
+    """Metrics that every step records.
 
     Attributes:
-        step: its name.
+        step: name of the step.
         day: the UTC day that was processed.
-        seconds: wall time; filled in when the step ends.
-        peak_bytes: peak resident memory; filled in when the step ends.
+        seconds: wall time; set when the step ends.
+        peak_bytes: peak resident memory; set when the step ends.
     """
 
     CURE: ClassVar[str] = "Run that step again."
@@ -32,19 +32,19 @@ class StepMetrics(Document):
 
 
 class IngestMetrics(StepMetrics):
-    """A pull. Rows read are the sum of rows loaded, duplicate and quarantined.
+    """Metrics of a pull. Rows read are the sum of rows loaded, duplicate and quarantined.
 
     Attributes:
-        batch_id: the batch in the ledger; None if nothing was new.
-        files, files_skipped: new files, and files that had been read before.
-        quarantined_by_rule: rows by the rule that they broke; a row may break several.
+        batch_id: the batch in the ledger; None without new files.
+        files, files_skipped: number of new files, and of files read by an earlier pull.
+        quarantined_by_rule: rows per broken rule; a row may break several.
         rows_late: loaded rows older than ``warehouse.overlap_days`` before the watermark.
         rows_left: rows of later days, left in their files.
         items_new: items seen for the first time.
         watermark_from, watermark_to: newest event before and after the pull, UTC without offset.
-        staleness_days: from the newest event to the end of the day; None where that means nothing.
-        warnings: sentences.
-        catalogue_warning: a sentence; None if the catalogue matches.
+        staleness_days: days from the newest event to the end of the day; None if undefined.
+        warnings: warnings, one sentence each.
+        catalogue_warning: how the catalogue mismatches the events; None if it matches.
         data_docs: path of the Data Docs; None before the first check.
     """
 
@@ -69,7 +69,7 @@ class IngestMetrics(StepMetrics):
 
 
 class SnapshotMetrics(StepMetrics):
-    """A snapshot; see :class:`~hmamba.contracts.snapshot.SnapshotManifest`."""
+    """Metrics of a snapshot; see :class:`~hmamba.contracts.snapshot.SnapshotManifest`."""
 
     step: Literal["snapshot"] = "snapshot"
     users: int
@@ -81,9 +81,10 @@ class SnapshotMetrics(StepMetrics):
 
 
 class TrainMetrics(StepMetrics):
-    """A training; see :class:`~hmamba.contracts.models.TrainingMetrics`. Without one, ``skipped_reason`` says why.
+    """Metrics of a training; see :class:`~hmamba.contracts.models.TrainingMetrics`.
 
-    ``reused``: the version had been trained before, from the same data and settings.
+    ``skipped_reason`` says why nothing was trained. ``reused``: the version was already trained from the same data and
+    settings.
     """
 
     step: Literal["train"] = "train"
@@ -106,8 +107,8 @@ class GateMetrics(Verdict, StepMetrics):
     """The verdict, and how the serving model was refitted.
 
     Attributes:
-        refit: the epoch after the verdict; None without one.
-        refit_skipped_reason: why there was none although ``train.refit`` is set; None otherwise.
+        refit: metrics of the refit's epoch; None without a refit.
+        refit_skipped_reason: why there was no refit although ``train.refit`` is set; None otherwise.
     """
 
     step: Literal["gate"] = "gate"
@@ -116,22 +117,22 @@ class GateMetrics(Verdict, StepMetrics):
 
 
 class IndexMetrics(StepMetrics):
-    """The index.
+    """Metrics of the index.
 
     Attributes:
-        items: candidate items.
-        kind: how it is searched; "none" where a baseline serves, which has no index and none of what follows.
-        device: where queries are computed.
-        model_version: what serves.
+        items: number of candidate items.
+        kind: kind of search; "none" where a baseline serves, which has no index and no values below model_version.
+        device: device on which queries are computed.
+        model_version: the model or baseline that serves.
         dim: coordinates per item.
         bytes: size of the index.
         float32_recall: share of float64's ``float32_recall_at`` best items that float32 finds, the mean over
-            ``float32_recall_users`` users; None where nobody could be tried. Under ``float32_recall_floor`` the search
+            ``float32_recall_users`` users; None if no user could be tested. Below ``float32_recall_floor`` the search
             runs in float64.
-        queries_per_second: of each way to search that was timed.
-        recall: share of the ``recall_at`` best items that an approximate search finds; None where none was tried.
-            Under ``recall_floor`` the search is exact.
-        looked_at: parameters of the approximate search, such as ``nprobe``; None where the search is exact.
+        queries_per_second: throughput of each kind of search that was timed.
+        recall: share of the ``recall_at`` best items that an approximate search finds; None if none was tested.
+            Below ``recall_floor`` the search is exact.
+        looked_at: search parameters of the approximate search, such as ``nprobe``; None where the search is exact.
     """
 
     step: Literal["index"] = "index"
@@ -153,7 +154,7 @@ class IndexMetrics(StepMetrics):
 
 
 class ShardMetrics(StepMetrics):
-    """The candidates of one shard's users. ``fallback_users`` received popular items for want of a usable history."""
+    """Metrics of scoring one shard. ``fallback_users`` had no usable history and received popular items."""
 
     step: Literal["score"] = "score"
     shard: int
@@ -163,7 +164,7 @@ class ShardMetrics(StepMetrics):
 
 
 class ScoreMetrics(StepMetrics):
-    """Sums over several shards; ``seconds`` is a sum as well, ``peak_bytes`` the highest."""
+    """Sums over several shards; ``seconds`` is a sum too, ``peak_bytes`` the maximum."""
 
     step: Literal["score"] = "score"
     shards: str
@@ -173,7 +174,7 @@ class ScoreMetrics(StepMetrics):
 
     @classmethod
     def of(cls, parts: Sequence[ShardMetrics]) -> Self:
-        """Add up shards, at least one, in order."""
+        """Sum the metrics of one or more shards, in order."""
         return cls(
             day=parts[0].day,
             shards=f"{parts[0].shard}-{parts[-1].shard}",
@@ -186,12 +187,12 @@ class ScoreMetrics(StepMetrics):
 
 
 class PublishMetrics(StepMetrics):
-    """A publication; see :class:`~hmamba.contracts.manifest.Manifest`.
+    """Metrics of publishing; see :class:`~hmamba.contracts.manifest.Manifest`.
 
     Attributes:
         files: number of Parquet files.
-        changed: false if the same content had been published before.
-        distinct_items: items that are recommended to anybody.
+        changed: false if the same content was already published.
+        distinct_items: number of items recommended to at least one user.
     """
 
     step: Literal["publish"] = "publish"
@@ -206,15 +207,15 @@ class PublishMetrics(StepMetrics):
 
 
 class RefreshMetrics(StepMetrics):
-    """A refresh between nights.
+    """Metrics of a refresh between nights.
 
     Attributes:
-        night: the day of the table that is refreshed.
-        model_version: what serves.
+        night: day of the refreshed table.
+        model_version: the model or baseline that serves.
         new_events: events since the night's snapshot.
-        users, new_users: users with new events, and those whom the night's table did not hold.
-        advanced, anew: users read from their carried state, and from their whole history.
-        rows: of the whole table; None if nothing was published.
+        users, new_users: users with new events, and those of them without rows in the night's table.
+        advanced, reencoded: users encoded from their carried state, and from their whole history.
+        rows: rows of the whole table; None if nothing was published.
         changed: whether anything was published.
     """
 
@@ -225,13 +226,13 @@ class RefreshMetrics(StepMetrics):
     users: int = 0
     new_users: int = 0
     advanced: int = 0
-    anew: int = 0
+    reencoded: int = 0
     rows: int | None = None
     changed: bool = False
 
 
 class ReportMetrics(StepMetrics):
-    """The report's page: ``path`` relative to the root."""
+    """Metrics of the report; ``path`` is relative to the root."""
 
     step: Literal["report"] = "report"
     path: str
@@ -239,14 +240,14 @@ class ReportMetrics(StepMetrics):
 
 
 class StepFailure(Document):
-    """How a step failed last. Removed when the step succeeds.
+    """The last failure of a step. The file is removed when the step succeeds.
 
     Attributes:
-        step: its name.
-        shard: of a step that is mapped over shards; None otherwise.
-        message: as it was logged.
-        exit_status: of its process.
-        seconds: how long it ran.
+        step: name of the step.
+        shard: the shard, for a step that is mapped over shards; None otherwise.
+        message: the logged error message.
+        exit_status: exit status of the process.
+        seconds: wall time until the failure.
     """
 
     CURE: ClassVar[str] = "Run that step again."
@@ -269,4 +270,4 @@ KEPT_METRICS: dict[str, type[StepMetrics]] = {
     "report": ReportMetrics,
     "refresh": RefreshMetrics,
 }
-"""The metrics that each step keeps. ``score`` keeps one file per shard."""
+"""The kind of metrics that each step stores. ``score`` stores one file per shard."""

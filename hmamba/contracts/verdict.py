@@ -1,4 +1,4 @@
-"""The gate's verdict on a night: who was judged on what, the figures, and who serves."""
+"""The gate's verdict on a night: the evaluation set, the metrics, and what serves."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Says = Literal["better", "worse", "cannot be told"]
 
 
 class Comparison(Part):
-    """How ``one`` compares with ``other`` in the mean of a metric over users.
+    """Comparison of ``one`` with ``other`` by the mean of a metric over users.
 
     Attributes:
-        one, other: names of what is compared.
+        one, other: names of the compared systems.
         metric: such as ndcg@10.
-        users: how many there are.
-        difference: mean of one minus mean of the other.
-        low, high: 95 % interval of the difference, by bootstrap over users; both the difference where there is one.
-        relative: the difference, as a share of the other's mean; None where that is 0.
-        says: better or worse where the interval is on one side of 0, and six users or more differ.
+        users: number of users.
+        difference: mean of ``one`` minus mean of ``other``.
+        low, high: 95 % bootstrap interval of the difference over users; equal to the difference for a single user.
+        relative: the difference divided by the mean of ``other``; None if that mean is 0.
+        says: better or worse if the interval excludes 0 and at least six users differ.
     """
 
     one: str
@@ -41,24 +41,24 @@ class Comparison(Part):
 
 
 class Verdict(Document):
-    """What the gate found and decided.
+    """The gate's results and decision.
 
     Attributes:
         day: the night.
-        holdout_from, holdout_to: days of the held-out events; None where events have no times, or nobody is judged.
-        users: users who are judged.
+        holdout_from, holdout_to: days of the held-out events; None without times or evaluated users.
+        users: users in the evaluation set.
         questions: queries of the evaluation set; each is one basket.
-        split: "days", or "last" where each user's last baskets are held out.
-        split_why: why so, in words.
+        split: "days", or "last" if each user's last baskets are held out.
+        split_why: the reason for this split.
         challenger: the version trained for the night; None if nothing was trained.
         champion: the version that served before; None if there is none.
-        metric: what decides, such as ndcg@10.
-        metrics: figures by contestant (challenger, champion and baselines) and metric.
-        comparisons: of the models with each other and with the baselines.
+        metric: the deciding metric, such as ndcg@10.
+        metrics: means by system (challenger, champion and baselines) and metric.
+        comparisons: comparisons of the models with each other and with the baselines.
         serving: the model or baseline that serves; None if the gate refused the night.
         promoted: whether the challenger is the champion from now on.
-        reason: why, in words.
-        warning: what readers of the table have to know; None if nothing.
+        reason: the reason for the decision.
+        warning: a warning to readers of the table; None without one.
     """
 
     CURE: ClassVar[str] = "Run the gate step again (python -m jobs.gate)."
@@ -88,7 +88,7 @@ class Verdict(Document):
 
 
 def read_serving(path: Path) -> str:
-    """The model or baseline that a verdict lets serve.
+    """Read which model or baseline serves, from a verdict.
 
     Raises:
         InputError: the gate has not run, its verdict cannot be read, or it refused the night.

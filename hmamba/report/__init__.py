@@ -1,1 +1,1 @@
-"""The night's report: one self-contained HTML page, from what the steps of a run left behind."""
+"""The night's report: one self-contained HTML page from the output files of a run's steps."""

@@ -1,8 +1,7 @@
-"""The catalogue on the Poincare disk.
+"""Project the item points onto the Poincare disk.
 
-A Lorentz point of dimension d cannot be drawn; a point of the disk can. Two things are kept: the geodesic distance to
-the origin, exactly, and the direction as seen from the origin, as well as two dimensions can (principal components of
-the log-mapped points, about the origin).
+The projection keeps the geodesic distance to the origin exactly. It approximates the direction from the origin by the
+two principal components (uncentred) of the points log-mapped at the origin.
 
 Shapes: N points, d the width of the tangent space.
 """
@@ -20,12 +19,12 @@ OTHER = "other"
 SHOWN_DEPARTMENTS = 8
 MAX_POINTS = 4000
 ZOOM_BELOW = 0.6
-"""Disks whose points all lie nearer to the centre than this are magnified."""
+"""If all points lie closer to the centre than this radius, the picture is magnified."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One item: disk coordinates in [-1, 1], radius of the dot relative to the smallest, and what it is called."""
+    """One item: disk coordinates in [-1, 1], radius of the dot relative to the smallest, and title."""
 
     x: float
     y: float
@@ -35,7 +34,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Department:
-    """The dots of one department. ``colour`` is a place in the palette, from 1."""
+    """The dots of one department. ``colour`` is a palette index, from 1."""
 
     name: str
     colour: int
@@ -52,10 +51,10 @@ class Ring:
 
 @dataclass(frozen=True)
 class Disk:
-    """Everything that is drawn.
+    """The drawing.
 
-    ``zoom`` multiplies disk coordinates; ``kept`` is the share of the tangent vectors' squared length that the two
-    drawn directions hold.
+    ``zoom`` is the factor by which coordinates are magnified; ``kept`` is the share of the tangent vectors' squared
+    length along the two drawn directions.
     """
 
     departments: tuple[Department, ...]
@@ -73,7 +72,7 @@ def tangents_at_origin(points: Floats) -> Floats:
         points: [N, d+1], time coordinate first, all on one hyperboloid <x,x>_L = -K; K is read from the points.
 
     Returns:
-        [N, d] in units of sqrt K: their lengths are the geodesic distances to the origin.
+        [N, d] in units of sqrt K. The norm of a row is its geodesic distance to the origin.
     """
     time, space = points[:, 0], points[:, 1:]
     norms = np.linalg.norm(space, axis=1)
@@ -83,7 +82,7 @@ def tangents_at_origin(points: Floats) -> Floats:
 
 
 def principal_plane(vectors: Floats) -> Floats:
-    """The two directions [d, 2] in which vectors [N, d] are longest, the longest first."""
+    """The first two principal directions [d, 2] of vectors [N, d], uncentred, in descending order."""
     axes = np.linalg.eigh(vectors.T @ vectors).eigenvectors[:, ::-1][:, :2]
     if axes.shape[1] < 2:
         axes = np.pad(axes, ((0, 0), (0, 1)))
@@ -113,7 +112,7 @@ def project(points: Floats) -> tuple[Floats, float]:
 
 
 def magnification(places: Floats) -> float:
-    """How much to magnify disk coordinates [N, 2] that all lie near the centre, so that they fill the picture."""
+    """Magnification that makes disk coordinates [N, 2] fill the picture; 1 if some lie near the rim."""
     reach = float(np.linalg.norm(places, axis=1).max(initial=0.0))
     return 1.0 if reach >= ZOOM_BELOW or reach == 0.0 else 0.94 / reach
 
@@ -123,10 +122,10 @@ def draw(points: Floats, titles: list[str], departments: list[str], events: list
 
     Args:
         points: [N, d+1] Lorentz points, time first.
-        titles: N names.
-        departments: N departments; the eight most frequent get a colour, the rest share one.
-        events: N counts, for the size of the dots.
-        items: how many items there are, shown or not.
+        titles: N titles.
+        departments: N departments; the eight most frequent get a colour each, the rest share one.
+        events: N event counts, which set the size of the dots.
+        items: number of all items, drawn or not.
     """
     places, kept = project(points)
     zoom = magnification(places)
@@ -155,6 +154,6 @@ def draw(points: Floats, titles: list[str], departments: list[str], events: list
 
 
 def ring_distances(zoom: float) -> list[float]:
-    """Round distances (in units of sqrt K) whose rings are inside a picture that is magnified so much."""
+    """Round distances, in units of sqrt K, whose rings lie inside a picture magnified by ``zoom``."""
     step = next(step for step in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0) if np.tanh(step) * zoom < 1)
     return [round(step * n, 3) for n in range(1, 5) if step and np.tanh(step * n / 2) * zoom < 1]

@@ -1,7 +1,7 @@
-"""Plots as inline SVG whose colours are the page's CSS variables, so that they follow dark mode.
+"""Plots as inline SVG that use the page's CSS variables as colours, so that they follow dark mode.
 
-Matplotlib only knows fixed colours. Each colour used here is a placeholder that is replaced by a variable afterwards.
-The same input gives the same bytes: ids are salted with the figure's name and no date is written.
+Matplotlib supports fixed colours only: each colour here is a placeholder, replaced by a variable in the SVG. The same
+input gives the same bytes: ids are salted with the figure's name and no date is written.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _STYLE: dict[Any, object] = {
 
 
 def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float], best: str) -> Markup:
-    """A line by epoch with its best point marked.
+    """Line plot over epochs with the best point marked.
 
     Args:
         name: unique on the page; becomes part of the ids.
@@ -83,20 +83,20 @@ def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float],
         axes.grid(axis="y", linewidth=0.8)
         word = "lowest" if best == "min" else "highest"
         length = f"{len(values)} {'epoch' if len(values) == 1 else 'epochs'}"
-        told = (
+        spoken = (
             f"{title} over {length}: from {values[0]:.4g} to {values[-1]:.4g}, "
             f"{word} {values[place]:.4g} at epoch {epochs[place]}."
         )
-        return _inline(figure, name, told)
+        return _inline(figure, name, spoken)
 
 
 def bars(name: str, title: str, rows: Sequence[tuple[str, float, int]]) -> Markup:
-    """Horizontal bars, each with its value at its end.
+    """Horizontal bars, each labelled with its value.
 
     Args:
         name: unique on the page; becomes part of the ids.
         title: drawn above the plot.
-        rows: label, value and place in the palette (from 1), from top to bottom.
+        rows: label, value and palette index (from 1), from top to bottom.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure, axes = _axes(0.62 + 0.34 * len(rows))
@@ -110,15 +110,15 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, float, int]]) -> Marku
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
         axes.set_title(title, loc="left")
-        told = f"{title}: " + ", ".join(f"{label} {value:.4f}" for label, value, _ in rows) + "."
-        return _inline(figure, name, told)
+        spoken = f"{title}: " + ", ".join(f"{label} {value:.4f}" for label, value, _ in rows) + "."
+        return _inline(figure, name, spoken)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A row of a forest plot: a difference between its bounds, what is compared, and the verdict in a word.
+    """A row of a forest plot: a difference with its interval, what is compared, and the result in a word.
 
-    ``tone``: whether the difference is good, bad or undecided; ``told``: the row as it is read aloud.
+    ``tone``: whether the difference is good, bad or undecided; ``spoken``: the row's text for screen readers.
     """
 
     label: str
@@ -127,13 +127,13 @@ class Interval:
     high: float
     word: str
     tone: Literal["good", "bad", "undecided"]
-    told: str
+    spoken: str
 
 
 def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
-    """Differences with their intervals, one below the other, and the line of no difference.
+    """Forest plot: differences with their intervals, and a line at 0.
 
-    An undecided row has a hollow mark, so that colour is not all that tells it apart.
+    An undecided row has a hollow marker, so that it does not differ by colour alone.
 
     Args:
         name: unique on the page; becomes part of the ids.
@@ -145,7 +145,7 @@ def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
         figure, axes = _axes(0.85 + 0.48 * len(rows))
         for place, row in enumerate(rows):
             colour = colours[row.tone]
-            # In pieces: a whole line would run through the labels.
+            # One piece per row: a continuous line would cross the labels.
             axes.plot([0, 0], [place - 0.2, place + 0.3], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
             axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot([row.low, row.high], [place, place], "|", color=colour, markersize=8, markeredgewidth=2)
@@ -161,21 +161,21 @@ def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(title, loc="left")
         axes.set_xlabel("difference; right of 0 is better")
-        return _inline(figure, name, f"{title}. " + " ".join(row.told for row in rows))
+        return _inline(figure, name, f"{title}. " + " ".join(row.spoken for row in rows))
 
 
 def _padded(low: float, high: float, widest: float) -> tuple[float, float]:
-    """Limits of an axis that show 0 as well, with a margin."""
+    """Axis limits that include 0, with a margin."""
     return min(low, 0.0) - 0.08 * widest, max(high, 0.0) + 0.08 * widest
 
 
 def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:
-    """Lines over the same places, with a legend.
+    """Line plot of several series over the same positions, with a legend.
 
     Args:
         name: unique on the page; becomes part of the ids.
         title: drawn above the plot.
-        labels: N places, from left to right.
+        labels: N positions, from left to right.
         rows: label and N values of each line; None leaves a gap.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
@@ -192,11 +192,11 @@ def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", linewidth=0.8)
         figure.legend(loc="outside lower left", ncols=2, frameon=False, labelcolor=INK)
-        told = f"{title}, {labels[0]} to {labels[-1]}: " + "; ".join(
+        spoken = f"{title}, {labels[0]} to {labels[-1]}: " + "; ".join(
             f"{label} {', '.join('none' if value is None else f'{value:.4f}' for value in values)}"
             for label, values in rows
         )
-        return _inline(figure, name, f"{told}.")
+        return _inline(figure, name, f"{spoken}.")
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
@@ -204,8 +204,8 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _inline(figure: Figure, name: str, told: str) -> Markup:
-    """SVG without prolog, metadata, style and fixed size, ids prefixed, colours replaced; ``told`` is read aloud."""
+def _inline(figure: Figure, name: str, spoken: str) -> Markup:
+    """Inline SVG with prefixed ids and CSS colours, without metadata or fixed size. ``spoken`` is its ARIA label."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
@@ -214,7 +214,7 @@ def _inline(figure: Figure, name: str, told: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
     box = re.search(r'viewBox="([^"]*)"', text)
     assert box is not None  # matplotlib always writes one
-    opening = f'<svg class="plot" role="img" aria-label="{escape(told)}" viewBox="{box.group(1)}">'
+    opening = f'<svg class="plot" role="img" aria-label="{escape(spoken)}" viewBox="{box.group(1)}">'
     text = re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')

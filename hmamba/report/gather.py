@@ -1,7 +1,7 @@
-"""Collect what the steps of one run left behind.
+"""Collect the output files of one run's steps.
 
-A part that is missing is None or empty, and one that cannot be read is left out and named: a night that failed needs
-its page most. What a later step left on an earlier try of the same run is left out as well.
+A missing part is None or empty. A file that cannot be read is left out and reported, so that a failed night has a page
+too. Outputs of an earlier try of the same run, by steps after the failed one, are left out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _D = TypeVar("_D", bound=Document)
 
 @dataclass(frozen=True)
 class Steps:
-    """The metrics of the steps that have finished, in the order of the night; None for the others."""
+    """Metrics of the finished steps, in the order of the night; None for the others."""
 
     ingest: IngestMetrics | None = None
     snapshot: SnapshotMetrics | None = None
@@ -61,17 +61,17 @@ class Steps:
     publish: PublishMetrics | None = None
 
     def only(self, names: Container[str]) -> Steps:
-        """The metrics of these steps."""
+        """Only the metrics of the named steps."""
         kept = (step.name for step in fields(self) if step.name in names)
         return Steps(**{name: getattr(self, name) for name in kept})
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Wall time (seconds, summed over parts) and the highest peak memory (bytes) of one step; ``told``: what it did."""
+    """Cost of one step: wall time in seconds (``longest``: of one part), peak memory in bytes, ``summary`` in words."""
 
     name: str
-    told: str
+    summary: str
     parts: int
     seconds: float
     longest: float
@@ -80,11 +80,11 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Training:
-    """Epochs of a version, as the training step records them; epoch 0 is the champion before fine-tuning, without loss.
+    """Recorded epochs of a version; epoch 0 is the champion before fine-tuning, without loss.
 
-    ``origin``: trained by this run; found, already trained from the very same data and settings; or of an earlier
-    night, that of the version which serves, because nothing was trained. ``score_terms``: of each counted term by name,
-    its weights and what it changed on the validation events.
+    ``origin``: "tonight", trained by this run; "found", already trained from the same data and settings; "earlier", the
+    serving version's own training, because nothing was trained. ``score_terms``: by name, the weights of each term and
+    its effect on the validation events.
     """
 
     version: str
@@ -97,8 +97,8 @@ class Training:
 class Night:
     """One run of one day.
 
-    ``stopped``: where the run ended, if it has not published. ``readers``: the newest published table's manifest.
-    ``unreadable``: a sentence about each file that could not be read.
+    ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
+    ``unreadable``: a message for each file that could not be read.
     """
 
     day: date
@@ -117,33 +117,33 @@ class Night:
 
     @property
     def models(self) -> list[str]:
-        """The models that were judged, in the order of the table."""
+        """Names of the evaluated systems, in the order of the table."""
         return [name for name in MODELS if name in self.metrics]
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Figures of each judged model."""
+        """Metrics of each evaluated system."""
         return {} if self.verdict is None else self.verdict.metrics
 
     @property
     def baseline(self) -> str | None:
-        """The baseline whose table serves, such as popularity; None where a model serves, or nothing."""
+        """The baseline that serves, such as popularity; None if a model or nothing serves."""
         return None if self.verdict is None else self.verdict.baseline
 
 
 @dataclass
 class _Reading:
-    """Reads files, and keeps a sentence about each that cannot be read."""
+    """Reads files and collects a message for each that cannot be read."""
 
     faults: list[str] = field(default_factory=list)
 
     def attempt(self, place: Path, read: Callable[[], _T | None]) -> _T | None:
-        """What ``read`` finds at a place; None if that cannot be read."""
+        """Result of ``read`` for a path; None if the file cannot be read."""
         try:
             return read()
         except (InputError, OSError, duckdb.Error, pa.ArrowException) as error:
-            told = str(error).strip() if isinstance(error, InputError) else f"{place} cannot be read ({error})."
-            self.faults.append(f"A part of this page is left out: {told}")
+            reason = str(error).strip() if isinstance(error, InputError) else f"{place} cannot be read ({error})."
+            self.faults.append(f"A part of this page is left out: {reason}")
             return None
 
     def document(self, kind: type[_D], path: Path) -> _D | None:
@@ -152,7 +152,7 @@ class _Reading:
 
 
 def gather(layout: Layout, day: date, run_id: str) -> Night:
-    """Read everything there is about a run.
+    """Read all outputs of a run.
 
     Raises:
         ConfigError: the run id cannot be a folder's name.
@@ -198,9 +198,9 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
 
 
 def _steps(run: RunLayout, shards: int, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:
-    """The metrics of each step, summed where it is mapped over shards, and what each step cost.
+    """Metrics and cost of each step, summed over shards.
 
-    Parts of shards from ``shards`` on are what an earlier snapshot of this run has left.
+    Files of shards from ``shards`` on belong to an earlier snapshot of this run and are ignored.
     """
     paths = [run.step_metrics("score", shard) for shard in range(shards)]
     parts = [part for path in paths if (part := reading.document(ShardMetrics, path)) is not None]
@@ -218,20 +218,20 @@ def _steps(run: RunLayout, shards: int, reading: _Reading) -> tuple[Steps, tuple
         metrics = getattr(steps, step.name)
         if metrics is not None:
             seconds = [part.seconds for part in parts] if step.name == "score" else [metrics.seconds]
-            told, total = in_a_line(metrics), metrics.seconds
-            costs.append(StepCost(step.name, told, len(seconds), total, max(seconds), metrics.peak_bytes))
+            summary, total = in_a_line(metrics), metrics.seconds
+            costs.append(StepCost(step.name, summary, len(seconds), total, max(seconds), metrics.peak_bytes))
     return steps, tuple(costs)
 
 
 def _stop(run: RunLayout, costs: tuple[StepCost, ...], shards: int, reading: _Reading) -> Stop | None:
-    """Where the run ended: at a step that failed, or after the last one that finished."""
+    """Where the run ended: at a failed step, or after the last finished one."""
     failures = [found for path in run.failed if (found := reading.document(StepFailure, path)) is not None]
     finished = [cost.name for cost in costs if cost.name != "score" or cost.parts >= shards]
     return failed_at(failures, shards) or unfinished(finished)
 
 
 def _verdict(run: RunLayout, stopped: Stop | None, reading: _Reading) -> Verdict | None:
-    """The verdict, unless it is of an earlier try: a gate that refuses the night leaves one by which nobody serves."""
+    """The verdict, unless it is of an earlier try. A gate that refuses the night writes one without a serving model."""
     verdict = reading.document(Verdict, run.verdict)
     if verdict is None or stopped is None or "gate" in stopped.before:
         return verdict
@@ -239,7 +239,7 @@ def _verdict(run: RunLayout, stopped: Stop | None, reading: _Reading) -> Verdict
 
 
 def _has_points(vectors: Path) -> bool:
-    """Whether a file of items has their points: that of a baseline only lists the items that it may recommend."""
+    """Whether an item file has points; a baseline's file lists its candidate items only."""
     return vectors.exists() and POINT in pq.read_schema(vectors).names
 
 
@@ -252,7 +252,7 @@ def _described(
 def _training(
     layout: Layout, train: TrainMetrics | None, verdict: Verdict | None, reading: _Reading
 ) -> Training | None:
-    """Tonight's training, or that of the version that serves."""
+    """Training of this run, or of the version that serves."""
     if train is not None and train.version is not None and train.epochs:
         origin: Literal["tonight", "found"] = "found" if train.reused else "tonight"
         return Training(train.version, origin, train.epochs, train.score_terms)
@@ -268,7 +268,7 @@ def _relative(path: Path, start: Path) -> str:
 
 
 def _data_docs(layout: Layout, ingest: IngestMetrics | None, report: Path) -> str | None:
-    """Link from the report to the Data Docs, relative so that the root can be moved."""
+    """Relative link from the report to the Data Docs, valid after the root is moved."""
     if ingest is None or ingest.data_docs is None:
         return None
     path = layout.root / ingest.data_docs

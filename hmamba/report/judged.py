@@ -1,4 +1,4 @@
-"""The verdict in words and rows: who was judged on what, and what each comparison says."""
+"""The verdict as text and rows: the evaluation set and the result of each comparison."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from dataclasses import dataclass
 from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Verdict
 from hmamba.report.gather import Night
-from hmamba.report.text import counted, metric_name
+from hmamba.report.text import counted, metric_name, relative, signed
 
 NAMES = {"challenger": "new model", "champion": "champion", **BASELINES}
 
-SAYS: dict[str, str] = {"better": "better", "worse": "worse", "cannot be told": "cannot be told apart"}
-"""What a comparison says, as the page words it."""
-
-_TINY = 0.001  # of a metric; relative to less than this, noise is hundreds of percent
-_LARGEST = 3.0  # relative difference that is still read as a percentage
+SAYS: dict[str, str] = {"better": "better", "worse": "worse", "cannot be told": "no clear difference"}
+"""The result of a comparison, as the page writes it."""
 
 
 @dataclass(frozen=True)
 class Contrast:
     """One comparison of the verdict: the mean of a metric over users, ``one`` minus ``other``.
 
-    ``low`` and ``high`` bound its 95 % interval; ``relative`` is the difference in percent, empty where that would
-    mislead.
+    ``low`` and ``high`` bound its 95 % interval; ``relative`` is the difference in percent, empty if misleading.
     """
 
     one: str
@@ -37,7 +33,7 @@ class Contrast:
 
     @property
     def label(self) -> str:
-        """Both names."""
+        """Names of both systems."""
         return f"{NAMES.get(self.one, self.one)} vs {NAMES.get(self.other, self.other)}"
 
     @property
@@ -51,31 +47,13 @@ class Contrast:
         return f"{signed(self.difference)}, 95\N{NO-BREAK SPACE}% interval {self.interval}"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign and four decimals; six where four would be zeros, and no sign on 0."""
-    text = f"{value:+.4f}" if abs(value) >= 0.00005 else f"{value:+.6f}"
-    return "0.0000" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-
-
-def relative(value: float, reference: float) -> str:
-    """How ``value`` compares with ``reference``, such as "+3.1 %".
-
-    Empty where a percentage would mislead: the reference is tiny, or the difference is several times as large.
-    """
-    if reference < _TINY or abs(value / reference - 1) > _LARGEST:
-        return ""
-    text = f"{(value / reference - 1) * 100:+.1f}"
-    text = "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-    return f"{text}\N{NO-BREAK SPACE}%"
-
-
 def contrasts(night: Night) -> list[Contrast]:
-    """The verdict's comparisons of judged models, in its order."""
+    """The verdict's comparisons of evaluated systems, in its order."""
     found = []
     for entry in () if night.verdict is None else night.verdict.comparisons:
-        mine, theirs = (night.metrics.get(name, {}).get(entry.metric) for name in (entry.one, entry.other))
-        if mine is not None and theirs is not None:
-            share = relative(mine, theirs)
+        value, reference = (night.metrics.get(name, {}).get(entry.metric) for name in (entry.one, entry.other))
+        if value is not None and reference is not None:
+            share = relative(value, reference)
             found.append(
                 Contrast(
                     entry.one, entry.other, entry.metric, entry.difference, entry.low, entry.high, share, entry.says
@@ -85,16 +63,16 @@ def contrasts(night: Night) -> list[Contrast]:
 
 
 def deciding(night: Night) -> Contrast | None:
-    """The comparison on which the new model's promotion depends: with the champion, or with the best baseline."""
+    """The comparison that decides the promotion: with the champion, or with the best baseline."""
     metric = "" if night.verdict is None else night.verdict.metric
-    mine = {entry.other: entry for entry in contrasts(night) if entry.one == "challenger"}
-    if "champion" in mine:
-        return mine["champion"]
-    return max(mine.values(), key=lambda entry: night.metrics[entry.other].get(metric, 0.0), default=None)
+    against = {entry.other: entry for entry in contrasts(night) if entry.one == "challenger"}
+    if "champion" in against:
+        return against["champion"]
+    return max(against.values(), key=lambda entry: night.metrics[entry.other].get(metric, 0.0), default=None)
 
 
 def behind(night: Night) -> list[Contrast]:
-    """The comparisons by which what serves is worse than a baseline."""
+    """The comparisons in which the serving model is worse than a baseline."""
     verdict = night.verdict
     if verdict is None:
         return []
@@ -106,23 +84,22 @@ def behind(night: Night) -> list[Contrast]:
 
 
 def judged_on(verdict: Verdict) -> list[str]:
-    """Who was judged on what, and why, in sentences."""
+    """Sentences about the evaluation set and the split."""
     why, users = verdict.split_why.strip().rstrip("."), verdict.users
     split = [f"How the events were split: {why}."] if why else []
     if not users:
-        return ["Nobody could be judged on.", *split]
+        return ["No user could be evaluated.", *split]
     first, last = verdict.holdout_from, verdict.holdout_to
     when = "" if first is None else f"on {first}" if first == last else f"from {first} to {last}"
-    asked = counted(verdict.questions, "question")
+    queries = f"{verdict.questions:,} {'query' if verdict.questions == 1 else 'queries'}"
     if verdict.split == "last":
         what = ", ".join(part for part in ("each user's last basket", when) if part)
-        told = f"Judged on {counted(users, 'user')} with {asked}: {what}, held out of training."
+        where = f"Evaluated on {counted(users, 'user')} with {queries}: {what}, held out of training."
     else:
-        told = f"Judged on {counted(users, 'user')} with {asked} {when}, held out of training."
+        where = f"Evaluated on {counted(users, 'user')} with {queries} {when}, held out of training."
     return [
-        told,
-        "A question is one basket, asked for from what came before it. Each user counts once, whatever the number of "
-        "questions.",
+        where,
+        "A query predicts one basket from the events before it. Each user counts once, whatever the number of queries.",
         *split,
     ]
 

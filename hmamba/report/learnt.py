@@ -1,4 +1,4 @@
-"""What training records, in words: what stopped it, what score terms add, and what the serving model knows."""
+"""Text about training: early stopping, score terms, and which events the serving model includes."""
 
 from __future__ import annotations
 
@@ -7,65 +7,64 @@ from collections.abc import Sequence
 
 from hmamba.contracts.models import EpochMetrics, ScoreTermFit
 from hmamba.report.gather import Night
-from hmamba.report.judged import relative
-from hmamba.report.text import counted
+from hmamba.report.text import counted, relative
 from hmamba.score_terms import SCORE_TERMS
 
 VALIDATION = {"ndcg": "validation NDCG@10", "log_likelihood": "validation log-likelihood"}
-"""What is measured after each epoch; the more, the better."""
+"""Metrics measured after each epoch; higher is better."""
 
 
 def finite(value: object) -> bool:
-    """Whether a figure is a number that can be shown."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def early_stopping(epochs: Sequence[EpochMetrics]) -> str:
-    """By what early stopping judged, and which epoch is kept: the log-likelihood decides where it was measured."""
+    """The metric of early stopping and the epoch that is kept. The log-likelihood decides if it was measured."""
     likelihoods = {epoch.epoch: epoch.log_likelihood for epoch in epochs if finite(epoch.log_likelihood)}
     measured = likelihoods or {epoch.epoch: epoch.ndcg for epoch in epochs if finite(epoch.ndcg)}
     if not measured:
-        return "Nobody could be asked on the validation events, so nothing stopped the training early."
+        return "No user could be evaluated on the validation events, so there was no early stopping."
     best = max(measured, key=lambda epoch: measured[epoch] or 0.0)
     kept = f"Epoch {best} is kept" if best else "Epoch 0, the champion before fine-tuning, is kept"
     if not likelihoods:
-        return f"Early stopping judged by NDCG@10 on the validation events. {kept}."
+        return f"Early stopping used NDCG@10 on the validation events. {kept}."
     return (
-        "Early stopping judged by the mean log-likelihood of the validation answers, because fewer than gate.min_users "
-        f"users could be asked: the NDCG@10 of so few is mostly luck. {kept}."
+        "Early stopping used the mean log-likelihood of the validation targets, because fewer than gate.min_users "
+        f"users could be evaluated: the NDCG@10 of so few is mostly noise. {kept}."
     )
 
 
 def score_term(fit: ScoreTermFit, name: str) -> str:
-    """What a counted score term adds, as the training judged it."""
+    """The effect of a score term on the validation events."""
     evidence = SCORE_TERMS[name].evidence if name in SCORE_TERMS else "a score term"
     what = f"{evidence[0].upper()}{evidence[1:]} ({name})"
-    asked, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
+    users, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
     weights = ", ".join(f"{key} {value:g}" for key, value in (fit.weights or {}).items())
     if without is None or with_it is None:
         return f"{what} raises scores with {weights}, untested: no user could be tested on the validation events."
     if fit.weights is None:
-        return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {asked})."
+        return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {users})."
     change = relative(with_it, without)
     return (
         f"{what} raises scores with {weights}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
-        f" ({change + ', ' if change else ''}{asked})."
+        f" ({change + ', ' if change else ''}{users})."
     )
 
 
 def what_serves_knows(night: Night) -> str:
-    """Up to when the model that serves has counted and learnt; empty where a baseline serves, or nothing is known."""
+    """Up to when the serving model includes events; empty if a baseline serves, or nothing is recorded."""
     gate = night.steps.gate
     if gate is None or night.verdict is None or night.verdict.serving is None or night.baseline is not None:
         return ""
     counts = (
         "The model that serves counts popularity, repeat purchases and co-occurrence up to the end of "
-        f"{night.day}; for the verdict they ended where the held-out events begin."
+        f"{night.day}; for the verdict, counts ended where the held-out events begin."
     )
     refit = gate.refit
     if refit is None:
         skipped = f" No refit: {gate.refit_skipped_reason}." if gate.refit_skipped_reason else ""
-        return f"{counts}{skipped} Its weights are those that were judged."
+        return f"{counts}{skipped} Its weights are those that were evaluated."
     loss = f"loss {refit.loss:.4f}, " if finite(refit.loss) else ""
     return (
         f"{counts} After the verdict it was fine-tuned for one more epoch on the validation and held-out events "

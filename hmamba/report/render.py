@@ -1,4 +1,4 @@
-"""Turn a gathered night into the page and put it in place."""
+"""Render a gathered night as a page and write it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import hmamba
 from hmamba.columns import BASELINES
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of, relative, signed
+from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
-from hmamba.report.text import metric_name, sentence, short
+from hmamba.report.text import counted, metric_name, relative, sentence, short, signed
 from hmamba.storage.layout import Layout
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
@@ -24,7 +24,7 @@ _FAMILIES = ("ndcg", "hr", "mrr", "coverage")
 
 
 def write_report(layout: Layout, day: date, run_id: str) -> Path:
-    """Write the report of one run, replacing an earlier one of the same day in one step.
+    """Write the report of one run, atomically replacing an earlier one of the same day.
 
     Returns:
         The page's path.
@@ -40,9 +40,10 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
 
 
 def render(night: Night) -> str:
-    """The whole page. It loads nothing from anywhere and runs no script."""
+    """The whole page. It loads no other resource and runs no script."""
     environment = templates("hmamba.report")
     environment.filters |= {
+        "counted": counted,
         "count": lambda number: f"{number:,}",
         "percent": lambda share: f"{share * 100:.1f} %",
         "seconds": _seconds,
@@ -109,13 +110,13 @@ def _forest(night: Night) -> Markup | None:
 
 def _interval(entry: Contrast) -> figures.Interval:
     word = SAYS[entry.says]
-    told = f"{entry.label}: {entry.figures}, {word}."
+    spoken = f"{entry.label}: {entry.figures}, {word}."
     tone = _TONES.get(entry.says, "undecided")
-    return figures.Interval(entry.label, entry.low, entry.difference, entry.high, word, tone, told)
+    return figures.Interval(entry.label, entry.low, entry.difference, entry.high, word, tone, spoken)
 
 
 def _comparison(night: Night) -> list[dict[str, Any]]:
-    """Rows of the metrics table: the judged model's figure, and each other's with how the first compares to it."""
+    """Rows of the metrics table: a value per system, and the first system's relative difference from each other."""
     if not night.models:
         return []
     judged = night.models[0]
@@ -145,7 +146,7 @@ def _metric_order(key: str) -> tuple[int, int, str]:
 
 
 def _metric_plots(night: Night) -> list[Markup]:
-    """One plot a family of metrics, at the cutoff of the metric that decides."""
+    """One plot per family of metrics, at the cutoff of the deciding metric."""
     cutoff = "" if night.verdict is None else night.verdict.metric.partition("@")[2]
     plots = []
     for family in _FAMILIES:

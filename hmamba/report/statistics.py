@@ -1,4 +1,4 @@
-"""What DuckDB says about the candidates and the catalogue. Reads Parquet only; holds no more than items in memory."""
+"""Statistics of the candidates and items, computed by DuckDB from Parquet. Only per-item results are in memory."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class TopItem:
 class CandidateStatistics:
     """Coverage and novelty of a night's candidates.
 
-    ``new_to_user`` is None where the snapshot is gone. ``gini`` is 0 when all items of the catalogue are recommended
+    ``new_to_user`` is None where the snapshot is gone. ``gini`` is 0 when all candidate items are recommended
     equally often and near 1 when a few take everything; ``top_percent`` is the share of all recommendations that goes
-    to the most recommended 1 % of the catalogue.
+    to the most recommended 1 % of the candidate items.
     """
 
     rows: int
@@ -59,7 +59,7 @@ class CandidateStatistics:
 
     @property
     def coverage(self) -> float:
-        """Share of the catalogue that is recommended to anyone."""
+        """Share of the candidate items that is recommended to at least one user."""
         return self.distinct_items / self.catalogue
 
 
@@ -67,8 +67,8 @@ def gini(counts: NDArray[np.int64], catalogue: int) -> float:
     """Gini coefficient of how often items are recommended, items never recommended included.
 
     Args:
-        counts: how often each recommended item is recommended, in any order.
-        catalogue: how many items could have been.
+        counts: number of recommendations of each recommended item, in any order.
+        catalogue: number of candidate items.
     """
     ordered = np.sort(counts)
     total = int(ordered.sum())
@@ -87,17 +87,17 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def describe(parts: list[Path], items: Path, shards: list[Path], vectors: Path | None) -> CandidateStatistics:
-    """Measure the candidates.
+    """Compute the statistics of the candidates.
 
     Args:
         parts: at least one Parquet file of candidates.
         items: the snapshot's items.parquet.
-        shards: the snapshot's sequences; without any, novelty is not measured.
-        vectors: the items' points; without them the catalogue is every item of the snapshot.
+        shards: the snapshot's sequences; if empty, novelty is not computed.
+        vectors: the item points; None counts every item of the snapshot as a candidate item.
     """
     candidates = {"candidates": _names(parts)}
     with in_memory(LIMITS) as connection:
-        rows, users, deepest = connection.execute(statement("report/candidate_totals"), candidates).fetchall()[0]
+        rows, users, most = connection.execute(statement("report/candidate_totals"), candidates).fetchall()[0]
         counted = connection.execute(
             statement("report/recommended_items"), {**candidates, "items": str(items)}
         ).fetchall()
@@ -109,13 +109,13 @@ def describe(parts: list[Path], items: Path, shards: list[Path], vectors: Path |
         if shards and rows:
             bound = {**candidates, "items": str(items), "shards": _names(shards)}
             new = connection.execute(statement("report/new_to_user"), bound).fetchall()[0][0] / rows
-    # An item that fell out of the index since these candidates were made still counts as part of the catalogue.
+    # An item that left the index after these candidates were made still counts as a candidate item.
     catalogue = max(catalogue, len(counted), 1)
     counts = np.array([row[2] for row in counted], dtype=np.int64)
     return CandidateStatistics(
         rows=rows,
         users=users,
-        k=deepest,
+        k=most,
         distinct_items=len(counted),
         catalogue=catalogue,
         new_to_user=new,

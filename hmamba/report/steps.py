@@ -1,4 +1,4 @@
-"""What each step did, in a line: the same words on the command line, in the demo and on the report's page."""
+"""One line about each step, shared by the command line, the demo and the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hmamba.report.text import counted
 
 
 def in_a_line(metrics: StepMetrics) -> str:
-    """What a step did, from its metrics.
+    """Summarise a step's metrics in one line.
 
     Raises:
         TypeError: there is no line for metrics of this kind.
@@ -73,5 +73,5 @@ def _refresh(metrics: RefreshMetrics) -> str:
         return "no user has new events; nothing was published"
     return (
         f"{counted(metrics.users, 'user')} with new events, {metrics.new_users:,} of them new; "
-        f"{metrics.advanced:,} read from their stored state, {metrics.anew:,} from their whole history"
+        f"{metrics.advanced:,} read from their stored state, {metrics.reencoded:,} from their whole history"
     )

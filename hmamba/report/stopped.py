@@ -1,4 +1,4 @@
-"""Where a night ended before it published anything, and what readers have meanwhile."""
+"""Where a night ended before publishing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hmamba.contracts.steps import StepFailure
 from hmamba.steps import PUBLISHING
 
 EXIT_STATUS = {
-    1: "it failed, and may succeed on retry",
+    1: "failed; may succeed on retry",
     2: "a file or a setting must be fixed; a retry without that fails again",
     3: "data or candidates broke a rule; a retry without other data or settings fails again",
 }
-"""What the exit statuses of failed steps mean."""
+"""Meaning of the exit statuses of failed steps."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Stop:
     """The step at which a night ended.
 
     Attributes:
-        step: its name.
-        shard: of a step that is mapped over shards, which; None if unknown or not mapped.
-        message: as it was logged; None where the step left no record, since it was killed or never started.
-        exit_status: of the step's process; None without a record.
-        seconds: how long it ran; None without a record.
+        step: name of the step.
+        shard: the shard, for a step mapped over shards; None if unknown or not mapped.
+        message: the logged error; None without a record, because the step was killed or never started.
+        exit_status: exit status of the process; None without a record.
+        seconds: wall time until the failure; None without a record.
     """
 
     step: str
@@ -36,16 +36,16 @@ class Stop:
 
     @property
     def before(self) -> tuple[str, ...]:
-        """The steps before it: what later ones have left is of an earlier try."""
+        """The steps before it. Outputs of later steps are of an earlier try."""
         return PUBLISHING[: PUBLISHING.index(self.step)]
 
 
 def failed_at(failures: Sequence[StepFailure], shards: int) -> Stop | None:
-    """The first step that failed and has not succeeded since; None if none has.
+    """The first step with a recorded failure; None without one. A step's success removes its record.
 
     Args:
         failures: records of failed steps, in any order.
-        shards: of the snapshot. A failure of a later shard is of an earlier snapshot.
+        shards: number of shards of the snapshot. Failures of later shards are of an earlier snapshot.
     """
     found = [one for one in failures if one.step in PUBLISHING and (one.shard is None or one.shard < shards)]
     if not found:
@@ -55,6 +55,6 @@ def failed_at(failures: Sequence[StepFailure], shards: int) -> Stop | None:
 
 
 def unfinished(finished: Sequence[str]) -> Stop | None:
-    """The step after the last one that has finished, where no failure is recorded; None if all have."""
+    """The step after the last finished one, if no failure is recorded; None if all have finished."""
     step = max((PUBLISHING.index(step) + 1 for step in finished), default=0)
     return Stop(PUBLISHING[step]) if step < len(PUBLISHING) else None

@@ -1,4 +1,4 @@
-"""The night in words: one headline, a few sentences, and what somebody should look at."""
+"""The summary of a night: a headline, a few sentences and alerts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Tone = Literal["good", "calm", "warn", "bad"]
 
 @dataclass
 class Summary:
-    """What the top of the page says.
+    """The top of the page.
 
-    ``tone`` chooses its colour; ``message`` is what a failed step logged; ``alerts`` need somebody's eyes.
+    ``tone`` sets its colour; ``message`` is the error of a failed step; ``alerts`` need attention.
     """
 
     tone: Tone = "calm"
@@ -31,7 +31,7 @@ class Summary:
 
 
 def summarise(night: Night) -> Summary:
-    """Say what happened, from the metrics alone."""
+    """Summarise a night from its metrics."""
     summary = Summary()
     if night.stopped is not None:
         _say_stop(night, night.stopped, summary)
@@ -44,17 +44,17 @@ def summarise(night: Night) -> Summary:
 
 
 def _say_stop(night: Night, stop: Stop, summary: Summary) -> None:
-    """A night that did not get as far as to publish: where it ended, why, and what readers have."""
+    """Describe a night that did not publish: where it ended, why, and which table readers have."""
     summary.tone, summary.headline = "bad", f"The night stopped at {stop.step}: nothing was published"
     name = f"The step {stop.step}" + ("" if stop.shard is None else f" (shard {stop.shard})")
     if stop.exit_status is None:
         summary.sentences.append(
-            f"{name} has left no record: it was not started, or it was killed, for instance for lack of memory. "
-            "Its log says more."
+            f"{name} left no record: it was not started, or it was killed, for instance for lack of memory. "
+            "See its log."
         )
     else:
         after = "" if stop.seconds is None else f" after {stop.seconds:.1f} s"
-        words = EXIT_STATUS.get(stop.exit_status, "a status that no step gives itself, such as that of a signal")
+        words = EXIT_STATUS.get(stop.exit_status, "not a status of a step; the process may have been ended by a signal")
         summary.sentences.append(f"{name} exited with {stop.exit_status}{after}: {words}.")
     summary.message = stop.message
     summary.alerts.append(_what_readers_have(night))
@@ -79,13 +79,13 @@ def _say_ingest(night: Night, summary: Summary) -> None:
         summary.alerts.append(f"{counted(refused, 'row')} refused and kept in quarantine; the rules are listed below.")
     if ingest.rows_late:
         summary.alerts.append(
-            f"{counted(ingest.rows_late, 'row')} came more than warehouse.overlap_days late; they count all the same."
+            f"{counted(ingest.rows_late, 'row')} came more than warehouse.overlap_days late; they are loaded."
         )
     summary.alerts += ingest_warnings(night)
 
 
 def ingest_warnings(night: Night) -> list[str]:
-    """What the ingest warns of: a stale feed, a catalogue that does not match, rows that wait for a later day."""
+    """Warnings of the ingest: a stale feed, a catalogue that does not match, rows of later days."""
     ingest = night.steps.ingest
     if ingest is None:
         return []
@@ -100,7 +100,7 @@ def _say_model(night: Night, summary: Summary) -> None:
     verdict = night.verdict
     if verdict is None:
         summary.tone, summary.headline = "warn", "The verdict is missing"
-        summary.alerts.append("Candidates were published, but the gate's verdict cannot be read any more.")
+        summary.alerts.append("Candidates were published, but the gate's verdict is missing or cannot be read.")
         return
     serving, challenger = verdict.serving, verdict.challenger
     if night.baseline is not None:
@@ -112,7 +112,7 @@ def _say_model(night: Night, summary: Summary) -> None:
         summary.headline = "The new model was promoted" if verdict.champion else "The first model was promoted"
         summary.sentences.append(f"Model {challenger} now serves{_by_how_much(night)}.")
     elif serving == challenger:
-        summary.headline = "An old night again: its model serves that night alone"
+        summary.headline = "An earlier night run again: its model serves that night only"
         summary.sentences.append(f"Model {challenger} passed the gate{_by_how_much(night)}.")
         summary.alerts.append(f"Newer nights keep their champion{_because(verdict.reason)}.")
     else:
@@ -131,7 +131,7 @@ def _say_model(night: Night, summary: Summary) -> None:
 
 
 def _say_baseline(night: Night, verdict: Verdict, summary: Summary) -> None:
-    """No model has been shown to be better than a baseline yet, so that readers get the baseline's table."""
+    """Describe a night served by a baseline, because no model has been shown to be better."""
     name = BASELINES.get(str(night.baseline), str(night.baseline))
     summary.tone, summary.headline = "warn", f"No model serves yet: {name} is published"
     summary.alerts.insert(0, sentence(verdict.warning or verdict.reason))
@@ -142,7 +142,7 @@ def _say_baseline(night: Night, verdict: Verdict, summary: Summary) -> None:
 
 
 def _say_nothing_trained(night: Night, verdict: Verdict, summary: Summary) -> None:
-    """The champion serves and has no challenger: a quiet night, or one whose new rows teach nothing."""
+    """Describe a night without a challenger: no new events, or none that could be trained on."""
     ingest, reason = night.steps.ingest, _skipped(night)
     summary.sentences.append(f"No new model was trained{_because(reason)}; {verdict.serving} serves.")
     if ingest is None or not ingest.rows_loaded:
@@ -161,15 +161,15 @@ def _because(reason: str | None) -> str:
 
 
 def _by_how_much(night: Night) -> str:
-    """The deciding metric against the champion, or against the better baseline where there is no champion."""
+    """The deciding metric against the champion, or against the better baseline if there is no champion."""
     entry = deciding(night)
     if entry is None:
         return ""
-    mine, theirs = (night.metrics[role][entry.metric] for role in (entry.one, entry.other))
+    value, reference = (night.metrics[role][entry.metric] for role in (entry.one, entry.other))
     name = {"champion": "the champion", **BASELINES}[entry.other]
     share = f"{entry.relative}; " if entry.relative else ""
     return (
-        f": {metric_of(night)} {mine:.4f} against {theirs:.4f} of {name} ({share}difference {entry.figures}: "
+        f": {metric_of(night)} {value:.4f} against {reference:.4f} of {name} ({share}difference {entry.figures}: "
         f"{SAYS[entry.says]})"
     )
 

@@ -1,4 +1,4 @@
-"""Text that came from data, made safe: on a terminal an escape sequence acts, on a page an override misleads."""
+"""Text formatting, and cleaning of text from data: escape sequences and bidirectional overrides are replaced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ LONGEST = 100
 _SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _METRICS = re.compile(r"\b(hr|ndcg|mrr)@")
+_TINY = 0.001  # of a metric; relative to a smaller value, noise is hundreds of percent
+_LARGEST = 3.0  # relative difference that is still shown as a percentage
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, its control and bidirectional-override characters replaced by U+FFFD."""
+    """``text`` on one line, with control and bidirectional-override characters replaced by U+FFFD."""
     return _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text))
 
 
@@ -26,8 +28,31 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
+def signed(value: float) -> str:
+    """A difference with its sign and four decimals; six where four would be zeros, and no sign on 0."""
+    text = f"{value:+.4f}" if abs(value) >= 0.00005 else f"{value:+.6f}"
+    return "0.0000" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def relative(value: float, reference: float) -> str:
+    """Relative difference of ``value`` from ``reference``, such as "+3.1 %".
+
+    Empty where a percentage misleads: the reference is tiny, or the difference is more than three times the reference.
+    """
+    return "" if reference < _TINY else percent(value / reference - 1)
+
+
+def percent(share: float) -> str:
+    """A relative difference with its sign, such as "+3.1 %"; no sign on 0, and empty above 300 %."""
+    if abs(share) > _LARGEST:
+        return ""
+    text = f"{share * 100:+.1f}"
+    text = "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
 def near(path: Path) -> str:
-    """A path as somebody would type it: relative to the working folder if it is inside it, absolute otherwise."""
+    """A path relative to the working folder if it is inside it, absolute otherwise."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -38,6 +63,6 @@ def metric_name(key: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """A reason as a sentence, its metrics in capitals as everywhere on the page; empty for no reason."""
+    """``text`` as a sentence, with metric names in capitals; empty for empty text."""
     text = _METRICS.sub(lambda match: match[0].upper(), text).strip()
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""

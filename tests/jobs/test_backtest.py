@@ -185,9 +185,23 @@ def test_nights_are_pooled_over_their_users() -> None:
     (compared,) = found.comparisons
     assert (compared.one, compared.other, compared.users, compared.difference) == (usual, "popularity", 3, 0)
     assert found.users == (3, 6)
-    assert "2024-01-02 | 0 |" in markdown(found)
+    text = markdown(found)
+    assert "2024-01-02 | 0 |" in text
+    assert "4 nights, 2024-01-01 to 2024-01-04; 3 users evaluated, 6 times in total." in text
+    assert f"| {usual} against popularity | 0.0000 (0.0\N{NO-BREAK SPACE}%) |" in text
     shown = page(found, "A <title>")
     assert "A &lt;title&gt;" in shown
     assert "NDCG@10 by night" in shown
     assert f'<th class="n">{usual}</th>' in shown
-    assert "3 users, judged 6 times in 4 nights" in shown
+    assert "3 users, evaluated 6 times in 4 nights" in shown
+
+
+def test_one_night_and_a_relative_difference_without_meaning_are_written_plainly() -> None:
+    usual = f"{FINE_TUNED}, recounted"
+    values = {"popularity": 0.001, usual: 0.4}
+    measured = {name: Measured({"ndcg@10": value}, np.array([value])) for name, value in values.items()}
+    found = Findings.of([JudgedNight(date(2024, 1, 1), ("user",), 1, {}, measured)], (FINE_TUNED,), "ndcg@10")
+    text = markdown(found)
+    assert text.startswith("1 night, 2024-01-01 to 2024-01-01; 1 user evaluated, 1 time in total.")
+    assert f"| {usual} against popularity | +0.3990 | " in text
+    assert "1 user, evaluated 1 time in 1 night;" in page(found, "title")

@@ -196,7 +196,7 @@ class TestRun:
         layout.config.write_text("[candidates]\nkay = 1\n", encoding="utf-8")
         assert call("run", "--root", str(layout.root), "--day", "2024-01-30") == 2
         captured = capfd.readouterr()
-        assert "ingest ended with exit status 2; its own message is above. Steps after it have not run." in captured.err
+        assert "ingest ended with exit status 2; its own message is above. Later steps did not run." in captured.err
         assert "unknown key 'candidates.kay'" in captured.err
         assert captured.out == ""
 

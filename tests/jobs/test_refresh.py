@@ -122,7 +122,7 @@ def test_touched_users_are_as_from_scratch_and_others_as_they_were(pulled: Layou
     run(pulled, NEXT, "noon", refresh)
     after, told = table(pulled), metrics(pulled, NEXT, "noon", "refresh")
 
-    expected = {"users": 6, "new_users": 2, "new_events": 7, "advanced": 3, "anew": 3, "changed": True}
+    expected = {"users": 6, "new_users": 2, "new_events": 7, "advanced": 3, "reencoded": 3, "changed": True}
     assert {key: told[key] for key in expected} == expected
     newcomers = ["aaa newcomer", "zzz stranger"]
     others = sorted(set(before.user_id) - set(TOUCHED))
@@ -180,7 +180,7 @@ def test_without_states_the_table_is_the_same(pulled: Layout) -> None:
     with_states = table(pulled)
     shutil.rmtree(pulled.run(NIGHT, "one").states)
     run(pulled, NEXT, "without", refresh)
-    assert metrics(pulled, NEXT, "without", "refresh")["anew"] == 6
+    assert metrics(pulled, NEXT, "without", "refresh")["reencoded"] == 6
     check_same(table(pulled), with_states)
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hmamba.report.judged import judged_on, relative, signed
+from hmamba.report.judged import judged_on
+from hmamba.report.text import relative, signed
 from tests.report.night import verdict
 
 
@@ -42,7 +43,7 @@ def test_the_last_baskets_are_told_with_and_without_days() -> None:
     why = "events have an order and no times: each user's last basket is held out"
     ordered = verdict(split="last", holdout_from=None, holdout_to=None, split_why=why, users=1, questions=1)
     told = judged_on(ordered)
-    assert told[0] == "Judged on 1 user with 1 question: each user's last basket, held out of training."
+    assert told[0] == "Evaluated on 1 user with 1 query: each user's last basket, held out of training."
     assert told[-1] == f"How the events were split: {why}."
     timed = judged_on(verdict(split="last", holdout_from="2024-01-02"))
     assert "each user's last basket, from 2024-01-02 to 2024-01-30, held out" in timed[0]
@@ -50,4 +51,4 @@ def test_the_last_baskets_are_told_with_and_without_days() -> None:
 
 def test_nobody_to_judge_on_says_why() -> None:
     told = judged_on(verdict(users=0, questions=0, holdout_from=None, holdout_to=None, split_why="too few users"))
-    assert told == ["Nobody could be judged on.", "How the events were split: too few users."]
+    assert told == ["No user could be evaluated.", "How the events were split: too few users."]

@@ -22,21 +22,21 @@ def epochs(*figures: tuple[float | None, float | None]) -> list[EpochMetrics]:
 
 def test_the_log_likelihood_decides_where_it_was_measured() -> None:
     told = early_stopping(epochs((0.3, -5.0), (0.1, -4.0), (0.2, -4.5)))
-    assert "by the mean log-likelihood of the validation answers, because fewer than gate.min_users users" in told
+    assert "used the mean log-likelihood of the validation targets, because fewer than gate.min_users users" in told
     assert told.endswith("Epoch 1 is kept.")
 
 
 def test_else_ndcg_decides_and_the_first_of_equal_epochs_is_kept() -> None:
     told = early_stopping(epochs((0.1, None), (0.3, None), (0.3, None)))
-    assert told == "Early stopping judged by NDCG@10 on the validation events. Epoch 1 is kept."
+    assert told == "Early stopping used NDCG@10 on the validation events. Epoch 1 is kept."
 
 
 def test_a_champion_that_fine_tuning_did_not_improve_is_named() -> None:
     assert "Epoch 0, the champion before fine-tuning, is kept." in early_stopping(epochs((0.3, None), (0.2, None)))
 
 
-def test_nobody_to_validate_on_is_said() -> None:
-    assert "so nothing stopped the training early" in early_stopping(epochs((None, None)))
+def test_no_validation_users_are_reported() -> None:
+    assert "so there was no early stopping" in early_stopping(epochs((None, None)))
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,13 @@ REFIT = EpochMetrics(epoch=1, loss=4.25, seconds=3.04)
 @pytest.mark.parametrize(
     ("refit", "expected"),
     [
-        ({}, "for the verdict they ended where the held-out events begin. Its weights are those that were judged."),
+        (
+            {},
+            "for the verdict, counts ended where the held-out events begin. Its weights are those that were evaluated.",
+        ),
         (
             {"refit_skipped_reason": "nothing new to learn"},
-            "No refit: nothing new to learn. Its weights are those that were judged.",
+            "No refit: nothing new to learn. Its weights are those that were evaluated.",
         ),
         (
             {"refit": REFIT},

@@ -53,7 +53,7 @@ LINES: list[tuple[StepMetrics, str]] = [
     ),
     (REFRESH, "no user has new events; nothing was published"),
     (
-        REFRESH.model_copy(update={"users": 3, "new_users": 1, "advanced": 2, "anew": 1}),
+        REFRESH.model_copy(update={"users": 3, "new_users": 1, "advanced": 2, "reencoded": 1}),
         "3 users with new events, 1 of them new; 2 read from their stored state, 1 from their whole history",
     ),
     (ReportMetrics(day=DAY, path="reports/2024-01-30/index.html", bytes=1), "reports/2024-01-30/index.html"),

@@ -45,10 +45,10 @@ def test_a_failed_step_is_named_and_what_came_after_it_is_left_out(copied: Layou
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (1, "it failed, and may succeed on retry"),
+        (1, "failed; may succeed on retry"),
         (2, "a file or a setting must be fixed; a retry without that fails again"),
         (3, "data or candidates broke a rule; a retry without other data or settings fails again"),
-        (137, "a status that no step gives itself, such as that of a signal"),
+        (137, "not a status of a step; the process may have been ended by a signal"),
     ],
 )
 def test_the_exit_status_is_told_in_words(copied: Layout, status: int, words: str) -> None:
@@ -64,7 +64,7 @@ def test_a_step_without_a_record_is_told_as_such(copied: Layout) -> None:
     copied.run(DAY, RUN).step_metrics("score", 1).unlink()
     found = summarise(gathered(copied))
     assert found.headline == "The night stopped at score: nothing was published"
-    assert "has left no record: it was not started, or it was killed" in found.sentences[0]
+    assert "left no record: it was not started, or it was killed" in found.sentences[0]
 
 
 def test_readers_have_the_newest_published_day(copied: Layout) -> None:
@@ -96,7 +96,7 @@ def test_a_gate_that_refuses_the_night_keeps_its_verdict(copied: Layout) -> None
     fail(copied, "gate", "gate.first_night = 'refuse': nothing is published.", 3)
     page = page_of(copied)
     assert "Verdict" in page.headings
-    assert "Judged on 31 users with 40 questions" in page.text
+    assert "Evaluated on 31 users with 40 queries" in page.text
     assert "NDCG@10 decides 0.1760 0.1440 +22.2 %" in page.text
 
 

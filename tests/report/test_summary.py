@@ -84,7 +84,7 @@ def test_a_baseline_shown_ahead_of_what_serves_is_an_alert(night: Night, promote
 def test_an_old_night_again_leaves_newer_ones_their_champion(night: Night) -> None:
     reason = "ndcg@10 0.1760 against the champion's 0.1600; a later night has promoted a model since"
     found = summarise(replace(night, verdict=verdict(promoted=False, reason=reason)))
-    assert found.headline == "An old night again: its model serves that night alone"
+    assert found.headline == "An earlier night run again: its model serves that night only"
     assert f"Newer nights keep their champion ({reason})." in found.alerts
     assert f"Model {VERSION} passed the gate: NDCG@10 0.1760 against 0.1600 of the champion" in " ".join(
         found.sentences
