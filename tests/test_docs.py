@@ -18,7 +18,8 @@ from hmamba.contracts import ModelMetrics
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from jobs.cli import main
-from tests.report.night import DAY, VERSION, publish, write_night
+from tests.report.metrics_of_night import DAY, VERSION
+from tests.report.night import publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 
 REPOSITORY = Path(__file__).parents[1]

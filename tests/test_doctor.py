@@ -13,7 +13,8 @@ import pytest
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
 from hmamba.models.promotions import record_decision
 from hmamba.storage.layout import Layout
-from tests.report.night import DAY, publish, write_night
+from tests.report.metrics_of_night import DAY
+from tests.report.night import publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
 
 REPOSITORY = Path(__file__).parents[1]

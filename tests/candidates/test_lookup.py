@@ -9,7 +9,8 @@ from hmamba.candidates.lookup import recommend
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json, write_json
-from tests.report.night import DAY, RUN, VERSION, publish
+from tests.report.metrics_of_night import DAY, RUN, VERSION
+from tests.report.night import publish
 
 HOSTILE_USER = "o'neill\"; drop table users; --\n🧀"
 

@@ -33,7 +33,7 @@ class Scripted:
         return replace(self, parameters=parameters)
 
     def search(self, *asked):
-        assert all(mine is told for mine, told in zip(asked, ASKED, strict=True))
+        assert all(seen is given for seen, given in zip(asked, ASKED, strict=True))
         self.tried.append((self.parameters.nprobe, self.parameters.k_factor))
         found = BEST[1] + K
         for odd, share in enumerate(self.shares.get(self.tried[-1], (0.5, 0.5))):

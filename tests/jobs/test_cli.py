@@ -20,7 +20,8 @@ from jobs.cli import main
 from jobs.night import NightOptions, StepFailedError, run_night
 from tests.documents import printed
 from tests.landing import TINY_ONCE
-from tests.report.night import DAY, VERSION, publish, write_night
+from tests.report.metrics_of_night import DAY, VERSION
+from tests.report.night import publish, write_night
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 

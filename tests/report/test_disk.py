@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hmamba.report.disk import OTHER, draw, project
-from tests.report.night import lorentz
+from tests.report.metrics_of_night import lorentz
 
 
 @pytest.mark.parametrize("k", [0.25, 1.0, 64.0])

@@ -4,7 +4,7 @@ import pytest
 
 from hmamba.report.judged import judged_on
 from hmamba.report.text import relative, signed
-from tests.report.night import verdict
+from tests.report.metrics_of_night import verdict
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hmamba.contracts import EpochMetrics
 from hmamba.report.gather import Night, gather
 from hmamba.report.learnt import early_stopping, what_serves_knows
 from hmamba.storage.layout import Layout
-from tests.report.night import DAY, RUN, baseline_verdict, gate_metrics, verdict
+from tests.report.metrics_of_night import DAY, RUN, baseline_verdict, gate_metrics, verdict
 
 
 def epochs(*figures: tuple[float | None, float | None]) -> list[EpochMetrics]:

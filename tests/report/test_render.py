@@ -11,22 +11,21 @@ import pytest
 from hmamba.contracts import IndexMetrics, ReportMetrics
 from hmamba.report.render import write_report
 from hmamba.storage.layout import Layout
-from tests.report.night import (
+from tests.report.metrics_of_night import (
     COOCCURRENCE,
     DAY,
     EPOCHS,
-    HOSTILE,
     RUN,
     VERSION,
     baseline_verdict,
     index_metrics,
     ingest_metrics,
-    make_baseline_night,
     nothing_trained,
     record,
     train_metrics,
     verdict,
 )
+from tests.report.night import HOSTILE, make_baseline_night
 
 
 class Page(HTMLParser):

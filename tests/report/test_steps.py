@@ -15,7 +15,15 @@ from hmamba.contracts import (
 )
 from hmamba.report.steps import in_a_line
 from tests.documents import DAY, shard_metrics
-from tests.report.night import CHAMPION, VERSION, gate_metrics, ingest_metrics, nothing_trained, train_metrics, verdict
+from tests.report.metrics_of_night import (
+    CHAMPION,
+    VERSION,
+    gate_metrics,
+    ingest_metrics,
+    nothing_trained,
+    train_metrics,
+    verdict,
+)
 
 SNAPSHOT = SnapshotMetrics(day=DAY, users=1, items=60, events=1941, shards=1, newest_event=None, digest="01")
 PUBLISH = PublishMetrics(

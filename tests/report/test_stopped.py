@@ -13,7 +13,8 @@ from hmamba.report.summary import summarise
 from hmamba.steps import PUBLISHING
 from hmamba.storage.layout import Layout
 from tests.documents import manifest
-from tests.report.night import CHAMPION, DAY, RUN, VERSION, baseline_verdict, fail, publish, verdict
+from tests.report.metrics_of_night import CHAMPION, DAY, RUN, VERSION, baseline_verdict, verdict
+from tests.report.night import fail, publish
 from tests.report.test_render import page_of
 
 MESSAGE = "landing/interactions/a.csv has no column 'user'. Correct source.columns.user_id."

@@ -10,7 +10,7 @@ from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
 from hmamba.storage.layout import Layout
 from tests.documents import shard_metrics
-from tests.report.night import (
+from tests.report.metrics_of_night import (
     CHAMPION,
     DAY,
     RUN,
