@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,21 +23,27 @@ import torch
 from hmamba.candidates.score import ModelScorer
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
-from hmamba.errors import InputError
+from hmamba.contracts.recommender import SavedRecommender
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.dataframes import from_arrow, positions, texts_of, to_arrow, type_of_ids
+from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.split import Split
+from hmamba.index import index as item_index
 from hmamba.index.choice import choose
-from hmamba.index.index import ItemIndex, build, restrict
+from hmamba.index.index import ItemIndex
+from hmamba.index.matmul import MatmulSearcher, block_rows
+from hmamba.index.registry import SEARCHERS
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.categories import read_categories
-from hmamba.sequences.histories import Histories, IntArray, read_histories, shard_files
+from hmamba.sequences.histories import Histories, IntArray, owners, read_histories, run_starts, shard_files
 from hmamba.sequences.snapshot import Meaning, write_snapshot
-from hmamba.sources.values import ids as ids_of
 from hmamba.storage.layout import ITEMS, RunLayout
-from hmamba.storage.local import LocalStorage, atomic_folder, read_json, write_json
+from hmamba.storage.local import LocalStorage, atomic_folder, sha256
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import name_training, prepare
 from hmamba.training.recount import Counts, recount
@@ -48,7 +53,7 @@ from hmamba.warehouse.frames import load_frames
 TARGET_ITEM_ID = "target_item_id"
 """Column of :meth:`Recommender.similar_items`: the item that others are similar to."""
 
-_FRAMES, _CONFIG = "frames.json", "config.json"
+_DESCRIPTION, _TYPES = "recommender.json", "ids.parquet"
 _BLOCK_USERS = 1 << 14
 
 
@@ -61,23 +66,50 @@ class _Fitted:
         index: index of its items.
         histories: histories of all U users.
         popularity: (size,) number of events of each item index.
-        types: Arrow types of the frame's ids, by column, as text.
-        backend: frame library of the results.
+        types: Arrow types of user and item ids in results.
+        library: frame library of results.
+        run: folder of the sequences.
+        digest: digest of the sequences.
     """
 
     stored: StoredModel
     index: ItemIndex
     histories: Histories
     popularity: IntArray
-    types: Mapping[str, str]
-    backend: str
+    types: pa.Schema
+    library: str
+    run: RunLayout
+    digest: str
+
+    @classmethod
+    def read(cls, run: RunLayout, version: str, device: str, kernels: str, types: pa.Schema, library: str) -> _Fitted:
+        """Read the sequences, the model and the index of a run.
+
+        Raises:
+            ConfigError: there is no such device.
+            InputError: a file is missing or damaged.
+        """
+        stored = model_files.load_serving(run, version, device_of(device), kernels)
+        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
+        index, events = (items[name].to_numpy() for name in (ITEM_INDEX, EVENTS))
+        return cls(
+            stored,
+            item_index.load(run.index, stored.identity, stored.model.tangents.weight.device),
+            read_histories(shard_files(run)),
+            model_files.by_index(index, events, len(stored.item_ids)),
+            types,
+            library,
+            run,
+            SnapshotManifest.read(run.manifest).digest,
+        )
 
 
 class Recommender:
     """HMamba for sequential recommendation on data frames.
 
     Frames are pandas, Polars, PyArrow, DuckDB relations or any other frame that narwhals reads. Results are frames of
-    the library that :meth:`fit` received (PyArrow for DuckDB), and ids have the type that they had there.
+    the library that :meth:`fit` received (PyArrow for DuckDB), and ids have the type that they had there; categories
+    become their values, and UUIDs text.
 
     Args:
         config: settings as in ``hmamba.toml``: a :class:`hmamba.Config` or a mapping such as
@@ -91,7 +123,6 @@ class Recommender:
     def __init__(self, config: Config | Mapping[str, Any] | None = None) -> None:
         self.config = config if isinstance(config, Config) else parse(dict(config or {}), "Recommender(config)")
         self._fitted: _Fitted | None = None
-        self._run: RunLayout | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None  # deleted with this object
 
     def fit(self, interactions: Any, items: Any = None) -> Recommender:
@@ -107,22 +138,30 @@ class Recommender:
             This recommender.
 
         Raises:
+            ConfigError: the settings have ``candidates.allowed_items``, or a device that PyTorch does not see.
             InputError: a column is missing, a row cannot be used, or the data is insufficient to train a model.
         """
-        frame = nw.from_native(interactions)
-        events = _arrow(frame)
+        if self.config.candidates.allowed_items is not None:
+            raise ConfigError(
+                "candidates.allowed_items is a setting of the nightly steps. Remove it, and call recommend with items=."
+            )
+        events, library = to_arrow(interactions, "interactions")
+        metadata = None if items is None else to_arrow(items, "items")[0]
         folder = tempfile.TemporaryDirectory(prefix="hmamba-")
-        run, columns = _run(folder.name), self.config.source.columns
+        run, columns, train = _run(folder.name), self.config.source.columns, self.config.train
         with in_memory(self.config.warehouse) as connection:
-            metadata = None if items is None else _arrow(nw.from_native(items))
             day = load_frames(connection, self.config, events, metadata)
             manifest = write_snapshot(connection, run.sequences, day, None, Meaning.of(self.config))
         stored = _train(run, self.config, day, manifest.digest)
         model_files.save_serving(run, stored)
-        schema = events.schema
-        types = {USER_ID: str(schema.field(columns.user_id).type), ITEM_ID: str(schema.field(columns.item_id).type)}
+        stored = model_files.load_serving(run, stored.version, device_of(train.device), self.config.model.kernels)
+        chosen = choose(stored, stored.candidate_items, shard_files(run), self.config.candidates)
+        item_index.save(chosen.index, run.index)
+        named = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
+        types = pa.schema({name: type_of_ids(events.schema.field(column).type) for name, column in named.items()})
+        self._fitted = _Fitted.read(run, stored.version, train.device, self.config.model.kernels, types, library)
         self._folder = folder
-        return self._opened(run, stored.version, _backend(frame), types)
+        return self
 
     def recommend(self, users: Any = None, k: int | None = None, filter_viewed: bool = True, items: Any = None) -> Any:
         """Recommend the ``k`` best items for each user.
@@ -131,36 +170,36 @@ class Recommender:
             users: user ids, a sequence or a series; None for all users.
             k: number of items per user; None for the setting ``candidates.k``.
             filter_viewed: whether items that the user has interacted with are excluded.
-            items: ids of the items that may be recommended; None for all candidate items.
+            items: ids of the items that may be recommended, of which those that are no candidate items are ignored;
+                None for all candidate items.
 
         Returns:
             A frame of user_id, item_id, score and rank (from 1), in the order of ``users`` and by rank. A user has
             fewer than ``k`` rows if fewer items are left.
 
         Raises:
-            InputError: a user or an item is unknown.
+            InputError: a user is unknown, or no item is a candidate item.
         """
         fitted = self._get()
         rows = np.arange(len(fitted.histories)) if users is None else self._users(users)
         index = fitted.index if items is None else self._restricted(items)
-        k = self.config.candidates.k if k is None else k
+        k = _checked(self.config.candidates.k if k is None else k)
         scorer = ModelScorer(fitted.stored, index, fitted.popularity, k, filter_viewed)
-        owners, found, scores = [], [], []
+        none = np.zeros(0, np.int64)
+        places, found, scores = [none], [none], [np.zeros(0, np.float32)]
         for start in range(0, len(rows), _BLOCK_USERS):
-            block = rows[start : start + _BLOCK_USERS]
-            ranked = scorer(fitted.histories.select(block)).ranked
-            owners.append(block[ranked.users])
+            ranked = scorer(fitted.histories.select(rows[start : start + _BLOCK_USERS])).ranked
+            places.append(start + ranked.users)
             found.append(ranked.items)
             scores.append(ranked.scores)
-        owner = np.concatenate(owners) if owners else np.zeros(0, np.int64)
-        first = np.concatenate([[True], owner[1:] != owner[:-1]])[: len(owner)]
-        starts = np.flatnonzero(first)
-        rank = np.arange(len(owner)) - np.repeat(starts, np.diff(np.append(starts, len(owner)))) + 1
+        place = np.concatenate(places)
+        starts = run_starts(place)
+        rank = np.arange(1, len(place) + 1) - starts[owners(np.diff(starts, append=len(place)))]
         return self._frame(
             {
-                USER_ID: self._named(USER_ID, fitted.histories.users, owner),
-                ITEM_ID: self._named(ITEM_ID, fitted.stored.item_ids, np.concatenate(found) if found else owner),
-                SCORE: pa.array(np.concatenate(scores) if scores else np.zeros(0, np.float32)),
+                USER_ID: self._named(USER_ID, fitted.histories.users, rows[place]),
+                ITEM_ID: self._named(ITEM_ID, fitted.stored.item_ids, np.concatenate(found)),
+                SCORE: pa.array(np.concatenate(scores)),
                 RANK: pa.array(rank, pa.int32()),
             }
         )
@@ -179,21 +218,21 @@ class Recommender:
             InputError: the model does not know an item, for example because it has fewer than
                 ``train.min_item_events`` events.
         """
-        stored = self._get().stored
-        index = self._items(items)
-        eligible, column = stored.candidate_items.eligible, stored.candidate_items.column[index]
-        with torch.inference_mode():
-            near = _nearness(stored, column)
-            near[torch.arange(len(index)), torch.from_numpy(column)] = -torch.inf
-            best = near.topk(min(k, len(eligible) - 1), dim=1)
-        distance = -best.values.numpy()
-        width = distance.shape[1]
+        stored, depth = self._get().stored, _checked(k)
+        eligible = stored.candidate_items.eligible
+        ids = stored.item_ids.take(pa.array(eligible))
+        columns = positions(texts_of(items, "item"), ids, "item")
+        width = min(depth, len(eligible) - 1)
+        near, score = np.zeros((len(columns), width), np.int64), np.zeros((len(columns), width))
+        for block, products_RV in _nearness(stored, columns):
+            best = products_RV.topk(width, dim=1)
+            near[block], score[block] = best.indices.numpy(), best.values.numpy()
         return self._frame(
             {
-                TARGET_ITEM_ID: self._named(ITEM_ID, stored.item_ids, np.repeat(index, width)),
-                ITEM_ID: self._named(ITEM_ID, stored.item_ids, eligible[best.indices.cpu().numpy().ravel()]),
-                SCORE: pa.array(-distance.ravel()),
-                RANK: pa.array(np.tile(np.arange(1, width + 1), len(index)), pa.int32()),
+                TARGET_ITEM_ID: self._named(ITEM_ID, ids, np.repeat(columns, width)),
+                ITEM_ID: self._named(ITEM_ID, ids, near.ravel()),
+                SCORE: pa.array(score.ravel()),
+                RANK: pa.array(np.tile(np.arange(1, width + 1), len(columns)), pa.int32()),
             }
         )
 
@@ -219,36 +258,82 @@ class Recommender:
         return points
 
     @property
-    def users(self) -> Sequence[Any]:
+    def users(self) -> list[Any]:
         """Ids of all users, in the order of :meth:`encode`."""
+        users = self._get().histories.users
+        ids: list[Any] = self._named(USER_ID, users, np.arange(len(users))).to_pylist()
+        return ids
+
+    @property
+    def items(self) -> list[Any]:
+        """Ids of the candidate items."""
         fitted = self._get()
-        named: list[Any] = self._named(USER_ID, fitted.histories.users, np.arange(len(fitted.histories))).to_pylist()
-        return named
+        ids: list[Any] = self._named(ITEM_ID, fitted.stored.item_ids, fitted.index.candidate_items.eligible).to_pylist()
+        return ids
 
     def save(self, folder: str | Path) -> None:
-        """Write model, histories and settings to a folder atomically; an existing folder is replaced."""
-        fitted, run = self._get(), self._run
-        assert run is not None
-        with atomic_folder(Path(folder)) as target:
-            for part in (run.sequences, run.model):
-                shutil.copytree(part, target / part.name)
-            frames = {"version": fitted.stored.version, "backend": fitted.backend, "types": dict(fitted.types)}
-            write_json(target / _FRAMES, frames)
-            write_json(target / _CONFIG, self.config.model_dump(mode="json", exclude_unset=True))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Recommender:
-        """Read what :meth:`save` wrote.
+        """Write model, index, histories and settings to a folder atomically.
 
         Raises:
+            InputError: the folder exists and holds something other than a saved recommender, or the sequences that the
+                recommender was opened with were removed or replaced.
+        """
+        fitted, place = self._get(), Path(folder).expanduser().resolve()
+        if place.exists() and not (place.is_dir() and ((place / _DESCRIPTION).is_file() or not any(place.iterdir()))):
+            raise InputError(f"{place} exists and is no saved recommender. Give another folder, or remove it.")
+        manifest = SnapshotManifest.read_if_exists(fitted.run.manifest)
+        if manifest is None or manifest.digest != fitted.digest:
+            raise InputError(
+                f"{fitted.run.sequences}: the sequences of this recommender were removed or replaced. Load or fit it "
+                "again."
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(place) as target:
+            run = _run(target)
+            shutil.copytree(fitted.run.sequences, run.sequences)
+            model_files.save_serving(run, fitted.stored)
+            item_index.save(fitted.index, run.index)
+            pq.write_table(fitted.types.empty_table(), target / _TYPES)
+            files = sorted(path for path in target.rglob("*") if path.is_file())
+            SavedRecommender(
+                model_version=fitted.stored.version,
+                library=fitted.library,
+                settings=self.config.model_dump(mode="json", exclude_unset=True),
+                sha256={path.relative_to(target).as_posix(): sha256(path) for path in files},
+            ).write(target / _DESCRIPTION)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> Recommender:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            folder: the folder.
+            device: "cpu", "cuda", or "auto" for CUDA if PyTorch sees a device.
+
+        Raises:
+            ConfigError: there is no such device.
             InputError: a file is missing or damaged.
         """
-        folder = Path(folder)
-        return cls(read_json(folder / _CONFIG))._opened(_run(folder), **read_json(folder / _FRAMES))
+        place = Path(folder).expanduser().resolve()
+        saved = SavedRecommender.read_if_exists(place / _DESCRIPTION)
+        if saved is None:
+            raise InputError(
+                f"{place} holds no saved recommender (no {_DESCRIPTION}). Give the folder that save wrote."
+            )
+        for name, digest in saved.sha256.items():
+            if not (place / name).is_file() or sha256(place / name) != digest:
+                raise InputError(f"{place / name} is missing or damaged. {SavedRecommender.CURE}")
+        loaded = cls(saved.settings)
+        types = pq.read_schema(place / _TYPES)
+        kernels = loaded.config.model.kernels
+        loaded._fitted = _Fitted.read(_run(place), saved.model_version, device, kernels, types, saved.library)
+        return loaded
 
     @classmethod
     def of_run(cls, run: RunLayout, version: str, config: Config) -> Recommender:
-        """The model that serves a night, with the users of the night's snapshot; ids are text, results pandas.
+        """The model and the index that serve a night, with the users of the night's snapshot.
+
+        Ids are text, results pandas frames.
 
         Args:
             run: working folder of the night.
@@ -258,24 +343,10 @@ class Recommender:
         Raises:
             InputError: a file is missing or damaged.
         """
-        return cls(config)._opened(run, version, "pandas", {USER_ID: "string", ITEM_ID: "string"})
-
-    def _opened(self, run: RunLayout, version: str, backend: str, types: Mapping[str, str]) -> Recommender:
-        device = device_of(self.config.train.device)
-        stored = model_files.load_serving(run, version, device, self.config.model.kernels)
-        files = shard_files(run)
-        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
-        index, events = (items[name].to_numpy() for name in (ITEM_INDEX, EVENTS))
-        self._run = run
-        self._fitted = _Fitted(
-            stored,
-            choose(stored, stored.candidate_items, files, self.config.candidates).index,
-            read_histories(files),
-            model_files.by_index(index, events, len(stored.item_ids)),
-            types,
-            backend,
-        )
-        return self
+        opened = cls(config)
+        types = pa.schema({USER_ID: pa.string(), ITEM_ID: pa.string()})
+        opened._fitted = _Fitted.read(run, version, config.train.device, config.model.kernels, types, "pandas")
+        return opened
 
     def _get(self) -> _Fitted:
         if self._fitted is None:
@@ -283,29 +354,32 @@ class Recommender:
         return self._fitted
 
     def _users(self, users: Any) -> IntArray:
-        return _places(users, self._get().histories.users.cast(pa.string()), "user")
-
-    def _items(self, items: Any) -> IntArray:
-        """Indices of candidate items."""
-        stored = self._get().stored
-        eligible = stored.item_ids.take(pa.array(stored.candidate_items.eligible))
-        return stored.candidate_items.eligible[_places(items, eligible, "item")]
+        return positions(texts_of(users, "user"), self._get().histories.users.cast(pa.string()), "user")
 
     def _restricted(self, items: Any) -> ItemIndex:
-        stored = self._get().stored
-        self._items(items)
-        allowed = pa.chunked_array([_texts(items)])
-        return build(stored, restrict(stored.candidate_items, stored.item_ids, allowed), self._get().index.kind)
+        """An exact index of some of the candidate items."""
+        fitted = self._get()
+        held, kind = fitted.index.candidate_items, fitted.index.kind
+        is_allowed = pc.is_in(fitted.stored.item_ids.take(pa.array(held.eligible)), value_set=texts_of(items, "item"))
+        allowed = np.zeros(len(held.column), dtype=np.int64)
+        allowed[held.eligible[is_allowed.to_numpy(zero_copy_only=False)]] = 1
+        if not allowed.any():
+            raise InputError("items: none of them is a candidate item. See the property items for those that are.")
+        exact = kind if SEARCHERS[kind].is_exact else MatmulSearcher.name
+        return item_index.build(fitted.stored, CandidateItems.of(allowed, 1), exact)
 
     def _named(self, column: str, ids: pa.Array, index: IntArray) -> pa.Array:
         """External ids in the type of the frame."""
-        kind = self._get().types[column]
-        found = ids.take(pa.array(index)).cast(pa.string())
-        return found if kind == "string" else found.cast(kind)
+        return ids.take(pa.array(index)).cast(pa.string()).cast(self._get().types.field(column).type)
 
     def _frame(self, columns: dict[str, pa.Array]) -> Any:
-        backend: Any = self._get().backend
-        return nw.from_dict(columns, backend=backend).to_native()
+        return from_arrow(columns, self._get().library)
+
+
+def _checked(k: int) -> int:
+    if k < 0:
+        raise InputError(f"k = {k}: give 0 or more.")
+    return k
 
 
 def _run(folder: str | Path) -> RunLayout:
@@ -313,38 +387,26 @@ def _run(folder: str | Path) -> RunLayout:
     return RunLayout(storage.root, storage)
 
 
-def _texts(ids: Any) -> pa.Array:
-    """Ids as text, in the form of the warehouse."""
-    values = nw.from_native(ids, allow_series=True, pass_through=True)
-    array = values.to_arrow() if isinstance(values, nw.Series) else pa.array(list(ids))
-    return ids_of(array, null_words=()).values.cast(pa.string())
+@torch.inference_mode()
+def _nearness(stored: StoredModel, columns: IntArray) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Negative distances (R, V) of candidate items from all candidate items, themselves excluded, in float64.
 
-
-def _places(ids: Any, known: pa.Array, what: str) -> IntArray:
-    """Positions of ids in ``known``.
-
-    Raises:
-        InputError: ``known`` does not contain some of the ids.
+    Yields:
+        A block of ``columns`` at a time, so that memory does not grow with their number.
     """
-    texts = _texts(ids)
-    found = pc.index_in(texts, value_set=known)
-    if found.null_count:
-        unknown = texts.filter(found.is_null()).to_pylist()
-        more = f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
-        raise InputError(f"{what} {', '.join(map(repr, unknown[:3]))}{more}: unknown to the model.")
-    places: IntArray = found.to_numpy().astype(np.int64)
-    return places
-
-
-def _nearness(stored: StoredModel, column: IntArray) -> torch.Tensor:
-    """Negative distances (R, V) of some candidate items to all candidate items, in float64."""
     model = stored.model.in_float64().cpu()
     points = model.item_points(torch.from_numpy(stored.candidate_items.eligible))
-    targets = points[torch.from_numpy(column)]
-    if model.config.variant == "euclidean":
-        return -torch.cdist(targets[:, 1:], points[:, 1:])
     K = 1 / model.curvature
-    return -lorentz.distance_from_gap(-2 * K - 2 * (lorentz.flip(targets) @ points.T), K=K)
+    rows = block_rows(len(points))
+    for start in range(0, len(columns), rows):
+        block = slice(start, start + rows)
+        column = torch.from_numpy(columns[block])
+        if model.config.variant == "euclidean":
+            near = -torch.cdist(points[column, 1:], points[:, 1:])
+        else:
+            near = -lorentz.distance_from_gap(-2 * K - 2 * (lorentz.flip(points[column]) @ points.T), K=K)
+        near[torch.arange(len(column)), column] = -torch.inf
+        yield block, near
 
 
 def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:
@@ -360,13 +422,3 @@ def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredMo
     stored = StoredModel(provenance.version, provenance, ready.model, ready.plan.candidate_items, ids)
     recount(stored, Counts.of(histories, len(ids), [stored.model]))
     return stored
-
-
-def _arrow(frame: Any) -> pa.Table:
-    """Convert a frame to an Arrow table."""
-    return (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_arrow()
-
-
-def _backend(frame: Any) -> str:
-    """The frame library for results: that of an eager frame, PyArrow for a lazy frame."""
-    return "pyarrow" if isinstance(frame, nw.LazyFrame) else str(frame.implementation.value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
 from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
+from hmamba.clock import day_of
 from hmamba.config import Config, load
 from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics, StepMetrics, Verdict, read_serving
 from hmamba.errors import InputError
@@ -55,7 +56,7 @@ class Root:
         """Days with published candidates, oldest first."""
         return sorted(day for day, _ in self.layout.published_days)
 
-    def manifest(self, day: date | None = None) -> Manifest:
+    def manifest(self, day: date | str | None = None) -> Manifest:
         """The manifest of a day's published candidates.
 
         Args:
@@ -64,9 +65,14 @@ class Root:
         Raises:
             InputError: nothing is published for that day, or a file of the manifest is missing or truncated.
         """
-        return published_manifest(self.layout, day)
+        if isinstance(day, str):
+            try:
+                day = day_of(day)
+            except ValueError as error:
+                raise InputError(f"{error}.") from None
+        return published_manifest(self.layout, day.date() if isinstance(day, datetime) else day)
 
-    def candidates(self, day: date | None = None) -> ds.Dataset:
+    def candidates(self, day: date | str | None = None) -> ds.Dataset:
         """The published candidates as an Arrow dataset: user_id, rank, item_id, score, model_version.
 
         The dataset is lazy: ``.to_table()`` reads it into Arrow, and Polars and DuckDB can scan it.
@@ -87,7 +93,7 @@ class Root:
         """
         return recommend(self.layout, str(user), k)
 
-    def metrics(self, day: date | None = None) -> dict[str, StepMetrics]:
+    def metrics(self, day: date | str | None = None) -> dict[str, StepMetrics]:
         """The step metrics of a published night, by step; for ``score`` the sums over all shards.
 
         Args:
@@ -102,7 +108,7 @@ class Root:
         found["score"] = ScoreMetrics.of(shards) if shards else None
         return {step: metrics for step, metrics in found.items() if metrics is not None}
 
-    def verdict(self, day: date | None = None) -> Verdict:
+    def verdict(self, day: date | str | None = None) -> Verdict:
         """The gate's measurements and decision on a published night.
 
         Args:
@@ -113,7 +119,7 @@ class Root:
         """
         return Verdict.read(self._run(day).verdict)
 
-    def recommender(self, day: date | None = None) -> Recommender:
+    def recommender(self, day: date | str | None = None) -> Recommender:
         """The model that served a published night, with the users of its snapshot.
 
         Args:
@@ -130,6 +136,6 @@ class Root:
             raise InputError(f"{version} served that night and is a baseline. Open a night that a model served.")
         return Recommender.of_run(run, version, self.config)
 
-    def _run(self, day: date | None) -> RunLayout:
+    def _run(self, day: date | str | None) -> RunLayout:
         manifest = self.manifest(day)
         return self.layout.run(manifest.day, manifest.run_id)

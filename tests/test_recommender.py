@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import uuid
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 
 import hmamba
 from hmamba import Recommender
+from hmamba import recommender as recommender_module
 from hmamba.errors import ConfigError, InputError
 from tests.synthetic import make_catalogue, make_interactions
 
@@ -103,14 +108,76 @@ def test_polars_frames_give_the_same(fitted: Recommender, events: pd.DataFrame) 
     assert found.to_dicts() == fitted.recommend().to_dict("records")
 
 
-def test_ids_keep_their_type(events: pd.DataFrame) -> None:
-    numbered = events.assign(
-        user_id=events.user_id.astype("category").cat.codes.astype("int64") + 1000,
-        item_id=events.item_id.astype("category").cat.codes.astype("int32"),
-    )
-    found = Recommender(SETTINGS).fit(numbered).recommend([1000, 1001])
-    assert (found.user_id.dtype, found.item_id.dtype) == (np.int64, np.int32)
-    assert found.user_id.unique().tolist() == [1000, 1001]
+def numbered(events: pd.DataFrame) -> pd.DataFrame:
+    codes = {name: events[name].astype("category").cat.codes.astype("int64") for name in ("user_id", "item_id")}
+    return events.assign(user_id=codes["user_id"] + 1000, item_id=codes["item_id"])
+
+
+IDS = {
+    "int32": lambda ids: ids.astype("int32"),
+    "nullable": lambda ids: ids.astype("Int64"),
+    "category": lambda ids: ids.astype(str).astype("category"),
+    "numbers as categories": lambda ids: ids.astype("category"),
+    "float": lambda ids: ids.astype("float64"),
+    "decimal": lambda ids: ids.map(Decimal),
+    "uuid": lambda ids: ids.map(lambda number: uuid.UUID(int=number)),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_keep_their_type(events: pd.DataFrame, tmp_path: Path, kind: str) -> None:
+    frame = numbered(events)
+    frame = frame.assign(user_id=IDS[kind](frame.user_id), item_id=IDS[kind](frame.item_id))
+    fitted = Recommender(SETTINGS).fit(frame)
+    if kind == "uuid":
+        frame = frame.assign(user_id=frame.user_id.map(str), item_id=frame.item_id.map(str))
+    assert set(fitted.users) == set(frame.user_id)
+    assert set(fitted.items) <= set(frame.item_id)
+    wanted = list(frame.user_id[:2].unique())
+    found = fitted.recommend(wanted, k=3)
+    assert found.user_id.unique().tolist() == wanted
+    assert set(found.item_id) <= set(frame.item_id)
+    assert fitted.similar_items(fitted.items[:1], k=2).target_item_id.tolist() == fitted.items[:1] * 2
+    fitted.save(tmp_path / "saved")
+    pd.testing.assert_frame_equal(Recommender.load(tmp_path / "saved").recommend(wanted, k=3), found)
+
+
+def test_users_may_be_asked_for_twice(fitted: Recommender) -> None:
+    user = fitted.users[0]
+    found = fitted.recommend([user, user], k=2)
+    assert found["rank"].tolist() == [1, 2, 1, 2]
+    assert found.user_id.tolist() == [user] * 4
+
+
+def test_items_that_are_unknown_are_no_candidates(fitted: Recommender) -> None:
+    allowed = [fitted.items[0], fitted.items[5], "unheard of"]
+    assert set(fitted.recommend(k=5, items=allowed, filter_viewed=False).item_id) == set(allowed[:2])
+    with pytest.raises(InputError, match="none of them is a candidate item"):
+        fitted.recommend(items=["unheard of"])
+    with pytest.raises(InputError, match="none of them is a candidate item"):
+        fitted.recommend(items=[])
+
+
+def test_some_items_are_searched_exactly_whatever_the_index(events: pd.DataFrame, monkeypatch: Any) -> None:
+    """An approximate index would have to be built and tuned again."""
+    rec = Recommender(SETTINGS).fit(events)
+    fitted = rec._get()
+    allowed = rec.items[::2]
+    exact = rec.recommend(k=5, items=allowed)
+    approximate = type("Lists", (type(fitted.index.searcher),), {"name": "ivf", "is_exact": False})
+    monkeypatch.setattr(fitted.index.searcher, "__class__", approximate)
+    pd.testing.assert_frame_equal(rec.recommend(k=5, items=allowed), exact)
+
+
+def test_without_faiss_products_search(events: pd.DataFrame, fitted: Recommender, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert Recommender(SETTINGS).fit(events).recommend(k=3).item_id.tolist() == fitted.recommend(k=3).item_id.tolist()
+
+
+def test_neighbours_are_found_a_block_at_a_time(fitted: Recommender, monkeypatch: Any) -> None:
+    whole = fitted.similar_items(fitted.items, k=3)
+    monkeypatch.setattr(recommender_module, "block_rows", lambda _: 7)
+    pd.testing.assert_frame_equal(fitted.similar_items(fitted.items, k=3), whole)
 
 
 def test_repeat_consumption_is_recommended(events: pd.DataFrame) -> None:
@@ -137,6 +204,106 @@ def test_a_saved_recommender_recommends_the_same(fitted: Recommender, tmp_path: 
     assert again.config == fitted.config
 
 
+def test_what_is_no_recommender_is_not_replaced(fitted: Recommender, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("home", "file"):
+        with pytest.raises(InputError, match="exists and is no saved recommender"):
+            fitted.save(tmp_path / name)
+    assert (tmp_path / "home" / "precious.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for _ in range(2):
+        fitted.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(Recommender.load(tmp_path / "empty").users) == len(fitted.users)
+
+
+def test_sequences_that_are_gone_are_told_before_anything_is_written(fitted: Recommender, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "saved")
+    again = Recommender.load(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved")
+    with pytest.raises(InputError, match=r"were removed or replaced\. Load or fit it again"):
+        again.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+DAMAGE = [
+    "recommender.json",
+    "ids.parquet",
+    "sequences/items.parquet",
+    "sequences/manifest.json",
+    "model/model.safetensors",
+]
+
+
+@pytest.mark.parametrize("how", ["missing", "changed"])
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_folder_is_named_with_its_cure(fitted: Recommender, tmp_path: Path, name: str, how: str) -> None:
+    fitted.save(tmp_path / "saved")
+    path = tmp_path / "saved" / name
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"{}" if name.endswith("recommender.json") else path.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match=path.name) as told:
+        Recommender.load(tmp_path / "saved")
+    if (name, how) != ("recommender.json", "missing"):
+        assert "Save the recommender again, or fit it again." in str(told.value)
+
+
+def test_a_model_of_another_machine_can_be_loaded(fitted: Recommender, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "saved")
+    with pytest.raises(ConfigError, match="sees no CUDA device"):
+        Recommender.load(tmp_path / "saved", device="cuda")
+    assert Recommender.load(tmp_path / "saved", device="cpu").users == fitted.users
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda rec: rec.recommend("u1"), r"users = 'u1': give a list of user ids, such as \['u1'\]"),
+        (lambda rec: rec.similar_items(3), r"items = 3: give a list"),
+        (lambda rec: rec.recommend(pd.DataFrame({"user_id": ["u"]})), "users is a frame: give one of its columns"),
+        (lambda rec: rec.recommend([1, "b"]), "Give ids of one type"),
+        (lambda rec: rec.recommend(k=-1), "k = -1: give 0 or more"),
+        (lambda rec: rec.similar_items(rec.items[:1], k=-1), "k = -1: give 0 or more"),
+        (lambda rec: rec.encode([[1], [2]]), "users are of type"),
+    ],
+)
+def test_questions_that_make_no_sense_get_a_sentence(fitted: Recommender, ask: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ask(fitted)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [None, {"user_id": ["u"]}, pd.DataFrame({"user_id": [1, "b"], "item_id": 1, "event_time": datetime(2024, 1, 1)})],
+    ids=["none", "dict", "mixed"],
+)
+def test_what_is_no_frame_gets_a_sentence(frame: Any) -> None:
+    with pytest.raises(InputError, match=r"interactions cannot be read .* Give a pandas, Polars or PyArrow frame"):
+        Recommender(SETTINGS).fit(frame)
+
+
+def test_what_a_pull_would_warn_of_is_logged(events: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="hmamba")
+    twice = pd.concat([events.assign(user_id=events.user_id.where(events.user_id != "user-000", "nan"))] * 2)
+    settings = {**SETTINGS, "catalogue": {"path": "given", "title": "title"}}
+    items = pd.DataFrame({"item_id": ["other"], "title": ["Other"]})
+    Recommender(settings).fit(twice, items)
+    assert "941 of 1882 rows are copies of another row" in caplog.text
+    assert "user 'nan'" in caplog.text
+    assert "names no item of the interactions" in caplog.text
+
+
+def test_the_nights_list_of_items_is_refused(events: pd.DataFrame) -> None:
+    settings = {**SETTINGS, "candidates": {"k": 5, "allowed_items": "allowed.csv"}}
+    with pytest.raises(ConfigError, match="call recommend with items="):
+        Recommender(settings).fit(events)
+
+
 def test_errors_name_what_is_wrong(fitted: Recommender, events: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Call fit or load"):
         Recommender(SETTINGS).recommend()
@@ -153,7 +320,7 @@ def test_errors_name_what_is_wrong(fitted: Recommender, events: pd.DataFrame, tm
         Recommender(SETTINGS).fit(events[:0])
     with pytest.raises(ConfigError, match="epoch"):
         Recommender({"train": {"epoch": 3}})
-    with pytest.raises(InputError, match=r"config\.json does not exist"):
+    with pytest.raises(InputError, match=r"holds no saved recommender"):
         Recommender.load(tmp_path / "nowhere")
 
 

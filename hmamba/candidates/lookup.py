@@ -47,9 +47,11 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
     """Return the user's ``most`` best published items, best first.
 
     Raises:
-        InputError: nothing is published, a published file is missing or cut short, or the user has no candidates (the
-            message lists similar user ids).
+        InputError: ``most`` is not positive, nothing is published, a published file is missing or cut short, or the
+            user has no candidates (the message lists similar user ids).
     """
+    if most < 1:
+        raise InputError(f"{most} items: ask for 1 or more.")
     manifest = published_manifest(layout)
     files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
     with in_memory() as connection:

@@ -44,6 +44,11 @@ class Searcher(Protocol):
     vectors: RealArray
 
     @classmethod
+    def is_available(cls) -> bool:
+        """Whether the libraries that it needs are installed."""
+        return True
+
+    @classmethod
     def build(cls, vectors: RealArray, device: torch.device | None = None) -> Self:
         """Build a search.
 

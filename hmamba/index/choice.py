@@ -16,8 +16,9 @@ import torch
 from hmamba.config import CandidatesConfig
 from hmamba.index import precision as float32_recall
 from hmamba.index.base import Excluded, RealArray, Trial
+from hmamba.index.flat import FlatSearcher
 from hmamba.index.index import ItemIndex, build
-from hmamba.index.matmul import Float64Searcher
+from hmamba.index.matmul import Float64Searcher, MatmulSearcher
 from hmamba.index.precision import Float32Recall
 from hmamba.index.registry import SEARCHERS
 from hmamba.inference.encode import encode_users
@@ -62,7 +63,9 @@ def choose(
         shards: the snapshot's sequences, from which users are sampled.
         settings: number of items per user, whether seen items are excluded, and the floors.
     """
-    single, exact = build(stored, candidate_items), build(stored, candidate_items, Float64Searcher.name)
+    # FAISS is optional where only matrix products are wanted, as in a notebook.
+    first = FlatSearcher.name if FlatSearcher.is_available() else MatmulSearcher.name
+    single, exact = build(stored, candidate_items, first), build(stored, candidate_items, Float64Searcher.name)
     parts = list(float32_recall.sample(stored, shards))
     hidden = [encode_users(stored.model, part) for part in parts]
     hidden_Rd = torch.cat(hidden) if hidden else torch.zeros(0, stored.model.config.dim)
@@ -102,7 +105,11 @@ def _fastest(
     device: torch.device,
 ) -> Choice:
     """Choose the fastest float32 search; approximate searches are tuned against the fastest exact one."""
-    singles = {name: searcher for name, searcher in SEARCHERS.items() if searcher.dtype == np.float32}
+    singles = {
+        name: searcher
+        for name, searcher in SEARCHERS.items()
+        if searcher.dtype == np.float32 and searcher.is_available()
+    }
     indexes = {
         name: single if name == single.kind else replace(single, searcher=searcher.build(single.vectors, device))
         for name, searcher in singles.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,11 @@ from hmamba.sequences.histories import IntArray
 
 _PRODUCT_FROM = 256
 """Smallest size of a call (queries times coordinates) for which FAISS multiplies matrices: about four queries."""
+
+
+def has_faiss() -> bool:
+    """Whether FAISS is installed."""
+    return find_spec("faiss") is not None
 
 
 def faiss_module() -> Any:
@@ -37,6 +43,11 @@ class FlatSearcher(Searcher):
 
     def __init__(self, index: Any, vectors: RealArray) -> None:
         self.faiss, self.vectors = index, vectors
+
+    @classmethod
+    def is_available(cls) -> bool:
+        """Whether FAISS is installed."""
+        return has_faiss()
 
     @classmethod
     def build(cls, vectors: RealArray, device: torch.device | None = None) -> Self:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from hmamba.index.base import Excluded, RealArray, Searcher, Trial, Tuned, are_excluded
-from hmamba.index.flat import faiss_module
+from hmamba.index.flat import faiss_module, has_faiss
 from hmamba.index.matmul import MatmulSearcher
 from hmamba.index.tuning import START, SearchParameters, tune
 from hmamba.progress import Progress, track
@@ -105,6 +105,11 @@ class IvfSearcher(Searcher):
     def __init__(self, lists: Any, vectors: RealArray, parameters: SearchParameters, exact: MatmulSearcher) -> None:
         self.faiss, self.parameters, self.exact = lists, parameters, exact
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+
+    @classmethod
+    def is_available(cls) -> bool:
+        """Whether FAISS is installed."""
+        return has_faiss()
 
     @classmethod
     def build(cls, vectors: RealArray, device: torch.device | None = None) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import date, timedelta
 
 import duckdb
@@ -15,10 +16,12 @@ from hmamba.sources.base import Selection
 from hmamba.sources.table import TablePart
 from hmamba.statements import statement
 from hmamba.warehouse.merge import Entry, merge
-from hmamba.warehouse.metadata import apply_catalogue
-from hmamba.warehouse.refused import ReadPart, tell_refusals
+from hmamba.warehouse.metadata import apply_catalogue, catalogue_warning
+from hmamba.warehouse.refused import ReadPart, doubtful_ids, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import create_tables, one
+
+log = logging.getLogger("hmamba")
 
 
 def load_frames(
@@ -53,9 +56,15 @@ def load_frames(
         refusals = tell_refusals(connection, [ReadPart(part, count)], config.source.columns.wanted, config)
         raise InputError(f"{refused} of {count} rows of interactions cannot be used. {refusals.examples}".strip())
     merged = merge(connection, count, Entry(1, clock.now(), None, [0]))
+    if merged.duplicate:
+        log.info("interactions: %d of %d rows are copies of another row, and count once", merged.duplicate, count)
+    warnings = doubtful_ids(connection)
     assert merged.newest is not None  # rows that are not refused have a time
     for name in ("merge/add_items", "merge/first_seen", "merge/index_items", "ingest/drop_staged"):
         connection.execute(statement(name))
     if items is not None:
         apply_catalogue(connection, config, Selection((TablePart.of(items, "items"),), 0), 1)
+        warnings += [warning for warning in [catalogue_warning(connection, "items")] if warning is not None]
+    for warning in warnings:
+        log.warning("%s", warning)
     return merged.newest.date()
