@@ -144,8 +144,8 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     log.info("gate: evaluated on users: %d, queries: %d (%s)", verdict.users, verdict.questions, verdict.split_why)
     if verdict.warning:
         log.warning("gate: %s", verdict.warning)
-    else:
-        log.info("gate: %s serves: %s", verdict.serving or "nothing", verdict.reason)
+    elif verdict.serving is not None:  # otherwise the reason is the error that ends the step
+        log.info("gate: %s serves: %s", verdict.serving, verdict.reason)
     return verdict
 
 

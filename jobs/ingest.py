@@ -69,6 +69,7 @@ def body(context: StepContext) -> IngestMetrics:
     return IngestMetrics(
         **batch,
         day=context.day,
+        repeated=batch_id is not None and outcome.batch_id is None,
         files_skipped=outcome.files_skipped,
         staleness_days=outcome.staleness_days,
         warnings=outcome.warnings,

@@ -36,6 +36,7 @@ class IngestMetrics(StepMetrics):
 
     Attributes:
         batch_id: the batch in the ledger; None without new files.
+        repeated: whether an earlier try of this run entered the batch, and this one found nothing new.
         files, files_skipped: number of new files, and of files read by an earlier pull.
         quarantined_by_rule: rows per broken rule; a row may break several.
         rows_late: loaded rows older than ``warehouse.overlap_days`` before the watermark.
@@ -50,6 +51,7 @@ class IngestMetrics(StepMetrics):
 
     step: Literal["ingest"] = "ingest"
     batch_id: int | None = None
+    repeated: bool = False
     files: int = 0
     files_skipped: int
     rows_read: int = 0

@@ -53,8 +53,9 @@ def in_a_line(metrics: StepMetrics) -> str:
 def _ingest(metrics: IngestMetrics) -> str:
     if not metrics.rows_read:
         return "no new rows"
+    before = "loaded before by this run: " if metrics.repeated else ""
     return (
-        f"{counted(metrics.rows_read, 'row')} read from {counted(metrics.files, 'file')}: "
+        f"{before}{counted(metrics.rows_read, 'row')} read from {counted(metrics.files, 'file')}: "
         f"{metrics.rows_loaded:,} loaded, {metrics.rows_duplicate:,} duplicate, {metrics.rows_quarantined:,} refused; "
         f"{counted(metrics.items_new, 'new item')}"
     )
@@ -65,7 +66,7 @@ def _train(metrics: TrainMetrics) -> str:
         return f"nothing trained: {metrics.skipped_reason}"
     if metrics.reused:
         return f"{metrics.version} was trained already"
-    return f"{metrics.version}, from {metrics.parent or 'nothing'}, {counted(len(metrics.epochs), 'epoch')}"
+    return f"{metrics.version}, from {metrics.parent or 'nothing'}, {counted(sum(epoch.epoch > 0 for epoch in metrics.epochs), 'epoch')}"
 
 
 def _refresh(metrics: RefreshMetrics) -> str:

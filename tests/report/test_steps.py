@@ -17,6 +17,7 @@ from hmamba.report.steps import in_a_line
 from tests.documents import DAY, shard_metrics
 from tests.report.metrics_of_night import (
     CHAMPION,
+    EPOCHS,
     VERSION,
     gate_metrics,
     ingest_metrics,
@@ -41,8 +42,16 @@ REFRESH = RefreshMetrics(day=DAY, night=DAY, model_version="v1", new_events=3)
 LINES: list[tuple[StepMetrics, str]] = [
     (ingest_metrics(), "1,000 rows read from 1 file: 990 loaded, 7 duplicate, 3 refused; 4 new items"),
     (ingest_metrics(rows_read=0), "no new rows"),
+    (
+        ingest_metrics(repeated=True),
+        "loaded before by this run: 1,000 rows read from 1 file: 990 loaded, 7 duplicate, 3 refused; 4 new items",
+    ),
     (SNAPSHOT, "1 user, 60 items, 1,941 events, 1 shard"),
     (train_metrics(), f"{VERSION}, from {CHAMPION}, 8 epochs"),
+    (
+        train_metrics(epochs=(EPOCHS[0].model_copy(update={"epoch": 0}), *EPOCHS[:2])),
+        f"{VERSION}, from {CHAMPION}, 2 epochs",
+    ),  # 0 is the parent's
     (train_metrics(parent=None, epochs=train_metrics().epochs[:1]), f"{VERSION}, from nothing, 1 epoch"),
     (train_metrics(reused=True), f"{VERSION} was trained already"),
     (nothing_trained("no new events"), "nothing trained: no new events"),
