@@ -137,7 +137,8 @@ class TrainConfig(Section):
     min_item_events: int = Field(
         5,
         ge=1,
-        description="Items with fewer events are neither targets nor candidates of a model. A baseline ranks every item.",
+        description="Items with fewer events are neither targets nor candidates of a model. "
+        "A baseline ranks every item.",
     )
     validation_days: int = Field(1, ge=1, description="Days before the held-out days, for early stopping.")
     refit: bool = Field(

@@ -66,7 +66,8 @@ def _train(metrics: TrainMetrics) -> str:
         return f"nothing trained: {metrics.skipped_reason}"
     if metrics.reused:
         return f"{metrics.version} was trained already"
-    return f"{metrics.version}, from {metrics.parent or 'nothing'}, {counted(sum(epoch.epoch > 0 for epoch in metrics.epochs), 'epoch')}"
+    trained = sum(epoch.epoch > 0 for epoch in metrics.epochs)
+    return f"{metrics.version}, from {metrics.parent or 'nothing'}, {counted(trained, 'epoch')}"
 
 
 def _refresh(metrics: RefreshMetrics) -> str:

@@ -74,7 +74,8 @@ def test_running_twice_equals_running_once(root: Root, events: pd.DataFrame) -> 
     again = root.ok("ingest")
     assert root.contents() == before
     assert again["files_skipped"] == 1
-    for name in set(first) - {"seconds", "peak_bytes", "files_skipped"}:
+    assert (first["repeated"], again["repeated"]) == (False, True)
+    for name in set(first) - {"seconds", "peak_bytes", "files_skipped", "repeated"}:
         assert again[name] == first[name]
     other = root.ok("ingest", run_id="later")
     assert (other["batch_id"], other["rows_read"]) == (None, 0)
