@@ -81,8 +81,8 @@ _SURE = 0.95
 class Profile:
     """Statistics of a column's values in the sampled rows.
 
-    ``smallest``, ``middle`` and ``largest`` are of its numbers, None if there are none. ``strange`` is the first value
-    that is neither a number nor a time; ``strange_values`` is the number of such values.
+    ``middle`` is the median of its numbers, None if there are none. ``strange`` is the first value that is neither a
+    number nor a time; ``strange_values`` is the number of such values.
     """
 
     name: str
@@ -92,9 +92,7 @@ class Profile:
     distinct_values: int
     numbers: int
     whole_numbers: int
-    smallest: float | None
     middle: float | None
-    largest: float | None
     times: int
     offsets: int
     strange_values: int
