@@ -10,7 +10,9 @@ import pyarrow.dataset as ds
 
 from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
 from hmamba.config import Config, load
-from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics, StepMetrics, Verdict, read_serving
+from hmamba.contracts import Manifest
+from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, StepMetrics
+from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout

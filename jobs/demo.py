@@ -25,7 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.clock import end_of, start_of
-from hmamba.contracts import KEPT_METRICS, IngestMetrics, Manifest, StepMetrics, Verdict
+from hmamba.contracts import Manifest
+from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics, StepMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, InputError
 from hmamba.report.steps import in_a_line
 from hmamba.storage.layout import Layout, RunLayout

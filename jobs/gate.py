@@ -9,7 +9,10 @@ from functools import partial
 
 import pyarrow as pa
 
-from hmamba.contracts import EpochMetrics, GateMetrics, SnapshotManifest, TrainingResult, Verdict
+from hmamba.contracts.models import EpochMetrics
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.steps import GateMetrics, TrainMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError, QualityError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
@@ -42,7 +45,7 @@ def body(context: StepContext) -> GateMetrics:
         QualityError: there is no champion, no model is better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    trained = TrainingResult.read(run.training_result)
+    trained = TrainMetrics.read(run.step_metrics("train"))
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
     histories = read_histories(shard_files(run))
@@ -169,7 +172,7 @@ def _serve(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step."""
-    return run_step("gate", __doc__ or "", body, None, arguments)
+    return run_step("gate", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import logging
 import sys
 
 from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
-from hmamba.contracts import PublishMetrics, ShardMetrics, Verdict
+from hmamba.contracts.steps import PublishMetrics, ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.storage.layout import RunLayout
 from jobs.step import StepContext, run_step
 
@@ -50,7 +51,7 @@ def body(context: StepContext) -> PublishMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("publish", __doc__ or "", body, arguments=arguments)
+    return run_step("publish", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from hmamba.candidates.night import NightScorer
 from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
-from hmamba.contracts import Manifest, RefreshMetrics, SnapshotManifest, read_serving
+from hmamba.contracts import Manifest
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.steps import RefreshMetrics
+from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
@@ -186,7 +189,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("refresh", __doc__ or "", body, arguments=arguments)
+    return run_step("refresh", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

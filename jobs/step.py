@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from hmamba import clock
 from hmamba.config import Config, load
-from hmamba.contracts import StepFailure, StepMetrics
+from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
 from hmamba.storage.layout import Layout, RunLayout
 
@@ -111,8 +111,8 @@ def run_step(
     name: str,
     description: str,
     body: Callable[[StepContext], StepMetrics],
+    arguments: list[str] | None,
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
-    arguments: list[str] | None = None,
     *,
     records: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
@@ -126,8 +126,8 @@ def run_step(
         name: name of the step.
         description: for ``--help``.
         body: does the work and returns its metrics.
-        add_options: adds the step's own options.
         arguments: command-line arguments; those of the process if None.
+        add_options: adds the step's own options.
         records: whether this process records and prints the metrics; one of the processes of a step does.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import hmamba
-from hmamba.contracts import ScoreMetrics
+from hmamba.contracts.steps import ScoreMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from tests.jobs.test_cli import call

@@ -16,7 +16,8 @@ import torch
 
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
-from hmamba.contracts import Comparison, SnapshotManifest, Verdict
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model

@@ -15,7 +15,7 @@ import torch
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
-from hmamba.contracts import read_serving
+from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex

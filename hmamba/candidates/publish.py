@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.config import Config
-from hmamba.contracts import Manifest, PublishedFile, Refresh, SnapshotManifest
+from hmamba.contracts import Manifest
+from hmamba.contracts.manifest import PublishedFile, Refresh
+from hmamba.contracts.snapshot import SnapshotManifest
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sources.ids import read_ids

@@ -18,23 +18,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.columns import POINT
-from hmamba.contracts import (
-    Document,
-    EpochMetrics,
+from hmamba.contracts import Manifest
+from hmamba.contracts.document import Document
+from hmamba.contracts.models import EpochMetrics, ModelMetrics, ScoreTermFit
+from hmamba.contracts.steps import (
     GateMetrics,
     IndexMetrics,
     IngestMetrics,
-    Manifest,
-    ModelMetrics,
     PublishMetrics,
     ScoreMetrics,
-    ScoreTermFit,
     ShardMetrics,
     SnapshotMetrics,
     StepFailure,
     TrainMetrics,
-    Verdict,
 )
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.report import statistics
 from hmamba.report.disk import Disk

@@ -68,11 +68,6 @@ class RunLayout:
         return self.training / "refit"
 
     @property
-    def training_result(self) -> Path:
-        """The model version that this run trained, and its parent."""
-        return self.folder / "training.json"
-
-    @property
     def verdict(self) -> Path:
         """Metrics and decision of the gate."""
         return self.folder / "verdict.json"

@@ -13,7 +13,7 @@ import torch
 
 from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
 from hmamba.columns import FALLBACK_VERSION
-from hmamba.contracts import read_serving
+from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
