@@ -103,9 +103,9 @@ class Replay:
         Raises:
             InputError: the settings or the events differ, so that the nights cannot be compared.
         """
-        path = self.backtest.state
+        path, storage = self.backtest.state, self.layout.storage
         now = BacktestInputs(settings=digest(self.config.model_dump()), events=events)
-        begun = BacktestInputs.read_if_exists(path)
+        begun = BacktestInputs.read_if_exists(path, storage)
         if begun is not None and begun != now:
             same = {"settings": begun.settings == now.settings, "events": begun.events == now.events}
             changed = " and the ".join(name for name, is_same in same.items() if not is_same)
@@ -113,7 +113,7 @@ class Replay:
                 f"{self.backtest.folder}: the {changed} have changed since this backtest started. Remove that folder "
                 "to start again."
             )
-        now.write(path)
+        now.write(path, storage)
 
 
 def replay(plan: Replay) -> Iterator[JudgedNight]:
@@ -129,11 +129,11 @@ def replay(plan: Replay) -> Iterator[JudgedNight]:
     truth_run = truth.layout.run(last, RUN_ID)
     # The last nights are judged on days that may be in the future or have no events.
     run_one(plan.options(truth, last, any_day=True), "snapshot")
-    plan.continues(SnapshotManifest.read(truth_run.manifest).digest)
+    plan.continues(SnapshotManifest.read(truth_run.manifest, truth_run.storage).digest)
     events: Histories | None = None
     for number, day in enumerate(plan.nights, start=1):
         kept = plan.backtest.night(day)
-        if (judged_before := BacktestNight.read_if_exists(kept)) is not None:
+        if (judged_before := BacktestNight.read_if_exists(kept, plan.layout.storage)) is not None:
             yield _restored(judged_before)
             continue
         log.info("backtest: night %d of %d, %s", number, len(plan.nights), day)
@@ -144,7 +144,7 @@ def replay(plan: Replay) -> Iterator[JudgedNight]:
         until = day + timedelta(days=plan.every)
         device = device_of(plan.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, plan.config, device)
-        _document(judged).write(kept)
+        _document(judged).write(kept, plan.layout.storage)
         for chain in chains:  # models stay: they are the next night's champions
             chain.layout.storage.delete(chain.layout.run(day, RUN_ID).folder)
         yield judged

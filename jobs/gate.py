@@ -45,7 +45,7 @@ def body(context: StepContext) -> GateMetrics:
         QualityError: there is no champion, no model is better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    trained = TrainMetrics.read(run.step_metrics("train"))
+    trained = TrainMetrics.read(run.step_metrics("train"), run.storage)
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
     histories = read_histories(shard_files(run))
@@ -141,7 +141,7 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     if not promotions.record_decision(layout, context.day, promoted):
         stays = "the list of promotions stays as it is, because a later night has promoted a model since"
         verdict = verdict.model_copy(update={"promoted": False, "reason": f"{verdict.reason}; {stays}"})
-    verdict.write(context.run.verdict)
+    verdict.write(context.run.verdict, layout.storage)
     if verdict.challenger is not None:
         model_files.record_verdict(layout, verdict.challenger, verdict)
     log.info("gate: evaluated on users: %d, queries: %d (%s)", verdict.users, verdict.questions, verdict.split_why)
@@ -163,7 +163,7 @@ def _serve(
     recount(stored, Counts.of(histories, size, [stored.model]))
     epoch = None
     if context.config.train.refit:
-        snapshot = SnapshotManifest.read(context.run.manifest).digest
+        snapshot = SnapshotManifest.read(context.run.manifest, context.run.storage).digest
         epoch = refit(stored, histories, split, snapshot, context.run.refit, context.config)
     model_files.save_serving(context.run, stored)
     context.run.storage.delete(context.run.refit)

@@ -27,7 +27,7 @@ def body(context: StepContext) -> IndexMetrics:
     A baseline needs no index: only its candidate items are written.
     """
     run, layout, config = context.run, context.layout, context.config
-    version = read_serving(run.verdict)
+    version = read_serving(run)
     allowed = config.candidates.allowed_items
     allowed_ids = (
         None

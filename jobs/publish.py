@@ -17,7 +17,7 @@ log = logging.getLogger("hmamba")
 def _fallback_users(run: RunLayout) -> int:
     """Number of users, over all shards, who received popular items."""
     shards = range(len(candidate_parts(run)))
-    return sum(ShardMetrics.read(run.step_metrics("score", shard)).fallback_users for shard in shards)
+    return sum(ShardMetrics.read(run.step_metrics("score", shard), run.storage).fallback_users for shard in shards)
 
 
 def body(context: StepContext) -> PublishMetrics:
@@ -28,7 +28,7 @@ def body(context: StepContext) -> PublishMetrics:
         QualityError: the candidates broke a rule; nothing was published.
     """
     config = context.config
-    warning = Verdict.read(context.run.verdict).warning
+    warning = Verdict.read(context.run.verdict, context.run.storage).warning
     done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
     if warning:
         log.warning("publish: %s", warning)

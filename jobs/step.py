@@ -55,9 +55,9 @@ class StepContext:
             "seconds": round(time.monotonic() - started, 3),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-        whole = metrics.model_copy(update=cost)
-        whole.write(self.run.step_metrics(self.step, shard))
-        self.run.storage.delete(self.run.step_failure(self.step, shard))
+        whole, run = metrics.model_copy(update=cost), self.run
+        whole.write(run.step_metrics(self.step, shard), run.storage)
+        run.storage.delete(run.step_failure(self.step, shard))
         return whole
 
 
@@ -65,7 +65,7 @@ def record_failure(run: RunLayout, step: str, shard: int | None, message: str, s
     """Record a step's failure for the report. Write errors are ignored, because the step has failed in any case."""
     failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=round(seconds, 3))
     with suppress(OSError):
-        failure.write(run.step_failure(step, shard))
+        failure.write(run.step_failure(step, shard), run.storage)
 
 
 def day_argument(text: str) -> date:

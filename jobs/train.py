@@ -60,7 +60,7 @@ def body(context: StepContext) -> TrainMetrics:
 
 def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     run, layout, config = context.run, context.layout, context.config
-    snapshot = SnapshotManifest.read(run.manifest).digest
+    snapshot = SnapshotManifest.read(run.manifest, run.storage).digest
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not load the champion, so it also works if the champion is lost or damaged.

@@ -48,7 +48,7 @@ class NightScorer:
         Raises:
             InputError: one of them has not run, or its output is damaged.
         """
-        version = read_serving(run.verdict)
+        version = read_serving(run)
         items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
         if is_baseline(version):

@@ -137,6 +137,11 @@ class RunLayout:
         return self.metrics / _of_step(step, shard)
 
     @property
+    def score_metrics(self) -> list[Path]:
+        """Metrics of scoring each shard of the snapshot; files of further shards are of an earlier snapshot."""
+        return [self.step_metrics("score", shard) for shard in range(len(self.shards))]
+
+    @property
     def failures(self) -> Path:
         """Records of failed steps that have not succeeded since: step, shard, message, exit_status and seconds."""
         return self.folder / "failures"
