@@ -153,7 +153,7 @@ def test_where_nobody_has_an_item_left_the_log_says_why(
     for part in parts:
         write_part(part, good[:0])
     assert check(layout, instead(nothing, parts))["rows"] == 0
-    assert "had every item that may be recommended" in caplog.text
+    assert "every user has seen all candidate items" in caplog.text
     assert "set candidates.exclude_seen = false" in caplog.text
 
 
