@@ -90,7 +90,7 @@ def read(root: str) -> CandidateItems:
         InputError: nothing has been published, the run's folder does not exist, or no item has a category.
     """
     layout = Layout.at(root)
-    latest = Manifest.read(layout.latest)
+    latest = Manifest.read(layout.latest, layout.storage)
     run = layout.run(latest.day, latest.run_id)
     vectors, items = run.item_points, run.items
     for path in (vectors, items):

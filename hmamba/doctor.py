@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, ParamSpec
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -30,6 +30,7 @@ DISK_GB = 5.0
 GIB = 2**30
 
 State = Literal["ok", "note", "missing"]
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -218,33 +219,46 @@ def _disk(root: Path) -> Check:
 
 def _root_contents(root: Path) -> Iterator[Check]:
     """Check the root's configuration, source files, catalogue, champion and published candidates."""
-    configuration = _attempt("configuration", lambda: _configuration(root))
-    yield configuration
+    from hmamba.storage.layout import Layout
+
+    layout = Layout.at(root)
+    config: Config | None = None
+    try:
+        from hmamba.config import load
+
+        config = load(None, layout)
+    except Exception as error:
+        yield Check("configuration", "missing", str(error))
+    else:
+        yield _configuration(layout, config)
     if root.is_dir():
-        if configuration.state != "missing":
-            yield from _landing(root)
-            yield from _catalogue(root)
-        yield _attempt("champion", lambda: _champion(root))
-        yield _attempt("published", lambda: _published(root))
+        if config is not None:
+            yield from _landing(layout, config)
+            if config.catalogue.path is not None:
+                yield _attempt("catalogue", _catalogue, layout, config)
+        yield _attempt("champion", _champion, layout)
+        yield _attempt("published", _published, layout)
 
 
-def _attempt(name: str, check: Callable[[], Check]) -> Check:
+def _attempt(name: str, check: Callable[_P, Check], *given: _P.args, **named: _P.kwargs) -> Check:
     """Run a check; an error becomes a finding, because its message says what to do."""
     try:
-        return check()
+        return check(*given, **named)
     except Exception as error:
         return Check(name, "missing", str(error))
 
 
-def _landing(root: Path) -> Iterator[Check]:
+def _configuration(layout: Layout, config: Config) -> Check:
+    if not layout.config.exists():
+        return Check("configuration", "note", "none; the defaults are used", _start(layout.root))
+    return Check("configuration", "ok", f"{layout.config.name} is valid; it reads {config.source.path}")
+
+
+def _landing(layout: Layout, config: Config) -> Iterator[Check]:
     """Check a sample of the source files by the rules of the next pull."""
-    from hmamba.config import load
     from hmamba.report.text import counted
-    from hmamba.storage.layout import Layout
     from hmamba.survey.landing import Examined, examine
 
-    layout = Layout.at(root)
-    config = load(None, layout)
     try:
         found: Examined | None = examine(layout, config)
     except Exception as error:
@@ -270,18 +284,8 @@ def _landing(root: Path) -> Iterator[Check]:
     yield from (Check("pull", "missing", sentence) for sentence in found.stops)
 
 
-def _catalogue(root: Path) -> Iterator[Check]:
-    """Check that the catalogue, if configured, exists and has the configured columns."""
-    from hmamba.config import load
-    from hmamba.storage.layout import Layout
-
-    layout = Layout.at(root)
-    config = load(None, layout)
-    if config.catalogue.path is not None:
-        yield _attempt("catalogue", lambda: _described(layout, config))
-
-
-def _described(layout: Layout, config: Config) -> Check:
+def _catalogue(layout: Layout, config: Config) -> Check:
+    """Check that the catalogue exists and has the configured columns."""
     from hmamba.report.text import counted
     from hmamba.survey.landing import examine_catalogue
 
@@ -306,23 +310,10 @@ def _repeats(share: float, exclude_seen: bool) -> Check:
     return Check("repeats", "ok", found)
 
 
-def _configuration(root: Path) -> Check:
-    from hmamba.config import load
-    from hmamba.storage.layout import Layout
-
-    layout = Layout.at(root)
-    config = load(None, layout)
-    if not layout.config.exists():
-        return Check("configuration", "note", "none; the defaults are used", _start(root))
-    return Check("configuration", "ok", f"{layout.config.name} is valid; it reads {config.source.path}")
-
-
-def _champion(root: Path) -> Check:
+def _champion(layout: Layout) -> Check:
     from hmamba.contracts.models import Promotions
-    from hmamba.storage.layout import Layout
 
-    layout = Layout.at(root)
-    promotions = Promotions.read_if_exists(layout.champion)
+    promotions = Promotions.read_if_exists(layout.champion, layout.storage)
     if promotions is None:
         return Check("champion", "note", "no model has been promoted yet", layout.command("run", "--day", "YYYY-MM-DD"))
     version = promotions.version
@@ -331,11 +322,9 @@ def _champion(root: Path) -> Check:
     return Check("champion", "ok", version)
 
 
-def _published(root: Path) -> Check:
+def _published(layout: Layout) -> Check:
     from hmamba.candidates.lookup import published_manifest
-    from hmamba.storage.layout import Layout
 
-    layout = Layout.at(root)
     if not layout.latest.exists():
         return Check("published", "note", "no candidates yet", layout.command("run", "--day", "YYYY-MM-DD"))
     manifest = published_manifest(layout)

@@ -16,11 +16,11 @@ log = logging.getLogger("hmamba")
 class Progress:
     """Counts finished units. ``update`` is cheap enough to call for every batch. Shows nothing unless ``shown``."""
 
-    def __init__(self, what: str, total: int, unit: str, every_seconds: float = 5.0, *, shown: bool = True) -> None:
+    def __init__(self, what: str, total: int, unit: str, *, shown: bool = True) -> None:
         self.what, self.total, self.unit = what, total, unit
         self._done = 0
         self._note = ""
-        self._every, self._shown = every_seconds, shown
+        self._every_seconds, self._shown = 5.0, shown
         self._start = self._last = time.monotonic()
         self._bar: Any = None
         if shown and sys.stderr.isatty():
@@ -39,7 +39,7 @@ class Progress:
                 self._bar.set_postfix_str(note)
             return
         now = time.monotonic()
-        if self._shown and now - self._last >= self._every:
+        if self._shown and now - self._last >= self._every_seconds:
             self._last = now
             rate = self._done / max(now - self._start, 1e-9)
             tail = f", {self._note}" if self._note else ""

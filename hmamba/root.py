@@ -11,7 +11,9 @@ import pyarrow.dataset as ds
 from hmamba.candidates.lookup import Recommendations, published_manifest, recommend
 from hmamba.clock import day_of
 from hmamba.config import Config, load
-from hmamba.contracts import KEPT_METRICS, Manifest, ScoreMetrics, ShardMetrics, StepMetrics, Verdict, read_serving
+from hmamba.contracts import Manifest
+from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, StepMetrics
+from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
@@ -103,8 +105,8 @@ class Root:
             InputError: as :meth:`manifest`, or a file of metrics is damaged.
         """
         run = self._run(day)
-        found = {step: kind.read_if_exists(run.step_metrics(step)) for step, kind in KEPT_METRICS.items()}
-        shards = [ShardMetrics.read(path) for path in sorted(run.metrics.glob("score-*.json"))]
+        found = {step: kind.read_if_exists(run.step_metrics(step), run.storage) for step, kind in KEPT_METRICS.items()}
+        shards = [ShardMetrics.read(path, run.storage) for path in run.score_metrics if run.storage.exists(path)]
         found["score"] = ScoreMetrics.of(shards) if shards else None
         return {step: metrics for step, metrics in found.items() if metrics is not None}
 
@@ -117,7 +119,8 @@ class Root:
         Raises:
             InputError: as :meth:`manifest`, or the run's folder was removed.
         """
-        return Verdict.read(self._run(day).verdict)
+        run = self._run(day)
+        return Verdict.read(run.verdict, run.storage)
 
     def recommender(self, day: date | str | None = None) -> Recommender:
         """The model that served a published night, with the users of its snapshot.
@@ -131,7 +134,7 @@ class Root:
         from hmamba.recommender import Recommender
 
         run = self._run(day)
-        version = read_serving(run.verdict)
+        version = read_serving(run)
         if not run.model.is_dir():
             raise InputError(f"{version} served that night and is a baseline. Open a night that a model served.")
         return Recommender.of_run(run, version, self.config)

@@ -7,11 +7,9 @@ settings and the events are the same.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -22,15 +20,15 @@ import numpy as np
 from hmamba.backtest.judge import Chain, JudgedNight, judge_night
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, load
-from hmamba.contracts import BacktestInputs, BacktestNight, SnapshotManifest, SystemMetrics
-from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
+from hmamba.contracts.backtest import BacktestInputs, BacktestNight, SystemMetrics
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.errors import ConfigError, InputError, QualityError
 from hmamba.evaluation.gate import Measured
 from hmamba.inference.device import device_of
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.storage.layout import BacktestLayout, Layout
 from hmamba.storage.local import digest
 from jobs.night import NightOptions, StepFailedError, run_one
-from jobs.step import day_argument
 
 log = logging.getLogger("hmamba")
 
@@ -68,8 +66,6 @@ class Replay:
         """
         layout = Layout.existing(root)
         config = load(choice, layout)
-        if every < 1:
-            raise ConfigError(f"--every {every}: give a number of days from 1 on.")
         if first > last:
             raise ConfigError(f"--from {first} is after --to {last}. Give the earlier day first.")
         if config.source.columns.by_position:
@@ -107,9 +103,9 @@ class Replay:
         Raises:
             InputError: the settings or the events differ, so that the nights cannot be compared.
         """
-        path = self.backtest.state
+        path, storage = self.backtest.state, self.layout.storage
         now = BacktestInputs(settings=digest(self.config.model_dump()), events=events)
-        begun = BacktestInputs.read_if_exists(path)
+        begun = BacktestInputs.read_if_exists(path, storage)
         if begun is not None and begun != now:
             same = {"settings": begun.settings == now.settings, "events": begun.events == now.events}
             changed = " and the ".join(name for name, is_same in same.items() if not is_same)
@@ -117,7 +113,7 @@ class Replay:
                 f"{self.backtest.folder}: the {changed} have changed since this backtest started. Remove that folder "
                 "to start again."
             )
-        now.write(path)
+        now.write(path, storage)
 
 
 def replay(plan: Replay) -> Iterator[JudgedNight]:
@@ -133,11 +129,11 @@ def replay(plan: Replay) -> Iterator[JudgedNight]:
     truth_run = truth.layout.run(last, RUN_ID)
     # The last nights are judged on days that may be in the future or have no events.
     run_one(plan.options(truth, last, any_day=True), "snapshot")
-    plan.continues(SnapshotManifest.read(truth_run.manifest).digest)
+    plan.continues(SnapshotManifest.read(truth_run.manifest, truth_run.storage).digest)
     events: Histories | None = None
     for number, day in enumerate(plan.nights, start=1):
         kept = plan.backtest.night(day)
-        if (judged_before := BacktestNight.read_if_exists(kept)) is not None:
+        if (judged_before := BacktestNight.read_if_exists(kept, plan.layout.storage)) is not None:
             yield _restored(judged_before)
             continue
         log.info("backtest: night %d of %d, %s", number, len(plan.nights), day)
@@ -148,7 +144,7 @@ def replay(plan: Replay) -> Iterator[JudgedNight]:
         until = day + timedelta(days=plan.every)
         device = device_of(plan.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, plan.config, device)
-        _document(judged).write(kept)
+        _document(judged).write(kept, plan.layout.storage)
         for chain in chains:  # models stay: they are the next night's champions
             chain.layout.storage.delete(chain.layout.run(day, RUN_ID).folder)
         yield judged
@@ -221,26 +217,3 @@ def run_backtest(plan: Replay) -> tuple[str, Path]:
             "nights before the newest events, or a larger --every."
         )
     return text, target
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.backtest", description=__doc__)
-    parser.add_argument("--root", required=True, help="folder of the recommender")
-    parser.add_argument("--from", dest="first", required=True, type=day_argument, help="the first night")
-    parser.add_argument("--to", dest="last", required=True, type=day_argument, help="the last night")
-    parser.add_argument("--every", type=int, default=1, help="days from one night to the next (default: 1)")
-    parser.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
-        text, path = run_backtest(Replay.of(given.root, given.first, given.last, given.every, given.config))
-    except HMambaError as error:
-        log.error("backtest: %s", error)
-        return error.exit_code
-    print(f"{text}\nPage: {path}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -25,7 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.clock import end_of, start_of
-from hmamba.contracts import KEPT_METRICS, IngestMetrics, Manifest, StepMetrics, Verdict
+from hmamba.contracts import Manifest
+from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics, StepMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, InputError
 from hmamba.report.steps import in_a_line
 from hmamba.storage.layout import Layout, RunLayout
@@ -250,7 +252,7 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
 
 def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], watch: Stopwatch) -> None:
     for path in sorted(set(layout.metrics_of(day)) - set(reported), key=lambda path: path.stat().st_mtime_ns):
-        reported[path] = metrics = KEPT_METRICS[path.stem.partition("-")[0]].read(path)
+        reported[path] = metrics = KEPT_METRICS[path.stem.partition("-")[0]].read(path, layout.storage)
         watch.say(f"{path.stem:<10} {in_a_line(metrics)} ({metrics.seconds:.1f} s)")
 
 
@@ -284,8 +286,8 @@ def recommendations(layout: Layout, night: Night) -> list[str]:
 def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
     """Summary of the demo, with the paths of its results."""
     last = nights[-1]
-    ingested = IngestMetrics.read(last.run.step_metrics("ingest"))
-    verdict = Verdict.read(last.run.verdict)
+    ingested = IngestMetrics.read(last.run.step_metrics("ingest"), layout.storage)
+    verdict = Verdict.read(last.run.verdict, layout.storage)
     lines = ["", "Done."]
     for night in nights:
         lines.append(f"Night of {night.day}: {in_a_line(night.metrics['ingest'])} ({night.seconds:.0f} s)")

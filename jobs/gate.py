@@ -9,7 +9,10 @@ from functools import partial
 
 import pyarrow as pa
 
-from hmamba.contracts import EpochMetrics, GateMetrics, SnapshotManifest, TrainingResult, Verdict
+from hmamba.contracts.models import EpochMetrics
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.steps import GateMetrics, TrainMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError, QualityError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
@@ -42,7 +45,7 @@ def body(context: StepContext) -> GateMetrics:
         QualityError: there is no champion, no model is better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    trained = TrainingResult.read(run.training_result)
+    trained = TrainMetrics.read(run.step_metrics("train"), run.storage)
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
     histories = read_histories(shard_files(run))
@@ -138,7 +141,7 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     if not promotions.record_decision(layout, context.day, promoted):
         stays = "the list of promotions stays as it is, because a later night has promoted a model since"
         verdict = verdict.model_copy(update={"promoted": False, "reason": f"{verdict.reason}; {stays}"})
-    verdict.write(context.run.verdict)
+    verdict.write(context.run.verdict, layout.storage)
     if verdict.challenger is not None:
         model_files.record_verdict(layout, verdict.challenger, verdict)
     log.info("gate: evaluated on users: %d, queries: %d (%s)", verdict.users, verdict.questions, verdict.split_why)
@@ -160,7 +163,7 @@ def _serve(
     recount(stored, Counts.of(histories, size, [stored.model]))
     epoch = None
     if context.config.train.refit:
-        snapshot = SnapshotManifest.read(context.run.manifest).digest
+        snapshot = SnapshotManifest.read(context.run.manifest, context.run.storage).digest
         epoch = refit(stored, histories, split, snapshot, context.run.refit, context.config)
     model_files.save_serving(context.run, stored)
     context.run.storage.delete(context.run.refit)
@@ -169,7 +172,7 @@ def _serve(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step."""
-    return run_step("gate", __doc__ or "", body, None, arguments)
+    return run_step("gate", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from hmamba.candidates.baseline import write_eligible
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
-from hmamba.contracts import IndexMetrics, read_serving
+from hmamba.contracts.steps import IndexMetrics
+from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
@@ -26,7 +27,7 @@ def body(context: StepContext) -> IndexMetrics:
     A baseline needs no index: only its candidate items are written.
     """
     run, layout, config = context.run, context.layout, context.config
-    version = read_serving(run.verdict)
+    version = read_serving(run)
     allowed = config.candidates.allowed_items
     allowed_ids = (
         None
@@ -76,7 +77,7 @@ def body(context: StepContext) -> IndexMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("index", __doc__ or "", body, arguments=arguments)
+    return run_step("index", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from hmamba.config import WarehouseConfig
-from hmamba.contracts import IngestMetrics
+from hmamba.contracts.steps import IngestMetrics
 from hmamba.quality.expectations import data_docs
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
@@ -80,7 +80,7 @@ def body(context: StepContext) -> IngestMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("ingest", __doc__ or "", body, arguments=arguments)
+    return run_step("ingest", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

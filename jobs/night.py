@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date
 from types import FrameType
 
-from hmamba.contracts import KEPT_METRICS, IndexMetrics, SnapshotMetrics, StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics, SnapshotMetrics, StepMetrics
 from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH

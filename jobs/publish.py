@@ -6,7 +6,8 @@ import logging
 import sys
 
 from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
-from hmamba.contracts import PublishMetrics, ShardMetrics, Verdict
+from hmamba.contracts.steps import PublishMetrics, ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.storage.layout import RunLayout
 from jobs.step import StepContext, run_step
 
@@ -16,7 +17,7 @@ log = logging.getLogger("hmamba")
 def _fallback_users(run: RunLayout) -> int:
     """Number of users, over all shards, who received popular items."""
     shards = range(len(candidate_parts(run)))
-    return sum(ShardMetrics.read(run.step_metrics("score", shard)).fallback_users for shard in shards)
+    return sum(ShardMetrics.read(run.step_metrics("score", shard), run.storage).fallback_users for shard in shards)
 
 
 def body(context: StepContext) -> PublishMetrics:
@@ -27,7 +28,7 @@ def body(context: StepContext) -> PublishMetrics:
         QualityError: the candidates broke a rule; nothing was published.
     """
     config = context.config
-    warning = Verdict.read(context.run.verdict).warning
+    warning = Verdict.read(context.run.verdict, context.run.storage).warning
     done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
     if warning:
         log.warning("publish: %s", warning)
@@ -50,7 +51,7 @@ def body(context: StepContext) -> PublishMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("publish", __doc__ or "", body, arguments=arguments)
+    return run_step("publish", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

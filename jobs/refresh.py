@@ -14,7 +14,10 @@ from hmamba.candidates.night import NightScorer
 from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
-from hmamba.contracts import Manifest, RefreshMetrics, SnapshotManifest, read_serving
+from hmamba.contracts import Manifest
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.steps import RefreshMetrics
+from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
@@ -40,7 +43,7 @@ def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
         InputError: nothing is published, the day is before the published table's, or the run has changed since.
     """
     layout = context.layout
-    latest = Manifest.read_if_exists(layout.latest)
+    latest = Manifest.read_if_exists(layout.latest, layout.storage)
     if latest is None:
         raise _nothing_published(context)
     if context.day < latest.last_day:
@@ -49,8 +52,8 @@ def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
             "one."
         )
     night = layout.run(latest.day, latest.run_id)
-    served = (read_serving(night.verdict), FALLBACK_VERSION)
-    snapshot = SnapshotManifest.read(night.manifest)
+    served = (read_serving(night), FALLBACK_VERSION)
+    snapshot = SnapshotManifest.read(night.manifest, night.storage)
     if latest.snapshot != snapshot.digest or latest.model_version not in served:
         raise InputError(
             f"{night.folder} does not match {layout.latest}: the night has been run again since. "
@@ -67,7 +70,7 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
             check_gap(context.config, context.day, newest_of(connection))
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
         model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
-        held = SnapshotManifest.read(night.manifest)
+        held = SnapshotManifest.read(night.manifest, night.storage)
         work = context.run.refresh
         with work.storage.write_folder(work.sequences) as folder:
             return write_changes(connection, folder, context.day, held, Meaning.of(context.config))
@@ -186,7 +189,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("refresh", __doc__ or "", body, arguments=arguments)
+    return run_step("refresh", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

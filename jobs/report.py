@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hmamba.contracts import ReportMetrics
+from hmamba.contracts.steps import ReportMetrics
 from hmamba.report.render import write_report
 from jobs.step import StepContext, run_step
 
@@ -18,7 +18,7 @@ def body(context: StepContext) -> ReportMetrics:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; see ``--help``."""
-    return run_step("report", "Write the night's report as one self-contained HTML page.", body, arguments=arguments)
+    return run_step("report", "Write the night's report as one self-contained HTML page.", body, arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hmamba.candidates.night import NightScorer
-from hmamba.contracts import ScoreMetrics, ShardMetrics
+from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
@@ -97,7 +97,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("score", __doc__ or "", body, _options, arguments, parts=_shards)
+    return run_step("score", __doc__ or "", body, arguments, _options, parts=_shards)
 
 
 if __name__ == "__main__":

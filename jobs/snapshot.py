@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hmamba.contracts import SnapshotMetrics
+from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
@@ -27,20 +27,12 @@ def body(context: StepContext) -> SnapshotMetrics:
         shards, meaning = context.config.snapshot.shards, Meaning.of(context.config)
         with context.run.storage.write_folder(context.run.sequences) as folder:
             manifest = write_snapshot(connection, folder, context.day, shards, meaning)
-    return SnapshotMetrics(
-        day=context.day,
-        users=manifest.users,
-        events=manifest.events,
-        items=manifest.items,
-        shards=manifest.shards,
-        newest_event=manifest.newest_event,
-        digest=manifest.digest,
-    )
+    return SnapshotMetrics(**manifest.model_dump(exclude={"schema_version"}))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("snapshot", __doc__ or "", body, arguments=arguments)
+    return run_step("snapshot", __doc__ or "", body, arguments)
 
 
 if __name__ == "__main__":

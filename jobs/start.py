@@ -118,7 +118,7 @@ def _refused(found: Examined) -> list[str]:
     """Rows that the pull would refuse with the proposed settings."""
     return [
         f"{refusal.rows:,} of {found.figures.looked:,} rows would be refused ({refusal.rule}): {refusal.example}. "
-        f"What to change: {refusal.cure}."
+        f"What to change: {refusal.cure}"
         for refusal in found.refusals
     ]
 

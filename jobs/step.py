@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from hmamba import clock
 from hmamba.config import Config, load
-from hmamba.contracts import StepFailure, StepMetrics
+from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
 from hmamba.storage.layout import Layout, RunLayout
 
@@ -55,9 +55,9 @@ class StepContext:
             "seconds": round(time.monotonic() - started, 3),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-        whole = metrics.model_copy(update=cost)
-        whole.write(self.run.step_metrics(self.step, shard))
-        self.run.storage.delete(self.run.step_failure(self.step, shard))
+        whole, run = metrics.model_copy(update=cost), self.run
+        whole.write(run.step_metrics(self.step, shard), run.storage)
+        run.storage.delete(run.step_failure(self.step, shard))
         return whole
 
 
@@ -65,7 +65,7 @@ def record_failure(run: RunLayout, step: str, shard: int | None, message: str, s
     """Record a step's failure for the report. Write errors are ignored, because the step has failed in any case."""
     failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=round(seconds, 3))
     with suppress(OSError):
-        failure.write(run.step_failure(step, shard))
+        failure.write(run.step_failure(step, shard), run.storage)
 
 
 def day_argument(text: str) -> date:
@@ -111,8 +111,8 @@ def run_step(
     name: str,
     description: str,
     body: Callable[[StepContext], StepMetrics],
+    arguments: list[str] | None,
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
-    arguments: list[str] | None = None,
     *,
     records: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
@@ -126,8 +126,8 @@ def run_step(
         name: name of the step.
         description: for ``--help``.
         body: does the work and returns its metrics.
-        add_options: adds the step's own options.
         arguments: command-line arguments; those of the process if None.
+        add_options: adds the step's own options.
         records: whether this process records and prints the metrics; one of the processes of a step does.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
 

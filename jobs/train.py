@@ -16,7 +16,8 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba.config import load
-from hmamba.contracts import SnapshotManifest, TrainingResult, TrainMetrics
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.steps import TrainMetrics
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
@@ -54,18 +55,12 @@ def body(context: StepContext) -> TrainMetrics:
     with joined(device_of(context.config.train.device)) as ranks:
         if not ranks.leads:
             log.setLevel(logging.WARNING)
-        metrics = _train(context, ranks)
-        if ranks.leads:
-            result = TrainingResult(
-                version=metrics.version, parent=metrics.parent, skipped_reason=metrics.skipped_reason
-            )
-            result.write(context.run.training_result)
-    return metrics
+        return _train(context, ranks)
 
 
 def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     run, layout, config = context.run, context.layout, context.config
-    snapshot = SnapshotManifest.read(run.manifest).digest
+    snapshot = SnapshotManifest.read(run.manifest, run.storage).digest
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not load the champion, so it also works if the champion is lost or damaged.
@@ -150,12 +145,12 @@ def _start(processes: int, arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the step."""
     if launched():
-        return run_step("train", __doc__ or "", body, _options, arguments, records=os.environ["RANK"] == "0")
+        return run_step("train", __doc__ or "", body, arguments, _options, records=os.environ["RANK"] == "0")
     given = sys.argv[1:] if arguments is None else arguments
     processes = _processes(given)
     if processes > 1:
         return _start(processes, given)
-    return run_step("train", __doc__ or "", body, _options, given)
+    return run_step("train", __doc__ or "", body, given, _options)
 
 
 if __name__ == "__main__":

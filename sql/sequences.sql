@@ -147,8 +147,8 @@ ORDER BY i.item_index;
 
 -- name: changed_users
 -- Users with events that are not in a snapshot: events from its end on ($held_time), and events of later batches.
--- new_events: number of such events of the user; events: number of all events of the user.
-CREATE OR REPLACE TEMP TABLE changed AS
+-- new_events: number of such events of the user; events: number of all events of the user, as in count_events.
+CREATE OR REPLACE TEMP TABLE counted AS
 SELECT user_id, any_value(new_events) AS new_events, count(*) AS events
 FROM valued($end_time)
 INNER JOIN (
@@ -164,22 +164,7 @@ SELECT
     coalesce(sum(new_events), 0) AS new_events,
     count(*) AS users,
     coalesce(sum(events), 0) AS events
-FROM changed;
-
--- name: changed_events
--- The complete histories of changed users, in the form of sequences/events.
-SELECT
-    shard_of(e.user_id, $shards) AS shard,
-    e.user_id,
-    i.item_index,
-    e.event_time,
-    e.weight,
-    e.is_target,
-    e.is_seen
-FROM valued($end_time) AS e
-SEMI JOIN changed AS c ON e.user_id = c.user_id
-INNER JOIN items AS i ON e.item_id = i.item_id
-ORDER BY shard, e.user_id, e.event_time, i.item_index, e.event_type;
+FROM counted;
 
 -- name: vocabulary
 SELECT item_index, item_id

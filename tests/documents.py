@@ -5,17 +5,17 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
-from hmamba.contracts import (
+from hmamba.contracts import Manifest
+from hmamba.contracts.steps import (
     GateMetrics,
     IndexMetrics,
     IngestMetrics,
-    Manifest,
     ReportMetrics,
     ShardMetrics,
     SnapshotMetrics,
     TrainMetrics,
-    Verdict,
 )
+from hmamba.contracts.verdict import Verdict
 
 DAY = date(2024, 1, 30)
 

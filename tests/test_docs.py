@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from hmamba.config import parse
-from hmamba.contracts import ModelMetrics
+from hmamba.contracts.models import ModelMetrics
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from jobs.cli import main

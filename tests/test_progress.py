@@ -17,6 +17,6 @@ def test_slow_progress_is_shown_by_the_minute(
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with caplog.at_level(logging.INFO), Progress("publish: check", 8, "shards") as progress:
-        progress._every, now[0] = 0.0, seconds
+        progress._every_seconds, now[0] = 0.0, seconds
         progress.update(4, "well")
     assert [record.message for record in caplog.records] == [f"publish: check: 4 of 8 shards, {speed}, well"]

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 import hmamba
-from hmamba.contracts import ScoreMetrics
+from hmamba.contracts.steps import ScoreMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
+from tests.documents import shard_metrics
 from tests.jobs.test_cli import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_interactions, write_landing
@@ -66,6 +67,13 @@ def test_days_without_a_table_are_named(published: Layout) -> None:
         root.candidates(date(2024, 1, 1))
     with pytest.raises(InputError, match="no such folder"):
         hmamba.open(published.root / "nowhere")
+
+
+def test_shards_of_an_earlier_snapshot_do_not_count(published: Layout, tmp_path: Path) -> None:
+    shutil.copytree(published.root, tmp_path / "demo", symlinks=True)
+    root = hmamba.open(tmp_path / "demo")
+    shard_metrics(2, rows=1000).write(root.layout.run(NIGHT, "manual").step_metrics("score", 2))
+    assert root.metrics()["score"] == hmamba.open(published.root).metrics()["score"]
 
 
 def test_the_page_runs(published: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

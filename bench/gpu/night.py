@@ -54,7 +54,7 @@ def night(context: Context) -> None:
         _compare_with_cpu(context, stored, evaluation_set)
     else:
         record.skip("ranking the held-out day", "nobody with a past bought anything on it")
-    _score(context, stored, split)
+    _score(context, stored)
 
 
 def _judge(
@@ -113,7 +113,7 @@ def _compare_with_cpu(context: Context, stored: StoredModel, evaluation_set: Eva
     )
 
 
-def _score(context: Context, stored: StoredModel, split: Split) -> None:
+def _score(context: Context, stored: StoredModel) -> None:
     """Write everybody's candidates as a shard of the night would be, and read them back."""
     shop, settings = context.shop, context.shop.config.candidates
     candidates, vectors = shop.folder / "part.parquet", shop.folder / "users.parquet"

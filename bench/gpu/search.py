@@ -67,7 +67,9 @@ def search(context: Context) -> None:
     whole = bool((np.bincount(ranked.users, minlength=len(past)) == k).all())
     value = overlap(ranked.items.reshape(len(past), k), dense) if whole else 0.0
     record.check(
-        "candidates by index and habit, dense ranking", value >= OVERLAP, **{f"overlap@{k}": value, "least": OVERLAP}
+        "candidates by index and repeat consumption, dense ranking",
+        value >= OVERLAP,
+        **{f"overlap@{k}": value, "least": OVERLAP},
     )
     _faiss(context, index, queries, found, k)
 

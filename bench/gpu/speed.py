@@ -142,7 +142,7 @@ def _training(context: Context, name: str, *, fused: bool = False) -> None:
 
 
 def measure_scoring(context: Context, stored: StoredModel) -> None:
-    """Encoding, exact ranking, and candidates by index and habit, of all users."""
+    """Encoding, exact ranking, and candidates by index and repeat consumption, of all users."""
     shop, model = context.shop, stored.model
     past, settings = shop.histories, shop.config.candidates
     context.peak_bytes()
@@ -157,9 +157,10 @@ def measure_scoring(context: Context, stored: StoredModel) -> None:
     rank_all(model, past, stored.candidate_items, **named)
     dense = time.perf_counter() - started - encoding
     context.record.measure(
-        "scoring: encoding, search, habit", **_rates(encoding + retrieval, users=len(past), events=past.events)
+        "scoring: encoding, search, repeat consumption",
+        **_rates(encoding + retrieval, users=len(past), events=past.events),
     )
-    context.record.measure("search with habit, without encoding", **_rates(retrieval, users=len(past)))
+    context.record.measure("search with repeat consumption, without encoding", **_rates(retrieval, users=len(past)))
     context.record.measure("dense ranking, without encoding", **_rates(max(dense, 1e-9), users=len(past)))
     context.record.measure("scoring: memory", peak_GB=context.peak_bytes() / GIGA)
 

@@ -20,7 +20,8 @@ from bench.scale.steps import CELLS, Done, run
 from bench.tables import table
 from hmamba.clock import end_of
 from hmamba.config import Config
-from hmamba.contracts import SnapshotManifest, Verdict
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.verdict import Verdict
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
 from hmamba.models.files import Provenance

@@ -16,7 +16,8 @@ import torch
 
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
-from hmamba.contracts import Comparison, SnapshotManifest, Verdict
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
@@ -99,8 +100,9 @@ def judge_night(
     histories = read_histories(shard_files(run))
     # Users may have interacted since with items that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
-    snapshot = SnapshotManifest.read(run.manifest).digest
-    serving = {chain.name: Verdict.read(chain.layout.run(day, run_id).verdict).serving for chain in chains}
+    snapshot = SnapshotManifest.read(run.manifest, run.storage).digest
+    runs = {chain.name: chain.layout.run(day, run_id) for chain in chains}
+    serving = {name: Verdict.read(one.verdict, one.storage).serving for name, one in runs.items()}
     if not len(evaluation_set):
         return JudgedNight(day, (), 0, serving, {})
     measured = measure_baselines(histories, evaluation_set, config, size)

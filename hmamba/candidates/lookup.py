@@ -102,7 +102,7 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
         InputError: there is no such manifest, or a file is missing or has another size.
     """
     path = layout.latest if day is None else layout.published_manifest(day)
-    manifest = Manifest.read_if_exists(layout.storage.local_path(path))
+    manifest = Manifest.read_if_exists(path, layout.storage)
     if manifest is None:
         shown = "YYYY-MM-DD" if day is None else day.isoformat()
         raise InputError(

@@ -15,7 +15,7 @@ import torch
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
-from hmamba.contracts import read_serving
+from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
@@ -48,7 +48,7 @@ class NightScorer:
         Raises:
             InputError: one of them has not run, or its output is damaged.
         """
-        version = read_serving(run.verdict)
+        version = read_serving(run)
         items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
         index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
         if is_baseline(version):

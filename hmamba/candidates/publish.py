@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.config import Config
-from hmamba.contracts import Manifest, PublishedFile, Refresh, SnapshotManifest
+from hmamba.contracts import Manifest
+from hmamba.contracts.manifest import PublishedFile, Refresh
+from hmamba.contracts.snapshot import SnapshotManifest
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.sources.ids import read_ids
@@ -44,7 +46,7 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
     Raises:
         InputError: the snapshot is missing, or shards have not been scored.
     """
-    shards = SnapshotManifest.read(run.storage.local_path(run.manifest)).shards
+    shards = SnapshotManifest.read(run.manifest, run.storage).shards
     parts = tuple(run.candidate_part(shard) for shard in range(shards))
     missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
     if missing:
@@ -92,7 +94,7 @@ def latest_manifest(layout: Layout) -> Manifest | None:
     Raises:
         InputError: it is damaged.
     """
-    return Manifest.read_if_exists(layout.storage.local_path(layout.latest))
+    return Manifest.read_if_exists(layout.latest, layout.storage)
 
 
 def publish(
@@ -129,7 +131,7 @@ def publish(
         fallback_users=fallback_users,
         exclude_seen=settings.exclude_seen,
         warning=warning,
-        snapshot=SnapshotManifest.read(layout.storage.local_path(layout.run(day, run_id).manifest)).digest,
+        snapshot=SnapshotManifest.read(layout.run(day, run_id).manifest, layout.storage).digest,
         refresh=None,
         created_at=_now(),
         files=_describe(parts, target, layout.storage),
@@ -142,10 +144,10 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _readable(path: Path) -> Manifest | None:
+def _readable(place: Path, storage: Storage) -> Manifest | None:
     """Read the manifest of a table about to be replaced; None if it is missing or cannot be read."""
     try:
-        return Manifest.read_if_exists(path)
+        return Manifest.read_if_exists(place, storage)
     except InputError as error:
         log.warning("publish: the table is replaced: %s", error)
         return None
@@ -156,7 +158,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     target, storage = layout.published(manifest.day), layout.storage
     own = layout.published_manifest(manifest.day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
-    before = _readable(storage.local_path(own))
+    before = _readable(own, storage)
     is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
     latest = before if is_newest else latest_manifest(layout)
     if before is not None and before.same_content(manifest) and _is_whole(before, storage):
@@ -229,7 +231,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         "files": _describe(refreshed.parts, target, layout.storage),
     }
     with layout.storage.lock(layout.candidates):
-        if Manifest.read(layout.storage.local_path(layout.published_manifest(base.day))) != base:
+        if Manifest.read(layout.published_manifest(base.day), layout.storage) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         changed = _put(layout, base.model_copy(update=changes), refreshed.parts)
         return Published(totals, len(refreshed.parts), changed)

@@ -58,7 +58,7 @@ def _relink(layout: Layout, kept: list[date]) -> Iterator[str]:
     when = max(kept)
     layout.storage.point(layout.latest, layout.published_manifest(when))
     yield f"{name}: leads to {when}"
-    manifest = Manifest.read(layout.storage.local_path(layout.published_manifest(when)))
+    manifest = Manifest.read(layout.published_manifest(when), layout.storage)
     if manifest.last_day > when:
         yield (
             f"note: the table of {when} has been refreshed up to {manifest.last_day}. To have the night's own again: "

@@ -16,7 +16,6 @@ from hmamba.storage.layout import Layout
 RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",
     "candidates.keep_runs": "runs.keep",
-    "model.cooccurrence": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
     "model.repeat": 'model.score_term = "repeats" instead of true, "none" instead of false',
     "model.transitions": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
     "name": None,

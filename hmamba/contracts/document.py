@@ -7,13 +7,15 @@ are ignored, so keys can be added within a version.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from hmamba.errors import InputError
-from hmamba.storage.local import read_json, write_json
+from hmamba.storage.base import Storage
+from hmamba.storage.local import LOCAL, read_json
 
 Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), return_type=str)]
 """A point in time with its offset, in ISO 8601."""
@@ -42,19 +44,24 @@ class Document(Part):
     schema_version: int = 1
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, place: Path, storage: Storage = LOCAL) -> Self:
         """Read and validate a file.
+
+        Args:
+            place: the file.
+            storage: storage of the root that the file belongs to; needed unless the file is local for certain, such as
+                one inside a folder that :meth:`Storage.local_path` returned.
 
         Raises:
             InputError: the file is missing, is not JSON, has another schema version, or a key is missing or wrong. The
                 message names the file and the cure.
         """
-        return cls.parse(read_json(path), path)
+        return cls.parse(read_json(storage.local_path(place)), place)
 
     @classmethod
-    def read_if_exists(cls, path: Path) -> Self | None:
+    def read_if_exists(cls, place: Path, storage: Storage = LOCAL) -> Self | None:
         """As :meth:`read`; None if there is no such file."""
-        return cls.read(path) if path.exists() else None
+        return cls.read(place, storage) if storage.exists(place) else None
 
     @classmethod
     def parse(cls, value: object, where: Path | str) -> Self:
@@ -77,9 +84,15 @@ class Document(Part):
         except ValidationError as error:
             raise InputError(f"{where} is damaged: {_first_problem(error)}. {cls.CURE}") from None
 
-    def write(self, path: Path) -> None:
-        """Write the document as indented JSON, atomically."""
-        write_json(path, self.model_dump(mode="json"))
+    def write(self, place: Path, storage: Storage = LOCAL) -> None:
+        """Write the document as indented JSON, atomically.
+
+        Args:
+            place: the file; an older one is replaced.
+            storage: as for :meth:`read`; a file inside a folder that :meth:`Storage.write_folder` yields is local.
+        """
+        with storage.write_file(place) as path:
+            path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -93,22 +93,6 @@ class ModelMetrics(Document):
     gate: Verdict | None = None
 
 
-class TrainingResult(Document):
-    """Result of a run's train step, read by its gate.
-
-    Attributes:
-        version: the challenger; None if nothing was trained.
-        parent: the version that it was, or would have been, fine-tuned from.
-        skipped_reason: why nothing was trained; None if a model was trained.
-    """
-
-    CURE: ClassVar[str] = "Run the train step again (python -m jobs.train)."
-
-    version: str | None
-    parent: str | None
-    skipped_reason: str | None
-
-
 class Promotion(Part):
     """A promotion: ``version`` serves from the night of ``day`` on."""
 

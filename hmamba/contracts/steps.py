@@ -85,8 +85,8 @@ class SnapshotMetrics(StepMetrics):
 class TrainMetrics(StepMetrics):
     """Metrics of a training; see :class:`~hmamba.contracts.models.TrainingMetrics`.
 
-    ``skipped_reason`` says why nothing was trained. ``reused``: the version was already trained from the same data and
-    settings.
+    ``version``, the gate's challenger, is None if nothing was trained; ``skipped_reason`` says why. ``reused``: the
+    version was already trained from the same data and settings.
     """
 
     step: Literal["train"] = "train"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from hmamba.columns import BASELINE_VERSION
 from hmamba.contracts.document import Document, Part
 from hmamba.errors import InputError
+from hmamba.storage.layout import RunLayout
 
 Says = Literal["better", "worse", "cannot be told"]
 
@@ -87,13 +87,13 @@ class Verdict(Document):
         return serving.removeprefix(BASELINE_VERSION) if serving.startswith(BASELINE_VERSION) else None
 
 
-def read_serving(path: Path) -> str:
-    """Read which model or baseline serves, from a verdict.
+def read_serving(run: RunLayout) -> str:
+    """Read which model or baseline serves a run's night, from its verdict.
 
     Raises:
         InputError: the gate has not run, its verdict cannot be read, or it refused the night.
     """
-    verdict = Verdict.read(path)
+    verdict = Verdict.read(run.verdict, run.storage)
     if verdict.serving is None:
-        raise InputError(f"{path}: no model and no baseline serves tonight: {verdict.reason}")
+        raise InputError(f"{run.verdict}: no model and no baseline serves tonight: {verdict.reason}")
     return verdict.serving

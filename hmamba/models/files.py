@@ -300,11 +300,11 @@ def read_metrics(layout: Layout, version: str) -> ModelMetrics:
     """
     from hmamba.contracts.models import ModelMetrics
 
-    return ModelMetrics.read(layout.model_metrics(version))
+    return ModelMetrics.read(layout.model_metrics(version), layout.storage)
 
 
 def record_verdict(layout: Layout, version: str, verdict: Verdict) -> None:
     """Enter the newest verdict on a version into its metrics.json."""
     metrics = read_metrics(layout, version)
     if metrics.gate != verdict:
-        metrics.model_copy(update={"gate": verdict}).write(layout.model_metrics(version))
+        metrics.model_copy(update={"gate": verdict}).write(layout.model_metrics(version), layout.storage)

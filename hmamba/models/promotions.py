@@ -14,7 +14,7 @@ def promotions(layout: Layout) -> tuple[Promotion, ...]:
     Raises:
         InputError: champion.json is damaged.
     """
-    found = Promotions.read_if_exists(layout.storage.local_path(layout.champion))
+    found = Promotions.read_if_exists(layout.champion, layout.storage)
     return () if found is None else found.history
 
 
@@ -61,7 +61,6 @@ def take_back(layout: Layout, day: date) -> tuple[Promotion, ...]:
 
 def _write(layout: Layout, history: tuple[Promotion, ...]) -> None:
     if history:
-        with layout.storage.write_file(layout.champion) as path:
-            Promotions(version=history[-1].version, history=history).write(path)
+        Promotions(version=history[-1].version, history=history).write(layout.champion, layout.storage)
     else:
         layout.storage.delete(layout.champion)

@@ -13,12 +13,10 @@ from typing import Any
 
 from hmamba.config import Config
 from hmamba.sources.base import Part
+from hmamba.sources.times import unit_of
 from hmamba.statements import statement
 
 _SHOWN_CHARACTERS = 100
-_UNITS = {"epoch_s": (1e8, 1e11), "epoch_ms": (1e11, 1e14), "epoch_us": (1e14, 1e17), "epoch_ns": (1e17, 1e20)}
-"""Numbers of each unit for times from 1973 to 5138."""
-
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _DATE_AND_TIME = re.compile(rf"({_DATE.pattern})(([01]\d|2[0-3])[0-5]\d([0-5]\d)?)")
@@ -96,11 +94,9 @@ def _of_type(broken: Broken) -> str:
 def _unit(value: Any) -> str | None:
     """The time format that fits the magnitude of a number, or None."""
     text = str(value).strip()
-    if _DATE_AND_TIME.fullmatch(text):  # 20240101100000 is in the range of epoch_ms too, in the year 2611
+    if _DATE_AND_TIME.fullmatch(text):  # 202401011000 is in the range of epoch_ms too, in the year 1976
         return None
-    if _NUMBER.fullmatch(text) is None:
-        return None
-    return next((name for name, (least, most) in _UNITS.items() if least <= float(text) < most), None)
+    return unit_of(float(text)) if _NUMBER.fullmatch(text) else None
 
 
 def _of_unit(broken: Broken) -> str | None:

@@ -18,29 +18,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.columns import POINT
-from hmamba.contracts import (
-    Document,
-    EpochMetrics,
+from hmamba.contracts import Manifest
+from hmamba.contracts.document import Document
+from hmamba.contracts.models import EpochMetrics, ModelMetrics, ScoreTermFit
+from hmamba.contracts.steps import (
     GateMetrics,
     IndexMetrics,
     IngestMetrics,
-    Manifest,
-    ModelMetrics,
     PublishMetrics,
     ScoreMetrics,
-    ScoreTermFit,
     ShardMetrics,
     SnapshotMetrics,
     StepFailure,
     TrainMetrics,
-    Verdict,
 )
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout, RunLayout
 
 MODELS = ("challenger", "champion", "most_bought", "popularity")
@@ -135,6 +134,7 @@ class Night:
 class _Reading:
     """Reads files and collects a message for each that cannot be read."""
 
+    storage: Storage
     faults: list[str] = field(default_factory=list)
 
     def attempt(self, place: Path, read: Callable[[], _T | None]) -> _T | None:
@@ -148,7 +148,7 @@ class _Reading:
 
     def document(self, kind: type[_D], path: Path) -> _D | None:
         """A document; None if the file is missing or cannot be read."""
-        return self.attempt(path, lambda: kind.read_if_exists(path))
+        return self.attempt(path, lambda: kind.read_if_exists(path, self.storage))
 
 
 def gather(layout: Layout, day: date, run_id: str) -> Night:
@@ -157,9 +157,9 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     Raises:
         ConfigError: the run id cannot be a folder's name.
     """
-    run, reading = layout.run(day, run_id), _Reading()
+    run, reading = layout.run(day, run_id), _Reading(layout.storage)
     shards = run.shards
-    steps, costs = _steps(run, len(shards), reading)
+    steps, costs = _steps(run, reading)
     stopped = _stop(run, costs, len(shards), reading)
     if stopped is not None:
         steps = steps.only(stopped.before)
@@ -197,13 +197,9 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
     )
 
 
-def _steps(run: RunLayout, shards: int, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:
-    """Metrics and cost of each step, summed over shards.
-
-    Files of shards from ``shards`` on belong to an earlier snapshot of this run and are ignored.
-    """
-    paths = [run.step_metrics("score", shard) for shard in range(shards)]
-    parts = [part for path in paths if (part := reading.document(ShardMetrics, path)) is not None]
+def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:
+    """Metrics and cost of each step, summed over shards."""
+    parts = [part for path in run.score_metrics if (part := reading.document(ShardMetrics, path)) is not None]
     steps = Steps(
         ingest=reading.document(IngestMetrics, run.step_metrics("ingest")),
         snapshot=reading.document(SnapshotMetrics, run.step_metrics("snapshot")),

@@ -22,17 +22,11 @@ class Stop:
 
     Attributes:
         step: name of the step.
-        shard: the shard, for a step mapped over shards; None if unknown or not mapped.
-        message: the logged error; None without a record, because the step was killed or never started.
-        exit_status: exit status of the process; None without a record.
-        seconds: wall time until the failure; None without a record.
+        failure: the record of its failure; None without one, because the step was killed or never started.
     """
 
     step: str
-    shard: int | None = None
-    message: str | None = None
-    exit_status: int | None = None
-    seconds: float | None = None
+    failure: StepFailure | None = None
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -51,7 +45,7 @@ def failed_at(failures: Sequence[StepFailure], shards: int) -> Stop | None:
     if not found:
         return None
     first = min(found, key=lambda one: (PUBLISHING.index(one.step), one.shard or 0))
-    return Stop(first.step, first.shard, first.message.strip() or None, first.exit_status, first.seconds)
+    return Stop(first.step, first)
 
 
 def unfinished(finished: Sequence[str]) -> Stop | None:

@@ -46,17 +46,17 @@ def summarise(night: Night) -> Summary:
 def _say_stop(night: Night, stop: Stop, summary: Summary) -> None:
     """Describe a night that did not publish: where it ended, why, and which table readers have."""
     summary.tone, summary.headline = "bad", f"The night stopped at {stop.step}: nothing was published"
-    name = f"The step {stop.step}" + ("" if stop.shard is None else f" (shard {stop.shard})")
-    if stop.exit_status is None:
+    if (failed := stop.failure) is None:
         summary.sentences.append(
-            f"{name} left no record: it was not started, or it was killed, for instance for lack of memory. "
-            "See its log."
+            f"The step {stop.step} left no record: it was not started, or it was killed, for instance for lack of "
+            "memory. See its log."
         )
     else:
-        after = "" if stop.seconds is None else f" after {stop.seconds:.1f} s"
-        words = EXIT_STATUS.get(stop.exit_status, "not a status of a step; the process may have been ended by a signal")
-        summary.sentences.append(f"{name} exited with {stop.exit_status}{after}: {words}.")
-    summary.message = stop.message
+        name = f"The step {stop.step}" + ("" if failed.shard is None else f" (shard {failed.shard})")
+        unknown = "not a status of a step; the process may have been ended by a signal"
+        words = EXIT_STATUS.get(failed.exit_status, unknown)
+        summary.sentences.append(f"{name} exited with {failed.exit_status} after {failed.seconds:.1f} s: {words}.")
+        summary.message = failed.message.strip() or None
     summary.alerts.append(_what_readers_have(night))
 
 

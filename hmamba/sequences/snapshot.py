@@ -24,7 +24,7 @@ from hmamba.errors import ConfigError, InputError
 from hmamba.progress import Progress
 from hmamba.statements import statement
 from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
-from hmamba.storage.local import atomic_folder, digest, sha256
+from hmamba.storage.local import digest, sha256
 from hmamba.warehouse.tables import is_empty, one, rows
 
 ROWS_PER_GROUP = 131_072
@@ -90,8 +90,13 @@ def _runs(shards: pa.ChunkedArray) -> Iterator[tuple[int, int, int]]:
         start = end
 
 
-def _write_shards(reader: pa.RecordBatchReader, folder: Path, shards: int, events: int) -> list[int]:
-    """Stream events that are sorted by shard into one file for each shard; returns the rows of each."""
+def _write_events(
+    connection: duckdb.DuckDBPyConnection, folder: Path, end: datetime, shards: int, events: int
+) -> list[int]:
+    """Stream the events before ``end`` of the users in ``counted`` into one file for each shard; returns their rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    connection.execute(statement("sequences/number_users"), {"shards": shards})
+    reader = connection.execute(statement("sequences/events"), {"end_time": end}).to_arrow_reader(ROWS_PER_GROUP)
     rows = [0] * shards
     current, writer = 0, _ShardWriter(folder / shard_name(0))
     try:
@@ -181,16 +186,16 @@ def _give_meaning(connection: duckdb.DuckDBPyConnection, meaning: Meaning, end: 
 
 def write_snapshot(
     connection: duckdb.DuckDBPyConnection,
-    target: Path,
+    folder: Path,
     day: date,
     shards: int | None,
     meaning: Meaning | None = None,
 ) -> SnapshotManifest:
-    """Write the snapshot of ``day`` as the folder ``target``, whole or not at all.
+    """Write the snapshot of ``day`` into a folder.
 
     Args:
         connection: the warehouse; it is only read.
-        target: the folder; an older one is replaced.
+        folder: an empty folder, created if missing; ``Storage.write_folder`` makes it replace an older one atomically.
         day: the last UTC day of the snapshot.
         shards: number of shards; users are assigned by a hash of their id. None: see :func:`shards_for`.
         meaning: how to interpret the events; None: each is a target and has its own weight.
@@ -221,33 +226,30 @@ def write_snapshot(
             "is no target. Check source.columns.weight, where a negative number is a return, and [events]."
         )
     shards = shards or shards_for(totals["users"])
-    connection.execute(statement("sequences/number_users"), {"shards": shards})
-    with atomic_folder(target) as folder:
-        reader = connection.execute(statement("sequences/events"), {"end_time": end}).to_arrow_reader(ROWS_PER_GROUP)
-        rows_of = _write_shards(reader, folder, shards, events)
-        catalogue = connection.execute(statement("sequences/items"), {"end_time": end}).to_arrow_table()
-        pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
-        names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
-        files = [
-            SnapshotFile(name=name, rows=count, bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
-            for name, count in zip(names, [*rows_of, catalogue.num_rows], strict=True)
-        ]
-        manifest = SnapshotManifest(
-            day=day,
-            end=end,
-            by_position=meaning.by_position,
-            shards=shards,
-            users=totals["users"],
-            events=events,
-            items=catalogue.num_rows,
-            newest_event=None if meaning.by_position else totals["newest_event"],
-            batch=totals["batch"],
-            files=tuple(files),
-            digest=digest([[file.name, file.sha256] for file in files]),
-        )
-        if sum(rows_of) != events:
-            raise AssertionError(f"wrote {sum(rows_of)} of {events} events")
-        manifest.write(folder / MANIFEST)
+    rows_of = _write_events(connection, folder, end, shards, events)
+    catalogue = connection.execute(statement("sequences/items"), {"end_time": end}).to_arrow_table()
+    pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
+    names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
+    files = [
+        SnapshotFile(name=name, rows=count, bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
+        for name, count in zip(names, [*rows_of, catalogue.num_rows], strict=True)
+    ]
+    manifest = SnapshotManifest(
+        day=day,
+        end=end,
+        by_position=meaning.by_position,
+        shards=shards,
+        users=totals["users"],
+        events=events,
+        items=catalogue.num_rows,
+        newest_event=None if meaning.by_position else totals["newest_event"],
+        batch=totals["batch"],
+        files=tuple(files),
+        digest=digest([[file.name, file.sha256] for file in files]),
+    )
+    if sum(rows_of) != events:
+        raise AssertionError(f"wrote {sum(rows_of)} of {events} events")
+    manifest.write(folder / MANIFEST)
     return manifest
 
 
@@ -262,32 +264,28 @@ class Changes:
 
 def write_changes(
     connection: duckdb.DuckDBPyConnection,
-    target: Path,
+    folder: Path,
     day: date,
     held: SnapshotManifest,
-    meaning: Meaning | None = None,
+    meaning: Meaning,
 ) -> Changes:
     """Write the whole histories of users with events that a snapshot lacks, in the same shards.
 
     Args:
         connection: the warehouse; it is only read.
-        target: the folder, written whole or not at all; an older one is replaced. Unchanged if there are no new events.
+        folder: as for :func:`write_snapshot`; nothing is written if there are no new events.
         day: the last UTC day to include.
         held: the snapshot's manifest.
         meaning: how the snapshot interprets events.
 
     Raises:
         ConfigError: there are events of a type that is missing in [events].
-        InputError: the snapshot's manifest does not record its batches.
     """
-    meaning = meaning or Meaning()
     until = {"end_time": meaning.end_of(day)}
     _give_meaning(connection, meaning, until["end_time"])
     since = {"held_time": held.end, "held_batch": held.batch}
     connection.execute(statement("sequences/changed_users"), {**until, **since})
     changed = one(connection, "sequences/changed_totals")
     if changed["users"]:
-        with atomic_folder(target) as folder:
-            query = connection.execute(statement("sequences/changed_events"), {"shards": held.shards, **until})
-            _write_shards(query.to_arrow_reader(ROWS_PER_GROUP), folder, held.shards, changed["events"])
+        _write_events(connection, folder, until["end_time"], held.shards, changed["events"])
     return Changes(changed["new_events"], changed["users"], changed["events"])

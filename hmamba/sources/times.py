@@ -20,7 +20,11 @@ import pyarrow.compute as pc
 
 from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, is_number, trimmed
 
+TimeFormat = Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
 Form = Literal["utc", "local", "text", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
+
+PER_SECOND: dict[TimeFormat, int] = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
+"""Units per second of the time formats of numbers."""
 
 MICROSECONDS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
 """Microseconds per unit, for the formats of microsecond resolution or coarser."""
@@ -40,6 +44,11 @@ _ISO = re.compile(
     r"(?: *(?P<zone>Z|z|UTC|utc|GMT|gmt|[+-]\d\d(?::?\d\d)?|[A-Z][A-Za-z_]+/[A-Za-z0-9_/+-]+))?)?"
 )
 _NOTHING = pa.scalar(None, pa.string())
+
+
+def unit_of(number: float) -> TimeFormat | None:
+    """The unit in which a number since 1970 is a time between 1973 and 2100; None if there is none."""
+    return next((unit for unit, per_second in PER_SECOND.items() if 1e8 <= number / per_second <= 4.2e9), None)
 
 
 @dataclass(frozen=True)

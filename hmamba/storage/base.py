@@ -1,4 +1,4 @@
-"""The storage interface through which everything under a root is written, listed and removed."""
+"""The storage interface through which files that steps exchange or publish are written, listed and removed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Protocol
 
 
 class Storage(Protocol):
-    """Storage of everything under a root.
+    """Storage of the files of a root.
 
-    A place is a path under ``root`` that :class:`hmamba.storage.layout.Layout` builds. Content is read through
-    :meth:`local_path` and written atomically: a reader finds the old content or the new content. For remote storage,
-    ``root`` is the folder of local copies.
+    A place is a path under ``root`` that :class:`hmamba.storage.layout.Layout` builds. Content is written atomically: a
+    reader finds the old content or the new content. For remote storage, ``root`` is the folder of local copies.
+    Documents, models and published tables are read through :meth:`local_path`; the Parquet files of a run's working
+    folder are read in place, so a remote storage must keep their copies.
 
-    Files that only the writing process reads, such as checkpoints of a training, may be plain local files under
-    ``root``.
+    Plain local files under ``root`` are only those that a library needs in place or that one process keeps for itself:
+    ``hmamba.toml``, the DuckDB file, the Great Expectations project and the checkpoints of a training.
 
     To add a storage, write a module with such a class and register it in :mod:`hmamba.storage.registry`.
     """

@@ -68,11 +68,6 @@ class RunLayout:
         return self.training / "refit"
 
     @property
-    def training_result(self) -> Path:
-        """The model version that this run trained, and its parent."""
-        return self.folder / "training.json"
-
-    @property
     def verdict(self) -> Path:
         """Metrics and decision of the gate."""
         return self.folder / "verdict.json"
@@ -140,6 +135,11 @@ class RunLayout:
     def step_metrics(self, step: str, shard: int | None = None) -> Path:
         """Metrics of one step, or of its part for one shard."""
         return self.metrics / _of_step(step, shard)
+
+    @property
+    def score_metrics(self) -> list[Path]:
+        """Metrics of scoring each shard of the snapshot; files of further shards are of an earlier snapshot."""
+        return [self.step_metrics("score", shard) for shard in range(len(self.shards))]
 
     @property
     def failures(self) -> Path:

@@ -211,3 +211,7 @@ class LocalStorage:
             shutil.rmtree(place)
         else:
             place.unlink(missing_ok=True)
+
+
+LOCAL = LocalStorage(Path("/"))
+"""Local files that belong to no root, or that the storage of a root has copied or will store."""

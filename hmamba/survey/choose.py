@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import ConfigError, InputError
+from hmamba.sources.times import TimeFormat
 from hmamba.survey.groups import Group
-from hmamba.survey.roles import ROLES, Profile, Role, TimeFormat, candidates, time_name_rank, unfit
+from hmamba.survey.roles import ROLES, Profile, Role, candidates, time_name_rank, unfit
 
 _NEEDED: dict[Role, str] = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
 _READABLE_TIMES = (

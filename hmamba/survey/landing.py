@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -16,16 +17,16 @@ from hmamba import clock
 from hmamba.config import Config, InteractionColumns
 from hmamba.errors import InputError
 from hmamba.quality.batch import check_rows
-from hmamba.quality.row_rules import ROW_RULES
+from hmamba.quality.row_rules import ROW_RULES, Broken
 from hmamba.report.text import counted
 from hmamba.sources.base import LINE, RECORD, require_columns
 from hmamba.sources.discover import SourceFile, find_files
-from hmamba.sources.files import no_rows
+from hmamba.sources.files import FilePart, no_rows
 from hmamba.sources.read import open_file
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
-from hmamba.survey.roles import Role, candidates, profiles, unit_of
+from hmamba.survey.roles import Role, candidates, profiles
 from hmamba.survey.sample import PEEK, Sample, read, spread, take
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.tables import one, rows
@@ -163,38 +164,27 @@ def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Conf
 
 def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], config: Config) -> Iterator[Refusal]:
     for row in rows(connection, "survey/refused_by_rule"):
-        sample, rule = samples[row["file"]], row["rule"]
+        sample, rule, line = samples[row["file"]], ROW_RULES[row["rule"]], row["line"]
         # Line numbers of a partial file differ from those of the original.
-        place = f"{sample.original.name}, line {row['line']}" if sample.whole else sample.original.name
-        value = _value(sample, rule, row["line"], config)
-        cure = ROW_RULES[rule].advice
-        if rule == "event_time_readable" and value is not None:
-            cure = _time_cure(value) or cure
-        shown = "" if value is None else f": {value!r}"
-        yield Refusal(rule, row["rows"], f"{place}{shown}", cure)
+        place = f"{sample.original.name}, line {line}" if sample.whole else sample.original.name
+        columns = rule.columns(config)
+        value = _cell(sample, columns[0], line) if columns else None
+        if value is None:
+            yield Refusal(rule.name, row["rows"], place, f"{rule.advice}.")
+        else:
+            explanation = rule.cure(Broken(value, FilePart.of(sample.file, ""), config)) or ""
+            cure = f"{rule.advice}. {explanation}".rstrip()
+            yield Refusal(rule.name, row["rows"], f"{place}: {str(value)!r}", cure)
 
 
-def _value(sample: Sample, rule: str, line: int, config: Config) -> str | None:
-    """The value of a refused row in the column of the broken rule."""
-    columns = ROW_RULES[rule].columns(config)
-    return _cell(sample, columns[0], line) if columns else None
-
-
-def _cell(sample: Sample, column: str, line: int) -> str | None:
+def _cell(sample: Sample, column: str, line: int) -> Any:
+    """The value of a row in a column; None if it has none."""
     reading = open_file(sample.file, ())
     for batch in reading.batches([column]):
         lines = batch.column(LINE).to_pylist()
         if line in lines:
             place = lines.index(line)
             if reading.columns is None:
-                return str(json.loads(batch.column(RECORD)[place].as_py()).get(column))
-            return str(batch.column(column)[place].as_py())
+                return json.loads(batch.column(RECORD)[place].as_py()).get(column)
+            return batch.column(column)[place].as_py()
     return None
-
-
-def _time_cure(value: str) -> str | None:
-    try:
-        unit = unit_of(float(value))
-    except ValueError:
-        return None
-    return None if unit in (None, "auto") else f'source.time_format = "{unit}"'

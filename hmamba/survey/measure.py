@@ -16,15 +16,14 @@ from hmamba.config import Config, SourceConfig
 from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.files import FilePart
+from hmamba.sources.times import PER_SECOND, TimeFormat
 from hmamba.statements import statement
-from hmamba.survey.roles import TimeFormat
 from hmamba.survey.sample import Sample, total_rows
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
 """Minimum share of repeated events for items to count as consumed repeatedly."""
-_PER_SECOND: dict[TimeFormat, float] = {"epoch_s": 1.0, "epoch_ms": 1e3, "epoch_us": 1e6, "epoch_ns": 1e9}
 _MOST_FOOTERS = 2000
 _AFTER_ZERO = datetime(1970, 1, 2)
 """Earlier times come from a clock that was never set."""
@@ -165,7 +164,7 @@ def _moment(value: Any, time_format: TimeFormat) -> datetime | None:
         return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
     if isinstance(value, int | float) and time_format != "auto":
         try:
-            return datetime.fromtimestamp(value / _PER_SECOND[time_format], UTC).replace(tzinfo=None)
+            return datetime.fromtimestamp(value / PER_SECOND[time_format], UTC).replace(tzinfo=None)
         except (OverflowError, ValueError, OSError):
             return None
     return None

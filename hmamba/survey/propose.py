@@ -122,7 +122,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
     return Proposal(
         choices=(
             *_source(layout, events, places, columns, figures),
-            *_catalogue(layout, catalogue, figures),
+            *_catalogue(layout, catalogue),
             *_oldest(figures),
             *_published(figures, common, repeated, targets),
         ),
@@ -209,7 +209,7 @@ def _seen(role: Role, events: Group, columns: Columns, figures: Figures) -> str:
     return seen
 
 
-def _catalogue(layout: Layout, found: CatalogueFound | None, figures: Figures) -> Iterator[Choice]:
+def _catalogue(layout: Layout, found: CatalogueFound | None) -> Iterator[Choice]:
     if found is None:
         yield Choice("catalogue", "none found: items are shown by their ids")
         return

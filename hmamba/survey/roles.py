@@ -14,12 +14,12 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
+from hmamba.sources.times import TimeFormat, unit_of
 from hmamba.warehouse.tables import one
 
 Role = Literal["user_id", "item_id", "event_time", "position", "weight", "event_type"]
 ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weight", "event_type")
 _TEXTS: tuple[Role, ...] = ("user_id", "item_id", "event_type")
-TimeFormat = Literal["auto", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
 
 # Most likely first: an account identifies a person better than a session, and a session better than a device.
 _USERS = (
@@ -81,8 +81,8 @@ _SURE = 0.95
 class Profile:
     """Statistics of a column's values in the sampled rows.
 
-    ``smallest``, ``middle`` and ``largest`` are of its numbers, None if there are none. ``strange`` is the first value
-    that is neither a number nor a time; ``strange_values`` is the number of such values.
+    ``middle`` is the median of its numbers, None if there are none. ``strange`` is the first value that is neither a
+    number nor a time; ``strange_values`` is the number of such values.
     """
 
     name: str
@@ -92,9 +92,7 @@ class Profile:
     distinct_values: int
     numbers: int
     whole_numbers: int
-    smallest: float | None
     middle: float | None
-    largest: float | None
     times: int
     offsets: int
     strange_values: int
@@ -123,15 +121,6 @@ class Profile:
         if self.share(self.numbers) >= _SURE and self.middle is not None:
             return unit_of(self.middle)
         return "auto" if self.share(self.times) >= _SURE else None
-
-
-def unit_of(number: float) -> TimeFormat | None:
-    """The unit in which a number since 1970 is a time between 1973 and 2100; None if there is none."""
-    units: tuple[TimeFormat, ...] = ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
-    for power, unit in enumerate(units):
-        if 1e8 <= number / 1000**power <= 4.2e9:
-            return unit
-    return None
 
 
 def profiles(connection: duckdb.DuckDBPyConnection, table: pa.Table, null_words: Sequence[str]) -> dict[str, Profile]:

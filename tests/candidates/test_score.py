@@ -13,7 +13,7 @@ import torch
 
 from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
 from hmamba.columns import FALLBACK_VERSION
-from hmamba.contracts import read_serving
+from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
@@ -203,9 +203,10 @@ def test_a_model_that_knows_more_than_the_warehouse_is_refused():
 
 
 def test_nobody_serving_is_said(tmp_path):
-    verdict(serving=None, reason="too weak").write(tmp_path / "verdict.json")
+    run = Layout.at(tmp_path).run(date(2024, 1, 1), "manual")
+    verdict(serving=None, reason="too weak").write(run.verdict)
     with pytest.raises(InputError, match="too weak"):
-        read_serving(tmp_path / "verdict.json")
+        read_serving(run)
 
 
 FIRST, SECOND, THIRD = (date(2024, 1, day) for day in (1, 2, 3))

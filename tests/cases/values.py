@@ -12,7 +12,6 @@ from tests.cases.build import EVENTS, FILE, ROWS, USER_IDS, Case, csv, jsonl, pa
 
 NAN = float("nan")
 USERS, ITEMS, TIMES = EVENTS["user_id"], EVENTS["item_id"], EVENTS["event_time"]
-TOLERANT = "[quality]\nmax_quarantined_share = 0.2\n"
 SECONDS = [int((time - datetime(1970, 1, 1)).total_seconds()) for time in TIMES.to_pylist()]
 FIRST, SECOND = EVENTS.slice(0, 389), EVENTS.slice(389)
 AT_FIRST = "SELECT CAST(min(event_time) AS VARCHAR) FROM interactions"

@@ -9,26 +9,17 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts import (
-    KEPT_METRICS,
-    BacktestInputs,
-    BacktestNight,
-    Document,
-    IndexDescription,
-    Manifest,
-    ModelMetrics,
-    Promotions,
-    RefreshMetrics,
-    ReportMetrics,
-    SnapshotManifest,
-    StepFailure,
-    TrainingResult,
-    Verdict,
-)
-from hmamba.contracts.snapshot import SnapshotFile
+from hmamba.contracts import Manifest
+from hmamba.contracts.backtest import BacktestInputs, BacktestNight
+from hmamba.contracts.document import Document
+from hmamba.contracts.index import IndexDescription
+from hmamba.contracts.models import ModelMetrics, Promotions
+from hmamba.contracts.snapshot import SnapshotFile, SnapshotManifest
+from hmamba.contracts.steps import KEPT_METRICS, RefreshMetrics, ReportMetrics, StepFailure
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from tests.documents import manifest, verdict
-from tests.report import night
+from tests.report import metrics_of_night as night
 
 DAY = date(2024, 1, 30)
 SNAPSHOT = SnapshotManifest(
@@ -49,7 +40,6 @@ DOCUMENTS: list[Document] = [
     night.verdict(),
     SNAPSHOT,
     ModelMetrics(training=night.TRAINED, gate=night.verdict()),
-    TrainingResult(version="v2", parent="v1", skipped_reason=None),
     Promotions.model_validate(
         {
             "version": "v1",

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba import config
-from hmamba.contracts import IndexMetrics, StepMetrics
+from hmamba.contracts.steps import IndexMetrics, StepMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from jobs import demo

@@ -251,7 +251,7 @@ def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
 
 @pytest.mark.parametrize(
     ("step", "told"),
-    [(train, "manifest.json does not exist"), (gate, "training.json does not exist"), (index, "verdict.json")],
+    [(train, "manifest.json does not exist"), (gate, "train.json does not exist"), (index, "verdict.json")],
 )
 def test_a_step_without_its_predecessor_says_which_to_run(
     layout: Layout, step: Any, told: str, caplog: pytest.LogCaptureFixture

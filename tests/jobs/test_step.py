@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts import StepMetrics
+from hmamba.contracts.steps import StepMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
@@ -44,7 +44,7 @@ def counted(context: StepContext) -> Counted:
 
 
 def test_metrics_are_printed_last_and_kept(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_step("count", "Counts.", counted, arguments=arguments(layout)) == 0
+    assert run_step("count", "Counts.", counted, arguments(layout)) == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     printed = json.loads(out)
@@ -62,7 +62,7 @@ def test_a_step_is_told_where_when_and_with_what(layout: Layout) -> None:
         seen.append(context)
         return counted(context)
 
-    assert run_step("look", "Looks.", body, arguments=arguments(layout, "--run-id", "r1")) == 0
+    assert run_step("look", "Looks.", body, arguments(layout, "--run-id", "r1")) == 0
     context = seen[0]
     assert context.day.isoformat() == DAY
     assert context.config.candidates.k == 7
@@ -77,7 +77,7 @@ def test_a_users_error_is_one_sentence_and_a_status(
         raise error("events.csv, row 3: no time. Add one.")
 
     with caplog.at_level(logging.ERROR, "hmamba"):
-        assert run_step("fail", "Fails.", body, arguments=arguments(layout)) == status
+        assert run_step("fail", "Fails.", body, arguments(layout)) == status
     assert [record.getMessage() for record in caplog.records] == ["fail: events.csv, row 3: no time. Add one."]
     assert capsys.readouterr().out == ""
     run = layout.run(date.fromisoformat(DAY), "manual")
@@ -98,8 +98,8 @@ def test_a_failure_is_forgotten_when_the_step_succeeds(layout: Layout) -> None:
     def failing(_: StepContext) -> Counted:
         raise InputError("no")
 
-    assert run_step("count", "Counts.", failing, arguments=arguments(layout)) == 2
-    assert run_step("count", "Counts.", counted, arguments=arguments(layout)) == 0
+    assert run_step("count", "Counts.", failing, arguments(layout)) == 2
+    assert run_step("count", "Counts.", counted, arguments(layout)) == 0
     assert not list(layout.run(date.fromisoformat(DAY), "manual").failures.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_a_fault_keeps_its_traceback(layout: Layout) -> None:
         raise ZeroDivisionError("a fault of ours")
 
     with pytest.raises(ZeroDivisionError, match="a fault of ours"):
-        run_step("fail", "Fails.", body, arguments=arguments(layout))
+        run_step("fail", "Fails.", body, arguments(layout))
     failure = read_json(layout.run(date.fromisoformat(DAY), "manual").step_failure("fail"))
     assert (failure["message"], failure["exit_status"]) == ("ZeroDivisionError: a fault of ours", 1)
 
@@ -124,7 +124,7 @@ def test_shards_keep_metrics_apart(layout: Layout) -> None:
 
     for shard in (0, 11):
         given = arguments(layout, "--shard", str(shard))
-        assert run_step("part", "A part.", body, add_options, given, parts=lambda options: [options.shard]) == 0
+        assert run_step("part", "A part.", body, given, add_options, parts=lambda options: [options.shard]) == 0
     folder = layout.root / "runs" / DAY / "manual" / "metrics"
     found = {path.name: read_json(path)["shard"] for path in sorted(folder.iterdir())}
     assert found == {"part-0000.json": 0, "part-0011.json": 11}
@@ -143,7 +143,7 @@ def test_a_wrong_argument_is_explained(
 ) -> None:
     given: dict[str, Any] = {"--root": str(layout.root), "--day": DAY} | changed
     with pytest.raises(SystemExit) as left:
-        run_step("count", "Counts.", counted, arguments=[text for pair in given.items() for text in pair])
+        run_step("count", "Counts.", counted, [text for pair in given.items() for text in pair])
     assert left.value.code == 2
     assert words in capsys.readouterr().err
     assert list(layout.root.iterdir()) == []
@@ -161,12 +161,12 @@ def test_a_wrong_setting_leaves_nothing_behind(
     layout: Layout, caplog: pytest.LogCaptureFixture, more: tuple[str, str], words: str
 ) -> None:
     with caplog.at_level(logging.ERROR, "hmamba"):
-        assert run_step("count", "Counts.", counted, arguments=arguments(layout, *more)) == 2
+        assert run_step("count", "Counts.", counted, arguments(layout, *more)) == 2
     assert words in caplog.text
     assert list(layout.root.iterdir()) == []
 
 
 def test_an_object_store_is_refused_with_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "hmamba"):
-        assert run_step("count", "Counts.", counted, arguments=["--root", "s3://b/x", "--day", DAY]) == 2
+        assert run_step("count", "Counts.", counted, ["--root", "s3://b/x", "--day", DAY]) == 2
     assert "only a local folder" in caplog.text

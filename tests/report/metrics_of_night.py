@@ -7,19 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hmamba.contracts import (
-    Comparison,
-    EpochMetrics,
-    GateMetrics,
-    IndexMetrics,
-    IngestMetrics,
-    Says,
-    ScoreTermFit,
-    StepMetrics,
-    TrainingMetrics,
-    TrainMetrics,
-    Verdict,
-)
+from hmamba.contracts.models import EpochMetrics, ScoreTermFit, TrainingMetrics
+from hmamba.contracts.steps import GateMetrics, IndexMetrics, IngestMetrics, StepMetrics, TrainMetrics
+from hmamba.contracts.verdict import Comparison, Says, Verdict
 from hmamba.storage.layout import Layout
 
 DAY = date(2024, 1, 30)

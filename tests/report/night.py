@@ -11,16 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.clock import end_of
-from hmamba.contracts import (
-    IndexMetrics,
-    ModelMetrics,
-    PublishedFile,
-    PublishMetrics,
-    SnapshotManifest,
-    SnapshotMetrics,
-    StepFailure,
-    Verdict,
-)
+from hmamba.contracts.manifest import PublishedFile
+from hmamba.contracts.models import ModelMetrics
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.steps import IndexMetrics, PublishMetrics, SnapshotMetrics, StepFailure
+from hmamba.contracts.verdict import Verdict
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
 from tests.documents import manifest, shard_metrics

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts import EpochMetrics
+from hmamba.contracts.models import EpochMetrics
 from hmamba.report.gather import Night, gather
 from hmamba.report.learnt import early_stopping, what_serves_knows
 from hmamba.storage.layout import Layout

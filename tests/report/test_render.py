@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.contracts import IndexMetrics, ReportMetrics
+from hmamba.contracts.steps import IndexMetrics, ReportMetrics
 from hmamba.report.render import write_report
 from hmamba.storage.layout import Layout
 from tests.report.metrics_of_night import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hmamba.contracts import (
+from hmamba.contracts.steps import (
     KEPT_METRICS,
     IndexMetrics,
     PublishMetrics,

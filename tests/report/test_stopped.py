@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from hmamba.contracts import StepFailure
+from hmamba.contracts.steps import StepFailure
 from hmamba.report.gather import Night, gather
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.report.summary import summarise
@@ -114,7 +114,7 @@ def test_the_first_failure_counts_and_those_of_lost_shards_do_not() -> None:
         StepFailure(step="score", shard=1, message="c", exit_status=1, seconds=1.0),
         StepFailure(step="publish", shard=None, message="d", exit_status=3, seconds=1.0),
     ]
-    assert failed_at(failures, shards=2) == Stop("score", 1, "c", 1, 1.0)
+    assert failed_at(failures, shards=2) == Stop("score", failures[2])
     assert failed_at(failures[:2], shards=2) is None
 
 

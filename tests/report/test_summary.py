@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts import ScoreMetrics
+from hmamba.contracts.steps import ScoreMetrics
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
 from hmamba.storage.layout import Layout

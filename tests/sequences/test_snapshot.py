@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hmamba.contracts import SnapshotManifest
+from hmamba.contracts.snapshot import SnapshotManifest
 from hmamba.errors import InputError
 from hmamba.sequences import snapshot
 from hmamba.sequences.snapshot import write_snapshot
@@ -156,19 +156,23 @@ def test_more_shards_than_users(connection: duckdb.DuckDBPyConnection, tmp_path:
     assert sum(pq.read_metadata(tmp_path / "s" / snapshot.shard_name(n)).num_rows for n in range(100)) == sum(rows)
 
 
-def test_a_failure_leaves_the_older_snapshot(
-    connection: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = write_snapshot(connection, tmp_path / "s", DAY, SHARDS)
+def test_a_failure_leaves_the_older_snapshot(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_landing(root.layout.root, make_interactions(users=5))
+    root.configure("[snapshot]\nshards = 1\n")
+    root.ok("ingest")
+    root.ok("snapshot")
+    run = root.layout.run(DAY, "manual")
+    before = {path.name: path.read_bytes() for path in run.sequences.iterdir()}
 
     def fail(*_: Any) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(SnapshotManifest, "write", fail)
+    root.configure("[snapshot]\nshards = 2\n")
     with pytest.raises(OSError, match="full"):
-        write_snapshot(connection, tmp_path / "s", date(2024, 1, 5), SHARDS)
-    assert SnapshotManifest.read(tmp_path / "s" / "manifest.json") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+        root.step("snapshot")
+    assert {path.name: path.read_bytes() for path in run.sequences.iterdir()} == before
+    assert not list(run.folder.glob("*.tmp-*"))
 
 
 def test_no_event_before_the_end(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:

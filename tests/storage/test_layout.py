@@ -28,7 +28,6 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         layout.report(DAY),
         run.sequences,
         run.training,
-        run.training_result,
         run.verdict,
         run.vectors,
         run.index,

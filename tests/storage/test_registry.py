@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,13 +17,21 @@ import pytest
 from hmamba.candidates.publish import prune_runs, publish
 from hmamba.candidates.rollback import roll_back
 from hmamba.config import Config
+from hmamba.contracts.models import ModelMetrics
+from hmamba.contracts.steps import IngestMetrics, StepFailure
+from hmamba.contracts.verdict import read_serving
 from hmamba.errors import BusyError, ConfigError
+from hmamba.models import files as model_files
+from hmamba.models import promotions
+from hmamba.report.gather import gather
 from hmamba.storage import local
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
 from hmamba.storage.registry import STORAGES, open_storage
+from jobs.step import StepContext, record_failure
 from tests.landing import DAY
+from tests.report.metrics_of_night import VERSION, ingest_metrics, verdict
 from tests.scored import write_run
 from tests.synthetic import make_interactions
 
@@ -184,6 +195,29 @@ def test_a_table_is_published_taken_back_and_pruned_there(tmp_path: Path, monkey
     assert prune_runs(layout, DAY, 1) == []
     assert any(line.endswith("deleted") for line in roll_back(layout, DAY.replace(day=1), delete=True))
     assert held == {}
+
+
+def test_documents_are_kept_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: dict[str, bytes] = {}
+    monkeypatch.setitem(STORAGES, "objects", lambda root: Objects(tmp_path / root.removeprefix("objects://"), held))
+    layout = Layout.at("objects://bucket")
+    run = layout.run(DAY, "manual")
+    context = StepContext(layout, DAY, "manual", Config(), argparse.Namespace(), "ingest")
+    recorded = context.record(ingest_metrics(), time.monotonic())
+    record_failure(run, "train", None, "no space is left", 1, 2.0)
+    promotions.record_decision(layout, DAY, VERSION)
+    ModelMetrics(training=None).write(layout.model_metrics(VERSION), layout.storage)
+    model_files.record_verdict(layout, VERSION, verdict())
+    verdict().write(run.verdict, run.storage)
+    shutil.rmtree(layout.root)  # the copies are only copies
+    assert IngestMetrics.read(run.step_metrics("ingest"), run.storage) == recorded
+    assert promotions.champion_before(layout, DAY + timedelta(days=1)) == VERSION
+    assert model_files.read_metrics(layout, VERSION).gate == verdict()
+    shutil.rmtree(layout.root)
+    assert read_serving(run) == VERSION
+    stopped = gather(layout, DAY, "manual").stopped
+    assert stopped is not None
+    assert stopped.failure == StepFailure.read(run.step_failure("train"), run.storage)
 
 
 @pytest.mark.parametrize("root", ["file://{}", "{}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hmamba.contracts import ScoreTermFit
+from hmamba.contracts.models import ScoreTermFit
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import training_metrics
 from tests.histories import random_histories

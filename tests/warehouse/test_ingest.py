@@ -14,20 +14,6 @@ from tests.landing import DAY, Root
 from tests.synthetic import make_interactions, write_landing
 
 WEIGHTED = '[source.columns]\nweight = "weight"\n'
-HOSTILE = [
-    'it\'s "quoted"',
-    "com,ma;semi\ttab|bar",
-    "new\nline",
-    "snow ☃ 🛒 é",
-    "'; drop table interactions; --",
-    "{user_id}",
-    "$user_id",
-    "%s",
-    " pad ",
-    "0012",
-    "null",
-    "NaN",
-]
 
 
 @pytest.fixture(scope="module")

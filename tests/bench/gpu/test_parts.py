@@ -136,7 +136,7 @@ def test_search_agrees_with_float64_and_with_faiss(context):
     search.search(context)
     found = findings(context)
     assert found["FAISS on the CPU against the exact product"]["figures"]["recall@20"] == 1
-    assert found["candidates by index and habit, dense ranking"]["figures"]["overlap@20"] == 1
+    assert found["candidates by index and repeat consumption, dense ranking"]["figures"]["overlap@20"] == 1
 
 
 def test_overlap_counts_what_was_found():
@@ -171,7 +171,12 @@ def test_the_same_seed_is_compared_bit_for_bit(context):
 def test_speed_is_measured_against_the_ceilings(context):
     speed.speed(context)
     found = findings(context)
-    for what in ("ceilings", "training, 256 events a step", "encoding", "scoring: encoding, search, habit"):
+    for what in (
+        "ceilings",
+        "training, 256 events a step",
+        "encoding",
+        "scoring: encoding, search, repeat consumption",
+    ):
         assert all(value > 0 or name == "peak_GB" for name, value in found[what]["figures"].items()), what
     scan = found["chunked scan, chunk 64, forward"]["figures"]
     ceiling = found["ceilings"]["figures"]["bf16_TFLOP_a_second"]
