@@ -29,6 +29,7 @@ from hmamba.contracts.snapshot import SnapshotFile
 from hmamba.errors import InputError
 from tests.documents import manifest, verdict
 from tests.report import night
+from tests.report.metrics_of_night import EPOCHS
 
 DAY = date(2024, 1, 30)
 SNAPSHOT = SnapshotManifest(
@@ -56,11 +57,11 @@ DOCUMENTS: list[Document] = [
             "history": [{"version": "v1", "day": "2024-01-30", "promoted_at": "2024-01-31T02:00:00.5+00:00"}],
         }
     ),
-    IndexDescription(model_version="v1-01", kind="flat", items=2, size=4, dim=10, sha256={"items.faiss": "01"}),
+    IndexDescription(model_version="v1-01", kind="flat", sha256={"items.faiss": "01"}),
     StepFailure(step="score", shard=1, message="no space is left", exit_status=1, seconds=2.5),
     night.ingest_metrics(),
     night.train_metrics(),
-    night.gate_metrics(night.verdict(), refit=night.EPOCHS[0]),
+    night.gate_metrics(night.verdict(), refit=EPOCHS[0]),
     night.index_metrics(60, 10),
     RefreshMetrics(day=DAY, night=DAY, model_version="v1", new_events=0),
     ReportMetrics(day=DAY, path="reports/2024-01-30/index.html", bytes=10),
