@@ -8,7 +8,7 @@ import signal
 import sys
 
 PARENT = "HMAMBA_PARENT"
-"""Environment variable: id of the process that started a step. A step that outlived it would keep its locks."""
+"""Environment variable of a step: id of the process that started it. A step that outlived it would keep its locks."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,18 +21,29 @@ def end_with_parent() -> None:
 
 
 def end_with_starter() -> None:
-    """End with the process that ``HMAMBA_PARENT`` names; no effect if it is unset. Child processes do not inherit it.
+    """End with the parent process if ``HMAMBA_PARENT`` names it. Child processes do not inherit the variable.
+
+    A value that is no process id, or that names a running process other than the parent, has no effect.
 
     Raises:
-        SystemExit: that process has already ended.
+        SystemExit: the process that the variable names has ended.
     """
-    starter = os.environ.pop(PARENT, None)
-    if starter is None:
+    value = os.environ.pop(PARENT, "")
+    if not value.isdecimal() or (starter := int(value)) == 0:
         return
-    end_with_parent()
+    if os.getppid() == starter:
+        end_with_parent()
+    if os.getppid() != starter and not _runs(starter):  # it may have ended before the kernel was asked
+        sys.exit(
+            f"{PARENT} = {starter}: this process, which started the step, has ended. To run the step alone, unset it."
+        )
+
+
+def _runs(process: int) -> bool:
     try:
-        os.kill(int(starter), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
-        sys.exit(f"process {starter}, which started this step, has ended")
-    except PermissionError:
-        pass  # it exists, under another user
+        return False
+    except (PermissionError, OverflowError):  # another user's process; no process id
+        return True
+    return True

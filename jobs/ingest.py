@@ -27,14 +27,15 @@ log = logging.getLogger("hmamba")
 @contextmanager
 def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBPyConnection]:
     """Commit if the block succeeds; otherwise roll back, and delete the file if the block created it."""
+    was_missing = not path.exists()
     with connect(path, config) as connection:
-        was_empty = is_empty(connection)
+        is_own = was_missing and is_empty(connection)  # another run may have created and filled it in the meantime
         connection.begin()
         try:
             yield connection
         except BaseException:
             connection.rollback()
-            if was_empty:
+            if is_own:
                 path.unlink()  # while this process holds its lock, so that no other process has begun to fill it
             raise
         connection.commit()

@@ -39,6 +39,13 @@ SELECT
 FROM (SELECT *, list_filter([/* rules */], rule -> rule IS NOT NULL) AS rules FROM catalogue)
 WHERE len(rules) > 0;
 
+-- name: forget_items
+-- With forget_descriptions, before the whole catalogue is applied with other settings.
+DELETE FROM items WHERE item_index IS NULL;
+
+-- name: forget_descriptions
+UPDATE items SET title = NULL, category_path = NULL WHERE category_path IS NOT NULL;
+
 -- name: add_items
 -- Items without events have no item_index.
 INSERT INTO items (item_id)

@@ -77,6 +77,28 @@ CREATE TABLE IF NOT EXISTS quarantine (
     record JSON NOT NULL
 );
 
+-- name: add_event_type
+-- This and the next statements complete warehouses of earlier versions.
+ALTER TABLE interactions ADD COLUMN IF NOT EXISTS event_type VARCHAR DEFAULT '';
+
+-- name: add_rows_left
+ALTER TABLE batches ADD COLUMN IF NOT EXISTS rows_left BIGINT DEFAULT 0;
+
+-- name: add_by_position
+ALTER TABLE batches ADD COLUMN IF NOT EXISTS by_position BOOLEAN;
+
+-- name: add_file_rows_left
+ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS rows_left BIGINT DEFAULT 0;
+
+-- name: add_read_through
+ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS read_through DATE;
+
+-- name: add_refused_from
+ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS refused_from TIMESTAMP;
+
+-- name: add_read_as
+ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS read_as VARCHAR;
+
 -- name: tables
 SELECT count(*) AS tables FROM duckdb_tables() WHERE table_name = 'interactions' AND NOT temporary;
 

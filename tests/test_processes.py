@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+import pytest
+
 from hmamba.processes import PARENT
 
 SAYS = f"import os, jobs; print('began', os.environ.get({PARENT!r}))"
@@ -26,4 +28,9 @@ def test_a_step_whose_starter_has_ended_does_not_begin() -> None:
         pass
     done = run({PARENT: str(starter.pid)})
     assert (done.stdout, done.returncode) == ("", 1)
-    assert f"process {starter.pid}, which started this step, has ended" in done.stderr
+    assert f"{PARENT} = {starter.pid}: this process, which started the step, has ended" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "none", "1", "9" * 30])
+def test_a_value_that_does_not_name_the_starter_has_no_effect(value: str) -> None:
+    assert run({PARENT: value}).stdout == "began None\n"

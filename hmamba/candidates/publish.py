@@ -88,15 +88,6 @@ def _is_whole(manifest: Manifest, storage: Storage) -> bool:
     return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
-def latest_manifest(layout: Layout) -> Manifest | None:
-    """Read the manifest of the newest published table; None if nothing is published.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    return Manifest.read_if_exists(layout.latest, layout.storage)
-
-
 def publish(
     layout: Layout, day: date, run_id: str, config: Config, fallback_users: int, warning: str | None = None
 ) -> Published:
@@ -145,12 +136,21 @@ def _now() -> datetime:
 
 
 def _readable(place: Path, storage: Storage) -> Manifest | None:
-    """Read the manifest of a table about to be replaced; None if it is missing or cannot be read."""
+    """Read a manifest that publishing can do without; None if it is missing or, with a warning, unreadable."""
     try:
         return Manifest.read_if_exists(place, storage)
     except InputError as error:
-        log.warning("publish: the table is replaced: %s", error)
+        log.warning("publish: a table's manifest is ignored: %s", error)
         return None
+
+
+def _newest_day(layout: Layout) -> date | None:
+    """Day of the newest published table, by the link's target if its manifest cannot be read; None if there is none."""
+    if (manifest := _readable(layout.latest, layout.storage)) is not None:
+        return manifest.day
+    link = layout.storage.local_path(layout.latest)
+    folder = link.resolve().parent.name if link.exists() else None
+    return next((day for day, path in layout.published_days if path.name == folder), None)
 
 
 def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
@@ -160,7 +160,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     # Read before the folder is replaced: after that the link leads to the new manifest.
     before = _readable(own, storage)
     is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
-    latest = before if is_newest else latest_manifest(layout)
+    newest = manifest.day if is_newest else _newest_day(layout)
     if before is not None and before.same_content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
@@ -171,11 +171,11 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
                     part, folder / part.name
                 )  # not a hard link: scoring again would change the published file
             manifest.write(folder / own.name)
-    if latest is None or latest.day <= manifest.day:
+    if newest is None or newest <= manifest.day:
         storage.point(layout.latest, own)
-        changed = changed or latest != manifest
+        changed = changed or not is_newest
     else:
-        log.info("the table of %s stays the newest; the table of %s is published as well", latest.day, manifest.day)
+        log.info("the table of %s stays the newest; the table of %s is published as well", newest, manifest.day)
     return changed
 
 
@@ -238,8 +238,11 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
 
 
 def prune_states(layout: Layout) -> list[Path]:
-    """Delete the carried states of all runs except the one that latest.json names; returns their folders."""
-    newest = latest_manifest(layout)
+    """Delete the carried states of all runs except the one that latest.json names; returns their folders.
+
+    Nothing is deleted if latest.json cannot be read.
+    """
+    newest = _readable(layout.storage.local_path(layout.latest))
     if newest is None:
         return []
     kept = layout.run(newest.day, newest.run_id).states
@@ -255,9 +258,7 @@ def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     The newest ``keep`` days, ``day`` and the day that latest.json names are kept.
     """
     days = layout.run_days[::-1]
-    kept = {day, *(found for found, _ in days[:keep])}
-    if (latest := latest_manifest(layout)) is not None:
-        kept.add(latest.day)
+    kept = {day, _newest_day(layout), *(found for found, _ in days[:keep])}
     expired = [path for found, path in days if found not in kept]
     for path in expired:
         layout.storage.delete(path)

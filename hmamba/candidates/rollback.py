@@ -28,7 +28,8 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
         A message for each change, as it is made.
 
     Raises:
-        InputError: the folder is not a root, or a manifest or the list of promotions is damaged.
+        InputError: the folder is not a root, no manifest of a kept table can be read, or the list of promotions is
+            damaged; nothing has been changed.
     """
     if not any(map(layout.storage.exists, (layout.config, layout.warehouse, layout.candidates))):
         raise InputError(
@@ -36,10 +37,12 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
             f"{layout.warehouse.name} nor candidates/. Correct the path."
         )
     with layout.storage.lock(layout.candidates):
+        # Read before anything is changed: a rollback must not stop half-way at a damaged manifest.
+        table, passed_over = _newest_readable(layout, day)
+        yield from passed_over
         for promotion in promotions.take_back(layout, day):
             yield f"took back the promotion of {promotion.version} on {promotion.day}"
-        kept = [when for when, _ in layout.published_days if when <= day]
-        yield from _relink(layout, [when for when in kept if layout.storage.exists(layout.published_manifest(when))])
+        yield from _relink(layout, table)
         for when, path in (*layout.published_days, *layout.run_days):
             if when > day:
                 yield _remove(path, layout, delete)
@@ -47,22 +50,43 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
 
-def _relink(layout: Layout, kept: list[date]) -> Iterator[str]:
-    """Point the link that readers follow to the newest table that is kept."""
+def _newest_readable(layout: Layout, last: date) -> tuple[tuple[date, Manifest] | None, list[str]]:
+    """The newest table up to a day whose manifest can be read, None without a table; and a line per newer table.
+
+    Raises:
+        InputError: there are tables, and no manifest can be read.
+    """
+    passed_over: list[str] = []
+    for day, _ in reversed(layout.published_days):
+        place = layout.published_manifest(day)
+        if day > last or not layout.storage.exists(place):
+            continue
+        try:
+            return (day, Manifest.read(place, layout.storage)), passed_over
+        except InputError as error:
+            passed_over.append(f"note: the table of {day} is passed over: {error}")
+    if passed_over:
+        raise InputError(
+            f"No table up to {last} has a manifest that can be read; nothing has been changed. {passed_over[0]}"
+        )
+    return None, passed_over
+
+
+def _relink(layout: Layout, table: tuple[date, Manifest] | None) -> Iterator[str]:
+    """Point the link that readers follow to a table that is kept; remove it if there is none."""
     name = layout.latest.relative_to(layout.root)
-    if not kept:
+    if table is None:
         if layout.latest.is_symlink() or layout.latest.exists():
             layout.storage.delete(layout.latest)
             yield f"{name}: removed, because nothing published stays"
         return
-    when = max(kept)
-    layout.storage.point(layout.latest, layout.published_manifest(when))
-    yield f"{name}: leads to {when}"
-    manifest = Manifest.read(layout.published_manifest(when), layout.storage)
-    if manifest.last_day > when:
+    day, manifest = table
+    layout.storage.point(layout.latest, layout.published_manifest(day))
+    yield f"{name}: leads to {day}"
+    if manifest.last_day > day:
         yield (
-            f"note: the table of {when} has been refreshed up to {manifest.last_day}. To have the night's own again: "
-            f"python -m jobs.publish --root {layout.root} --day {when} --run-id {manifest.run_id}"
+            f"note: the table of {day} has been refreshed up to {manifest.last_day}. To have the night's own again: "
+            f"python -m jobs.publish --root {layout.root} --day {day} --run-id {manifest.run_id}"
         )
 
 

@@ -13,17 +13,11 @@ class IndexDescription(Document):
     Attributes:
         model_version: identity of the weights whose item vectors are indexed.
         kind: name of the search in :mod:`hmamba.index.registry`.
-        items: items in the index.
-        size: item indices of the model, padding included.
-        dim: coordinates per item.
-        sha256: digest of each file, by its name.
+        sha256: digest of each other file in the folder, by its name.
     """
 
     CURE: ClassVar[str] = "Run the index step again (python -m jobs.index)."
 
     model_version: str
     kind: str
-    items: int
-    size: int
-    dim: int
     sha256: dict[str, str]

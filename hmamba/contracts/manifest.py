@@ -31,7 +31,7 @@ class Refresh(Part):
 class Manifest(Document):
     """The files of the night's table and their content."""
 
-    CURE: ClassVar[str] = "Publish that night again: run its publish step."
+    CURE: ClassVar[str] = "Publish that night again: hmamba run --root ROOT --day DAY."
 
     run_id: str = Field(description="The run that published the table.")
     day: date = Field(description="The UTC day whose end the recommendations were made for.")

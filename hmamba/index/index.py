@@ -32,7 +32,8 @@ ROWS = 512
 """Number of queries per search call, both in the choice of a search and in scoring."""
 
 _DESCRIPTION = "index.json"
-_ELIGIBLE = "eligible.npy"
+_CANDIDATE_ITEMS = "candidate_items.npy"
+"""Whether each item index (size,) is a candidate item."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,11 @@ def save(built: ItemIndex, folder: Path) -> int:
 
     with atomic_folder(folder) as temporary:
         built.searcher.save(temporary)
-        np.save(temporary / _ELIGIBLE, built.candidate_items.eligible, allow_pickle=False)
+        np.save(temporary / _CANDIDATE_ITEMS, built.candidate_items.column >= 0, allow_pickle=False)
         files = sorted(temporary.iterdir())
         description = IndexDescription(
             model_version=built.model_version,
             kind=built.kind,
-            items=len(built.candidate_items),
-            size=len(built.candidate_items.column),
-            dim=int(built.vectors.shape[1]),
             sha256={file.name: sha256(file) for file in files},
         )
         description.write(temporary / _DESCRIPTION)
@@ -140,18 +138,18 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
             f"{folder / _DESCRIPTION}: unknown search {kind!r}; known are {', '.join(SEARCHERS)}. "
             "Run the index step again."
         )
-    for name, digest in description.sha256.items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            raise InputError(
-                f"{folder / name} is not the index that {folder / _DESCRIPTION} describes. Run the index step again."
-            )
+    found = {path.name: sha256(path) for path in folder.iterdir() if path.name != _DESCRIPTION}
+    if found != description.sha256 or _CANDIDATE_ITEMS not in found:
+        names = sorted(name for name, _ in found.items() ^ description.sha256.items()) or [_CANDIDATE_ITEMS]
+        raise InputError(
+            f"{folder / names[0]} is not the file that {folder / _DESCRIPTION} describes. Run the index step again."
+        )
     if description.model_version != model_version:
         raise InputError(
             f"{folder}: the index is of model {description.model_version}, but {model_version} serves. "
             "Run the index step again."
         )
-    mask = np.zeros(description.size, dtype=np.int64)
-    mask[np.load(folder / _ELIGIBLE, allow_pickle=False)] = 1
+    mask = np.load(folder / _CANDIDATE_ITEMS, allow_pickle=False).astype(np.int64)
     return ItemIndex(model_version, CandidateItems.of(mask, 1), SEARCHERS[kind].load(folder, device))
 
 

@@ -199,7 +199,7 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
         raise InputError(
             f"{folder} does not exist; model {version} is needed. Restore it, or train again with --full-retrain."
         )
-    return _read(folder, version, device, kernels)
+    return _read(folder, version, device, kernels, "Restore it, or train again with --full-retrain.")
 
 
 def load_serving(run: RunLayout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -211,14 +211,14 @@ def load_serving(run: RunLayout, version: str, device: torch.device, kernels: st
     folder = run.storage.local_path(run.model)
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist. Run the gate step first (python -m jobs.gate).")
-    stored = _read(folder, version, device, kernels)
-    found = read_json(folder / _CONFIG)["version"]
+    stored = _read(folder, version, device, kernels, "Run the gate step again (python -m jobs.gate).")
+    found = read_json(folder / _CONFIG).get("version")
     if found != version:
         raise InputError(f"{folder} holds model {found}, but {version} serves. Run the gate step again.")
     return stored
 
 
-def _read(folder: Path, version: str, device: torch.device, kernels: str) -> StoredModel:
+def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: str) -> StoredModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -247,8 +247,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str) -> Sto
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{folder}: damaged, or stored by another version of this program ({error}). Restore it, or train again "
-            "with --full-retrain."
+            f"{folder}: damaged, or stored by another version of this program ({error}). {cure}"
         ) from error
     eligible = np.zeros(size, dtype=np.int64)
     eligible[table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]] = 1

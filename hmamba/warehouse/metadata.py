@@ -20,7 +20,7 @@ from hmamba.sources.json_records import parsed
 from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, texts
 from hmamba.statements import statement
 from hmamba.storage.local import digest
-from hmamba.warehouse.ledger import record
+from hmamba.warehouse.ledger import entries, record
 from hmamba.warehouse.refused import ReadPart, quarantine, tell_refusals
 from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
 from hmamba.warehouse.tables import one
@@ -113,6 +113,8 @@ def read_as(config: Config) -> str:
 def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:
     """Write titles and categories to the items; later files and rows override earlier ones. The caller commits.
 
+    If the files were last read with other settings, everything that was read from them then is removed first.
+
     Rows that break a rule go to quarantine. The batch's counts do not include them, since they count interactions.
 
     Raises:
@@ -123,6 +125,7 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
     files, names = selection.to_load, config.catalogue
     if not files:
         return
+    last_read_as = next((entry.read_as for entry in reversed(entries(connection, "catalogue"))), None)
     connection.execute(statement("catalogue/create"))
     counts = []
     for number, part in enumerate(files):
@@ -139,6 +142,9 @@ def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selec
             "Fix the files, or the names of columns under [catalogue]."
         )
     quarantine(connection, batch_id, "catalogue", files, names.wanted)
+    if last_read_as not in (None, read_as(config)):
+        for name in ("catalogue/forget_items", "catalogue/forget_descriptions"):
+            connection.execute(statement(name))
     for name in ("catalogue/add_items", "catalogue/describe_items"):
         connection.execute(statement(name))
 

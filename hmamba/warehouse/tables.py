@@ -16,13 +16,22 @@ _TABLES = (
     "warehouse/create_batch_files",
     "warehouse/create_quarantine",
 )
+_ADDITIONS = (
+    "warehouse/add_event_type",
+    "warehouse/add_rows_left",
+    "warehouse/add_by_position",
+    "warehouse/add_file_rows_left",
+    "warehouse/add_read_through",
+    "warehouse/add_refused_from",
+    "warehouse/add_read_as",
+)
 
 Row = dict[str, Any]
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables that are missing. The caller commits."""
-    for name in _TABLES:
+    """Create missing tables, and columns that warehouses of earlier versions lack. The caller commits."""
+    for name in (*_TABLES, *_ADDITIONS):
         connection.execute(statement(name))
 
 

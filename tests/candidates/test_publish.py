@@ -188,6 +188,29 @@ def test_publishing_again_replaces_a_damaged_manifest(scored: Root) -> None:
     assert latest(scored) | {"created_at": before["created_at"]} == before
 
 
+@pytest.mark.parametrize("content", ['{"schema_version": 99}', '{"schema_version": 1}', "no JSON"])
+def test_nights_are_published_while_the_newest_manifest_cannot_be_read(
+    scored: Root, events: pd.DataFrame, content: str
+) -> None:
+    """The link still leads to a day: an earlier night does not replace it, a later night does."""
+    scored.ok("publish")
+    states = scored.layout.run(DAY, "manual").states
+    states.mkdir()
+    scored.layout.published_manifest(DAY).write_text(content)
+    earlier, later = DAY - timedelta(days=1), DAY + timedelta(days=1)
+    for day in (earlier, later):
+        write_run(scored.layout, events, day)
+    scored.configure(f"{CONFIG}[runs]\nkeep = 1\n")
+    code, metrics, log = scored.step("publish", earlier)
+    assert (code, metrics["changed"]) == (0, True), log
+    assert scored.layout.latest.read_text() == content
+    assert "publish: a table's manifest is ignored: " in log
+    assert states.is_dir()
+    assert scored.ok("publish", later)["changed"]
+    assert latest(scored)["day"] == later.isoformat()
+    assert not states.exists()
+
+
 def test_latest_never_goes_back_in_days(scored: Root, events: pd.DataFrame) -> None:
     scored.ok("publish")
     newest = latest(scored)

@@ -142,6 +142,29 @@ def test_a_later_refresh_of_the_table_is_pointed_out(nights: Layout, capsys: pyt
     assert again in capsys.readouterr().out
 
 
+OTHER_VERSION = '{"schema_version": 99}'
+
+
+def test_a_table_whose_manifest_cannot_be_read_is_passed_over(
+    nights: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights.published_manifest(DAYS[1]).write_text(OTHER_VERSION)
+    capsys.readouterr()
+    assert call(nights, "--to", DAYS[1].isoformat()) == 0
+    assert read_json(nights.latest)["day"] == DAYS[0].isoformat()
+    assert [when for when, _ in nights.published_days] == DAYS[:2]
+    assert f"note: the table of {DAYS[1]} is passed over: " in capsys.readouterr().out.splitlines()[0]
+
+
+def test_without_a_readable_manifest_nothing_is_changed(nights: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    for day in DAYS[:2]:
+        nights.published_manifest(day).write_text(OTHER_VERSION)
+    before = tree(nights), nights.champion.read_text(), nights.latest.readlink()
+    assert call(nights, "--to", DAYS[1].isoformat()) == 2
+    assert (tree(nights), nights.champion.read_text(), nights.latest.readlink()) == before
+    assert f"No table up to {DAYS[1]} has a manifest that can be read; nothing has been ch" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_root_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "letters").mkdir()
     assert call(Layout.at(tmp_path), "--to", "2024-01-01") == 2

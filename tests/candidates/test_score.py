@@ -155,6 +155,31 @@ def test_the_index_reads_back_and_belongs_to_its_model(tmp_path, way):
         item_index.load(tmp_path / "index", "v1")
 
 
+@pytest.mark.parametrize(
+    ("digests", "more", "missing"),
+    [
+        ({}, (), ()),
+        ({"items.npy": "0"}, (), ()),
+        (None, ("items.faiss",), ()),
+        (None, (), ("items.npy",)),
+        ({}, (), ("candidate_items.npy", "items.npy")),
+    ],
+    ids=["none", "wrong", "further file", "missing file", "empty"],
+)
+def test_an_index_holds_exactly_the_files_that_are_described(tmp_path, digests, more, missing):
+    stored = stored_model()
+    item_index.save(item_index.build(stored, stored.candidate_items, "matmul"), tmp_path)
+    description = json.loads((tmp_path / "index.json").read_text())
+    if digests is not None:
+        (tmp_path / "index.json").write_text(json.dumps(description | {"sha256": digests}))
+    for name in more:
+        (tmp_path / name).write_bytes(b"")
+    for name in missing:
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=r"is not the file that .*index\.json describes\. Run the index step again\."):
+        item_index.load(tmp_path, "v1")
+
+
 def test_item_points_are_written_with_their_distance(tmp_path):
     stored = stored_model()
     item_index.write_item_points(stored, stored.candidate_items, tmp_path / "items.parquet")
@@ -174,8 +199,17 @@ def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_pa
     assert all(torch.equal(v, again.model.state_dict()[k]) for k, v in stored.model.state_dict().items())
     weights = layout.model(version) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(InputError, match="damaged, or stored by another version"):
+    with pytest.raises(InputError, match=r"damaged, or stored by another version.*train again with --full-retrain\.$"):
         model_files.load(layout, version, torch.device("cpu"))
+
+
+def test_a_damaged_serving_model_is_made_again_by_the_gate(tmp_path):
+    run, stored = Layout.at(tmp_path).run(date(2024, 2, 1), "manual"), stored_model()
+    model_files.save_serving(run, stored)
+    (run.model / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"damaged, or stored by another version.*Run the gate step again") as raised:
+        model_files.load_serving(run, "v1", torch.device("cpu"))
+    assert "--full-retrain" not in str(raised.value)
 
 
 def test_a_rebuilt_warehouse_is_noticed():

@@ -46,7 +46,7 @@ DOCUMENTS: list[Document] = [
             "history": [{"version": "v1", "day": "2024-01-30", "promoted_at": "2024-01-31T02:00:00.5+00:00"}],
         }
     ),
-    IndexDescription(model_version="v1-01", kind="flat", items=2, size=4, dim=10, sha256={"items.faiss": "01"}),
+    IndexDescription(model_version="v1-01", kind="flat", sha256={"items.faiss": "01"}),
     StepFailure(step="score", shard=1, message="no space is left", exit_status=1, seconds=2.5),
     night.ingest_metrics(),
     night.train_metrics(),

@@ -247,6 +247,16 @@ def test_a_warehouse_in_which_nothing_was_committed_is_empty_and_can_be_filled(r
     assert root.ok("ingest")["rows_loaded"] == 100
 
 
+def test_a_failed_first_pull_deletes_only_a_file_that_it_created(root: Root) -> None:
+    root.drop("bad.csv", "user_id,item_id\nu,i\n")
+    assert root.step("ingest")[0] == 2
+    assert not root.layout.warehouse.exists()
+    with duckdb.connect(str(root.layout.warehouse)) as connection:
+        connection.execute("CREATE TABLE accounts AS SELECT 1 AS id")
+    assert root.step("ingest")[0] == 2
+    assert root.sql("SELECT table_name FROM duckdb_tables()") == [("accounts",)]
+
+
 def test_a_catalogue_that_is_set_must_be_there(root: Root) -> None:
     root.drop("a.csv", GOOD)
     root.configure('[catalogue]\npath = "landing/none"\n')

@@ -7,6 +7,7 @@ import shutil
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 
@@ -155,6 +156,24 @@ def test_types_tell_events_of_one_instant_apart(root: Root) -> None:
     write_landing(root.layout.root, few(*[("u", "i", at(1))] * 3).assign(kind=["view", "buy", "view"]))
     assert root.ok("ingest")["rows_loaded"] == 2
     assert root.sql("SELECT event_type FROM interactions ORDER BY 1") == [("buy",), ("view",)]
+
+
+def test_a_warehouse_of_an_earlier_version_gets_the_columns_that_it_lacks(loaded: Root) -> None:
+    columns = "SELECT table_name, column_name, data_type, column_default FROM duckdb_columns() ORDER BY ALL"
+    current = loaded.sql(columns)
+    later = {
+        "interactions": ["event_type"],
+        "batches": ["rows_left", "by_position"],
+        "batch_files": ["rows_left", "read_through", "refused_from", "read_as"],
+    }
+    with duckdb.connect(str(loaded.layout.warehouse)) as connection:
+        for table, column in ((table, column) for table, added in later.items() for column in added):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    write_landing(loaded.layout.root, few(("u", "i", at(30))), "2.csv")
+    assert loaded.ok("ingest")["rows_loaded"] == 1
+    assert loaded.sql(columns) == current
+    assert loaded.sql("SELECT event_type, count(*) FROM interactions GROUP BY 1") == [("", 942)]
+    assert loaded.ok("snapshot")["events"] == 942
 
 
 def test_indices_are_dense_ordered_by_first_event_and_never_change(root: Root) -> None:

@@ -128,3 +128,25 @@ def test_the_advice_about_a_catalogue_of_other_items_helps(root: Root) -> None:
         ("i2", "Two"),
     ]
     assert root.ok("ingest", DAY, "3")["batch_id"] is None
+
+
+def test_the_warning_counts_nothing_of_an_earlier_reading(root: Root) -> None:
+    """With the right setting before the wrong one, items keep nothing that the wrong one does not read."""
+    root.drop("a.csv", f"{HEADER}u,i1,2024-01-28\nu,i2,2024-01-29\n")
+    (root.layout.root / "products.csv").write_text("row,sku,name\n1,i1,One\n2,i2,Two\ni2,3,Three\n")
+    reading = '[catalogue]\npath = "products.csv"\nitem_id = "{}"\ntitle = "name"\n'
+    items = "SELECT item_id, item_index, title FROM items ORDER BY 1"
+    root.configure(reading.format("sku"))
+    assert root.ok("ingest", DAY, "1")["catalogue_warning"] is None
+    assert root.sql(items) == [("3", None, "Three"), ("i1", 1, "One"), ("i2", 2, "Two")]
+    root.configure(reading.format("row"))
+    assert root.ok("ingest", DAY, "2")["catalogue_warning"] is None
+    assert root.sql(items) == [("1", None, "One"), ("2", None, "Two"), ("i1", 1, None), ("i2", 2, "Three")]
+    (root.layout.root / "products.csv").write_text("row,sku,name\n1,i1,One\n")
+    assert root.ok("ingest", DAY, "3")["catalogue_warning"] is None
+    assert ("i2", 2, "Three") in root.sql(items)
+    root.configure(reading.format("sku").replace("name", "sku"))
+    root.ok("ingest", DAY, "4")
+    assert root.sql(items) == [("i1", 1, "i1"), ("i2", 2, None)]
+    root.configure(reading.format("row"))
+    assert "names no item of the interactions" in str(root.ok("ingest", DAY, "5")["catalogue_warning"])
