@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ PYTHONS = ((3, 11), (3, 12))
 MEMORY_GB = 6.0
 DISK_GB = 5.0
 GIB = 2**30
+_UNKNOWN_DAY = "YYYY-MM-DD"
 
 State = Literal["ok", "note", "missing"]
 _P = ParamSpec("_P")
@@ -232,12 +233,14 @@ def _root_contents(root: Path) -> Iterator[Check]:
     else:
         yield _configuration(layout, config)
     if root.is_dir():
+        newest = _UNKNOWN_DAY
         if config is not None:
-            yield from _landing(layout, config)
+            newest = yield from _landing(layout, config)
             if config.catalogue.path is not None:
                 yield _attempt("catalogue", _catalogue, layout, config)
-        yield _attempt("champion", _champion, layout)
-        yield _attempt("published", _published, layout)
+        night = layout.command("run", "--day", newest)
+        yield _attempt("champion", _champion, layout, night)
+        yield _attempt("published", _published, layout, night)
 
 
 def _attempt(name: str, check: Callable[_P, Check], *given: _P.args, **named: _P.kwargs) -> Check:
@@ -254,20 +257,20 @@ def _configuration(layout: Layout, config: Config) -> Check:
     return Check("configuration", "ok", f"{layout.config.name} is valid; it reads {config.source.path}")
 
 
-def _landing(layout: Layout, config: Config) -> Iterator[Check]:
-    """Check a sample of the source files by the rules of the next pull."""
-    from hmamba.report.text import counted
+def _landing(layout: Layout, config: Config) -> Generator[Check, None, str]:
+    """Check a sample of the source files by the rules of the next pull; return the day of their newest event."""
     from hmamba.survey.landing import Examined, examine
+    from hmamba.text import counted
 
     try:
         found: Examined | None = examine(layout, config)
     except Exception as error:
         yield Check("events", "missing" if layout.config.exists() else "note", str(error))
-        return
+        return _UNKNOWN_DAY
     if found is None:
         advice = "put Parquet, CSV or JSON lines there, or start a new root with: hmamba init ROOT --from FILES"
         yield Check("events", "note", f"{config.source.path} holds no files", advice)
-        return
+        return _UNKNOWN_DAY
     figures = found.figures
     about = "" if figures.exact else "about "
     looked = "" if figures.looked == figures.total else f", {figures.looked:,} of them read"
@@ -282,12 +285,13 @@ def _landing(layout: Layout, config: Config) -> Iterator[Check]:
         share = f"{refusal.rows:,} of {figures.looked:,} rows would be refused ({refusal.rule})"
         yield Check("rows", "note", f"{share}: {refusal.example}", refusal.cure)
     yield from (Check("pull", "missing", sentence) for sentence in found.stops)
+    return _UNKNOWN_DAY if figures.newest is None else figures.newest.date().isoformat()
 
 
 def _catalogue(layout: Layout, config: Config) -> Check:
     """Check that the catalogue exists and has the configured columns."""
-    from hmamba.report.text import counted
     from hmamba.survey.landing import examine_catalogue
+    from hmamba.text import counted
 
     files = examine_catalogue(layout, config)
     if not files:
@@ -310,22 +314,24 @@ def _repeats(share: float, exclude_seen: bool) -> Check:
     return Check("repeats", "ok", found)
 
 
-def _champion(layout: Layout) -> Check:
+def _champion(layout: Layout, night: str) -> Check:
     from hmamba.contracts.models import Promotions
 
     promotions = Promotions.read_if_exists(layout.champion, layout.storage)
     if promotions is None:
-        return Check("champion", "note", "no model has been promoted yet", layout.command("run", "--day", "YYYY-MM-DD"))
+        if layout.latest.exists():
+            return Check("champion", "note", "none: a baseline serves, and each night trains a first model again")
+        return Check("champion", "note", "no model has been promoted yet", night)
     version = promotions.version
     if not layout.model(version).is_dir():
         return Check("champion", "missing", f"{version} is named, but {layout.model(version)} is gone", "restore it")
     return Check("champion", "ok", version)
 
 
-def _published(layout: Layout) -> Check:
+def _published(layout: Layout, night: str) -> Check:
     from hmamba.candidates.lookup import published_manifest
 
     if not layout.latest.exists():
-        return Check("published", "note", "no candidates yet", layout.command("run", "--day", "YYYY-MM-DD"))
+        return Check("published", "note", "no candidates yet", night)
     manifest = published_manifest(layout)
     return Check("published", "ok", f"{manifest.day}: {manifest.users} users, {manifest.rows} rows")

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +19,26 @@ import pyarrow.parquet as pq
 import torch
 
 from hmamba.candidates.score import ModelScorer
-from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX, RANK, SCORE, USER_ID
+from hmamba.columns import ITEM_ID, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
 from hmamba.contracts.recommender import SavedRecommender
 from hmamba.contracts.snapshot import SnapshotManifest
 from hmamba.dataframes import from_arrow, positions, texts_of, to_arrow, type_of_ids
 from hmamba.errors import ConfigError, InputError
-from hmamba.evaluation.split import Split
+from hmamba.fitted import Fitted, nearness, run_in, train
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
 from hmamba.index.index import ItemIndex
-from hmamba.index.matmul import MatmulSearcher, block_rows
+from hmamba.index.matmul import MatmulSearcher
 from hmamba.index.registry import SEARCHERS
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
-from hmamba.model import lorentz
 from hmamba.models import files as model_files
-from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.categories import read_categories
-from hmamba.sequences.histories import Histories, IntArray, owners, read_histories, run_starts, shard_files
+from hmamba.sequences.histories import IntArray, owners, run_starts, shard_files
 from hmamba.sequences.snapshot import Meaning, write_snapshot
-from hmamba.storage.layout import ITEMS, RunLayout
-from hmamba.storage.local import LocalStorage, atomic_folder, sha256
-from hmamba.training.fit import Fit
-from hmamba.training.prepare import name_training, prepare
-from hmamba.training.recount import Counts, recount
+from hmamba.storage.layout import RunLayout
+from hmamba.storage.local import atomic_folder, sha256
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.frames import load_frames
 
@@ -55,53 +47,6 @@ TARGET_ITEM_ID = "target_item_id"
 
 _DESCRIPTION, _TYPES = "recommender.json", "ids.parquet"
 _BLOCK_USERS = 1 << 14
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """The state of a fitted recommender.
-
-    Attributes:
-        stored: the model, with counts and counted terms up to the newest event.
-        index: index of its items.
-        histories: histories of all U users.
-        popularity: (size,) number of events of each item index.
-        types: Arrow types of user and item ids in results.
-        library: frame library of results.
-        run: folder of the sequences.
-        digest: digest of the sequences.
-    """
-
-    stored: StoredModel
-    index: ItemIndex
-    histories: Histories
-    popularity: IntArray
-    types: pa.Schema
-    library: str
-    run: RunLayout
-    digest: str
-
-    @classmethod
-    def read(cls, run: RunLayout, version: str, device: str, kernels: str, types: pa.Schema, library: str) -> _Fitted:
-        """Read the sequences, the model and the index of a run.
-
-        Raises:
-            ConfigError: there is no such device.
-            InputError: a file is missing or damaged.
-        """
-        stored = model_files.load_serving(run, version, device_of(device), kernels)
-        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
-        index, events = (items[name].to_numpy() for name in (ITEM_INDEX, EVENTS))
-        return cls(
-            stored,
-            item_index.load(run.index, stored.identity, stored.model.tangents.weight.device),
-            read_histories(shard_files(run)),
-            model_files.by_index(index, events, len(stored.item_ids)),
-            types,
-            library,
-            run,
-            SnapshotManifest.read(run.manifest).digest,
-        )
 
 
 class Recommender:
@@ -122,7 +67,7 @@ class Recommender:
 
     def __init__(self, config: Config | Mapping[str, Any] | None = None) -> None:
         self.config = config if isinstance(config, Config) else parse(dict(config or {}), "Recommender(config)")
-        self._fitted: _Fitted | None = None
+        self._fitted: Fitted | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None  # deleted with this object
 
     def fit(self, interactions: Any, items: Any = None) -> Recommender:
@@ -148,18 +93,22 @@ class Recommender:
         events, library = to_arrow(interactions, "interactions")
         metadata = None if items is None else to_arrow(items, "items")[0]
         folder = tempfile.TemporaryDirectory(prefix="hmamba-")
-        run, columns, train = _run(folder.name), self.config.source.columns, self.config.train
+        run, columns = run_in(folder.name), self.config.source.columns
         with in_memory(self.config.warehouse) as connection:
             day = load_frames(connection, self.config, events, metadata)
             manifest = write_snapshot(connection, run.sequences, day, None, Meaning.of(self.config))
-        stored = _train(run, self.config, day, manifest.digest)
+        stored = train(run, self.config, day, manifest.digest)
         model_files.save_serving(run, stored)
-        stored = model_files.load_serving(run, stored.version, device_of(train.device), self.config.model.kernels)
+        stored = model_files.load_serving(
+            run, stored.version, device_of(self.config.train.device), self.config.model.kernels
+        )
         chosen = choose(stored, stored.candidate_items, shard_files(run), self.config.candidates)
         item_index.save(chosen.index, run.index)
         named = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
         types = pa.schema({name: type_of_ids(events.schema.field(column).type) for name, column in named.items()})
-        self._fitted = _Fitted.read(run, stored.version, train.device, self.config.model.kernels, types, library)
+        self._fitted = Fitted.read(
+            run, stored.version, self.config.train.device, self.config.model.kernels, types, library
+        )
         self._folder = folder
         return self
 
@@ -224,7 +173,7 @@ class Recommender:
         columns = positions(texts_of(items, "item"), ids, "item")
         width = min(depth, len(eligible) - 1)
         near, score = np.zeros((len(columns), width), np.int64), np.zeros((len(columns), width))
-        for block, products_RV in _nearness(stored, columns):
+        for block, products_RV in nearness(stored, columns):
             best = products_RV.topk(width, dim=1)
             near[block], score[block] = best.indices.numpy(), best.values.numpy()
         return self._frame(
@@ -289,7 +238,7 @@ class Recommender:
             )
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(place) as target:
-            run = _run(target)
+            run = run_in(target)
             shutil.copytree(fitted.run.sequences, run.sequences)
             model_files.save_serving(run, fitted.stored)
             item_index.save(fitted.index, run.index)
@@ -326,7 +275,7 @@ class Recommender:
         loaded = cls(saved.settings)
         types = pq.read_schema(place / _TYPES)
         kernels = loaded.config.model.kernels
-        loaded._fitted = _Fitted.read(_run(place), saved.model_version, device, kernels, types, saved.library)
+        loaded._fitted = Fitted.read(run_in(place), saved.model_version, device, kernels, types, saved.library)
         return loaded
 
     @classmethod
@@ -345,10 +294,10 @@ class Recommender:
         """
         opened = cls(config)
         types = pa.schema({USER_ID: pa.string(), ITEM_ID: pa.string()})
-        opened._fitted = _Fitted.read(run, version, config.train.device, config.model.kernels, types, "pandas")
+        opened._fitted = Fitted.read(run, version, config.train.device, config.model.kernels, types, "pandas")
         return opened
 
-    def _get(self) -> _Fitted:
+    def _get(self) -> Fitted:
         if self._fitted is None:
             raise InputError("The recommender is not fitted. Call fit or load first.")
         return self._fitted
@@ -380,45 +329,3 @@ def _checked(k: int) -> int:
     if k < 0:
         raise InputError(f"k = {k}: give 0 or more.")
     return k
-
-
-def _run(folder: str | Path) -> RunLayout:
-    storage = LocalStorage.at(str(folder))
-    return RunLayout(storage.root, storage)
-
-
-@torch.inference_mode()
-def _nearness(stored: StoredModel, columns: IntArray) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Negative distances (R, V) of candidate items from all candidate items, themselves excluded, in float64.
-
-    Yields:
-        A block of ``columns`` at a time, so that memory does not grow with their number.
-    """
-    model = stored.model.in_float64().cpu()
-    points = model.item_points(torch.from_numpy(stored.candidate_items.eligible))
-    K = 1 / model.curvature
-    rows = block_rows(len(points))
-    for start in range(0, len(columns), rows):
-        block = slice(start, start + rows)
-        column = torch.from_numpy(columns[block])
-        if model.config.variant == "euclidean":
-            near = -torch.cdist(points[column, 1:], points[:, 1:])
-        else:
-            near = -lorentz.distance_from_gap(-2 * K - 2 * (lorentz.flip(points[column]) @ points.T), K=K)
-        near[torch.arange(len(column)), column] = -torch.inf
-        yield block, near
-
-
-def _train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:
-    """Train on a snapshot; its newest events are for validation, and none are held out."""
-    histories = read_histories(shard_files(run))
-    split = Split.of(histories, config).without_holdout(histories)
-    ids = model_files.vocabulary(run.sequences / ITEMS)
-    provenance = name_training(day, snapshot, None, split, config)
-    category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
-    ready = prepare(histories, ids, provenance, None, split, run.training, config, category)
-    Fit(ready.model, ready.plan).run()
-    shutil.rmtree(run.training, ignore_errors=True)
-    stored = StoredModel(provenance.version, provenance, ready.model, ready.plan.candidate_items, ids)
-    recount(stored, Counts.of(histories, len(ids), [stored.model]))
-    return stored

@@ -76,8 +76,8 @@ def run(
     Example: `hmamba run --root demo --day 2017-12-15`
     """
     from hmamba.candidates.lookup import example_user
-    from hmamba.report.text import near
     from hmamba.storage.layout import Layout
+    from hmamba.text import near
     from jobs.night import NightOptions, run_night
 
     layout = Layout.existing(root)
@@ -149,7 +149,7 @@ def backtest(
 
     Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
     """
-    from hmamba.report.text import near
+    from hmamba.text import near
     from jobs.backtest import Replay, run_backtest
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
@@ -194,8 +194,8 @@ def recommend(
     Example: `hmamba recommend 2375 --root demo -n 5`
     """
     from hmamba.candidates.lookup import recommend as look_up
-    from hmamba.report.text import printable, short
     from hmamba.storage.layout import Layout
+    from hmamba.text import printable, short
 
     found = look_up(Layout.existing(root), user, most)
     table = Table(title=None, box=None, header_style="bold", pad_edge=False)

@@ -13,13 +13,13 @@ from rich.text import Text
 from hmamba.config import load
 from hmamba.configdocs import named_text, starter
 from hmamba.errors import ConfigError, InputError
-from hmamba.report.text import near, printable
 from hmamba.storage.layout import Layout
 from hmamba.survey.choose import parse_given
 from hmamba.survey.groups import widened
 from hmamba.survey.landing import Examined, examine
 from hmamba.survey.propose import Choice, Proposal, propose
 from hmamba.survey.starter import shown, toml
+from hmamba.text import near, printable
 
 
 def fresh(root: str) -> Layout:

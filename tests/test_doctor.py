@@ -13,6 +13,7 @@ import pytest
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
 from hmamba.models.promotions import record_decision
 from hmamba.storage.layout import Layout
+from tests.documents import manifest
 from tests.report.metrics_of_night import DAY
 from tests.report.night import publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
@@ -131,6 +132,24 @@ def test_commands_for_a_root_whose_name_has_blanks_can_be_pasted(tmp_path: Path)
     assert shlex.split(found["configuration"].advice) == ["hmamba", "init", str(root)]
 
 
+def test_the_day_of_the_newest_event_is_advised(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path)
+    folder = layout.landing / "interactions"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("user_id,item_id,event_time\nu,i,2024-05-01\nv,j,2024-05-02\n", encoding="utf-8")
+    found = by_name(diagnose(tmp_path))
+    assert found["published"].advice.endswith("--day 2024-05-02")
+
+
+def test_where_a_baseline_serves_no_night_is_advised(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path)
+    layout.candidates.mkdir()
+    manifest().write(layout.latest)
+    champion = by_name(diagnose(tmp_path))["champion"]
+    assert (champion.state, champion.advice) == ("note", "")
+    assert "a baseline serves" in champion.found
+
+
 def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("", encoding="utf-8")
@@ -212,7 +231,7 @@ class TestLanding:
         checks = self.look(layout, "u,i,1716985932\n" * 3)
         check = by_name(checks)["rows"]
         assert check.found.endswith("line 2: '1716985932'")
-        assert check.advice == 'source.time_format = "epoch_s"'
+        assert "set source.time_format = 'epoch_s'" in check.advice
         assert not healthy(checks)
         assert "3 of 3 rows would be refused (100.0%); more than 10% stop the pull" in by_name(checks)["pull"].found
 

@@ -19,7 +19,6 @@ import pytest
 
 import hmamba
 from hmamba import Recommender
-from hmamba import recommender as recommender_module
 from hmamba.errors import ConfigError, InputError
 from tests.synthetic import make_catalogue, make_interactions
 
@@ -176,7 +175,7 @@ def test_without_faiss_products_search(events: pd.DataFrame, fitted: Recommender
 
 def test_neighbours_are_found_a_block_at_a_time(fitted: Recommender, monkeypatch: Any) -> None:
     whole = fitted.similar_items(fitted.items, k=3)
-    monkeypatch.setattr(recommender_module, "block_rows", lambda _: 7)
+    monkeypatch.setattr("hmamba.fitted.block_rows", lambda _: 7)
     pd.testing.assert_frame_equal(fitted.similar_items(fitted.items, k=3), whole)
 
 

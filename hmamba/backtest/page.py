@@ -12,7 +12,7 @@ from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Comparison
 from hmamba.report import figures
 from hmamba.report.pages import templates
-from hmamba.report.text import counted, percent, signed
+from hmamba.text import counted, percent, signed
 
 _BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric
 _NONE = "\N{EN DASH}"

@@ -242,7 +242,7 @@ def prune_states(layout: Layout) -> list[Path]:
 
     Nothing is deleted if latest.json cannot be read.
     """
-    newest = _readable(layout.storage.local_path(layout.latest))
+    newest = _readable(layout.latest, layout.storage)
     if newest is None:
         return []
     kept = layout.run(newest.day, newest.run_id).states

@@ -22,6 +22,7 @@ from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, Mode
 from hmamba.models.files import Provenance, StoredModel
 from hmamba.sequences.histories import Histories
+from hmamba.text import counted
 
 Metrics = dict[str, float]
 
@@ -104,18 +105,16 @@ def measure_model(stored: StoredModel, evaluation_set: EvaluationSet, config: Co
     return measure(ranked, evaluation_set, config, len(stored.candidate_items))
 
 
-def measure_baselines(
-    counted: Histories, evaluation_set: EvaluationSet, config: Config, size: int
-) -> dict[str, Measured]:
+def measure_baselines(past: Histories, evaluation_set: EvaluationSet, config: Config, size: int) -> dict[str, Measured]:
     """Measure popularity and, unless seen items are excluded, each user's most frequent items.
 
     Args:
-        counted: the events before the held-out ones.
+        past: the events before the held-out ones.
         evaluation_set: the queries.
         config: the cutoffs, and whether seen items are excluded.
         size: number of item indices, padding included.
     """
-    counts = counted.item_events(size)
+    counts = past.item_events(size)
     k, exclude = max(config.gate.cutoffs), config.candidates.exclude_seen
     known = int((counts > 0).sum())
     result = {
@@ -223,7 +222,7 @@ def _first_night(
     else:
         against = next(entry for entry in found if (entry.one, entry.other) == (CHALLENGER, baseline))
         new, floor = (measured[role].means[metric] for role in (CHALLENGER, baseline))
-        figures = f"{metric} {new:.4f} against {floor:.4f} ({against}, {against.users} users)"
+        figures = f"{metric} {new:.4f} against {floor:.4f} ({against}, {counted(against.users, 'user')})"
         if against.says == "better":
             return Decision(challenger, True, f"the first model is better than {name}: {figures}")
         reason = f"the first model is not shown to be better than {name}: {figures}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Verdict
 from hmamba.report.gather import Night
-from hmamba.report.text import counted, metric_name, relative, signed
+from hmamba.text import counted, metric_name, relative, signed
 
 NAMES = {"challenger": "new model", "champion": "champion", **BASELINES}
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from hmamba.contracts.models import EpochMetrics, ScoreTermFit
 from hmamba.report.gather import Night
-from hmamba.report.text import counted, relative
 from hmamba.score_terms import SCORE_TERMS
+from hmamba.text import counted, relative
 
 VALIDATION = {"ndcg": "validation NDCG@10", "log_likelihood": "validation log-likelihood"}
 """Metrics measured after each epoch; higher is better."""

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hmamba.report.text import printable
+from hmamba.text import printable
 
 
 def templates(package: str) -> Environment:

@@ -16,8 +16,8 @@ from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, me
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
-from hmamba.report.text import counted, metric_name, relative, sentence, short, signed
 from hmamba.storage.layout import Layout
+from hmamba.text import counted, metric_name, relative, sentence, short, signed
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "coverage")

@@ -15,7 +15,7 @@ from hmamba.contracts.steps import (
     StepMetrics,
     TrainMetrics,
 )
-from hmamba.report.text import counted
+from hmamba.text import counted
 
 
 def in_a_line(metrics: StepMetrics) -> str:

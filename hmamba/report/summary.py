@@ -11,7 +11,7 @@ from hmamba.report.gather import Night
 from hmamba.report.judged import SAYS, behind, deciding, metric_of
 from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import EXIT_STATUS, Stop
-from hmamba.report.text import counted, sentence
+from hmamba.text import counted, sentence
 
 Tone = Literal["good", "calm", "warn", "bad"]
 

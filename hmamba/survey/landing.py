@@ -18,7 +18,6 @@ from hmamba.config import Config, InteractionColumns
 from hmamba.errors import InputError
 from hmamba.quality.batch import check_rows
 from hmamba.quality.row_rules import ROW_RULES, Broken
-from hmamba.report.text import counted
 from hmamba.sources.base import LINE, RECORD, require_columns
 from hmamba.sources.discover import SourceFile, find_files
 from hmamba.sources.files import FilePart, no_rows
@@ -28,6 +27,7 @@ from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import Role, candidates, profiles
 from hmamba.survey.sample import PEEK, Sample, read, spread, take
+from hmamba.text import counted
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.tables import one, rows
 

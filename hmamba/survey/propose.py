@@ -18,7 +18,6 @@ import duckdb
 from hmamba import clock
 from hmamba.config import Config, parse
 from hmamba.errors import InputError
-from hmamba.report.text import counted, short
 from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
@@ -29,6 +28,7 @@ from hmamba.survey.groups import Group, describe, gather, group, needs_links, pa
 from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
 from hmamba.survey.sample import spread, take
+from hmamba.text import counted, short
 from hmamba.warehouse.connection import in_memory
 
 _LEAST_K, _MOST_K = 10, 100

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hmamba.report.judged import judged_on
-from hmamba.report.text import relative, signed
+from hmamba.text import relative, signed
 from tests.report.metrics_of_night import verdict
 
 

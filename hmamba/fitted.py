@@ -1,0 +1,122 @@
+"""The state behind a :class:`hmamba.recommender.Recommender`: its model, index and sequences, trained or read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from hmamba.columns import EVENTS, ITEM_INDEX
+from hmamba.config import Config
+from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.evaluation.split import Split
+from hmamba.index import index as item_index
+from hmamba.index.index import ItemIndex
+from hmamba.index.matmul import block_rows
+from hmamba.inference.device import device_of
+from hmamba.model import lorentz
+from hmamba.models import files as model_files
+from hmamba.models.files import StoredModel
+from hmamba.sequences.categories import read_categories
+from hmamba.sequences.histories import Histories, IntArray, read_histories, shard_files
+from hmamba.storage.layout import ITEMS, RunLayout
+from hmamba.storage.local import LocalStorage
+from hmamba.training.fit import Fit
+from hmamba.training.prepare import name_training, prepare
+from hmamba.training.recount import Counts, recount
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The state of a fitted recommender.
+
+    Attributes:
+        stored: the model, with counts and counted terms up to the newest event.
+        index: index of its items.
+        histories: histories of all U users.
+        popularity: (size,) number of events of each item index.
+        types: Arrow types of user and item ids in results.
+        library: frame library of results.
+        run: folder of the sequences.
+        digest: digest of the sequences.
+    """
+
+    stored: StoredModel
+    index: ItemIndex
+    histories: Histories
+    popularity: IntArray
+    types: pa.Schema
+    library: str
+    run: RunLayout
+    digest: str
+
+    @classmethod
+    def read(cls, run: RunLayout, version: str, device: str, kernels: str, types: pa.Schema, library: str) -> Fitted:
+        """Read the sequences, the model and the index of a run.
+
+        Raises:
+            ConfigError: there is no such device.
+            InputError: a file is missing or damaged.
+        """
+        stored = model_files.load_serving(run, version, device_of(device), kernels)
+        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
+        index, events = (items[name].to_numpy() for name in (ITEM_INDEX, EVENTS))
+        return cls(
+            stored,
+            item_index.load(run.index, stored.identity, stored.model.tangents.weight.device),
+            read_histories(shard_files(run)),
+            model_files.by_index(index, events, len(stored.item_ids)),
+            types,
+            library,
+            run,
+            SnapshotManifest.read(run.manifest).digest,
+        )
+
+
+def run_in(folder: str | Path) -> RunLayout:
+    """Paths of a working folder that is not a root's."""
+    storage = LocalStorage.at(str(folder))
+    return RunLayout(storage.root, storage)
+
+
+@torch.inference_mode()
+def nearness(stored: StoredModel, columns: IntArray) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Negative distances (R, V) of candidate items from all candidate items, themselves excluded, in float64.
+
+    Yields:
+        A block of ``columns`` at a time, so that memory does not grow with their number.
+    """
+    model = stored.model.in_float64().cpu()
+    points = model.item_points(torch.from_numpy(stored.candidate_items.eligible))
+    K = 1 / model.curvature
+    rows = block_rows(len(points))
+    for start in range(0, len(columns), rows):
+        block = slice(start, start + rows)
+        column = torch.from_numpy(columns[block])
+        if model.config.variant == "euclidean":
+            near = -torch.cdist(points[column, 1:], points[:, 1:])
+        else:
+            near = -lorentz.distance_from_gap(-2 * K - 2 * (lorentz.flip(points[column]) @ points.T), K=K)
+        near[torch.arange(len(column)), column] = -torch.inf
+        yield block, near
+
+
+def train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:
+    """Train on a snapshot; its newest events are for validation, and none are held out."""
+    histories = read_histories(shard_files(run))
+    split = Split.of(histories, config).without_holdout(histories)
+    ids = model_files.vocabulary(run.sequences / ITEMS)
+    provenance = name_training(day, snapshot, None, split, config)
+    category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
+    ready = prepare(histories, ids, provenance, None, split, run.training, config, category)
+    Fit(ready.model, ready.plan).run()
+    shutil.rmtree(run.training, ignore_errors=True)
+    stored = StoredModel(provenance.version, provenance, ready.model, ready.plan.candidate_items, ids)
+    recount(stored, Counts.of(histories, len(ids), [stored.model]))
+    return stored
