@@ -65,7 +65,7 @@ def body(context: StepContext) -> GateMetrics:
         holdout_from=days[0] if days else None,
         holdout_to=days[1] if days else None,
         users=evaluation_set.judged,
-        questions=len(evaluation_set),
+        queries=len(evaluation_set),
         split=split.mode,
         split_why=split.why,
         challenger=challenger,
@@ -144,7 +144,7 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     verdict.write(context.run.verdict, layout.storage)
     if verdict.challenger is not None:
         model_files.record_verdict(layout, verdict.challenger, verdict)
-    log.info("gate: evaluated on users: %d, queries: %d (%s)", verdict.users, verdict.questions, verdict.split_why)
+    log.info("gate: evaluated on users: %d, queries: %d (%s)", verdict.users, verdict.queries, verdict.split_why)
     if verdict.warning:
         log.warning("gate: %s", verdict.warning)
     elif verdict.serving is not None:  # otherwise the reason is the error that ends the step

@@ -28,7 +28,7 @@ def verdict(**changes: Any) -> Verdict:
             "holdout_from": None,
             "holdout_to": None,
             "users": 0,
-            "questions": 0,
+            "queries": 0,
             "split": "days",
             "split_why": "as configured",
             "challenger": None,

@@ -170,7 +170,7 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
         holdout_from=None,
         holdout_to=None,
         users=0,
-        questions=0,
+        queries=0,
         split="days",
         split_why="made up",
         challenger=version,

@@ -47,7 +47,7 @@ class Verdict(Document):
         day: the night.
         holdout_from, holdout_to: days of the held-out events; None without times or evaluated users.
         users: users in the evaluation set.
-        questions: queries of the evaluation set; each is one basket.
+        queries: queries of the evaluation set; each is one basket.
         split: "days", or "last" if each user's last baskets are held out.
         split_why: the reason for this split.
         challenger: the version trained for the night; None if nothing was trained.
@@ -67,7 +67,7 @@ class Verdict(Document):
     holdout_from: date | None
     holdout_to: date | None
     users: int
-    questions: int
+    queries: int
     split: Literal["days", "last"]
     split_why: str
     challenger: str | None

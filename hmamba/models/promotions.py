@@ -33,7 +33,7 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
     Args:
         layout: the root.
         day: the night.
-        promoted: the version that serves from that night on, or None if the gate promoted nobody.
+        promoted: the version that serves from that night on, or None if the gate promoted none.
 
     Returns:
         Whether champion.json now says of that night what the gate has decided.

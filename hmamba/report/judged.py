@@ -91,7 +91,7 @@ def judged_on(verdict: Verdict) -> list[str]:
         return ["No user could be evaluated.", *split]
     first, last = verdict.holdout_from, verdict.holdout_to
     when = "" if first is None else f"on {first}" if first == last else f"from {first} to {last}"
-    queries = f"{verdict.questions:,} {'query' if verdict.questions == 1 else 'queries'}"
+    queries = f"{verdict.queries:,} {'query' if verdict.queries == 1 else 'queries'}"
     if verdict.split == "last":
         what = ", ".join(part for part in ("each user's last basket", when) if part)
         where = f"Evaluated on {counted(users, 'user')} with {queries}: {what}, held out of training."

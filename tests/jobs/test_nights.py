@@ -86,7 +86,7 @@ def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: t
     assert (compared["one"], compared["other"], compared["says"]) == ("challenger", "popularity", "better")
     assert metrics["gate"]["split_why"] == "1 held-out day and 1 validation day, as configured"
     assert (metrics["gate"]["holdout_from"], metrics["gate"]["holdout_to"]) == ("2024-01-28", "2024-01-28")
-    assert metrics["gate"]["users"] == compared["users"] <= metrics["gate"]["questions"]
+    assert metrics["gate"]["users"] == compared["users"] <= metrics["gate"]["queries"]
     assert metrics["publish"]["rows"] == USERS * 5
     assert metrics["index"]["kind"] in ("flat", "matmul")
     assert metrics["index"]["recall"] is None  # so few items are searched exactly

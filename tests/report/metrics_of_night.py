@@ -74,7 +74,7 @@ def verdict(**changes: Any) -> Verdict:
         "holdout_from": DAY.isoformat(),
         "holdout_to": DAY.isoformat(),
         "users": 31,
-        "questions": 40,
+        "queries": 40,
         "split": "days",
         "split_why": "1 held-out day and 1 validation day, as configured",
         "challenger": VERSION,

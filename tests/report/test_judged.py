@@ -41,7 +41,7 @@ def test_a_difference_has_a_sign_unless_it_is_nothing(value: float, expected: st
 
 def test_the_last_baskets_are_told_with_and_without_days() -> None:
     why = "events have an order and no times: each user's last basket is held out"
-    ordered = verdict(split="last", holdout_from=None, holdout_to=None, split_why=why, users=1, questions=1)
+    ordered = verdict(split="last", holdout_from=None, holdout_to=None, split_why=why, users=1, queries=1)
     told = judged_on(ordered)
     assert told[0] == "Evaluated on 1 user with 1 query: each user's last basket, held out of training."
     assert told[-1] == f"How the events were split: {why}."
@@ -50,5 +50,5 @@ def test_the_last_baskets_are_told_with_and_without_days() -> None:
 
 
 def test_nobody_to_judge_on_says_why() -> None:
-    told = judged_on(verdict(users=0, questions=0, holdout_from=None, holdout_to=None, split_why="too few users"))
+    told = judged_on(verdict(users=0, queries=0, holdout_from=None, holdout_to=None, split_why="too few users"))
     assert told == ["No user could be evaluated.", "How the events were split: too few users."]

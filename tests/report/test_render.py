@@ -320,7 +320,7 @@ def test_a_baseline_night_does_not_speak_of_a_model(copied: Layout) -> None:
 def test_a_night_that_could_train_nothing_says_why(copied: Layout) -> None:
     make_baseline_night(copied)
     record(copied, nothing_trained("no item has 5 events"))
-    judged = baseline_verdict(challenger=None, metrics={}, comparisons=[], users=0, questions=0)
+    judged = baseline_verdict(challenger=None, metrics={}, comparisons=[], users=0, queries=0)
     judged.write(copied.run(DAY, RUN).verdict)
     text = page_of(copied).text
     assert "Nothing was trained in this run: no item has 5 events." in text
