@@ -159,8 +159,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     own = layout.published_manifest(manifest.day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
     before = _readable(own, storage)
-    is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
-    newest = manifest.day if is_newest else _newest_day(layout)
+    newest = _newest_day(layout)
     if before is not None and before.same_content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
@@ -173,7 +172,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
             manifest.write(folder / own.name)
     if newest is None or newest <= manifest.day:
         storage.point(layout.latest, own)
-        changed = changed or not is_newest
+        changed = changed or newest != manifest.day
     else:
         log.info("the table of %s stays the newest; the table of %s is published as well", newest, manifest.day)
     return changed
