@@ -23,19 +23,20 @@ from hmamba.errors import ConfigError
 _INTRODUCTION = """\
 # Configuration
 
-A configuration is a TOML file. `--config` takes its path, or the name of one that comes with the package ({named});
-without it the root's own `hmamba.toml` is used, and without that the defaults below. `hmamba init ROOT` writes a
-commented file to start from; `hmamba init ROOT --from FILES` looks into files and proposes the values for them.
+A configuration is a TOML file. `--config` takes its path, or the name of a configuration of the package ({named}).
+Without `--config`, the file `hmamba.toml` of the root is used; without that file, the defaults below.
+`hmamba init ROOT` writes a commented file to edit; `hmamba init ROOT --from FILES` inspects files and proposes values
+for them.
 
-An unknown key, a wrong type or a value out of range stops a step before it does anything, with exit status 2 and a
-sentence that names the key.
+An unknown key, a wrong type or a value out of range stops a step before it does anything, with exit status 2 and an
+error that names the key.
 
 This page is generated: `python -m hmamba.configdocs > docs/configuration.md`.
 
 ## The settings that people change
 
-Most recommenders need no other settings than these, which have a ★ in the tables below. `hmamba init ROOT --from FILES`
-finds values for most of them.
+Most recommenders need only these settings, which have a ★ in the tables below. `hmamba init ROOT --from FILES` proposes
+values for most of them.
 """
 
 MOST_CHANGED = (

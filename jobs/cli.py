@@ -32,9 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Recommendations from a hyperbolic Mamba, retrained and published every night.\n\n"
-    "A first night on your own files: `hmamba init shop --from exports/*.parquet` samples them, writes "
-    "`shop/hmamba.toml` and shows the first day to run; then `hmamba run --root shop --day 2024-05-31` and "
-    "`hmamba recommend USER --root shop`. To try it without any: `hmamba example films data`.",
+    "To start with your own files, `hmamba init shop --from exports/*.parquet` samples them, writes `shop/hmamba.toml` "
+    "and shows the first day to run. Then run `hmamba run --root shop --day 2024-05-31` and "
+    "`hmamba recommend USER --root shop`. To start with example data: `hmamba example films data`.",
 )
 
 AnyDay = Annotated[bool, typer.Option("--any-day", help="Accept a day after today, or long after the newest event.")]
@@ -63,15 +63,15 @@ def run(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Shards scored at once, which share the cores. Default: one for each core; 1 with a GPU."
+            min=1, help="Number of shards to score at once; they share the cores. Default: one per core; 1 with a GPU."
         ),
     ] = None,
     any_day: AnyDay = False,
 ) -> None:
-    """Run a whole night without Airflow: pull, check, train, judge, score, publish, report.
+    """Run a whole night without Airflow: ingest, snapshot, train, gate, index, score, publish, report.
 
-    Safe to run again: finished work is not repeated, and a stopped night resumes where it was. The first step that
-    fails ends the night with its exit status (2: a file or setting must be fixed, 3: the data broke a rule).
+    Safe to run again: a night that was stopped resumes where it stopped. The first step that fails ends the night with
+    its exit status (1: may succeed on retry, 2: a file or setting must be fixed, 3: data or candidates broke a rule).
 
     Example: `hmamba run --root demo --day 2017-12-15`
     """
@@ -101,7 +101,7 @@ def _show(steps: Iterator[StepDone]) -> None:
             name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
             typer.echo(f"{name:<12}{in_a_line(done.metrics)} ({done.seconds:.1f} s)")
     except (KeyboardInterrupt, SystemExit) as stopped:
-        typer.echo("\nStopped. Run the same command again: it resumes where it was.", err=True)
+        typer.echo("\nStopped. Run the same command again: it resumes where it stopped.", err=True)
         raise typer.Exit(int(stopped.code or 0) if isinstance(stopped, SystemExit) else INTERRUPTED) from None
 
 
@@ -112,13 +112,13 @@ def refresh(
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
-    run_id: Annotated[str, typer.Option(help="Names the working folder and the pull.")] = "refresh",
+    run_id: Annotated[str, typer.Option(help="Name of the working folder and of the pull.")] = "refresh",
     any_day: AnyDay = False,
 ) -> None:
-    """Between nights: pull new files and update the candidates of users with new events, with the serving model.
+    """Between nights, pull new files and update the candidates of users with new events.
 
-    The candidates of all other users stay as they are. Nothing is trained. Safe to run again; publishes nothing if
-    there are no new events. With `candidates.states = true` the model reads the new events only.
+    Uses the serving model and trains nothing. The candidates of all other users do not change. Safe to run again;
+    publishes nothing if there are no new events. With `candidates.states = true` the model reads only new events.
 
     Example: `hmamba refresh --root demo --day 2017-12-16`
     """
@@ -136,7 +136,7 @@ def backtest(
     root: Root,
     first: Annotated[str, typer.Option("--from", help="The first night, a UTC day such as 2017-12-01.")],
     last: Annotated[str, typer.Option("--to", help="The last night, a UTC day such as 2017-12-10.")],
-    every: Annotated[int, typer.Option(min=1, help="Days from one night to the next.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Number of days from one night to the next.")] = 1,
     config: Annotated[
         str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
     ] = None,
@@ -145,7 +145,7 @@ def backtest(
 
     Compares fine-tuning, full retraining, recounting and refitting with each other and with the baselines. Writes a
     table and a chart to `ROOT/backtests/`; published tables and promotions are not changed. Safe to run again: it
-    resumes where it was.
+    resumes where it stopped.
 
     Example: `hmamba backtest --root demo --from 2017-12-06 --to 2017-12-13`
     """
@@ -165,10 +165,10 @@ def rollback(
         bool, typer.Option("--delete", help="Delete the tables and working folders instead of moving them.")
     ] = False,
 ) -> None:
-    """Undo everything that was published and promoted after a day, for instance by a night with a wrong day.
+    """Revert what was published and promoted after a day, for instance by a night with a wrong day.
 
     `candidates/latest.json` points to the newest table up to that day again, and the model that served then is the
-    champion again. Later tables and working folders are moved to `ROOT/.rolled-back`. The warehouse keeps its events.
+    champion again. Later tables and working folders are moved to `ROOT/.rolled-back`. Events stay in the warehouse.
     Safe to run again.
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
@@ -185,11 +185,11 @@ def rollback(
 def recommend(
     user: Annotated[str, typer.Argument(help="The user's id, as in the source files.")],
     root: Root,
-    most: Annotated[int, typer.Option("--most", "-n", min=1, help="How many items.")] = 10,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Number of items.")] = 10,
 ) -> None:
     """Show a user's best items from the newest published table.
 
-    Reads `candidates/latest.json` and the files it names, as any other consumer would. No model is loaded.
+    Reads `candidates/latest.json` and the files that it names, and loads no model.
 
     Example: `hmamba recommend 2375 --root demo -n 5`
     """
@@ -218,10 +218,10 @@ def recommend(
 def doctor(
     root: Annotated[str | None, typer.Option(help="Also check this folder.", show_default=False)] = None,
 ) -> None:
-    """Show what this machine has, what is missing, and the command that fixes it.
+    """Check this machine: show what is installed, what is missing, and the command that fixes it.
 
-    With `--root` also sample the files that wait to be pulled: rows, users, items, days, and rows that would be
-    refused, with the setting to change. Exits with 1 if anything that the nights need is missing.
+    With `--root`, also sample the files to be pulled: rows, users, items, days, and rows that would be refused, with
+    the setting to change. Exits with 1 if anything that a night needs is missing.
 
     Example: `hmamba doctor --root demo`
     """
@@ -246,16 +246,16 @@ def _print_check(console: Console, check: Check, width: int) -> None:
 
 @app.command()
 def init(
-    root: Annotated[str, typer.Argument(help="The folder to make, such as ./shop.")],
+    root: Annotated[str, typer.Argument(help="The folder to create, such as ./shop.")],
     more: Annotated[list[str] | None, typer.Argument(help="More values of --from.", show_default=False)] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Files, folders or globs to sample; several may follow.", show_default=False),
+        typer.Option("--from", help="Files, folders or globs to sample, one or more.", show_default=False),
     ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --from: the column of a role, such as user_id=KUNDE, if its name is not recognised.",
+            help="With --from: the column for a role, such as user_id=KUNDE, if its name is not recognised.",
             show_default=False,
         ),
     ] = None,
@@ -263,11 +263,11 @@ def init(
         str | None, typer.Option(help="Start from a named configuration: films, complete_journey.", show_default=False)
     ] = None,
 ) -> None:
-    """Make a recommender's folder with a commented `hmamba.toml`.
+    """Create the folder of a recommender with a commented `hmamba.toml`.
 
-    With `--from` the files are sampled and a configuration is proposed: columns, unit of time, catalogue, meaning of
-    event types, first day. Nothing is copied. Without it the configuration holds the defaults, to be edited, and a
-    landing folder for files is made.
+    With `--from`, sample files and propose a configuration: columns, unit of time, catalogue, meaning of event types,
+    first day. Files are not copied. Without it, the configuration contains the defaults, and a landing folder for files
+    is created.
 
     Example: `hmamba init shop --from exports/*.parquet`
     """

@@ -165,7 +165,7 @@ _IDS = _says("Ids are text, whole numbers (as floats, below 2^53) or UUIDs; sour
 RECORD_READABLE = RowRule(
     name="record_readable",
     condition="malformed IS NOT NULL",
-    broken_by="a record with the wrong number of fields, invalid UTF-8, or not a JSON object",
+    broken_by="a record with the wrong number of fields or invalid UTF-8, or one that is not a JSON object",
     cure=lambda broken: broken.part.cure(str(broken.value)),
     advice="fix the record (number of fields, quotes, UTF-8), or leave it: it is set aside",
 )
@@ -185,7 +185,7 @@ def _of_ids(role: str) -> tuple[RowRule, ...]:
         RowRule(
             name=f"{role}_readable",
             condition=f"{role.removesuffix('_id')}_unreadable",
-            broken_by="a number that is not whole or too large to be exact, a JSON object or array",
+            broken_by="a number that is not whole or is too large to be exact, or a JSON object or array",
             columns=_column(role),
             cure=_IDS,
             advice=f"source.columns.{role}: ids are text, whole numbers or UUIDs",
@@ -193,7 +193,7 @@ def _of_ids(role: str) -> tuple[RowRule, ...]:
         RowRule(
             name=f"{role}_length",
             condition=f"length({role}) NOT BETWEEN 1 AND $max_id_length",
-            broken_by="more than `max_id_length` characters",
+            broken_by="an id of more than `max_id_length` characters",
             columns=_column(role),
             advice="quality.max_id_length",
         ),
@@ -207,7 +207,7 @@ EVENT_RULES = (
     RowRule(
         name="event_time_readable",
         condition="event_time IS NULL AND NOT $by_position",
-        broken_by="no time, or none that can be read",
+        broken_by="a time that is absent or cannot be read",
         columns=_column("event_time"),
         cure=_of_time,
         advice="source.time_format, or write times as 2024-05-31T18:30:00Z",
@@ -215,8 +215,8 @@ EVENT_RULES = (
     RowRule(
         name="position_readable",
         condition="event_time IS NULL AND $by_position",
-        broken_by="no position, or not a whole number, for data ordered by position; the other rules of times do not "
-        "apply",
+        broken_by="a position that is absent or not a whole number (only for data ordered by position, to which no "
+        "rule of times applies)",
         columns=_column("position"),
         cure=_says("Positions are whole numbers, up to 6e16 in size."),
         advice="source.columns.position: positions are whole numbers",
@@ -232,7 +232,7 @@ EVENT_RULES = (
     RowRule(
         name="event_time_not_after",
         condition="event_time >= $latest",
-        broken_by="a time at or after that of the clock plus `max_future_hours`",
+        broken_by="a time `max_future_hours` or more after the current time",
         columns=_column("event_time"),
         cure=_of_bounds,
         advice="source.time_format if the unit is wrong; otherwise fix the times",
@@ -240,7 +240,7 @@ EVENT_RULES = (
     RowRule(
         name="event_type_known",
         condition="$typed AND NOT coalesce(list_contains($types, event_type), false)",
-        broken_by="no type, or one that `[events]` does not name (only where the source has types)",
+        broken_by="no type, or one that `[events]` does not name (only if the source has types)",
         columns=_column("event_type"),
         cure=_of_type,
         advice="[events]: add a table for this type",
@@ -248,7 +248,7 @@ EVENT_RULES = (
     RowRule(
         name="weight_is_number",
         condition="weight IS NULL OR isnan(weight)",
-        broken_by="no number, or NaN (only where the source has a weight)",
+        broken_by="a weight that is absent, NaN or not a number (only if the source has weights)",
         columns=_column("weight"),
         cure=_says("Weights are numbers, with a point before decimals; write 1 for an ordinary event."),
         advice="source.columns.weight: remove it, or fill the gaps",
@@ -256,7 +256,7 @@ EVENT_RULES = (
     RowRule(
         name="weight_in_bounds",
         condition="NOT isnan(weight) AND weight NOT BETWEEN $min_weight AND $max_weight",
-        broken_by="outside `min_weight` and `max_weight`; infinite",
+        broken_by="a weight outside of `min_weight` to `max_weight`, or an infinite one",
         columns=_column("weight"),
         advice="quality.min_weight and quality.max_weight",
     ),
@@ -268,14 +268,14 @@ CATALOGUE_RULES = (
     RowRule(
         name="catalogue_item_id",
         condition="item_id IS NULL OR length(item_id) > $max_id_length",
-        broken_by="a row of the catalogue without a readable id, or with one that is too long",
+        broken_by="a row of the catalogue whose id is absent, unreadable or too long",
         columns=_catalogue_id,
         cure=_IDS,
     ),
     RowRule(
         name="catalogue_text_readable",
         condition="NOT is_text",
-        broken_by="a JSON object as its title or in its category path",
+        broken_by="a row of the catalogue with a JSON object or array as its title or as one of its categories",
         columns=_catalogue_texts,
     ),
 )

@@ -229,7 +229,7 @@ class TestRun:
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
             out, err = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert err.endswith("Stopped. Run the same command again: it resumes where it was.\n")
+        assert err.endswith("Stopped. Run the same command again: it resumes where it stopped.\n")
         assert "Done" not in out
 
     def test_a_full_retrain_is_told_to_training_alone(self) -> None:
