@@ -18,7 +18,6 @@ from hmamba.evaluation.likelihood import mean_log_likelihood
 from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, LAST, Split
-from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.storage.layout import Layout
 from hmamba.training import fit as fit_module
@@ -263,11 +262,6 @@ def test_insufficient_data_is_refused(tmp_path):
     for users in ([[(0, 1)], [(5, 2)], [(9, 1)]], [[(0, 1), (1, 2)]]):  # the second one's last basket is held out
         with pytest.raises(NothingToLearnError, match="two consecutive baskets"):
             prepared(histories_of(*users), tmp_path)
-
-
-def test_a_missing_cuda_device_is_refused():
-    with pytest.raises(ConfigError, match=r"train\.device"):
-        device_of("cuda")
 
 
 def test_the_rate_warms_up_and_falls():
