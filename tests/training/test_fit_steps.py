@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmamba.errors import ConfigError
+from hmamba.errors import ConfigError, InputError
 from hmamba.training import fit as fit_module
 from hmamba.training.fit import Fit, batch_loss, rate_at, validate
 from hmamba.training.ranks import Ranks
@@ -373,6 +373,15 @@ def test_a_rank_without_rows_takes_its_part_in_the_sum(tiny, monkeypatch):
     assert all(gradient is None for gradient in gradients)
     assert (place.loss, place.weight, place.step) == (2.5, whole.weight, 1)
     assert torch.equal(ready.model.tangents.weight, before)
+
+
+def test_ranks_that_stand_at_different_places_are_refused(tiny, monkeypatch):
+    ready = tiny()
+    monkeypatch.setattr(Ranks, "from_lead", lambda self, values: [1.0, 9.0, 2.0])
+    fit = Fit(ready.model, ready.plan)
+    told = rf"has epoch, step and number of steps \[0, 0, {fit.steps}\], rank 0 has \[1\.0, 9\.0, 2\.0\]"
+    with pytest.raises(InputError, match=told):
+        fit.run()
 
 
 def test_only_rank_0_validates_writes_and_ends_with_the_best_weights(tiny, monkeypatch, tmp_path):
