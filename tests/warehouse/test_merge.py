@@ -165,6 +165,14 @@ def test_late_events_are_those_before_a_time_and_have_a_part_of_their_own(
     assert sizes == [late, 10 - late]
 
 
+def test_many_rows_without_a_time_are_no_events(
+    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "ROWS_PER_PART", 2)
+    put(connection, [(n, 0, "u", "i", None, "", 1.0) for n in range(7)])
+    assert merge(connection, 7, Entry(1, NOW, None, [0])) == Merged(0, 0, 0, 0, None)
+
+
 def test_nothing_of_a_merge_is_left_behind(connection: duckdb.DuckDBPyConnection) -> None:
     put(connection, [(0, 0, "u", "i", START, "", 1.0)])
     merge(connection, 1, Entry(1, NOW, None, [0]))
