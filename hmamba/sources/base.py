@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from hmamba.errors import InputError
@@ -183,6 +184,15 @@ def require_columns(name: str, wanted: Iterable[str], present: Sequence[str]) ->
     twice = [column for column in names if present.count(column) > 1]
     if twice:
         raise InputError(f"{name}: two columns are called {twice[0]!r}, so the name is ambiguous. Rename one.")
+
+
+def with_lines(batches: Iterable[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:
+    """Add ``__line`` and ``__malformed`` to batches of well-formed records, which are numbered from ``first`` on."""
+    for batch in batches:
+        past = first + batch.num_rows
+        added = [pa.array(np.arange(first, past)), pa.nulls(batch.num_rows, pa.string())]
+        yield pa.RecordBatch.from_arrays([*added, *batch.columns], [LINE, MALFORMED, *batch.schema.names])
+        first = past
 
 
 def read_column(name: str, column: str, values: Column, convert: Callable[[Column], T]) -> T:

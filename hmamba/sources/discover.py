@@ -11,7 +11,6 @@ from pathlib import Path
 from hmamba.errors import InputError
 
 KINDS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
-_GZIP = ".gz"
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,12 @@ class SourceFile:
 def is_left_alone(name: str) -> bool:
     """Whether a file or folder with this name is ignored: a marker, or a file that is still being written."""
     return name.startswith((".", "_")) or ".tmp-" in name
+
+
+def kind_of(path: Path) -> tuple[str | None, bool]:
+    """The format that a file's name indicates, None if it is unknown, and whether the file is gzipped."""
+    gzipped = path.suffix.lower() == ".gz"
+    return KINDS.get((Path(path.stem) if gzipped else path).suffix.lower()), gzipped
 
 
 def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = False) -> list[SourceFile]:
@@ -159,9 +164,7 @@ def _describe(path: Path, root: Path) -> SourceFile:
     name = shown(path, root)
     if not str(path).isprintable() and any("\udc80" <= character <= "\udcff" for character in str(path)):
         raise InputError(f"{name}: the name is not UTF-8, so it cannot be stored. Rename the file or its folder.")
-    gzipped = path.suffix.lower() == _GZIP
-    suffix = Path(path.stem).suffix.lower() if gzipped else path.suffix.lower()
-    kind = KINDS.get(suffix)
+    kind, gzipped = kind_of(path)
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(
             f"{name}: files of this kind cannot be read. Give it one of the endings {', '.join(KINDS)} "

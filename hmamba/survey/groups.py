@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from hmamba.errors import HMambaError, InputError
-from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone
+from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone, kind_of
 from hmamba.survey.roles import Profile, Role, candidates, profiles
 from hmamba.survey.sample import PEEK, read, spread, take
 
@@ -55,8 +55,7 @@ class Group:
 
 
 def _is_data(path: Path) -> bool:
-    stem = path.name.lower().removesuffix(".gz")
-    return not is_left_alone(path.name) and Path(stem).suffix in KINDS
+    return path.is_file() and kind_of(path)[0] is not None and not is_left_alone(path.name)
 
 
 def gather(places: Sequence[str]) -> list[Path]:
@@ -69,14 +68,14 @@ def gather(places: Sequence[str]) -> list[Path]:
     for place in places:
         path = Path(place).expanduser()
         if path.is_dir():
-            found.update(file for file in path.rglob("*") if file.is_file() and _is_data(file))
+            found.update(filter(_is_data, path.rglob("*")))
         elif path.is_file():
-            found.update([path] if _is_data(path) else [])
+            found.update(filter(_is_data, [path]))
         else:
             matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
             if not matches:
                 raise InputError(f"--from {place}: no such file or folder. Correct the path.")
-            found.update(file for file in matches if file.is_file() and _is_data(file))
+            found.update(filter(_is_data, matches))
     if not found:
         raise InputError(
             f"--from {' '.join(places)}: no file with one of the endings {', '.join(KINDS)} (text also with .gz after "

@@ -44,31 +44,8 @@ _TIMES = (
     "date day created when"
 )
 _ID_WORDS = "identifier number uuid guid hash code key ids id num nr no sk pk fk idx"
-_BESIDE_ID = {
-    "anonymous",
-    "anon",
-    "external",
-    "internal",
-    "unique",
-    "masked",
-    "hashed",
-    "encrypted",
-    "full",
-    "my",
-    "dim",
-}
-_NOT_OF_THE_EVENT = {
-    "birth",
-    "born",
-    "release",
-    "released",
-    "updated",
-    "modified",
-    "end",
-    "expiry",
-    "expires",
-    "signup",
-}
+_BESIDE_ID = "anonymous anon external internal unique masked hashed encrypted full my dim"
+_NOT_OF_THE_EVENT = "birth born release released updated modified end expiry expires signup"
 MOST_TYPES = 40
 """Maximum number of event types."""
 _COMPLETE = 0.9
@@ -149,7 +126,7 @@ def words_of(name: str) -> list[str]:
 def _noun_rank(name: str, nouns: str) -> int | None:
     """Rank of a name as the id of one of ``nouns``, 0 the most likely; None if it does not match."""
     ranked = nouns.split()
-    words = [word for word in words_of(name) if word not in _BESIDE_ID]
+    words = [word for word in words_of(name) if word not in _BESIDE_ID.split()]
     kept = [word for word in words if word not in _ID_WORDS.split()]
     compact = "".join(kept)
     bare = len(kept) == len(words)
@@ -188,7 +165,7 @@ def _time_rank(profile: Profile) -> int | None:
         if not pa.types.is_temporal(profile.type) and profile.share(profile.numbers) >= _SURE:
             return None  # numbers in the range of an epoch are more likely ids
         rank = 200
-    return rank + (1000 if set(words_of(profile.name)) & _NOT_OF_THE_EVENT else 0)
+    return rank + (1000 if set(words_of(profile.name)) & set(_NOT_OF_THE_EVENT.split()) else 0)
 
 
 def unfit(role: Role, profile: Profile) -> str | None:

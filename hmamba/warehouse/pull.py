@@ -13,7 +13,7 @@ from hmamba import clock
 from hmamba.clock import end_of, start_of
 from hmamba.config import Config
 from hmamba.errors import ConfigError, InputError
-from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
+from hmamba.quality.batch import BatchFigures, check_batch, stale_warning
 from hmamba.sources.base import Part, Selection, Source
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.files import select_catalogue
@@ -23,7 +23,7 @@ from hmamba.warehouse.days import Considered, check_gap, consider, everything, s
 from hmamba.warehouse.ledger import entries, record
 from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.metadata import apply_catalogue, read_as
-from hmamba.warehouse.refused import ReadPart, doubtful_ids, quarantine, tell_refusals
+from hmamba.warehouse.refused import ReadPart, doubtful_ids, first_refused, quarantine, refuse_rows, tell_refusals
 from hmamba.warehouse.staging import stage
 from hmamba.warehouse.tables import Row, create_tables, one, rows
 
@@ -122,11 +122,11 @@ def _enter(
         The batch number, the time of the newest event up to the end of the day in the warehouse, and warnings.
     """
     started, config = clock.now(), request.config
-    refused_from = started + timedelta(hours=config.quality.max_future_hours)
+    refused_from = first_refused(config)
     batch_id, parts = history["last_batch"] + 1, selection.to_load
     read = _stage(connection, request, parts, refused_from)
     total, wanted = sum(read.rows), config.source.columns.wanted
-    refused = _refuse(connection, config, refused_from, read)
+    refused = refuse_rows(connection, config, refused_from, read.positions if total else 0)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
     if not total and parts and history["watermark"] is None:
@@ -233,19 +233,6 @@ def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
         f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by {now}. "
         "Set source.columns as it was, or begin a new root."
     )
-
-
-def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, refused_from: datetime, read: Considered) -> int:
-    """Apply the row rules to the staged batch; creates the temporary tables ``broken`` and ``refused``.
-
-    Returns:
-        The number of refused rows.
-    """
-    connection.execute(statement("ingest/create_broken"))
-    if sum(read.rows):
-        check_rows(connection, config, refused_from, read.positions)
-    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
-    return int(one(connection, "ingest/refused_count")["rows"])
 
 
 def _late_before(config: Config, history: Row) -> datetime | None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmamba import clock
 from hmamba.config import Config
+from hmamba.quality.batch import check_rows
 from hmamba.quality.row_rules import ROW_RULES, Broken, shown
 from hmamba.sources.base import LINE, Part
 from hmamba.sources.json_records import parsed
@@ -19,7 +22,7 @@ from hmamba.sources.records import as_json
 from hmamba.statements import statement
 from hmamba.warehouse.ledger import Kind
 from hmamba.warehouse.staging import chunk_of
-from hmamba.warehouse.tables import Row, rows
+from hmamba.warehouse.tables import Row, one, rows
 
 log = logging.getLogger("hmamba")
 
@@ -60,6 +63,29 @@ class Refusals:
     whole_files: int
     share: float
     examples: str
+
+
+def first_refused(config: Config) -> datetime:
+    """The time, naive UTC, from which on events are refused as too far ahead of the clock."""
+    return clock.now() + timedelta(hours=config.quality.max_future_hours)
+
+
+def refuse_rows(connection: duckdb.DuckDBPyConnection, config: Config, refused_from: datetime, total: int) -> int:
+    """Apply the row rules to ``staged``; creates the temporary tables ``broken`` and ``refused``.
+
+    Args:
+        connection: the warehouse, with the table ``staged``.
+        config: bounds, event types, and whether events are ordered by position.
+        refused_from: naive UTC; events at or after it are refused.
+        total: number of positions in ``staged``; 0 if it has no rows.
+
+    Returns:
+        The number of refused rows.
+    """
+    connection.execute(statement("ingest/create_broken"))
+    check_rows(connection, config, refused_from, total)
+    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
+    return int(one(connection, "ingest/refused_count")["rows"])
 
 
 def _refused_rows(part: Part, wanted: Sequence[str], lines: pa.Array) -> Iterator[tuple[pa.Array, list[str]]]:
