@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hmamba.candidates.lookup import recommend
 from hmamba.clock import end_of, start_of
 from hmamba.contracts import Manifest
 from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics, StepMetrics
@@ -269,17 +270,14 @@ def metrics_table(verdict: Verdict) -> list[str]:
     return lines
 
 
-def recommendations(layout: Layout, night: Night) -> list[str]:
+def recommendations(layout: Layout) -> list[str]:
     """The best candidates of a few users, with product names."""
-    manifest = Manifest.read(layout.latest)
-    items = pq.read_table(night.run.items, columns=["item_id", "title"])
-    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
-    table = pq.read_table(layout.root / manifest.files[0].path, filters=[("rank", "<=", SHOWN_ITEMS)])
-    users = pc.unique(table["user_id"]).to_pylist()[:SHOWN_USERS]
+    file = layout.root / Manifest.read(layout.latest).files[0].path
+    users = pq.read_table(file, columns=["user_id"], filters=[("rank", "=", 1)])["user_id"].to_pylist()
     lines = []
-    for user in users:
-        best = table.filter(pc.equal(table["user_id"], user)).sort_by("rank")["item_id"].to_pylist()
-        lines.append(f"  {user}: " + "; ".join(f"{titles[item] or 'no name'} ({item})" for item in best))
+    for user in users[:SHOWN_USERS]:
+        best = recommend(layout, user, SHOWN_ITEMS).rows
+        lines.append(f"  {user}: " + "; ".join(f"{row.title or 'no name'} ({row.item_id})" for row in best))
     return lines
 
 
@@ -296,7 +294,7 @@ def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
     lines += [
         f"Candidates: {in_a_line(last.metrics['publish'])}, in {layout.published(last.day)}",
         f"The best {SHOWN_ITEMS} for {SHOWN_USERS} users:",
-        *recommendations(layout, last),
+        *recommendations(layout),
         f"Report: {layout.report(last.day)}",
         f"Data checks: {ingested.data_docs}",
         f"Logs: {layout.root / 'logs'}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -89,26 +88,21 @@ def judge_night(
         return BacktestNight(day=day, user_ids=(), queries=0, serving=serving, measured={})
     measured = measure_baselines(histories, evaluation_set, config, size)
     models: dict[str, StoredModel] = {}
-    for name, version in serving.items():
-        if version is not None and is_baseline(version):
-            baseline = measured[version.removeprefix(BASELINE_VERSION)]
-            measured |= {f"{name}, {variant}": baseline for variant in VARIANTS}
     for chain in chains:
         version = serving[chain.name]
-        if version is not None and not is_baseline(version):
+        if version is not None and is_baseline(version):
+            baseline = measured[version.removeprefix(BASELINE_VERSION)]
+            measured |= {f"{chain.name}, {variant}": baseline for variant in VARIANTS}
+        elif version is not None:
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
     counts = Counts.of(histories, size, [stored.model for stored in models.values()])
-    for chain in chains:
-        if chain.name not in models:
-            continue
-        stored = models[chain.name]
-        measured[f"{chain.name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
+    for name, stored in models.items():
+        measured[f"{name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
         recount(stored, counts)
-        measured[f"{chain.name}, {RECOUNTED}"] = measure_model(stored, evaluation_set, config)
-        folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
-        refit(stored, histories, split, snapshot, folder, config)
-        measured[f"{chain.name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
+        measured[f"{name}, {RECOUNTED}"] = measure_model(stored, evaluation_set, config)
+        refit(stored, histories, split, snapshot, runs[name].training / "backtest-refit", config)
+        measured[f"{name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
     return BacktestNight(
         day=day,
         user_ids=tuple(evaluation_set.user_ids.to_pylist()),

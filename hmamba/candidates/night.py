@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -55,7 +54,7 @@ class NightScorer:
             ids = model_files.vocabulary_of(items)
             popularity = model_files.by_index(index, events, len(ids))
             allowed = pq.read_table(run.item_points, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
-            candidate_items = CandidateItems.of(model_files.by_index(allowed, np.ones_like(allowed), len(ids)), 1)
+            candidate_items = CandidateItems.only(allowed, len(ids))
             return cls(version, popularity, Baseline(version, candidate_items, ids, popularity))
         stored = model_files.load_serving(run, version, device, kernels)
         folder = run.storage.local_path(run.index)

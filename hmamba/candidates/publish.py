@@ -158,9 +158,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     target, storage = layout.published(manifest.day), layout.storage
     own = layout.published_manifest(manifest.day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
-    before = _readable(own, storage)
-    is_newest = storage.local_path(layout.latest).resolve() == storage.local_path(own).resolve()
-    newest = manifest.day if is_newest else _newest_day(layout)
+    before, newest = _readable(own, storage), _newest_day(layout)
     if before is not None and before.same_content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
@@ -173,7 +171,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
             manifest.write(folder / own.name)
     if newest is None or newest <= manifest.day:
         storage.point(layout.latest, own)
-        changed = changed or not is_newest
+        changed = changed or newest != manifest.day
     else:
         log.info("the table of %s stays the newest; the table of %s is published as well", newest, manifest.day)
     return changed
@@ -185,22 +183,16 @@ class Refreshed:
 
     Attributes:
         base: manifest of the currently published table, of the night or of an earlier refresh.
-        day: events up to the end of this UTC day have been read.
-        run_id: of the refresh.
+        refresh: the refresh, for the new manifest.
         parts: the new table, one part per shard.
         changed: per shard, the complete histories of the users whose candidates are replaced.
-        users: number of those users.
-        new_users: those of them without candidates in the night's table.
         fallback_users: number of fallback users in the whole table.
     """
 
     base: Manifest
-    day: date
-    run_id: str
+    refresh: Refresh
     parts: tuple[Path, ...]
     changed: tuple[Path, ...]
-    users: int
-    new_users: int
     fallback_users: int
 
 
@@ -211,22 +203,20 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         BusyError: another table was published in the meantime.
         QualityError: a rule is broken; the table published before stays.
     """
-    base, target = refreshed.base, layout.published(refreshed.base.day)
+    base, refresh, target = refreshed.base, refreshed.refresh, layout.published(refreshed.base.day)
     night = _candidate_files(layout, layout.run(base.day, base.run_id), config)
     # The night's shards hold the older events of these users; the checks need both files.
     shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
     files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
-        name = f"{base.day} {base.run_id} refreshed to {refreshed.day} by {refreshed.run_id}"
+        name = f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}"
         totals = check_candidates(layout.expectations, connection, files, base.k, base.exclude_seen, name)
     changes = {
         "model_version": totals.model_version,
         "rows": totals.rows,
         "users": totals.users,
         "fallback_users": refreshed.fallback_users,
-        "refresh": Refresh(
-            day=refreshed.day, run_id=refreshed.run_id, users=refreshed.users, new_users=refreshed.new_users
-        ),
+        "refresh": refresh,
         "created_at": _now(),
         "files": _describe(refreshed.parts, target, layout.storage),
     }

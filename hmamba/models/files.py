@@ -10,7 +10,7 @@ safetensors is imported in the functions that need it, so that a model in memory
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -237,25 +237,18 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         for name, chosen in description["counted_terms"].items():
             model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
         table = pq.read_table(folder / ITEMS)
-        provenance = Provenance(
-            date.fromisoformat(description["day"]),
-            description["parent"],
-            description["snapshot"],
-            int(description["trained_until"]),
-            description["settings"],
-            description.get("split", "days"),
-        )
+        inputs = {field.name: description[field.name] for field in fields(Provenance) if field.name in description}
+        provenance = Provenance(**{**inputs, "day": date.fromisoformat(description["day"])})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{folder}: damaged, or stored by another version of this program ({error}). {cure}"
         ) from error
-    eligible = np.zeros(size, dtype=np.int64)
-    eligible[table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]] = 1
+    eligible = table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]
     return StoredModel(
         version,
         provenance,
         model.to(device).eval(),
-        CandidateItems.of(eligible, 1),
+        CandidateItems.only(eligible, size),
         vocabulary(folder / ITEMS, size),
         sha256(folder / _WEIGHTS),
     )

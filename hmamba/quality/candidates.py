@@ -19,7 +19,7 @@ from hmamba import columns
 from hmamba.errors import QualityError
 from hmamba.progress import track
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
-from hmamba.statements import statement
+from hmamba.statements import one, statement
 
 log = logging.getLogger("hmamba")
 
@@ -114,17 +114,13 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
         for name, bound in _TABLES.items():
             connection.execute(statement(name), {key: values[key] for key in bound})
         for name, bound in _FIGURES.items():
-            if skipped.get(name, False):
-                continue
-            cursor = connection.execute(statement(name), {key: values[key] for key in bound})
-            (row,) = cursor.fetchall()
-            found = dict(zip((column[0] for column in cursor.description or ()), row, strict=True))
-            versions.update(found.pop("versions", None) or ())
-            figures.update(found)
-    (distinct,) = connection.execute(statement("quality/distinct_items")).fetchall()
+            if not skipped.get(name, False):
+                found = one(connection, name, {key: values[key] for key in bound})
+                versions.update(found.pop("versions", None) or ())
+                figures.update(found)
     return {
         **figures,
-        "distinct_items": distinct[0],
+        **one(connection, "quality/distinct_items"),
         "model_versions": len(versions),
         "model_version": min(versions, default=columns.FALLBACK_VERSION),
     }

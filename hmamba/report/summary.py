@@ -8,7 +8,7 @@ from typing import Literal
 from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Verdict
 from hmamba.report.gather import Night
-from hmamba.report.judged import SAYS, behind, deciding, metric_of
+from hmamba.report.judged import behind, deciding, metric_of
 from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import EXIT_STATUS, Stop
 from hmamba.text import counted, sentence
@@ -167,10 +167,10 @@ def _by_how_much(night: Night) -> str:
         return ""
     value, reference = (night.metrics[role][entry.metric] for role in (entry.one, entry.other))
     name = {"champion": "the champion", **BASELINES}[entry.other]
-    share = f"{entry.relative}; " if entry.relative else ""
+    share = f"{entry.share}; " if entry.share else ""
     return (
         f": {metric_of(night)} {value:.4f} against {reference:.4f} of {name} ({share}difference {entry.figures}: "
-        f"{SAYS[entry.says]})"
+        f"{entry.word})"
     )
 
 

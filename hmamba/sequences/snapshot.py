@@ -22,10 +22,10 @@ from hmamba.config import Config, EventsConfig, EventType
 from hmamba.contracts.snapshot import SnapshotFile, SnapshotManifest
 from hmamba.errors import ConfigError, InputError
 from hmamba.progress import Progress
-from hmamba.statements import statement
+from hmamba.statements import one, rows, statement
 from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
 from hmamba.storage.local import digest, sha256
-from hmamba.warehouse.tables import is_empty, one, rows
+from hmamba.warehouse.tables import is_empty
 
 ROWS_PER_GROUP = 131_072
 USERS_PER_SHARD = 25_000

@@ -6,6 +6,7 @@ import glob
 import os
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from hmamba.errors import InputError
@@ -62,7 +63,7 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
     if glob.has_magic(pattern) and not (root / pattern).exists():
         base = Path(root.anchor) if Path(pattern).is_absolute() else root
         relative = str(Path(pattern).relative_to(base)) if Path(pattern).is_absolute() else pattern
-        fixed = base.joinpath(*_fixed_parts(relative))
+        fixed = base.joinpath(*takewhile(lambda part: not glob.has_magic(part), Path(relative).parts[:-1]))
         starts = [base / name for name in glob.glob(relative, root_dir=base, recursive=True)]  # noqa: PTH207 - root_dir
         starts = [path for path in starts if not any(map(is_left_alone, path.relative_to(fixed).parts))]
     else:
@@ -74,16 +75,6 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
         raise InputError(f"{setting} = {pattern!r}: {fixed} does not exist. Create it, or correct the setting.")
     search = _Search(root, fixed, follow_links)
     return [_describe(path, root) for path in sorted(search.files(starts))]
-
-
-def _fixed_parts(pattern: str) -> list[str]:
-    """The leading folders of a glob without wildcards."""
-    parts = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return parts
 
 
 class _Search:

@@ -14,10 +14,10 @@ from hmamba.config import SourceConfig
 from hmamba.errors import HMambaError
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.values import UnreadableType, ids
+from hmamba.statements import Row, rows
 from hmamba.survey.groups import Group, group
 from hmamba.survey.roles import Profile, words_of
 from hmamba.survey.sample import Budget, read, spread, take
-from hmamba.warehouse.tables import Row, rows
 
 LEAST_MATCH = 0.5
 """Minimum share of the sampled items that a catalogue must contain."""

@@ -19,6 +19,7 @@ from hmamba.sources.base import LINE, RECORD, require_columns
 from hmamba.sources.discover import SourceFile, find_files
 from hmamba.sources.files import FilePart, no_rows
 from hmamba.sources.read import open_file
+from hmamba.statements import rows
 from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import ROLES, candidates, profiles
@@ -26,7 +27,6 @@ from hmamba.survey.sample import PEEK, Sample, read, spread, take
 from hmamba.text import counted
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.refused import first_refused, refuse_rows
-from hmamba.warehouse.tables import rows
 
 _HEAD_ROWS = 5_000
 

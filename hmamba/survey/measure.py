@@ -17,10 +17,9 @@ from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.files import FilePart
 from hmamba.sources.times import PER_SECOND, TimeFormat
-from hmamba.statements import statement
+from hmamba.statements import one, rows, statement
 from hmamba.survey.sample import Sample, total_rows
 from hmamba.warehouse.staging import stage
-from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
 """Minimum share of repeated events for items to count as consumed repeatedly."""

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from hmamba.sources.times import TimeFormat, unit_of
-from hmamba.warehouse.tables import one
+from hmamba.statements import one
 
 Role = Literal["user_id", "item_id", "event_time", "position", "weight", "event_type"]
 ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weight", "event_type")

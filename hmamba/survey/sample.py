@@ -13,6 +13,7 @@ import json
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from hmamba.errors import InputError
 from hmamba.sources.base import MALFORMED, RECORD
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
+from hmamba.sources.json_records import array_elements
 from hmamba.sources.read import open_file
 
 MAX_FILES = 200
@@ -251,18 +253,10 @@ def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> S
 
 def _of_elements(file: SourceFile, place: Path, head: bytes) -> Sample:
     """The first elements of a JSON array, one on each line."""
-    text = head.decode("utf-8", "ignore")
-    scan = json.JSONDecoder().raw_decode
-    position, lines = text.index("[") + 1, []
-    while True:
-        while position < len(text) and text[position] in " \t\r\n,":
-            position += 1
-        try:
-            _, end = scan(text, position)
-        except json.JSONDecodeError:
-            break
-        lines.append(text[position:end].replace("\n", " ").replace("\r", " "))
-        position = end
+    lines = []
+    with suppress(InputError):  # at the element that the head cuts off
+        for _, text in array_elements(file, head.decode("utf-8", "ignore")):
+            lines.append(text.replace("\n", " ").replace("\r", " "))
     return _of_blocks(file, place, ["\n".join(lines).encode()], file.size)
 
 

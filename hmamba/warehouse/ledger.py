@@ -7,8 +7,7 @@ from typing import Literal
 import duckdb
 
 from hmamba.sources.base import LedgerEntry, Part, Rest
-from hmamba.statements import statement
-from hmamba.warehouse.tables import rows
+from hmamba.statements import rows, statement
 
 Kind = Literal["interactions", "catalogue"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -17,7 +17,7 @@ from hmamba.quality.batch import BatchFigures, check_batch, stale_warning
 from hmamba.sources.base import Part, Selection, Source
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.files import select_catalogue
-from hmamba.statements import statement
+from hmamba.statements import Row, one, rows, statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
 from hmamba.warehouse.ledger import entries, record
@@ -25,7 +25,7 @@ from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.metadata import apply_catalogue, read_as
 from hmamba.warehouse.refused import ReadPart, doubtful_ids, first_refused, quarantine, refuse_rows, tell_refusals
 from hmamba.warehouse.staging import stage
-from hmamba.warehouse.tables import Row, create_tables, one, rows
+from hmamba.warehouse.tables import create_tables
 
 log = logging.getLogger("hmamba")
 
@@ -99,13 +99,7 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull) -> Outcome:
         batch_id, newest, warnings = _enter(connection, request, selection, catalogue, history)
     else:
         batch_id, newest, warnings = None, history["newest"], []
-        nothing = BatchFigures(
-            rows=0,
-            volume_ratio=_volume(request, history, 0),
-            staleness_days=_age(request, newest),
-            usual_rows=history["usual_rows"],
-        )
-        _judge(request, nothing, "", history)
+        _judge(request, history, BatchFigures(rows=0, staleness_days=_age(request, newest)), "")
     if not request.any_day:
         check_gap(request.config, request.day, _later(newest, history["watermark"]))
     age = _age(request, newest)
@@ -149,12 +143,10 @@ def _enter(
         quarantined_share=refusals.share,
         whole_files=refusals.whole_files,
         duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
-        volume_ratio=_volume(request, history, total),
         staleness_days=_age(request, newest),
         broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
-        usual_rows=history["usual_rows"],
     )
-    _judge(request, figures, refusals.examples, history)
+    _judge(request, history, figures, refusals.examples)
     for name in ("merge/add_items", "merge/first_seen", "merge/index_items"):
         connection.execute(statement(name))
     quarantine(connection, batch_id, "interactions", parts, wanted)
@@ -248,18 +240,17 @@ def _age(request: Pull, newest: datetime | None) -> float | None:
     return None if request.config.source.columns.by_position else staleness(request.day, newest)
 
 
-def _volume(request: Pull, history: Row, total: int) -> float | None:
-    """Ratio of rows to the usual number; None without history, or if the absence of rows is expected."""
-    usual = history["usual_rows"]
-    return None if usual is None or not (total or _is_silent(request, history)) else total / usual
-
-
-def _judge(request: Pull, figures: BatchFigures, examples: str, history: Row) -> None:
+def _judge(request: Pull, history: Row, figures: BatchFigures, examples: str) -> None:
     """Apply the batch rules, also to an empty pull.
+
+    The volume is judged only with a history, and not if the absence of rows is expected.
 
     Raises:
         QualityError: a rule is broken; the caller rolls back.
     """
+    usual = history["usual_rows"]
+    if usual is not None and (figures.rows or _is_silent(request, history)):
+        figures = replace(figures, volume_ratio=figures.rows / usual, usual_rows=usual)
     run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
     check_batch(request.layout.expectations, request.config.quality, figures, run_name, examples)
 

@@ -19,10 +19,9 @@ from hmamba.quality.row_rules import ROW_RULES, Broken, shown
 from hmamba.sources.base import LINE, Part
 from hmamba.sources.json_records import parsed
 from hmamba.sources.records import as_json
-from hmamba.statements import statement
+from hmamba.statements import Row, one, rows, statement
 from hmamba.warehouse.ledger import Kind
 from hmamba.warehouse.staging import chunk_of
-from hmamba.warehouse.tables import Row, one, rows
 
 log = logging.getLogger("hmamba")
 
@@ -119,25 +118,15 @@ def quarantine(
     Raises:
         InputError: a part has changed since it was read.
     """
-    for found in rows(connection, "ingest/refused_by_file"):
-        _quarantine(connection, batch_id, kind, found["file"], parts[found["file"]], wanted)
-
-
-def _quarantine(
-    connection: duckdb.DuckDBPyConnection,
-    batch_id: int,
-    kind: Kind,
-    number: int,
-    part: Part,
-    wanted: Sequence[str],
-) -> None:
-    values = {"batch_id": batch_id, "kind": kind, "path": part.name, "file": number}
-    refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
-    for lines, records in _refused_rows(part, wanted, refused):
-        chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
-        with chunk_of(connection, chunk):
-            connection.execute(statement("ingest/add_quarantine"), values)
-    part.require_unchanged()
+    for number in (row["file"] for row in rows(connection, "ingest/refused_by_file")):
+        part = parts[number]
+        values = {"batch_id": batch_id, "kind": kind, "path": part.name, "file": number}
+        refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
+        for lines, records in _refused_rows(part, wanted, refused):
+            chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
+            with chunk_of(connection, chunk):
+                connection.execute(statement("ingest/add_quarantine"), values)
+        part.require_unchanged()
 
 
 def tell_refusals(
