@@ -14,7 +14,7 @@ import torch
 
 from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.config import Config
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.evaluation.split import Split
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex

@@ -20,8 +20,8 @@ import torch
 from hmamba.candidates.score import ModelScorer, Ranked
 from hmamba.columns import ITEM_ID, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
-from hmamba.contracts.recommender import SavedRecommender
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
+from hmamba.contracts.models import SavedRecommender
 from hmamba.dataframes import from_arrow, positions, texts_of, to_arrow, type_of_ids
 from hmamba.errors import ConfigError, InputError
 from hmamba.fitted import Fitted, nearness, run_in, train

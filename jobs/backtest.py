@@ -19,10 +19,11 @@ from hmamba.backtest.judge import Chain, judge_night
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, load
 from hmamba.contracts.backtest import BacktestInputs, BacktestNight
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import ConfigError, InputError, QualityError
 from hmamba.inference.device import device_of
 from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.storage.base import write_text
 from hmamba.storage.layout import BacktestLayout, Layout
 from hmamba.storage.local import digest
 from jobs.night import NightOptions, StepFailedError, run_one
@@ -187,9 +188,8 @@ def run_backtest(plan: Replay) -> tuple[str, Path]:
             found = Findings.of(nights, (FINE_TUNED, FULL), plan.config.gate.metric)
             text = markdown(found)
             title = f"Backtest, {plan.nights[0]} to {plan.nights[-1]}"
-            for path, content in ((target, page(found, title)), (plan.backtest.tables, text)):
-                with plan.layout.storage.write_file(path) as temporary:
-                    temporary.write_text(content, encoding="utf-8")
+            write_text(plan.layout.storage, target, page(found, title))
+            write_text(plan.layout.storage, plan.backtest.tables, text)
     if not text:
         raise InputError(
             f"No user has events to judge on within {plan.every} days after any of the {len(plan.nights)} nights. Give "

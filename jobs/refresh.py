@@ -14,8 +14,7 @@ from hmamba.candidates.night import NightScorer
 from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
-from hmamba.contracts.manifest import Manifest, Refresh
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import Manifest, Refresh, SnapshotManifest
 from hmamba.contracts.steps import RefreshMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError

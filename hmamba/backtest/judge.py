@@ -16,7 +16,7 @@ import torch
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
 from hmamba.contracts.backtest import BacktestNight, SystemMetrics
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet

@@ -16,14 +16,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from hmamba import columns
 from hmamba.config import Config
-from hmamba.contracts import Manifest
-from hmamba.contracts.manifest import PublishedFile, Refresh
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh, SnapshotManifest
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
-from hmamba.sources.ids import read_ids
+from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.warehouse.connection import in_memory
@@ -58,15 +55,12 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
 
 
 def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
-    allowed = config.candidates.allowed_items
     parts = enumerate(candidate_parts(run))
     return CandidateFiles(
         shards=tuple(ShardFiles(part, (run.shard(shard),)) for shard, part in parts),
         items=run.items,
         indexed=run.item_points,
-        allowed=None
-        if allowed is None
-        else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items", config.source.null_words),
+        allowed=allowed_items(layout, config),
     )
 
 

@@ -101,7 +101,7 @@ def build(stored: StoredModel, candidate_items: CandidateItems, kind: str = Flat
 
 def save(built: ItemIndex, folder: Path) -> int:
     """Write an index and its description atomically; return the size of the index in bytes."""
-    from hmamba.contracts.index import IndexDescription
+    from hmamba.contracts.models import IndexDescription
 
     with atomic_folder(folder) as temporary:
         built.searcher.save(temporary)
@@ -127,7 +127,7 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     Raises:
         InputError: the index is missing, damaged, or of another model.
     """
-    from hmamba.contracts.index import IndexDescription
+    from hmamba.contracts.models import IndexDescription
 
     description = IndexDescription.read(folder / _DESCRIPTION)
     kind = description.kind

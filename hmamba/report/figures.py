@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hmamba.report.judged import Contrast
+from hmamba.text import counted
 
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 GOOD, BAD = "#050001", "#050002"
@@ -83,9 +84,8 @@ def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float],
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", linewidth=0.8)
         word = "lowest" if best == "min" else "highest"
-        length = f"{len(values)} {'epoch' if len(values) == 1 else 'epochs'}"
         spoken = (
-            f"{title} over {length}: from {values[0]:.4g} to {values[-1]:.4g}, "
+            f"{title} over {counted(len(values), 'epoch')}: from {values[0]:.4g} to {values[-1]:.4g}, "
             f"{word} {values[place]:.4g} at epoch {epochs[place]}."
         )
         return _inline(figure, name, spoken)

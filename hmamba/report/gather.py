@@ -38,7 +38,6 @@ from hmamba.errors import InputError
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
-from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.steps import PUBLISHING
 from hmamba.storage.base import Storage
@@ -213,7 +212,7 @@ def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ..
         metrics = getattr(steps, step.name)
         if metrics is not None:
             seconds = [part.seconds for part in parts] if step.name == "score" else [metrics.seconds]
-            summary, total = in_a_line(metrics), metrics.seconds
+            summary, total = metrics.in_a_line, metrics.seconds
             costs.append(StepCost(step.name, summary, len(seconds), total, max(seconds), metrics.peak_bytes))
     return steps, tuple(costs)
 

@@ -16,6 +16,7 @@ from hmamba.report.judged import NAMES, contrasts, judged_on, metric_of
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
+from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.text import counted, metric_name, relative, sentence, short, signed
 
@@ -32,10 +33,8 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
     Raises:
         ConfigError: the run id cannot be a folder's name.
     """
-    page = render(gather(layout, day, run_id))
     target = layout.report(day)
-    with layout.storage.write_file(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(layout.storage, target, render(gather(layout, day, run_id)))
     return target
 
 

@@ -60,35 +60,17 @@ class Rest:
     refused_from: datetime
 
 
-@dataclass(frozen=True)
-class LedgerEntry:
-    """A part as recorded in the ledger. ``rest`` is None unless the pull left rows of later days."""
-
-    name: str
-    size: int
-    modified_ns: int
-    digest: str
-    state: State
-    rest: Rest | None
-    read_as: str | None
-
-    def rest_on(self, day: date) -> Rest | None:
-        """The rows that a pull of ``day`` has to read; None if there are none."""
-        return None if self.rest is None or self.rest.through >= day else self.rest
-
-
 @dataclass(frozen=True, kw_only=True)
-class Part(ABC):
-    """A part of a source, as it was at selection.
+class LedgerEntry:
+    """A part as recorded in the ledger.
 
     Attributes:
         name: its origin, used in the ledger, the quarantine and messages.
         size: bytes, or another unit of the source; progress is shown in it.
         digest: identifies the content.
         modified_ns: time of the last change in nanoseconds since 1970; 0 if unknown.
-        state: loaded if the part is to be read, duplicate if its content was read before.
-        is_new: whether no earlier version of the part has been read.
-        rest: the rows to read; None for all rows.
+        state: loaded, partial if the pull left rows of later days, or duplicate if the content was read before.
+        rest: the rows that were left; None unless the state is partial.
         read_as: for catalogue files, a digest of the settings that determine how they are read; else None.
     """
 
@@ -97,9 +79,23 @@ class Part(ABC):
     digest: str
     modified_ns: int = 0
     state: State = "loaded"
-    is_new: bool = True
     rest: Rest | None = None
     read_as: str | None = None
+
+    def rest_on(self, day: date) -> Rest | None:
+        """The rows that a pull of ``day`` has to read; None if there are none."""
+        return None if self.rest is None or self.rest.through >= day else self.rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(LedgerEntry, ABC):
+    """A part of a source, as it was at selection.
+
+    The state is loaded if the part is to be read, and ``rest`` the rows to read, None for all rows. ``is_new``: whether
+    no earlier version of the part has been read.
+    """
+
+    is_new: bool = True
 
     @abstractmethod
     def open(self, wanted: Iterable[str]) -> Reading:
@@ -112,7 +108,7 @@ class Part(ABC):
             InputError: the part cannot be read, or a column is missing or duplicate.
         """
 
-    def require_unchanged(self) -> None:  # noqa: B027 - for parts that can change
+    def require_unchanged(self) -> None:
         """Check that the content has not changed since selection, if it can change.
 
         Raises:

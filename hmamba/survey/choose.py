@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import ConfigError, InputError
 from hmamba.survey.groups import Group
-from hmamba.survey.roles import ROLES, Profile, Role, candidates, time_name_rank, unfit
+from hmamba.survey.roles import ROLES, Role, candidates, time_name_rank, unfit
 
 _NEEDED: dict[Role, str] = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
 _READABLE_TIMES = (
@@ -72,7 +72,8 @@ def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
     role = next(role for role in _NEEDED if not one.roles[role])
     cure = f"Say which it is with --column {role}=NAME, or start with `hmamba init ROOT` and set source.columns.{role}."
     if role == "event_time":
-        others = [profile for profile in one.columns.values() if profile.name not in _taken(one)]
+        taken = {*one.roles["user_id"][:1], *one.roles["item_id"][:1]}
+        others = [profile for profile in one.columns.values() if profile.name not in taken]
         reasons = {
             profile.name: reason
             for profile in others
@@ -83,11 +84,6 @@ def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
         if reasons and not any(profile.time_format for profile in others):
             cure = _READABLE_TIMES
     return f"{one.files[0].name}: no column looks like {_NEEDED[role]}. {has} {cure}"
-
-
-def _taken(one: Group) -> set[str]:
-    """The most likely user and item columns."""
-    return {*one.roles["user_id"][:1], *one.roles["item_id"][:1]}
 
 
 def choose(one: Group, given: Mapping[Role, str]) -> SourceConfig:
@@ -109,10 +105,8 @@ def choose(one: Group, given: Mapping[Role, str]) -> SourceConfig:
     else:
         chosen.pop("event_time", None)
         time_format = "auto"
-    if "weight" in chosen and "weight" not in given and not _is_complete(one.columns[chosen["weight"]]):
-        del chosen["weight"]  # rows without a number would be refused
+    if "weight" in chosen and "weight" not in given:
+        weight = one.columns[chosen["weight"]]
+        if weight.numbers < 0.99 * weight.rows:
+            del chosen["weight"]  # rows without a number would be refused
     return SourceConfig(columns=InteractionColumns(**chosen), time_format=time_format)
-
-
-def _is_complete(profile: Profile) -> bool:
-    return profile.numbers >= 0.99 * profile.rows

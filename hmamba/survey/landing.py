@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.quality.row_rules import ROW_RULES, Broken
-from hmamba.sources.base import LINE, RECORD, require_columns
+from hmamba.sources.base import require_columns
 from hmamba.sources.discover import SourceFile, find_files
-from hmamba.sources.files import FilePart, no_rows
+from hmamba.sources.files import FilePart, find_catalogue, no_rows
 from hmamba.sources.read import open_file
 from hmamba.statements import rows
 from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
 from hmamba.survey.roles import ROLES, candidates, profiles
-from hmamba.survey.sample import PEEK, Sample, read, spread, take
+from hmamba.survey.sample import PEEK, Sample, read, samples_of, spread
 from hmamba.text import counted
 from hmamba.warehouse.connection import in_memory
-from hmamba.warehouse.refused import first_refused, refuse_rows
+from hmamba.warehouse.refused import first_refused, record_on, refuse_rows
 
 _HEAD_ROWS = 5_000
 
@@ -66,8 +63,7 @@ def examine(layout: Layout, config: Config) -> Examined | None:
     files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
     if not files:
         return None
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder, in_memory(config.warehouse) as connection:
-        samples = take(spread(files), Path(folder))
+    with samples_of(spread(files)) as samples, in_memory(config.warehouse) as connection:
         judged = [(sample, _missing(connection, sample, config)) for sample in samples]
         good = [sample for sample, problem in judged if problem is None]
         measured = measure(connection, files, good, config.source)
@@ -106,12 +102,10 @@ def examine_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
     Raises:
         InputError: the folder or file does not exist, or a file cannot be read or lacks a column.
     """
-    names = config.catalogue
-    assert names.path is not None  # the caller checks it
-    files = find_files(names.path, layout.root, "catalogue.path", follow_links=config.source.follow_links)
+    names, files = config.catalogue, find_catalogue(layout, config)
     of_records = [file for file in spread(files) if open_file(file, names.wanted).columns is None]
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-        for sample in take(of_records, Path(folder), PEEK):
+    with samples_of(of_records, PEEK) as samples:
+        for sample in samples:
             head = read(sample.file, None, _HEAD_ROWS)
             if head.num_rows:
                 require_columns(sample.original.name, names.wanted, head.column_names)
@@ -146,24 +140,12 @@ def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], 
         sample, rule, line = samples[row["file"]], ROW_RULES[row["rule"]], row["line"]
         # Line numbers of a partial file differ from those of the original.
         place = f"{sample.original.name}, line {line}" if sample.whole else sample.original.name
-        columns = rule.columns(config)
-        value = _cell(sample, columns[0], line) if columns else None
+        part, columns = FilePart.of(sample.file, ""), rule.columns(config)
+        record = record_on(part, config.source.columns.wanted, line) if columns else None
+        value = record.get(columns[0]) if isinstance(record, dict) else None
         if value is None:
             yield Refusal(rule.name, row["rows"], place, f"{rule.advice}.")
         else:
-            explanation = rule.cure(Broken(value, FilePart.of(sample.file, ""), config)) or ""
+            explanation = rule.cure(Broken(value, part, config)) or ""
             cure = f"{rule.advice}. {explanation}".rstrip()
             yield Refusal(rule.name, row["rows"], f"{place}: {str(value)!r}", cure)
-
-
-def _cell(sample: Sample, column: str, line: int) -> Any:
-    """The value of a row in a column; None if it has none."""
-    reading = open_file(sample.file, ())
-    for batch in reading.batches([column]):
-        lines = batch.column(LINE).to_pylist()
-        if line in lines:
-            place = lines.index(line)
-            if reading.columns is None:
-                return json.loads(batch.column(RECORD)[place].as_py()).get(column)
-            return batch.column(column)[place].as_py()
-    return None

@@ -6,14 +6,11 @@ there is an error and no proposal.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-
-import duckdb
 
 from hmamba import clock
 from hmamba.config import Config, SourceConfig, parse
@@ -27,7 +24,7 @@ from hmamba.survey.events import Meaning, meanings
 from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
 from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
-from hmamba.survey.sample import spread, take
+from hmamba.survey.sample import samples_of, spread
 from hmamba.text import counted, short
 from hmamba.warehouse.connection import in_memory
 
@@ -100,19 +97,18 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
     Raises:
         InputError: there is nothing to read, or no column for a required role; the message names the columns.
     """
-    paths = gather(places)
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as made, in_memory() as connection:
-        folder = Path(made)
+    paths, null_words = gather(places), _DEFAULTS.source.null_words
+    with in_memory() as connection:
         connection.execute(statement("ingest/set_time_zone"), {"zone": "UTC"})
-        groups, unreadable = _group(connection, describe(paths, layout.root), folder / "given")
+        groups, unreadable = group(connection, describe(paths, layout.root), null_words)
         if not groups:
             raise InputError(f"--from {' '.join(places)}: nothing can be read. {' '.join(unreadable)}")
         events, others = interactions(groups, given)
         source = choose(events, given)
-        samples = take(spread(events.files), _made(folder / "sample"))
-        measured = measure(connection, events.files, samples, source)
+        with samples_of(spread(events.files)) as samples:
+            measured = measure(connection, events.files, samples, source)
         figures = measured.figures
-        beside, _ = _group(connection, _beside(events, paths, layout), folder / "beside")
+        beside, _ = group(connection, _beside(events, paths, layout), null_words)
         catalogue, doubts = find_catalogue(connection, [*others, *beside], source)
         types = {} if source.columns.event_type is None else meanings(list(figures.types)[:MOST_TYPES])
         targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
@@ -133,17 +129,6 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         ),
         day=clock.now().date() if figures.newest is None else figures.newest.date(),
     )
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def _group(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], folder: Path
-) -> tuple[list[Group], list[str]]:
-    return group(connection, files, _made(folder), _DEFAULTS.source.null_words)
 
 
 def _beside(events: Group, paths: Sequence[Path], layout: Layout) -> list[SourceFile]:

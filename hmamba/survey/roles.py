@@ -102,19 +102,15 @@ class Profile:
 
 def profiles(connection: duckdb.DuckDBPyConnection, table: pa.Table, null_words: Sequence[str]) -> dict[str, Profile]:
     """The profile of each column of a table, by name."""
-    return {field.name: _profile(connection, table, field, null_words) for field in table.schema}
-
-
-def _profile(
-    connection: duckdb.DuckDBPyConnection, table: pa.Table, field: pa.Field, null_words: Sequence[str]
-) -> Profile:
-    connection.register("chunk", pa.table({"value": table[field.name]}))
-    try:
-        return Profile(
-            name=field.name, type=field.type, **one(connection, "survey/profile", {"null_words": list(null_words)})
-        )
-    finally:
-        connection.unregister("chunk")
+    found = {}
+    for field in table.schema:
+        connection.register("chunk", pa.table({"value": table[field.name]}))
+        try:
+            figures = one(connection, "survey/profile", {"null_words": list(null_words)})
+        finally:
+            connection.unregister("chunk")
+        found[field.name] = Profile(name=field.name, type=field.type, **figures)
+    return found
 
 
 def words_of(name: str) -> list[str]:

@@ -10,10 +10,11 @@ import csv
 import dataclasses
 import gzip
 import json
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -107,6 +108,13 @@ def take(files: Sequence[SourceFile], folder: Path, budget: Budget = FULL) -> li
         else:
             samples.append(_of_text(file, place, text_bytes))
     return samples
+
+
+@contextmanager
+def samples_of(files: Sequence[SourceFile], budget: Budget = FULL) -> Iterator[list[Sample]]:
+    """Samples of files, as :func:`take` makes them, in a temporary folder that is deleted after the block."""
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
+        yield take(files, Path(folder), budget)
 
 
 def total_rows(files: Sequence[SourceFile], samples: Sequence[Sample], counts: Sequence[int]) -> tuple[int, bool]:

@@ -216,15 +216,13 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
 
 def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
     """Refuse to mix positions and times in one warehouse: the events of every user would be in a wrong order."""
-    if not one(connection, "ledger/ordered_otherwise", {"by_position": request.config.source.columns.by_position})[
-        "batches"
-    ]:
-        return
-    now, before = ("positions", "times") if request.config.source.columns.by_position else ("times", "positions")
-    raise ConfigError(
-        f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by {now}. "
-        "Set source.columns as it was, or begin a new root."
-    )
+    by_position = request.config.source.columns.by_position
+    if one(connection, "ledger/ordered_otherwise", {"by_position": by_position})["batches"]:
+        now, before = ("positions", "times") if by_position else ("times", "positions")
+        raise ConfigError(
+            f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by "
+            f"{now}. Set source.columns as it was, or begin a new root."
+        )
 
 
 def _late_before(config: Config, history: Row) -> datetime | None:

@@ -178,11 +178,9 @@ def doubtful_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _example(part: Part, wanted: Sequence[str], found: Row, config: Config) -> tuple[str, list[str]]:
     """The first refused row of a part with the values that broke its rules, and the fixes."""
-    record: Any = found["malformed"]
+    record = found["malformed"]
     if record is None:
-        for _, records in _refused_rows(part, wanted, pa.array([found["first_line"]], pa.int64())):
-            record = _parsed(records[0])
-            break
+        record = record_on(part, wanted, found["first_line"])
     broken, cures = [], []
     for rule in (ROW_RULES[name] for name in found["rules"]):
         columns = rule.columns(config)
@@ -198,8 +196,9 @@ def _example(part: Part, wanted: Sequence[str], found: Row, config: Config) -> t
     return f"{part.name}, line {found['first_line']}: {', '.join(broken)}", list(dict.fromkeys(filter(None, cures)))
 
 
-def _parsed(record: str) -> Any:
-    """A parsed JSON record; its text if Python cannot parse it, for example because of nesting depth."""
+def record_on(part: Part, wanted: Sequence[str], line: int) -> Any:
+    """The record that starts on a line; its text if Python cannot parse it, for example because of nesting depth."""
+    _, (record, *_) = next(_refused_rows(part, wanted, pa.array([line], pa.int64())))
     try:
         return parsed(record)
     except (ValueError, RecursionError):
