@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import pyarrow.parquet as pq
-
 from hmamba.candidates.baseline import write_eligible
-from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
@@ -30,9 +27,8 @@ def body(context: StepContext) -> IndexMetrics:
     version = read_serving(run)
     allowed = allowed_items(context.layout, config)
     if is_baseline(version):
-        items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
-        ids = model_files.vocabulary_of(items)
-        events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
+        ids = model_files.vocabulary(run.items)
+        events = model_files.item_events(run.items, len(ids))
         candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, allowed)
         with run.storage.write_file(run.item_points) as path:
             write_eligible(candidate_items, ids, path)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import ITEM_ID, ITEM_INDEX
+from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
 from hmamba.model.hmamba import HMamba
 from hmamba.score_terms import SCORE_TERMS
@@ -117,11 +117,12 @@ def vocabulary_of(table: pa.Table, size: int | None = None) -> pa.Array:
     return table[ITEM_ID].combine_chunks().take(pa.array(where, mask=where < 0))
 
 
-def by_index(index: IntArray, values: IntArray, size: int) -> IntArray:
-    """Arrange values by item index (size,): zero for an index without a value; indices from ``size`` on are dropped."""
+def item_events(path: Path, size: int) -> IntArray:
+    """Read the number of events by item index (size,) from a snapshot's items; indices from ``size`` on are dropped."""
+    items = pq.read_table(path, columns=[ITEM_INDEX, EVENTS])
+    index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
     result = np.zeros(size, dtype=np.int64)
-    known = index < size
-    result[index[known]] = values[known]
+    result[index[index < size]] = events[index < size]
     return result
 
 

@@ -79,7 +79,6 @@ def _check_columns(part: Path) -> None:
 _TABLES = {
     "quality/candidate_users": ("part",),
     "quality/expected_users": ("events", "k", "exclude_seen"),
-    "quality/add_recommended": ("part",),
 }
 _FIGURES = {
     "quality/candidate_rows": ("part", "fallback"),
@@ -98,7 +97,6 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     connection.register("allowed", pa.table({columns.ITEM_ID: nothing if files.allowed is None else files.allowed}))
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
     connection.execute(statement("quality/eligible_items"), eligible)
-    connection.execute(statement("quality/create_recommended"))
     skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
     figures: Counter[str] = Counter()
     versions: set[str] = set()
@@ -120,7 +118,7 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
                 figures.update(found)
     return {
         **figures,
-        **one(connection, "quality/distinct_items"),
+        **one(connection, "quality/distinct_items", {"parts": [str(shard.part) for shard in files.shards]}),
         "model_versions": len(versions),
         "model_version": min(versions, default=columns.FALLBACK_VERSION),
     }

@@ -125,7 +125,6 @@ def _enter(
         raise _all_later(request.day, read)
     if not total and parts and history["watermark"] is None:
         raise request.source.nothing(parts)
-    highest = one(connection, "merge/highest_index")["item_index"]
     entry = Entry(
         batch_id=batch_id,
         loaded_at=clock.now(),
@@ -147,8 +146,9 @@ def _enter(
         broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
     )
     _judge(request, history, figures, refusals.examples)
-    for name in ("merge/add_items", "merge/first_seen", "merge/index_items"):
+    for name in ("merge/add_items", "merge/first_seen"):
         connection.execute(statement(name))
+    ((items_new,),) = connection.execute(statement("merge/index_items")).fetchall()
     quarantine(connection, batch_id, "interactions", parts, wanted)
     connection.execute(statement("ingest/drop_staged"))
     _enter_parts(connection, batch_id, selection, read)
@@ -168,7 +168,7 @@ def _enter(
             "rows_duplicate": merged.duplicate,
             "rows_quarantined": refused,
             "rows_late": merged.late,
-            "items_new": one(connection, "merge/new_indices", {"highest_before": highest})["items"],
+            "items_new": items_new,
             "rows_left": sum(read.left),
             "by_position": request.config.source.columns.by_position,
         },
