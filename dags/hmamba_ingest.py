@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import CronDataIntervalTimetable, dag
-from hmamba_steps import RETRYING, WAREHOUSE_POOL, StepOperator, common_params
+from hmamba_steps import COMMON, common_params, hourly_ingest
 
 ABOUT = """
 ### The hourly pull
@@ -24,23 +22,13 @@ later pull.
     doc_md=ABOUT,
     # Explicit for the same reason as in hmamba_retrain.
     schedule=CronDataIntervalTimetable("15 * * * *", timezone="UTC"),
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={"owner": "hmamba", **RETRYING},
+    **COMMON,
     params=common_params(),
     tags=["hmamba", "recommender", "hourly"],
 )
 def hmamba_ingest() -> None:
     """Define the task."""
-    StepOperator(
-        task_id="ingest",
-        step="ingest",
-        days_back=0,
-        pool=WAREHOUSE_POOL,
-        execution_timeout=timedelta(minutes=50),
-        doc_md="Pulls new files from the landing folder into the warehouse, in one transaction.",
-    )
+    hourly_ingest()
 
 
 hmamba_ingest()

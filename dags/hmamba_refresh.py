@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import CronDataIntervalTimetable, chain, dag
-from hmamba_steps import CANDIDATES, RETRYING, WAREHOUSE_POOL, StepOperator, common_params
+from hmamba_steps import CANDIDATES, COMMON, WAREHOUSE_POOL, StepOperator, common_params, hourly_ingest
 
 ABOUT = """
 ### Between nights
@@ -24,23 +24,12 @@ The day is the current UTC day when the run was due: later events are ignored.
     doc_md=ABOUT,
     # Explicit for the same reason as in hmamba_retrain.
     schedule=CronDataIntervalTimetable("45 * * * *", timezone="UTC"),
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={"owner": "hmamba", **RETRYING},
+    **COMMON,
     params=common_params(),
     tags=["hmamba", "recommender", "hourly"],
 )
 def hmamba_refresh() -> None:
     """Define the tasks and their order."""
-    ingest = StepOperator(
-        task_id="ingest",
-        step="ingest",
-        days_back=0,
-        pool=WAREHOUSE_POOL,
-        execution_timeout=timedelta(minutes=50),
-        doc_md="Pulls new files from the landing folder into the warehouse, in one transaction.",
-    )
     refresh = StepOperator(
         task_id="refresh",
         step="refresh",
@@ -52,7 +41,7 @@ def hmamba_refresh() -> None:
         doc_md="Scores users with new events and publishes the table with their candidates replaced, with the "
         "checks of a night. Publishes nothing if no user has new events.",
     )
-    chain(ingest, refresh)
+    chain(hourly_ingest(), refresh)
 
 
 hmamba_refresh()

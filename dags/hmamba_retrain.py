@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
-from hmamba_steps import CANDIDATES, GPU_POOL, RETRYING, WAREHOUSE_POOL, StepOperator, common_params, ranges
+from hmamba_steps import CANDIDATES, COMMON, GPU_POOL, WAREHOUSE_POOL, StepOperator, common_params, ranges
 
 ABOUT = """
 ### The nightly recommender
@@ -32,10 +32,7 @@ More in docs/operations.md.
     # Not a bare cron string: that is a CronTriggerTimetable, whose interval has no width. Here the interval ends when
     # the run is due, so the day that it processes does not depend on when, or how often, the run starts.
     schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={"owner": "hmamba", **RETRYING},
+    **COMMON,
     params={
         **common_params(),
         "full_retrain": Param(

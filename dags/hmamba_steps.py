@@ -32,12 +32,19 @@ WAREHOUSE_POOL = "hmamba_warehouse"
 GPU_POOL = "hmamba_gpu"
 CANDIDATES = Asset(name="hmamba_candidates", uri="hmamba://nightly/candidates")
 
-RETRYING = {
-    "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),
-    "retry_delay": timedelta(minutes=5),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=30),
+COMMON = {
+    "start_date": datetime(2024, 1, 1, tzinfo=UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": {
+        "owner": "hmamba",
+        "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),
+        "retry_delay": timedelta(minutes=5),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=30),
+    },
 }
+"""Arguments that all DAGs share."""
 
 FINAL = {
     2: "A setting or a file is wrong: fix it, then clear this task.",
@@ -250,3 +257,15 @@ class StepOperator(BaseOperator):
         if self._process is not None and self._process.poll() is None:
             self.log.info("Stopping %s.", self.step)
             self._process.terminate()
+
+
+def hourly_ingest() -> StepOperator:
+    """The pull of a DAG that runs every hour, for the day in progress."""
+    return StepOperator(
+        task_id="ingest",
+        step="ingest",
+        days_back=0,
+        pool=WAREHOUSE_POOL,
+        execution_timeout=timedelta(minutes=50),
+        doc_md="Pulls new files from the landing folder into the warehouse, in one transaction.",
+    )

@@ -11,14 +11,12 @@ import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from typing import Any, Literal, Union
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from hmamba.config import Config, EventsConfig, EventType, Section, named_configs
-from hmamba.errors import ConfigError
 
 _INTRODUCTION = """\
 # Configuration
@@ -109,7 +107,7 @@ def _type(field: FieldInfo) -> str:
 def _spell(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
-        return " or ".join(_toml(value) for value in arguments)
+        return " or ".join(toml_value(value) for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_spell(part) for part in arguments if part is not type(None)) + ", may be absent"
     if origin is tuple:
@@ -118,11 +116,11 @@ def _spell(annotation: Any) -> str:
     return names[annotation]
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value as TOML spells it. JSON's strings, numbers, booleans and lists are TOML's, too."""
     if isinstance(value, datetime):
         return value.isoformat()
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def markdown() -> str:
@@ -147,7 +145,7 @@ def _table(rows: Iterable[tuple[str, Setting]]) -> str:
 
 
 def _shown(default: Any) -> str:
-    return "absent" if default is None else f"`{_toml(default)}`"
+    return "absent" if default is None else f"`{toml_value(default)}`"
 
 
 def starter() -> str:
@@ -160,29 +158,12 @@ def starter() -> str:
         example = "# " if group.name.endswith(_ANY_TYPE) else ""
         lines += ["", f"# {group.meaning}", f"{example}[{group.name}]"]
         for setting in group.settings:
-            meaning = f"  # {setting.meaning}" if setting.meaning else ""
-            if group.name.endswith(_ANY_TYPE):
-                lines.append(f"# {setting.name} = {_toml(setting.default)}{meaning}")
-                continue
             active = group.name == "source.columns" and setting.default is not None
-            if setting.default is None:
-                lines.append(f"#{setting.name} ={meaning or '  # absent'}")
-            else:
-                lines.append(f"{'' if active else '#'}{setting.name} = {_toml(setting.default)}{meaning}")
+            value = "" if setting.default is None else f" {toml_value(setting.default)}"
+            meaning = setting.meaning or ("absent" if setting.default is None else "")
+            comment = f"  # {meaning}" if meaning else ""
+            lines.append(f"{'' if active else example or '#'}{setting.name} ={value}{comment}")
     return "\n".join(lines) + "\n"
-
-
-def named_text(name: str) -> str:
-    """The text of a configuration that comes with the package.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if name not in named_configs():
-        raise ConfigError(
-            f"--config {name}: no such configuration to start from. Choose one of {', '.join(named_configs())}."
-        )
-    return (resources.files("hmamba") / "configs" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

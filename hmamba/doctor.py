@@ -15,9 +15,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from hmamba.config import Config
@@ -31,7 +32,6 @@ GIB = 2**30
 _UNKNOWN_DAY = "YYYY-MM-DD"
 
 State = Literal["ok", "note", "missing"]
-_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -237,16 +237,16 @@ def _root_contents(root: Path) -> Iterator[Check]:
         if config is not None:
             newest = yield from _landing(layout, config)
             if config.catalogue.path is not None:
-                yield _attempt("catalogue", _catalogue, layout, config)
+                yield _attempt("catalogue", partial(_catalogue, layout, config))
         night = layout.command("run", "--day", newest)
-        yield _attempt("champion", _champion, layout, night)
-        yield _attempt("published", _published, layout, night)
+        yield _attempt("champion", partial(_champion, layout, night))
+        yield _attempt("published", partial(_published, layout, night))
 
 
-def _attempt(name: str, check: Callable[_P, Check], *given: _P.args, **named: _P.kwargs) -> Check:
+def _attempt(name: str, check: Callable[[], Check]) -> Check:
     """Run a check; an error becomes a finding, because its message says what to do."""
     try:
-        return check(*given, **named)
+        return check()
     except Exception as error:
         return Check(name, "missing", str(error))
 

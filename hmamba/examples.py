@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from hmamba.errors import InputError
-from hmamba.storage.local import atomic_file
+from hmamba.storage.base import write_text
+from hmamba.storage.local import LOCAL
 
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 _DAYS = 152
@@ -54,8 +55,7 @@ def write_example(name: str, folder: Path, seed: int = 0) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, text in EXAMPLES[name](np.random.default_rng(seed)):
-        with atomic_file(folder / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(LOCAL, folder / file, text)
         paths.append(folder / file)
     return paths
 

@@ -9,12 +9,10 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import EVENTS, ITEM_INDEX
 from hmamba.config import Config
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.evaluation.split import Split
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
@@ -25,7 +23,7 @@ from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import Histories, IntArray, read_histories, shard_files
-from hmamba.storage.layout import ITEMS, RunLayout
+from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import name_training, prepare
@@ -65,13 +63,11 @@ class Fitted:
             InputError: a file is missing or damaged.
         """
         stored = model_files.load_serving(run, version, device_of(device), kernels)
-        items = pq.read_table(run.sequences / ITEMS, columns=[ITEM_INDEX, EVENTS])
-        index, events = (items[name].to_numpy() for name in (ITEM_INDEX, EVENTS))
         return cls(
             stored,
             item_index.load(run.index, stored.identity, stored.model.tangents.weight.device),
             read_histories(shard_files(run)),
-            model_files.by_index(index, events, len(stored.item_ids)),
+            model_files.item_events(run.items, len(stored.item_ids)),
             types,
             library,
             run,
@@ -111,9 +107,9 @@ def train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredMod
     """Train on a snapshot; its newest events are for validation, and none are held out."""
     histories = read_histories(shard_files(run))
     split = Split.of(histories, config).without_holdout(histories)
-    ids = model_files.vocabulary(run.sequences / ITEMS)
+    ids = model_files.vocabulary(run.items)
     provenance = name_training(day, snapshot, None, split, config)
-    category = read_categories(run.sequences / ITEMS, len(ids), config.model.category_levels)
+    category = read_categories(run.items, len(ids), config.model.category_levels)
     ready = prepare(histories, ids, provenance, None, split, run.training, config, category)
     Fit(ready.model, ready.plan).run()
     shutil.rmtree(run.training, ignore_errors=True)

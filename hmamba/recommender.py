@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.candidates.score import ModelScorer
+from hmamba.candidates.score import ModelScorer, Ranked
 from hmamba.columns import ITEM_ID, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
-from hmamba.contracts.recommender import SavedRecommender
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
+from hmamba.contracts.models import SavedRecommender
 from hmamba.dataframes import from_arrow, positions, texts_of, to_arrow, type_of_ids
 from hmamba.errors import ConfigError, InputError
 from hmamba.fitted import Fitted, nearness, run_in, train
@@ -30,12 +29,10 @@ from hmamba.index import index as item_index
 from hmamba.index.choice import choose
 from hmamba.index.index import ItemIndex
 from hmamba.index.matmul import MatmulSearcher
-from hmamba.index.registry import SEARCHERS
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
-from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import IntArray, owners, run_starts, shard_files
+from hmamba.sequences.histories import IntArray, shard_files
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import atomic_folder, sha256
@@ -134,22 +131,15 @@ class Recommender:
         index = fitted.index if items is None else self._restricted(items)
         k = _checked(self.config.candidates.k if k is None else k)
         scorer = ModelScorer(fitted.stored, index, fitted.popularity, k, filter_viewed)
-        none = np.zeros(0, np.int64)
-        places, found, scores = [none], [none], [np.zeros(0, np.float32)]
-        for start in range(0, len(rows), _BLOCK_USERS):
-            ranked = scorer(fitted.histories.select(rows[start : start + _BLOCK_USERS])).ranked
-            places.append(start + ranked.users)
-            found.append(ranked.items)
-            scores.append(ranked.scores)
-        place = np.concatenate(places)
-        starts = run_starts(place)
-        rank = np.arange(1, len(place) + 1) - starts[owners(np.diff(starts, append=len(place)))]
+        blocks = [np.arange(len(rows))[start : start + _BLOCK_USERS] for start in range(0, len(rows), _BLOCK_USERS)]
+        parts = [scorer(fitted.histories.select(rows[block])).ranked.of(block) for block in blocks]
+        ranked = Ranked.together(parts)
         return self._frame(
             {
-                USER_ID: self._named(USER_ID, fitted.histories.users, rows[place]),
-                ITEM_ID: self._named(ITEM_ID, fitted.stored.item_ids, np.concatenate(found)),
-                SCORE: pa.array(np.concatenate(scores)),
-                RANK: pa.array(rank, pa.int32()),
+                USER_ID: self._named(USER_ID, fitted.histories.users, rows[ranked.users]),
+                ITEM_ID: self._named(ITEM_ID, fitted.stored.item_ids, ranked.items),
+                SCORE: pa.array(ranked.scores),
+                RANK: pa.array(ranked.ranks, pa.int32()),
             }
         )
 
@@ -308,14 +298,11 @@ class Recommender:
     def _restricted(self, items: Any) -> ItemIndex:
         """An exact index of some of the candidate items."""
         fitted = self._get()
-        held, kind = fitted.index.candidate_items, fitted.index.kind
-        is_allowed = pc.is_in(fitted.stored.item_ids.take(pa.array(held.eligible)), value_set=texts_of(items, "item"))
-        allowed = np.zeros(len(held.column), dtype=np.int64)
-        allowed[held.eligible[is_allowed.to_numpy(zero_copy_only=False)]] = 1
-        if not allowed.any():
+        index = fitted.index
+        allowed = index.candidate_items.among(fitted.stored.item_ids, texts_of(items, "item"))
+        if not len(allowed):
             raise InputError("items: none of them is a candidate item. See the property items for those that are.")
-        exact = kind if SEARCHERS[kind].is_exact else MatmulSearcher.name
-        return item_index.build(fitted.stored, CandidateItems.of(allowed, 1), exact)
+        return item_index.build(fitted.stored, allowed, index.kind if index.searcher.is_exact else MatmulSearcher.name)
 
     def _named(self, column: str, ids: pa.Array, index: IntArray) -> pa.Array:
         """External ids in the type of the frame."""

@@ -11,6 +11,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Row = dict[str, Any]
 
 _PACKAGE = Path(__file__).resolve().parent
 _FOLDERS = (_PACKAGE / "sql", _PACKAGE.parent / "sql")
@@ -64,3 +70,16 @@ def statement(name: str) -> str:
     if key not in found:
         raise LookupError(f"sql/{file}.sql has no statement {key!r}, only {', '.join(found)}")
     return found[key]
+
+
+def rows(connection: DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+    """All rows of the query ``name`` (see :func:`statement`) as dictionaries."""
+    cursor = connection.execute(statement(name), dict(values or {}))
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def one(connection: DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> Row:
+    """The single row of the query ``name`` as a dictionary."""
+    (row,) = rows(connection, name, values)
+    return row

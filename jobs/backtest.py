@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-import numpy as np
-
-from hmamba.backtest.judge import Chain, JudgedNight, judge_night
+from hmamba.backtest.judge import Chain, judge_night
 from hmamba.backtest.page import Findings, markdown, page
 from hmamba.config import Config, load
-from hmamba.contracts.backtest import BacktestInputs, BacktestNight, SystemMetrics
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.backtest import BacktestInputs, BacktestNight
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import ConfigError, InputError, QualityError
-from hmamba.evaluation.gate import Measured
 from hmamba.inference.device import device_of
 from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.storage.base import write_text
 from hmamba.storage.layout import BacktestLayout, Layout
 from hmamba.storage.local import digest
 from jobs.night import NightOptions, StepFailedError, run_one
@@ -116,7 +114,7 @@ class Replay:
         now.write(path, storage)
 
 
-def replay(plan: Replay) -> Iterator[JudgedNight]:
+def replay(plan: Replay) -> Iterator[BacktestNight]:
     """Run and judge the nights; yield each when it is done.
 
     Raises:
@@ -134,7 +132,7 @@ def replay(plan: Replay) -> Iterator[JudgedNight]:
     for number, day in enumerate(plan.nights, start=1):
         kept = plan.backtest.night(day)
         if (judged_before := BacktestNight.read_if_exists(kept, plan.layout.storage)) is not None:
-            yield _restored(judged_before)
+            yield judged_before
             continue
         log.info("backtest: night %d of %d, %s", number, len(plan.nights), day)
         for chain in chains:
@@ -144,7 +142,7 @@ def replay(plan: Replay) -> Iterator[JudgedNight]:
         until = day + timedelta(days=plan.every)
         device = device_of(plan.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, plan.config, device)
-        _document(judged).write(kept, plan.layout.storage)
+        judged.write(kept, plan.layout.storage)
         for chain in chains:  # models stay: they are the next night's champions
             chain.layout.storage.delete(chain.layout.run(day, RUN_ID).folder)
         yield judged
@@ -168,24 +166,6 @@ def _run_night(plan: Replay, chain: Chain, first: Chain, day: date) -> None:
             raise
 
 
-def _document(night: JudgedNight) -> BacktestNight:
-    return BacktestNight(
-        day=night.day,
-        user_ids=night.user_ids,
-        queries=night.queries,
-        serving=night.serving,
-        measured={
-            name: SystemMetrics(means=found.means, deciding=tuple(found.deciding.round(6).tolist()))
-            for name, found in night.measured.items()
-        },
-    )
-
-
-def _restored(night: BacktestNight) -> JudgedNight:
-    measured = {name: Measured(found.means, np.array(found.deciding)) for name, found in night.measured.items()}
-    return JudgedNight(night.day, night.user_ids, night.queries, night.serving, measured)
-
-
 def run_backtest(plan: Replay) -> tuple[str, Path]:
     """Replay the nights, and write the results after each.
 
@@ -195,7 +175,7 @@ def run_backtest(plan: Replay) -> tuple[str, Path]:
     Raises:
         InputError: no night is followed by events to judge it on.
     """
-    nights: list[JudgedNight] = []
+    nights: list[BacktestNight] = []
     target = plan.backtest.page
     text = ""
     for night in replay(plan):
@@ -208,9 +188,8 @@ def run_backtest(plan: Replay) -> tuple[str, Path]:
             found = Findings.of(nights, (FINE_TUNED, FULL), plan.config.gate.metric)
             text = markdown(found)
             title = f"Backtest, {plan.nights[0]} to {plan.nights[-1]}"
-            for path, content in ((target, page(found, title)), (plan.backtest.tables, text)):
-                with plan.layout.storage.write_file(path) as temporary:
-                    temporary.write_text(content, encoding="utf-8")
+            write_text(plan.layout.storage, target, page(found, title))
+            write_text(plan.layout.storage, plan.backtest.tables, text)
     if not text:
         raise InputError(
             f"No user has events to judge on within {plan.every} days after any of the {len(plan.nights)} nights. Give "

@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 
 AnyDay = Annotated[bool, typer.Option("--any-day", help="Accept a day after today, or long after the newest event.")]
+Settings = Annotated[str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")]
 Root = Annotated[str, typer.Option(help="Folder of the recommender, such as ./demo.", show_default=False)]
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
 
@@ -53,9 +54,7 @@ def _day(text: str) -> date:
 def run(
     root: Root,
     day: Annotated[str, typer.Option(help="The UTC day to process, such as 2017-12-14. Later events are ignored.")],
-    config: Annotated[
-        str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
-    ] = None,
+    config: Settings = None,
     run_id: Annotated[str, typer.Option(help="Name of the run's working folder.")] = "manual",
     full_retrain: Annotated[bool, typer.Option("--full-retrain", help="Train from scratch, not from the champion.")] = (
         False
@@ -94,12 +93,10 @@ def run(
 
 def _show(steps: Iterator[StepDone]) -> None:
     """Print a line for each step as it ends; after Ctrl-C or SIGTERM, print how to resume."""
-    from hmamba.report.steps import in_a_line
-
     try:
         for done in steps:
             name = done.name if done.shard is None else f"{done.name} {done.shard + 1}/{done.shards}"
-            typer.echo(f"{name:<12}{in_a_line(done.metrics)} ({done.seconds:.1f} s)")
+            typer.echo(f"{name:<12}{done.metrics.in_a_line} ({done.seconds:.1f} s)")
     except (KeyboardInterrupt, SystemExit) as stopped:
         typer.echo("\nStopped. Run the same command again: it resumes where it stopped.", err=True)
         raise typer.Exit(int(stopped.code or 0) if isinstance(stopped, SystemExit) else INTERRUPTED) from None
@@ -109,9 +106,7 @@ def _show(steps: Iterator[StepDone]) -> None:
 def refresh(
     root: Root,
     day: Annotated[str, typer.Option(help="The current UTC day, such as 2017-12-15. Later events are ignored.")],
-    config: Annotated[
-        str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
-    ] = None,
+    config: Settings = None,
     run_id: Annotated[str, typer.Option(help="Name of the working folder and of the pull.")] = "refresh",
     any_day: AnyDay = False,
 ) -> None:
@@ -137,9 +132,7 @@ def backtest(
     first: Annotated[str, typer.Option("--from", help="The first night, a UTC day such as 2017-12-01.")],
     last: Annotated[str, typer.Option("--to", help="The last night, a UTC day such as 2017-12-10.")],
     every: Annotated[int, typer.Option(min=1, help="Number of days from one night to the next.")] = 1,
-    config: Annotated[
-        str | None, typer.Option(help="A .toml file or a named configuration. Default: ROOT/hmamba.toml.")
-    ] = None,
+    config: Settings = None,
 ) -> None:
     """Replay past nights with the real steps, and evaluate each on the days after it.
 

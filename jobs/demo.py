@@ -24,12 +24,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hmamba.candidates.lookup import recommend
 from hmamba.clock import end_of, start_of
+from hmamba.config import named_text
 from hmamba.contracts import Manifest
 from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics, StepMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, InputError
-from hmamba.report.steps import in_a_line
 from hmamba.storage.layout import Layout, RunLayout
 from jobs.step import day_argument
 
@@ -153,8 +154,7 @@ def drop_baskets(layout: Layout, start: date | None, end: date) -> Path:
 def prepare(layout: Layout, first_day: date) -> None:
     """Fill an empty root with the configuration, the catalogue and the baskets up to the first night."""
     fresh_root(layout.root)
-    source = resources.files("hmamba") / "configs" / f"{CONFIG}.toml"
-    layout.config.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    layout.config.write_text(named_text(CONFIG), encoding="utf-8")
     products = layout.landing / "products" / "products.parquet"
     products.parent.mkdir(parents=True)
     shutil.copyfile(packaged_data() / "products.parquet", products)
@@ -253,7 +253,7 @@ def _say_progress(text: str, watch: Stopwatch) -> None:
 def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], watch: Stopwatch) -> None:
     for path in sorted(set(layout.metrics_of(day)) - set(reported), key=lambda path: path.stat().st_mtime_ns):
         reported[path] = metrics = KEPT_METRICS[path.stem.partition("-")[0]].read(path, layout.storage)
-        watch.say(f"{path.stem:<10} {in_a_line(metrics)} ({metrics.seconds:.1f} s)")
+        watch.say(f"{path.stem:<10} {metrics.in_a_line} ({metrics.seconds:.1f} s)")
 
 
 def metrics_table(verdict: Verdict) -> list[str]:
@@ -269,17 +269,14 @@ def metrics_table(verdict: Verdict) -> list[str]:
     return lines
 
 
-def recommendations(layout: Layout, night: Night) -> list[str]:
+def recommendations(layout: Layout) -> list[str]:
     """The best candidates of a few users, with product names."""
-    manifest = Manifest.read(layout.latest)
-    items = pq.read_table(night.run.items, columns=["item_id", "title"])
-    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
-    table = pq.read_table(layout.root / manifest.files[0].path, filters=[("rank", "<=", SHOWN_ITEMS)])
-    users = pc.unique(table["user_id"]).to_pylist()[:SHOWN_USERS]
+    file = layout.root / Manifest.read(layout.latest).files[0].path
+    users = pq.read_table(file, columns=["user_id"], filters=[("rank", "=", 1)])["user_id"].to_pylist()
     lines = []
-    for user in users:
-        best = table.filter(pc.equal(table["user_id"], user)).sort_by("rank")["item_id"].to_pylist()
-        lines.append(f"  {user}: " + "; ".join(f"{titles[item] or 'no name'} ({item})" for item in best))
+    for user in users[:SHOWN_USERS]:
+        best = recommend(layout, user, SHOWN_ITEMS).rows
+        lines.append(f"  {user}: " + "; ".join(f"{row.title or 'no name'} ({row.item_id})" for row in best))
     return lines
 
 
@@ -290,13 +287,13 @@ def summary(layout: Layout, nights: list[Night], watch: Stopwatch) -> str:
     verdict = Verdict.read(last.run.verdict, layout.storage)
     lines = ["", "Done."]
     for night in nights:
-        lines.append(f"Night of {night.day}: {in_a_line(night.metrics['ingest'])} ({night.seconds:.0f} s)")
+        lines.append(f"Night of {night.day}: {night.metrics['ingest'].in_a_line} ({night.seconds:.0f} s)")
     lines += [f"Held-out {verdict.holdout_from} to {verdict.holdout_to}, {verdict.users:,} users:"]
     lines += metrics_table(verdict)
     lines += [
-        f"Candidates: {in_a_line(last.metrics['publish'])}, in {layout.published(last.day)}",
+        f"Candidates: {last.metrics['publish'].in_a_line}, in {layout.published(last.day)}",
         f"The best {SHOWN_ITEMS} for {SHOWN_USERS} users:",
-        *recommendations(layout, last),
+        *recommendations(layout),
         f"Report: {layout.report(last.day)}",
         f"Data checks: {ingested.data_docs}",
         f"Logs: {layout.root / 'logs'}",

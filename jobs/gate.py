@@ -9,8 +9,8 @@ from functools import partial
 
 import pyarrow as pa
 
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics
-from hmamba.contracts.snapshot import SnapshotManifest
 from hmamba.contracts.steps import GateMetrics, TrainMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError, QualityError

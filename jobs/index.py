@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import pyarrow.parquet as pq
-
 from hmamba.candidates.baseline import write_eligible
-from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
@@ -17,7 +14,7 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import shard_files
-from hmamba.sources.ids import read_ids
+from hmamba.sources.ids import allowed_items
 from jobs.step import StepContext, run_step
 
 
@@ -26,19 +23,13 @@ def body(context: StepContext) -> IndexMetrics:
 
     A baseline needs no index: only its candidate items are written.
     """
-    run, layout, config = context.run, context.layout, context.config
+    run, config = context.run, context.config
     version = read_serving(run)
-    allowed = config.candidates.allowed_items
-    allowed_ids = (
-        None
-        if allowed is None
-        else read_ids(layout.root / allowed, ITEM_ID, "candidates.allowed_items", config.source.null_words)
-    )
+    allowed = allowed_items(context.layout, config)
     if is_baseline(version):
-        items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
-        ids = model_files.vocabulary_of(items)
-        events = model_files.by_index(items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy(), len(ids))
-        candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, allowed_ids)
+        ids = model_files.vocabulary(run.items)
+        events = model_files.item_events(run.items, len(ids))
+        candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, allowed)
         with run.storage.write_file(run.item_points) as path:
             write_eligible(candidate_items, ids, path)
         return IndexMetrics(
@@ -47,7 +38,7 @@ def body(context: StepContext) -> IndexMetrics:
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
     model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
-    candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, allowed_ids)
+    candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, allowed)
     with run.storage.write_file(run.item_points) as path:
         item_index.write_item_points(stored, stored.candidate_items, path)
     settings = config.candidates

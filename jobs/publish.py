@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import asdict
 
 from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
 from hmamba.contracts.steps import PublishMetrics, ShardMetrics
@@ -37,15 +38,12 @@ def body(context: StepContext) -> PublishMetrics:
     for folder in prune_states(context.layout):
         log.info("deleted the carried states %s of an older night", folder)
     return PublishMetrics(
+        **asdict(done.totals),
         day=context.day,
-        users=done.totals.users,
-        rows=done.totals.rows,
         k=config.candidates.k,
         files=done.files,
         changed=done.changed,
-        model_version=done.totals.model_version,
         warning=warning,
-        distinct_items=done.totals.distinct_items,
     )
 
 

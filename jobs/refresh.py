@@ -14,8 +14,7 @@ from hmamba.candidates.night import NightScorer
 from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import Replaced, replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
-from hmamba.contracts import Manifest
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import Manifest, Refresh, SnapshotManifest
 from hmamba.contracts.steps import RefreshMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
@@ -85,37 +84,35 @@ class _Shard:
     reencoded: int
 
 
-class _Scorer:
-    """Scores users with the night's model or baseline, index, popularity, k and exclude_seen."""
+def _score(
+    work: RunLayout, night: RunLayout, base: Manifest, scorer: NightScorer, number: int, histories: Path
+) -> _Shard:
+    """Write a shard's new part: the night's part with the users of ``histories`` replaced.
 
-    def __init__(self, context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer) -> None:
-        self._work, self._night, self._base, self._scorer = context.run.refresh, night, base, scorer
-
-    def shard(self, number: int, histories: Path) -> _Shard:
-        """Write a shard's new part: the night's part with the users of ``histories`` replaced."""
-        work, night, stored = self._work, self._night, self._scorer.stored
-        files = StateFiles(night.state_part(number), night.state_users(number))
-        write = work.storage.write_file
-        with ExitStack() as stack:
-            carried = None
-            if stored is not None:
-                carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
-            self._scorer.score(
-                stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
-                k=self._base.k,
-                exclude_seen=self._base.exclude_seen,
-                candidates=stack.enter_context(write(work.candidate_part(number))),
-                vectors=stack.enter_context(write(work.user_points(number))),
-                encode=encode_users if carried is None else carried.encode,
-            )
-        touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
-        # The night's own part, not an earlier refresh's: these histories include the events of that one.
-        part, target = night.candidate_part(number), work.refreshed_part(number)
-        with write(target) as path:
-            replaced = replace_users(part, touched, work.candidate_part(number), path)
-        if carried is None:
-            return _Shard(replaced, 0, len(touched))
-        return _Shard(replaced, carried.advanced, carried.reencoded)
+    They are scored with the night's model or baseline, index, popularity, k and exclude_seen.
+    """
+    stored, write = scorer.stored, work.storage.write_file
+    files = StateFiles(night.state_part(number), night.state_users(number))
+    with ExitStack() as stack:
+        carried = None
+        if stored is not None:
+            carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
+        scorer.score(
+            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
+            k=base.k,
+            exclude_seen=base.exclude_seen,
+            candidates=stack.enter_context(write(work.candidate_part(number))),
+            vectors=stack.enter_context(write(work.user_points(number))),
+            encode=encode_users if carried is None else carried.encode,
+        )
+    touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
+    # The night's own part, not an earlier refresh's: these histories include the events of that one.
+    part, target = night.candidate_part(number), work.refreshed_part(number)
+    with write(target) as path:
+        replaced = replace_users(part, touched, work.candidate_part(number), path)
+    if carried is None:
+        return _Shard(replaced, 0, len(touched))
+    return _Shard(replaced, carried.advanced, carried.reencoded)
 
 
 def body(context: StepContext) -> RefreshMetrics:
@@ -151,22 +148,18 @@ def _refresh(context: StepContext) -> RefreshMetrics:
             return RefreshMetrics(
                 day=context.day, night=base.day, model_version=scorer.version, new_events=changes.new_events
             )
-        shard_scorer = _Scorer(context, night, base, scorer)
         histories = shard_files(work)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
-                shards.append(shard_scorer.shard(number, file))
+                shards.append(_score(work, night, base, scorer, number, file))
                 progress.update(shards[-1].advanced + shards[-1].reencoded)
         new_users = sum(shard.replaced.new_users for shard in shards)
         refreshed = Refreshed(
             base=base,
-            day=context.day,
-            run_id=context.run_id,
+            refresh=Refresh(day=context.day, run_id=context.run_id, users=changes.users, new_users=new_users),
             parts=tuple(work.refreshed_part(number) for number in range(len(shards))),
             changed=tuple(histories),
-            users=changes.users,
-            new_users=new_users,
             fallback_users=sum(shard.replaced.fallback_users for shard in shards),
         )
         done = publish_refresh(context.layout, context.config, refreshed)

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from hmamba.candidates.night import NightScorer
@@ -22,40 +23,30 @@ BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
 """Most events and users of a shard that are in memory at once."""
 
 
-class _Scorer:
-    """The serving model or baseline, loaded once for all shards of the step."""
+def _score(context: StepContext, scorer: NightScorer, shard: int, histories: Path) -> ShardMetrics:
+    """Write the candidates of one shard's users."""
+    run, candidates, stored = context.run, context.config.candidates, scorer.stored
+    with ExitStack() as stack:
+        encode: Encode = encode_users
 
-    def __init__(self, context: StepContext) -> None:
-        run, config = context.run, context.config
-        self._run, self._config, self._day = run, config, context.day
-        self._scorer = NightScorer.open(run, device_of(config.train.device), config.model.kernels)
+        def write(place: Path) -> Path:
+            return stack.enter_context(run.storage.write_file(place))
 
-    def score(self, shard: int, histories: Path) -> ShardMetrics:
-        """Write the candidates of one shard's users."""
-        run, candidates, stored = self._run, self._config.candidates, self._scorer.stored
-        with ExitStack() as stack:
-            encode: Encode = encode_users
-
-            def write(place: Path) -> Path:
-                return stack.enter_context(run.storage.write_file(place))
-
-            # Where positions order the events, a late event shifts those after it, and a state cannot be resumed.
-            if candidates.states and stored is not None and not self._config.source.columns.by_position:
-                # The file of user ids is committed last: without it the states are not used.
-                users, states = (write(path) for path in (run.state_users(shard), run.state_part(shard)))
-                kept = StateFiles(states, users)
-                encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
-            done = self._scorer.score(
-                stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
-                k=candidates.k,
-                exclude_seen=candidates.exclude_seen,
-                candidates=write(run.candidate_part(shard)),
-                vectors=write(run.user_points(shard)),
-                encode=encode,
-            )
-        return ShardMetrics(
-            day=self._day, shard=shard, users=done.users, fallback_users=done.fallback_users, rows=done.rows
+        # Where positions order the events, a late event shifts those after it, and a state cannot be resumed.
+        if candidates.states and stored is not None and not context.config.source.columns.by_position:
+            # The file of user ids is committed last: without it the states are not used.
+            users, states = (write(path) for path in (run.state_users(shard), run.state_part(shard)))
+            kept = StateFiles(states, users)
+            encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
+        done = scorer.score(
+            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
+            k=candidates.k,
+            exclude_seen=candidates.exclude_seen,
+            candidates=write(run.candidate_part(shard)),
+            vectors=write(run.user_points(shard)),
+            encode=encode,
         )
+    return ShardMetrics(day=context.day, shard=shard, **asdict(done))
 
 
 def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
@@ -70,10 +61,10 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
         given = f"--shard {wrong[0]}" if len(shards) == 1 else f"--shards {shards[0]}-{shards[-1]}"
         raise InputError(f"{given}: the snapshot has the shards 0 to {len(files) - 1}.")
     started = time.monotonic()
-    scorer = _Scorer(context)
+    scorer = NightScorer.open(context.run, device_of(context.config.train.device), context.config.model.kernels)
     kept = []
     for shard in shards:
-        kept.append(context.record(scorer.score(shard, files[shard]), started, shard))
+        kept.append(context.record(_score(context, scorer, shard, files[shard]), started, shard))
         started = time.monotonic()
     return kept[0] if len(kept) == 1 else ScoreMetrics.of(kept)
 

@@ -10,15 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hmamba.config import load
-from hmamba.configdocs import named_text, starter
+from hmamba.config import load, named_text
+from hmamba.configdocs import starter, toml_value
 from hmamba.errors import ConfigError, InputError
+from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.survey.choose import parse_given
 from hmamba.survey.groups import widened
 from hmamba.survey.landing import Examined, examine
 from hmamba.survey.propose import Choice, Proposal, propose
-from hmamba.survey.starter import shown, toml
+from hmamba.survey.starter import toml
 from hmamba.text import near, printable
 
 
@@ -37,15 +38,10 @@ def fresh(root: str) -> Layout:
     return layout
 
 
-def _write(layout: Layout, text: str) -> None:
-    with layout.storage.write_file(layout.config) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def start_empty(root: str, config: str | None, console: Console) -> None:
     """Create a landing folder and a configuration to edit: the defaults, or a named configuration."""
     layout = fresh(root)
-    _write(layout, starter() if config is None else named_text(config))
+    write_text(layout.storage, layout.config, starter() if config is None else named_text(config))
     (layout.landing / "interactions").mkdir(parents=True, exist_ok=True)
     columns = load(None, layout).source.columns
     where = shlex.quote(root)
@@ -71,7 +67,7 @@ def start_from(root: str, places: Sequence[str], columns: Sequence[str], console
     found = examine(layout, proposal.config())
     stops = () if found is None else found.stops
     remarks = [*proposal.remarks, *([] if found is None else _refused(found))]
-    _write(layout, toml(proposal))
+    write_text(layout.storage, layout.config, toml(proposal))
     console.print(_table(proposal))
     for remark in remarks:
         console.print(Text(printable(f"! {remark}")), soft_wrap=True)
@@ -139,5 +135,5 @@ def _table(proposal: Proposal) -> Table:
 
 def _plain(choice: Choice) -> str:
     if not isinstance(choice.value, str):
-        return shown(choice.value)
+        return toml_value(choice.value)
     return near(Path(choice.value)) if str(choice.key).endswith(".path") else choice.value

@@ -16,7 +16,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba.config import load
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.steps import TrainMetrics
 from hmamba.errors import HMambaError
 from hmamba.evaluation.split import LAST, Split

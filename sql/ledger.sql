@@ -5,7 +5,10 @@
 SELECT count(*) AS batches FROM batches WHERE by_position <> $by_position AND rows_loaded > 0;
 
 -- name: known_files
-SELECT path, bytes, modified_ns, sha256, state, read_through, refused_from, read_as
+-- With the names of hmamba.sources.base.LedgerEntry. Only partial files have a rest.
+SELECT
+    path AS name, bytes AS size, modified_ns, sha256 AS digest, state, read_as,
+    CASE WHEN state = 'partial' THEN {'through': read_through, 'refused_from': refused_from} END AS rest
 FROM batch_files
 WHERE kind = $kind
 ORDER BY batch_id;

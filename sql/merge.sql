@@ -78,9 +78,6 @@ GROUP BY item_id;
 -- name: drop_known
 DROP TABLE IF EXISTS known;
 
--- name: highest_index
-SELECT coalesce(max(item_index), 0) AS item_index FROM items;
-
 -- name: add_items
 INSERT INTO items (item_id)
 SELECT item_id FROM touched AS t
@@ -107,6 +104,3 @@ FROM (
     WHERE item_index IS NULL AND first_seen IS NOT NULL
 ) AS n
 WHERE items.item_id = n.item_id;
-
--- name: new_indices
-SELECT count(*) AS items FROM items WHERE item_index > $highest_before;

@@ -19,9 +19,6 @@ SELECT DISTINCT item_index
 FROM read_parquet($indexed)
 WHERE $everything OR item_id IN (SELECT item_id FROM allowed);
 
--- name: create_recommended
-CREATE OR REPLACE TEMP TABLE recommended (item_id VARCHAR);
-
 -- name: expected_users
 -- Required number of candidates for each user of a shard.
 CREATE OR REPLACE TEMP TABLE expected_users AS
@@ -48,15 +45,6 @@ SELECT
     list_unique(list(item_id)) AS items
 FROM read_parquet($part, file_row_number = true)
 GROUP BY user_id;
-
--- name: add_recommended
--- EXCEPT removes duplicates and items that are already in the table.
-INSERT INTO recommended
-SELECT item_id
-FROM read_parquet($part)
-EXCEPT
-SELECT item_id
-FROM recommended;
 
 -- name: candidate_rows
 SELECT
@@ -111,5 +99,5 @@ FROM read_parquet($part) AS c
 ANTI JOIN allowed AS a ON c.item_id = a.item_id;
 
 -- name: distinct_items
-SELECT count(item_id) AS distinct_items
-FROM recommended;
+-- $parts: the parts of all shards.
+SELECT count(DISTINCT item_id) AS distinct_items FROM read_parquet($parts);

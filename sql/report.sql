@@ -2,14 +2,14 @@
 
 -- name: row_count
 -- $file: a Parquet file.
-SELECT count(*) FROM read_parquet($file);
+SELECT count(*) AS rows FROM read_parquet($file);
 
 -- name: candidate_totals
 -- Size of the candidates. $candidates: Parquet parts.
 SELECT
-    count(*) AS total,
+    count(*) AS rows,
     count(DISTINCT user_id) AS users,
-    coalesce(max(rank), 0) AS deepest
+    coalesce(max(rank), 0) AS k
 FROM read_parquet($candidates);
 
 -- name: recommended_items
@@ -47,19 +47,19 @@ labelled AS (
     LEFT JOIN counted USING (item_id)
 )
 SELECT
-    category,
+    category AS name,
     sum(recommended) / greatest((SELECT sum(recommended) FROM labelled), 1) AS of_recommendations,
     sum(events) / greatest((SELECT sum(events) FROM labelled), 1) AS of_events
 FROM labelled
 GROUP BY category
 HAVING sum(recommended) > 0
-ORDER BY of_recommendations DESC, category
+ORDER BY of_recommendations DESC, name
 LIMIT $most;
 
 -- name: new_to_user
 -- Number of recommendations of items that their user has never interacted with.
 -- $candidates: Parquet parts; $shards: the snapshot's sequences; $items: the snapshot's items.
-SELECT count(*) AS total
+SELECT count(*) AS rows
 FROM read_parquet($candidates) AS candidates
 WHERE NOT EXISTS (
     SELECT 1

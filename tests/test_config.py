@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hmamba.config import CandidatesConfig, Config, EventType, ModelConfig, load, named_configs, parse
+from hmamba.config import CandidatesConfig, Config, EventType, ModelConfig, load, named_configs, named_text, parse
 from hmamba.config.load import RENAMED
-from hmamba.configdocs import groups, named_text
+from hmamba.configdocs import groups
 from hmamba.errors import ConfigError
 from hmamba.storage.layout import Layout
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.config import Config, EventType, parse
-from hmamba.configdocs import MOST_CHANGED, Setting, groups, markdown, named_text, starter
+from hmamba.config import Config, EventType, named_text, parse
+from hmamba.configdocs import MOST_CHANGED, Setting, groups, markdown, starter
 from hmamba.errors import ConfigError
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -20,7 +20,7 @@ from bench.scale.steps import CELLS, Done, run
 from bench.tables import table
 from hmamba.clock import end_of
 from hmamba.config import Config
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.verdict import Verdict
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.backtest import BacktestNight, SystemMetrics
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_baselines, measure_model
+from hmamba.evaluation.gate import Metrics, is_baseline, measure_baselines, measure_model
 from hmamba.evaluation.split import Split
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
@@ -46,25 +46,6 @@ class Chain:
     layout: Layout
 
 
-@dataclass(frozen=True)
-class JudgedNight:
-    """Metrics of one night.
-
-    Attributes:
-        day: the night.
-        user_ids: external ids of the evaluated users.
-        queries: number of queries.
-        serving: by chain, the version that served; None if ``gate.first_night = "refuse"`` stopped the night.
-        measured: metrics by system.
-    """
-
-    day: date
-    user_ids: tuple[str, ...]
-    queries: int
-    serving: dict[str, str | None]
-    measured: dict[str, Measured]
-
-
 def evaluation_set_after(truth: Histories, day: date, until: date, config: Config) -> EvaluationSet:
     """The evaluation set of the days after ``day``, up to the end of ``until``.
 
@@ -82,7 +63,7 @@ def evaluation_set_after(truth: Histories, day: date, until: date, config: Confi
 
 def judge_night(
     chains: list[Chain], day: date, run_id: str, truth: Histories, until: date, config: Config, device: torch.device
-) -> JudgedNight:
+) -> BacktestNight:
     """Evaluate the models and baselines of the night of ``day`` on the events up to the end of ``until``.
 
     Args:
@@ -104,33 +85,37 @@ def judge_night(
     runs = {chain.name: chain.layout.run(day, run_id) for chain in chains}
     serving = {name: Verdict.read(one.verdict, one.storage).serving for name, one in runs.items()}
     if not len(evaluation_set):
-        return JudgedNight(day, (), 0, serving, {})
+        return BacktestNight(day=day, user_ids=(), queries=0, serving=serving, measured={})
     measured = measure_baselines(histories, evaluation_set, config, size)
     models: dict[str, StoredModel] = {}
-    for name, version in serving.items():
-        if version is not None and is_baseline(version):
-            baseline = measured[version.removeprefix(BASELINE_VERSION)]
-            measured |= {f"{name}, {variant}": baseline for variant in VARIANTS}
     for chain in chains:
         version = serving[chain.name]
-        if version is not None and not is_baseline(version):
+        if version is not None and is_baseline(version):
+            baseline = measured[version.removeprefix(BASELINE_VERSION)]
+            measured |= {f"{chain.name}, {variant}": baseline for variant in VARIANTS}
+        elif version is not None:
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
     counts = Counts.of(histories, size, [stored.model for stored in models.values()])
-    for chain in chains:
-        if chain.name not in models:
-            continue
-        stored = models[chain.name]
-        measured[f"{chain.name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
+    for name, stored in models.items():
+        measured[f"{name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
         recount(stored, counts)
-        measured[f"{chain.name}, {RECOUNTED}"] = measure_model(stored, evaluation_set, config)
-        folder: Path = chain.layout.run(day, run_id).training / "backtest-refit"
-        refit(stored, histories, split, snapshot, folder, config)
-        measured[f"{chain.name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
-    return JudgedNight(day, tuple(evaluation_set.user_ids.to_pylist()), len(evaluation_set), serving, measured)
+        measured[f"{name}, {RECOUNTED}"] = measure_model(stored, evaluation_set, config)
+        refit(stored, histories, split, snapshot, runs[name].training / "backtest-refit", config)
+        measured[f"{name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
+    return BacktestNight(
+        day=day,
+        user_ids=tuple(evaluation_set.user_ids.to_pylist()),
+        queries=len(evaluation_set),
+        serving=serving,
+        measured={
+            name: SystemMetrics(means=found.means, deciding=tuple(found.deciding.tolist()))
+            for name, found in measured.items()
+        },
+    )
 
 
-def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:
+def pooled(nights: Sequence[BacktestNight], system: str) -> Metrics:
     """Mean metrics of one system over the nights on which it was measured; each user of each night counts once."""
     found = [night for night in nights if system in night.measured]
     weights = np.array([len(night.user_ids) for night in found], dtype=np.float64)
@@ -140,7 +125,7 @@ def pooled(nights: Sequence[JudgedNight], system: str) -> Metrics:
     }
 
 
-def contrast(nights: Sequence[JudgedNight], pair: tuple[str, str], metric: str) -> Comparison | None:
+def contrast(nights: Sequence[BacktestNight], pair: tuple[str, str], metric: str) -> Comparison | None:
     """Compare two systems over the nights on which both were measured; None if there is none."""
     common = [night for night in nights if all(name in night.measured for name in pair)]
     if not common:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, JudgedNight, contrast, pooled
+from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, contrast, pooled
 from hmamba.columns import BASELINES
+from hmamba.contracts.backtest import BacktestNight
 from hmamba.contracts.verdict import Comparison
 from hmamba.report import figures
 from hmamba.report.pages import templates
@@ -31,13 +32,13 @@ class Findings:
     """
 
     metric: str
-    nights: tuple[JudgedNight, ...]
+    nights: tuple[BacktestNight, ...]
     systems: tuple[str, ...]
     means: dict[str, dict[str, float]]
     comparisons: tuple[Comparison, ...]
 
     @classmethod
-    def of(cls, nights: Sequence[JudgedNight], chains: Sequence[str], metric: str) -> Findings:
+    def of(cls, nights: Sequence[BacktestNight], chains: Sequence[str], metric: str) -> Findings:
         """Pool the nights: each user of each night counts once.
 
         Args:

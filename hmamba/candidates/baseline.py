@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.candidates.score import Ranked, ScoredBlock
+from hmamba.candidates.score import Ranked, ScoredBlock, shares_of
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.sequences.candidate_items import CandidateItems
@@ -42,18 +42,14 @@ class Baseline:
 
         Items added after the popularity was counted are ignored.
         """
-        counts = np.zeros(len(self.popularity), dtype=np.int64)
-        eligible = self.candidate_items.eligible
-        counts[eligible] = np.maximum(self.popularity[eligible], 1)
+        counts = self.candidate_items.counts(self.popularity)
         histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
         is_personal = self.version == f"{BASELINE_VERSION}most_bought"
         if is_personal:
             ranked = most_bought(histories, counts, k)
         else:
             ranked = popular(histories, counts, k, exclude_seen=exclude_seen)
-        rows, places = np.nonzero(ranked >= 0)
-        items = ranked[rows, places]
-        scores = counts[items] / counts.sum()
+        rows, items, scores = shares_of(ranked, counts)
         if is_personal:
             read = histories.read
             pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)

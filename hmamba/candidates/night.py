@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
-from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
+from hmamba.columns import ITEM_INDEX
 from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
@@ -49,18 +48,16 @@ class NightScorer:
             InputError: one of them has not run, or its output is damaged.
         """
         version = read_serving(run)
-        items = pq.read_table(run.items, columns=[ITEM_INDEX, ITEM_ID, EVENTS])
-        index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
         if is_baseline(version):
-            ids = model_files.vocabulary_of(items)
-            popularity = model_files.by_index(index, events, len(ids))
+            ids = model_files.vocabulary(run.items)
+            popularity = model_files.item_events(run.items, len(ids))
             allowed = pq.read_table(run.item_points, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
-            candidate_items = CandidateItems.of(model_files.by_index(allowed, np.ones_like(allowed), len(ids)), 1)
+            candidate_items = CandidateItems.only(allowed, len(ids))
             return cls(version, popularity, Baseline(version, candidate_items, ids, popularity))
         stored = model_files.load_serving(run, version, device, kernels)
         folder = run.storage.local_path(run.index)
         searched = item_index.load(folder, stored.identity, stored.model.tangents.weight.device)
-        popularity = model_files.by_index(index, events, len(stored.candidate_items.column))
+        popularity = model_files.item_events(run.items, len(stored.candidate_items.column))
         return cls(version, popularity, (stored, searched))
 
     @property

@@ -16,14 +16,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from hmamba import columns
 from hmamba.config import Config
-from hmamba.contracts import Manifest
-from hmamba.contracts.manifest import PublishedFile, Refresh
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh, SnapshotManifest
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
-from hmamba.sources.ids import read_ids
+from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.warehouse.connection import in_memory
@@ -58,15 +55,12 @@ def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
 
 
 def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
-    allowed = config.candidates.allowed_items
     parts = enumerate(candidate_parts(run))
     return CandidateFiles(
         shards=tuple(ShardFiles(part, (run.shard(shard),)) for shard, part in parts),
         items=run.items,
         indexed=run.item_points,
-        allowed=None
-        if allowed is None
-        else read_ids(layout.root / allowed, columns.ITEM_ID, "candidates.allowed_items", config.source.null_words),
+        allowed=allowed_items(layout, config),
     )
 
 
@@ -158,8 +152,7 @@ def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
     target, storage = layout.published(manifest.day), layout.storage
     own = layout.published_manifest(manifest.day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
-    before = _readable(own, storage)
-    newest = _newest_day(layout)
+    before, newest = _readable(own, storage), _newest_day(layout)
     if before is not None and before.same_content(manifest) and _is_whole(before, storage):
         manifest, changed = before, False
     else:
@@ -184,22 +177,16 @@ class Refreshed:
 
     Attributes:
         base: manifest of the currently published table, of the night or of an earlier refresh.
-        day: events up to the end of this UTC day have been read.
-        run_id: of the refresh.
+        refresh: the refresh, for the new manifest.
         parts: the new table, one part per shard.
         changed: per shard, the complete histories of the users whose candidates are replaced.
-        users: number of those users.
-        new_users: those of them without candidates in the night's table.
         fallback_users: number of fallback users in the whole table.
     """
 
     base: Manifest
-    day: date
-    run_id: str
+    refresh: Refresh
     parts: tuple[Path, ...]
     changed: tuple[Path, ...]
-    users: int
-    new_users: int
     fallback_users: int
 
 
@@ -210,22 +197,20 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         BusyError: another table was published in the meantime.
         QualityError: a rule is broken; the table published before stays.
     """
-    base, target = refreshed.base, layout.published(refreshed.base.day)
+    base, refresh, target = refreshed.base, refreshed.refresh, layout.published(refreshed.base.day)
     night = _candidate_files(layout, layout.run(base.day, base.run_id), config)
     # The night's shards hold the older events of these users; the checks need both files.
     shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
     files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
-        name = f"{base.day} {base.run_id} refreshed to {refreshed.day} by {refreshed.run_id}"
+        name = f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}"
         totals = check_candidates(layout.expectations, connection, files, base.k, base.exclude_seen, name)
     changes = {
         "model_version": totals.model_version,
         "rows": totals.rows,
         "users": totals.users,
         "fallback_users": refreshed.fallback_users,
-        "refresh": Refresh(
-            day=refreshed.day, run_id=refreshed.run_id, users=refreshed.users, new_users=refreshed.new_users
-        ),
+        "refresh": refresh,
         "created_at": _now(),
         "files": _describe(refreshed.parts, target, layout.storage),
     }

@@ -50,7 +50,7 @@ def roll_back(layout: Layout, day: date, *, delete: bool) -> Iterator[str]:
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
 
 
-def _newest_readable(layout: Layout, last: date) -> tuple[tuple[date, Manifest] | None, list[str]]:
+def _newest_readable(layout: Layout, last: date) -> tuple[Manifest | None, list[str]]:
     """The newest table up to a day whose manifest can be read, None without a table; and a line per newer table.
 
     Raises:
@@ -62,7 +62,7 @@ def _newest_readable(layout: Layout, last: date) -> tuple[tuple[date, Manifest] 
         if day > last or not layout.storage.exists(place):
             continue
         try:
-            return (day, Manifest.read(place, layout.storage)), passed_over
+            return Manifest.read(place, layout.storage), passed_over
         except InputError as error:
             passed_over.append(f"note: the table of {day} is passed over: {error}")
     if passed_over:
@@ -72,7 +72,7 @@ def _newest_readable(layout: Layout, last: date) -> tuple[tuple[date, Manifest] 
     return None, passed_over
 
 
-def _relink(layout: Layout, table: tuple[date, Manifest] | None) -> Iterator[str]:
+def _relink(layout: Layout, table: Manifest | None) -> Iterator[str]:
     """Point the link that readers follow to a table that is kept; remove it if there is none."""
     name = layout.latest.relative_to(layout.root)
     if table is None:
@@ -80,13 +80,12 @@ def _relink(layout: Layout, table: tuple[date, Manifest] | None) -> Iterator[str
             layout.storage.delete(layout.latest)
             yield f"{name}: removed, because nothing published stays"
         return
-    day, manifest = table
-    layout.storage.point(layout.latest, layout.published_manifest(day))
-    yield f"{name}: leads to {day}"
-    if manifest.last_day > day:
+    layout.storage.point(layout.latest, layout.published_manifest(table.day))
+    yield f"{name}: leads to {table.day}"
+    if table.last_day > table.day:
         yield (
-            f"note: the table of {day} has been refreshed up to {manifest.last_day}. To have the night's own again: "
-            f"python -m jobs.publish --root {layout.root} --day {day} --run-id {manifest.run_id}"
+            f"note: the table of {table.day} has been refreshed up to {table.last_day}. To have the night's own again: "
+            f"python -m jobs.publish --root {layout.root} --day {table.day} --run-id {table.run_id}"
         )
 
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -20,7 +19,7 @@ import torch
 from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
-from hmamba.index.base import Excluded, FloatArray, RealArray
+from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.model.hmamba import HMamba
@@ -48,6 +47,33 @@ class Ranked:
     users: IntArray
     items: IntArray
     scores: FloatArray
+
+    @classmethod
+    def together(cls, parts: Sequence[Ranked]) -> Ranked:
+        """The candidates of several groups of users."""
+        none = cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        users = np.concatenate([part.users for part in (none, *parts)])
+        order = np.argsort(users, kind="stable")
+        items = np.concatenate([part.items for part in (none, *parts)])
+        scores = np.concatenate([part.scores for part in (none, *parts)])
+        return cls(users[order], items[order], scores[order])
+
+    @property
+    def ranks(self) -> IntArray:
+        """(n,) ranks from 1 of each user's candidates."""
+        ranks: IntArray = np.arange(1, len(self.users) + 1) - np.searchsorted(self.users, self.users)
+        return ranks
+
+    def of(self, users: IntArray) -> Ranked:
+        """The same candidates, with the users at these positions in place of 0, 1, ..."""
+        return Ranked(users[self.users], self.items, self.scores)
+
+
+def shares_of(table: IntArray, counts: IntArray) -> tuple[IntArray, IntArray, DoubleArray]:
+    """Users, items and shares of all events of the entries of a table of items (U, k), whose rows end with -1."""
+    users, places = np.nonzero(table >= 0)
+    items = table[users, places]
+    return users, items, counts[items] / counts.sum()
 
 
 def _best(k: int, *parts: tuple[IntArray, IntArray, RealArray]) -> tuple[IntArray, IntArray, RealArray]:
@@ -101,7 +127,7 @@ def retrieve(
     owner, columns = index.candidate_items.seen(histories, users)
     offsets = np.searchsorted(owner, np.arange(len(users) + 1))
     width = np.diff(offsets)
-    parts: list[tuple[IntArray, IntArray, RealArray]] = []
+    parts = []
     # Group users by the number of excluded items, so that few searches return more than they need.
     by_width = np.argsort(width, kind="stable")
     with Progress("score: search", len(users), "users") as progress:
@@ -111,11 +137,9 @@ def retrieve(
             excluded = (np.repeat(np.arange(len(block)), width[block]), columns[own]) if exclude_seen else None
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
             rows, found, scores = _search(model, index, histories.select(block), hidden_Rd, excluded, k)
-            parts.append((block[rows], found, scores))
+            parts.append(Ranked(block[rows], index.candidate_items.eligible[found], scores.astype(np.float32)))
             progress.update(len(block))
-    rows, found, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(rows, kind="stable")
-    return Ranked(rows[order], index.candidate_items.eligible[found[order]], scores[order].astype(np.float32))
+    return Ranked.together(parts)
 
 
 def _search(
@@ -199,17 +223,13 @@ class _Raised:
         return base_E
 
 
-@dataclass(frozen=True)
+@dataclass
 class ShardCounts:
     """Counts of a scored shard."""
 
-    users: int
-    fallback_users: int
-    rows: int
-
-    def plus(self, users: int, fallback_users: int, rows: int) -> ShardCounts:
-        """Add the counts of another block."""
-        return ShardCounts(self.users + users, self.fallback_users + fallback_users, self.rows + rows)
+    users: int = 0
+    fallback_users: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -246,7 +266,7 @@ def write_candidates(
         candidates: file to write: user_id, rank, item_id, score, model_version.
         vectors: file to write: user_id, point; the point is null from a baseline.
     """
-    counts = ShardCounts(0, 0, 0)
+    counts = ShardCounts()
     with ExitStack() as stack:
         tables = stack.enter_context(part_writer(candidates))
         points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
@@ -257,7 +277,9 @@ def write_candidates(
             none = pa.nulls(len(names), POINTS.field(POINT).type)
             column = none if block.points is None else point_column(block.points)
             points.write_table(pa.table([names, column], schema=POINTS))
-            counts = counts.plus(len(histories), block.fallback_users, len(block.ranked.users))
+            counts.users += len(histories)
+            counts.fallback_users += block.fallback_users
+            counts.rows += len(block.ranked.users)
     return counts
 
 
@@ -283,84 +305,38 @@ class ModelScorer:
 
     @torch.inference_mode()
     def __call__(self, histories: Histories) -> ScoredBlock:
-        """Compute the candidates and points of a block of users."""
-        stored = self.stored
-        ranked, hidden_Ud, is_known = _rank(
-            stored, self.index, histories, self.popularity, self.k, self.exclude_seen, self.encode
-        )
+        """Compute the candidates and points of a block of users.
+
+        Users whose history holds no item of the model receive the most popular candidate items; their score is the log
+        of the item's share of events.
+        """
+        stored, k, exclude_seen = self.stored, self.k, self.exclude_seen
+        read, is_known = stored.readable(histories)
+        hidden_Ud = self.encode(stored.model, read)
+        served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+        hidden_Rd = hidden_Ud[torch.from_numpy(served)]
+        known = retrieve(stored, self.index, read.select(served), hidden_Rd, k=k, exclude_seen=exclude_seen)
+        parts = [known.of(served)]
+        if len(unknown):
+            # They may still have seen items of the index, because events of weight 0 are not read.
+            counts = self.index.candidate_items.counts(self.popularity)
+            best = popular(read.select(unknown), counts, k, exclude_seen=exclude_seen)
+            users, items, shares = shares_of(best, counts)
+            parts.append(Ranked(unknown[users], items, np.log(shares).astype(np.float32)))
+        ranked = Ranked.together(parts)
         points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
         versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
         return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()))
 
 
-def _rank(
-    stored: StoredModel,
-    index: ItemIndex,
-    histories: Histories,
-    popularity: IntArray,
-    k: int,
-    exclude_seen: bool,
-    encode: Encode,
-) -> tuple[Ranked, torch.Tensor, npt.NDArray[np.bool_]]:
-    """Candidates of U users, their hidden states (U, d), and whether the model knows any of their items (U,)."""
-    read, is_known = stored.readable(histories)
-    hidden_Ud = encode(stored.model, read)
-    served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
-    ranked = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    if len(served):
-        part = retrieve(
-            stored,
-            index,
-            read.select(served),
-            hidden_Ud[torch.from_numpy(served)],
-            k=k,
-            exclude_seen=exclude_seen,
-        )
-        ranked = Ranked(served[part.users], part.items, part.scores)
-    if len(unknown):
-        ranked = _with_fallback(ranked, unknown, index, popularity, read, k, exclude_seen)
-    order = np.argsort(ranked.users, kind="stable")
-    return Ranked(ranked.users[order], ranked.items[order], ranked.scores[order]), hidden_Ud, is_known
-
-
 def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.Table:
     """Candidates as rows of the published schema."""
-    ranked = block.ranked
-    users, starts = ranked.users, np.searchsorted(ranked.users, ranked.users)
+    ranked, users = block.ranked, block.ranked.users
     columns = {
         USER_ID: histories.users.take(pa.array(users)).cast(pa.string()),
-        RANK: pa.array(np.arange(len(users)) - starts + 1, pa.int32()),
+        RANK: pa.array(ranked.ranks, pa.int32()),
         ITEM_ID: item_ids.take(pa.array(ranked.items)),
         SCORE: pa.array(ranked.scores, pa.float32()),
         MODEL_VERSION: block.versions.take(pa.array(users)),
     }
     return pa.table(columns, schema=PLAIN)
-
-
-def _with_fallback(
-    ranked: Ranked,
-    unknown: IntArray,
-    index: ItemIndex,
-    popularity: IntArray,
-    histories: Histories,
-    k: int,
-    exclude_seen: bool,
-) -> Ranked:
-    """Add the most popular candidate items for users whose history holds no item of the model.
-
-    Such users may still have seen items of the index, because events of weight 0 are not read. The score is the log of
-    the item's share of events.
-    """
-    size = len(index.candidate_items.column)
-    counts = np.zeros(size, dtype=np.int64)
-    eligible = index.candidate_items.eligible
-    counts[eligible] = np.maximum(popularity[eligible], 1)
-    top = popular(histories.select(unknown), counts, k, exclude_seen=exclude_seen)
-    rows, places = np.nonzero(top >= 0)
-    items = top[rows, places]
-    scores = np.log(counts[items] / counts.sum()).astype(np.float32)
-    return Ranked(
-        np.concatenate([ranked.users, unknown[rows]]),
-        np.concatenate([ranked.items, items]),
-        np.concatenate([ranked.scores, scores]),
-    )

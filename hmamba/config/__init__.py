@@ -11,7 +11,7 @@ from hmamba.config.data import (
     WarehouseConfig,
 )
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RunsConfig, TrainConfig
-from hmamba.config.load import load, named_configs, parse, read_toml
+from hmamba.config.load import load, named_configs, named_text, parse, read_toml
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -33,6 +33,7 @@ __all__ = [
     "WarehouseConfig",
     "load",
     "named_configs",
+    "named_text",
     "parse",
     "read_toml",
 ]

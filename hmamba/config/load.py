@@ -29,6 +29,19 @@ def named_configs() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def named_text(name: str) -> str:
+    """The text of a configuration that comes with the package.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in named_configs():
+        raise ConfigError(
+            f"--config {name}: no such configuration to start from. Choose one of {', '.join(named_configs())}."
+        )
+    return (resources.files("hmamba") / "configs" / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
@@ -94,8 +107,7 @@ def load(choice: str | None, layout: Layout) -> Config:
     elif choice.endswith(".toml") or "/" in choice:
         path = Path(choice)
     elif choice in named_configs():
-        source = resources.files("hmamba") / "configs" / f"{choice}.toml"
-        return parse(tomllib.loads(source.read_text(encoding="utf-8")), f"configuration {choice!r}")
+        return parse(tomllib.loads(named_text(choice)), f"configuration {choice!r}")
     else:
         raise ConfigError(
             f"--config {choice}: no such configuration. Give the path of a .toml file or one of "

@@ -27,7 +27,15 @@ class SystemMetrics(Part):
 
 
 class BacktestNight(Document):
-    """Results of one judged night; see :class:`hmamba.backtest.judge.JudgedNight`."""
+    """Metrics of one night.
+
+    Attributes:
+        day: the night.
+        user_ids: external ids of the evaluated users.
+        queries: number of queries.
+        serving: by chain, the version that served; None if ``gate.first_night = "refuse"`` stopped the night.
+        measured: metrics by system.
+    """
 
     CURE: ClassVar[str] = _CURE
 

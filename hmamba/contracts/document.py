@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from hmamba.errors import InputError
-from hmamba.storage.base import Storage
+from hmamba.storage.base import Storage, write_text
 from hmamba.storage.local import LOCAL, read_json
 
 Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), return_type=str)]
@@ -91,8 +91,7 @@ class Document(Part):
             place: the file; an older one is replaced.
             storage: as for :meth:`read`; a file inside a folder that :meth:`Storage.write_folder` yields is local.
         """
-        with storage.write_file(place) as path:
-            path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+        write_text(storage, place, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
 
 
 def _first_problem(error: ValidationError) -> str:

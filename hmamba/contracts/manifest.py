@@ -1,8 +1,11 @@
-"""The manifest of a published table: the content of ``candidates/latest.json`` (docs/candidates.md)."""
+"""The manifests of a snapshot and of a published table.
+
+That of a table is the content of ``candidates/latest.json`` (docs/candidates.md).
+"""
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import ClassVar
 
 from pydantic import Field
@@ -17,6 +20,53 @@ class PublishedFile(Part):
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)
     sha256: str
+
+
+class SnapshotFile(Part):
+    """One Parquet file of a snapshot. ``name`` is relative to the snapshot's folder."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class SnapshotTotals(Part):
+    """Totals of a snapshot.
+
+    Attributes:
+        users, events, items: totals.
+        shards: number of files of events.
+        newest_event: time of the newest event, UTC without offset; None if events have no times.
+        digest: content digest.
+    """
+
+    users: int
+    events: int
+    items: int
+    shards: int
+    newest_event: datetime | None
+    digest: str
+
+
+class SnapshotManifest(Document, SnapshotTotals):
+    """What a snapshot holds: ``manifest.json`` beside its shards.
+
+    Attributes:
+        day: the last day of its events.
+        end: exclusive upper bound of event times, UTC without offset.
+        by_position: whether events are ordered by position and have no times.
+        batch: id of the newest pull in it.
+        files: the shards and the item file.
+    """
+
+    CURE: ClassVar[str] = "Run the snapshot step again (python -m jobs.snapshot)."
+
+    day: date
+    end: datetime
+    by_position: bool
+    batch: int
+    files: tuple[SnapshotFile, ...]
 
 
 class Refresh(Part):

@@ -1,9 +1,9 @@
-"""Documents about model versions: training, verdict and promotions."""
+"""Documents about model versions: training, verdict, index, saved recommenders and promotions."""
 
 from __future__ import annotations
 
 from datetime import date
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -91,6 +91,40 @@ class ModelMetrics(Document):
 
     training: TrainingMetrics | None
     gate: Verdict | None = None
+
+
+class IndexDescription(Document):
+    """``index.json``: describes the index in the same folder.
+
+    Attributes:
+        model_version: identity of the weights whose item vectors are indexed.
+        kind: name of the search in :mod:`hmamba.index.registry`.
+        sha256: digest of each other file in the folder, by its name.
+    """
+
+    CURE: ClassVar[str] = "Run the index step again (python -m jobs.index)."
+
+    model_version: str
+    kind: str
+    sha256: dict[str, str]
+
+
+class SavedRecommender(Document):
+    """``recommender.json`` in a folder that :meth:`hmamba.recommender.Recommender.save` writes.
+
+    Attributes:
+        model_version: version of the model.
+        library: frame library of results.
+        settings: settings that differ from the defaults.
+        sha256: digest of each other file, by its path in the folder.
+    """
+
+    CURE: ClassVar[str] = "Save the recommender again, or fit it again."
+
+    model_version: str
+    library: str
+    settings: dict[str, Any]
+    sha256: dict[str, str]
 
 
 class Promotion(Part):

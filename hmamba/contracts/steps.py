@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import ClassVar, Literal, Self
@@ -9,8 +10,10 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from hmamba.contracts.document import Document
+from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, ScoreTermFit
 from hmamba.contracts.verdict import Verdict
+from hmamba.text import counted
 
 
 class StepMetrics(Document):
@@ -29,6 +32,11 @@ class StepMetrics(Document):
     day: date
     seconds: float = 0.0
     peak_bytes: int = 0
+
+    @property
+    @abstractmethod
+    def in_a_line(self) -> str:
+        """The metrics in one line, shared by the command line, the demo and the report."""
 
 
 class IngestMetrics(StepMetrics):
@@ -69,17 +77,29 @@ class IngestMetrics(StepMetrics):
     catalogue_warning: str | None
     data_docs: str | None
 
+    @property
+    def in_a_line(self) -> str:
+        """The rows, and what became of them."""
+        if not self.rows_read:
+            return "no new rows"
+        before = "loaded before by this run: " if self.repeated else ""
+        return (
+            f"{before}{counted(self.rows_read, 'row')} read from {counted(self.files, 'file')}: "
+            f"{self.rows_loaded:,} loaded, {self.rows_duplicate:,} duplicate, {self.rows_quarantined:,} refused; "
+            f"{counted(self.items_new, 'new item')}"
+        )
 
-class SnapshotMetrics(StepMetrics):
-    """Metrics of a snapshot; see :class:`~hmamba.contracts.snapshot.SnapshotManifest`."""
+
+class SnapshotMetrics(StepMetrics, SnapshotTotals):
+    """Metrics of a snapshot."""
 
     step: Literal["snapshot"] = "snapshot"
-    users: int
-    events: int
-    items: int
-    shards: int
-    newest_event: datetime | None
-    digest: str
+
+    @property
+    def in_a_line(self) -> str:
+        """The totals."""
+        parts = {"user": self.users, "item": self.items, "event": self.events, "shard": self.shards}
+        return ", ".join(counted(number, thing) for thing, number in parts.items())
 
 
 class TrainMetrics(StepMetrics):
@@ -104,6 +124,16 @@ class TrainMetrics(StepMetrics):
     device: str | None = None
     processes: int | None = None
 
+    @property
+    def in_a_line(self) -> str:
+        """The version and its training, or why there is none."""
+        if self.version is None:
+            return f"nothing trained: {self.skipped_reason}"
+        if self.reused:
+            return f"{self.version} was trained already"
+        trained = sum(epoch.epoch > 0 for epoch in self.epochs)
+        return f"{self.version}, from {self.parent or 'nothing'}, {counted(trained, 'epoch')}"
+
 
 class GateMetrics(Verdict, StepMetrics):
     """The verdict, and how the serving model was refitted.
@@ -116,6 +146,11 @@ class GateMetrics(Verdict, StepMetrics):
     step: Literal["gate"] = "gate"
     refit: EpochMetrics | None = None
     refit_skipped_reason: str | None = None
+
+    @property
+    def in_a_line(self) -> str:
+        """The decision."""
+        return f"{'promoted' if self.promoted else 'not promoted'}: {self.reason}"
 
 
 class IndexMetrics(StepMetrics):
@@ -154,25 +189,37 @@ class IndexMetrics(StepMetrics):
     recall_floor: float | None = None
     recall_at: int | None = None
 
+    @property
+    def in_a_line(self) -> str:
+        """The items and the kind of search."""
+        kind = "no index: a baseline serves" if self.kind == "none" else self.kind
+        return f"{counted(self.items, 'item')}, {kind}"
 
-class ShardMetrics(StepMetrics):
-    """Metrics of scoring one shard. ``fallback_users`` had no usable history and received popular items."""
+
+class _ScoredUsers(StepMetrics):
+    """Metrics of scoring users. ``fallback_users`` had no usable history and received popular items."""
 
     step: Literal["score"] = "score"
-    shard: int
     users: int
     fallback_users: int
     rows: int
 
+    @property
+    def in_a_line(self) -> str:
+        """The users and their rows."""
+        return f"{counted(self.users, 'user')}, {counted(self.rows, 'row')}"
 
-class ScoreMetrics(StepMetrics):
+
+class ShardMetrics(_ScoredUsers):
+    """Metrics of scoring one shard."""
+
+    shard: int
+
+
+class ScoreMetrics(_ScoredUsers):
     """Sums over several shards; ``seconds`` is a sum too, ``peak_bytes`` the maximum."""
 
-    step: Literal["score"] = "score"
     shards: str
-    users: int
-    fallback_users: int
-    rows: int
 
     @classmethod
     def of(cls, parts: Sequence[ShardMetrics]) -> Self:
@@ -207,6 +254,13 @@ class PublishMetrics(StepMetrics):
     warning: str | None
     distinct_items: int
 
+    @property
+    def in_a_line(self) -> str:
+        """The table."""
+        same = "" if self.changed else "; the same as already published"
+        rows, users = counted(self.rows, "row"), counted(self.users, "user")
+        return f"{rows} for {users}, at most {self.k} each{same}"
+
 
 class RefreshMetrics(StepMetrics):
     """Metrics of a refresh between nights.
@@ -232,6 +286,16 @@ class RefreshMetrics(StepMetrics):
     rows: int | None = None
     changed: bool = False
 
+    @property
+    def in_a_line(self) -> str:
+        """The users with new events, and how they were encoded."""
+        if not self.users:
+            return "no user has new events; nothing was published"
+        return (
+            f"{counted(self.users, 'user')} with new events, {self.new_users:,} of them new; "
+            f"{self.advanced:,} read from their stored state, {self.reencoded:,} from their whole history"
+        )
+
 
 class ReportMetrics(StepMetrics):
     """Metrics of the report; ``path`` is relative to the root."""
@@ -239,6 +303,11 @@ class ReportMetrics(StepMetrics):
     step: Literal["report"] = "report"
     path: str
     bytes: int
+
+    @property
+    def in_a_line(self) -> str:
+        """The page."""
+        return self.path
 
 
 class StepFailure(Document):

@@ -85,15 +85,10 @@ def choose(
         )
         return Choice(exact, found, {})
     excluded = _seen(candidate_items, parts) if settings.exclude_seen else None
-    return _fastest(single, found, _queries(stored, hidden_Rd), excluded, settings, stored.model.tangents.weight.device)
-
-
-@torch.inference_mode()
-def _queries(stored: StoredModel, hidden_Rd: torch.Tensor) -> RealArray:
-    found: RealArray = (
-        stored.model.query_vectors(hidden_Rd.to(stored.model.tangents.weight.device)).float().cpu().numpy()
-    )
-    return found
+    device = stored.model.tangents.weight.device
+    with torch.inference_mode():
+        queries = stored.model.query_vectors(hidden_Rd.to(device)).float().cpu().numpy()
+    return _fastest(single, found, queries, excluded, settings, device)
 
 
 def _fastest(

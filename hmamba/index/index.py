@@ -81,12 +81,10 @@ def restrict(candidate_items: CandidateItems, ids: pa.Array, allowed: pa.Chunked
     """
     if allowed is None:
         return candidate_items
-    mask = np.zeros(len(candidate_items.column), dtype=np.int64)
-    is_allowed = pa.compute.is_in(ids.take(pa.array(candidate_items.eligible)), value_set=allowed.combine_chunks())
-    mask[candidate_items.eligible[is_allowed.to_numpy(zero_copy_only=False)]] = 1
-    if not mask.any():
+    kept = candidate_items.among(ids, allowed.combine_chunks())
+    if not len(kept):
         raise InputError("candidates.allowed_items holds no item that the model knows: check the ids in that file.")
-    return CandidateItems.of(mask, 1)
+    return kept
 
 
 def build(stored: StoredModel, candidate_items: CandidateItems, kind: str = FlatSearcher.name) -> ItemIndex:
@@ -103,7 +101,7 @@ def build(stored: StoredModel, candidate_items: CandidateItems, kind: str = Flat
 
 def save(built: ItemIndex, folder: Path) -> int:
     """Write an index and its description atomically; return the size of the index in bytes."""
-    from hmamba.contracts.index import IndexDescription
+    from hmamba.contracts.models import IndexDescription
 
     with atomic_folder(folder) as temporary:
         built.searcher.save(temporary)
@@ -129,7 +127,7 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     Raises:
         InputError: the index is missing, damaged, or of another model.
     """
-    from hmamba.contracts.index import IndexDescription
+    from hmamba.contracts.models import IndexDescription
 
     description = IndexDescription.read(folder / _DESCRIPTION)
     kind = description.kind

@@ -7,9 +7,5 @@ from hmamba.index.flat import FlatSearcher
 from hmamba.index.ivf import IvfSearcher
 from hmamba.index.matmul import Float64Searcher, MatmulSearcher
 
-SEARCHERS: dict[str, type[Searcher]] = {
-    FlatSearcher.name: FlatSearcher,
-    MatmulSearcher.name: MatmulSearcher,
-    IvfSearcher.name: IvfSearcher,
-    Float64Searcher.name: Float64Searcher,
-}
+_CLASSES: tuple[type[Searcher], ...] = (FlatSearcher, MatmulSearcher, IvfSearcher, Float64Searcher)
+SEARCHERS = {searcher.name: searcher for searcher in _CLASSES}

@@ -225,8 +225,9 @@ class CarriedStates:
         """Read the states of these users, in the order of the file."""
         width = state_bytes(self._model) // 4
         nothing = np.zeros(0, dtype=np.int64)
+        none = _Found(nothing, nothing, nothing, np.zeros((0, width), dtype=np.float32))
         if self._part is None or self._users is None:
-            return _Found(nothing, nothing, nothing, np.zeros((0, width), dtype=np.float32))
+            return none
         place = pc.index_in(histories.users.cast(pa.string()), value_set=self._users)
         rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
         at = place.drop_null().to_numpy().astype(np.int64)
@@ -241,9 +242,9 @@ class CarriedStates:
                 tables.append(read.take(pa.array(at[group == number] - start)))
         except (OSError, pa.ArrowException) as error:
             log.warning("%s is damaged and is not used: %s", self._files.part, error)
-            tables = []
+            return none
         if not tables:
-            return _Found(nothing, nothing, nothing, np.zeros((0, width), dtype=np.float32))
+            return none
         table = pa.concat_tables(tables).combine_chunks()
         # Both files must have the same user id in this row: if the writer was killed, one file can be older.
         same = np.asarray(pc.equal(table[USER_ID], histories.users.cast(pa.string()).take(pa.array(rows))))

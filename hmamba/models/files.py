@@ -10,7 +10,7 @@ safetensors is imported in the functions that need it, so that a model in memory
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.columns import ITEM_ID, ITEM_INDEX
+from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
 from hmamba.model.hmamba import HMamba
 from hmamba.score_terms import SCORE_TERMS
@@ -117,11 +117,12 @@ def vocabulary_of(table: pa.Table, size: int | None = None) -> pa.Array:
     return table[ITEM_ID].combine_chunks().take(pa.array(where, mask=where < 0))
 
 
-def by_index(index: IntArray, values: IntArray, size: int) -> IntArray:
-    """Arrange values by item index (size,): zero for an index without a value; indices from ``size`` on are dropped."""
+def item_events(path: Path, size: int) -> IntArray:
+    """Read the number of events by item index (size,) from a snapshot's items; indices from ``size`` on are dropped."""
+    items = pq.read_table(path, columns=[ITEM_INDEX, EVENTS])
+    index, events = items[ITEM_INDEX].to_numpy(), items[EVENTS].to_numpy()
     result = np.zeros(size, dtype=np.int64)
-    known = index < size
-    result[index[known]] = values[known]
+    result[index[index < size]] = events[index < size]
     return result
 
 
@@ -237,25 +238,18 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         for name, chosen in description["counted_terms"].items():
             model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
         table = pq.read_table(folder / ITEMS)
-        provenance = Provenance(
-            date.fromisoformat(description["day"]),
-            description["parent"],
-            description["snapshot"],
-            int(description["trained_until"]),
-            description["settings"],
-            description.get("split", "days"),
-        )
+        inputs = {field.name: description[field.name] for field in fields(Provenance) if field.name in description}
+        provenance = Provenance(**{**inputs, "day": date.fromisoformat(description["day"])})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{folder}: damaged, or stored by another version of this program ({error}). {cure}"
         ) from error
-    eligible = np.zeros(size, dtype=np.int64)
-    eligible[table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]] = 1
+    eligible = table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]
     return StoredModel(
         version,
         provenance,
         model.to(device).eval(),
-        CandidateItems.of(eligible, 1),
+        CandidateItems.only(eligible, size),
         vocabulary(folder / ITEMS, size),
         sha256(folder / _WEIGHTS),
     )

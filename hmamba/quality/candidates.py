@@ -19,7 +19,7 @@ from hmamba import columns
 from hmamba.errors import QualityError
 from hmamba.progress import track
 from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
-from hmamba.statements import statement
+from hmamba.statements import one, statement
 
 log = logging.getLogger("hmamba")
 
@@ -79,7 +79,6 @@ def _check_columns(part: Path) -> None:
 _TABLES = {
     "quality/candidate_users": ("part",),
     "quality/expected_users": ("events", "k", "exclude_seen"),
-    "quality/add_recommended": ("part",),
 }
 _FIGURES = {
     "quality/candidate_rows": ("part", "fallback"),
@@ -98,7 +97,6 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     connection.register("allowed", pa.table({columns.ITEM_ID: nothing if files.allowed is None else files.allowed}))
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
     connection.execute(statement("quality/eligible_items"), eligible)
-    connection.execute(statement("quality/create_recommended"))
     skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
     figures: Counter[str] = Counter()
     versions: set[str] = set()
@@ -114,17 +112,13 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
         for name, bound in _TABLES.items():
             connection.execute(statement(name), {key: values[key] for key in bound})
         for name, bound in _FIGURES.items():
-            if skipped.get(name, False):
-                continue
-            cursor = connection.execute(statement(name), {key: values[key] for key in bound})
-            (row,) = cursor.fetchall()
-            found = dict(zip((column[0] for column in cursor.description or ()), row, strict=True))
-            versions.update(found.pop("versions", None) or ())
-            figures.update(found)
-    (distinct,) = connection.execute(statement("quality/distinct_items")).fetchall()
+            if not skipped.get(name, False):
+                found = one(connection, name, {key: values[key] for key in bound})
+                versions.update(found.pop("versions", None) or ())
+                figures.update(found)
     return {
         **figures,
-        "distinct_items": distinct[0],
+        **one(connection, "quality/distinct_items", {"parts": [str(shard.part) for shard in files.shards]}),
         "model_versions": len(versions),
         "model_version": min(versions, default=columns.FALLBACK_VERSION),
     }

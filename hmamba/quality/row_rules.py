@@ -66,10 +66,6 @@ def _column(role: str) -> Callable[[Config], tuple[str, ...]]:
     return lambda config: (getattr(config.source.columns, role) or "",)
 
 
-def _catalogue_id(config: Config) -> tuple[str, ...]:
-    return (config.catalogue.item_id,)
-
-
 def _catalogue_texts(config: Config) -> tuple[str, ...]:
     names = config.catalogue
     return tuple(name for name in (names.title, *names.category_path) if name is not None)
@@ -269,7 +265,7 @@ CATALOGUE_RULES = (
         name="catalogue_item_id",
         condition="item_id IS NULL OR length(item_id) > $max_id_length",
         broken_by="a row of the catalogue whose id is absent, unreadable or too long",
-        columns=_catalogue_id,
+        columns=lambda config: (config.catalogue.item_id,),
         cure=_IDS,
     ),
     RowRule(

@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from hmamba.report.judged import Contrast
+from hmamba.text import counted
 
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 GOOD, BAD = "#050001", "#050002"
@@ -82,9 +84,8 @@ def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float],
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", linewidth=0.8)
         word = "lowest" if best == "min" else "highest"
-        length = f"{len(values)} {'epoch' if len(values) == 1 else 'epochs'}"
         spoken = (
-            f"{title} over {length}: from {values[0]:.4g} to {values[-1]:.4g}, "
+            f"{title} over {counted(len(values), 'epoch')}: from {values[0]:.4g} to {values[-1]:.4g}, "
             f"{word} {values[place]:.4g} at epoch {epochs[place]}."
         )
         return _inline(figure, name, spoken)
@@ -114,23 +115,7 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, float, int]]) -> Marku
         return _inline(figure, name, spoken)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A row of a forest plot: a difference with its interval, what is compared, and the result in a word.
-
-    ``tone``: whether the difference is good, bad or undecided; ``spoken``: the row's text for screen readers.
-    """
-
-    label: str
-    low: float
-    difference: float
-    high: float
-    word: str
-    tone: Literal["good", "bad", "undecided"]
-    spoken: str
-
-
-def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
+def forest(name: str, title: str, rows: Sequence[Contrast]) -> Markup:
     """Forest plot: differences with their intervals, and a line at 0.
 
     An undecided row has a hollow marker, so that it does not differ by colour alone.
@@ -140,33 +125,31 @@ def forest(name: str, title: str, rows: Sequence[Interval]) -> Markup:
         title: drawn above the plot.
         rows: from top to bottom, at least one.
     """
-    colours = {"good": GOOD, "bad": BAD, "undecided": MUTED}
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure, axes = _axes(0.85 + 0.48 * len(rows))
         for place, row in enumerate(rows):
-            colour = colours[row.tone]
+            colour = {"better": GOOD, "worse": BAD}.get(row.says, MUTED)
             # One piece per row: a continuous line would cross the labels.
             axes.plot([0, 0], [place - 0.2, place + 0.3], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
             axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot([row.low, row.high], [place, place], "|", color=colour, markersize=8, markeredgewidth=2)
-            fill = "none" if row.tone == "undecided" else colour
+            fill = "none" if colour == MUTED else colour
             axes.plot(row.difference, place, "o", markersize=7, markeredgecolor=colour, markerfacecolor=fill)
             across = axes.get_yaxis_transform()
             axes.text(0, place - 0.42, row.label, transform=across, va="center", color=INK)
             axes.text(1, place - 0.42, row.word, transform=across, va="center", ha="right", color=colour)
         widest = max(abs(bound) for row in rows for bound in (row.low, row.high)) or 1.0
-        axes.set_xlim(*(_padded(min(row.low for row in rows), max(row.high for row in rows), widest)))
+        # With a margin, and always with 0.
+        axes.set_xlim(
+            min(0.0, *(row.low for row in rows)) - 0.08 * widest, max(0.0, *(row.high for row in rows)) + 0.08 * widest
+        )
         axes.set_ylim(len(rows) - 0.6, -0.7)
         axes.set_yticks([])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(title, loc="left")
         axes.set_xlabel("difference; right of 0 is better")
-        return _inline(figure, name, f"{title}. " + " ".join(row.spoken for row in rows))
-
-
-def _padded(low: float, high: float, widest: float) -> tuple[float, float]:
-    """Axis limits that include 0, with a margin."""
-    return min(low, 0.0) - 0.08 * widest, max(high, 0.0) + 0.08 * widest
+        spoken = " ".join(f"{row.label}: {row.figures}, {row.word}." for row in rows)
+        return _inline(figure, name, f"{title}. {spoken}")
 
 
 def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:

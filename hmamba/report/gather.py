@@ -11,7 +11,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +22,7 @@ from hmamba.contracts import Manifest
 from hmamba.contracts.document import Document
 from hmamba.contracts.models import EpochMetrics, ModelMetrics, ScoreTermFit
 from hmamba.contracts.steps import (
+    KEPT_METRICS,
     GateMetrics,
     IndexMetrics,
     IngestMetrics,
@@ -37,8 +38,8 @@ from hmamba.errors import InputError
 from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
-from hmamba.report.steps import in_a_line
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.steps import PUBLISHING
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout, RunLayout
 
@@ -171,9 +172,11 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         parts = parts or layout.published_parts(day)
     elif "score" not in stopped.before:
         parts = []
-    points = None
+    points = candidates = None
     if (stopped is None or "index" in stopped.before) and reading.attempt(vectors, lambda: _has_points(vectors)):
         points = vectors
+    if parts and items.exists():
+        candidates = reading.attempt(parts[0].parent, lambda: statistics.describe(parts, items, shards, points))
     report = layout.report(day).parent
     return Night(
         day=day,
@@ -184,7 +187,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         readers=reading.document(Manifest, layout.latest),
         verdict=verdict,
         training=_training(layout, steps.train, verdict, reading),
-        candidates=_described(parts, items, shards, points, reading) if parts and items.exists() else None,
+        candidates=candidates,
         disk=reading.attempt(vectors, lambda: statistics.disk(vectors, items)) if points and items.exists() else None,
         data_docs=_data_docs(layout, steps.ingest, report),
         places={
@@ -200,21 +203,16 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
 def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:
     """Metrics and cost of each step, summed over shards."""
     parts = [part for path in run.score_metrics if (part := reading.document(ShardMetrics, path)) is not None]
-    steps = Steps(
-        ingest=reading.document(IngestMetrics, run.step_metrics("ingest")),
-        snapshot=reading.document(SnapshotMetrics, run.step_metrics("snapshot")),
-        train=reading.document(TrainMetrics, run.step_metrics("train")),
-        gate=reading.document(GateMetrics, run.step_metrics("gate")),
-        index=reading.document(IndexMetrics, run.step_metrics("index")),
-        score=ScoreMetrics.of(parts) if parts else None,
-        publish=reading.document(PublishMetrics, run.step_metrics("publish")),
-    )
+    found: dict[str, Any] = {
+        step: reading.document(KEPT_METRICS[step], run.step_metrics(step)) for step in PUBLISHING if step != "score"
+    }
+    steps = Steps(**found, score=ScoreMetrics.of(parts) if parts else None)
     costs = []
     for step in fields(steps):
         metrics = getattr(steps, step.name)
         if metrics is not None:
             seconds = [part.seconds for part in parts] if step.name == "score" else [metrics.seconds]
-            summary, total = in_a_line(metrics), metrics.seconds
+            summary, total = metrics.in_a_line, metrics.seconds
             costs.append(StepCost(step.name, summary, len(seconds), total, max(seconds), metrics.peak_bytes))
     return steps, tuple(costs)
 
@@ -237,12 +235,6 @@ def _verdict(run: RunLayout, stopped: Stop | None, reading: _Reading) -> Verdict
 def _has_points(vectors: Path) -> bool:
     """Whether an item file has points; a baseline's file lists its candidate items only."""
     return vectors.exists() and POINT in pq.read_schema(vectors).names
-
-
-def _described(
-    parts: list[Path], items: Path, shards: list[Path], points: Path | None, reading: _Reading
-) -> CandidateStatistics | None:
-    return reading.attempt(parts[0].parent, lambda: statistics.describe(parts, items, shards, points))
 
 
 def _training(

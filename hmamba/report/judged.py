@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hmamba.columns import BASELINES
-from hmamba.contracts.verdict import Verdict
+from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.report.gather import Night
 from hmamba.text import counted, metric_name, relative, signed
 
@@ -15,21 +13,10 @@ SAYS: dict[str, str] = {"better": "better", "worse": "worse", "cannot be told": 
 """The result of a comparison, as the page writes it."""
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """One comparison of the verdict: the mean of a metric over users, ``one`` minus ``other``.
+class Contrast(Comparison):
+    """One comparison of the verdict, as the page writes it. ``share``: in percent; empty if misleading."""
 
-    ``low`` and ``high`` bound its 95 % interval; ``relative`` is the difference in percent, empty if misleading.
-    """
-
-    one: str
-    other: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    relative: str
-    says: str
+    share: str
 
     @property
     def label(self) -> str:
@@ -46,6 +33,11 @@ class Contrast:
         """The difference and its interval."""
         return f"{signed(self.difference)}, 95\N{NO-BREAK SPACE}% interval {self.interval}"
 
+    @property
+    def word(self) -> str:
+        """The result."""
+        return SAYS[self.says]
+
 
 def contrasts(night: Night) -> list[Contrast]:
     """The verdict's comparisons of evaluated systems, in its order."""
@@ -53,12 +45,7 @@ def contrasts(night: Night) -> list[Contrast]:
     for entry in () if night.verdict is None else night.verdict.comparisons:
         value, reference = (night.metrics.get(name, {}).get(entry.metric) for name in (entry.one, entry.other))
         if value is not None and reference is not None:
-            share = relative(value, reference)
-            found.append(
-                Contrast(
-                    entry.one, entry.other, entry.metric, entry.difference, entry.low, entry.high, share, entry.says
-                )
-            )
+            found.append(Contrast(**entry.model_dump(), share=relative(value, reference)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
 
@@ -12,10 +12,11 @@ import hmamba
 from hmamba.columns import BASELINES
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.judged import NAMES, SAYS, Contrast, contrasts, judged_on, metric_of
+from hmamba.report.judged import NAMES, contrasts, judged_on, metric_of
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
+from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.text import counted, metric_name, relative, sentence, short, signed
 
@@ -32,10 +33,8 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
     Raises:
         ConfigError: the run id cannot be a folder's name.
     """
-    page = render(gather(layout, day, run_id))
     target = layout.report(day)
-    with layout.storage.write_file(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(layout.storage, target, render(gather(layout, day, run_id)))
     return target
 
 
@@ -60,7 +59,6 @@ def render(night: Night) -> str:
         names=NAMES,
         colours=_COLOURS,
         baselines=BASELINES,
-        says=SAYS,
         ingest_warnings=ingest_warnings(night),
         judged_on=judged_on(night.verdict) if night.verdict else [],
         contrasts=contrasts(night),
@@ -69,11 +67,6 @@ def render(night: Night) -> str:
         epochs=_epoch_plots(night),
         comparison=_comparison(night),
         metric_plots=_metric_plots(night),
-        widest_category=max(
-            (max(row.of_recommendations, row.of_events) for row in night.candidates.categories), default=1.0
-        )
-        if night.candidates
-        else 1.0,
         longest=max((cost.seconds for cost in night.costs), default=0.0) or 1.0,
         largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
         version=hmamba.__version__,
@@ -98,21 +91,11 @@ def _epoch_plots(night: Night) -> list[Markup]:
     return plots
 
 
-_TONES: dict[str, Literal["good", "bad", "undecided"]] = {"better": "good", "worse": "bad"}
-
-
 def _forest(night: Night) -> Markup | None:
     """All comparisons with their intervals; None if nothing was compared."""
-    rows = [_interval(entry) for entry in contrasts(night)]
+    rows = contrasts(night)
     title = f"{metric_of(night)}: difference and 95 % interval"
     return figures.forest("forest", title, rows) if rows else None
-
-
-def _interval(entry: Contrast) -> figures.Interval:
-    word = SAYS[entry.says]
-    spoken = f"{entry.label}: {entry.figures}, {word}."
-    tone = _TONES.get(entry.says, "undecided")
-    return figures.Interval(entry.label, entry.low, entry.difference, entry.high, word, tone, spoken)
 
 
 def _comparison(night: Night) -> list[dict[str, Any]]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from hmamba.config import WarehouseConfig
 from hmamba.report.disk import MAX_POINTS, Disk, draw
-from hmamba.statements import statement
+from hmamba.statements import one, rows, statement
 from hmamba.warehouse.connection import in_memory
 
 LIMITS = WarehouseConfig(memory_limit="700MB")
@@ -62,6 +61,11 @@ class CandidateStatistics:
         """Share of the candidate items that is recommended to at least one user."""
         return self.distinct_items / self.catalogue
 
+    @property
+    def widest(self) -> float:
+        """The largest share of a category."""
+        return max((max(row.of_recommendations, row.of_events) for row in self.categories), default=1.0)
+
 
 def gini(counts: NDArray[np.int64], catalogue: int) -> float:
     """Gini coefficient of how often items are recommended, items never recommended included.
@@ -78,14 +82,6 @@ def gini(counts: NDArray[np.int64], catalogue: int) -> float:
     return float(2 * (ranks * ordered).sum() / (catalogue * total) - (catalogue + 1) / catalogue)
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, file: Path) -> int:
-    return int(connection.execute(statement("report/row_count"), {"file": str(file)}).fetchall()[0][0])
-
-
-def _names(paths: list[Path]) -> list[str]:
-    return [str(path) for path in paths]
-
-
 def describe(parts: list[Path], items: Path, shards: list[Path], vectors: Path | None) -> CandidateStatistics:
     """Compute the statistics of the candidates.
 
@@ -95,35 +91,30 @@ def describe(parts: list[Path], items: Path, shards: list[Path], vectors: Path |
         shards: the snapshot's sequences; if empty, novelty is not computed.
         vectors: the item points; None counts every item of the snapshot as a candidate item.
     """
-    candidates = {"candidates": _names(parts)}
+    candidates = {"candidates": list(map(str, parts))}
+    bound = {**candidates, "items": str(items)}
     with in_memory(LIMITS) as connection:
-        rows, users, most = connection.execute(statement("report/candidate_totals"), candidates).fetchall()[0]
-        counted = connection.execute(
-            statement("report/recommended_items"), {**candidates, "items": str(items)}
-        ).fetchall()
-        catalogue = _rows(connection, vectors or items)
-        categories = connection.execute(
-            statement("report/categories"), {**candidates, "items": str(items), "most": CATEGORIES}
-        ).fetchall()
+        totals = one(connection, "report/candidate_totals", candidates)
+        counted = rows(connection, "report/recommended_items", bound)
+        indexed = one(connection, "report/row_count", {"file": str(vectors or items)})["rows"]
+        categories = rows(connection, "report/categories", {**bound, "most": CATEGORIES})
         new = None
-        if shards and rows:
-            bound = {**candidates, "items": str(items), "shards": _names(shards)}
-            new = connection.execute(statement("report/new_to_user"), bound).fetchall()[0][0] / rows
+        if shards and totals["rows"]:
+            found = one(connection, "report/new_to_user", {**bound, "shards": list(map(str, shards))})
+            new = found["rows"] / totals["rows"]
     # An item that left the index after these candidates were made still counts as a candidate item.
-    catalogue = max(catalogue, len(counted), 1)
-    counts = np.array([row[2] for row in counted], dtype=np.int64)
+    catalogue = max(indexed, len(counted), 1)
+    counts = np.array([row["recommended"] for row in counted], dtype=np.int64)
     return CandidateStatistics(
-        rows=rows,
-        users=users,
-        k=most,
+        **totals,
         distinct_items=len(counted),
         catalogue=catalogue,
         new_to_user=new,
         gini=gini(counts, catalogue),
-        top_percent=float(counts[: -(-catalogue // 100)].sum()) / max(1, rows),
-        categories=tuple(Category(*row) for row in categories),
+        top_percent=float(counts[: -(-catalogue // 100)].sum()) / max(1, totals["rows"]),
+        categories=tuple(Category(**row) for row in categories),
         top_items=tuple(
-            TopItem(item_id, title, recommended / users) for item_id, title, recommended in counted[:TOP_ITEMS]
+            TopItem(row["item_id"], row["title"], row["recommended"] / totals["users"]) for row in counted[:TOP_ITEMS]
         ),
     )
 
@@ -133,8 +124,8 @@ def disk(vectors: Path, items: Path) -> Disk | None:
     with in_memory(LIMITS) as connection:
         bound = {"vectors": str(vectors), "items": str(items), "most": MAX_POINTS}
         found = connection.execute(statement("report/disk"), bound).fetchall()
-        size = _rows(connection, vectors)
+        size = one(connection, "report/row_count", {"file": str(vectors)})["rows"]
     if not found:
         return None
-    points = np.array([row[0] for row in found], dtype=np.float64)
-    return draw(points, [row[1] for row in found], [row[2] for row in found], [row[3] for row in found], size)
+    points, titles, departments, events = map(list, zip(*found, strict=True))
+    return draw(np.array(points, dtype=np.float64), titles, departments, events, size)

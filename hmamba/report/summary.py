@@ -8,8 +8,7 @@ from typing import Literal
 from hmamba.columns import BASELINES
 from hmamba.contracts.verdict import Verdict
 from hmamba.report.gather import Night
-from hmamba.report.judged import SAYS, behind, deciding, metric_of
-from hmamba.report.steps import in_a_line
+from hmamba.report.judged import behind, deciding, metric_of
 from hmamba.report.stopped import EXIT_STATUS, Stop
 from hmamba.text import counted, sentence
 
@@ -74,7 +73,7 @@ def _say_ingest(night: Night, summary: Summary) -> None:
         if night.stopped is None or "ingest" in night.stopped.before:
             summary.sentences.append("This run has no record of an ingest.")
         return
-    summary.sentences.append(sentence(in_a_line(ingest)))
+    summary.sentences.append(sentence(ingest.in_a_line))
     if refused := ingest.rows_quarantined:
         summary.alerts.append(f"{counted(refused, 'row')} refused and kept in quarantine; the rules are listed below.")
     if ingest.rows_late:
@@ -167,17 +166,17 @@ def _by_how_much(night: Night) -> str:
         return ""
     value, reference = (night.metrics[role][entry.metric] for role in (entry.one, entry.other))
     name = {"champion": "the champion", **BASELINES}[entry.other]
-    share = f"{entry.relative}; " if entry.relative else ""
+    share = f"{entry.share}; " if entry.share else ""
     return (
         f": {metric_of(night)} {value:.4f} against {reference:.4f} of {name} ({share}difference {entry.figures}: "
-        f"{SAYS[entry.says]})"
+        f"{entry.word})"
     )
 
 
 def _say_candidates(night: Night, summary: Summary) -> None:
     publish, index, score = night.steps.publish, night.steps.index, night.steps.score
     if publish is not None:
-        summary.sentences.append(f"Published: {in_a_line(publish)}.")
+        summary.sentences.append(f"Published: {publish.in_a_line}.")
     if index is not None and index.kind == "float64" and index.float32_recall is not None:
         summary.alerts.append(
             f"Single precision found only {100 * index.float32_recall:.2f}\N{NO-BREAK SPACE}% of each user's best "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from hmamba.sequences.histories import Histories, IntArray, owners, spans
 from hmamba.sequences.sets import distinct
@@ -30,6 +32,22 @@ class CandidateItems:
         column = np.full(len(events), -1, dtype=np.int64)
         column[eligible] = np.arange(len(eligible))
         return cls(eligible, column)
+
+    @classmethod
+    def only(cls, indices: IntArray, size: int) -> CandidateItems:
+        """The items with these item indices, which lie below ``size``."""
+        return cls.of(np.bincount(indices, minlength=size), 1)
+
+    def among(self, ids: pa.Array, allowed: pa.Array) -> CandidateItems:
+        """Those with an allowed id, given the ids (size,) by item index."""
+        is_allowed = pc.is_in(ids.take(pa.array(self.eligible)), value_set=allowed)
+        return CandidateItems.only(self.eligible[is_allowed.to_numpy(zero_copy_only=False)], len(self.column))
+
+    def counts(self, events: IntArray) -> IntArray:
+        """(size,) number of events of each candidate item, at least 1; 0 for other items."""
+        counts = np.zeros(len(self.column), dtype=np.int64)
+        counts[self.eligible] = np.maximum(events[self.eligible], 1)
+        return counts
 
     def seen(self, histories: Histories, users: IntArray) -> tuple[IntArray, IntArray]:
         """Candidate items that users (R,) have seen: rows and columns of the entries, ascending, each once."""

@@ -7,6 +7,7 @@ future. Equal content gives byte-identical shards and an equal digest.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -19,13 +20,13 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.clock import end_of
 from hmamba.config import Config, EventsConfig, EventType
-from hmamba.contracts.snapshot import SnapshotFile, SnapshotManifest
+from hmamba.contracts.manifest import SnapshotFile, SnapshotManifest
 from hmamba.errors import ConfigError, InputError
 from hmamba.progress import Progress
-from hmamba.statements import statement
+from hmamba.statements import one, rows, statement
 from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
 from hmamba.storage.local import digest, sha256
-from hmamba.warehouse.tables import is_empty, one, rows
+from hmamba.warehouse.tables import is_empty
 
 ROWS_PER_GROUP = 131_072
 USERS_PER_SHARD = 25_000
@@ -81,13 +82,16 @@ class _ShardWriter:
         self._writer.close()
 
 
-def _runs(shards: pa.ChunkedArray) -> Iterator[tuple[int, int, int]]:
-    """(shard, start, length) of each run of equal values in a sorted column."""
-    encoded = pc.run_end_encode(shards.combine_chunks())
-    start = 0
-    for shard, end in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
-        yield shard, start, end - start
-        start = end
+def _pieces(reader: pa.RecordBatchReader, progress: Progress) -> Iterator[tuple[int, pa.Table]]:
+    """The events of each batch, one table for each shard. The batches are sorted by shard."""
+    for batch in reader:
+        table = pa.Table.from_batches([batch])
+        events = table.drop_columns(["shard"]).cast(EVENT_SCHEMA)
+        encoded, start = pc.run_end_encode(batch.column("shard")), 0
+        for shard, end in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
+            yield shard, events.slice(start, end - start)
+            start = end
+        progress.update(batch.num_rows)
 
 
 def _write_events(
@@ -98,26 +102,15 @@ def _write_events(
     connection.execute(statement("sequences/number_users"), {"shards": shards})
     reader = connection.execute(statement("sequences/events"), {"end_time": end}).to_arrow_reader(ROWS_PER_GROUP)
     rows = [0] * shards
-    current, writer = 0, _ShardWriter(folder / shard_name(0))
-    try:
-        with Progress("snapshot", events, "events") as progress:
-            for batch in reader:
-                table = pa.Table.from_batches([batch])
-                events_only = table.drop_columns(["shard"]).cast(EVENT_SCHEMA)
-                for shard, start, length in _runs(table.column("shard")):
-                    while current < shard:
-                        writer.close()
-                        current += 1
-                        writer = _ShardWriter(folder / shard_name(current))
-                    writer.write(events_only.slice(start, length))
-                    rows[shard] += length
-                progress.update(batch.num_rows)
-        while current < shards - 1:
-            writer.close()
-            current += 1
-            writer = _ShardWriter(folder / shard_name(current))
-    finally:
-        writer.close()
+    with Progress("snapshot", events, "events") as progress:
+        pieces = _pieces(reader, progress)
+        piece = next(pieces, None)
+        for shard in range(shards):
+            with closing(_ShardWriter(folder / shard_name(shard))) as writer:
+                while piece is not None and piece[0] == shard:
+                    writer.write(piece[1])
+                    rows[shard] += piece[1].num_rows
+                    piece = next(pieces, None)
     return rows
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from hmamba.errors import InputError
@@ -59,35 +60,17 @@ class Rest:
     refused_from: datetime
 
 
-@dataclass(frozen=True)
-class LedgerEntry:
-    """A part as recorded in the ledger. ``rest`` is None unless the pull left rows of later days."""
-
-    name: str
-    size: int
-    modified_ns: int
-    digest: str
-    state: State
-    rest: Rest | None
-    read_as: str | None
-
-    def rest_on(self, day: date) -> Rest | None:
-        """The rows that a pull of ``day`` has to read; None if there are none."""
-        return None if self.rest is None or self.rest.through >= day else self.rest
-
-
 @dataclass(frozen=True, kw_only=True)
-class Part(ABC):
-    """A part of a source, as it was at selection.
+class LedgerEntry:
+    """A part as recorded in the ledger.
 
     Attributes:
         name: its origin, used in the ledger, the quarantine and messages.
         size: bytes, or another unit of the source; progress is shown in it.
         digest: identifies the content.
         modified_ns: time of the last change in nanoseconds since 1970; 0 if unknown.
-        state: loaded if the part is to be read, duplicate if its content was read before.
-        is_new: whether no earlier version of the part has been read.
-        rest: the rows to read; None for all rows.
+        state: loaded, partial if the pull left rows of later days, or duplicate if the content was read before.
+        rest: the rows that were left; None unless the state is partial.
         read_as: for catalogue files, a digest of the settings that determine how they are read; else None.
     """
 
@@ -96,9 +79,23 @@ class Part(ABC):
     digest: str
     modified_ns: int = 0
     state: State = "loaded"
-    is_new: bool = True
     rest: Rest | None = None
     read_as: str | None = None
+
+    def rest_on(self, day: date) -> Rest | None:
+        """The rows that a pull of ``day`` has to read; None if there are none."""
+        return None if self.rest is None or self.rest.through >= day else self.rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(LedgerEntry, ABC):
+    """A part of a source, as it was at selection.
+
+    The state is loaded if the part is to be read, and ``rest`` the rows to read, None for all rows. ``is_new``: whether
+    no earlier version of the part has been read.
+    """
+
+    is_new: bool = True
 
     @abstractmethod
     def open(self, wanted: Iterable[str]) -> Reading:
@@ -111,7 +108,7 @@ class Part(ABC):
             InputError: the part cannot be read, or a column is missing or duplicate.
         """
 
-    def require_unchanged(self) -> None:  # noqa: B027 - for parts that can change
+    def require_unchanged(self) -> None:
         """Check that the content has not changed since selection, if it can change.
 
         Raises:
@@ -183,6 +180,15 @@ def require_columns(name: str, wanted: Iterable[str], present: Sequence[str]) ->
     twice = [column for column in names if present.count(column) > 1]
     if twice:
         raise InputError(f"{name}: two columns are called {twice[0]!r}, so the name is ambiguous. Rename one.")
+
+
+def with_lines(batches: Iterable[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:
+    """Add ``__line`` and ``__malformed`` to batches of well-formed records, which are numbered from ``first`` on."""
+    for batch in batches:
+        past = first + batch.num_rows
+        added = [pa.array(np.arange(first, past)), pa.nulls(batch.num_rows, pa.string())]
+        yield pa.RecordBatch.from_arrays([*added, *batch.columns], [LINE, MALFORMED, *batch.schema.names])
+        first = past
 
 
 def read_column(name: str, column: str, values: Column, convert: Callable[[Column], T]) -> T:

@@ -6,12 +6,12 @@ import glob
 import os
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from hmamba.errors import InputError
 
 KINDS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
-_GZIP = ".gz"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class SourceFile:
 def is_left_alone(name: str) -> bool:
     """Whether a file or folder with this name is ignored: a marker, or a file that is still being written."""
     return name.startswith((".", "_")) or ".tmp-" in name
+
+
+def kind_of(path: Path) -> tuple[str | None, bool]:
+    """The format that a file's name indicates, None if it is unknown, and whether the file is gzipped."""
+    gzipped = path.suffix.lower() == ".gz"
+    return KINDS.get((Path(path.stem) if gzipped else path).suffix.lower()), gzipped
 
 
 def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = False) -> list[SourceFile]:
@@ -57,7 +63,7 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
     if glob.has_magic(pattern) and not (root / pattern).exists():
         base = Path(root.anchor) if Path(pattern).is_absolute() else root
         relative = str(Path(pattern).relative_to(base)) if Path(pattern).is_absolute() else pattern
-        fixed = base.joinpath(*_fixed_parts(relative))
+        fixed = base.joinpath(*takewhile(lambda part: not glob.has_magic(part), Path(relative).parts[:-1]))
         starts = [base / name for name in glob.glob(relative, root_dir=base, recursive=True)]  # noqa: PTH207 - root_dir
         starts = [path for path in starts if not any(map(is_left_alone, path.relative_to(fixed).parts))]
     else:
@@ -69,16 +75,6 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
         raise InputError(f"{setting} = {pattern!r}: {fixed} does not exist. Create it, or correct the setting.")
     search = _Search(root, fixed, follow_links)
     return [_describe(path, root) for path in sorted(search.files(starts))]
-
-
-def _fixed_parts(pattern: str) -> list[str]:
-    """The leading folders of a glob without wildcards."""
-    parts = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return parts
 
 
 class _Search:
@@ -159,9 +155,7 @@ def _describe(path: Path, root: Path) -> SourceFile:
     name = shown(path, root)
     if not str(path).isprintable() and any("\udc80" <= character <= "\udcff" for character in str(path)):
         raise InputError(f"{name}: the name is not UTF-8, so it cannot be stored. Rename the file or its folder.")
-    gzipped = path.suffix.lower() == _GZIP
-    suffix = Path(path.stem).suffix.lower() if gzipped else path.suffix.lower()
-    kind = KINDS.get(suffix)
+    kind, gzipped = kind_of(path)
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(
             f"{name}: files of this kind cannot be read. Give it one of the endings {', '.join(KINDS)} "

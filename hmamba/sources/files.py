@@ -12,7 +12,7 @@ from pathlib import Path
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.sources.base import LedgerEntry, Part, Reading, Selection, Source
-from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone
+from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone, kind_of
 from hmamba.sources.read import open_file
 from hmamba.sources.text import conversion
 from hmamba.storage.layout import Layout
@@ -187,7 +187,8 @@ class FileSource(Source):
             path
             for path in dict.fromkeys(candidates)
             if path.is_file()
-            and _is_readable(path)
+            and kind_of(path)[0] is not None
+            and not is_left_alone(path.name)
             and not known & {path, *path.parents}
             and source not in path.parents
             and path not in (layout.warehouse, layout.config)
@@ -215,12 +216,6 @@ def _and_more(count: int) -> str:
 
 def _entries(folder: Path, pattern: str) -> list[Path]:
     return sorted(islice(folder.glob(pattern), _LOOKED_AT)) if folder.is_dir() else []
-
-
-def _is_readable(path: Path) -> bool:
-    """Whether a name has the extension of a source file and is not ignored."""
-    ending = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
-    return ending.lower() in KINDS and not is_left_alone(path.name)
 
 
 def find_catalogue(layout: Layout, config: Config) -> list[SourceFile]:

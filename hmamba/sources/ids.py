@@ -9,11 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmamba.columns import ITEM_ID
+from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.sources.base import LINE, MALFORMED, read_column
 from hmamba.sources.discover import find_files
 from hmamba.sources.read import open_file
 from hmamba.sources.values import ids
+from hmamba.storage.layout import Layout
 
 
 def read_ids(path: Path, column: str, setting: str, null_words: Sequence[str]) -> pa.ChunkedArray:
@@ -46,3 +49,13 @@ def read_ids(path: Path, column: str, setting: str, null_words: Sequence[str]) -
             )
         chunks.append(found.texts().drop_null())
     return pa.chunked_array(chunks, pa.string())
+
+
+def allowed_items(layout: Layout, config: Config) -> pa.ChunkedArray | None:
+    """The ids in the file that ``candidates.allowed_items`` names; None without the setting.
+
+    Raises:
+        InputError: as :func:`read_ids`.
+    """
+    name, null_words = config.candidates.allowed_items, config.source.null_words
+    return None if name is None else read_ids(layout.root / name, ITEM_ID, "candidates.allowed_items", null_words)

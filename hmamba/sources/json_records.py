@@ -51,8 +51,12 @@ def _json_batch(records: Sequence[tuple[int, str]]) -> pa.RecordBatch:
     )
 
 
-def _array_elements(file: SourceFile, text: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of each element of a JSON array."""
+def array_elements(file: SourceFile, text: str) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of each element of a JSON array.
+
+    Raises:
+        InputError: the text is not an array, or ends within one.
+    """
     position, number = text.index("[") + 1, 0
     while True:
         position = _skip(text, position, _SPACE)
@@ -116,6 +120,6 @@ def read_json(file: SourceFile, rows: int) -> Iterator[pa.RecordBatch]:
     with open_text(file) as stream:
         start = stream.read(4096).lstrip(_SPACE)[:1]
     with open_text(file) as stream:
-        records = _array_elements(file, stream.read()) if start == "[" else _lines(file, stream)
+        records = array_elements(file, stream.read()) if start == "[" else _lines(file, stream)
         while chunk := list(islice(records, rows)):
             yield _json_batch(chunk)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
-from hmamba.sources.base import LINE, MALFORMED, Reading, require_columns
+from hmamba.sources.base import LINE, MALFORMED, Reading, require_columns, with_lines
 from hmamba.sources.csv_blocks import read_csv
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
@@ -75,17 +74,12 @@ def _open_parquet(file: SourceFile, names: Sequence[str]) -> Reading:
 
 
 def _read_parquet(file: SourceFile, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    line = 1
+    names = None if only is None else list(only)
     try:
         with pq.ParquetFile(file.path) as parquet:
-            for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=None if only is None else list(only)):
+            for batch in with_lines(parquet.iter_batches(ROWS_PER_BATCH, columns=names), 1):
                 batch.validate(full=True)
-                lines = pa.array(np.arange(line, line + batch.num_rows))
-                line += batch.num_rows
-                columns = batch.columns if only is None else [batch.column(name) for name in only]
-                nothing = pa.nulls(batch.num_rows, pa.string())
-                names = batch.schema.names if only is None else only
-                yield pa.RecordBatch.from_arrays([lines, nothing, *columns], [LINE, MALFORMED, *names])
+                yield batch if names is None else batch.select([LINE, MALFORMED, *names])
     except (pa.ArrowException, OSError) as error:
         raise _broken_parquet(file, error) from None
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
-from hmamba.sources.base import LINE, MALFORMED, Part, Reading, require_columns
+from hmamba.sources.base import Part, Reading, require_columns, with_lines
 
 _ROWS = 1 << 16  # rows per batch
 
@@ -30,11 +29,5 @@ class TablePart(Part):
         return Reading(self.name, tuple(self.table.column_names), self._batches)
 
     def _batches(self, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        names = self.table.column_names if only is None else list(only)
-        first = 0
-        for batch in self.table.select(names).to_batches(max_chunksize=_ROWS):
-            lines = pa.array(np.arange(first, first + len(batch)))
-            yield pa.RecordBatch.from_arrays(
-                [lines, pa.nulls(len(batch), pa.string()), *batch.columns], [LINE, MALFORMED, *names]
-            )
-            first += len(batch)
+        table = self.table if only is None else self.table.select(list(only))
+        return with_lines(table.to_batches(max_chunksize=_ROWS), 0)

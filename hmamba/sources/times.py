@@ -26,14 +26,11 @@ Form = Literal["utc", "local", "text", "epoch_s", "epoch_ms", "epoch_us", "epoch
 PER_SECOND: dict[TimeFormat, int] = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
 """Units per second of the time formats of numbers."""
 
-MICROSECONDS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
-"""Microseconds per unit, for the formats of microsecond resolution or coarser."""
-
 LAST_POSITION = 60_000_000_000_000_000
 """Largest absolute position: as times, all positions are in the range of Python's datetime."""
 
 _MICROSECONDS_A_DAY = 86_400_000_000
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_ARROW_UNITS: dict[str, TimeFormat] = {"s": "epoch_s", "ms": "epoch_ms", "us": "epoch_us", "ns": "epoch_ns"}
 _LOCAL = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?"
 _ZONED = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z| UTC|[+-][01]\d(?::?[0-5]\d)?)"
 _AS_DUCKDB_READS = f"^(?:{_LOCAL}|{_ZONED})$"
@@ -65,7 +62,7 @@ class Moments:
     form: Form
 
 
-def moments(column: Column, time_format: str, timezone: str, null_words: Sequence[str]) -> Moments:
+def moments(column: Column, time_format: TimeFormat, timezone: str, null_words: Sequence[str]) -> Moments:
     """Read a column as times.
 
     Numbers are times only if ``time_format`` gives their unit. Fractions of a microsecond are truncated.
@@ -77,17 +74,17 @@ def moments(column: Column, time_format: str, timezone: str, null_words: Sequenc
         written = trimmed(column.of_kind("VARCHAR"), null_words)
         if time_format == "auto":
             return _of_text(written, timezone)
-        return Moments(pc.coalesce(written, column.of_kind("BIGINT", "UBIGINT", "DOUBLE")), _epoch(time_format))
+        return Moments(pc.coalesce(written, column.of_kind("BIGINT", "UBIGINT", "DOUBLE")), time_format)
     column = decoded(column)
     kind = column.type
     if pa.types.is_null(kind):
         return _none(len(column))
     if pa.types.is_string(kind):
         written = trimmed(column, null_words)
-        return _of_text(written, timezone) if time_format == "auto" else Moments(written, _epoch(time_format))
+        return _of_text(written, timezone) if time_format == "auto" else Moments(written, time_format)
     if pa.types.is_timestamp(kind):
         is_utc = kind.tz is not None or timezone == "UTC"
-        times = _microseconds(column.cast(pa.int64()), 1_000_000, _PER_SECOND[kind.unit])
+        times = _microseconds(column.cast(pa.int64()), 1_000_000, PER_SECOND[_ARROW_UNITS[kind.unit]])
         return Moments(times, "utc" if is_utc else "local")
     if pa.types.is_date(kind):
         days = column.cast(pa.date32(), safe=False).cast(pa.int32())
@@ -97,10 +94,9 @@ def moments(column: Column, time_format: str, timezone: str, null_words: Sequenc
     if time_format == "auto":
         return _none(len(column))
     if pa.types.is_integer(kind):
-        unit = MICROSECONDS.get(time_format)
-        return Moments(_microseconds(column, *((unit, 1) if unit else (1, 1_000))), "utc")
+        return Moments(_microseconds(column, 1_000_000, PER_SECOND[time_format]), "utc")
     if pa.types.is_decimal(kind):
-        return Moments(column.cast(pa.string()), _epoch(time_format))
+        return Moments(column.cast(pa.string()), time_format)
     return Moments(_of_floats(column.cast(pa.float64()), time_format), "utc")
 
 
@@ -117,11 +113,6 @@ def positions(column: Column, null_words: Sequence[str]) -> Moments:
     whole = pc.replace_substring_regex(pc.if_else(is_whole, texts, _NOTHING), r"^\+", "").cast(pa.int64())
     fits = pc.less_equal(pc.abs(whole), LAST_POSITION)
     return Moments(pc.if_else(fits, whole, pa.scalar(None, pa.int64())).view(pa.timestamp("us")), "utc")
-
-
-def _epoch(time_format: str) -> Form:
-    assert time_format in ("epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
-    return time_format  # type: ignore[return-value]
 
 
 def _none(count: int) -> Moments:
@@ -143,10 +134,10 @@ def _microseconds(ticks: pa.Array, multiply: int, divide: int) -> pa.Array:
     return pc.if_else(held.is_valid(), pa.array(numbers).view(pa.timestamp("us")), pa.scalar(None, pa.timestamp("us")))
 
 
-def _of_floats(column: pa.Array, time_format: str) -> pa.Array:
+def _of_floats(column: pa.Array, time_format: TimeFormat) -> pa.Array:
     numbers = column.fill_null(np.nan).to_numpy(zero_copy_only=False)
-    unit = MICROSECONDS.get(time_format)
-    exact = np.rint(numbers * unit) if unit else np.floor(numbers / 1_000)
+    units = PER_SECOND[time_format]
+    exact = np.floor(numbers / 1_000) if units > 1_000_000 else np.rint(numbers * (1_000_000 // units))
     fits = np.abs(exact) < 2.0**63
     return pa.array(np.where(fits, exact, 0).astype(np.int64), mask=~fits).view(pa.timestamp("us"))
 
@@ -191,10 +182,8 @@ def _day(calendar: str | None, week: str | None, ordinal: str | None) -> date:
     if calendar is not None and not calendar.isdigit():
         year, month, day = map(int, re.split("[-/]", calendar))
         return date(year, month, day)
-    if calendar is not None:
-        return date.fromisoformat(calendar)
-    if week is not None:
-        return date.fromisoformat(week)
+    if calendar is not None or week is not None:
+        return date.fromisoformat(calendar or week or "")
     assert ordinal is not None  # one of the three always matches
     digits = ordinal.replace("-", "")
     year, number = int(digits[:4]), int(digits[4:])

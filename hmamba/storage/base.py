@@ -71,3 +71,9 @@ class Storage(Protocol):
         Raises:
             BusyError: the lock is still held by another thread or process after the wait.
         """
+
+
+def write_text(storage: Storage, place: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    with storage.write_file(place) as path:
+        path.write_text(text, encoding="utf-8")

@@ -26,6 +26,16 @@ def shard_name(shard: int) -> str:
     return f"shard-{shard:04d}.parquet"
 
 
+class _Under:
+    """A path under the folder of a layout, as an attribute of the layout's class."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, layout: RunLayout | BacktestLayout | Layout, owner: object = None) -> Path:
+        return layout.folder.joinpath(*self._parts)
+
+
 @dataclass(frozen=True)
 class RunLayout:
     """Paths of the working files of one run of one day."""
@@ -33,20 +43,14 @@ class RunLayout:
     folder: Path
     storage: Storage
 
-    @property
-    def sequences(self) -> Path:
-        """Snapshot: hashed Parquet shards, items.parquet and manifest.json."""
-        return self.folder / "sequences"
+    sequences = _Under("sequences")
+    """Snapshot: hashed Parquet shards, items.parquet and manifest.json."""
 
-    @property
-    def items(self) -> Path:
-        """The snapshot's items."""
-        return self.sequences / ITEMS
+    items = _Under("sequences", ITEMS)
+    """The snapshot's items."""
 
-    @property
-    def manifest(self) -> Path:
-        """The snapshot's manifest."""
-        return self.sequences / MANIFEST
+    manifest = _Under("sequences", MANIFEST)
+    """The snapshot's manifest."""
 
     def shard(self, number: int) -> Path:
         """A shard of the snapshot."""
@@ -57,49 +61,33 @@ class RunLayout:
         """The existing shards of the snapshot, in order."""
         return self.storage.find(self.sequences, "shard-*.parquet")
 
-    @property
-    def training(self) -> Path:
-        """Checkpoints of a running training, from which a killed training resumes."""
-        return self.folder / "training"
+    training = _Under("training")
+    """Checkpoints of a running training, from which a killed training resumes."""
 
-    @property
-    def refit(self) -> Path:
-        """Checkpoints of a running refit."""
-        return self.training / "refit"
+    refit = _Under("training", "refit")
+    """Checkpoints of a running refit."""
 
-    @property
-    def verdict(self) -> Path:
-        """Metrics and decision of the gate."""
-        return self.folder / "verdict.json"
+    verdict = _Under("verdict.json")
+    """Metrics and decision of the gate."""
 
-    @property
-    def model(self) -> Path:
-        """The model that serves the night, with its counts updated to the day."""
-        return self.folder / "model"
+    model = _Under("model")
+    """The model that serves the night, with its counts updated to the day."""
 
-    @property
-    def vectors(self) -> Path:
-        """Lorentz points of items and users, as Parquet."""
-        return self.folder / "vectors"
+    vectors = _Under("vectors")
+    """Lorentz points of items and users, as Parquet."""
 
-    @property
-    def index(self) -> Path:
-        """The FAISS index and its description."""
-        return self.folder / "index"
+    index = _Under("index")
+    """The FAISS index and its description."""
 
-    @property
-    def candidates(self) -> Path:
-        """Candidate parts, one per shard, before they are checked and published."""
-        return self.folder / "candidates"
+    candidates = _Under("candidates")
+    """Candidate parts, one per shard, before they are checked and published."""
 
     def candidate_part(self, shard: int) -> Path:
         """Candidates of the users of one shard."""
         return self.candidates / f"part-{shard:04d}.parquet"
 
-    @property
-    def item_points(self) -> Path:
-        """Lorentz points of the items; for a baseline, only the items that it may recommend."""
-        return self.vectors / ITEMS
+    item_points = _Under("vectors", ITEMS)
+    """Lorentz points of the items; for a baseline, only the items that it may recommend."""
 
     def user_points(self, shard: int) -> Path:
         """Lorentz points of the users of one shard."""
@@ -113,10 +101,8 @@ class RunLayout:
         """Users of the states of one shard, in the same order."""
         return self.states / f"users-{shard:04d}.parquet"
 
-    @property
-    def states(self) -> Path:
-        """Carried states, from which a refresh resumes."""
-        return self.folder / "states"
+    states = _Under("states")
+    """Carried states, from which a refresh resumes."""
 
     @property
     def refresh(self) -> RunLayout:
@@ -127,10 +113,8 @@ class RunLayout:
         """Candidates of all users of one shard after a refresh."""
         return self.folder / "refreshed" / f"part-{shard:04d}.parquet"
 
-    @property
-    def metrics(self) -> Path:
-        """Step metrics, with wall time and peak memory."""
-        return self.folder / "metrics"
+    metrics = _Under("metrics")
+    """Step metrics, with wall time and peak memory."""
 
     def step_metrics(self, step: str, shard: int | None = None) -> Path:
         """Metrics of one step, or of its part for one shard."""
@@ -141,10 +125,8 @@ class RunLayout:
         """Metrics of scoring each shard of the snapshot; files of further shards are of an earlier snapshot."""
         return [self.step_metrics("score", shard) for shard in range(len(self.shards))]
 
-    @property
-    def failures(self) -> Path:
-        """Records of failed steps that have not succeeded since: step, shard, message, exit_status and seconds."""
-        return self.folder / "failures"
+    failures = _Under("failures")
+    """Records of failed steps that have not succeeded since: step, shard, message, exit_status and seconds."""
 
     @property
     def failed(self) -> list[Path]:
@@ -166,20 +148,14 @@ class BacktestLayout:
 
     folder: Path
 
-    @property
-    def state(self) -> Path:
-        """Settings and events of the backtest."""
-        return self.folder / "backtest.json"
+    state = _Under("backtest.json")
+    """Settings and events of the backtest."""
 
-    @property
-    def page(self) -> Path:
-        """Results as an HTML page."""
-        return self.folder / "index.html"
+    page = _Under("index.html")
+    """Results as an HTML page."""
 
-    @property
-    def tables(self) -> Path:
-        """Results as Markdown."""
-        return self.folder / "backtest.md"
+    tables = _Under("backtest.md")
+    """Results as Markdown."""
 
     def night(self, day: date) -> Path:
         """Evaluation of one night."""
@@ -228,39 +204,30 @@ class Layout:
         return " ".join(["hmamba", name, "--root", shlex.quote(str(self.root)), *more])
 
     @property
-    def root(self) -> Path:
+    def folder(self) -> Path:
         """The root folder."""
         return self.storage.root
 
-    @property
-    def landing(self) -> Path:
-        """The folder where source systems put files."""
-        return self.root / "landing"
+    root = _Under()
+    """The root folder."""
 
-    @property
-    def config(self) -> Path:
-        """The root's own configuration, used when no --config is given."""
-        return self.root / "hmamba.toml"
+    landing = _Under("landing")
+    """The folder where source systems put files."""
 
-    @property
-    def warehouse(self) -> Path:
-        """The DuckDB file. Only ingest writes it."""
-        return self.root / "warehouse.duckdb"
+    config = _Under("hmamba.toml")
+    """The root's own configuration, used when no --config is given."""
 
-    @property
-    def expectations(self) -> Path:
-        """The Great Expectations project, including Data Docs."""
-        return self.root / "gx"
+    warehouse = _Under("warehouse.duckdb")
+    """The DuckDB file. Only ingest writes it."""
 
-    @property
-    def models(self) -> Path:
-        """One folder per model version, and champion.json."""
-        return self.root / "models"
+    expectations = _Under("gx")
+    """The Great Expectations project, including Data Docs."""
 
-    @property
-    def champion(self) -> Path:
-        """The model version that serves, and the versions that served before."""
-        return self.models / "champion.json"
+    models = _Under("models")
+    """One folder per model version, and champion.json."""
+
+    champion = _Under("models", "champion.json")
+    """The model version that serves, and the versions that served before."""
 
     def model(self, version: str) -> Path:
         """Folder of one model version."""
@@ -270,15 +237,11 @@ class Layout:
         """Training metrics and newest verdict of a version."""
         return self.model(version) / "metrics.json"
 
-    @property
-    def candidates(self) -> Path:
-        """Published candidate tables."""
-        return self.root / "candidates"
+    candidates = _Under("candidates")
+    """Published candidate tables."""
 
-    @property
-    def latest(self) -> Path:
-        """Link to the manifest of the newest published night."""
-        return self.candidates / "latest.json"
+    latest = _Under("candidates", "latest.json")
+    """Link to the manifest of the newest published night."""
 
     def published(self, day: date) -> Path:
         """Published candidate table of one day."""
@@ -297,10 +260,8 @@ class Layout:
         """Published candidate tables, oldest first."""
         return self._days(self.candidates, _PUBLISHED)
 
-    @property
-    def runs(self) -> Path:
-        """Working folders, one per day."""
-        return self.root / "runs"
+    runs = _Under("runs")
+    """Working folders, one per day."""
 
     @property
     def run_days(self) -> list[tuple[date, Path]]:
@@ -316,10 +277,8 @@ class Layout:
         """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
-    @property
-    def rolled_back(self) -> Path:
-        """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
-        return self.root / ".rolled-back"
+    rolled_back = _Under(".rolled-back")
+    """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
 
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -14,10 +12,10 @@ from hmamba.config import SourceConfig
 from hmamba.errors import HMambaError
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.values import UnreadableType, ids
+from hmamba.statements import Row, rows
 from hmamba.survey.groups import Group, group
 from hmamba.survey.roles import Profile, words_of
-from hmamba.survey.sample import Budget, read, spread, take
-from hmamba.warehouse.tables import Row, rows
+from hmamba.survey.sample import Budget, read, samples_of, spread
 
 LEAST_MATCH = 0.5
 """Minimum share of the sampled items that a catalogue must contain."""
@@ -110,8 +108,7 @@ def _narrowed(
     """The group of these files only, with its columns profiled again."""
     if files == whole.files:
         return whole
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-        (kept, *_), _ = group(connection, files, Path(folder), null_words)
+    (kept, *_), _ = group(connection, files, null_words)
     return kept
 
 
@@ -174,8 +171,8 @@ def _match(
 def _ids(files: Sequence[SourceFile], column: str, null_words: Sequence[str]) -> pa.Table:
     """Two columns: the number of a file, and an id of its column."""
     numbers, texts = [], []
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-        for number, part in enumerate(take(files, Path(folder), _BUDGET)):
+    with samples_of(files, _BUDGET) as samples:
+        for number, part in enumerate(samples):
             for chunk in read(part.file, [column])[column].chunks:
                 texts.append(ids(chunk, null_words).texts())
                 numbers.append(pa.repeat(number, len(chunk)))

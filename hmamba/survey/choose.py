@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import ConfigError, InputError
-from hmamba.sources.times import TimeFormat
 from hmamba.survey.groups import Group
-from hmamba.survey.roles import ROLES, Profile, Role, candidates, time_name_rank, unfit
+from hmamba.survey.roles import ROLES, Role, candidates, time_name_rank, unfit
 
 _NEEDED: dict[Role, str] = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
 _READABLE_TIMES = (
@@ -18,29 +16,6 @@ _READABLE_TIMES = (
     "numbers of seconds, milliseconds, microseconds or nanoseconds since 1970. Write them so, or give a column that "
     "orders each user's events: --column position=NAME."
 )
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The column of each role; None if there is none. Either a time or a position is set."""
-
-    user_id: str
-    item_id: str
-    event_time: str | None
-    position: str | None
-    weight: str | None
-    event_type: str | None
-    time_format: TimeFormat
-
-    def source(self) -> SourceConfig:
-        """Source settings for these columns, without the path."""
-        names = {role: name for role in ROLES if (name := getattr(self, role)) is not None}
-        return SourceConfig(columns=InteractionColumns(**names), time_format=self.time_format)
-
-    def named(self) -> list[str]:
-        """Names of all columns in use."""
-        every = (self.user_id, self.item_id, self.event_time, self.position, self.weight, self.event_type)
-        return [name for name in every if name is not None]
 
 
 def parse_given(texts: Sequence[str]) -> dict[Role, str]:
@@ -97,7 +72,8 @@ def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
     role = next(role for role in _NEEDED if not one.roles[role])
     cure = f"Say which it is with --column {role}=NAME, or start with `hmamba init ROOT` and set source.columns.{role}."
     if role == "event_time":
-        others = [profile for profile in one.columns.values() if profile.name not in _taken(one)]
+        taken = {*one.roles["user_id"][:1], *one.roles["item_id"][:1]}
+        others = [profile for profile in one.columns.values() if profile.name not in taken]
         reasons = {
             profile.name: reason
             for profile in others
@@ -110,13 +86,8 @@ def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
     return f"{one.files[0].name}: no column looks like {_NEEDED[role]}. {has} {cure}"
 
 
-def _taken(one: Group) -> set[str]:
-    """The most likely user and item columns."""
-    return {*one.roles["user_id"][:1], *one.roles["item_id"][:1]}
-
-
-def choose(one: Group, given: Mapping[Role, str]) -> Columns:
-    """Choose the most likely column of each role. A position is used only if there is no time.
+def choose(one: Group, given: Mapping[Role, str]) -> SourceConfig:
+    """Settings with the most likely column of each role, without the path. A position is used only without a time.
 
     Raises:
         InputError: a given column cannot have its role.
@@ -126,19 +97,16 @@ def choose(one: Group, given: Mapping[Role, str]) -> Columns:
         if reason is not None:
             cure = _READABLE_TIMES if role == "event_time" else "Name another column with --column, or leave it out."
             raise InputError(f"{one.files[0].name}: column {column!r} {reason}. {cure}")
-    first = {role: next(iter(names), None) for role, names in one.roles.items()}
-    time = None if "position" in given and "event_time" not in given else first["event_time"]
-    position = first["position"] if time is None else None
-    time_format: TimeFormat | None = "auto" if time is None else one.columns[time].time_format
-    assert time_format is not None  # candidates and given columns are readable times
-    weight, event_type = first["weight"], first["event_type"]
-    user_id, item_id = first["user_id"], first["item_id"]
-    assert user_id is not None  # Group.is_events
-    assert item_id is not None
-    if weight is not None and "weight" not in given and not _is_complete(one.columns[weight]):
-        weight = None  # rows without a number would be refused
-    return Columns(user_id, item_id, time, position, weight, event_type, time_format)
-
-
-def _is_complete(profile: Profile) -> bool:
-    return profile.numbers >= 0.99 * profile.rows
+    chosen = {role: names[0] for role, names in one.roles.items() if names}
+    if "event_time" in chosen and ("event_time" in given or "position" not in given):
+        chosen.pop("position", None)
+        time_format = one.columns[chosen["event_time"]].time_format
+        assert time_format is not None  # candidates and given columns are readable times
+    else:
+        chosen.pop("event_time", None)
+        time_format = "auto"
+    if "weight" in chosen and "weight" not in given:
+        weight = one.columns[chosen["weight"]]
+        if weight.numbers < 0.99 * weight.rows:
+            del chosen["weight"]  # rows without a number would be refused
+    return SourceConfig(columns=InteractionColumns(**chosen), time_format=time_format)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -15,9 +14,9 @@ import duckdb
 import pyarrow as pa
 
 from hmamba.errors import HMambaError, InputError
-from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone
+from hmamba.sources.discover import KINDS, SourceFile, find_files, is_left_alone, kind_of
 from hmamba.survey.roles import Profile, Role, candidates, profiles
-from hmamba.survey.sample import PEEK, read, spread, take
+from hmamba.survey.sample import PEEK, read, samples_of, spread
 
 HEAD_ROWS = 20_000
 """Number of rows that columns are recognised from."""
@@ -55,8 +54,7 @@ class Group:
 
 
 def _is_data(path: Path) -> bool:
-    stem = path.name.lower().removesuffix(".gz")
-    return not is_left_alone(path.name) and Path(stem).suffix in KINDS
+    return path.is_file() and kind_of(path)[0] is not None and not is_left_alone(path.name)
 
 
 def gather(places: Sequence[str]) -> list[Path]:
@@ -69,14 +67,14 @@ def gather(places: Sequence[str]) -> list[Path]:
     for place in places:
         path = Path(place).expanduser()
         if path.is_dir():
-            found.update(file for file in path.rglob("*") if file.is_file() and _is_data(file))
+            found.update(filter(_is_data, path.rglob("*")))
         elif path.is_file():
-            found.update([path] if _is_data(path) else [])
+            found.update(filter(_is_data, [path]))
         else:
             matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
             if not matches:
                 raise InputError(f"--from {place}: no such file or folder. Correct the path.")
-            found.update(file for file in matches if file.is_file() and _is_data(file))
+            found.update(filter(_is_data, matches))
     if not found:
         raise InputError(
             f"--from {' '.join(places)}: no file with one of the endings {', '.join(KINDS)} (text also with .gz after "
@@ -95,7 +93,7 @@ def describe(paths: Iterable[Path], root: Path) -> list[SourceFile]:
 
 
 def group(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], folder: Path, null_words: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], null_words: Sequence[str]
 ) -> tuple[list[Group], list[str]]:
     """Group files by their columns, the largest group first; also messages about unreadable files.
 
@@ -106,11 +104,9 @@ def group(
         shapes.setdefault(_VARYING.sub("#", str(file.path)), []).append(file)
     groups: dict[tuple[str, ...], Group] = {}
     unreadable = [f"{len(shapes)} kinds of file names: only {_MOST_SHAPES} were read"] * (len(shapes) > _MOST_SHAPES)
-    for number, alike in enumerate(list(shapes.values())[:_MOST_SHAPES]):
-        place = folder / f"peek-{number}"
-        place.mkdir()
+    for alike in list(shapes.values())[:_MOST_SHAPES]:
         try:
-            head = _head(alike, place)
+            head = _head(alike)
             columns = profiles(connection, head, null_words)
         except (HMambaError, OSError, duckdb.Error) as error:
             unreadable.append(str(error).splitlines()[0])
@@ -124,11 +120,11 @@ def group(
     return sorted(groups.values(), key=lambda one: -one.size), unreadable
 
 
-def _head(alike: Sequence[SourceFile], place: Path) -> pa.Table:
+def _head(alike: Sequence[SourceFile]) -> pa.Table:
     """The first rows of the first file that has any."""
     for file in alike[:_MOST_EMPTY]:
-        (sample,) = take([file], place, PEEK)
-        head = read(sample.file, None, HEAD_ROWS)
+        with samples_of([file], PEEK) as (sample,):
+            head = read(sample.file, None, HEAD_ROWS)
         if head.num_rows:
             break
     return head
@@ -186,8 +182,7 @@ def widened(file: Path, root: Path) -> str | None:
 def _columns(file: SourceFile) -> frozenset[str] | None:
     """Names of a file's columns; None if it cannot be read."""
     try:
-        with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-            return frozenset(_head([file], Path(folder)).column_names)
+        return frozenset(_head([file]).column_names)
     except (HMambaError, OSError):
         return None
 

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import duckdb
 
-from hmamba import clock
-from hmamba.config import Config, InteractionColumns
+from hmamba.config import Config
 from hmamba.errors import InputError
-from hmamba.quality.batch import check_rows
 from hmamba.quality.row_rules import ROW_RULES, Broken
-from hmamba.sources.base import LINE, RECORD, require_columns
+from hmamba.sources.base import require_columns
 from hmamba.sources.discover import SourceFile, find_files
-from hmamba.sources.files import FilePart, no_rows
+from hmamba.sources.files import FilePart, find_catalogue, no_rows
 from hmamba.sources.read import open_file
-from hmamba.statements import statement
+from hmamba.statements import rows
 from hmamba.storage.layout import Layout
 from hmamba.survey.measure import Figures, Measured, measure, repeats
-from hmamba.survey.roles import Role, candidates, profiles
-from hmamba.survey.sample import PEEK, Sample, read, spread, take
+from hmamba.survey.roles import ROLES, candidates, profiles
+from hmamba.survey.sample import PEEK, Sample, read, samples_of, spread
 from hmamba.text import counted
 from hmamba.warehouse.connection import in_memory
-from hmamba.warehouse.tables import one, rows
+from hmamba.warehouse.refused import first_refused, record_on, refuse_rows
 
 _HEAD_ROWS = 5_000
 
@@ -69,19 +63,14 @@ def examine(layout: Layout, config: Config) -> Examined | None:
     files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
     if not files:
         return None
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder, in_memory(config.warehouse) as connection:
-        samples = take(spread(files), Path(folder))
+    with samples_of(spread(files)) as samples, in_memory(config.warehouse) as connection:
         judged = [(sample, _missing(connection, sample, config)) for sample in samples]
         good = [sample for sample, problem in judged if problem is None]
         measured = measure(connection, files, good, config.source)
-        refused_from = clock.now() + timedelta(hours=config.quality.max_future_hours)
-        connection.execute(statement("ingest/create_broken"))
-        if measured.figures.looked:
-            check_rows(connection, config, refused_from, measured.figures.looked)
-        connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
+        refused = refuse_rows(connection, config, first_refused(config), measured.figures.looked)
         refusals = tuple(_refusals(connection, measured.samples, config))
         stops = [problem for _, problem in judged if problem is not None]
-        stops += [*measured.problems, *_too_many(connection, measured, config)]
+        stops += [*measured.problems, *_too_many(connection, measured, refused, config)]
         seen = [name for name, kind in config.events.types.items() if kind.seen]
         repeated = repeats(connection, seen if config.events.types else None)
     if not measured.figures.total and not stops and not layout.warehouse.exists():
@@ -89,7 +78,7 @@ def examine(layout: Layout, config: Config) -> Examined | None:
     return Examined(measured.figures, repeated, refusals, tuple(stops))
 
 
-def _too_many(connection: duckdb.DuckDBPyConnection, measured: Measured, config: Config) -> Iterator[str]:
+def _too_many(connection: duckdb.DuckDBPyConnection, measured: Measured, refused: int, config: Config) -> Iterator[str]:
     """Messages of the pull's rules for whole files and batches, applied to the sample."""
     for row in rows(connection, "ingest/refused_by_file"):
         sample, count = measured.samples[row["file"]], measured.counts[row["file"]]
@@ -99,8 +88,7 @@ def _too_many(connection: duckdb.DuckDBPyConnection, measured: Measured, config:
                 f"{sample.original.name}: every one of its {every} would be refused. Correct the file or the setting "
                 "that does not fit it, or move the file out of the source."
             )
-    refused, looked = one(connection, "ingest/refused_count")["rows"], measured.figures.looked
-    most = config.quality.max_quarantined_share
+    looked, most = measured.figures.looked, config.quality.max_quarantined_share
     if refused > most * looked:
         yield (
             f"{refused:,} of {looked:,} rows would be refused ({refused / looked:.1%}); more than {most:.0%} stop "
@@ -114,30 +102,14 @@ def examine_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
     Raises:
         InputError: the folder or file does not exist, or a file cannot be read or lacks a column.
     """
-    names = config.catalogue
-    assert names.path is not None  # the caller checks it
-    files = find_files(names.path, layout.root, "catalogue.path", follow_links=config.source.follow_links)
-    required = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
-    of_records = [file for file in spread(files) if open_file(file, required).columns is None]
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-        for sample in take(of_records, Path(folder), PEEK):
+    names, files = config.catalogue, find_catalogue(layout, config)
+    of_records = [file for file in spread(files) if open_file(file, names.wanted).columns is None]
+    with samples_of(of_records, PEEK) as samples:
+        for sample in samples:
             head = read(sample.file, None, _HEAD_ROWS)
             if head.num_rows:
-                require_columns(sample.original.name, required, head.column_names)
+                require_columns(sample.original.name, names.wanted, head.column_names)
     return files
-
-
-def _named(columns: InteractionColumns) -> dict[Role, str]:
-    """The configured column of each role; a position replaces the time."""
-    by_role: dict[Role, str | None] = {
-        "user_id": columns.user_id,
-        "item_id": columns.item_id,
-        "event_time": None if columns.by_position else columns.event_time,
-        "position": columns.position,
-        "weight": columns.weight,
-        "event_type": columns.event_type,
-    }
-    return {role: name for role, name in by_role.items() if name is not None}
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Config) -> str | None:
@@ -146,13 +118,14 @@ def _missing(connection: duckdb.DuckDBPyConnection, sample: Sample, config: Conf
         head = read(sample.file, None, _HEAD_ROWS)
     except InputError as error:
         return str(error)
-    configured = _named(config.source.columns)
-    missing = {role: name for role, name in configured.items() if name not in head.column_names}
+    configured = config.source.columns.by_role
+    missing = [role for role in ROLES if role in configured and configured[role] not in head.column_names]
     if not missing or not head.num_rows:
         return None
     likely = candidates(profiles(connection, head, config.source.null_words))
     sentences = []
-    for role, name in missing.items():
+    for role in missing:
+        name = configured[role]
         free = [column for column in head.column_names if column not in configured.values()]
         folded = {column.lower(): column for column in free}
         close = [folded[column] for column in difflib.get_close_matches(name.lower(), folded, n=1)]
@@ -167,24 +140,12 @@ def _refusals(connection: duckdb.DuckDBPyConnection, samples: Sequence[Sample], 
         sample, rule, line = samples[row["file"]], ROW_RULES[row["rule"]], row["line"]
         # Line numbers of a partial file differ from those of the original.
         place = f"{sample.original.name}, line {line}" if sample.whole else sample.original.name
-        columns = rule.columns(config)
-        value = _cell(sample, columns[0], line) if columns else None
+        part, columns = FilePart.of(sample.file, ""), rule.columns(config)
+        record = record_on(part, config.source.columns.wanted, line) if columns else None
+        value = record.get(columns[0]) if isinstance(record, dict) else None
         if value is None:
             yield Refusal(rule.name, row["rows"], place, f"{rule.advice}.")
         else:
-            explanation = rule.cure(Broken(value, FilePart.of(sample.file, ""), config)) or ""
+            explanation = rule.cure(Broken(value, part, config)) or ""
             cure = f"{rule.advice}. {explanation}".rstrip()
             yield Refusal(rule.name, row["rows"], f"{place}: {str(value)!r}", cure)
-
-
-def _cell(sample: Sample, column: str, line: int) -> Any:
-    """The value of a row in a column; None if it has none."""
-    reading = open_file(sample.file, ())
-    for batch in reading.batches([column]):
-        lines = batch.column(LINE).to_pylist()
-        if line in lines:
-            place = lines.index(line)
-            if reading.columns is None:
-                return json.loads(batch.column(RECORD)[place].as_py()).get(column)
-            return batch.column(column)[place].as_py()
-    return None

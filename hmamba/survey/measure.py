@@ -17,10 +17,9 @@ from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.files import FilePart
 from hmamba.sources.times import PER_SECOND, TimeFormat
-from hmamba.statements import statement
+from hmamba.statements import one, rows, statement
 from hmamba.survey.sample import Sample, total_rows
 from hmamba.warehouse.staging import stage
-from hmamba.warehouse.tables import one, rows
 
 REPEATS_FROM = 0.05
 """Minimum share of repeated events for items to count as consumed repeatedly."""
@@ -76,25 +75,19 @@ def measure(
     timed = not source.columns.by_position
     bounds = {"latest": latest, "earliest": _DEFAULTS.quality.min_time, "timed": timed}
     found = one(connection, "survey/staged_figures", bounds)
-    oldest, newest = found["oldest"], found["newest"]
     if not whole and timed:
-        oldest, newest = _extended(files, source, (oldest, newest), latest)
-    weighted = source.columns.weight is not None and found["smallest_weight"] is not None
+        seen = (found["oldest"], found["newest"])
+        found["oldest"], found["newest"] = _extended(files, source, seen, latest)
+    weights = found.pop("smallest_weight"), found.pop("largest_weight")
     figures = Figures(
         files=len(files),
         total=total,
         exact=exact,
         looked=sum(counts),
         whole=whole,
-        users=found["users"],
-        items=found["items"],
-        oldest=oldest,
-        newest=newest,
-        after=found["after"],
-        before=found["before"],
-        at_zero=found["at_zero"],
-        weights=(found["smallest_weight"], found["largest_weight"]) if weighted else None,
+        weights=None if source.columns.weight is None or weights[0] is None else weights,
         types={row["event_type"]: row["events"] for row in rows(connection, "survey/types")},
+        **found,
     )
     return Measured(figures, tuple(good), tuple(counts), tuple(problems))
 

@@ -6,28 +6,25 @@ there is an error and no proposal.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from hmamba import clock
-from hmamba.config import Config, parse
+from hmamba.config import Config, SourceConfig, parse
 from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
-from hmamba.survey.choose import Columns, choose, interactions
+from hmamba.survey.choose import choose, interactions
 from hmamba.survey.events import Meaning, meanings
 from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
 from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
-from hmamba.survey.sample import spread, take
+from hmamba.survey.sample import samples_of, spread
 from hmamba.text import counted, short
 from hmamba.warehouse.connection import in_memory
 
@@ -100,51 +97,38 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
     Raises:
         InputError: there is nothing to read, or no column for a required role; the message names the columns.
     """
-    paths = gather(places)
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as made, in_memory() as connection:
-        folder = Path(made)
+    paths, null_words = gather(places), _DEFAULTS.source.null_words
+    with in_memory() as connection:
         connection.execute(statement("ingest/set_time_zone"), {"zone": "UTC"})
-        groups, unreadable = _group(connection, describe(paths, layout.root), folder / "given")
+        groups, unreadable = group(connection, describe(paths, layout.root), null_words)
         if not groups:
             raise InputError(f"--from {' '.join(places)}: nothing can be read. {' '.join(unreadable)}")
         events, others = interactions(groups, given)
-        columns = choose(events, given)
-        samples = take(spread(events.files), _made(folder / "sample"))
-        source = columns.source()
-        measured = measure(connection, events.files, samples, source)
+        source = choose(events, given)
+        with samples_of(spread(events.files)) as samples:
+            measured = measure(connection, events.files, samples, source)
         figures = measured.figures
-        beside, _ = _group(connection, _beside(events, paths, layout), folder / "beside")
+        beside, _ = group(connection, _beside(events, paths, layout), null_words)
         catalogue, doubts = find_catalogue(connection, [*others, *beside], source)
-        types = _types(columns, figures)
+        types = {} if source.columns.event_type is None else meanings(list(figures.types)[:MOST_TYPES])
         targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
         repeated = repeats(connection, targets)
         common = common_items(connection, targets)
     return Proposal(
         choices=(
-            *_source(layout, events, places, columns, figures),
+            *_source(layout, events, places, source, figures),
             *_catalogue(layout, catalogue),
             *_oldest(figures),
             *_published(figures, common, repeated, targets),
         ),
         types=types,
-        ratings=figures.weights if columns.weight is not None and _is_rating(columns.weight) else None,
+        ratings=figures.weights if _is_rating(source.columns.weight) else None,
         remarks=(
             *doubts,
-            *_remarks(events, others, catalogue, columns, figures, [*unreadable, *measured.problems]),
+            *_remarks(events, others, catalogue, source, figures, [*unreadable, *measured.problems]),
         ),
         day=clock.now().date() if figures.newest is None else figures.newest.date(),
     )
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def _group(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], folder: Path
-) -> tuple[list[Group], list[str]]:
-    return group(connection, files, _made(folder), _DEFAULTS.source.null_words)
 
 
 def _beside(events: Group, paths: Sequence[Path], layout: Layout) -> list[SourceFile]:
@@ -154,12 +138,12 @@ def _beside(events: Group, paths: Sequence[Path], layout: Layout) -> list[Source
     return describe(near[:_MOST_BESIDE], layout.root)
 
 
-def _is_rating(column: str) -> bool:
-    return any(word in column.lower() for word in ("rating", "star", "overall", "score"))
+def _is_rating(column: str | None) -> bool:
+    return column is not None and any(word in column.lower() for word in ("rating", "star", "overall", "score"))
 
 
 def _source(
-    layout: Layout, events: Group, places: Sequence[str], columns: Columns, figures: Figures
+    layout: Layout, events: Group, places: Sequence[str], source: SourceConfig, figures: Figures
 ) -> Iterator[Choice]:
     about = "" if figures.exact else "about "
     looked = "all of them read" if figures.whole else f"{figures.looked:,} of them read"
@@ -169,18 +153,18 @@ def _source(
     yield Choice("events", f"{seen}; nothing is copied", "source.path", pattern)
     if needs_links(pattern, layout.root):
         yield Choice("links", "some of the files are links to other folders", "source.follow_links", True)
-    for role in ROLES:
-        column: str | None = getattr(columns, role)
-        if column is not None:
-            yield Choice(_WORDS[role], _seen(role, events, columns, figures), f"source.columns.{role}", column)
-        if column is not None and role == "event_time":
-            yield from _reading_of_times(events, columns, column)
+    columns = source.columns.by_role
+    for role in (role for role in ROLES if role in columns):
+        yield Choice(_WORDS[role], _seen(role, events, source, figures), f"source.columns.{role}", columns[role])
+        if role == "event_time":
+            yield from _reading_of_times(events, source)
 
 
-def _reading_of_times(events: Group, columns: Columns, column: str) -> Iterator[Choice]:
-    if columns.time_format != "auto":
-        seen = f"numbers such as {events.columns[column].example}: {_UNITS[columns.time_format]} since 1970"
-        yield Choice("unit of time", seen, "source.time_format", columns.time_format)
+def _reading_of_times(events: Group, source: SourceConfig) -> Iterator[Choice]:
+    column = source.columns.event_time
+    if source.time_format != "auto":
+        seen = f"numbers such as {events.columns[column].example}: {_UNITS[source.time_format]} since 1970"
+        yield Choice("unit of time", seen, "source.time_format", source.time_format)
     elif not _has_offset(events, column):
         seen = "times carry no offset: read as UTC. If they are local, set the zone, such as Europe/Paris"
         yield Choice("time zone", seen, "source.timezone", "UTC")
@@ -191,7 +175,7 @@ def _has_offset(events: Group, column: str) -> bool:
     return getattr(profile.type, "tz", None) is not None or profile.share(profile.offsets) > 0.5
 
 
-def _seen(role: Role, events: Group, columns: Columns, figures: Figures) -> str:
+def _seen(role: Role, events: Group, source: SourceConfig, figures: Figures) -> str:
     if role in ("user_id", "item_id"):
         held = counted(figures.users, "user") if role == "user_id" else counted(figures.items, "item")
         seen = f"{held}{'' if figures.whole else ' in the rows read'}"
@@ -203,7 +187,7 @@ def _seen(role: Role, events: Group, columns: Columns, figures: Figures) -> str:
         seen = ", ".join(f"{name} {count:,}" for name, count in list(figures.types.items())[:5])
     else:
         seen = "whole numbers; there is no time"
-    alternatives = [name for name in events.roles[role] if name not in columns.named()]
+    alternatives = [name for name in events.roles[role] if name not in source.columns.wanted]
     if alternatives:
         seen += f"; could also be {' or '.join(map(repr, alternatives[:3]))}"
     return seen
@@ -260,17 +244,11 @@ def _items_a_user(common: int, events: str) -> tuple[str, str, int]:
     return f"{have} {least} {events} or more: {share}", "candidates.k", k
 
 
-def _types(columns: Columns, figures: Figures) -> dict[str, Meaning]:
-    if columns.event_type is None:
-        return {}
-    return meanings(list(figures.types)[:MOST_TYPES])
-
-
 def _remarks(
     events: Group,
     others: Sequence[Group],
     catalogue: CatalogueFound | None,
-    columns: Columns,
+    source: SourceConfig,
     figures: Figures,
     unreadable: Sequence[str],
 ) -> Iterator[str]:
@@ -282,8 +260,8 @@ def _remarks(
         yield f"{figures.at_zero:,} events are of 1970-01-01, usually a time that was never set: they are refused."
     if figures.after:
         yield f"{figures.after:,} events are later than tomorrow: they are refused."
-    left = [name for name in events.roles["weight"] if columns.weight is None]
+    left = [name for name in events.roles["weight"] if source.columns.weight is None]
     if left:
         yield f"Column {left[0]!r} could be the weight, but lacks a number in some rows, which would be refused."
-    if not figures.whole and columns.event_time is not None and events.files[0].kind != "parquet":
+    if not figures.whole and not source.columns.by_position and events.files[0].kind != "parquet":
         yield "The newest event is that of a sample. If the export ends later, set --day to its last day."

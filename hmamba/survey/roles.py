@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from hmamba.sources.times import TimeFormat, unit_of
-from hmamba.warehouse.tables import one
+from hmamba.statements import one
 
 Role = Literal["user_id", "item_id", "event_time", "position", "weight", "event_type"]
 ROLES: tuple[Role, ...] = ("user_id", "item_id", "event_time", "position", "weight", "event_type")
@@ -44,31 +44,8 @@ _TIMES = (
     "date day created when"
 )
 _ID_WORDS = "identifier number uuid guid hash code key ids id num nr no sk pk fk idx"
-_BESIDE_ID = {
-    "anonymous",
-    "anon",
-    "external",
-    "internal",
-    "unique",
-    "masked",
-    "hashed",
-    "encrypted",
-    "full",
-    "my",
-    "dim",
-}
-_NOT_OF_THE_EVENT = {
-    "birth",
-    "born",
-    "release",
-    "released",
-    "updated",
-    "modified",
-    "end",
-    "expiry",
-    "expires",
-    "signup",
-}
+_BESIDE_ID = "anonymous anon external internal unique masked hashed encrypted full my dim"
+_NOT_OF_THE_EVENT = "birth born release released updated modified end expiry expires signup"
 MOST_TYPES = 40
 """Maximum number of event types."""
 _COMPLETE = 0.9
@@ -125,19 +102,15 @@ class Profile:
 
 def profiles(connection: duckdb.DuckDBPyConnection, table: pa.Table, null_words: Sequence[str]) -> dict[str, Profile]:
     """The profile of each column of a table, by name."""
-    return {field.name: _profile(connection, table, field, null_words) for field in table.schema}
-
-
-def _profile(
-    connection: duckdb.DuckDBPyConnection, table: pa.Table, field: pa.Field, null_words: Sequence[str]
-) -> Profile:
-    connection.register("chunk", pa.table({"value": table[field.name]}))
-    try:
-        return Profile(
-            name=field.name, type=field.type, **one(connection, "survey/profile", {"null_words": list(null_words)})
-        )
-    finally:
-        connection.unregister("chunk")
+    found = {}
+    for field in table.schema:
+        connection.register("chunk", pa.table({"value": table[field.name]}))
+        try:
+            figures = one(connection, "survey/profile", {"null_words": list(null_words)})
+        finally:
+            connection.unregister("chunk")
+        found[field.name] = Profile(name=field.name, type=field.type, **figures)
+    return found
 
 
 def words_of(name: str) -> list[str]:
@@ -149,7 +122,7 @@ def words_of(name: str) -> list[str]:
 def _noun_rank(name: str, nouns: str) -> int | None:
     """Rank of a name as the id of one of ``nouns``, 0 the most likely; None if it does not match."""
     ranked = nouns.split()
-    words = [word for word in words_of(name) if word not in _BESIDE_ID]
+    words = [word for word in words_of(name) if word not in _BESIDE_ID.split()]
     kept = [word for word in words if word not in _ID_WORDS.split()]
     compact = "".join(kept)
     bare = len(kept) == len(words)
@@ -188,7 +161,7 @@ def _time_rank(profile: Profile) -> int | None:
         if not pa.types.is_temporal(profile.type) and profile.share(profile.numbers) >= _SURE:
             return None  # numbers in the range of an epoch are more likely ids
         rank = 200
-    return rank + (1000 if set(words_of(profile.name)) & _NOT_OF_THE_EVENT else 0)
+    return rank + (1000 if set(words_of(profile.name)) & set(_NOT_OF_THE_EVENT.split()) else 0)
 
 
 def unfit(role: Role, profile: Profile) -> str | None:

@@ -10,9 +10,11 @@ import csv
 import dataclasses
 import gzip
 import json
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,6 +27,7 @@ from hmamba.errors import InputError
 from hmamba.sources.base import MALFORMED, RECORD
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
+from hmamba.sources.json_records import array_elements
 from hmamba.sources.read import open_file
 
 MAX_FILES = 200
@@ -105,6 +108,13 @@ def take(files: Sequence[SourceFile], folder: Path, budget: Budget = FULL) -> li
         else:
             samples.append(_of_text(file, place, text_bytes))
     return samples
+
+
+@contextmanager
+def samples_of(files: Sequence[SourceFile], budget: Budget = FULL) -> Iterator[list[Sample]]:
+    """Samples of files, as :func:`take` makes them, in a temporary folder that is deleted after the block."""
+    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
+        yield take(files, Path(folder), budget)
 
 
 def total_rows(files: Sequence[SourceFile], samples: Sequence[Sample], counts: Sequence[int]) -> tuple[int, bool]:
@@ -251,18 +261,10 @@ def _of_gzip(file: SourceFile, place: Path, budget: int, packed_bytes: int) -> S
 
 def _of_elements(file: SourceFile, place: Path, head: bytes) -> Sample:
     """The first elements of a JSON array, one on each line."""
-    text = head.decode("utf-8", "ignore")
-    scan = json.JSONDecoder().raw_decode
-    position, lines = text.index("[") + 1, []
-    while True:
-        while position < len(text) and text[position] in " \t\r\n,":
-            position += 1
-        try:
-            _, end = scan(text, position)
-        except json.JSONDecodeError:
-            break
-        lines.append(text[position:end].replace("\n", " ").replace("\r", " "))
-        position = end
+    lines = []
+    with suppress(InputError):  # at the element that the head cuts off
+        for _, text in array_elements(file, head.decode("utf-8", "ignore")):
+            lines.append(text.replace("\n", " ").replace("\r", " "))
     return _of_blocks(file, place, ["\n".join(lines).encode()], file.size)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import textwrap
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
 
+from hmamba.configdocs import toml_value
 from hmamba.survey.propose import Choice, Proposal
 
 _WIDTH = 118
@@ -30,7 +28,7 @@ def toml(proposal: Proposal) -> str:
         lines += ["", f"[{name}]"]
         for choice in choices:
             key = str(choice.key).rpartition(".")[2]
-            lines += [*_comment(f"{choice.what}: {choice.seen}"), f"{key} = {shown(choice.value)}"]
+            lines += [*_comment(f"{choice.what}: {choice.seen}"), f"{key} = {toml_value(choice.value)}"]
         if name == "source.columns":
             lines += _events(proposal)
     return "\n".join(lines) + "\n"
@@ -54,16 +52,9 @@ def _events(proposal: Proposal) -> Iterator[str]:
         yield f"# min_weight_as_target = {liked:g}"
     for name, meaning in proposal.types.items():
         yield ""
-        yield f"[events.{name if _BARE.fullmatch(name) else shown(name)}]"
+        yield f"[events.{name if _BARE.fullmatch(name) else toml_value(name)}]"
         yield from _comment(meaning.why)
         kind = meaning.type
-        yield f"weight = {shown(kind.weight)}"
-        yield f"target = {shown(kind.target)}"
-        yield f"seen = {shown(kind.seen)}"
-
-
-def shown(value: Any) -> str:
-    """A value in TOML syntax."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        yield f"weight = {toml_value(kind.weight)}"
+        yield f"target = {toml_value(kind.target)}"
+        yield f"seen = {toml_value(kind.seen)}"

@@ -46,12 +46,11 @@ def in_memory(config: WarehouseConfig | None = None) -> Iterator[duckdb.DuckDBPy
         config: memory and thread limits; None for the defaults.
     """
     config = config or WarehouseConfig()
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as spill:
-        connection = duckdb.connect(config=_settings(config, spill))
-        try:
-            yield connection
-        finally:
-            connection.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="hmamba-") as spill,
+        duckdb.connect(config=_settings(config, spill)) as connection,
+    ):
+        yield connection
 
 
 @contextmanager
@@ -65,11 +64,8 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
         BusyError: another process still holds the lock, or the disk is full.
         InputError: the file is not a DuckDB file, or permission is denied.
     """
-    connection = _open(path, config, read_only)
-    try:
+    with _open(path, config, read_only) as connection:
         yield connection
-    finally:
-        connection.close()
 
 
 def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDBPyConnection:

@@ -13,10 +13,10 @@ from hmamba.clock import end_of
 from hmamba.config import Config
 from hmamba.errors import HMambaError, InputError
 from hmamba.sources.base import Part, Rest
-from hmamba.statements import statement
+from hmamba.statements import one, rows, statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import connect
-from hmamba.warehouse.tables import is_empty, one, rows
+from hmamba.warehouse.tables import is_empty
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import date, timedelta
+from datetime import date
 
 import duckdb
 import pyarrow as pa
@@ -11,15 +11,14 @@ import pyarrow as pa
 from hmamba import clock
 from hmamba.config import Config
 from hmamba.errors import InputError
-from hmamba.quality.batch import check_rows
 from hmamba.sources.base import Selection
 from hmamba.sources.table import TablePart
 from hmamba.statements import statement
 from hmamba.warehouse.merge import Entry, merge
 from hmamba.warehouse.metadata import apply_catalogue, catalogue_warning
-from hmamba.warehouse.refused import ReadPart, doubtful_ids, tell_refusals
+from hmamba.warehouse.refused import ReadPart, doubtful_ids, first_refused, refuse_rows, tell_refusals
 from hmamba.warehouse.staging import stage
-from hmamba.warehouse.tables import create_tables, one
+from hmamba.warehouse.tables import create_tables
 
 log = logging.getLogger("hmamba")
 
@@ -47,12 +46,7 @@ def load_frames(
     (count,) = stage(connection, [part], config.source)
     if not count:
         raise InputError("interactions has no rows.")
-    refused_from = clock.now() + timedelta(hours=config.quality.max_future_hours)
-    connection.execute(statement("ingest/create_broken"))
-    check_rows(connection, config, refused_from, count)
-    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
-    refused = one(connection, "ingest/refused_count")["rows"]
-    if refused:
+    if refused := refuse_rows(connection, config, first_refused(config), count):
         refusals = tell_refusals(connection, [ReadPart(part, count)], config.source.columns.wanted, config)
         raise InputError(f"{refused} of {count} rows of interactions cannot be used. {refusals.examples}".strip())
     merged = merge(connection, count, Entry(1, clock.now(), None, [0]))

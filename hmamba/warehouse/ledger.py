@@ -7,26 +7,15 @@ from typing import Literal
 import duckdb
 
 from hmamba.sources.base import LedgerEntry, Part, Rest
-from hmamba.statements import statement
-from hmamba.warehouse.tables import rows
+from hmamba.statements import rows, statement
 
 Kind = Literal["interactions", "catalogue"]
 
 
 def entries(connection: duckdb.DuckDBPyConnection, kind: Kind) -> list[LedgerEntry]:
     """Ledger entries of one kind, oldest first. A part may have several entries."""
-    return [
-        LedgerEntry(
-            name=row["path"],
-            size=row["bytes"],
-            modified_ns=row["modified_ns"],
-            digest=row["sha256"],
-            state=row["state"],
-            rest=Rest(row["read_through"], row["refused_from"]) if row["state"] == "partial" else None,
-            read_as=row["read_as"],
-        )
-        for row in rows(connection, "ledger/known_files", {"kind": kind})
-    ]
+    found = rows(connection, "ledger/known_files", {"kind": kind})
+    return [LedgerEntry(**{**row, "rest": row["rest"] and Rest(**row["rest"])}) for row in found]
 
 
 def record(

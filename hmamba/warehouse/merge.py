@@ -15,8 +15,7 @@ from itertools import pairwise
 import duckdb
 
 from hmamba.progress import Progress
-from hmamba.statements import statement
-from hmamba.warehouse.tables import one, rows
+from hmamba.statements import one, rows, statement
 
 ROWS_PER_PART = 4_000_000
 """Approximate size of a time range, cut at sampled event times. Events with equal times are never separated."""

@@ -18,12 +18,11 @@ from hmamba.quality.row_rules import CATALOGUE_RULES, with_rules
 from hmamba.sources.base import Selection
 from hmamba.sources.json_records import parsed
 from hmamba.sources.values import Column, Members, UnreadableType, decoded, ids, texts
-from hmamba.statements import statement
+from hmamba.statements import one, statement
 from hmamba.storage.local import digest
 from hmamba.warehouse.ledger import entries, record
 from hmamba.warehouse.refused import ReadPart, quarantine, tell_refusals
 from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
-from hmamba.warehouse.tables import one
 
 
 def _side_by_side(columns: Sequence[pa.Array], count: int) -> pa.ListArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -13,19 +13,19 @@ from hmamba import clock
 from hmamba.clock import end_of, start_of
 from hmamba.config import Config
 from hmamba.errors import ConfigError, InputError
-from hmamba.quality.batch import BatchFigures, check_batch, check_rows, stale_warning
+from hmamba.quality.batch import BatchFigures, check_batch, stale_warning
 from hmamba.sources.base import Part, Selection, Source
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.files import select_catalogue
-from hmamba.statements import statement
+from hmamba.statements import Row, one, rows, statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
 from hmamba.warehouse.ledger import entries, record
 from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.metadata import apply_catalogue, read_as
-from hmamba.warehouse.refused import ReadPart, doubtful_ids, quarantine, tell_refusals
+from hmamba.warehouse.refused import ReadPart, doubtful_ids, first_refused, quarantine, refuse_rows, tell_refusals
 from hmamba.warehouse.staging import stage
-from hmamba.warehouse.tables import Row, create_tables, one, rows
+from hmamba.warehouse.tables import create_tables
 
 log = logging.getLogger("hmamba")
 
@@ -99,13 +99,7 @@ def pull(connection: duckdb.DuckDBPyConnection, request: Pull) -> Outcome:
         batch_id, newest, warnings = _enter(connection, request, selection, catalogue, history)
     else:
         batch_id, newest, warnings = None, history["newest"], []
-        nothing = BatchFigures(
-            rows=0,
-            volume_ratio=_volume(request, history, 0),
-            staleness_days=_age(request, newest),
-            usual_rows=history["usual_rows"],
-        )
-        _judge(request, nothing, "", history)
+        _judge(request, history, BatchFigures(rows=0, staleness_days=_age(request, newest)), "")
     if not request.any_day:
         check_gap(request.config, request.day, _later(newest, history["watermark"]))
     age = _age(request, newest)
@@ -122,16 +116,15 @@ def _enter(
         The batch number, the time of the newest event up to the end of the day in the warehouse, and warnings.
     """
     started, config = clock.now(), request.config
-    refused_from = started + timedelta(hours=config.quality.max_future_hours)
+    refused_from = first_refused(config)
     batch_id, parts = history["last_batch"] + 1, selection.to_load
     read = _stage(connection, request, parts, refused_from)
     total, wanted = sum(read.rows), config.source.columns.wanted
-    refused = _refuse(connection, config, refused_from, read)
+    refused = refuse_rows(connection, config, refused_from, read.positions if total else 0)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
     if not total and parts and history["watermark"] is None:
         raise request.source.nothing(parts)
-    highest = one(connection, "merge/highest_index")["item_index"]
     entry = Entry(
         batch_id=batch_id,
         loaded_at=clock.now(),
@@ -149,14 +142,13 @@ def _enter(
         quarantined_share=refusals.share,
         whole_files=refusals.whole_files,
         duplicate_share=merged.known_in_new_files / max(in_new_files, 1),
-        volume_ratio=_volume(request, history, total),
         staleness_days=_age(request, newest),
         broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
-        usual_rows=history["usual_rows"],
     )
-    _judge(request, figures, refusals.examples, history)
-    for name in ("merge/add_items", "merge/first_seen", "merge/index_items"):
+    _judge(request, history, figures, refusals.examples)
+    for name in ("merge/add_items", "merge/first_seen"):
         connection.execute(statement(name))
+    ((items_new,),) = connection.execute(statement("merge/index_items")).fetchall()
     quarantine(connection, batch_id, "interactions", parts, wanted)
     connection.execute(statement("ingest/drop_staged"))
     _enter_parts(connection, batch_id, selection, read)
@@ -176,7 +168,7 @@ def _enter(
             "rows_duplicate": merged.duplicate,
             "rows_quarantined": refused,
             "rows_late": merged.late,
-            "items_new": one(connection, "merge/new_indices", {"highest_before": highest})["items"],
+            "items_new": items_new,
             "rows_left": sum(read.left),
             "by_position": request.config.source.columns.by_position,
         },
@@ -224,28 +216,13 @@ def _set_time_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
 
 def _check_order(connection: duckdb.DuckDBPyConnection, request: Pull) -> None:
     """Refuse to mix positions and times in one warehouse: the events of every user would be in a wrong order."""
-    if not one(connection, "ledger/ordered_otherwise", {"by_position": request.config.source.columns.by_position})[
-        "batches"
-    ]:
-        return
-    now, before = ("positions", "times") if request.config.source.columns.by_position else ("times", "positions")
-    raise ConfigError(
-        f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by {now}. "
-        "Set source.columns as it was, or begin a new root."
-    )
-
-
-def _refuse(connection: duckdb.DuckDBPyConnection, config: Config, refused_from: datetime, read: Considered) -> int:
-    """Apply the row rules to the staged batch; creates the temporary tables ``broken`` and ``refused``.
-
-    Returns:
-        The number of refused rows.
-    """
-    connection.execute(statement("ingest/create_broken"))
-    if sum(read.rows):
-        check_rows(connection, config, refused_from, read.positions)
-    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
-    return int(one(connection, "ingest/refused_count")["rows"])
+    by_position = request.config.source.columns.by_position
+    if one(connection, "ledger/ordered_otherwise", {"by_position": by_position})["batches"]:
+        now, before = ("positions", "times") if by_position else ("times", "positions")
+        raise ConfigError(
+            f"The warehouse's events are ordered by {before}, and source.columns says that new ones are ordered by "
+            f"{now}. Set source.columns as it was, or begin a new root."
+        )
 
 
 def _late_before(config: Config, history: Row) -> datetime | None:
@@ -261,18 +238,17 @@ def _age(request: Pull, newest: datetime | None) -> float | None:
     return None if request.config.source.columns.by_position else staleness(request.day, newest)
 
 
-def _volume(request: Pull, history: Row, total: int) -> float | None:
-    """Ratio of rows to the usual number; None without history, or if the absence of rows is expected."""
-    usual = history["usual_rows"]
-    return None if usual is None or not (total or _is_silent(request, history)) else total / usual
-
-
-def _judge(request: Pull, figures: BatchFigures, examples: str, history: Row) -> None:
+def _judge(request: Pull, history: Row, figures: BatchFigures, examples: str) -> None:
     """Apply the batch rules, also to an empty pull.
+
+    The volume is judged only with a history, and not if the absence of rows is expected.
 
     Raises:
         QualityError: a rule is broken; the caller rolls back.
     """
+    usual = history["usual_rows"]
+    if usual is not None and (figures.rows or _is_silent(request, history)):
+        figures = replace(figures, volume_ratio=figures.rows / usual, usual_rows=usual)
     run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
     check_batch(request.layout.expectations, request.config.quality, figures, run_name, examples)
 

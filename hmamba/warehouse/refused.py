@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hmamba import clock
 from hmamba.config import Config
+from hmamba.quality.batch import check_rows
 from hmamba.quality.row_rules import ROW_RULES, Broken, shown
 from hmamba.sources.base import LINE, Part
 from hmamba.sources.json_records import parsed
 from hmamba.sources.records import as_json
-from hmamba.statements import statement
+from hmamba.statements import Row, one, rows, statement
 from hmamba.warehouse.ledger import Kind
 from hmamba.warehouse.staging import chunk_of
-from hmamba.warehouse.tables import Row, rows
 
 log = logging.getLogger("hmamba")
 
@@ -62,6 +64,29 @@ class Refusals:
     examples: str
 
 
+def first_refused(config: Config) -> datetime:
+    """The time, naive UTC, from which on events are refused as too far ahead of the clock."""
+    return clock.now() + timedelta(hours=config.quality.max_future_hours)
+
+
+def refuse_rows(connection: duckdb.DuckDBPyConnection, config: Config, refused_from: datetime, total: int) -> int:
+    """Apply the row rules to ``staged``; creates the temporary tables ``broken`` and ``refused``.
+
+    Args:
+        connection: the warehouse, with the table ``staged``.
+        config: bounds, event types, and whether events are ordered by position.
+        refused_from: naive UTC; events at or after it are refused.
+        total: number of positions in ``staged``; 0 if it has no rows.
+
+    Returns:
+        The number of refused rows.
+    """
+    connection.execute(statement("ingest/create_broken"))
+    check_rows(connection, config, refused_from, total)
+    connection.execute(statement("ingest/create_refused"), {"refused_from": refused_from})
+    return int(one(connection, "ingest/refused_count")["rows"])
+
+
 def _refused_rows(part: Part, wanted: Sequence[str], lines: pa.Array) -> Iterator[tuple[pa.Array, list[str]]]:
     """Yield lines and JSON records of the refused rows of one part, batch by batch.
 
@@ -93,25 +118,15 @@ def quarantine(
     Raises:
         InputError: a part has changed since it was read.
     """
-    for found in rows(connection, "ingest/refused_by_file"):
-        _quarantine(connection, batch_id, kind, found["file"], parts[found["file"]], wanted)
-
-
-def _quarantine(
-    connection: duckdb.DuckDBPyConnection,
-    batch_id: int,
-    kind: Kind,
-    number: int,
-    part: Part,
-    wanted: Sequence[str],
-) -> None:
-    values = {"batch_id": batch_id, "kind": kind, "path": part.name, "file": number}
-    refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
-    for lines, records in _refused_rows(part, wanted, refused):
-        chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
-        with chunk_of(connection, chunk):
-            connection.execute(statement("ingest/add_quarantine"), values)
-    part.require_unchanged()
+    for number in (row["file"] for row in rows(connection, "ingest/refused_by_file")):
+        part = parts[number]
+        values = {"batch_id": batch_id, "kind": kind, "path": part.name, "file": number}
+        refused = connection.execute(statement("ingest/refused_lines"), {"file": number}).to_arrow_table()["line"]
+        for lines, records in _refused_rows(part, wanted, refused):
+            chunk = pa.RecordBatch.from_arrays([lines, pa.array(records, pa.string())], ["line", "record"])
+            with chunk_of(connection, chunk):
+                connection.execute(statement("ingest/add_quarantine"), values)
+        part.require_unchanged()
 
 
 def tell_refusals(
@@ -163,11 +178,9 @@ def doubtful_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _example(part: Part, wanted: Sequence[str], found: Row, config: Config) -> tuple[str, list[str]]:
     """The first refused row of a part with the values that broke its rules, and the fixes."""
-    record: Any = found["malformed"]
+    record = found["malformed"]
     if record is None:
-        for _, records in _refused_rows(part, wanted, pa.array([found["first_line"]], pa.int64())):
-            record = _parsed(records[0])
-            break
+        record = record_on(part, wanted, found["first_line"])
     broken, cures = [], []
     for rule in (ROW_RULES[name] for name in found["rules"]):
         columns = rule.columns(config)
@@ -183,8 +196,9 @@ def _example(part: Part, wanted: Sequence[str], found: Row, config: Config) -> t
     return f"{part.name}, line {found['first_line']}: {', '.join(broken)}", list(dict.fromkeys(filter(None, cures)))
 
 
-def _parsed(record: str) -> Any:
-    """A parsed JSON record; its text if Python cannot parse it, for example because of nesting depth."""
+def record_on(part: Part, wanted: Sequence[str], line: int) -> Any:
+    """The record that starts on a line; its text if Python cannot parse it, for example because of nesting depth."""
+    _, (record, *_) = next(_refused_rows(part, wanted, pa.array([line], pa.int64())))
     try:
         return parsed(record)
     except (ValueError, RecursionError):

@@ -1,13 +1,10 @@
-"""Tables of the warehouse, and helpers to query them."""
+"""Tables of the warehouse."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import duckdb
 
-from hmamba.statements import statement
+from hmamba.statements import one, statement
 
 _TABLES = (
     "warehouse/create_interactions",
@@ -26,26 +23,11 @@ _ADDITIONS = (
     "warehouse/add_read_as",
 )
 
-Row = dict[str, Any]
-
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Create missing tables, and columns that warehouses of earlier versions lack. The caller commits."""
     for name in (*_TABLES, *_ADDITIONS):
         connection.execute(statement(name))
-
-
-def rows(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-    """All rows of the query ``name`` (see :func:`hmamba.statements.statement`) as dictionaries."""
-    cursor = connection.execute(statement(name), dict(values or {}))
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def one(connection: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, Any] | None = None) -> Row:
-    """The single row of the query ``name`` as a dictionary."""
-    (row,) = rows(connection, name, values)
-    return row
 
 
 def is_empty(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -7,9 +7,10 @@ from datetime import date
 import numpy as np
 import pytest
 
-from hmamba.backtest.judge import JudgedNight, contrast, evaluation_set_after, pooled
+from hmamba.backtest.judge import contrast, evaluation_set_after, pooled
 from hmamba.config import Config, parse
-from hmamba.evaluation.gate import Measured, measure_baselines
+from hmamba.contracts.backtest import BacktestNight, SystemMetrics
+from hmamba.evaluation.gate import measure_baselines
 from hmamba.sequences.histories import midnight
 from tests.histories import histories_of
 
@@ -32,9 +33,13 @@ def test_items_newer_than_the_night_are_accepted() -> None:
     assert measured["most_bought"].means["hr@10"] == 0.5  # of four answers two are new to everybody
 
 
-def judged(day: int, users: list[str], **values: list[float]) -> JudgedNight:
-    measured = {name: Measured({"ndcg@10": float(np.mean(of))}, np.array(of)) for name, of in values.items()}
-    return JudgedNight(date(2024, 1, day), tuple(users), len(users), {}, measured)
+def judged(day: int, users: list[str], **values: list[float]) -> BacktestNight:
+    measured = {
+        name: SystemMetrics(means={"ndcg@10": float(np.mean(of))}, deciding=tuple(of)) for name, of in values.items()
+    }
+    return BacktestNight(
+        day=date(2024, 1, day), user_ids=tuple(users), queries=len(users), serving={}, measured=measured
+    )
 
 
 def test_each_user_of_each_night_counts_once() -> None:

@@ -6,22 +6,22 @@ from datetime import date
 
 import numpy as np
 
-from hmamba.backtest.judge import JudgedNight
 from hmamba.backtest.page import Findings, markdown, page
-from hmamba.evaluation.gate import Measured
+from hmamba.contracts.backtest import BacktestNight, SystemMetrics
 from jobs.backtest import FINE_TUNED, FULL
 
 
 def test_nights_are_pooled_over_their_users() -> None:
-    def night(day: int, values: dict[str, list[float]]) -> JudgedNight:
-        measured = {name: Measured({"ndcg@10": float(np.mean(of))}, np.array(of)) for name, of in values.items()}
+    def night(day: int, values: dict[str, list[float]]) -> BacktestNight:
+        means = {name: {"ndcg@10": float(np.mean(of))} for name, of in values.items()}
+        measured = {name: SystemMetrics(means=means[name], deciding=tuple(of)) for name, of in values.items()}
         user_ids = tuple(f"user {number}" for number in range(len(values["popularity"])))
-        return JudgedNight(date(2024, 1, day), user_ids, 9, {}, measured)
+        return BacktestNight(day=date(2024, 1, day), user_ids=user_ids, queries=9, serving={}, measured=measured)
 
     usual = f"{FINE_TUNED}, recounted"
     nights = [
         night(1, {"popularity": [0.0, 0.0, 0.0], usual: [0.2, 0.4, 0.3]}),
-        JudgedNight(date(2024, 1, 2), (), 0, {}, {}),
+        BacktestNight(day=date(2024, 1, 2), user_ids=(), queries=0, serving={}, measured={}),
         night(3, {"popularity": [1.0], usual: [0.1]}),
         night(4, {"popularity": [0.25, 0.25]}),  # nothing served
     ]
@@ -45,8 +45,9 @@ def test_nights_are_pooled_over_their_users() -> None:
 def test_one_night_and_a_relative_difference_without_meaning_are_written_plainly() -> None:
     usual = f"{FINE_TUNED}, recounted"
     values = {"popularity": 0.001, usual: 0.4}
-    measured = {name: Measured({"ndcg@10": value}, np.array([value])) for name, value in values.items()}
-    found = Findings.of([JudgedNight(date(2024, 1, 1), ("user",), 1, {}, measured)], (FINE_TUNED,), "ndcg@10")
+    measured = {name: SystemMetrics(means={"ndcg@10": value}, deciding=(value,)) for name, value in values.items()}
+    night = BacktestNight(day=date(2024, 1, 1), user_ids=("user",), queries=1, serving={}, measured=measured)
+    found = Findings.of([night], (FINE_TUNED,), "ndcg@10")
     text = markdown(found)
     assert text.startswith("1 night, 2024-01-01 to 2024-01-01; 1 user evaluated, 1 time in total.")
     assert f"| {usual} against popularity | +0.3990 | " in text

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts import Manifest
 from hmamba.contracts.backtest import BacktestInputs, BacktestNight
 from hmamba.contracts.document import Document
-from hmamba.contracts.index import IndexDescription
-from hmamba.contracts.models import ModelMetrics, Promotions
-from hmamba.contracts.snapshot import SnapshotFile, SnapshotManifest
+from hmamba.contracts.manifest import Manifest, SnapshotFile, SnapshotManifest
+from hmamba.contracts.models import IndexDescription, ModelMetrics, Promotions
 from hmamba.contracts.steps import KEPT_METRICS, RefreshMetrics, ReportMetrics, StepFailure
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError

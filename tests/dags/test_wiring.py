@@ -123,7 +123,7 @@ def test_retries_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.delenv("HMAMBA_RETRIES")
     monkeypatch.delitem(sys.modules, "hmamba_steps", raising=False)
-    assert importlib.import_module("hmamba_steps").RETRYING["retries"] == 2
+    assert importlib.import_module("hmamba_steps").COMMON["default_args"]["retries"] == 2
 
 
 @pytest.mark.parametrize("dag_id", ["hmamba_retrain", "hmamba_ingest", "hmamba_refresh"])

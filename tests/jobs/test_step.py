@@ -37,6 +37,10 @@ class Counted(StepMetrics):
     folder: str | None = None
     shard: int | None = None
 
+    @property
+    def in_a_line(self) -> str:
+        return "counted"
+
 
 def counted(context: StepContext) -> Counted:
     """A step that counts to three."""

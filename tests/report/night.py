@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.clock import end_of
-from hmamba.contracts.manifest import PublishedFile
+from hmamba.contracts.manifest import PublishedFile, SnapshotManifest
 from hmamba.contracts.models import ModelMetrics
-from hmamba.contracts.snapshot import SnapshotManifest
 from hmamba.contracts.steps import IndexMetrics, PublishMetrics, SnapshotMetrics, StepFailure
 from hmamba.contracts.verdict import Verdict
 from hmamba.storage.layout import Layout

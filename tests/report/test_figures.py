@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 from xml.etree import ElementTree
 
 import pytest
 
-from hmamba.report.figures import Interval, bars, curve, forest
+from hmamba.contracts.verdict import Says
+from hmamba.report.figures import bars, curve, forest
+from hmamba.report.judged import Contrast
 
 
 @pytest.fixture(params=["curve", "bars"])
@@ -59,17 +60,21 @@ def test_bars_of_zeros_do_not_divide_by_zero() -> None:
     assert "0.0000" in bars("z", "t", [("a", 0.0, 1)])
 
 
-def compared(word: str, low: float, high: float, tone: Literal["good", "bad", "undecided"]) -> Interval:
+def compared(says: Says, low: float, high: float) -> Contrast:
     """A row of a forest plot."""
-    middle = (low + high) / 2
-    return Interval("new <b> vs old", low, middle, high, word, tone, f"new <b> vs old: {middle:+.2f}, {word}.")
+    bounds = {"difference": (low + high) / 2, "low": low, "high": high}
+    return Contrast(one="new <b>", other="old", metric="ndcg@10", users=9, relative=None, says=says, share="", **bounds)
 
 
 def test_a_forest_tells_each_row_and_colours_it_by_its_verdict() -> None:
-    rows = [compared("better", 0.1, 0.3, "good"), compared("worse", -0.3, -0.1, "bad")]
-    drawn = forest("f", "NDCG@10", [*rows, compared("cannot be told apart", -0.1, 0.2, "undecided")])
+    rows = [compared("better", 0.1, 0.3), compared("worse", -0.3, -0.1)]
+    drawn = forest("f", "NDCG@10", [*rows, compared("cannot be told", -0.1, 0.2)])
     told = ElementTree.fromstring(drawn).get("aria-label") or ""
-    assert told.startswith("NDCG@10. new <b> vs old: +0.20, better. new <b> vs old: -0.20, worse.")
+    better, worse = (
+        "+0.2000, 95\u00a0% interval +0.1000 to +0.3000",
+        "\u22120.2000, 95\u00a0% interval \u22120.3000 to \u22120.1000",
+    )
+    assert told.startswith(f"NDCG@10. new <b> vs old: {better}, better. new <b> vs old: {worse}, worse.")
     assert {"var(--good)", "var(--bad)", "var(--muted)"} <= set(re.findall(r"var\(--\w+\)", drawn))
     assert "#0500" not in drawn
     assert forest("f", "NDCG@10", rows) == forest("f", "NDCG@10", rows)
@@ -78,6 +83,6 @@ def test_a_forest_tells_each_row_and_colours_it_by_its_verdict() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (0.2, 0.3), (-0.3, -0.2)])
 def test_a_forest_always_shows_zero(low: float, high: float) -> None:
-    drawn = forest("f", "t", [compared("better", low, high, "good")])
+    drawn = forest("f", "t", [compared("better", low, high)])
     labels = re.findall(r">([^<>\n]+)<", drawn)
     assert any(float(text.replace("\u2212", "-")) == 0 for text in labels if re.fullmatch(r"[\u2212\d.]+", text))

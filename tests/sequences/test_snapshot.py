@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hmamba.contracts.snapshot import SnapshotManifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import InputError
 from hmamba.sequences import snapshot
 from hmamba.sequences.snapshot import write_snapshot

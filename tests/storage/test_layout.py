@@ -79,7 +79,8 @@ def test_a_run_id_that_cannot_be_a_folder_is_refused(tmp_path: Path, run_id: str
 def test_no_other_module_builds_these_paths() -> None:
     """Names of what lies under a root stand in the layout alone."""
     package = Path(layouts.__file__).parents[1]
-    names = set(re.findall(r'/ f?"([^"{]+)', Path(layouts.__file__).read_text(encoding="utf-8")))
+    text = Path(layouts.__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r'(?:/ f?|_Under\((?:"\w+", )?)"([^"{]+)', text))
     assert {"runs", "verdict.json", "part-", "champion.json"} <= names
     found = {
         (path.relative_to(package.parent).as_posix(), name)

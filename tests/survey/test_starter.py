@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hmamba.config import parse
+from hmamba.configdocs import toml_value
 from hmamba.storage.layout import Layout
-from hmamba.survey.starter import shown, toml
+from hmamba.survey.starter import toml
 from tests.survey import exports
 from tests.survey.proposals import proposed, table, write
 
@@ -52,4 +53,4 @@ class TestText:
     ],
 )
 def test_values_are_read_again_as_they_were(value: object) -> None:
-    assert tomllib.loads(f"value = {shown(value)}") == {"value": value}
+    assert tomllib.loads(f"value = {toml_value(value)}") == {"value": value}

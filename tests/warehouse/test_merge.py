@@ -12,10 +12,10 @@ import duckdb
 import pandas as pd
 import pytest
 
-from hmamba.statements import statement
+from hmamba.statements import one, statement
 from hmamba.warehouse import merge as merging
 from hmamba.warehouse.merge import Entry, Merged, merge
-from hmamba.warehouse.tables import create_tables, one
+from hmamba.warehouse.tables import create_tables
 from tests.landing import Root
 from tests.synthetic import write_landing
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from hmamba.warehouse.tables import create_tables, is_empty, one, rows
+from hmamba.statements import one, rows
+from hmamba.warehouse.tables import create_tables, is_empty
 
 
 @pytest.fixture

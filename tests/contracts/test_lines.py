@@ -13,7 +13,6 @@ from hmamba.contracts.steps import (
     SnapshotMetrics,
     StepMetrics,
 )
-from hmamba.report.steps import in_a_line
 from tests.documents import DAY, shard_metrics
 from tests.report.metrics_of_night import (
     CHAMPION,
@@ -79,13 +78,8 @@ LINES: list[tuple[StepMetrics, str]] = [
 
 @pytest.mark.parametrize(("metrics", "line"), LINES)
 def test_a_step_in_a_line(metrics: StepMetrics, line: str) -> None:
-    assert in_a_line(metrics) == line
+    assert metrics.in_a_line == line
 
 
 def test_every_step_has_a_line() -> None:
     assert {type(metrics) for metrics, _ in LINES} == set(KEPT_METRICS.values())
-
-
-def test_metrics_of_no_step_have_none() -> None:
-    with pytest.raises(TypeError, match="no line for StepMetrics"):
-        in_a_line(StepMetrics(step="other", day=DAY))
