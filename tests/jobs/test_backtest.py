@@ -70,6 +70,14 @@ def test_each_night_is_judged_with_every_variant(replayed: tuple[Path, list[str]
         assert len(set(night["user_ids"])) == len(night["user_ids"]) > 0
         assert f"| {night['day']} | {len(night['user_ids'])} |" in text
     assert "fine-tuned, recounted against fine-tuned, as trained" in text
+    assert "| | NDCG@10 | HR@10 | MRR@10 | recall@5 |" in text
+    shown = (folder / "index.html").read_text(encoding="utf-8")
+    deepest = np.average(
+        [night["measured"]["popularity"]["means"]["recall@5"] for night in nights],
+        weights=[len(night["user_ids"]) for night in nights],
+    )
+    assert '<th class="n">recall@5</th>' in shown
+    assert f"{deepest:.4f} |" in next(line for line in text.splitlines() if line.startswith("| popularity |"))
 
 
 def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_scratch_in_the_other(
@@ -179,7 +187,7 @@ def test_nights_are_pooled_over_their_users() -> None:
         night(3, {"popularity": [1.0], usual: [0.1]}),
         night(4, {"popularity": [0.25, 0.25]}),  # nothing served
     ]
-    found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10")
+    found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10", 100)
     assert found.means["popularity"]["ndcg@10"] == 0.25
     assert found.means[usual]["ndcg@10"] == 0.25
     (compared,) = found.comparisons
@@ -200,7 +208,7 @@ def test_one_night_and_a_relative_difference_without_meaning_are_written_plainly
     usual = f"{FINE_TUNED}, recounted"
     values = {"popularity": 0.001, usual: 0.4}
     measured = {name: Measured({"ndcg@10": value}, np.array([value])) for name, value in values.items()}
-    found = Findings.of([JudgedNight(date(2024, 1, 1), ("user",), 1, {}, measured)], (FINE_TUNED,), "ndcg@10")
+    found = Findings.of([JudgedNight(date(2024, 1, 1), ("user",), 1, {}, measured)], (FINE_TUNED,), "ndcg@10", 100)
     text = markdown(found)
     assert text.startswith("1 night, 2024-01-01 to 2024-01-01; 1 user evaluated, 1 time in total.")
     assert f"| {usual} against popularity | +0.3990 | " in text
