@@ -21,6 +21,7 @@ from hmamba.evaluation.gate import (
     RARE_EVENTS,
     Measured,
     decide,
+    is_rare,
     measure_baselines,
     measure_model,
     unseen_from,
@@ -130,7 +131,7 @@ def _measure(
     """Metrics of all systems, whose counts end before the held-out events; empty and None if there are no queries."""
     if not len(evaluation_set):
         return {}, None
-    config, rare = context.config, past.item_events(size)[evaluation_set.items] <= RARE_EVENTS
+    config, rare = context.config, is_rare(evaluation_set, past.item_events(size))
     counts = Counts.of(past, size, [stored.model for stored in contestants.values()])
     measured = {}
     for role, stored in contestants.items():

@@ -160,6 +160,11 @@ def measure(
     )
 
 
+def is_rare(evaluation_set: EvaluationSet, events: IntArray) -> BoolArray:
+    """(pairs,) which relevant items had few of the events (size,) of each item before the held-out part."""
+    return events[evaluation_set.items] <= RARE_EVENTS
+
+
 def measure_rare(ranked: IntArray, evaluation_set: EvaluationSet, config: Config, rare: BoolArray) -> Metrics:
     """NDCG@10 and the hit rate among ``candidates.k`` items, with only the rare items as relevant.
 
@@ -167,7 +172,7 @@ def measure_rare(ranked: IntArray, evaluation_set: EvaluationSet, config: Config
         ranked: (Q, :func:`depth`) item indices, best first.
         evaluation_set: the queries.
         config: the number of candidates.
-        rare: (pairs,) which of the relevant items had at most :data:`RARE_EVENTS` events before the held-out part.
+        rare: (pairs,) which of the relevant items are rare, from :func:`is_rare`.
 
     Returns:
         Means over the users with such a relevant item; empty if there are none.

@@ -16,6 +16,7 @@ from hmamba.evaluation.gate import (
     best_baseline,
     decide,
     is_baseline,
+    is_rare,
     measure_baselines,
     measure_model,
     measure_rare,
@@ -272,14 +273,15 @@ def test_recall_is_measured_among_all_candidates(k):
 
 
 def test_new_and_rare_items_are_measured_on_their_own():
-    """Items 1 and 2 are rare. One user takes both at once, one takes a rare and a frequent one, one none."""
-    histories = histories_of([(0, 9), (1, 1), (1, 2)], [(0, 9), (1, 2), (1, 3)], [(0, 9), (1, 3)])
+    """Items 1 and 2 are rare. One user takes neither, one both at once, one a rare and a frequent one."""
+    histories = histories_of([(0, 9), (1, 3)], [(0, 9), (1, 1), (1, 2)], [(0, 9), (1, 2), (1, 3)])
     evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
     ranked = np.full((3, 12), 8)
     ranked[:, 0] = 3  # a hit that does not count, since item 3 is frequent
-    ranked[0, 1], ranked[0, 11], ranked[1, 11] = 1, 2, 2
+    ranked[1, 1], ranked[1, 11], ranked[2, 11] = 1, 2, 2
     events = np.array([0, RARE_EVENTS, 0, RARE_EVENTS + 1, 0, 0, 0, 0, 0, 50])
-    rare = events[evaluation_set.items] <= RARE_EVENTS
+    rare = is_rare(evaluation_set, events)
+    assert evaluation_set.items[rare].tolist() == [1, 2, 2]
     config = configured(exclude_seen=False, k=12)
     assert measure_rare(ranked, evaluation_set, config, rare) == {
         "ndcg@10": pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)) / 2, abs=1e-6),
