@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from datetime import date
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,16 +10,10 @@ import torch
 
 from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
 from hmamba.columns import FALLBACK_VERSION
-from hmamba.contracts.verdict import read_serving
-from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
-from hmamba.models import files as model_files
-from hmamba.models import promotions
-from hmamba.storage.layout import Layout
-from tests.documents import verdict
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -128,168 +119,3 @@ def test_excluded_items_run_out_before_k_does(tmp_path):
     stored = stored_model(eligible=[1, 2, 3])
     _, table = write(stored, histories_of([(0, 1), (1, 2)]), tmp_path, exclude_seen=True)
     assert table["item_id"].to_pylist() == ["item 3"]
-
-
-def test_an_allowed_set_restricts_the_index():
-    stored = stored_model()
-    allowed = pa.chunked_array([["item 4", "item 9", "unheard of"]])
-    assert item_index.restrict(stored.candidate_items, stored.item_ids, allowed).eligible.tolist() == [4, 9]
-    with pytest.raises(InputError, match="allowed_items"):
-        item_index.restrict(stored.candidate_items, stored.item_ids, pa.chunked_array([["unheard of"]]))
-
-
-@pytest.mark.parametrize("way", ["flat", "matmul"])
-def test_the_index_reads_back_and_belongs_to_its_model(tmp_path, way):
-    stored = stored_model()
-    built = item_index.build(stored, stored.candidate_items, way)
-    item_index.save(built, tmp_path / "index")
-    again = item_index.load(tmp_path / "index", "v1")
-    assert again.kind == way
-    np.testing.assert_array_equal(again.vectors, built.vectors)
-    assert np.array_equal(again.candidate_items.eligible, built.candidate_items.eligible)
-    with pytest.raises(InputError, match="v2 serves"):
-        item_index.load(tmp_path / "index", "v2")
-    file = next(path for path in sorted((tmp_path / "index").iterdir()) if path.name.startswith("items"))
-    file.write_bytes(b"junk")
-    with pytest.raises(InputError, match="index step again"):
-        item_index.load(tmp_path / "index", "v1")
-
-
-@pytest.mark.parametrize(
-    ("digests", "more", "missing"),
-    [
-        ({}, (), ()),
-        ({"items.npy": "0"}, (), ()),
-        (None, ("items.faiss",), ()),
-        (None, (), ("items.npy",)),
-        ({}, (), ("candidate_items.npy", "items.npy")),
-    ],
-    ids=["none", "wrong", "further file", "missing file", "empty"],
-)
-def test_an_index_holds_exactly_the_files_that_are_described(tmp_path, digests, more, missing):
-    stored = stored_model()
-    item_index.save(item_index.build(stored, stored.candidate_items, "matmul"), tmp_path)
-    description = json.loads((tmp_path / "index.json").read_text())
-    if digests is not None:
-        (tmp_path / "index.json").write_text(json.dumps(description | {"sha256": digests}))
-    for name in more:
-        (tmp_path / name).write_bytes(b"")
-    for name in missing:
-        (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=r"is not the file that .*index\.json describes\. Run the index step again\."):
-        item_index.load(tmp_path, "v1")
-
-
-def test_item_points_are_written_with_their_distance(tmp_path):
-    stored = stored_model()
-    item_index.write_item_points(stored, stored.candidate_items, tmp_path / "items.parquet")
-    table = pq.read_table(tmp_path / "items.parquet")
-    points = torch.tensor(table["point"].to_pylist())
-    K = 1 / stored.model.curvature.detach()
-    torch.testing.assert_close(torch.tensor(table["distance_from_origin"].to_pylist()), lorentz.distance0(points, K=K))
-
-
-@pytest.mark.parametrize("settings", [{"score_term": "repeats"}, {"category_levels": (1, 2), "category_vectors": True}])
-def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_path):
-    layout, stored = Layout.at(tmp_path), stored_model(eligible=[2, 5], **settings)
-    version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
-    again = model_files.load(layout, version, torch.device("cpu"))
-    assert again.candidate_items.eligible.tolist() == [2, 5]
-    assert again.item_ids == stored.item_ids
-    assert all(torch.equal(v, again.model.state_dict()[k]) for k, v in stored.model.state_dict().items())
-    weights = layout.model(version) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(InputError, match=r"damaged, or stored by another version.*train again with --full-retrain\.$"):
-        model_files.load(layout, version, torch.device("cpu"))
-
-
-def test_a_damaged_serving_model_is_made_again_by_the_gate(tmp_path):
-    run, stored = Layout.at(tmp_path).run(date(2024, 2, 1), "manual"), stored_model()
-    model_files.save_serving(run, stored)
-    (run.model / "model.safetensors").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"damaged, or stored by another version.*Run the gate step again") as raised:
-        model_files.load_serving(run, "v1", torch.device("cpu"))
-    assert "--full-retrain" not in str(raised.value)
-
-
-def test_a_rebuilt_warehouse_is_noticed():
-    stored = stored_model()
-    same = stored.item_ids.to_pylist()
-    model_files.check_vocabulary("model m", stored.item_ids, pa.array([*same, "a newer one"]))
-    with pytest.raises(InputError, match=r"model m: item_index 2 was item 'item 2'.*--full-retrain"):
-        model_files.check_vocabulary("model m", stored.item_ids, pa.array([*same[:2], "item 7", *same[3:]]))
-
-
-@pytest.mark.parametrize(
-    "content", ["{", "[]", '{"version": "a"}', '{"schema_version": 1, "version": "a", "history": []}']
-)
-def test_a_damaged_list_of_promotions_is_named(tmp_path, content):
-    layout = Layout.at(tmp_path)
-    layout.models.mkdir()
-    layout.champion.write_text(content)
-    with pytest.raises(InputError, match=r"champion\.json"):
-        promotions.champion_before(layout, date(2024, 1, 2))
-
-
-def test_a_model_that_knows_more_than_the_warehouse_is_refused():
-    with pytest.raises(InputError, match="38 items that the warehouse does not"):
-        model_files.check_vocabulary("model m", stored_model().item_ids, pa.array([None, "item 1", "item 2"]))
-
-
-def test_nobody_serving_is_said(tmp_path):
-    run = Layout.at(tmp_path).run(date(2024, 1, 1), "manual")
-    verdict(serving=None, reason="too weak").write(run.verdict)
-    with pytest.raises(InputError, match="too weak"):
-        read_serving(run)
-
-
-FIRST, SECOND, THIRD = (date(2024, 1, day) for day in (1, 2, 3))
-
-
-def versions(layout: Layout) -> list[str]:
-    """Who has been promoted, oldest first; champion.json names the last one."""
-    found = [promotion.version for promotion in promotions.promotions(layout)]
-    assert not layout.champion.exists() or json.loads(layout.champion.read_text())["version"] == found[-1]
-    return found
-
-
-def test_promotions_follow_the_days(tmp_path):
-    layout = Layout.at(tmp_path)
-    assert promotions.champion_before(layout, FIRST) is None
-    assert promotions.record_decision(layout, FIRST, "a")
-    assert promotions.record_decision(layout, SECOND, "b")
-    assert promotions.champion_before(layout, SECOND) == "a"
-    assert promotions.champion_before(layout, THIRD) == "b"
-
-
-def test_the_last_decision_on_a_day_counts(tmp_path):
-    layout = Layout.at(tmp_path)
-    promotions.record_decision(layout, FIRST, "a")
-    for decision, expected in (("b", ["a", "b"]), ("c", ["a", "c"]), (None, ["a"]), (None, ["a"]), ("b", ["a", "b"])):
-        assert promotions.record_decision(layout, SECOND, decision)
-        assert versions(layout) == expected
-    promotions.record_decision(layout, SECOND, None)
-    assert promotions.record_decision(layout, FIRST, None)
-    assert versions(layout) == []
-    assert not layout.champion.exists()
-    assert promotions.record_decision(layout, FIRST, None)
-
-
-def test_the_same_decision_again_changes_no_file(tmp_path):
-    layout = Layout.at(tmp_path)
-    promotions.record_decision(layout, FIRST, "a")
-    before = layout.champion.stat().st_mtime_ns
-    assert promotions.record_decision(layout, FIRST, "a")
-    assert layout.champion.stat().st_mtime_ns == before
-
-
-def test_what_later_nights_build_on_stays(tmp_path):
-    layout = Layout.at(tmp_path)
-    for day, version in ((FIRST, "a"), (THIRD, "c")):
-        promotions.record_decision(layout, day, version)
-    assert promotions.record_decision(layout, FIRST, "a")
-    assert not promotions.record_decision(layout, FIRST, "z")
-    assert not promotions.record_decision(layout, FIRST, None)
-    assert promotions.record_decision(layout, SECOND, None)
-    assert not promotions.record_decision(layout, SECOND, "b")
-    assert versions(layout) == ["a", "c"]

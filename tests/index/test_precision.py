@@ -163,43 +163,6 @@ def test_users_longer_than_a_row_group_can_be_drawn(tmp_path):
     assert sorted((user.as_py(), n) for user, n in drawn) == [(f"u{number}", 50) for number in range(6)]
 
 
-def test_an_ordinary_model_stays_in_float32(tmp_path):
-    stored = stored_model(items=300)
-    files = write_shards(tmp_path, random_histories(items=300))
-    chosen = choose(stored, stored.candidate_items, files, WISHES)
-    assert (chosen.float32_recall.depth, chosen.float32_recall.users) == (100, 30)
-    assert chosen.float32_recall.share >= 0.999
-    assert set(chosen.queries_per_second) == {"flat", "matmul"}
-    assert chosen.index.kind == max(chosen.queries_per_second, key=chosen.queries_per_second.get)
-
-
-def test_searches_are_timed_under_the_conditions_of_scoring(tmp_path, monkeypatch):
-    """All users of the sample in one call; seen items are excluded only if scoring excludes them."""
-    stored = stored_model(items=300)
-    histories = random_histories(items=300)
-    files, calls, search = write_shards(tmp_path, histories), [], ItemIndex.search
-
-    def recorded(index, queries, k, excluded=None):
-        calls.append((len(queries), k, 0 if excluded is None else len(excluded[0])))
-        return search(index, queries, k, excluded)
-
-    monkeypatch.setattr(ItemIndex, "search", recorded)
-    pairs = len({(row, item) for row, item in zip(histories.owner, histories.items, strict=True)})
-    for exclude_seen in (True, False):
-        calls.clear()
-        choose(stored, stored.candidate_items, files, WISHES.model_copy(update={"exclude_seen": exclude_seen}))
-        timed = [call for call in calls if call[1] == WISHES.k]
-        assert set(timed) == {(len(histories), WISHES.k, pairs if exclude_seen else 0)}
-
-
-def test_without_users_there_is_no_measurement(tmp_path):
-    stored = stored_model()
-    files = write_shards(tmp_path, histories_of([(0, 99)], [(0, 98)]))
-    chosen = choose(stored, stored.candidate_items, files, WISHES)
-    assert (chosen.index.kind, chosen.float32_recall.share, chosen.float32_recall.users) == ("flat", None, 0)
-    assert chosen.queries_per_second == {}
-
-
 def brute_force(stored, histories, hidden, k, exclude_seen):
     """Items and scores (U, k) by the float64 model, without an index."""
     model = stored.model.in_float64()

@@ -76,3 +76,22 @@ def test_both_halves_of_the_queries_must_reach_the_floor(searcher, queries, exac
     tuned = searcher.tuned(Trial(queries, K, None, products, columns, 0.9, seconds=1e9))
     found_products, found = tuned.searcher.search(queries, K)
     assert recalls(found, found_products, columns, exact[0])[1::2].mean() >= 0.9
+
+
+def test_the_recall_of_a_query_depends_on_its_own_results_only():
+    """The exact results of the first query are not found; those of the second one are, and have the lowest columns."""
+    found, right = np.array([[2, 3], [0, 1]]), np.array([[5, 4], [0, 1]])
+    assert recalls(found, np.ones((2, 2)), right, np.ones((2, 2))).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("exact_results", "expected"), [(0, 1.0), (1, 1.0), (2, 0.5), (4, 0.25)])
+def test_the_recall_is_a_share_of_the_exact_results_that_exist(exact_results, expected):
+    found, right = np.array([[7, 8, 8, 8]]), np.array([[7, 1, 2, 3]])
+    products = np.array([[1.0, -np.inf, -np.inf, -np.inf]])
+    best = np.where(np.arange(4) < exact_results, 1.0, -np.inf)[None]
+    assert recalls(found, products, right, best).tolist() == [expected]
+
+
+def test_no_queries_have_no_recalls():
+    none, products = np.zeros((0, 4), np.int64), np.zeros((0, 4))
+    assert recalls(none, products, none, products).shape == (0,)

@@ -9,17 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmamba.backtest.judge import VARIANTS, JudgedNight, evaluation_set_after
-from hmamba.backtest.page import Findings, markdown, page
-from hmamba.config import Config, parse
+from hmamba.backtest.judge import VARIANTS
 from hmamba.errors import ConfigError, InputError
-from hmamba.evaluation.gate import Measured, measure_baselines
-from hmamba.sequences.histories import midnight
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json, sha256
 from jobs import ingest
 from jobs.backtest import FINE_TUNED, FULL, Replay, run_backtest
-from tests.histories import histories_of
 from tests.landing import TINY
 from tests.synthetic import make_interactions, write_landing
 
@@ -154,62 +149,3 @@ def test_invalid_options_are_refused(
 def test_a_root_without_a_warehouse_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"warehouse\.duckdb does not exist"):
         Replay.of(str(tmp_path), FIRST, LAST, 1, None)
-
-
-def test_queries_are_after_the_night() -> None:
-    truth = histories_of([(0, 1), (5, 2), (6, 3), (9, 4)], [(6, 5)], [(1, 1), (5, 2)])
-    config: Config = parse({}, "test")
-    evaluation_set = evaluation_set_after(truth, date(2024, 1, 6), date(2024, 1, 8), config)
-    assert evaluation_set.items.tolist() == [3]  # a new user's first basket is not a query, day 9 is too late
-    assert evaluation_set.past.items.tolist() == [1, 2]
-
-
-def test_items_newer_than_the_night_are_accepted() -> None:
-    truth = histories_of([(0, 1), (1, 2), (6, 9), (7, 1)], [(0, 2), (6, 8), (6.5, 2)])
-    config: Config = parse({"candidates": {"exclude_seen": False}}, "test")
-    evaluation_set = evaluation_set_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
-    known = truth.between(None, midnight(date(2024, 1, 4)))
-    measured = measure_baselines(known, evaluation_set, config, int(truth.items.max()) + 1)
-    assert set(measured) == {"popularity", "most_bought"}
-    assert measured["most_bought"].means["hr@10"] == 0.5  # of four answers two are new to everybody
-
-
-def test_nights_are_pooled_over_their_users() -> None:
-    def night(day: int, values: dict[str, list[float]]) -> JudgedNight:
-        measured = {name: Measured({"ndcg@10": float(np.mean(of))}, np.array(of)) for name, of in values.items()}
-        user_ids = tuple(f"user {number}" for number in range(len(values["popularity"])))
-        return JudgedNight(date(2024, 1, day), user_ids, 9, {}, measured)
-
-    usual = f"{FINE_TUNED}, recounted"
-    nights = [
-        night(1, {"popularity": [0.0, 0.0, 0.0], usual: [0.2, 0.4, 0.3]}),
-        JudgedNight(date(2024, 1, 2), (), 0, {}, {}),
-        night(3, {"popularity": [1.0], usual: [0.1]}),
-        night(4, {"popularity": [0.25, 0.25]}),  # nothing served
-    ]
-    found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10", 100)
-    assert found.means["popularity"]["ndcg@10"] == 0.25
-    assert found.means[usual]["ndcg@10"] == 0.25
-    (compared,) = found.comparisons
-    assert (compared.one, compared.other, compared.users, compared.difference) == (usual, "popularity", 3, 0)
-    assert found.users == (3, 6)
-    text = markdown(found)
-    assert "2024-01-02 | 0 |" in text
-    assert "4 nights, 2024-01-01 to 2024-01-04; 3 users evaluated, 6 times in total." in text
-    assert f"| {usual} against popularity | 0.0000 (0.0\N{NO-BREAK SPACE}%) |" in text
-    shown = page(found, "A <title>")
-    assert "A &lt;title&gt;" in shown
-    assert "NDCG@10 by night" in shown
-    assert f'<th class="n">{usual}</th>' in shown
-    assert "3 users, evaluated 6 times in 4 nights" in shown
-
-
-def test_one_night_and_a_relative_difference_without_meaning_are_written_plainly() -> None:
-    usual = f"{FINE_TUNED}, recounted"
-    values = {"popularity": 0.001, usual: 0.4}
-    measured = {name: Measured({"ndcg@10": value}, np.array([value])) for name, value in values.items()}
-    found = Findings.of([JudgedNight(date(2024, 1, 1), ("user",), 1, {}, measured)], (FINE_TUNED,), "ndcg@10", 100)
-    text = markdown(found)
-    assert text.startswith("1 night, 2024-01-01 to 2024-01-01; 1 user evaluated, 1 time in total.")
-    assert f"| {usual} against popularity | +0.3990 | " in text
-    assert "1 user, evaluated 1 time in 1 night;" in page(found, "title")

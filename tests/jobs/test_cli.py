@@ -17,8 +17,7 @@ from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs.cli import main
-from jobs.night import NightOptions, StepFailedError, run_night
-from tests.documents import printed
+from jobs.night import NightOptions
 from tests.landing import TINY_ONCE
 from tests.report.metrics_of_night import DAY, VERSION
 from tests.report.night import publish, write_night
@@ -238,31 +237,6 @@ class TestRun:
         assert [step for step, command in told.items() if "--full-retrain" in command] == ["train"]
         assert all(command[-2:] == ["--config", "films"] for step, command in told.items() if step != "train")
         assert options.command("score", 3)[-2:] == ["--shard", "3"]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_shard_that_cannot_be_scored_ends_the_night(
-    layout: Layout, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    """The real step, where none before it has left anything to score."""
-    layout.root.mkdir()
-    command = NightOptions.command
-    told = printed(shards=3)
-
-    def mostly_told(options: NightOptions, step: str, shard: int | None = None) -> list[str]:
-        return command(options, step, shard) if step == "score" else ["echo", told[step]]
-
-    monkeypatch.setattr(NightOptions, "command", mostly_told)
-    with pytest.raises(StepFailedError, match="score ended with exit status 2"):
-        list(run_night(NightOptions(str(layout.root), date(2024, 1, 30), workers=workers)))
-    assert "sequences" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(("status", "code", "words"), [(3, 3, "exit status 3"), (-9, 137, "memory ran out")])
-def test_a_failed_step_explains_its_status(status: int, code: int, words: str) -> None:
-    error = StepFailedError("score", status)
-    assert error.exit_code == code
-    assert words in str(error)
 
 
 def test_the_entry_point_is_installed() -> None:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from hmamba.config import parse
-from hmamba.errors import ConfigError, InputError
+from hmamba.errors import InputError
 from hmamba.sources.discover import find_files
 from hmamba.storage.layout import Layout
-from hmamba.survey.choose import parse_given
-from hmamba.survey.propose import Proposal, propose
-from hmamba.survey.starter import toml
 from tests.survey import exports
-
-
-def proposed(layout: Layout, *places: Path | str, columns: tuple[str, ...] = ()) -> Proposal:
-    return propose(layout, [str(place) for place in places], parse_given(columns))
-
-
-def why(proposal: Proposal, what: str) -> str:
-    (seen,) = [choice.seen for choice in proposal.choices if choice.what == what]
-    return seen
+from tests.survey.proposals import proposed, table, why, write
 
 
 def test_films(layout: Layout, tmp_path: Path) -> None:
@@ -121,68 +107,6 @@ def test_a_folder_with_a_bracket_is_no_pattern(layout: Layout, tmp_path: Path) -
     assert path == str(folder)
 
 
-def table(**columns: list[Any]) -> pd.DataFrame:
-    return pd.DataFrame({"userId": [1, 2, 1], "itemid": [3, 4, 5], "ts": [1716985932] * 3} | columns)
-
-
-def write(folder: Path, frame: pd.DataFrame, name: str = "log.csv") -> Path:
-    folder.mkdir(exist_ok=True)
-    frame.to_csv(folder / name, index=False)
-    return folder / name
-
-
-@pytest.mark.parametrize(
-    ("renamed", "words"),
-    [
-        ({"userId": "KUNDE"}, "no column looks like the user. It has the columns 'KUNDE', 'itemid', 'ts'"),
-        ({"itemid": "WARE"}, "no column looks like the item"),
-        ({"ts": "wann"}, "no column looks like the time of the event"),
-    ],
-)
-def test_if_no_column_fits_the_error_lists_the_columns(
-    layout: Layout, tmp_path: Path, renamed: dict[str, str], words: str
-) -> None:
-    path = write(tmp_path / "in", table().rename(columns=renamed))
-    with pytest.raises(InputError) as error:
-        proposed(layout, path)
-    assert words in str(error.value)
-    assert "--column" in str(error.value)
-    role = {"userId": "user_id", "itemid": "item_id", "ts": "event_time"}[next(iter(renamed))]
-    columns = proposed(layout, path, columns=(f"{role}={next(iter(renamed.values()))}",)).values()["source"]["columns"]
-    assert columns[role] in renamed.values()
-
-
-def test_the_error_shows_an_unreadable_time_column(layout: Layout, tmp_path: Path) -> None:
-    path = write(tmp_path / "in", table(ts=["12/1/2010 8:26"] * 3))
-    with pytest.raises(InputError, match=r"'ts' holds '12/1/2010 8:26', which is neither ISO 8601"):
-        proposed(layout, path)
-    with pytest.raises(InputError, match="column 'ts' holds '12/1/2010 8:26'"):
-        proposed(layout, path, columns=("event_time=ts",))
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ([1716985932, "soon", 1716985933], r"'ts' holds 'soon' \(33\.3% of its values are unreadable\)"),
-        ([1716985932, "2024-05-29", 1716985933], "'ts' holds numbers in 67% of its values and dates in the others"),
-        ([20240531, 20240601, 20240602], "'ts' holds numbers such as 20240601, which are not times between 1973"),
-    ],
-)
-def test_the_error_shows_an_unreadable_time(layout: Layout, tmp_path: Path, values: list[Any], words: str) -> None:
-    path = write(tmp_path / "in", table(ts=values))
-    for columns in ((), ("event_time=ts",)):
-        with pytest.raises(InputError, match=words) as error:
-            proposed(layout, path, columns=columns)
-        assert "--column event_time" not in str(error.value)
-        assert "seconds, milliseconds" in str(error.value)
-
-
-def test_a_time_column_with_another_name_can_be_given(layout: Layout, tmp_path: Path) -> None:
-    path = write(tmp_path / "in", table(ts=["soon"] * 3, moment_=[1716985932] * 3))
-    with pytest.raises(InputError, match="Say which it is with --column event_time=NAME"):
-        proposed(layout, path)
-
-
 @pytest.mark.parametrize("columns", [(), ("event_type=event",)])
 def test_files_without_rows_are_named(layout: Layout, tmp_path: Path, columns: tuple[str, ...]) -> None:
     path = write(tmp_path / "in", table(event=["buy"] * 3).head(0))
@@ -194,47 +118,6 @@ def test_an_empty_file_does_not_hide_files_of_its_shape(layout: Layout, tmp_path
     write(tmp_path / "in", table().head(0), "log-1.csv")
     write(tmp_path / "in", table(), "log-2.csv")
     assert proposed(layout, tmp_path / "in").values()["source"]["columns"]["user_id"] == "userId"
-
-
-@pytest.mark.parametrize(
-    ("role", "values", "words"),
-    [
-        ("event_type", [None] * 3, "column 'given' is empty in the 3 sampled rows"),
-        ("user_id", [None] * 3, "column 'given' is empty"),
-        ("item_id", [1.5, 2.5, 3.0], "holds numbers that are not whole"),
-        ("position", [1, 2, "x"], "holds values that are not whole numbers, such as 'x'"),
-        ("weight", [1, 2, "x"], "holds values that are not numbers, such as 'x'"),
-    ],
-)
-def test_a_given_column_must_fit_its_role(
-    layout: Layout, tmp_path: Path, role: str, values: list[Any], words: str
-) -> None:
-    path = write(tmp_path / "in", table(given=values))
-    with pytest.raises(InputError, match=words):
-        proposed(layout, path, columns=(f"{role}=given",))
-
-
-def test_a_given_event_type_column_with_too_many_types_is_refused(layout: Layout, tmp_path: Path) -> None:
-    numbers = list(range(50))
-    path = write(tmp_path / "in", pd.DataFrame({"user": numbers, "item": numbers, "ts": "2024-05-31", "code": numbers}))
-    with pytest.raises(InputError, match="column 'code' holds 50 different values; at most 40 event types"):
-        proposed(layout, path, columns=("event_type=code",))
-
-
-def test_a_given_column_must_exist(layout: Layout, tmp_path: Path) -> None:
-    path = write(tmp_path / "in", table())
-    with pytest.raises(InputError, match="no column 'who'"):
-        proposed(layout, path, columns=("user_id=who",))
-    for wrong in ("user_id", "person=userId", "user_id="):
-        with pytest.raises(ConfigError, match="write ROLE=NAME, with a role of user_id"):
-            parse_given([wrong])
-
-
-def test_alternative_columns_are_named(layout: Layout, tmp_path: Path) -> None:
-    path = write(tmp_path / "in", table(session_id=[7, 8, 9]))
-    proposal = proposed(layout, path)
-    assert "could also be 'session_id'" in why(proposal, "user")
-    assert "could also be 'session_id'" in toml(proposal)
 
 
 @pytest.mark.parametrize(
@@ -272,85 +155,6 @@ def test_times_that_were_never_set_do_not_change_min_time(layout: Layout, tmp_pa
     assert sum("are refused" in remark for remark in proposal.remarks) == 2
 
 
-def test_ids_with_a_decimal_point_are_those_of_the_catalogue(layout: Layout, tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    table().astype({"itemid": "float64"}).to_parquet(folder / "log.parquet", index=False)
-    write(folder, pd.DataFrame({"id": [3, 4, 5], "name": ["x", "y", "z"]}), "things.csv")
-    assert proposed(layout, folder).values()["catalogue"] == {
-        "path": str(folder / "things.csv"),
-        "item_id": "id",
-        "title": "name",
-    }
-
-
-def test_a_catalogue_of_other_items_is_not_chosen(layout: Layout, tmp_path: Path) -> None:
-    write(tmp_path / "in", pd.DataFrame({"itemid": [103, 104, 105], "title": ["x", "y", "z"]}), "things.csv")
-    proposal = proposed(layout, write(tmp_path / "in", table()))
-    assert "catalogue" not in proposal.values()
-
-
-class TestCatalogue:
-    """Which file names the items, where several look like it. Users are 1 to 60, items 1 to 20."""
-
-    def events(self, folder: Path, users: int = 60) -> Path:
-        numbers = range(120)
-        frame = {"userId": [n % users + 1 for n in numbers], "itemid": [n % 20 + 1 for n in numbers], "ts": 1716985932}
-        return write(folder, pd.DataFrame(frame), "log.csv")
-
-    def names(self, count: int, what: str, first: int = 1) -> pd.DataFrame:
-        numbers = range(first, first + count)
-        return pd.DataFrame({"id": numbers, "name": [f"{what} {n}" for n in numbers]})
-
-    def test_a_file_of_users_is_not_a_catalogue(self, layout: Layout, tmp_path: Path) -> None:
-        write(tmp_path / "in", self.names(60, "Anna"), "people.csv")
-        proposal = proposed(layout, self.events(tmp_path / "in"))
-        assert "catalogue" not in proposal.values()
-        assert "people.csv: 'id' matches users rather than items: left out." in proposal.remarks
-
-    def test_users_and_items_in_files_of_the_same_columns_are_separated(self, layout: Layout, tmp_path: Path) -> None:
-        write(tmp_path / "in", self.names(60, "Anna"), "people.csv")
-        things = write(tmp_path / "in", self.names(24, "Thing"), "things.csv")
-        proposal = proposed(layout, self.events(tmp_path / "in"))
-        assert proposal.values()["catalogue"] == {"path": str(things), "item_id": "id", "title": "name"}
-        assert why(proposal, "title") == "such as Thing 1"
-
-    def test_ambiguous_ids_give_a_remark(self, layout: Layout, tmp_path: Path) -> None:
-        write(tmp_path / "in", self.names(20, "Thing"), "things.csv")
-        proposal = proposed(layout, self.events(tmp_path / "in", users=20))
-        assert proposal.values()["catalogue"]["item_id"] == "id"
-        assert any("'id' matches the ids of users equally well" in remark for remark in proposal.remarks)
-
-    @pytest.mark.parametrize("other", ["things-2.csv", "old.csv"])
-    def test_of_two_catalogues_with_the_same_columns_the_larger_is_chosen(
-        self, layout: Layout, tmp_path: Path, other: str
-    ) -> None:
-        folder = tmp_path / "in"
-        write(folder, self.names(18, "Old"), other)
-        larger = write(folder, self.names(24, "Thing"), "things-1.csv")
-        proposal = proposed(layout, self.events(folder))
-        assert proposal.values()["catalogue"]["path"] == str(larger)
-        assert f"{other} could be the catalogue too. things-1.csv was chosen." in proposal.remarks
-        assert why(proposal, "title") == "such as Thing 1"
-
-    def test_of_two_catalogues_with_other_columns_one_is_chosen(self, layout: Layout, tmp_path: Path) -> None:
-        folder = tmp_path / "in"
-        write(folder, self.names(20, "Thing").rename(columns={"name": "category"}), "kinds.csv")
-        proposal = proposed(layout, write(folder, self.names(20, "Thing"), "things.csv"), self.events(folder))
-        assert proposal.values()["catalogue"]["path"] == str(folder / "things.csv")
-        assert "kinds.csv could be the catalogue too. things.csv was chosen." in proposal.remarks
-
-    def test_parts_of_one_catalogue_are_combined(self, layout: Layout, tmp_path: Path) -> None:
-        folder = tmp_path / "in" / "things"
-        folder.mkdir(parents=True)
-        for part, first in enumerate((1, 11)):
-            write(folder, self.names(10, "Thing", first), f"part-{part}.csv")
-        proposal = proposed(layout, folder, self.events(tmp_path / "in"))
-        assert proposal.values()["catalogue"]["path"] == str(folder)
-        assert why(proposal, "catalogue") == "names 100% of the items"
-        assert not [remark for remark in proposal.remarks if "catalogue too" in remark]
-
-
 @pytest.mark.parametrize("place", ["nowhere", "nowhere/*.csv"])
 def test_a_missing_path_is_named(layout: Layout, tmp_path: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"no such file or folder"):
@@ -364,27 +168,3 @@ def test_no_data_files_are_an_error(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match=r"nothing can be read\. .*is not a Parquet file"):
         proposed(layout, tmp_path)
-
-
-class TestText:
-    def test_every_value_has_a_comment_and_is_what_is_proposed(self, layout: Layout, tmp_path: Path) -> None:
-        proposal = proposed(layout, exports.movielens(tmp_path / "ml"))
-        text = toml(proposal)
-        assert tomllib.loads(text) == {**proposal.values(), "events": {}}
-        lines = text.splitlines()
-        values = [number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")]
-        assert all(lines[number - 1].startswith("# ") for number in values)
-        assert max(map(len, lines)) <= 120
-        assert "# min_weight_as_target = 4" in lines
-
-    def test_the_line_about_ratings_can_be_uncommented(self, layout: Layout, tmp_path: Path) -> None:
-        text = toml(proposed(layout, exports.movielens(tmp_path / "ml")))
-        config = parse(tomllib.loads(text.replace("# min_weight", "min_weight")), "x")
-        assert config.events.min_weight_as_target == 4
-
-    def test_names_with_toml_syntax_are_escaped(self, layout: Layout, tmp_path: Path) -> None:
-        events = ['a "b"\n[model]\ndim = 3', "view", "purchase"]
-        path = write(tmp_path / "in", table(event=events))
-        proposal = proposed(layout, path)
-        assert tomllib.loads(toml(proposal)) == proposal.values()
-        assert set(proposal.config().events.types) == set(events)

@@ -113,6 +113,95 @@ def test_parts_give_what_one_merge_gives(
     assert any(row[6] == 2 for row in oracle.rows)
 
 
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of rows of the parts that are merged."""
+    found: list[int] = []
+    real = merging.one
+
+    def watched(connection: duckdb.DuckDBPyConnection, name: str, *values: Any) -> dict[str, Any]:
+        row = real(connection, name, *values)
+        if name == "merge/part_figures":
+            found.append(row["rows"])
+        return row
+
+    monkeypatch.setattr(merging, "one", watched)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("total", "rows_per_part", "samples", "expected"),
+    [
+        (60, 20, 4, [20, 20, 20]),
+        (61, 20, 4, [15, 15, 15, 16]),  # four parts where three would hold more than 20; every fifth time is sampled
+        (20, 20, 4, [20]),
+        (35, 7, 7, [7] * 5),
+        (12, 4, 40, [4, 4, 4]),  # fewer rows than samples: every time is sampled
+    ],
+)
+def test_parts_are_of_one_size_and_none_is_larger_than_asked_for(
+    connection: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: list[int],
+    total: int,
+    rows_per_part: int,
+    samples: int,
+    expected: list[int],
+) -> None:
+    monkeypatch.setattr(merging, "ROWS_PER_PART", rows_per_part)
+    monkeypatch.setattr(merging, "_SAMPLES", samples)
+    put(connection, [(n, 0, "u", "i", START + timedelta(hours=n), "", 1.0) for n in range(total)])
+    merge(connection, total, Entry(1, NOW, None, [0]))
+    assert sizes == expected
+
+
+@pytest.mark.parametrize(("hours", "late"), [(5, 5), (0, 0), (10, 10), (-3, 0), (14, 10)])
+def test_late_events_are_those_before_a_time_and_have_a_part_of_their_own(
+    connection: duckdb.DuckDBPyConnection, sizes: list[int], hours: int, late: int
+) -> None:
+    put(connection, [(n, 0, "u", "i", START + timedelta(hours=n), "", 1.0) for n in range(10)])
+    found = merge(connection, 10, Entry(1, NOW, START + timedelta(hours=hours), [0]))
+    assert (found.loaded, found.late) == (10, late)
+    assert sizes == [late, 10 - late]
+
+
+def test_many_rows_without_a_time_are_no_events(
+    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "ROWS_PER_PART", 2)
+    put(connection, [(n, 0, "u", "i", None, "", 1.0) for n in range(7)])
+    assert merge(connection, 7, Entry(1, NOW, None, [0])) == Merged(0, 0, 0, 0, None)
+
+
+def test_nothing_of_a_merge_is_left_behind(connection: duckdb.DuckDBPyConnection) -> None:
+    put(connection, [(0, 0, "u", "i", START, "", 1.0)])
+    merge(connection, 1, Entry(1, NOW, None, [0]))
+    loaded = connection.execute("SELECT batch_id, loaded_at FROM interactions").fetchall()
+    assert loaded == [(1, NOW)]
+    assert "known" not in {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+
+
+def test_progress_counts_every_row_once(connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+
+    class Watched(merging.Progress):
+        def __init__(self, what: str, total: int, unit: str) -> None:
+            super().__init__(what, total, unit)
+            shown.append((what, total, unit))
+
+        def update(self, amount: int = 1, note: str = "") -> None:
+            super().update(amount, note)
+            shown.append(amount)
+
+    monkeypatch.setattr(merging, "Progress", Watched)
+    monkeypatch.setattr(merging, "ROWS_PER_PART", 7)
+    put(connection, [(n, 0, "u", "i", START + timedelta(hours=n), "", 1.0) for n in range(20)])
+    merge(connection, 20, Entry(1, NOW, None, [0]))
+    assert shown[0] == ("merge", 20, "rows")
+    assert sum(shown[1:]) == 20
+    assert len(shown) == 4
+
+
 def test_events_of_one_instant_stay_in_one_part(
     connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

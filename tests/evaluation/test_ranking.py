@@ -1,0 +1,69 @@
+"""The exact ranking against one matrix of scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hmamba.evaluation import ranking
+from hmamba.evaluation.ranking import best_items, rank_all, score_blocks
+from hmamba.inference.encode import encode_users
+from hmamba.sequences.candidate_items import CandidateItems
+from tests.histories import histories_of, random_histories
+from tests.stored import ITEMS, stored_model
+
+
+@pytest.mark.parametrize("block", [1, 7, 256])
+def test_blocks_of_users_hold_the_scores_of_the_model(monkeypatch, block):
+    monkeypatch.setattr(ranking, "_RANK_ROWS", block)
+    stored = stored_model(eligible=range(1, ITEMS, 2))
+    histories = random_histories(items=ITEMS)
+    blocks = list(score_blocks(stored.model, histories, stored.candidate_items))
+    assert max(len(one.users) for one in blocks) <= block
+    assert np.concatenate([one.users for one in blocks]).tolist() == list(range(len(histories)))
+    with torch.inference_mode():
+        queries = stored.model.query_vectors(encode_users(stored.model, histories))
+        items = stored.model.item_vectors(torch.from_numpy(stored.candidate_items.eligible))
+        expected = stored.model.score().logits(queries @ items.T)
+    torch.testing.assert_close(torch.cat([one.logits for one in blocks]), expected)
+    for one in blocks:
+        rows, columns = (part.tolist() for part in one.seen)
+        for row in range(len(one.users)):
+            mine = set(one.past.items[one.past.offsets[row] : one.past.offsets[row + 1]].tolist())
+            seen = {int(stored.candidate_items.eligible[c]) for r, c in zip(rows, columns, strict=True) if r == row}
+            assert seen == mine & set(stored.candidate_items.eligible.tolist())
+
+
+def test_terms_raise_scores_of_some_items_only():
+    plain, raised = stored_model(), stored_model(score_term="cooccurrence")
+    histories = random_histories(items=ITEMS)
+    (base,) = score_blocks(plain.model, histories, plain.candidate_items)
+    (found,) = score_blocks(raised.model, histories, raised.candidate_items)
+    assert (found.logits >= base.logits - 1e-5).all()
+    share = (found.logits > base.logits + 1e-4).float().mean()
+    assert 0 < share < 1
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_the_best_come_first_and_places_without_an_item_are_marked(exclude_seen):
+    stored = stored_model(eligible=[3, 5, 8])
+    ranked, scores = rank_all(
+        stored.model, histories_of([(0, 5), (1, 7)], [(0, 3), (1, 5), (2, 8)]), stored.candidate_items, k=4,
+        exclude_seen=exclude_seen,
+    )  # fmt: skip
+    left = [{3, 8}, set()] if exclude_seen else [{3, 5, 8}, {3, 5, 8}]
+    for items, values, expected in zip(ranked.tolist(), scores, left, strict=True):
+        assert set(items[: len(expected)]) == expected
+        assert items[len(expected) :] == [-1] * (4 - len(expected))
+        assert (np.diff(values[: len(expected)]) <= 0).all()
+        assert np.isneginf(values[len(expected) :]).all()
+
+
+def test_scores_that_are_not_finite_are_no_items():
+    candidate_items = CandidateItems.of(np.array([0, 1, 0, 1, 1]), 1)
+    items, scores = best_items(
+        torch.tensor([[-torch.inf, 2.0, 1.0], [0.5, -torch.inf, -torch.inf]]), 2, candidate_items
+    )
+    assert items.tolist() == [[3, 4], [1, -1]]
+    assert scores[0].tolist() == [2.0, 1.0]

@@ -1,0 +1,55 @@
+"""Values that Python's JSON reader refuses. Whole files are read in test_read.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from hmamba.errors import InputError
+from hmamba.sources.base import LINE, MALFORMED, RECORD
+from hmamba.sources.discover import find_files
+from hmamba.sources.json_records import parsed, read_json
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def read(folder: Path, content: bytes, rows: int = 100) -> list[pa.RecordBatch]:
+    (folder / "log.json").write_bytes(content)
+    (file,) = find_files(str(folder / "log.json"), folder, "source.path")
+    return list(read_json(file, rows))
+
+
+def test_a_number_with_thousands_of_digits_is_text() -> None:
+    assert parsed("123") == 123
+    assert parsed("9" * 5000) == "9" * 5000
+    assert parsed(f'{{"a": -{"9" * 5000}}}') == {"a": "-" + "9" * 5000}
+    for wrong in ("", "{", "1 2"):
+        with pytest.raises(ValueError, match=r"\w"):
+            parsed(wrong)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_batches_have_at_most_as_many_records(tmp_path: Path, rows: int) -> None:
+    batches = read(tmp_path, b'{"a": 1}\n{"a": 2}\n\n{"a": 3}\n', rows)
+    assert max(map(len, batches)) <= rows
+    table = pa.Table.from_batches(batches)
+    assert table.column_names == [LINE, MALFORMED, RECORD]
+    assert table[LINE].to_pylist() == [1, 2, 4]
+
+
+def test_a_record_that_is_not_utf_8_is_malformed_and_shown(tmp_path: Path) -> None:
+    (batch,) = read(tmp_path, b'{"a": 1}\n{"a": "\xe4"}\n')
+    assert batch[MALFORMED].to_pylist() == [None, '{"a": "\\xe4"}']
+    assert batch[RECORD].to_pylist() == ['{"a": 1}', None]
+
+
+def test_a_deep_value_is_a_record_of_lines_and_refused_in_an_array(tmp_path: Path) -> None:
+    line = f'{{"a": {DEEP}}}'.encode()
+    (batch,) = read(tmp_path, line + b"\n")
+    assert batch[RECORD].to_pylist() == [line.decode()]
+    with pytest.raises(InputError, match=r"element 2 is nested too deeply to find its end\. Write one object a line"):
+        read(tmp_path, b'[{"a": 1}, ' + line + b"]")
+    with pytest.raises(InputError, match="line 1 is not a JSON object"):
+        read(tmp_path, b'"' + DEEP.encode() + b'"\n')

@@ -1,0 +1,62 @@
+"""Settings of a connection, and files that cannot be opened. What a lock does is in test_waiting.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from hmamba.config import WarehouseConfig
+from hmamba.errors import InputError
+from hmamba.warehouse.connection import connect, in_memory
+
+LIMITS = WarehouseConfig(memory_limit="512MiB", threads=1)
+
+
+def setting(connection: duckdb.DuckDBPyConnection, name: str) -> object:
+    (found,) = connection.execute("SELECT current_setting($name)", {"name": name}).fetchall()
+    return found[0]
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_limits_are_those_of_the_settings(tmp_path: Path, where: str) -> None:
+    opened = in_memory(LIMITS) if where == "memory" else connect(tmp_path / "w.duckdb", LIMITS)
+    with opened as connection:
+        assert setting(connection, "memory_limit") == "512.0 MiB"
+        assert setting(connection, "threads") == 1
+        assert setting(connection, "autoinstall_known_extensions") is False
+        spill = Path(str(setting(connection, "temp_directory")))
+    assert spill == tmp_path / "w.duckdb.tmp" if where == "file" else not spill.exists()
+
+
+def test_a_connection_is_closed_after_its_block(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), connect(tmp_path / "w.duckdb", LIMITS) as first:
+        raise KeyError
+    with in_memory() as second:
+        second.execute("SELECT 1")
+    for connection in (first, second):
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("SELECT 1")
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    with connect(tmp_path / "w.duckdb", LIMITS) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT 1 AS n")
+    with connect(tmp_path / "w.duckdb", LIMITS, read_only=True) as connection:
+        assert connection.execute("SELECT n FROM numbers").fetchall() == [(1,)]
+        with pytest.raises(duckdb.InvalidInputException):
+            connection.execute("INSERT INTO numbers VALUES (2)")
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 1000, None])
+def test_a_file_that_is_none_is_named_once_and_not_waited_for(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "w.duckdb"
+    if content is not None:
+        path.write_bytes(content)
+    with (
+        pytest.raises(InputError, match=r"w\.duckdb") as raised,
+        connect(path, WarehouseConfig(wait_seconds=600), read_only=True),
+    ):
+        pass
+    assert "\n" not in str(raised.value)
