@@ -58,8 +58,8 @@ def near(path: Path) -> str:
 
 
 def metric_name(key: str) -> str:
-    """A metric's key as the page writes it: NDCG@10, but coverage@10."""
-    return key if key.startswith("coverage") else key.upper()
+    """A metric's key as the page writes it: NDCG@10, but recall@10 and coverage@10."""
+    return key if key.startswith(("recall", "coverage")) else key.upper()
 
 
 def sentence(text: str) -> str:

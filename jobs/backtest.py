@@ -185,7 +185,7 @@ def run_backtest(plan: Replay) -> tuple[str, Path]:
         )
         log.info("backtest: %s, %d users: %s", night.day, len(night.user_ids), shown or "no users to judge on")
         if any(entry.measured for entry in nights):
-            found = Findings.of(nights, (FINE_TUNED, FULL), plan.config.gate.metric)
+            found = Findings.of(nights, (FINE_TUNED, FULL), plan.config.gate.metric, plan.config.candidates.k)
             text = markdown(found)
             title = f"Backtest, {plan.nights[0]} to {plan.nights[-1]}"
             write_text(plan.layout.storage, target, page(found, title))

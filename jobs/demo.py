@@ -259,7 +259,9 @@ def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], w
 def metrics_table(verdict: Verdict) -> list[str]:
     """The gate's metrics as a table, one line for each model and baseline."""
     names = [name for name in ("champion", "challenger", "most_bought", "popularity") if name in verdict.metrics]
-    shown = [key for key in verdict.metrics[names[0]] if key.endswith(("@10", "@20"))]
+    measured = verdict.metrics[names[0]]
+    shown = [key for key in measured if key.endswith(("@10", "@20")) and not key.startswith("recall")]
+    shown.append(f"recall@{verdict.k}")
     lines = [f"  {'':<12}" + "".join(f"{key:>13}" for key in shown)]
     for name in names:
         values = verdict.metrics[name]

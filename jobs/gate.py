@@ -12,14 +12,16 @@ import pyarrow as pa
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics
 from hmamba.contracts.steps import GateMetrics, TrainMetrics
-from hmamba.contracts.verdict import Verdict
+from hmamba.contracts.verdict import RareAnswers, Verdict
 from hmamba.errors import InputError, QualityError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
     CHALLENGER,
     CHAMPION,
+    RARE_EVENTS,
     Measured,
     decide,
+    is_rare,
     measure_baselines,
     measure_model,
     unseen_from,
@@ -57,7 +59,7 @@ def body(context: StepContext) -> GateMetrics:
     since, caveat = unseen_from(evaluation_set, split.mode, known)
     if since is not None:
         evaluation_set = evaluation_set.since(since)
-    measured = _measure(context, contestants, evaluation_set, split.before_holdout(histories), len(ids))
+    measured, rare = _measure(context, contestants, evaluation_set, split.before_holdout(histories), len(ids))
     days = None if config.source.columns.by_position else days_of(evaluation_set)
     judged = partial(
         Verdict,
@@ -71,7 +73,9 @@ def body(context: StepContext) -> GateMetrics:
         challenger=challenger,
         champion=champion,
         metric=config.gate.metric,
+        k=config.candidates.k,
         metrics={name: found.means for name, found in measured.items()},
+        rare=rare,
     )
     caveats = [text for text in (unusable, caveat) if text]
     try:
@@ -123,16 +127,23 @@ def _measure(
     evaluation_set: EvaluationSet,
     past: Histories,
     size: int,
-) -> dict[str, Measured]:
-    """Metrics of all systems, whose counts end before the held-out events; empty if there are no queries."""
+) -> tuple[dict[str, Measured], RareAnswers | None]:
+    """Metrics of all systems, whose counts end before the held-out events; empty and None if there are no queries."""
     if not len(evaluation_set):
-        return {}
+        return {}, None
+    config, rare = context.config, is_rare(evaluation_set, past.item_events(size))
     counts = Counts.of(past, size, [stored.model for stored in contestants.values()])
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
-        measured[role] = measure_model(stored, evaluation_set, context.config)
-    return measured | measure_baselines(past, evaluation_set, context.config, size)
+        measured[role] = measure_model(stored, evaluation_set, config, rare)
+    measured |= measure_baselines(past, evaluation_set, config, size, rare)
+    return measured, RareAnswers(
+        most_events=RARE_EVENTS,
+        answers=int(rare.sum()),
+        users=evaluation_set.only(rare).judged,
+        metrics={name: found.rare for name, found in measured.items() if found.rare},
+    )
 
 
 def _conclude(context: StepContext, verdict: Verdict) -> Verdict:

@@ -114,7 +114,11 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
         ("[model]\ncategory_levels = [2, 1]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
         ("[model]\ncategory_levels = [2, 2]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
-        ("[gate]\nmetric = 'ndcg@7'", "needs its cutoff among cutoffs"),
+        ("[gate]\nmetric = 'ndcg@7'", "gate.metric = 'ndcg@7' needs its cutoff among gate.cutoffs = [10, 20, 40]"),
+        ("[gate]\nmetric = 'ndcg@100'", "'ndcg@100' needs its cutoff among gate.cutoffs = [10, 20, 40]"),
+        ("[gate]\nmetric = 'recall@7'", "gate.cutoffs = [10, 20, 40] or candidates.k = 100"),
+        ("[gate]\nmetric = 'coverage@10'", "gate.metric = 'coverage@10'"),
+        ("[gate]\ncutoffs = [0]", "give at least one, and none under 1"),
         ("this is not toml", "is not TOML"),
     ],
 )

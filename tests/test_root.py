@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import hmamba
-from hmamba.contracts.steps import ScoreMetrics
+from hmamba.contracts.steps import GateMetrics, ScoreMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from tests.documents import shard_metrics
@@ -49,7 +49,11 @@ def test_the_results_of_a_night_can_be_read(published: Layout) -> None:
     score = metrics["score"]
     assert isinstance(score, ScoreMetrics)
     assert (score.shards, score.rows) == ("0-1", len(table))
-    assert root.verdict().serving == root.champion
+    verdict, gate = root.verdict(), metrics["gate"]
+    assert isinstance(gate, GateMetrics)
+    assert verdict.serving == root.champion
+    assert 0 < gate.metrics["challenger"]["recall@5"] <= 1
+    assert (gate.metrics, gate.rare, gate.k) == (verdict.metrics, verdict.rare, root.config.candidates.k)
     user = table.user_id[0]
     assert [row.item_id for row in root.recommend(user, 3).rows] == table.item_id[:3].tolist()
 

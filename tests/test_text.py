@@ -70,6 +70,7 @@ def test_paths_are_relative_inside_the_working_folder_only(tmp_path: Path, monke
 
 
 def test_metrics_are_written_as_in_papers() -> None:
-    assert [metric_name(key) for key in ("ndcg@10", "hr@5", "coverage@10")] == ["NDCG@10", "HR@5", "coverage@10"]
+    assert [metric_name(key) for key in ("ndcg@10", "hr@5", "recall@10")] == ["NDCG@10", "HR@5", "recall@10"]
+    assert metric_name("coverage@10") == "coverage@10"
     assert sentence("ndcg@10 is lower than mrr@10..") == "NDCG@10 is lower than MRR@10."
     assert sentence(" ") == ""

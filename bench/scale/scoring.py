@@ -176,6 +176,7 @@ def measure(users: int, root: Path, scored: int | None, workers: Sequence[int]) 
         challenger=version,
         champion=None,
         metric=config.gate.metric,
+        k=config.candidates.k,
         metrics={},
         serving=version,
         reason="made up",

@@ -13,9 +13,9 @@ from hmamba.contracts.backtest import BacktestNight
 from hmamba.contracts.verdict import Comparison
 from hmamba.report import figures
 from hmamba.report.pages import templates
-from hmamba.text import counted, percent, signed
+from hmamba.text import counted, metric_name, percent, signed
 
-_BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric
+_BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric, as is the recall among all candidates
 _NONE = "\N{EN DASH}"
 
 
@@ -25,6 +25,7 @@ class Findings:
 
     Attributes:
         metric: the metric that systems are compared by.
+        keys: the metrics of the table, the one that systems are compared by first.
         nights: metrics of each night.
         systems: names, in the order of the table.
         means: metrics of each system, over users and nights.
@@ -32,19 +33,21 @@ class Findings:
     """
 
     metric: str
+    keys: tuple[str, ...]
     nights: tuple[BacktestNight, ...]
     systems: tuple[str, ...]
     means: dict[str, dict[str, float]]
     comparisons: tuple[Comparison, ...]
 
     @classmethod
-    def of(cls, nights: Sequence[BacktestNight], chains: Sequence[str], metric: str) -> Findings:
+    def of(cls, nights: Sequence[BacktestNight], chains: Sequence[str], metric: str, k: int) -> Findings:
         """Pool the nights: each user of each night counts once.
 
         Args:
             nights: the nights, at least one of them with metrics.
             chains: names of the chains, the reference first.
             metric: such as ndcg@10.
+            k: number of candidates of each user.
         """
         judged = [night for night in nights if night.measured]
         names = list(dict.fromkeys(name for night in judged for name in night.measured))
@@ -58,7 +61,9 @@ class Findings:
             best = max(baselines, key=lambda name: means[name][metric])
             pairs += [(f"{reference}, {variant}", best) for variant in (RECOUNTED, REFIT)]
         compared = [found for pair in pairs if (found := contrast(judged, pair, metric)) is not None]
-        return cls(metric, tuple(nights), tuple(names), means, tuple(compared))
+        measured = next(iter(means.values()))
+        beside = [key for key in (*_BESIDE, f"recall@{k}") if key != metric and key in measured]
+        return cls(metric, (metric, *beside), tuple(nights), tuple(names), means, tuple(compared))
 
     @property
     def users(self) -> tuple[int, int]:
@@ -76,17 +81,16 @@ def markdown(found: Findings) -> str:
     """The tables as Markdown."""
     users, judged = found.users
     first, last = found.nights[0].day, found.nights[-1].day
-    keys = [found.metric, *(key for key in _BESIDE if key != found.metric and key in next(iter(found.means.values())))]
     lines = [
         f"{counted(len(found.nights), 'night')}, {first} to {last}; {counted(users, 'user')} evaluated, "
         f"{counted(judged, 'time')} in total.",
         "",
-        "| | " + " | ".join(key.upper() for key in keys) + " |",
-        "|---" * (len(keys) + 1) + "|",
+        "| | " + " | ".join(metric_name(key) for key in found.keys) + " |",
+        "|---" * (len(found.keys) + 1) + "|",
     ]
     for name in found.systems:
-        lines.append(f"| {shown(name)} | " + " | ".join(f"{found.means[name][key]:.4f}" for key in keys) + " |")
-    lines += ["", f"| comparison | {found.metric.upper()} | 95 % interval | |", "|---|---|---|---|"]
+        lines.append(f"| {shown(name)} | " + " | ".join(f"{found.means[name][key]:.4f}" for key in found.keys) + " |")
+    lines += ["", f"| comparison | {metric_name(found.metric)} | 95 % interval | |", "|---|---|---|---|"]
     for entry in found.comparisons:
         share = f" ({text})" if entry.relative is not None and (text := percent(entry.relative)) else ""
         lines.append(
@@ -115,7 +119,7 @@ def chart(found: Findings) -> Markup:
         for name in found.systems
     ]
     labels = [night.day.isoformat() for night in judged]
-    return figures.lines("backtest", f"{found.metric.upper()} by night", labels, lines)
+    return figures.lines("backtest", f"{metric_name(found.metric)} by night", labels, lines)
 
 
 def page(found: Findings, title: str) -> str:
@@ -123,5 +127,13 @@ def page(found: Findings, title: str) -> str:
     return (
         templates("hmamba.backtest")
         .get_template("template.html")
-        .render(title=title, found=found, chart=chart(found), shown=shown, signed=signed, counted=counted)
+        .render(
+            title=title,
+            found=found,
+            chart=chart(found),
+            shown=shown,
+            signed=signed,
+            counted=counted,
+            metric_name=metric_name,
+        )
     )

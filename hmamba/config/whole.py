@@ -78,6 +78,15 @@ class Config(Section):
             raise ValueError("no type under [events] is a target, so nothing can be learnt: set target = true for one")
         return self
 
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> Config:
+        metric, cutoffs, k = self.gate.metric, self.gate.cutoffs, self.candidates.k
+        family, _, cutoff = metric.partition("@")
+        if int(cutoff) not in cutoffs and (family != "recall" or int(cutoff) != k):
+            also = f" or candidates.k = {k}" if family == "recall" else ""
+            raise ValueError(f"gate.metric = {metric!r} needs its cutoff among gate.cutoffs = {list(cutoffs)}{also}")
+        return self
+
     def training_digest(self) -> str:
         """Digest of the settings that determine a trained model, without those of execution and serving."""
         return digest(

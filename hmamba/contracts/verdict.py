@@ -40,6 +40,22 @@ class Comparison(Part):
         return f"{self.difference:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}"
 
 
+class RareAnswers(Part):
+    """Metrics with only the new and rare items of the evaluation set as relevant. No decision is taken from them.
+
+    Attributes:
+        most_events: largest number of events before the held-out part with which an item counts as rare.
+        answers: number of relevant items of the queries that are rare.
+        users: number of users with such a relevant item.
+        metrics: means over these users by system and metric, NDCG@10 and the hit rate at ``k``; empty without users.
+    """
+
+    most_events: int
+    answers: int
+    users: int
+    metrics: dict[str, dict[str, float]]
+
+
 class Verdict(Document):
     """The gate's results and decision.
 
@@ -53,7 +69,9 @@ class Verdict(Document):
         challenger: the version trained for the night; None if nothing was trained.
         champion: the version that served before; None if there is none.
         metric: the deciding metric, such as ndcg@10.
+        k: number of candidates of each user, at which recall is always measured; None in older files.
         metrics: means by system (challenger, champion and baselines) and metric.
+        rare: metrics on new and rare items; None if no user was evaluated, and in older files.
         comparisons: comparisons of the models with each other and with the baselines.
         serving: the model or baseline that serves; None if the gate refused the night.
         promoted: whether the challenger is the champion from now on.
@@ -73,7 +91,9 @@ class Verdict(Document):
     challenger: str | None
     champion: str | None
     metric: str
+    k: int | None = None
     metrics: dict[str, dict[str, float]]
+    rare: RareAnswers | None = None
     comparisons: tuple[Comparison, ...] = ()
     serving: str | None = None
     promoted: bool = False

@@ -134,18 +134,19 @@ class EvaluationSet:
 
     def since(self, moment: int) -> EvaluationSet:
         """The queries at or after a time in microseconds."""
-        kept = self.as_of >= moment
+        return self.only(self.as_of[self.rows] >= moment)
+
+    def only(self, kept: BoolArray) -> EvaluationSet:
+        """The kept ones (pairs,) of the relevant items, and the queries with at least one of them."""
         if kept.all():
             return self
-        number = np.cumsum(kept) - 1
-        answers = kept[self.rows]
-        of_user = np.unique(self.users[kept], return_inverse=True)[1].astype(np.int64)
+        queries = distinct(self.rows[kept])
         return EvaluationSet(
-            self.past.select(np.flatnonzero(kept)),
-            self.as_of[kept],
-            number[self.rows[answers]],
-            self.items[answers],
-            of_user,
+            self.past.select(queries),
+            self.as_of[queries],
+            np.searchsorted(queries, self.rows[kept]),
+            self.items[kept],
+            np.unique(self.users[queries], return_inverse=True)[1].astype(np.int64),
         )
 
     def __len__(self) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +20,16 @@ from hmamba.evaluation.metrics import coverage, metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, Mode
 from hmamba.models.files import Provenance, StoredModel
-from hmamba.sequences.histories import Histories
+from hmamba.sequences.histories import BoolArray, Histories, IntArray
+from hmamba.sequences.sets import distinct
 from hmamba.text import counted
 
 Metrics = dict[str, float]
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+RARE_EVENTS = 5
+"""Largest number of events before the held-out part with which an item counts as rare."""
+_RARE_CUTOFF = 10
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Measured:
     Attributes:
         means: means over users; each user counts once, whatever the number of queries.
         deciding: (users,) ``gate.metric`` of each user.
+        rare: the means of :func:`measure_rare`; empty if not measured.
     """
 
     means: Metrics
     deciding: npt.NDArray[np.float64]
+    rare: Metrics = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,20 +97,29 @@ def unseen_from(
     )
 
 
-def measure_model(stored: StoredModel, evaluation_set: EvaluationSet, config: Config) -> Measured:
-    """Measure a model by exact ranking."""
+def depth(config: Config) -> int:
+    """Number of items to rank for the metrics."""
+    return max(*config.gate.cutoffs, config.candidates.k, _RARE_CUTOFF)
+
+
+def measure_model(
+    stored: StoredModel, evaluation_set: EvaluationSet, config: Config, rare: BoolArray | None = None
+) -> Measured:
+    """Measure a model by exact ranking; ``rare`` as in :func:`measure_rare`, None to leave that out."""
     readable = replace(evaluation_set.past, items=stored.known(evaluation_set.past.items))
     ranked, _ = rank_all(
         stored.model,
         readable,
         stored.candidate_items,
-        k=max(config.gate.cutoffs),
+        k=depth(config),
         exclude_seen=config.candidates.exclude_seen,
     )
-    return measure(ranked, evaluation_set, config, len(stored.candidate_items))
+    return measure(ranked, evaluation_set, config, len(stored.candidate_items), rare)
 
 
-def measure_baselines(past: Histories, evaluation_set: EvaluationSet, config: Config, size: int) -> dict[str, Measured]:
+def measure_baselines(
+    past: Histories, evaluation_set: EvaluationSet, config: Config, size: int, rare: BoolArray | None = None
+) -> dict[str, Measured]:
     """Measure popularity and, unless seen items are excluded, each user's most frequent items.
 
     Args:
@@ -113,29 +127,62 @@ def measure_baselines(past: Histories, evaluation_set: EvaluationSet, config: Co
         evaluation_set: the queries.
         config: the cutoffs, and whether seen items are excluded.
         size: number of item indices, padding included.
+        rare: as in :func:`measure_rare`; None to leave that out.
     """
     counts = past.item_events(size)
-    k, exclude = max(config.gate.cutoffs), config.candidates.exclude_seen
+    k, exclude = depth(config), config.candidates.exclude_seen
     known = int((counts > 0).sum())
     result = {
         "popularity": measure(
-            popular(evaluation_set.past, counts, k, exclude_seen=exclude), evaluation_set, config, known
+            popular(evaluation_set.past, counts, k, exclude_seen=exclude), evaluation_set, config, known, rare
         )
     }
     if not exclude:
-        result["most_bought"] = measure(most_bought(evaluation_set.past, counts, k), evaluation_set, config, known)
+        ranked = most_bought(evaluation_set.past, counts, k)
+        result["most_bought"] = measure(ranked, evaluation_set, config, known, rare)
     return result
 
 
-def measure(ranked: Any, evaluation_set: EvaluationSet, config: Config, catalogue: int) -> Measured:
-    """Measure ranked items (Q, k); ``catalogue`` is the number of items that coverage is relative to."""
-    cutoffs = config.gate.cutoffs
-    found = metrics_by_query(ranked, evaluation_set.rows, evaluation_set.items, cutoffs=cutoffs)
+def measure(
+    ranked: IntArray, evaluation_set: EvaluationSet, config: Config, catalogue: int, rare: BoolArray | None = None
+) -> Measured:
+    """Measure ranked items (Q, :func:`depth`); ``catalogue`` is the number of items that coverage is relative to."""
+    cutoffs, at = config.gate.cutoffs, {config.candidates.k}
+    found = metrics_by_query(ranked, evaluation_set.rows, evaluation_set.items, cutoffs=cutoffs, recall_at=at)
     by_user = {name: evaluation_set.by_user(values) for name, values in found.items()}
     means = {name: float(values.mean()) for name, values in by_user.items()}
     means |= coverage(ranked, cutoffs=cutoffs, catalogue=catalogue)
     order = sorted(means, key=lambda name: (int(name.partition("@")[2]), list(means).index(name)))
-    return Measured({name: round(means[name], 6) for name in order}, by_user[config.gate.metric])
+    return Measured(
+        {name: round(means[name], 6) for name in order},
+        by_user[config.gate.metric],
+        {} if rare is None else measure_rare(ranked, evaluation_set, config, rare),
+    )
+
+
+def is_rare(evaluation_set: EvaluationSet, events: IntArray) -> BoolArray:
+    """(pairs,) which relevant items had few of the events (size,) of each item before the held-out part."""
+    return events[evaluation_set.items] <= RARE_EVENTS
+
+
+def measure_rare(ranked: IntArray, evaluation_set: EvaluationSet, config: Config, rare: BoolArray) -> Metrics:
+    """NDCG@10 and the hit rate among ``candidates.k`` items, with only the rare items as relevant.
+
+    Args:
+        ranked: (Q, :func:`depth`) item indices, best first.
+        evaluation_set: the queries.
+        config: the number of candidates.
+        rare: (pairs,) which of the relevant items are rare, from :func:`is_rare`.
+
+    Returns:
+        Means over the users with such a relevant item; empty if there are none.
+    """
+    part, k = evaluation_set.only(rare), config.candidates.k
+    if not len(part):
+        return {}
+    shown = ranked[distinct(evaluation_set.rows[rare])]
+    found = metrics_by_query(shown, part.rows, part.items, cutoffs=(_RARE_CUTOFF, k))
+    return {name: round(float(part.by_user(found[name]).mean()), 6) for name in (f"ndcg@{_RARE_CUTOFF}", f"hr@{k}")}
 
 
 def best_baseline(measured: Mapping[str, Measured], metric: str) -> str | None:

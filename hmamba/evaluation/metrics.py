@@ -1,13 +1,14 @@
 """Ranking metrics over sets of relevant items.
 
 HR@k: share of users with a relevant item among the first k. NDCG@k: discounted gain 1 / log2(rank + 1) over its best
-possible value for min(k, relevant) items. MRR@k: mean of 1 / rank of the first relevant item, 0 beyond k. Coverage@k:
-share of the candidate items that appear in the first k of any user.
+possible value for min(k, relevant) items. MRR@k: mean of 1 / rank of the first relevant item, 0 beyond k. Recall@k:
+share of the relevant items among the first k. Coverage@k: share of the candidate items that appear in the first k of
+any user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,26 +17,38 @@ import numpy.typing as npt
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.sets import contained, distinct
 
-_ORDER = ("hr", "ndcg", "mrr", "coverage")
+_ORDER = ("hr", "ndcg", "mrr", "recall", "coverage")
+_ROWS = 4_096
 
 
 def hits(ranked_Uk: IntArray, truth_rows: IntArray, truth_items: IntArray) -> npt.NDArray[np.bool_]:
     """Which of the ranked items (U, k) are among the relevant (user row, item) pairs; items below 0 never are."""
     stride = int(max(ranked_Uk.max(initial=0), truth_items.max(initial=0))) + 1
-    keys = np.arange(len(ranked_Uk))[:, None] * stride + ranked_Uk
-    return contained(keys, distinct(truth_rows * stride + truth_items)) & (ranked_Uk >= 0)
+    answers = distinct(truth_rows * stride + truth_items)
+    found = np.zeros(ranked_Uk.shape, dtype=bool)
+    for start in range(0, len(ranked_Uk), _ROWS):  # memory of the search does not grow with the number of users
+        part = ranked_Uk[start : start + _ROWS]
+        keys = np.arange(start, start + len(part))[:, None] * stride + part
+        found[start : start + _ROWS] = contained(keys, answers) & (part >= 0)
+    return found
 
 
 def metrics_by_query(
-    ranked_Qk: IntArray, truth_rows: IntArray, truth_items: IntArray, *, cutoffs: Sequence[int]
+    ranked_Qk: IntArray,
+    truth_rows: IntArray,
+    truth_items: IntArray,
+    *,
+    cutoffs: Sequence[int],
+    recall_at: Collection[int] = (),
 ) -> dict[str, npt.NDArray[Any]]:
-    """HR, NDCG and MRR (Q,) of each query at each cutoff.
+    """HR, NDCG, MRR and recall (Q,) of each query at each cutoff.
 
     Args:
         ranked_Qk: item indices, best first; -1 where there is no further item.
         truth_rows: the query of each relevant item; every query has at least one.
         truth_items: the relevant items, each once a query.
         cutoffs: the k of the metrics.
+        recall_at: further k at which only recall is measured.
     """
     relevant = hits(ranked_Qk, truth_rows, truth_items)
     relevant_items = np.bincount(truth_rows, minlength=len(ranked_Qk))
@@ -47,6 +60,8 @@ def metrics_by_query(
         result[f"hr@{k}"] = top.any(1).astype(np.float64)
         result[f"ndcg@{k}"] = (top * gain).sum(axis=1) / best
         result[f"mrr@{k}"] = top.any(1) / (top.argmax(1) + 1)
+    for k in {*cutoffs, *recall_at}:
+        result[f"recall@{k}"] = relevant[:, :k].sum(axis=1) / relevant_items
     return result
 
 

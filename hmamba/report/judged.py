@@ -63,11 +63,43 @@ def behind(night: Night) -> list[Contrast]:
     verdict = night.verdict
     if verdict is None:
         return []
-    roles = {verdict.champion: "champion", verdict.challenger: "challenger"}
-    role = roles.get(verdict.serving)
+    role = serving(verdict)
     return [
         entry for entry in contrasts(night) if (entry.one, entry.says) == (role, "worse") and entry.other in BASELINES
     ]
+
+
+def serving(verdict: Verdict) -> str | None:
+    """The evaluated system that serves, such as challenger or popularity; None if nothing does."""
+    roles = {verdict.champion: "champion", verdict.challenger: "challenger"}
+    return verdict.baseline or (roles.get(verdict.serving) if verdict.serving else None)
+
+
+def depth_of_candidates(verdict: Verdict) -> str:
+    """A sentence about the recall of what serves among all candidates; empty if it was not measured."""
+    k, key = verdict.k, f"recall@{verdict.k}"
+    recall = verdict.metrics.get(serving(verdict) or "", {}).get(key)
+    if k is None or recall is None:
+        return ""
+    return (
+        f"Of the items that users went on to take, {recall * 100:.1f}\N{NO-BREAK SPACE}% were among their first {k:,}, "
+        f"the number that is published ({key} of what serves, the mean over users)."
+    )
+
+
+def rare_items(verdict: Verdict) -> str:
+    """A sentence about what serves on new and rare items; empty if they were not looked for."""
+    if (rare := verdict.rare) is None:
+        return ""
+    few = f"0 to {rare.most_events} events before the held-out part"
+    if not rare.answers:
+        return f"New and rare items: none of the items that users went on to take had {few}."
+    figures = rare.metrics.get(serving(verdict) or "", {})
+    reached = " and ".join(f"{metric_name(key)} {value:.4f}" for key, value in figures.items())
+    return reached and (
+        f"New and rare items: {counted(rare.answers, 'item')} that {counted(rare.users, 'user')} went on to take had "
+        f"{few}; with only these as relevant, what serves has {reached}. No decision is taken from this."
+    )
 
 
 def judged_on(verdict: Verdict) -> list[str]:

@@ -12,7 +12,7 @@ import hmamba
 from hmamba.columns import BASELINES
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
-from hmamba.report.judged import NAMES, contrasts, judged_on, metric_of
+from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
@@ -21,7 +21,7 @@ from hmamba.storage.layout import Layout
 from hmamba.text import counted, metric_name, relative, sentence, short, signed
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
-_FAMILIES = ("ndcg", "hr", "mrr", "coverage")
+_FAMILIES = ("ndcg", "hr", "mrr", "recall", "coverage")
 
 
 def write_report(layout: Layout, day: date, run_id: str) -> Path:
@@ -61,6 +61,8 @@ def render(night: Night) -> str:
         baselines=BASELINES,
         ingest_warnings=ingest_warnings(night),
         judged_on=judged_on(night.verdict) if night.verdict else [],
+        depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
+        rare_items=rare_items(night.verdict) if night.verdict else "",
         contrasts=contrasts(night),
         forest=_forest(night),
         what_serves_knows=what_serves_knows(night),
@@ -129,11 +131,18 @@ def _metric_order(key: str) -> tuple[int, int, str]:
 
 
 def _metric_plots(night: Night) -> list[Markup]:
-    """One plot per family of metrics, at the cutoff of the deciding metric."""
-    cutoff = "" if night.verdict is None else night.verdict.metric.partition("@")[2]
+    """One plot per family of metrics, at the cutoff of the deciding metric; of recall among all candidates.
+
+    A family without that cutoff is shown at its smallest one, as where recall among all candidates decides.
+    """
+    if night.verdict is None or not night.models:
+        return []
+    cutoff, measured = night.verdict.metric.partition("@")[2], night.metrics[night.models[0]]
     plots = []
     for family in _FAMILIES:
-        key = f"{family}@{cutoff}"
+        keys = sorted((key for key in measured if key.startswith(f"{family}@")), key=_metric_order)
+        wanted = f"{family}@{night.verdict.k if family == 'recall' else cutoff}"
+        key = wanted if wanted in keys else next(iter(keys), "")
         rows = [
             (NAMES[name], float(night.metrics[name][key]), _COLOURS[name])
             for name in night.models

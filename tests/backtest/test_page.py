@@ -25,7 +25,7 @@ def test_nights_are_pooled_over_their_users() -> None:
         night(3, {"popularity": [1.0], usual: [0.1]}),
         night(4, {"popularity": [0.25, 0.25]}),  # nothing served
     ]
-    found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10")
+    found = Findings.of(nights, (FINE_TUNED, FULL), "ndcg@10", 100)
     assert found.means["popularity"]["ndcg@10"] == 0.25
     assert found.means[usual]["ndcg@10"] == 0.25
     (compared,) = found.comparisons
@@ -47,7 +47,7 @@ def test_one_night_and_a_relative_difference_without_meaning_are_written_plainly
     values = {"popularity": 0.001, usual: 0.4}
     measured = {name: SystemMetrics(means={"ndcg@10": value}, deciding=(value,)) for name, value in values.items()}
     night = BacktestNight(day=date(2024, 1, 1), user_ids=("user",), queries=1, serving={}, measured=measured)
-    found = Findings.of([night], (FINE_TUNED,), "ndcg@10")
+    found = Findings.of([night], (FINE_TUNED,), "ndcg@10", 100)
     text = markdown(found)
     assert text.startswith("1 night, 2024-01-01 to 2024-01-01; 1 user evaluated, 1 time in total.")
     assert f"| {usual} against popularity | +0.3990 | " in text

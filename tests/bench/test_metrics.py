@@ -1,7 +1,8 @@
 """The metrics of every table against ranx, an implementation by others.
 
 ranx's hit_rate is the share of users with a hit among the first k, its mrr the mean of 1 / rank of the first hit, 0
-beyond k, and its ndcg divides by the best gain of min(k, relevant) places, all as defined here.
+beyond k, its ndcg divides by the best gain of min(k, relevant) places, and its recall by all relevant items, all as
+defined here.
 """
 
 from __future__ import annotations
@@ -48,4 +49,4 @@ def test_against_ranx(ranx, relevant):
     assert mine["hr@5"] < mine["hr@20"]
 
 
-NAMES = {"hr": "hit_rate", "ndcg": "ndcg", "mrr": "mrr"}
+NAMES = {"hr": "hit_rate", "ndcg": "ndcg", "mrr": "mrr", "recall": "recall"}

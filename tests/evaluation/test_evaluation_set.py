@@ -134,6 +134,16 @@ def test_since_keeps_later_queries_and_renumbers_users():
     assert len(evaluation_set.since(START + 10 * DAY)) == 0
 
 
+def test_only_some_relevant_items_keep_their_queries():
+    histories = histories_of([(0, 1), (5, 2), (6, 4)], [(0, 1), (5, 3)], [(0, 1), (9, 5), (9, 6)])
+    evaluation_set = queries_from(histories, 5)
+    kept = evaluation_set.only(evaluation_set.items % 2 == 0)
+    assert entries(kept) == [("u0", [1], [2]), ("u0", [1, 2], [4]), ("u2", [1], [6])]
+    assert kept.users.tolist() == [0, 0, 1]
+    assert kept.as_of.tolist() == [START + day * DAY for day in (5, 6, 9)]
+    assert len(evaluation_set.only(evaluation_set.items > 6)) == 0
+
+
 def by_definition(histories, starts, ends, exclude_seen):
     """(user, past, relevant items) of every query, from loops."""
     found = []

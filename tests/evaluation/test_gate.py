@@ -11,14 +11,18 @@ from hmamba.config import parse
 from hmamba.errors import QualityError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
+    RARE_EVENTS,
     Measured,
     best_baseline,
     decide,
     is_baseline,
+    is_rare,
     measure_baselines,
     measure_model,
+    measure_rare,
     unseen_from,
 )
+from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, LAST
 from hmamba.models.files import Provenance
 from tests.histories import START, histories_of, random_histories
@@ -28,8 +32,8 @@ DAY = 86_400_000_000
 USERS = 300
 
 
-def configured(*, exclude_seen=True, **gate):
-    return parse({"gate": gate, "candidates": {"exclude_seen": exclude_seen}}, "test")
+def configured(*, exclude_seen=True, k=100, **gate):
+    return parse({"gate": gate, "candidates": {"exclude_seen": exclude_seen, "k": k}}, "test")
 
 
 def measured(**means):
@@ -234,7 +238,9 @@ def test_each_user_counts_once_in_the_metrics():
         "hr@1": pytest.approx(2 / 3, abs=1e-6),
         "ndcg@1": pytest.approx(2 / 3, abs=1e-6),
         "mrr@1": pytest.approx(2 / 3, abs=1e-6),
+        "recall@1": pytest.approx(2 / 3, abs=1e-6),
         "coverage@1": 0.5,
+        "recall@100": 1.0,
     }
     assert set(measure_baselines(counted, evaluation_set, configured(), 3)) == {"popularity"}
 
@@ -245,4 +251,46 @@ def test_a_model_is_measured_on_items_that_it_does_not_know():
     found = measure_model(stored, evaluation_set, configured())
     assert len(found.deciding) == evaluation_set.judged
     assert found.means["ndcg@10"] == pytest.approx(found.deciding.mean(), abs=1e-6)
-    assert list(found.means)[:4] == ["hr@10", "ndcg@10", "mrr@10", "coverage@10"]
+    assert list(found.means)[:5] == ["hr@10", "ndcg@10", "mrr@10", "recall@10", "coverage@10"]
+    assert list(found.means)[-1] == "recall@100"
+
+
+@pytest.mark.parametrize("k", [3, 30])
+def test_recall_is_measured_among_all_candidates(k):
+    """Against a ranking of the same model that is cut by hand, each user counted once."""
+    stored, histories = stored_model(), random_histories(items=ITEMS)
+    evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
+    config = configured(exclude_seen=False, k=k, cutoffs=(5,), metric=f"recall@{k}")
+    found = measure_model(stored, evaluation_set, config)
+    ranked, _ = rank_all(stored.model, evaluation_set.past, stored.candidate_items, k=k, exclude_seen=False)
+    wanted = [set(evaluation_set.items[evaluation_set.rows == row].tolist()) for row in range(len(evaluation_set))]
+    shares = [len(own & set(row.tolist())) / len(own) for own, row in zip(wanted, ranked, strict=True)]
+    by_user = evaluation_set.by_user(np.array(shares))
+    assert 0 < by_user.mean() < 1
+    assert found.deciding == pytest.approx(by_user)
+    assert found.means[f"recall@{k}"] == pytest.approx(by_user.mean(), abs=1e-6)
+    assert {name for name in found.means if name.endswith(f"@{k}")} == {f"recall@{k}"}
+
+
+def test_new_and_rare_items_are_measured_on_their_own():
+    """Items 1 and 2 are rare. One user takes neither, one both at once, one a rare and a frequent one."""
+    histories = histories_of([(0, 9), (1, 3)], [(0, 9), (1, 1), (1, 2)], [(0, 9), (1, 2), (1, 3)])
+    evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
+    ranked = np.full((3, 12), 8)
+    ranked[:, 0] = 3  # a hit that does not count, since item 3 is frequent
+    ranked[1, 1], ranked[1, 11], ranked[2, 11] = 1, 2, 2
+    events = np.array([0, RARE_EVENTS, 0, RARE_EVENTS + 1, 0, 0, 0, 0, 0, 50])
+    rare = is_rare(evaluation_set, events)
+    assert evaluation_set.items[rare].tolist() == [1, 2, 2]
+    config = configured(exclude_seen=False, k=12)
+    assert measure_rare(ranked, evaluation_set, config, rare) == {
+        "ndcg@10": pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)) / 2, abs=1e-6),
+        "hr@12": 1.0,
+    }
+    assert measure_rare(ranked, evaluation_set, configured(exclude_seen=False, k=11), rare)["hr@11"] == 0.5
+    assert measure_rare(ranked, evaluation_set, config, np.zeros(len(rare), dtype=bool)) == {}
+    measured = measure_baselines(histories, evaluation_set, config, len(events), rare)
+    assert {name: set(found.rare) for name, found in measured.items()} == {
+        name: {"ndcg@10", "hr@12"} for name in ("popularity", "most_bought")
+    }
+    assert measure_baselines(histories, evaluation_set, config, len(events))["popularity"].rare == {}

@@ -6,6 +6,7 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hmamba.backtest.judge import VARIANTS
@@ -64,6 +65,14 @@ def test_each_night_is_judged_with_every_variant(replayed: tuple[Path, list[str]
         assert len(set(night["user_ids"])) == len(night["user_ids"]) > 0
         assert f"| {night['day']} | {len(night['user_ids'])} |" in text
     assert "fine-tuned, recounted against fine-tuned, as trained" in text
+    assert "| | NDCG@10 | HR@10 | MRR@10 | recall@5 |" in text
+    shown = (folder / "index.html").read_text(encoding="utf-8")
+    deepest = np.average(
+        [night["measured"]["popularity"]["means"]["recall@5"] for night in nights],
+        weights=[len(night["user_ids"]) for night in nights],
+    )
+    assert '<th class="n">recall@5</th>' in shown
+    assert f"{deepest:.4f} |" in next(line for line in text.splitlines() if line.startswith("| popularity |"))
 
 
 def test_later_nights_are_fine_tuned_in_one_chain_and_trained_from_scratch_in_the_other(

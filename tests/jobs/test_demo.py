@@ -18,6 +18,7 @@ from hmamba.contracts.steps import IndexMetrics, StepMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from jobs import demo
+from tests.report.metrics_of_night import verdict
 
 LOG = """\
 2026-11-23T18:51:29Z [info     ] ingest | 2026-11-23 18:51:20,000 Read 10 files. [airflow.task.operators.x] loc=x:1
@@ -145,3 +146,12 @@ def test_memory_of_a_family_is_added_up() -> None:
     assert alone < 64_000_000 < together
     assert demo.resident_bytes(process.pid) == 0
     assert demo.resident_bytes(os.getpid()) > 0
+
+
+def test_the_table_of_metrics_ends_with_the_recall_of_all_candidates() -> None:
+    head, *lines = demo.metrics_table(verdict())
+    assert head.split() == [f"{name}@{k}" for k in (10, 20) for name in ("hr", "ndcg", "mrr", "coverage")] + [
+        "recall@100"
+    ]
+    assert [line.split()[0] for line in lines] == ["champion", "challenger", "most_bought", "popularity"]
+    assert lines[1].endswith("0.4400 <- serves")

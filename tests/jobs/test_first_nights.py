@@ -197,6 +197,27 @@ def test_weights_change_what_is_published(layout: Layout, tmp_path: Path) -> Non
     assert set(found[0].user_id) == set(found[1].user_id)
 
 
+def test_new_items_are_measured_on_their_own(layout: Layout) -> None:
+    """Four users take an item in the end that nobody has taken before; everybody else takes well-known ones."""
+    frame = make_interactions(users=30, items=12, days=30)
+    users, latest = frame.user_id.unique()[:4], frame.event_time.max() + timedelta(seconds=1)
+    new = pd.DataFrame({"user_id": users, "item_id": "item-new", "event_time": latest, "weight": 1.0})
+    shop(layout, pd.concat([frame, new], ignore_index=True), ONE_SHARD)
+    assert steps(layout, DAY, ingest, snapshot, train, gate) == 0
+    verdict = metrics(layout, "gate")
+    assert (verdict["k"], verdict["users"]) == (5, 30)
+    systems = {"challenger", "popularity", "most_bought"}
+    assert set(verdict["metrics"]) == systems
+    assert all("recall@5" in found and "hr@5" not in found for found in verdict["metrics"].values())
+    assert verdict["rare"] == {
+        "most_events": 5,
+        "answers": 4,
+        "users": 4,
+        "metrics": {name: {"ndcg@10": 0.0, "hr@5": 0.0} for name in systems},
+    }
+    assert read_json(layout.run(DAY, "one").verdict)["rare"] == verdict["rare"]
+
+
 def by_position(frame: pd.DataFrame) -> pd.DataFrame:
     """The same events with their order among each user's, and no times; events of one time share a position."""
     order = frame.groupby("user_id").event_time.rank(method="dense").astype("int64")

@@ -46,9 +46,10 @@ def metrics(scale: float) -> dict[str, float]:
             f"hr@{cutoff}": (0.5 + 0.1 * place) * scale,
             f"ndcg@{cutoff}": (0.16 + 0.02 * place) * scale,
             f"mrr@{cutoff}": 0.25 * scale,
+            f"recall@{cutoff}": (0.1 + 0.05 * place) * scale,
             f"coverage@{cutoff}": 0.05 * (place + 1) * scale,
         }
-    return found
+    return found | {"recall@100": 0.4 * scale}
 
 
 def compared(one: str, other: str, difference: float, low: float, high: float) -> Comparison:
@@ -84,6 +85,16 @@ def verdict(**changes: Any) -> Verdict:
         "reason": "ndcg@10 0.1760 against the champion's 0.1600",
         "warning": None,
         "metric": "ndcg@10",
+        "k": 100,
+        "rare": {
+            "most_events": 5,
+            "answers": 7,
+            "users": 4,
+            "metrics": {
+                name: {"ndcg@10": 0.01 * scale, "hr@100": 0.05 * scale}
+                for name, scale in (("challenger", 1.1), ("champion", 1.0), ("popularity", 0.0), ("most_bought", 0.9))
+            },
+        },
         "metrics": {
             "challenger": metrics(1.1),
             "champion": metrics(1.0),

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from hmamba.report.judged import judged_on
+from hmamba.report.judged import depth_of_candidates, judged_on, rare_items
 from hmamba.text import relative, signed
-from tests.report.metrics_of_night import verdict
+from tests.report.metrics_of_night import CHAMPION, verdict
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,29 @@ def test_the_last_baskets_are_told_with_and_without_days() -> None:
 def test_nobody_to_judge_on_says_why() -> None:
     told = judged_on(verdict(users=0, queries=0, holdout_from=None, holdout_to=None, split_why="too few users"))
     assert told == ["No user could be evaluated.", "How the events were split: too few users."]
+
+
+@pytest.mark.parametrize(
+    ("serving", "share"),
+    [
+        ({}, "44.0"),
+        ({"serving": CHAMPION, "promoted": False}, "40.0"),
+        ({"serving": "baseline-most_bought"}, "36.0"),
+        ({"serving": None}, None),
+        ({"metrics": {}, "users": 0}, None),
+        ({"k": None}, None),
+    ],
+)
+def test_the_depth_is_that_of_what_serves(serving: dict[str, Any], share: str | None) -> None:
+    told = depth_of_candidates(verdict(**serving))
+    assert (f" {share}\u00a0% were among their first 100, " in told) if share else not told
+
+
+def test_new_and_rare_items_are_those_of_what_serves_or_none() -> None:
+    assert "what serves has NDCG@10 0.0100 and HR@100 0.0500." in rare_items(verdict(serving=CHAMPION))
+    nothing = {"most_events": 5, "answers": 0, "users": 0, "metrics": {}}
+    assert rare_items(verdict(rare=nothing)) == (
+        "New and rare items: none of the items that users went on to take had 0 to 5 events before the held-out part."
+    )
+    assert rare_items(verdict(rare=None)) == ""
+    assert rare_items(verdict(serving=None)) == ""

@@ -129,6 +129,11 @@ def test_pictures_have_words(page: Page) -> None:
         "Its weights are those that were evaluated.",
         "event_time is in range 2",
         "user_id is not null 1",
+        "Of the items that users went on to take, 44.0 % were among their first 100, the number that is published "
+        "(recall@100 of what serves, the mean over users).",
+        "recall@40 0.2200 0.2000 +10.0 % 0.1800 +22.2 % 0.1000 +120.0 % recall@100 0.4400 0.4000 +10.0 %",
+        "New and rare items: 7 items that 4 users went on to take had 0 to 5 events before the held-out part; with "
+        "only these as relevant, what serves has NDCG@10 0.0110 and HR@100 0.0550. No decision is taken from this.",
         "NDCG@10 decides 0.1760 0.1600 +10.0 % 0.1440 +22.2 % 0.0800 +120.0 %",
         "score 40 users, 400 rows 2 shards, longest 5.0 s 9.0 s 800 MB",
         "train 20240130-new, from 20240129-old, 8 epochs 1 min 15 s 1,800 MB",
@@ -352,3 +357,16 @@ def test_a_tiny_reference_has_no_percentage(copied: Layout) -> None:
     text = page_of(copied).text
     assert "new model vs popularity better +0.0960 +0.0710 to +0.1200" in text
     assert max(float(share) for share in re.findall(r"\+([\d.]+) %", text)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("metric", "plotted"),
+    [
+        ("ndcg@20", ["NDCG@20", "HR@20", "MRR@20", "recall@100", "coverage@20"]),
+        ("recall@100", ["NDCG@10", "HR@10", "MRR@10", "recall@100", "coverage@10"]),
+    ],
+)
+def test_each_family_of_metrics_has_a_plot(copied: Layout, metric: str, plotted: list[str]) -> None:
+    verdict(metric=metric).write(copied.run(DAY, RUN).verdict)
+    starts = [label.partition(": new model ")[0] for label in page_of(copied).labels if ": new model 0" in label]
+    assert starts == plotted
