@@ -277,6 +277,17 @@ def test_a_peer_gets_the_split_and_its_rankings_are_measured_here(command, tmp_p
     assert float(cells(tested, "test, all users, masked", "SASRec")[1]) == 0.0
 
 
+def test_a_peer_is_stopped_and_chosen_unmasked_where_users_repeat(command, tmp_path):
+    """The stand-in ranks nothing on validation if it is told to mask."""
+    python = stand_in(tmp_path, STAND_IN.replace('job["masked"]', 'not job["masked"]').format(python=sys.executable))
+    data = order_only(tmp_path / "order.parquet", repeats=True)
+    peer = ("--systems", "sasrec", "--peers-python", python, "--peer-set", "lr=0.01", "--split", "validation")
+    text = command(data, *peer)
+    assert "dropout_rate = 0.3" in cells(text, "Runs", "SASRec")[-1]
+    assert float(cells(text, "validation, all users, unmasked", "SASRec")[1]) > 0.9
+    assert "validation, all users, masked" not in text
+
+
 def test_a_peer_that_fails_is_a_sentence_and_leaves_the_other_rows(command, tmp_path):
     python = stand_in(tmp_path, "#!/bin/sh\nexit 9\n")
     text = command(order_only(tmp_path / "order.parquet"), "--systems", "floors,sasrec", "--peers-python", python)

@@ -87,12 +87,12 @@ def test_settings_are_the_best_on_validation_in_the_view_that_is_shown(tmp_path,
     assert floors.floor(name, experiment)[0] == next(settings for value, settings in values if value == best)
 
 
-def trial(train, past):
+def trial(train, past, views=(UNMASKED,)):
     """The floors' view of these histories: nine item indices, all of them candidate items; the relevant ones are 1."""
     train, past = histories_of(*train), histories_of(*past)
     rows = np.arange(len(past))
     queries = EvaluationSet(past, np.full(len(past), past.times.max() + 1), rows, np.ones(len(past), dtype=np.int64))
-    exam = Exam(queries, past, (UNMASKED,), {"all users": rows})
+    exam = Exam(queries, past, views, {"all users": rows})
     everything = CandidateItems.of(np.ones(9, dtype=np.int64), 1)
     return Experiment(train, everything, 9, exam, {TEST: exam}, None, None), exam
 
@@ -101,15 +101,25 @@ def sessions(*users):
     return [list(enumerate(items)) for items in users]
 
 
+@pytest.mark.parametrize(("views", "best"), [((MASKED, UNMASKED), "history"), ((UNMASKED,), "other")])
+def test_choices_are_made_in_the_first_view(views, best):
+    """The answer is item 1. Where seen items are excluded, it is the first one after them, otherwise the fourth."""
+    experiment, _ = trial(sessions([1]), sessions([2, 3, 4]), views)
+    rankings = {"history": np.array([[2, 3, 4, 1]]), "other": np.array([[5, 1]])}
+    choices = [({"name": name}, lambda _, ranked=ranked: ranked) for name, ranked in rankings.items()]
+    assert floors._chosen(experiment, choices)[0] == floors._chosen(experiment, choices[::-1])[0] == {"name": best}
+
+
 def test_markov_by_hand():
     """After 1 came 2 twice, 1 once and 4 once; 5 is the most popular item, then 1."""
     train = sessions([1, 2, 5, 5, 5, 5], [3, 1, 1, 2, 5], [1, 4, 5])
-    experiment, exam = trial(train, sessions([5, 1], [8, 2], [8]))
+    experiment, exam = trial(train, sessions([5, 1], [8, 2], [8], [5]))
     ranked = floors.markov(experiment, exam)
-    assert ranked.shape == (3, 100)
+    assert ranked.shape == (4, 100)
     assert ranked[0, :8].tolist() == [2, 1, 4, 5, 3, 6, 7, 8]
     assert ranked[1, :3].tolist() == [5, 1, 2]
     assert ranked[2, :3].tolist() == [5, 1, 2]  # nothing followed 8
+    assert ranked[3, :4].tolist() == [5, 1, 2, 3]  # the first item of another user did not follow 5
     assert (ranked[:, 8:] == -1).all()
 
 
