@@ -61,7 +61,7 @@ def metrics_table(
             f"{name.upper()} {statistics.mean(_values(row, place, name)) / value:.3f}"
             for name, value in figure["metrics"].items()
         ]
-        text += f"\n\n{HMAMBA} divided by {figure['system']} as published: {', '.join(parts)}."
+        text += f"\n\n{row.label} divided by {figure['system']} as published: {', '.join(parts)}."
     return text
 
 
