@@ -12,27 +12,20 @@ import logging
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench import settings
 from bench.datasets import Columns, Data, load
 from bench.machine import commit, machine, today
-from bench.protocols import (
-    MASKED,
-    TEST,
-    VALIDATION,
-    Experiment,
-    Protocol,
-    last_day,
-    leave_one_out,
-)
+from bench.protocols import MASKED, TEST, VALIDATION, Experiment, Protocol, last_day, leave_one_out, repeat_share
 from bench.store import ROOT, Store
 from bench.systems import FLOORS, HMAMBA, REFERENCE, Bench, Row
 from bench.tables import metrics_table, origins, runs_table, table
 from hmamba.config import Config, read_toml
 from hmamba.errors import ConfigError, HMambaError
-from hmamba.storage.local import atomic_file
+from hmamba.storage.local import atomic_file, digest, sha256
 
 log = logging.getLogger("hmamba")
 
@@ -70,6 +63,7 @@ def _arguments() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="fix a setting of SASRec instead of searching it",
     )
+    add("--peer-minutes", type=float, help="stop SASRec after this time; the same command resumes it (no limit)")
     add("--seeds", default="1", help="such as 1,2,3 (%(default)s)")
     add(
         "--systems",
@@ -123,6 +117,42 @@ def split_of(
     return experiment, {**facts, "data": data.sha256}
 
 
+def _default_protocol(data: Data) -> Protocol:
+    return "last-day" if data.name in LAST_DAY else "leave-one-out"
+
+
+def _setting(config: Config, name: str) -> Any:
+    section, _, key = name.partition(".")
+    return getattr(getattr(config, section), key)
+
+
+def tuned_settings(data: Data, config: Config) -> dict[str, Any]:
+    """The model's settings that are not the defaults of the data set; the seed is not among them."""
+    standard = settings.configure(settings.path_of(data.name, None), {})
+    names = [name for side in (config, standard) for name in settings.differences(side)]
+    return {name: value for name in names if (value := _setting(config, name)) != _setting(standard, name)}
+
+
+def other_options(data: Data, protocol: Protocol, options: argparse.Namespace) -> dict[str, Any]:
+    """The options that figures depend on and that are not the defaults; the split is not among them."""
+    changed = {f"sasrec.{name}": value for name, value in settings.pairs(options.peer_set).items()}
+    if protocol != _default_protocol(data):
+        changed["--protocol"] = protocol
+    usual = _arguments()
+    for name in ("user_id", "item_id", "time", "length" if protocol == "leave-one-out" else "days"):
+        if getattr(options, name) != usual.get_default(name):
+            changed[f"--{name.replace('_', '-')}"] = getattr(options, name)
+    if options.ablation and options.ablation_file != usual.get_default("ablation_file"):
+        changed["--ablation-file"] = f"{options.ablation_file.name}, sha256 {sha256(options.ablation_file)[:8]}"
+    return changed
+
+
+def file_name(kind: str, data: str, split: str, changed: dict[str, Any]) -> str:
+    """The name of a results file: with the split if it is not the test, and a digest of what is not default."""
+    parts = [kind, data, *([split] if split != TEST else []), *([digest(changed)[:8]] if changed else [])]
+    return f"{'-'.join(parts)}.md"
+
+
 def command_of(given: list[str]) -> str:
     """The command without this machine's folders, so that it can be run elsewhere."""
     shown: list[str] = []
@@ -136,10 +166,13 @@ def command_of(given: list[str]) -> str:
     return shlex.join(["python", "-m", "bench.accuracy", *shown])
 
 
-def _conditions(data: Data, experiment: Experiment, protocol: Protocol, options: argparse.Namespace) -> str:
-    histories = data.histories
+def _conditions(bench: Bench, data: Data, options: argparse.Namespace, changed: dict[str, Any]) -> str:
+    histories, experiment = data.histories, bench.experiment
+    shown = ", ".join(f"{name} = {value}" for name, value in changed.items())
+    suffix = f" ({digest(changed)[:8]} in the name of this file)" if changed else ""
     lines = [
         ["command", f"`{command_of(options.given)}`"],
+        [f"other than the defaults of {data.name}", (shown or "none") + suffix],
         ["commit, date", f"{commit()}, {today()}"],
         ["machine", machine()],
         ["data", f"{data.name}: {histories.events:,} events, {len(histories):,} users, {data.size - 1:,} items"],
@@ -149,7 +182,9 @@ def _conditions(data: Data, experiment: Experiment, protocol: Protocol, options:
     for name, exam in experiment.exams.items():
         for group, rows in exam.groups.items():
             lines.append([f"queries: {name}", f"{len(rows):,} users ({group})"])
-    if protocol == "leave-one-out":
+        share = repeat_share(exam.evaluation_set, exam.seen)
+        lines.append([f"repeats among the relevant items: {name}", f"{share:.1%}"])
+    if bench.protocol == "leave-one-out":
         lines.append(["events read of a user", f"the last {options.length}" if options.length else "all"])
     else:
         note = (
@@ -166,8 +201,11 @@ def _places(experiment: Experiment, split: str) -> list[tuple[str, str, str]]:
     return [(shown, group, view) for group in exam.groups for view in exam.views]
 
 
-def _report(data: Data, bench: Bench, rows: list[Row], reference: str, options: argparse.Namespace, title: str) -> str:
-    parts = [f"# {title}", _conditions(data, bench.experiment, bench.protocol, options)]
+def _report(
+    bench: Bench, data: Data, rows: list[Row], reference: str, options: argparse.Namespace, changed: dict[str, Any]
+) -> str:
+    title = f"# {'Ablation' if options.ablation else 'Accuracy'} on {data.name}, {bench.protocol}"
+    parts = [title, _conditions(bench, data, options, changed)]
     comparable = options.split == TEST and bench.protocol == "leave-one-out" and options.length == PUBLISHED_LENGTH
     figures = read_toml(settings.FOLDER / "published.toml")["figure"] if comparable else []
     for place in _places(bench.experiment, options.split):
@@ -175,28 +213,36 @@ def _report(data: Data, bench: Bench, rows: list[Row], reference: str, options: 
         known = [figure for figure in figures if figure["data"] == data.name and view == MASKED]
         parts += [f"## {options.split}, {group}, {view}", metrics_table(rows, place, reference, known)]
     run_apart = [row for row in rows if row.whole]
-    parts += ["## Runs", runs_table(run_apart), "Spread: standard deviation over seeds.", origins(run_apart)]
+    notes = "Spread: standard deviation over seeds. R@100: share of the relevant items among the first 100."
+    if any(row.tuned for row in rows):
+        notes += f" Tuned: with other settings than the defaults of {data.name}."
+    parts += ["## Runs", runs_table(run_apart), notes, origins(run_apart)]
     return "\n\n".join(parts) + "\n"
 
 
-def _compare(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
+def _compare(
+    bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace, *, tuned: bool
+) -> list[Row]:
     seeds = _seeds(options.seeds)
     rows = [bench.floor(name) for name in FLOORS[bench.protocol]]
     configs = [settings.configure(path, {**overrides, "train.seed": seed}) for seed in seeds]
-    ours = bench.hmamba(HMAMBA, configs)
+    ours = bench.hmamba(HMAMBA, configs, tuned=tuned)
     if bench.protocol == "leave-one-out":
         length = options.length or int(bench.experiment.train.lengths.max())
-        rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python))
+        seconds = None if options.peer_minutes is None else 60 * options.peer_minutes
+        rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python, seconds))
     return [*rows, ours, *ours.parts()]
 
 
-def _ablate(bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace) -> list[Row]:
+def _ablate(
+    bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace, *, tuned: bool
+) -> list[Row]:
     seeds, rows, name = _seeds(options.seeds), [], path.stem
     for entry in read_toml(options.ablation_file).get("row", []):
         if name not in entry.get("data", [name]):
             continue
         configs = [settings.configure(path, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
-        row = bench.hmamba(entry["name"], configs)
+        row = bench.hmamba(entry["name"], configs, tuned=tuned)
         rows += [row, *row.parts()]
     if not rows:
         raise ConfigError(f"{options.ablation_file} has no [[row]] for {name}.toml.")
@@ -210,25 +256,26 @@ def run(options: argparse.Namespace) -> str:
         The Markdown.
 
     Raises:
-        HMambaError: a file, a setting or an option is invalid, or a peer failed.
+        HMambaError: a file, a setting or an option is invalid.
     """
     columns = Columns(options.user_id, options.item_id, options.time)
     data = load(options.data, Path(options.folder) if options.folder else None, columns)
     path = settings.path_of(data.name, options.settings)
     overrides = settings.pairs(options.set)
     config = settings.configure(path, overrides)
-    protocol: Protocol = options.protocol or ("last-day" if data.name in LAST_DAY else "leave-one-out")
+    protocol: Protocol = options.protocol or _default_protocol(data)
+    tuned = tuned_settings(data, config)
+    changed = {**tuned, **other_options(data, protocol, options)}
     experiment, facts = split_of(data, protocol, options, config)
     store = Store(options.work, again=options.again)
-    bench = Bench(experiment, protocol, facts, store, _systems(options.systems))
+    bench = Bench(experiment, protocol, {**facts, "columns": asdict(columns)}, store, _systems(options.systems))
     with store.alone():
-        rows = (_ablate if options.ablation else _compare)(bench, path, overrides, options)
-    kind = "ablation" if options.ablation else "accuracy"
+        rows = (_ablate if options.ablation else _compare)(bench, path, overrides, options, tuned=bool(tuned))
     reference = rows[0].name if options.ablation else REFERENCE[protocol]
-    text = _report(data, bench, rows, reference, options, f"{kind.capitalize()} on {data.name}, {protocol}")
+    text = _report(bench, data, rows, reference, options, changed)
     if not options.print_only:
-        suffix = "" if options.split == TEST else f"-{options.split}"
-        target = options.out / f"{kind}-{data.name}{suffix}.md"
+        kind = "ablation" if options.ablation else "accuracy"
+        target = options.out / file_name(kind, data.name, options.split, changed)
         with atomic_file(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
         log.info("written to %s", target)

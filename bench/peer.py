@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.protocols import Exam, Experiment, measure
+from bench.protocols import MASKED, Exam, Experiment, measure
 from hmamba.errors import HMambaError
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.storage.local import read_json, write_json
@@ -23,6 +23,10 @@ log = logging.getLogger("hmamba")
 Settings = dict[str, Any]
 
 FOLDER = Path(__file__).parent / "peers"
+
+
+class PeerError(HMambaError):
+    """The peer's process did not finish; its checkpoints are kept. The message says why."""
 
 
 def search_space(given: Settings) -> tuple[Settings, dict[str, list[Any]]]:
@@ -57,8 +61,34 @@ def _read_ranking(path: Path, exam: Exam, all_users: pa.Array) -> IntArray:
     return ranked
 
 
+def _run(command: list[str], seconds: float | None) -> None:
+    """Run a command to its end.
+
+    Raises:
+        PeerError: it was interrupted, took longer than ``seconds``, or failed.
+    """
+    try:
+        status = subprocess.run(command, check=False, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        raise PeerError("stopped") from None
+    except KeyboardInterrupt:
+        raise PeerError("interrupted") from None
+    except OSError as error:
+        raise PeerError(f"failed ({error})") from error
+    if status:
+        why = f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}, see its output"
+        raise PeerError(why)
+
+
 def run_sasrec(
-    experiment: Experiment, settings: Settings, *, seed: int, length: int, folder: Path, python: Path
+    experiment: Experiment,
+    settings: Settings,
+    *,
+    seed: int,
+    length: int,
+    folder: Path,
+    python: Path,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Train RecTools' SASRec, or resume from its last epoch in ``folder``, and measure it.
 
@@ -69,12 +99,13 @@ def run_sasrec(
         length: number of events that the peer reads of each user.
         folder: folder of its files and checkpoints.
         python: the Python interpreter of the peers' environment.
+        seconds: time after which the process is stopped; None: no limit.
 
     Returns:
         The same fields as :func:`bench.training.train`.
 
     Raises:
-        HMambaError: the peer's process failed.
+        PeerError: the peer's process did not finish.
     """
     all_users = experiment.train.users
     write_events(folder / "train.parquet", experiment.train, all_users)
@@ -84,14 +115,11 @@ def run_sasrec(
     for name, exam in experiment.exams.items():
         write_events(folder / f"past-{name}.parquet", exam.evaluation_set.past, all_users)
     depth = {name: exam.depth for name, exam in experiment.exams.items()}
-    job = {"settings": {**settings, "session_max_len": length}, "seed": seed, "depth": depth}
+    masked = experiment.stop.views[0] == MASKED
+    job = {"settings": {**settings, "session_max_len": length}, "seed": seed, "masked": masked, "depth": depth}
     write_json(folder / "job.json", job)
     log.info("sasrec: seed %d, %s", seed, settings)
-    done = subprocess.run([str(python), str(FOLDER / "sasrec.py"), str(folder)], check=False)
-    if done.returncode:
-        raise HMambaError(
-            f"{python} {FOLDER / 'sasrec.py'} exited with status {done.returncode}; see its output above."
-        )
+    _run([str(python), str(FOLDER / "sasrec.py"), str(folder)], seconds)
     measured = {
         name: measure(
             _read_ranking(folder / f"ranked-{name}.parquet", exam, all_users), exam, len(experiment.candidate_items)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from bench.datasets import Data, one_at_a_time
 from hmamba.errors import InputError
 from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.evaluation.metrics import ranking_metrics
+from hmamba.evaluation.metrics import hits, ranking_metrics
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray
 
@@ -24,13 +24,22 @@ Protocol = Literal["leave-one-out", "last-day"]
 Metrics = dict[str, float]
 
 CUTOFFS = (5, 10, 20)
+DEPTH = 100
+"""Number of ranked items that recall is measured at: candidates feed rankers, which read deeper than a page shows."""
+
+RECALL = f"recall@{DEPTH}"
+"""Share of a query's relevant items among the first ``DEPTH``, averaged over queries; HR if each has one."""
+
 VALIDATION, TEST = "validation", "test"
 
 MASKED = "masked"
 """Items that the user has seen are excluded from the ranking, unless they are relevant."""
 
 UNMASKED = "unmasked"
-REPEATS = "repeats allowed"
+"""Nothing is excluded."""
+
+MASKED_BELOW = 0.02
+"""Share of repeats among the relevant items from which on ``MASKED`` is not measured."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Exam:
     Attributes:
         evaluation_set: the queries of U users; ``past`` holds the events that a system may read.
         seen: (U) all earlier events of the users, also those that a system may not read.
-        views: which of ``MASKED``, ``UNMASKED`` and ``REPEATS`` are measured.
+        views: which of ``MASKED`` and ``UNMASKED`` are measured; settings are chosen on the first.
         groups: rows of the users that the metrics are averaged over, by name of the group.
     """
 
@@ -53,10 +62,10 @@ class Exam:
     def depth(self) -> int:
         """Number of items of a ranking, so that enough remain after seen ones are excluded."""
         if MASKED not in self.views:
-            return max(CUTOFFS)
+            return DEPTH
         stride = int(self.seen.items.max(initial=0)) + 1
         distinct = np.unique(self.seen.owner * stride + self.seen.items) // stride
-        return max(CUTOFFS) + int(np.bincount(distinct, minlength=1).max())
+        return DEPTH + int(np.bincount(distinct, minlength=1).max())
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,22 @@ class Experiment:
     exams: dict[str, Exam]
     ids: pa.Array
     items: Path
+
+
+def repeat_share(evaluation_set: EvaluationSet, seen: Histories) -> float:
+    """Share of the relevant items that the user has interacted with before; ``seen`` (U) are all earlier events."""
+    stride = int(max(seen.items.max(initial=0), evaluation_set.items.max(initial=0))) + 1
+    relevant = evaluation_set.rows * stride + evaluation_set.items
+    return float(np.isin(relevant, seen.owner * stride + seen.items).mean())
+
+
+def views_of(evaluation_set: EvaluationSet, seen: Histories) -> tuple[str, ...]:
+    """The views that are measured; the first is the one that settings are chosen on.
+
+    ``MASKED`` excludes seen items except relevant ones. Where users repeat, that exception gives the answer away: of
+    the items that a user has seen, only relevant ones are left, so a list of the history alone ranks them first.
+    """
+    return (MASKED, UNMASKED) if repeat_share(evaluation_set, seen) < MASKED_BELOW else (UNMASKED,)
 
 
 def _from_end(histories: Histories) -> IntArray:
@@ -122,18 +147,20 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
     judged = histories.select(np.flatnonzero(is_judged))
     end = int(histories.times.max()) + 1
 
-    def exam(place: int) -> Exam:
-        """The exam whose relevant item is the event at this place from the end, 1 for the last."""
+    rows = np.arange(len(judged))
+
+    def held_out(place: int) -> tuple[EvaluationSet, Histories]:
+        """The queries for the event at this place from the end, 1 for the last; and all events before it."""
         after = _from_end(judged)
         past = judged.keep((after >= place) & (after < place + most))
         answers = judged.items[judged.offsets[1:] - place]
-        rows = np.arange(len(judged))
-        evaluation_set = EvaluationSet(past, np.full(len(past), end), rows, answers)
-        return Exam(evaluation_set, judged.keep(after >= place), (MASKED, UNMASKED), {"all users": rows})
+        return EvaluationSet(past, np.full(len(past), end), rows, answers), judged.keep(after >= place)
 
+    tested = held_out(1)
+    views, groups = views_of(*tested), {"all users": rows}
+    stop, test = Exam(*held_out(2), views, groups), Exam(*tested, views, groups)
     candidate_items = CandidateItems.of(histories.item_events(data.size), 1)
-    stop = exam(2)
-    return Experiment(train, candidate_items, data.size, stop, {VALIDATION: stop, TEST: exam(1)}, data.ids, data.items)
+    return Experiment(train, candidate_items, data.size, stop, {VALIDATION: stop, TEST: test}, data.ids, data.items)
 
 
 def last_day(
@@ -179,13 +206,13 @@ def last_day(
     pairs = np.unique(truth.owner * data.size + truth.items)
     evaluation_set = EvaluationSet(past, np.full(len(past), end), pairs // data.size, pairs % data.size)
     groups = {f"last day within the last {days} days": late, "all users": np.arange(len(judged))}
-    early = _queries_between(before, stop, cut)
+    early, views = _queries_between(before, stop, cut), views_of(evaluation_set, past)
     return Experiment(
         train,
         CandidateItems.of(train.item_events(data.size), min_item_events),
         data.size,
-        Exam(early, early.past, (REPEATS,), {"all users": np.arange(len(early.past))}),
-        {TEST: Exam(evaluation_set, past, (REPEATS,), groups)},
+        Exam(early, early.past, views, {"all users": np.arange(len(early.past))}),
+        {TEST: Exam(evaluation_set, past, views, groups)},
         data.ids,
         data.items,
     )
@@ -210,14 +237,15 @@ def measure(ranked_UD: IntArray, exam: Exam, candidate_items: int) -> dict[str, 
         exam: the exam that the rankings are for.
         candidate_items: number of candidate items.
     """
-    k, evaluation_set = max(CUTOFFS), exam.evaluation_set
+    evaluation_set = exam.evaluation_set
     result: dict[str, dict[str, Metrics]] = {name: {} for name in exam.groups}
     for view in exam.views:
-        shown = without_seen(ranked_UD, exam, k) if view == MASKED else ranked_UD[:, :k]
+        shown = without_seen(ranked_UD, exam, DEPTH) if view == MASKED else ranked_UD[:, :DEPTH]
         for name, rows in exam.groups.items():
             inside = np.isin(evaluation_set.rows, rows)
-            truth_rows = np.searchsorted(rows, evaluation_set.rows[inside])
-            result[name][view] = ranking_metrics(
-                shown[rows], truth_rows, evaluation_set.items[inside], cutoffs=CUTOFFS, catalogue=candidate_items
-            )
+            truth = np.searchsorted(rows, evaluation_set.rows[inside]), evaluation_set.items[inside]
+            metrics = ranking_metrics(shown[rows], *truth, cutoffs=CUTOFFS, catalogue=candidate_items)
+            relevant = np.bincount(truth[0], minlength=len(rows))
+            recall = float((hits(shown[rows], *truth).sum(axis=1) / relevant).mean())
+            result[name][view] = {**metrics, RECALL: recall}
     return result

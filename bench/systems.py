@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.floors import bought_most, most_recent, popularity, rank_by_neighbours, tuned_neighbours
+from bench import floors
 from bench.machine import commit, machine, today
-from bench.peer import Settings, run_sasrec, search_space
-from bench.protocols import MASKED, VALIDATION, Experiment, Protocol, measure
+from bench.peer import PeerError, Settings, run_sasrec, search_space
+from bench.protocols import VALIDATION, Experiment, Protocol, measure
 from bench.settings import differences
 from bench.store import Store, sources
 from bench.training import train
@@ -21,12 +22,13 @@ log = logging.getLogger("hmamba")
 
 HMAMBA, SASREC = "HMamba", "SASRec (RecTools)"
 FLOORS: dict[Protocol, tuple[str, ...]] = {
-    "leave-one-out": ("popularity", "item-kNN"),
+    "leave-one-out": (*floors.FIXED, *floors.TUNED),
     "last-day": ("popularity", "most recent", "most bought"),
 }
 REFERENCE: dict[Protocol, str] = {"leave-one-out": SASREC, "last-day": "most bought"}
 
 _COMMON = ("bench/datasets.py", "bench/protocols.py", "hmamba/evaluation/*.py", "hmamba/sequences/*.py")
+_SASREC = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
 _MODEL = (*_COMMON, "bench/training.py", "hmamba/model/*.py", "hmamba/training/*.py")
 
 
@@ -37,20 +39,30 @@ class Row:
     Attributes:
         name: name of the system.
         results: finished runs, one for each seed.
-        absent: why there are none.
+        note: why there are none, or what is missing.
         whole: False for a part of another row's model, measured in the same run.
+        tuned: whether it has other settings than the defaults of the data set.
     """
 
     name: str
     results: list[dict[str, Any]] = field(default_factory=list)
-    absent: str = ""
+    note: str = ""
     whole: bool = True
+    tuned: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name, and what a reader of the figures must know."""
+        remarks = ["tuned"] * self.tuned + [self.note] * bool(self.note)
+        return self.name + (f" ({'; '.join(remarks)})" if remarks else "")
 
     def parts(self) -> list[Row]:
         """A row for each part of the model that was measured separately."""
         names = self.results[0].get("parts", {}) if self.results else {}
         measured = {name: [{**result, "measured": result["parts"][name]} for result in self.results] for name in names}
-        return [Row(f"{self.name}: {name}", results, whole=False) for name, results in measured.items()]
+        return [
+            Row(f"{self.name}: {name}", results, whole=False, tuned=self.tuned) for name, results in measured.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -71,10 +83,12 @@ class Bench:
     store: Store
     to_run: frozenset[str]
 
-    def _identity(self, system: str, settings: Any, code: tuple[str, ...]) -> dict[str, Any]:
+    def identity(self, system: str, settings: Any, code: tuple[str, ...]) -> dict[str, Any]:
+        """Everything that a run depends on; ``code`` are patterns of source files."""
         return {"system": system, "settings": settings, "split": self.split, "sources": sources(*code)}
 
-    def _keep(self, identity: dict[str, Any], seed: int | None, settings: Settings, facts: Settings) -> dict[str, Any]:
+    def keep(self, identity: dict[str, Any], seed: int | None, settings: Settings, facts: Settings) -> dict[str, Any]:
+        """Store a finished run with its commit, date and machine; returns it."""
         made = {"commit": commit(), "date": today(), "machine": machine()}
         result = {"system": identity["system"], "seed": seed, "settings": settings, **made, **facts}
         self.store.keep(identity, result)
@@ -82,32 +96,24 @@ class Bench:
 
     def floor(self, name: str) -> Row:
         """Measure one of ``FLOORS``."""
-        identity = self._identity(name, {}, (*_COMMON, "bench/floors.py"))
+        identity = self.identity(name, {}, (*_COMMON, "bench/floors.py"))
         to_run = "floors" in self.to_run
         found = self.store.find(identity, to_run=to_run)
         if found is None and to_run:
             log.info("%s", name)
-            settings: Settings = {}
-            if name == "item-kNN":
-                matrix, settings = tuned_neighbours(self.experiment)
-            measured = {}
-            for test, exam in self.experiment.exams.items():
-                if name == "item-kNN":
-                    ranked = rank_by_neighbours(self.experiment, exam, matrix)
-                else:
-                    rank = {"popularity": popularity, "most recent": most_recent, "most bought": bought_most}[name]
-                    ranked = rank(self.experiment, exam)
-                measured[test] = measure(ranked, exam, len(self.experiment.candidate_items))
-            found = self._keep(identity, None, settings, {"measured": measured})
-        return Row(name, [found]) if found else Row(name, absent="not run")
+            settings, rank = floors.floor(name, self.experiment)
+            exams, candidate_items = self.experiment.exams, len(self.experiment.candidate_items)
+            measured = {test: measure(rank(exam), exam, candidate_items) for test, exam in exams.items()}
+            found = self.keep(identity, None, settings, {"measured": measured})
+        return Row(name, [found]) if found else Row(name, note="not run")
 
-    def hmamba(self, name: str, configs: list[Config]) -> Row:
+    def hmamba(self, name: str, configs: list[Config], *, tuned: bool) -> Row:
         """Train the product's model, once for each configuration; the configurations differ in their seeds."""
-        row = Row(name)
+        row = Row(name, tuned=tuned)
         for config in configs:
             read = self.experiment.items if config.model.category_levels else None
             items = sha256(read) if read is not None and read.is_file() else None  # training reports a missing file
-            identity = self._identity("hmamba", [config.training_digest(), items], _MODEL)
+            identity = self.identity("hmamba", [config.training_digest(), items], _MODEL)
             to_run = "hmamba" in self.to_run
             found = self.store.find(identity, to_run=to_run)
             if found is None and to_run:
@@ -115,37 +121,91 @@ class Bench:
                 log.info("%s: seed %d, %s", name, seed, settings)
                 folder = self.store.under_way(identity)
                 facts = train(self.experiment, config, folder.name, folder)
-                found = self._keep(identity, seed, settings, facts)
+                found = self.keep(identity, seed, settings, facts)
             if found is not None:
                 row.results.append(found)
-        row.absent = "" if row.results else "not run"
+        row.note = "" if row.results else "not run"
         return row
 
-    def _sasrec(self, settings: Settings, seed: int, length: int, python: Path) -> dict[str, Any] | None:
-        code = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
-        identity = self._identity("sasrec", {**settings, "seed": seed}, code)
-        to_run = "sasrec" in self.to_run and python.exists()
-        found = self.store.find(identity, to_run=to_run)
-        if found is None and to_run:
-            folder = self.store.under_way(identity)
-            facts = run_sasrec(self.experiment, settings, seed=seed, length=length, folder=folder, python=python)
-            found = self._keep(identity, seed, settings, facts)
-        return found
+    def sasrec(self, given: Settings, seeds: list[int], length: int, python: Path, seconds: float | None) -> Row:
+        """Choose settings of RecTools' SASRec on validation with the first seed, axis by axis; then run all seeds.
 
-    def sasrec(self, given: Settings, seeds: list[int], length: int, python: Path) -> Row:
-        """Choose settings of RecTools' SASRec on validation with the first seed, axis by axis; then run all seeds."""
+        If the peer fails or is stopped, the row has what is finished, and a note of what is missing.
+
+        Args:
+            given: settings that are not searched.
+            seeds: seeds of the trainings.
+            length: number of events that the peer reads of each user.
+            python: the Python interpreter of the peers' environment.
+            seconds: time after which the peer is stopped; None: no limit.
+        """
+        peer = _Peer(self, length, python, seconds)
+        settings, notes = peer.search(given, seeds[0])
+        results = [found for seed in seeds if (found := peer.run(settings, seed)) is not None]
+        if not results:
+            notes = [] if peer.stopped else ["not run" if python.exists() else "not run: make bench-peers first"]
+        elif len(results) < len(seeds):
+            notes.append(f"{len(results)} of {len(seeds)} seeds")
+        if peer.stopped:
+            notes.insert(0, f"{peer.stopped}; run the same command again to resume")
+        return Row(SASREC, results, "; ".join(notes), tuned=bool(given))
+
+
+class _Peer:
+    """RecTools' SASRec on one experiment, until its time is up or it fails; after that, only stored runs are found.
+
+    Args:
+        bench: the experiment and the store.
+        length: number of events that the peer reads of each user.
+        python: the Python interpreter of the peers' environment.
+        seconds: time after which it is stopped; None: no limit.
+
+    Attributes:
+        stopped: why it runs no more; empty while it does.
+    """
+
+    def __init__(self, bench: Bench, length: int, python: Path, seconds: float | None) -> None:
+        self._bench, self._length, self._python, self._seconds = bench, length, python, seconds
+        self._began = time.monotonic()
+        self.stopped = ""
+
+    def run(self, settings: Settings, seed: int) -> dict[str, Any] | None:
+        """The run with these settings, stored or new; None if it is not to be run or does not finish."""
+        identity = self._bench.identity("sasrec", {**settings, "seed": seed}, _SASREC)
+        to_run = "sasrec" in self._bench.to_run and self._python.exists() and not self.stopped
+        found = self._bench.store.find(identity, to_run=to_run)
+        if found is not None or not to_run:
+            return found
+        try:
+            facts = run_sasrec(
+                self._bench.experiment,
+                settings,
+                seed=seed,
+                length=self._length,
+                folder=self._bench.store.under_way(identity),
+                python=self._python,
+                seconds=None if self._seconds is None else self._began + self._seconds - time.monotonic(),
+            )
+        except PeerError as reason:
+            self.stopped = f"{reason} after {(time.monotonic() - self._began) / 60:.0f} minutes"
+            log.warning("sasrec: %s", self.stopped)
+            return None
+        return self._bench.keep(identity, seed, settings, facts)
+
+    def search(self, given: Settings, seed: int) -> tuple[Settings, list[str]]:
+        """The best settings on validation in the view that is shown, and notes if not all were tried."""
         settings, axes = search_space(given)
         settings |= {name: values[0] for name, values in axes.items()}
+        view, missing = self._bench.experiment.stop.views[0], 0
         for name, values in axes.items():
             judged: list[tuple[float, Any]] = []
             for value in values:
-                found = self._sasrec({**settings, name: value}, seeds[0], length, python)
+                found = self.run({**settings, name: value}, seed)
                 if found is not None:
                     ((_, views),) = found["measured"][VALIDATION].items()
-                    judged.append((views[MASKED]["ndcg@10"], value))
+                    judged.append((views[view]["ndcg@10"], value))
                     log.info("sasrec: %s = %s: validation ndcg@10 %.4f", name, value, judged[-1][0])
+            missing += len(values) - len(judged)
             if judged:
                 settings[name] = max(judged, key=lambda pair: pair[0])[1]
-        results = [found for seed in seeds if (found := self._sasrec(settings, seed, length, python)) is not None]
-        reason = "not run" if python.exists() else "not run: make bench-peers first"
-        return Row(SASREC, results, "" if results else reason)
+        return settings, [f"{missing} settings of its search are missing"] if missing else []

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bench.protocols import CUTOFFS
+from bench.protocols import CUTOFFS, RECALL
 from bench.systems import HMAMBA, Row
 
-METRICS = tuple(f"{metric}@{k}" for metric in ("hr", "ndcg", "mrr") for k in CUTOFFS)
+METRICS = (*(f"{metric}@{k}" for metric in ("hr", "ndcg", "mrr") for k in CUTOFFS), RECALL)
 RATIO = "ndcg@10"
 
 
@@ -49,11 +49,11 @@ def metrics_table(
         values = _values(row, place, RATIO)
         ratio = "-" if not values or not any(base) else f"{statistics.mean(values) / statistics.mean(base):.3f}"
         cells = [_cell(_values(row, place, metric)) for metric in METRICS]
-        lines.append([row.name + (f" ({row.absent})" if row.absent else ""), *cells, ratio])
+        lines.append([row.label, *cells, ratio])
     for figure in published:
         shown = [f"{figure['metrics'][name]:.4f}" if name in figure["metrics"] else "-" for name in METRICS]
         lines.append([f"{figure['system']}, as published, not measured here", *shown, "-"])
-    header = ["", *(name.upper() for name in METRICS), f"NDCG@10 / {reference}"]
+    header = ["", *(name.upper().replace("RECALL", "R") for name in METRICS), f"NDCG@10 / {reference}"]
     text = table(header, lines)
     own = [row for row in rows if row.name == HMAMBA and row.results]
     for row, figure in itertools.product(own, published):
@@ -61,7 +61,7 @@ def metrics_table(
             f"{name.upper()} {statistics.mean(_values(row, place, name)) / value:.3f}"
             for name, value in figure["metrics"].items()
         ]
-        text += f"\n\n{HMAMBA} divided by {figure['system']} as published: {', '.join(parts)}."
+        text += f"\n\n{row.label} divided by {figure['system']} as published: {', '.join(parts)}."
     return text
 
 
@@ -85,7 +85,7 @@ def runs_table(rows: Sequence[Row]) -> str:
             ", ".join(f"{value / number:.1f}" for value, number in zip(seconds, epochs, strict=True)),
             f"{trained[0]['parameters']:,}" if trained else "",
         ]
-        settings = _settings(row.results[0]) if row.results else row.absent
+        settings = _settings(row.results[0]) if row.results else row.note
         lines.append([row.name, *(cell or "-" for cell in cells), settings])
     return table([*header, "settings (HMamba's: other than the defaults)"], lines)
 

@@ -1,6 +1,6 @@
 """RecTools' SASRec on a folder of Parquet files. Runs in the peers' environment and imports nothing of this project.
 
-Reads   job.json                 settings, seed, and the depth of each ranking
+Reads   job.json                 settings, seed, whether validation is masked, and the depth of each ranking
         train.parquet            user, item, place: what is learnt from, places ascending in time
         stop.parquet             user, item: the next event of each user, for early stopping
         past-NAME.parquet        user, item, place: what is read when NAME is asked
@@ -85,15 +85,16 @@ class Module(TransformerLightningModule):
 
 
 class Watch(pl.Callback):
-    """NDCG@10 on validation, seen items masked, and the time of each epoch.
+    """NDCG@10 on validation and the time of each epoch.
 
     Args:
         folder: of the run.
         users: users who are asked; those whom RecTools cannot answer count as misses.
+        masked: whether seen items are excluded, unless they are relevant.
     """
 
-    def __init__(self, folder: Path, users: int) -> None:
-        self.path, self.users = folder / "epochs.json", users
+    def __init__(self, folder: Path, users: int, *, masked: bool) -> None:
+        self.path, self.users, self.masked = folder / "epochs.json", users, masked
         self.epochs: list[dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else []
         self.gain, self.began, self.trained, self.said = 0.0, 0.0, 0.0, 0.0
 
@@ -124,7 +125,8 @@ class Watch(pl.Callback):
         seen, target = batch["x"], batch["y"][:, :1]
         logits = outputs["logits"]
         wanted = logits.gather(1, target)
-        logits = logits.scatter(1, seen, -torch.inf)
+        if self.masked:
+            logits = logits.scatter(1, seen, -torch.inf)
         logits[:, 0] = -torch.inf  # padding
         above = (logits > wanted).sum(1)
         self.gain += float((1 / torch.log2(above[above < 10] + 2.0)).sum())
@@ -170,7 +172,7 @@ def train(folder: Path, job: dict[str, Any]) -> SASRecModel:
         folder, "best", monitor="ndcg@10", mode="max", save_last=True, enable_version_counter=False
     )
     callbacks = [
-        Watch(folder, len(stop)),
+        Watch(folder, len(stop), masked=job["masked"]),
         best,
         pl.callbacks.EarlyStopping("ndcg@10", mode="max", patience=patience),
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import accuracy, systems
+from bench import accuracy, floors, systems
 from hmamba.training import fit
 from tests.bench.files import cyclic, order_only
 from tests.synthetic import make_interactions
@@ -52,7 +52,8 @@ def cells(text, heading, row):
 def test_leave_one_out(command, tmp_path):
     """What comes next is certain here, and nothing else than the order of events tells it."""
     text = command(cyclic(tmp_path / "cycle.parquet"), "--seeds", "1,2", "--set", "candidates.exclude_seen=false")
-    assert text.strip() == (tmp_path / "results" / "accuracy-cycle.md").read_text(encoding="utf-8").strip()
+    (page,) = (tmp_path / "results").glob("accuracy-cycle-*.md")
+    assert text.strip() == page.read_text(encoding="utf-8").strip()
     mine = cells(text, "test, all users, masked", "HMamba")
     assert float(mine[2].split(" ± ")[0]) > 0.9
     assert "±" in mine[5]
@@ -73,7 +74,7 @@ def test_parts_of_the_model_are_measured_with_it(command, tmp_path):
     without, alone = (
         cells(text, heading, f"HMamba: {part}") for part in ("without co-occurrence", "co-occurrence alone")
     )
-    whole = cells(text, heading, "HMamba |")
+    whole = cells(text, heading, "HMamba (tuned) |")
     assert float(alone[5]) == 1.0 > float(without[5])
     assert float(whole[5]) > float(without[5])
     assert "co-occurrence alone" not in text.partition("## Runs")[2]
@@ -88,7 +89,7 @@ def test_last_day_and_its_validation(command, tmp_path):
     chosen = command(path, *common, "--split", "validation")
     for split, text in (("test", tested), ("validation", chosen)):
         for group in ("last day within the last 7 days", "all users"):
-            heading = f"{split}, {group}, repeats allowed"
+            heading = f"{split}, {group}, unmasked"
             names = ("popularity", "most recent", "most bought", "HMamba")
             values = {name: float(cells(text, heading, name)[5]) for name in names}
             assert values["most bought"] > values["popularity"]
@@ -96,10 +97,10 @@ def test_last_day_and_its_validation(command, tmp_path):
             assert float(cells(text, heading, "HMamba")[-1]) == pytest.approx(
                 values["HMamba"] / values["most bought"], abs=2e-3
             )
-    assert {path.name for path in (tmp_path / "results").iterdir()} == {
-        "accuracy-shop.md",
-        "accuracy-shop-validation.md",
-    }
+    assert "masked" not in re.sub("unmasked", "", tested.partition("## Runs")[0])
+    pages = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert len(pages) == 2
+    assert pages[1] == pages[0].replace("shop-", "shop-validation-")
 
 
 def without_origins(text):
@@ -141,7 +142,7 @@ def test_finished_runs_are_not_run_again_unless_asked(command, tmp_path, monkeyp
         return train(*arguments)
 
     monkeypatch.setattr(systems, "train", counted)
-    monkeypatch.setattr(systems, "tuned_neighbours", lambda *_: pytest.fail("item-kNN was measured again"))
+    monkeypatch.setattr(floors, "floor", lambda name, _: pytest.fail(f"{name} was measured again"))
     assert without_origins(command(data)) == without_origins(first)
     assert not trained
     command(data, "--set", "model.dropout=0.2")
@@ -170,12 +171,58 @@ def test_ablation(command, tmp_path):
     )
     data = order_only(tmp_path / "order.parquet")
     text = command(data, "--ablation", "--ablation-file", str(rows))
-    assert (tmp_path / "results" / "ablation-order.md").exists()
+    assert len(list((tmp_path / "results").glob("ablation-order-*.md"))) == 1
     first, second = (cells(text, "test, all users, masked", name) for name in ("as it is", "half"))
     assert first[-1] == "1.000"
     assert second[1:-1] != first[1:-1]
     assert "model.variant = half" in cells(text, "Runs", "half")[-1]
     assert "elsewhere" not in text
+
+
+def page_of(tmp_path, *options):
+    """Name and text of the page that floors alone write with these options; nothing is trained."""
+    folder = tmp_path / "pages"
+    before = set(folder.glob("*"))
+    command = [str(tmp_path / "order.parquet"), "--systems", "floors", "--work", str(tmp_path), "--out", str(folder)]
+    assert accuracy.main([*command, *options]) == 0
+    (page,) = set(folder.glob("*")) - before
+    return page.name, page.read_text(encoding="utf-8")
+
+
+def test_each_set_of_settings_has_a_page_of_its_own(tmp_path, monkeypatch, capsys):
+    """The page of the defaults has the plain name; others name what differs, and none overwrites another one."""
+    monkeypatch.setattr(accuracy, "FLOORS", {"leave-one-out": ("popularity",), "last-day": ()})
+    order_only(tmp_path / "order.parquet")
+    name, text = page_of(tmp_path)
+    assert name == "accuracy-order.md"
+    assert "| other than the defaults of order | none |" in text
+    assert "tuned" not in text.lower()
+    for options, shown, tuned in (
+        (["--set", "model.layers=2"], "model.layers = 2", True),
+        (["--set", "model.layers=3", "--set", "model.dropout=0.1"], "model.layers = 3, model.dropout = 0.1", True),
+        (["--length", "7"], "--length = 7", False),
+        (["--item-id", "user_id", "--user-id", "item_id"], "--user-id = item_id, --item-id = user_id", False),
+        (["--peer-set", "lr=0.1"], "sasrec.lr = 0.1", False),
+    ):
+        name, text = page_of(tmp_path, *options)
+        suffix = re.fullmatch(r"accuracy-order-([0-9a-f]{8})\.md", name)[1]
+        assert shown in text
+        assert f"({suffix} in the name of this file)" in text
+        assert ("| HMamba (tuned; not run) |" in text) == tuned
+        assert ("| SASRec (RecTools) (tuned; " in text) == (shown == "sasrec.lr = 0.1")
+    standard = accuracy.settings.FOLDER / "other.toml"
+    (tmp_path / "same.toml").write_text(standard.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "pages" / "accuracy-order.md").unlink()
+    assert page_of(tmp_path, "--settings", str(tmp_path / "same.toml"), "--seeds", "5")[0] == "accuracy-order.md"
+    capsys.readouterr()
+
+
+def test_other_columns_of_a_file_are_another_run(tmp_path, command):
+    data = order_only(tmp_path / "order.parquet")
+    first = command(data, "--systems", "floors", "--print-only")
+    other = command(data, "--systems", "floors", "--print-only", "--item-id", "user_id", "--user-id", "item_id")
+    heading = "test, all users, unmasked"
+    assert cells(first, heading, "popularity") != cells(other, heading, "popularity")
 
 
 def test_tables_name_no_folder_of_the_machine(command, tmp_path):
@@ -196,7 +243,7 @@ for name, depth in job["depth"].items():
     users = list(dict.fromkeys(pq.read_table(folder / f"past-{{name}}.parquet")["user"].to_pylist()))[:-1]
     found = pa.table({{"user": users, "item": [answer[user] for user in users], "rank": [1] * len(users)}})
     pq.write_table(found, folder / f"ranked-{{name}}.parquet")
-good = job["settings"]["dropout_rate"] == 0.3
+good = job["settings"]["dropout_rate"] == 0.3 and job["masked"]
 rows = [{{"epoch": 1, "ndcg@10": 0.5, "seconds": 2.0, "validation_seconds": 1.0}}]
 (folder / "epochs.json").write_text(json.dumps(rows))
 (folder / "facts.json").write_text(json.dumps({{"parameters": 10}}))
@@ -230,11 +277,50 @@ def test_a_peer_gets_the_split_and_its_rankings_are_measured_here(command, tmp_p
     assert float(cells(tested, "test, all users, masked", "SASRec")[1]) == 0.0
 
 
-def test_a_peer_that_fails_is_reported(command, tmp_path, caplog):
+def test_a_peer_is_stopped_and_chosen_unmasked_where_users_repeat(command, tmp_path):
+    """The stand-in ranks nothing on validation if it is told to mask."""
+    python = stand_in(tmp_path, STAND_IN.replace('job["masked"]', 'not job["masked"]').format(python=sys.executable))
+    data = order_only(tmp_path / "order.parquet", repeats=True)
+    peer = ("--systems", "sasrec", "--peers-python", python, "--peer-set", "lr=0.01", "--split", "validation")
+    text = command(data, *peer)
+    assert "dropout_rate = 0.3" in cells(text, "Runs", "SASRec")[-1]
+    assert float(cells(text, "validation, all users, unmasked", "SASRec")[1]) > 0.9
+    assert "validation, all users, masked" not in text
+
+
+def test_a_peer_that_fails_is_a_sentence_and_leaves_the_other_rows(command, tmp_path):
     python = stand_in(tmp_path, "#!/bin/sh\nexit 9\n")
+    text = command(order_only(tmp_path / "order.parquet"), "--systems", "floors,sasrec", "--peers-python", python)
+    row = cells(text, "test, all users, masked", "SASRec")
+    assert "failed with exit status 9, see its output after 0 minutes; run the same command again to resume" in row[0]
+    assert set(row[1:]) == {"-"}
+    assert float(cells(text, "test, all users, masked", "item-kNN")[3]) > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "options", "sentence"),
+    [
+        ("import time; time.sleep(60)", ("--peer-minutes", "0.1"), "stopped after 0 minutes"),
+        ("import os; os.kill(os.getpid(), 15)", (), "killed by signal 15 after 0 minutes"),
+    ],
+)
+def test_a_stopped_peer_shows_what_is_finished_and_how_to_resume(command, tmp_path, how, options, sentence):
+    """The stand-in does not finish with a dropout of 0.2, the third of five settings; that of 0.3 is the best."""
+    text = STAND_IN.replace("stop = pq", f"if job['settings']['dropout_rate'] == 0.2: {how}\nstop = pq")
+    peer = ("--systems", "sasrec", "--peers-python", stand_in(tmp_path, text.format(python=sys.executable)))
     data = order_only(tmp_path / "order.parquet")
-    command(data, "--systems", "sasrec", "--peers-python", python, status=1)
-    assert "exited with status 9" in caplog.text
+    row = cells(command(data, *peer, *options, "--split", "validation"), "validation, all users, masked", "SASRec")
+    assert f"({sentence}; run the same command again to resume; 3 settings of its search are missing)" in row[0]
+    assert float(row[1]) > 0.9
+
+
+def test_an_interrupted_peer_leaves_the_tables(command, tmp_path):
+    """The stand-in does what Ctrl-C does to the command."""
+    interrupting = f"#!{sys.executable}\nimport os, time\nos.kill(os.getppid(), 2)\ntime.sleep(60)\n"
+    peer = ("--systems", "floors,sasrec", "--peers-python", stand_in(tmp_path, interrupting))
+    text = command(order_only(tmp_path / "order.parquet"), *peer)
+    assert "interrupted after 0 minutes" in cells(text, "test, all users, masked", "SASRec")[0]
+    assert float(cells(text, "test, all users, masked", "item-kNN")[3]) > 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from bench.datasets import load
-from bench.protocols import MASKED, TEST, UNMASKED, VALIDATION, Exam, last_day, leave_one_out, measure, without_seen
+from bench.protocols import (
+    MASKED,
+    RECALL,
+    TEST,
+    UNMASKED,
+    VALIDATION,
+    Exam,
+    last_day,
+    leave_one_out,
+    measure,
+    repeat_share,
+    views_of,
+    without_seen,
+)
 from hmamba.errors import InputError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.sequences.histories import MICROSECONDS_A_DAY
@@ -129,8 +142,40 @@ def test_masking_takes_out_what_was_had_but_never_the_answer():
 
 
 def test_rankings_are_deep_enough_to_be_masked():
-    assert small_exam().depth == 20 + 2
-    assert small_exam((UNMASKED,)).depth == 20
+    assert small_exam().depth == 100 + 2
+    assert small_exam((UNMASKED,)).depth == 100
+
+
+def test_repeats_by_hand():
+    """The answers of user 0 are 2, which is seen, and 6; user 1 has seen 5 but not 2; user 2 has seen 7."""
+    seen = histories_of([(0, 1), (1, 2), (2, 2)], [(0, 5)], [(0, 7)])
+    as_of = np.full(3, seen.times.max() + 1)
+    evaluation_set = EvaluationSet(seen, as_of, np.array([0, 0, 1, 2]), np.array([2, 6, 2, 7]))
+    assert repeat_share(evaluation_set, seen) == 0.5
+
+
+@pytest.mark.parametrize(("repeats", "views"), [(0, (MASKED, UNMASKED)), (1, (MASKED, UNMASKED)), (2, (UNMASKED,))])
+def test_masked_is_shown_below_two_in_a_hundred_repeats(repeats, views):
+    seen = histories_of(*[[(0, 1)]] * 100)
+    answers = np.where(np.arange(100) < repeats, 1, 2)
+    assert views_of(EvaluationSet(seen, seen.times + 1, np.arange(100), answers), seen) == views
+
+
+def test_all_exams_of_an_experiment_have_the_views_of_the_test(tmp_path):
+    once, again = (leave_one_out(order_data(tmp_path, repeats=repeats), 50) for repeats in (False, True))
+    assert once.stop.views == once.exams[TEST].views == (MASKED, UNMASKED)
+    assert again.stop.views == again.exams[TEST].views == (UNMASKED,)
+    days = last_day(shop(tmp_path), days=7, validation_days=2, min_item_events=2, split="test")
+    assert days.stop.views == days.exams[TEST].views == (UNMASKED,)
+
+
+def test_recall_is_the_share_of_the_relevant_items_among_the_first_hundred():
+    seen = histories_of([(0, 1)], [(0, 1)])
+    ranked = np.stack([np.arange(2, 122), np.arange(2, 122)])
+    # Ranks 1, 100 and 101 of user 0; rank 99 of user 1.
+    relevant = np.array([0, 0, 0, 1]), np.array([2, 101, 102, 100])
+    exam = Exam(EvaluationSet(seen, seen.times + 1, *relevant), seen, (UNMASKED,), {"all users": np.arange(2)})
+    assert measure(ranked, exam, 200)["all users"][UNMASKED][RECALL] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_measures_by_group_and_view():
