@@ -7,6 +7,7 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -73,11 +74,13 @@ def test_items_that_a_model_does_not_know_are_padding():
     assert is_readable.tolist() == [True, False, False, True]  # an event of weight 0 is not read
 
 
-def test_a_vocabulary_has_gaps_where_there_is_no_item():
+def test_a_vocabulary_has_gaps_where_there_is_no_item(tmp_path):
     table = pa.table({"item_index": pa.array([3, 1], pa.int32()), "item_id": ["c", "a"]})
     assert model_files.vocabulary_of(table).to_pylist() == [None, "a", None, "c"]
     assert model_files.vocabulary_of(table, 6).to_pylist() == [None, "a", None, "c", None, None]
-    assert model_files.by_index(np.array([3, 1, 7]), np.array([30, 10, 70]), 5).tolist() == [0, 10, 0, 30, 0]
+    path = tmp_path / "items.parquet"
+    pq.write_table(table.append_column("events", pa.array([30, 10], pa.int64())), path)
+    assert model_files.item_events(path, 3).tolist() == [0, 10, 0]
 
 
 def test_what_is_stored_is_what_ranks_the_items(tmp_path):

@@ -31,10 +31,9 @@ def test_data_files_are_found_in_folders_and_globs_once(tmp_path: Path) -> None:
 
 def test_files_are_grouped_by_columns_the_largest_first(tmp_path: Path) -> None:
     put(tmp_path, log1_csv=EVENTS * 3, log2_csv=EVENTS, items_csv=ITEMS, other_csv=EVENTS, broken_csv="")
-    (tmp_path / "work").mkdir()
     with duckdb.connect() as connection:
         files = describe(gather([str(tmp_path)]), tmp_path)
-        groups, unreadable = group(connection, files, tmp_path / "work", ["NULL"])
+        groups, unreadable = group(connection, files, ["NULL"])
     assert [[file.path.name for file in one.files] for one in groups] == [
         ["log1.csv", "log2.csv", "other.csv"],
         ["items.csv"],

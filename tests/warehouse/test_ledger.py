@@ -28,7 +28,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def test_a_part_is_known_again(connection: duckdb.DuckDBPyConnection) -> None:
     record(connection, 1, "interactions", PART, 2)
-    assert entries(connection, "interactions") == [LedgerEntry("log.csv", 2, 5, "0123", "loaded", None, None)]
+    assert entries(connection, "interactions") == [LedgerEntry(name="log.csv", size=2, digest="0123", modified_ns=5)]
     assert entries(connection, "catalogue") == []
     assert connection.execute("SELECT batch_id, rows, rows_left FROM batch_files").fetchall() == [(1, 2, 0)]
 
