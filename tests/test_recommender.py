@@ -330,3 +330,13 @@ def test_importing_the_package_is_cheap() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         hmamba.nothing  # noqa: B018
     assert {"Recommender", "open"} <= set(dir(hmamba))
+
+
+def test_the_example_script_prints_ten_films_for_each_of_three_users() -> None:
+    script = Path(__file__).parents[1] / "docs" / "example.py"
+    shown = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    best, similar = (part.splitlines()[1:] for part in shown.split(" user_id ")[1].split(" target_item_id "))
+    assert len({line.split()[0] for line in best}) == 3
+    assert [line.split()[3] for line in best] == [str(rank) for rank in range(1, 11)] * 3
+    assert len(similar) == 5
+    assert all(line.rstrip().endswith(")") for line in (*best, *similar))  # titles end with the year
