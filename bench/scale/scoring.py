@@ -112,7 +112,7 @@ def _write_snapshot(folder: Path, users: int, shards: int) -> int:
     names = pa.array(index).cast(pa.string())
     first_seen = pa.array(np.full(ITEM_COUNT, midnight(date(2025, 1, 1))), pa.timestamp("us"))
     paths = pa.array([[]] * ITEM_COUNT, pa.list_(pa.string()))
-    columns = [pa.array(index, pa.int32()), names, names, paths, first_seen, pa.array(counts[1:])]
+    columns = [pa.array(index, pa.int32()), names, names, paths, paths, first_seen, pa.array(counts[1:])]
     pq.write_table(pa.Table.from_arrays(columns, schema=ITEM_SCHEMA), folder / ITEMS)
     SnapshotManifest(
         day=DAY,

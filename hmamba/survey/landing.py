@@ -117,7 +117,7 @@ def examine_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
     names = config.catalogue
     assert names.path is not None  # the caller checks it
     files = find_files(names.path, layout.root, "catalogue.path", follow_links=config.source.follow_links)
-    required = [name for name in (names.item_id, names.title, *names.category_path) if name is not None]
+    required = names.wanted
     of_records = [file for file in spread(files) if open_file(file, required).columns is None]
     with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
         for sample in take(of_records, Path(folder), PEEK):
