@@ -30,6 +30,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, owners, spans, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
 from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
+from hmamba.terms.base import WeightedTerm
 from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)
@@ -134,9 +135,9 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
     """Store an untrained model with co-occurrence counts of some users; returns its version."""
     torch.manual_seed(0)
     model = HMamba(config.model, ITEM_COUNT)
-    if config.model.score_term == Cooccurrence.name:
+    if Cooccurrence.name in (config.model.score_terms or ()):
         some = next(stream_histories(shard, events=_COUNTED * int(_MEAN), users=_COUNTED))
-        model.counted_terms = [Cooccurrence.count(some, ITEM_COUNT + 1)]
+        model.counted_terms = [WeightedTerm(Cooccurrence.count(some, ITEM_COUNT + 1), Cooccurrence.features)]
     candidate_items = CandidateItems.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
     ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
     return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids)

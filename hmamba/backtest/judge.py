@@ -24,6 +24,7 @@ from hmamba.evaluation.gate import Measured, Metrics, is_baseline, measure_basel
 from hmamba.evaluation.split import Split
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
+from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.storage.layout import Layout
 from hmamba.training.recount import Counts, recount
@@ -116,7 +117,7 @@ def judge_night(
         if version is not None and not is_baseline(version):
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
-    counts = Counts.of(histories, size, [stored.model for stored in models.values()])
+    counts = Counts.of(histories, size, [stored.model for stored in models.values()], read_attributes(run.items, size))
     for chain in chains:
         if chain.name not in models:
             continue
