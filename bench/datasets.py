@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,13 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import EVENT_TIME, ITEM_ID, USER_ID
 from hmamba.errors import InputError
+from hmamba.sequences.attributes import attribute_matrix
 from hmamba.sequences.categories import number_categories
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, offsets_of
 from hmamba.storage.local import sha256
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 NAMES = {
     "beauty": "amazon-beauty-5core-order",
@@ -149,6 +154,22 @@ def read_categories(path: Path, ids: pa.Array, levels: tuple[int, ...]) -> IntAr
     if (pc.max(pc.list_value_length(of_item)).as_py() or 0) < max(levels):
         raise InputError(f"{needs} deeper paths than those in {path}. Set model.category_levels=[].")
     return np.stack([number_categories(of_item, np.arange(len(ids)), len(ids), level) for level in levels])
+
+
+def read_attributes(path: Path, ids: pa.Array) -> sp.csr_array | None:
+    """The items' categories as attributes, see :func:`hmamba.sequences.attributes.attribute_matrix`.
+
+    Args:
+        path: as for :func:`read_categories`; without the file or the column there are no attributes.
+        ids: (size,) item ids by index.
+    """
+    if not path.is_file() or CATEGORIES not in pq.read_schema(path).names:
+        return None
+    table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
+    index = pc.index_in(table[ITEM_ID].cast(pa.string()).combine_chunks(), ids)
+    known = index.is_valid()
+    values = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks().filter(known)
+    return attribute_matrix(index.filter(known).to_numpy().astype(np.int64), values, len(ids))
 
 
 def load(choice: str, folder: Path | None = None, columns: Columns | None = None) -> Data:

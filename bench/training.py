@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.datasets import read_categories
+from bench.datasets import read_attributes, read_categories
 from bench.protocols import Experiment, measure
 from hmamba.config import Config
 from hmamba.errors import InputError
@@ -17,11 +17,11 @@ from hmamba.evaluation.ranking import rank_all
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
 from hmamba.score_terms import chosen
-from hmamba.terms.cooccurrence import Cooccurrence
+from hmamba.terms.base import WeightedTerm
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 
-_OVERWHELMING = 1e4  # a strength at which the base score only breaks ties of co-occurrence
+_OVERWHELMING = 1e4  # a factor of weights at which the base score only breaks ties
 
 
 def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str, folder: Path) -> Plan:
@@ -42,7 +42,8 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
         epochs=config.train.epochs,
         learning_rate=config.train.learning_rate,
         warm=False,
-        counted_terms=chosen(config.model.score_term, learned=False),
+        counted_terms=chosen(config.model.score_terms or (), learned=False),
+        attributes=read_attributes(experiment.items, experiment.ids),
         folder=folder,
         config=config,
     )
@@ -70,6 +71,10 @@ def _measure(model: HMamba, experiment: Experiment) -> dict[str, Any]:
     return measured
 
 
+def _overwhelming(weighted: WeightedTerm) -> WeightedTerm:
+    return replace(weighted, weights={name: weight * _OVERWHELMING for name, weight in weighted.weights.items()})
+
+
 def train(experiment: Experiment, config: Config, version: str, folder: Path) -> dict[str, Any]:
     """Train until the early stop, or resume from the checkpoint of ``version`` in ``folder``, and measure.
 
@@ -82,12 +87,18 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
     fit = Fit(model, plan_of(experiment, config, model, version, folder))
     epochs = fit.run()
     measured, parts = _measure(model, experiment), {}
-    weighed = next((term for term in model.counted_terms if isinstance(term, Cooccurrence)), None)
-    if weighed is not None:
+    terms = model.counted_terms
+    if terms:
         model.counted_terms = []
-        parts["without co-occurrence"] = _measure(model, experiment)
-        model.counted_terms = [replace(weighed, strength=_OVERWHELMING)]
-        parts["co-occurrence alone"] = _measure(model, experiment)
+        parts["without counted terms"] = _measure(model, experiment)
+        model.counted_terms = [_overwhelming(weighted) for weighted in terms]
+        parts["counted terms alone"] = _measure(model, experiment)
+    for weighted in terms if len(terms) > 1 else ():
+        model.counted_terms = [other for other in terms if other is not weighted]
+        parts[f"without {weighted.term.name}"] = _measure(model, experiment)
+        model.counted_terms = [_overwhelming(weighted)]
+        parts[f"{weighted.term.name} alone"] = _measure(model, experiment)
+    model.counted_terms = terms
     judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
     return {
         "measured": measured,

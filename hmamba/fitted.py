@@ -21,6 +21,7 @@ from hmamba.inference.device import device_of
 from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
+from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import Histories, IntArray, read_histories, shard_files
 from hmamba.storage.layout import RunLayout
@@ -110,9 +111,10 @@ def train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredMod
     ids = model_files.vocabulary(run.items)
     provenance = name_training(day, snapshot, None, split, config)
     category = read_categories(run.items, len(ids), config.model.category_levels)
-    ready = prepare(histories, ids, provenance, None, split, run.training, config, category)
+    attributes = read_attributes(run.items, len(ids))
+    ready = prepare(histories, ids, provenance, None, split, run.training, config, category, attributes)
     Fit(ready.model, ready.plan).run()
     shutil.rmtree(run.training, ignore_errors=True)
     stored = StoredModel(provenance.version, provenance, ready.model, ready.plan.candidate_items, ids)
-    recount(stored, Counts.of(histories, len(ids), [stored.model]))
+    recount(stored, Counts.of(histories, len(ids), [stored.model], attributes))
     return stored

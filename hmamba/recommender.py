@@ -73,8 +73,8 @@ class Recommender:
         Args:
             interactions: a frame with one row per event and the columns ``user_id``, ``item_id``, ``event_time``, or
                 the names in ``config.source.columns``; optionally a weight and an event type.
-            items: a frame with one row per item and the columns that ``config.catalogue`` names, for titles and
-                categories.
+            items: a frame with one row per item and the columns that ``config.catalogue`` names, for titles,
+                categories and attributes.
 
         Returns:
             This recommender.

@@ -1,4 +1,4 @@
-"""The registry of score terms, the values of ``model.score_term``. A new term is one file and one entry here.
+"""The registry of score terms, the values of ``model.score_terms``. A new term is one file and one entry here.
 
 A term raises the scores of some candidate items; :mod:`hmamba.terms.base` defines its interface. Classes are imported
 when they are used, so that settings can be checked without NumPy and PyTorch.
@@ -6,11 +6,10 @@ when they are used, so that settings can be checked without NumPy and PyTorch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
-
-AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,19 @@ class RegisteredTerm:
 SCORE_TERMS: dict[str, RegisteredTerm] = {
     "repeats": RegisteredTerm("hmamba.model.repeats:Repeats", True, False, "a user's own repeat consumption"),
     "cooccurrence": RegisteredTerm(
-        "hmamba.terms.cooccurrence:Cooccurrence", False, True, "what followed a user's items in other histories"
+        "hmamba.terms.cooccurrence:Cooccurrence", False, None, "what followed a user's items in other histories"
+    ),
+    "attributes": RegisteredTerm(
+        "hmamba.terms.attributes:Attributes", False, None, "the attributes that items share with a user's items"
     ),
 }
 
 
-def choices() -> list[str]:
-    """The values that ``model.score_term`` can take."""
-    return [AUTO, *SCORE_TERMS, NONE]
+def automatic(exclude_seen: bool) -> tuple[str, ...]:
+    """The terms of a model without ``model.score_terms``: all that this value of ``candidates.exclude_seen`` allows."""
+    return tuple(name for name, term in SCORE_TERMS.items() if term.exclude_seen in (None, exclude_seen))
 
 
-def automatic(exclude_seen: bool) -> str:
-    """The term that "auto" selects: the first that is registered for this value of ``candidates.exclude_seen``."""
-    return next((name for name, term in SCORE_TERMS.items() if term.exclude_seen is exclude_seen), NONE)
-
-
-def chosen(choice: str, *, learned: bool) -> tuple[str, ...]:
-    """Names of the learned terms (or else the counted ones) that a value of ``model.score_term`` selects."""
-    return tuple(name for name in (choice,) if name in SCORE_TERMS and SCORE_TERMS[name].learned == learned)
+def chosen(names: Iterable[str], *, learned: bool) -> tuple[str, ...]:
+    """The learned terms (or else the counted ones) among ``model.score_terms``, in the order of the registry."""
+    return tuple(name for name, term in SCORE_TERMS.items() if name in names and term.learned == learned)

@@ -31,6 +31,7 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
+from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.histories import Histories, read_histories, shard_files
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
@@ -132,7 +133,9 @@ def _measure(
     if not len(evaluation_set):
         return {}, None
     config, rare = context.config, is_rare(evaluation_set, past.item_events(size))
-    counts = Counts.of(past, size, [stored.model for stored in contestants.values()])
+    counts = Counts.of(
+        past, size, [stored.model for stored in contestants.values()], read_attributes(context.run.items, size)
+    )
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
@@ -171,7 +174,7 @@ def _serve(
     Returns:
         Metrics of the refit's epoch; None without one.
     """
-    recount(stored, Counts.of(histories, size, [stored.model]))
+    recount(stored, Counts.of(histories, size, [stored.model], read_attributes(context.run.items, size)))
     epoch = None
     if context.config.train.refit:
         snapshot = SnapshotManifest.read(context.run.manifest, context.run.storage).digest

@@ -24,6 +24,7 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
+from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
 from hmamba.storage.layout import Layout
@@ -88,8 +89,9 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
     category = read_categories(run.items, len(ids), config.model.category_levels)
+    attributes = read_attributes(run.items, len(ids))
     try:
-        ready = prepare(histories, ids, provenance, parent, split, run.training, config, category)
+        ready = prepare(histories, ids, provenance, parent, split, run.training, config, category, attributes)
     except NothingToLearnError as error:
         reason = str(error).rstrip(".")
         log.warning("train: nothing is trained: %s", reason)

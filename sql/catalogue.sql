@@ -2,7 +2,7 @@
 
 -- name: create
 -- Staged rows of the catalogue; the last row of an id wins. levels: from the widest category to the narrowest.
--- is_text: title and levels are text or absent.
+-- attributes: each 'column=value'. is_text: title, levels and attributes are text or absent.
 CREATE OR REPLACE TEMP TABLE catalogue (
     file INTEGER,
     line BIGINT,
@@ -10,6 +10,7 @@ CREATE OR REPLACE TEMP TABLE catalogue (
     item_id VARCHAR,
     title VARCHAR,
     levels VARCHAR[],
+    attributes VARCHAR[],
     is_text BOOLEAN
 );
 
@@ -23,6 +24,7 @@ SELECT
     CAST(item_id AS VARCHAR),
     title,
     list_filter(levels, level -> level IS NOT NULL),
+    attributes,
     coalesce(is_text, true)
 FROM chunk;
 
@@ -44,7 +46,7 @@ WHERE len(rules) > 0;
 DELETE FROM items WHERE item_index IS NULL;
 
 -- name: forget_descriptions
-UPDATE items SET title = NULL, category_path = NULL WHERE category_path IS NOT NULL;
+UPDATE items SET title = NULL, category_path = NULL, attributes = NULL WHERE category_path IS NOT NULL;
 
 -- name: add_items
 -- Items without events have no item_index.
@@ -59,11 +61,12 @@ ORDER BY c.item_id;
 -- The last row of an item wins. If the title is absent, the narrowest level of the path is the title. Only changed items
 -- are written.
 UPDATE items
-SET title = c.title, category_path = c.levels
+SET title = c.title, category_path = c.levels, attributes = c.attributes
 FROM (
     SELECT
         s.item_id,
         coalesce(s.levels, []) AS levels,
+        s.attributes,
         coalesce(s.title, s.levels[-1]) AS title
     FROM catalogue AS s
     ANTI JOIN refused AS r ON s.file = r.file AND s.line = r.line
@@ -71,7 +74,7 @@ FROM (
 ) AS c
 WHERE
     items.item_id = c.item_id
-    AND (items.title IS DISTINCT FROM c.title OR items.category_path IS DISTINCT FROM c.levels);
+    AND (items.title, items.category_path, items.attributes) IS DISTINCT FROM (c.title, c.levels, c.attributes);
 
 -- name: match
 -- Overlap of the catalogue and the interactions. Items in the catalogue have a non-NULL path, which may be empty. The

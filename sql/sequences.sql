@@ -128,6 +128,7 @@ INNER JOIN items AS i ON e.item_id = i.item_id
 ORDER BY n.number, e.event_time, i.item_index, e.event_type;
 
 -- name: items
+-- attributes: a category on each level of the path, named by the path down to it, and the columns of catalogue.attributes.
 -- first_seen and events use only events before the end, so that nothing leaks from the future. events: number of targets
 -- that have not been returned completely.
 SELECT
@@ -135,6 +136,13 @@ SELECT
     i.item_id,
     coalesce(i.title, i.item_id) AS title,
     coalesce(i.category_path, []) AS category_path,
+    list_concat(
+        list_transform(
+            range(1, len(coalesce(i.category_path, [])) + 1),
+            level -> 'category_path=' || array_to_string(i.category_path[1:level], chr(31))
+        ),
+        coalesce(i.attributes, [])
+    ) AS attributes,
     e.first_seen,
     e.events
 FROM items AS i

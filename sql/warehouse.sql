@@ -14,13 +14,15 @@ CREATE TABLE IF NOT EXISTS interactions (
 );
 
 -- name: create_items
+-- attributes: each 'column=value', of the columns of catalogue.attributes.
 -- item_index is dense from 1, new items get larger ones; item_index and first_seen are NULL for items without events.
 CREATE TABLE IF NOT EXISTS items (
     item_id VARCHAR NOT NULL,
     item_index INTEGER,
     title VARCHAR,
     category_path VARCHAR[],
-    first_seen TIMESTAMP
+    first_seen TIMESTAMP,
+    attributes VARCHAR[]
 );
 
 -- name: create_batches
@@ -98,6 +100,9 @@ ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS refused_from TIMESTAMP;
 
 -- name: add_read_as
 ALTER TABLE batch_files ADD COLUMN IF NOT EXISTS read_as VARCHAR;
+
+-- name: add_attributes
+ALTER TABLE items ADD COLUMN IF NOT EXISTS attributes VARCHAR[];
 
 -- name: tables
 SELECT count(*) AS tables FROM duckdb_tables() WHERE table_name = 'interactions' AND NOT temporary;

@@ -32,7 +32,7 @@ def fill(connection: duckdb.DuckDBPyConnection, events: pd.DataFrame) -> None:
         "SELECT user_id, item_id, event_time, weight, 1 AS batch_id, now() AS loaded_at FROM some_events"
     )
     connection.execute(
-        "INSERT INTO items SELECT item_id, f.item_index, t.title, [t.department, t.category], f.event_time "
+        "INSERT INTO items SELECT item_id, f.item_index, t.title, [t.department, t.category], f.event_time, [] "
         "FROM some_titles t FULL JOIN some_items f USING (item_id)"
     )
 

@@ -101,14 +101,12 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[warehouse]\nmemory_limit = '4GB; drop'", "warehouse.memory_limit"),
         ("[source]\ntime_format = 'roman'", "source.time_format = 'roman'"),
         ("[model]\ndim = 10\nhead_dim = 16", "is not a multiple of head_dim"),
-        ("[model]\nscore_term = 'repeats'", "needs candidates.exclude_seen = false"),
-        (
-            "[model]\nscore_term = 'cooccurrence'\n[candidates]\nexclude_seen = false",
-            "needs candidates.exclude_seen = true",
-        ),
-        ("[model]\nscore_term = 'habit'", "choose one of auto, repeats, cooccurrence, none"),
-        ("[model]\nrepeat = true", 'use model.score_term = "repeats" instead of true, "none" instead of false'),
-        ("[model]\ntransitions = false", 'use model.score_term = "cooccurrence" instead of true, "none" instead'),
+        ("[model]\nscore_terms = ['repeats']", '"repeats", which needs candidates.exclude_seen = false'),
+        ("[model]\nscore_terms = ['habit']", "choose among repeats, cooccurrence, attributes, each once"),
+        ("[model]\nscore_terms = ['attributes', 'attributes']", "each once"),
+        ("[model]\nscore_term = 'repeats'", 'use model.score_terms = ["repeats"] instead of "repeats"'),
+        ("[model]\nrepeat = true", 'use model.score_terms with or without "repeats"'),
+        ("[model]\ntransitions = false", 'use model.score_terms with or without "cooccurrence"'),
         ("[model]\ncategory_levels = [2]", "by category_vectors, and neither is on"),
         ("[model]\ncategory_vectors = true", "needs category_levels, such as [1, 2]"),
         ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),
@@ -186,28 +184,33 @@ def test_the_training_digest_changes_with_what_training_depends_on_only() -> Non
     assert parse({"model": {"dim": 32}}, "here").training_digest() != plain
 
 
+COUNTED = ("cooccurrence", "attributes")
+
+
 @pytest.mark.parametrize(
-    ("values", "term"),
+    ("values", "terms"),
     [
-        ({}, "cooccurrence"),
-        ({"model": {"score_term": "auto"}}, "cooccurrence"),
-        ({"candidates": {"exclude_seen": False}}, "repeats"),
-        ({"candidates": {"exclude_seen": False}, "model": {"score_term": "auto", "category_levels": [1]}}, "repeats"),
-        ({"candidates": {"exclude_seen": False}, "model": {"score_term": "none"}}, "none"),
-        ({"candidates": {"exclude_seen": True}}, "cooccurrence"),
-        ({"candidates": {"exclude_seen": True}, "model": {"score_term": "none"}}, "none"),
-        ({"candidates": CandidatesConfig(exclude_seen=False), "model": ModelConfig(dim=32)}, "repeats"),
+        ({}, COUNTED),
+        ({"candidates": {"exclude_seen": True}}, COUNTED),
+        ({"candidates": {"exclude_seen": False}}, ("repeats", *COUNTED)),
+        ({"candidates": {"exclude_seen": False}, "model": {"category_levels": [1]}}, ("repeats", *COUNTED)),
+        ({"candidates": CandidatesConfig(exclude_seen=False), "model": ModelConfig(dim=32)}, ("repeats", *COUNTED)),
+        ({"candidates": {"exclude_seen": False}, "model": {"score_terms": ["attributes"]}}, ("attributes",)),
+        ({"model": {"score_terms": []}}, ()),
     ],
 )
-def test_the_score_term_follows_exclude_seen_unless_it_is_named(values: dict[str, Any], term: str) -> None:
-    assert parse(values, "test").model.score_term == term
+def test_the_score_terms_are_all_that_fit_exclude_seen_unless_they_are_named(
+    values: dict[str, Any], terms: tuple[str, ...]
+) -> None:
+    assert parse(values, "test").model.score_terms == terms
 
 
 def test_weights_are_those_of_the_learned_term() -> None:
-    terms = {name: ModelConfig(score_term=name) for name in ("repeats", "cooccurrence", "none")}
-    assert terms["cooccurrence"].same_weights(terms["none"])
-    assert not terms["repeats"].same_weights(terms["none"])
-    assert not terms["none"].same_weights(ModelConfig(score_term="none", dim=32))
+    learned, counted, none = (ModelConfig(score_terms=terms) for terms in (("repeats",), COUNTED, ()))
+    assert counted.same_weights(none)
+    assert not learned.same_weights(none)
+    assert ModelConfig(score_terms=("repeats", *COUNTED)).same_weights(learned)
+    assert not none.same_weights(ModelConfig(score_terms=(), dim=32))
 
 
 def test_event_types_have_tables_of_their_own() -> None:

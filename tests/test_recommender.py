@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -139,6 +140,21 @@ def test_ids_keep_their_type(events: pd.DataFrame, tmp_path: Path, kind: str) ->
     assert fitted.similar_items(fitted.items[:1], k=2).target_item_id.tolist() == fitted.items[:1] * 2
     fitted.save(tmp_path / "saved")
     pd.testing.assert_frame_equal(Recommender.load(tmp_path / "saved").recommend(wanted, k=3), found)
+
+
+@pytest.mark.parametrize("brands", ["text", "lists"])
+def test_attributes_of_a_frame_of_items_are_used(events: pd.DataFrame, tmp_path: Path, brands: str) -> None:
+    names = [f"brand {number // 4}" for number in range(60)]
+    things = make_catalogue()[["item_id"]].assign(brand=names if brands == "text" else [[name] for name in names])
+    settings = SETTINGS | {"catalogue": {"attributes": ["brand"]}, "train": SETTINGS["train"] | {"epochs": 1}}
+    settings["model"] = SETTINGS["model"] | {"score_terms": ["attributes"]}
+    for items, has_term in ((things, True), (things.assign(brand=None), False)):
+        recommender = Recommender(settings).fit(events, items)
+        recommender.save(tmp_path / str(has_term))
+        (config,) = (tmp_path / str(has_term)).rglob("config.json")
+        assert (list(json.loads(config.read_text())["counted_terms"]) == ["attributes"]) == has_term
+        again = Recommender.load(tmp_path / str(has_term))
+        pd.testing.assert_frame_equal(again.recommend(k=3), recommender.recommend(k=3))
 
 
 def test_users_may_be_asked_for_twice(fitted: Recommender) -> None:

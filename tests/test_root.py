@@ -19,7 +19,7 @@ from hmamba.storage.layout import Layout
 from tests.documents import shard_metrics
 from tests.jobs.test_cli import call
 from tests.landing import TINY_ONCE
-from tests.synthetic import make_interactions, write_landing
+from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 NIGHT = date(2024, 1, 28)
 PAGE = (Path(__file__).parents[1] / "docs" / "library.md").read_text(encoding="utf-8")
@@ -86,7 +86,8 @@ def test_the_page_runs(published: Layout, tmp_path: Path, monkeypatch: pytest.Mo
     named = make_interactions(users=30, items=40, days=28)
     first, last = sorted(named.user_id)[0], sorted(named.user_id)[-1]
     item = named.item_id.value_counts().index[0]
-    names: dict[str, Any] = {"interactions": named}
+    things = make_catalogue(40).rename(columns={"title": "name", "category": "brand"}).assign(tags=[["new"]] * 40)
+    names: dict[str, Any] = {"interactions": named, "items": things}
     ran = 0
     for block in BLOCKS:
         code = block.replace('"u1"', repr(first)).replace('"u2"', repr(last)).replace('"i1"', repr(item))

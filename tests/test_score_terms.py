@@ -1,4 +1,4 @@
-"""Which terms a value of ``model.score_term`` selects."""
+"""Which terms ``model.score_terms`` selects."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ import sys
 
 import pytest
 
-from hmamba.score_terms import SCORE_TERMS, automatic, choices, chosen
+from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 
 
 def test_all_terms_can_be_chosen_and_loaded() -> None:
-    assert choices() == ["auto", "repeats", "cooccurrence", "none"]
-    assert [term.load().__name__ for term in SCORE_TERMS.values()] == ["Repeats", "Cooccurrence"]
+    assert [term.load().__name__ for term in SCORE_TERMS.values()] == ["Repeats", "Cooccurrence", "Attributes"]
 
 
-def test_the_automatic_term_fits_what_may_be_recommended() -> None:
-    for exclude_seen in (True, False):
-        term = SCORE_TERMS[automatic(exclude_seen)]
-        assert term.exclude_seen is exclude_seen
-    assert [automatic(exclude_seen) for exclude_seen in (False, True)] == ["repeats", "cooccurrence"]
-
-
-def test_without_a_term_for_it_the_automatic_choice_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(SCORE_TERMS, "repeats")
-    assert automatic(False) == "none"
+def test_the_automatic_terms_fit_what_may_be_recommended() -> None:
+    assert automatic(False) == ("repeats", "cooccurrence", "attributes")
+    assert automatic(True) == ("cooccurrence", "attributes")
 
 
 @pytest.mark.parametrize(
-    ("choice", "learned", "counted"),
-    [("repeats", ("repeats",), ()), ("cooccurrence", (), ("cooccurrence",)), ("none", (), ())],
+    ("names", "learned", "counted"),
+    [(["attributes", "repeats", "cooccurrence"], ("repeats",), ("cooccurrence", "attributes")), ([], (), ())],
 )
-def test_a_term_is_learned_or_counted(choice: str, learned: tuple[str, ...], counted: tuple[str, ...]) -> None:
-    assert chosen(choice, learned=True) == learned
-    assert chosen(choice, learned=False) == counted
+def test_a_term_is_learned_or_counted(names: list[str], learned: tuple[str, ...], counted: tuple[str, ...]) -> None:
+    assert chosen(names, learned=True) == learned
+    assert chosen(names, learned=False) == counted
 
 
 def test_settings_are_checked_without_numpy_and_pytorch() -> None:

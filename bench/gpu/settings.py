@@ -35,6 +35,7 @@ def committed(*, tiny: bool = False, device: str = "cpu") -> Any:
     config.train.device = device
     config.train.epochs = 1
     config.model.category_levels = []  # the check reads events only
+    config.model.score_terms = ["repeats"]  # counted terms need SciPy, which a lent machine may lack
     config.model.kernels = "torch"  # the fused kernels have a part of their own, which may fail alone
     if tiny:
         config.train.tokens, config.train.max_length, config.train.min_item_events = 256, 64, 2

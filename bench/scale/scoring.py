@@ -30,6 +30,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, owners, spans, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
 from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
+from hmamba.terms.base import WeightedTerm
 from hmamba.terms.cooccurrence import Cooccurrence
 
 DAY = date(2025, 4, 10)
@@ -112,7 +113,7 @@ def _write_snapshot(folder: Path, users: int, shards: int) -> int:
     names = pa.array(index).cast(pa.string())
     first_seen = pa.array(np.full(ITEM_COUNT, midnight(date(2025, 1, 1))), pa.timestamp("us"))
     paths = pa.array([[]] * ITEM_COUNT, pa.list_(pa.string()))
-    columns = [pa.array(index, pa.int32()), names, names, paths, first_seen, pa.array(counts[1:])]
+    columns = [pa.array(index, pa.int32()), names, names, paths, paths, first_seen, pa.array(counts[1:])]
     pq.write_table(pa.Table.from_arrays(columns, schema=ITEM_SCHEMA), folder / ITEMS)
     SnapshotManifest(
         day=DAY,
@@ -134,9 +135,9 @@ def _store_model(layout: Layout, config: Config, shard: Path) -> str:
     """Store an untrained model with co-occurrence counts of some users; returns its version."""
     torch.manual_seed(0)
     model = HMamba(config.model, ITEM_COUNT)
-    if config.model.score_term == Cooccurrence.name:
+    if Cooccurrence.name in (config.model.score_terms or ()):
         some = next(stream_histories(shard, events=_COUNTED * int(_MEAN), users=_COUNTED))
-        model.counted_terms = [Cooccurrence.count(some, ITEM_COUNT + 1)]
+        model.counted_terms = [WeightedTerm(Cooccurrence.count(some, ITEM_COUNT + 1), Cooccurrence.features)]
     candidate_items = CandidateItems.of(np.ones(ITEM_COUNT + 1, dtype=np.int64), 1)
     ids = pa.array([None, *map(str, range(1, ITEM_COUNT + 1))])
     return model_files.save(layout, model, Provenance(DAY, None, "made up", 0, "untrained"), candidate_items, ids)

@@ -128,7 +128,7 @@ def trained(folder: Path, epochs: int, users: int) -> tuple[HMamba, RealArray]:
     Raises:
         InputError: the data set does not exist.
     """
-    overrides = {"train.epochs": epochs, "train.device": "cpu", "model.score_term": "none"}
+    overrides = {"train.epochs": epochs, "train.device": "cpu", "model.score_terms": []}
     config = configure(path_of(DATA, None), overrides)
     experiment = leave_one_out(load(DATA, folder), _LENGTH)
     model, empty = model_of(experiment, config), np.zeros(0, dtype=np.int64)

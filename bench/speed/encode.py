@@ -86,7 +86,7 @@ def _by_scan(model: HMamba, batches: tuple[Tensor, ...]) -> Tensor:
 def figures(*, quick: bool) -> Iterator[Figure]:
     """One figure for each length of history."""
     torch.manual_seed(0)
-    model = HMamba(ModelConfig(dim=_DIM, layers=1, score_term="none"), _ITEMS).eval()
+    model = HMamba(ModelConfig(dim=_DIM, layers=1, score_terms=()), _ITEMS).eval()
     tokens, rounds = (40_000, 5) if quick else (200_000, 7)
     for length, target in TARGETS.items():
         users = max(1, tokens // length)

@@ -83,7 +83,7 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
         "model.dim": _DIM,
         "model.layers": layers,
         "model.dropout": _DROPOUT,
-        "model.score_term": "none",
+        "model.score_terms": [],
         "model.category_levels": [],
         "train.max_length": _LENGTH,
         "train.tokens": tokens,

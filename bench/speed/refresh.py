@@ -37,7 +37,7 @@ class _Shard:
 
     def __init__(self, users: int, folder: Path) -> None:
         torch.manual_seed(0)
-        model = HMamba(ModelConfig(score_term="none"), _ITEMS).eval()
+        model = HMamba(ModelConfig(score_terms=()), _ITEMS).eval()
         mask = np.r_[0, np.ones(_ITEMS, dtype=np.int64)]
         ids = pa.array([None, *(f"item-{number}" for number in range(1, _ITEMS + 1))])
         self.stored = StoredModel(

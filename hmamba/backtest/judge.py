@@ -24,6 +24,7 @@ from hmamba.evaluation.gate import Metrics, is_baseline, measure_baselines, meas
 from hmamba.evaluation.split import Split
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
+from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
 from hmamba.storage.layout import Layout
 from hmamba.training.recount import Counts, recount
@@ -96,7 +97,7 @@ def judge_night(
         elif version is not None:
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
-    counts = Counts.of(histories, size, [stored.model for stored in models.values()])
+    counts = Counts.of(histories, size, [stored.model for stored in models.values()], read_attributes(run.items, size))
     for name, stored in models.items():
         measured[f"{name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
         recount(stored, counts)

@@ -119,11 +119,16 @@ class CatalogueConfig(Section):
     category_path: tuple[str, ...] = Field(
         (), description="Columns from the widest category to the narrowest, or one column that contains a list."
     )
+    attributes: tuple[str, ...] = Field(
+        (),
+        description="Further columns with properties of an item, such as its brand: text, or lists of text. With the "
+        "categories, they are what the score term attributes compares items by.",
+    )
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the columns that every file of the catalogue must have, each once."""
-        names = (self.item_id, self.title, *self.category_path)
+        names = (self.item_id, self.title, *self.category_path, *self.attributes)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
 

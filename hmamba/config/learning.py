@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from hmamba.config.section import Section
-from hmamba.score_terms import AUTO, choices, chosen
+from hmamba.score_terms import SCORE_TERMS, chosen
 
 
 class ModelConfig(Section):
@@ -36,11 +36,12 @@ class ModelConfig(Section):
         description="Function of the Lorentz distance: its square with a bias, the scaled distance, or the paper's.",
     )
     item_bias: bool = Field(True, description="Adds a popularity term to the squared score.")
-    score_term: str = Field(
-        AUTO,
-        description="Term added to the scores of some items. repeats: the user's own rates of repeat consumption, "
-        "for candidates.exclude_seen = false; cooccurrence: items that followed the user's items in other histories, "
-        "for candidates.exclude_seen = true; none; auto: the one of the two that fits candidates.exclude_seen.",
+    score_terms: tuple[str, ...] | None = Field(
+        None,
+        description="Evidence that raises the scores of some items, weighted on the validation days. repeats: the "
+        "user's own rates of repeat consumption, only for candidates.exclude_seen = false; cooccurrence: items that "
+        "followed the user's items in other histories; attributes: items with the attributes of the user's items, from "
+        "[catalogue]. If absent, all that fit candidates.exclude_seen; [] for none.",
     )
     category_levels: tuple[int, ...] = Field(
         (), description="Levels of the category path, 1 the widest, on which repeats also has features."
@@ -52,27 +53,28 @@ class ModelConfig(Section):
 
     def same_weights(self, other: ModelConfig) -> bool:
         """Whether training can resume from weights that were trained under the other settings."""
-        free = {"kernels", "dropout", "chunk", "score_term"}
-        learned = chosen(self.score_term, learned=True) == chosen(other.score_term, learned=True)
+        free = {"kernels", "dropout", "chunk", "score_terms"}
+        learned = chosen(self.score_terms or (), learned=True) == chosen(other.score_terms or (), learned=True)
         return learned and self.model_dump(exclude=free) == other.model_dump(exclude=free)
 
-    @field_validator("score_term")
+    @field_validator("score_terms")
     @classmethod
-    def _term_is_registered(cls, value: str) -> str:
-        if value not in choices():
-            raise ValueError(f"choose one of {', '.join(choices())}")
-        return value
+    def _terms_are_registered(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = [name for name in names or () if name not in SCORE_TERMS]
+        if unknown or len(set(names or ())) < len(names or ()):
+            raise ValueError(f"choose among {', '.join(SCORE_TERMS)}, each once")
+        return names
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         levels = list(self.category_levels)
         if levels != sorted(set(levels)) or min(levels, default=1) < 1:
             raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
-        if levels and self.score_term != "repeats" and not self.category_vectors:
+        if levels and "repeats" not in (self.score_terms or ()) and not self.category_vectors:
             raise ValueError(
-                f'category_levels = {levels} are used by score_term = "repeats" and by category_vectors, and neither '
-                'is on: set category_vectors = true or category_levels = [], or score_term = "repeats", which needs '
-                "candidates.exclude_seen = false"
+                f"category_levels = {levels} are used by the score term repeats and by category_vectors, and neither "
+                'is on: set category_vectors = true or category_levels = [], or add "repeats" to score_terms, which '
+                "needs candidates.exclude_seen = false"
             )
         if self.category_vectors and not levels:
             raise ValueError("category_vectors = true needs category_levels, such as [1, 2]")

@@ -16,8 +16,9 @@ from hmamba.storage.layout import Layout
 RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",
     "candidates.keep_runs": "runs.keep",
-    "model.repeat": 'model.score_term = "repeats" instead of true, "none" instead of false',
-    "model.transitions": 'model.score_term = "cooccurrence" instead of true, "none" instead of false',
+    "model.repeat": 'model.score_terms with or without "repeats" in the list',
+    "model.score_term": 'model.score_terms = ["repeats"] instead of "repeats", [] instead of "none"',
+    "model.transitions": 'model.score_terms with or without "cooccurrence" in the list',
     "name": None,
 }
 """Old names of settings and their replacements; None if the setting was removed."""

@@ -16,7 +16,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RunsConfig, TrainConfig
 from hmamba.config.section import Section
-from hmamba.score_terms import AUTO, SCORE_TERMS, automatic
+from hmamba.score_terms import SCORE_TERMS, automatic
 from hmamba.storage.local import digest
 
 
@@ -42,24 +42,25 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _resolve_score_term(cls, values: Any) -> Any:
-        """Replace "auto" here, since ModelConfig does not see candidates.exclude_seen."""
+    def _choose_score_terms(cls, values: Any) -> Any:
+        """Fill absent score terms in here, since ModelConfig does not see candidates.exclude_seen."""
         model, candidates = values.get("model", {}), values.get("candidates", {})
-        if _value(model, "score_term", AUTO) != AUTO:
+        if _value(model, "score_terms", None) is not None:
             return values
-        term = {"score_term": automatic(_value(candidates, "exclude_seen", True) is not False)}
+        terms = {"score_terms": automatic(_value(candidates, "exclude_seen", True) is not False)}
         if isinstance(model, ModelConfig):
-            return {**values, "model": model.model_copy(update=term)}
-        return {**values, "model": {**model, **term}} if isinstance(model, dict) else values
+            return {**values, "model": model.model_copy(update=terms)}
+        return {**values, "model": {**model, **terms}} if isinstance(model, dict) else values
 
     @model_validator(mode="after")
-    def _score_term_fits(self) -> Config:
-        term = SCORE_TERMS.get(self.model.score_term)
-        if term is not None and term.exclude_seen not in (None, self.candidates.exclude_seen):
-            raise ValueError(
-                f'model.score_term = "{self.model.score_term}" needs candidates.exclude_seen = '
-                f"{str(term.exclude_seen).lower()}: change one of them, or remove model.score_term"
-            )
+    def _score_terms_fit(self) -> Config:
+        for name in self.model.score_terms or ():
+            needed = SCORE_TERMS[name].exclude_seen
+            if needed not in (None, self.candidates.exclude_seen):
+                raise ValueError(
+                    f'model.score_terms has "{name}", which needs candidates.exclude_seen = {str(needed).lower()}: '
+                    "change one of them, or remove model.score_terms"
+                )
         return self
 
     @model_validator(mode="after")

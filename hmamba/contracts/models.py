@@ -39,12 +39,15 @@ class ScoreTermFit(Part):
     """A fitted score term and its effect on the validation events.
 
     Attributes:
-        weights: weights of the term, by name; None if the term is left out.
+        weights: weight of each feature, by name, where the base score has weight 1; None if the term is left out.
+        intervals: half widths of the weights' 95 % intervals, by name; only of features that validation events have.
         users: number of users evaluated on the validation events.
-        ndcg, ndcg_without: NDCG@10 on the validation events with and without the term; None without users.
+        ndcg, ndcg_without: NDCG@10 on the validation events with and without the term, beside the other terms; None
+            without users.
     """
 
     weights: dict[str, float] | None
+    intervals: dict[str, float] = Field(default_factory=dict)
     users: int
     ndcg: float | None = Field(None, alias="ndcg@10")
     ndcg_without: float | None = Field(None, alias="ndcg@10 without")

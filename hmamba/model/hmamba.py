@@ -18,7 +18,7 @@ from hmamba.model.last import LastToken, Sums
 from hmamba.model.repeats import log_share
 from hmamba.model.scores import Score, ScoreKind
 from hmamba.score_terms import SCORE_TERMS, chosen
-from hmamba.terms.base import AnyCountedTerm, AnyLearnedTerm, AnyTerm
+from hmamba.terms.base import AnyLearnedTerm, AnyTerm, WeightedTerm, WeightedTerms
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
@@ -61,9 +61,11 @@ class HMamba(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
         levels = len(config.category_levels)
-        learned = {name: SCORE_TERMS[name].load().of(config, items) for name in chosen(config.score_term, learned=True)}
+        learned = {
+            name: SCORE_TERMS[name].load().of(config, items) for name in chosen(config.score_terms or (), learned=True)
+        }
         self.learned_terms = nn.ModuleDict(learned)
-        self.counted_terms: list[AnyCountedTerm] = []
+        self.counted_terms: list[WeightedTerm] = []
         self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
         self.shared: nn.EmbeddingBag | None = None
         self.register_buffer("shared_rows", None, persistent=False)  # derived from the categories
@@ -93,7 +95,8 @@ class HMamba(nn.Module):
     @property
     def terms(self) -> list[AnyTerm]:
         """All score terms, in the order in which they are combined with the base score."""
-        return [*cast("Iterable[AnyTerm]", self.learned_terms.values()), *self.counted_terms]
+        counted = [WeightedTerms(self.counted_terms)] if self.counted_terms else []
+        return [*cast("Iterable[AnyTerm]", self.learned_terms.values()), *counted]
 
     def hold_categories(self, category: Tensor) -> None:
         """Set the items' categories, and reset category vectors, if the model has any, to zero.

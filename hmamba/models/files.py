@@ -29,6 +29,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.storage.layout import ITEMS, Layout, RunLayout
 from hmamba.storage.local import digest, read_json, sha256, write_json
+from hmamba.terms.base import WeightedTerm
 
 if TYPE_CHECKING:
     from hmamba.contracts.models import ModelMetrics, TrainingMetrics
@@ -169,7 +170,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         "size": len(candidate_items.column),
         **asdict(stored.provenance),
         "version": stored.version,
-        "counted_terms": {term.name: term.weights() for term in model.counted_terms},
+        "counted_terms": {weighted.term.name: dict(weighted.weights) for weighted in model.counted_terms},
     }
     write_json(folder / _CONFIG, description)
     index = np.flatnonzero(~np.asarray(ids.is_null()))
@@ -179,8 +180,8 @@ def _write(folder: Path, stored: StoredModel) -> None:
         _ELIGIBLE: pa.array(candidate_items.column[index] >= 0),
     }
     pq.write_table(pa.table(items), folder / ITEMS)
-    for term in model.counted_terms:
-        term.save(folder)
+    for weighted in model.counted_terms:
+        weighted.term.save(folder)
 
 
 def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -235,8 +236,8 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         if model.prior is not None:
             weights.setdefault("prior", model.prior)  # absent in versions that did not store it
         model.load_state_dict(weights, strict=True)
-        for name, chosen in description["counted_terms"].items():
-            model.counted_terms.append(SCORE_TERMS[name].load().load(folder, size, **chosen))
+        for name, weights in description["counted_terms"].items():
+            model.counted_terms.append(WeightedTerm(SCORE_TERMS[name].load().load(folder, size), weights))
         table = pq.read_table(folder / ITEMS)
         inputs = {field.name: description[field.name] for field in fields(Provenance) if field.name in description}
         provenance = Provenance(**{**inputs, "day": date.fromisoformat(description["day"])})

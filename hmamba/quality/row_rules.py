@@ -68,7 +68,7 @@ def _column(role: str) -> Callable[[Config], tuple[str, ...]]:
 
 def _catalogue_texts(config: Config) -> tuple[str, ...]:
     names = config.catalogue
-    return tuple(name for name in (names.title, *names.category_path) if name is not None)
+    return tuple(name for name in (names.title, *names.category_path, *names.attributes) if name is not None)
 
 
 def _says(sentence: str) -> Callable[[Broken], str]:

@@ -40,16 +40,22 @@ def score_term(fit: ScoreTermFit, name: str) -> str:
     evidence = SCORE_TERMS[name].evidence if name in SCORE_TERMS else "a score term"
     what = f"{evidence[0].upper()}{evidence[1:]} ({name})"
     users, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
-    weights = ", ".join(f"{key} {value:g}" for key, value in (fit.weights or {}).items())
     if without is None or with_it is None:
-        return f"{what} raises scores with {weights}, untested: no user could be tested on the validation events."
-    if fit.weights is None:
-        return f"{what} is left out: no help on the validation events (NDCG@10 {without:.4f} without it, {users})."
+        return f"{what} raises scores by {_weights(fit)}, untested: no user could be tested on the validation events."
     change = relative(with_it, without)
-    return (
-        f"{what} raises scores with {weights}: validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
-        f" ({change + ', ' if change else ''}{users})."
-    )
+    judged = f"validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
+    judged = f"{judged} ({change + ', ' if change else ''}{users})"
+    if fit.weights is None:
+        return f"{what} is left out, because it does not help: {judged}."
+    return f"{what} raises scores by {_weights(fit)}: {judged}."
+
+
+def _weights(fit: ScoreTermFit) -> str:
+    """The weights in words; features without validation events are named only if no feature has any."""
+    weights = fit.weights or {}
+    if not fit.intervals:
+        return ", ".join(f"{value:.3g} x {name}" for name, value in weights.items()) + " (default weights)"
+    return ", ".join(f"{weights[name]:.3g} \u00b1 {half:.2g} x {name}" for name, half in fit.intervals.items())
 
 
 def what_serves_knows(night: Night) -> str:

@@ -50,6 +50,7 @@ ITEM_SCHEMA = pa.schema(
         pa.field(columns.ITEM_ID, pa.string(), nullable=False),
         pa.field(columns.TITLE, pa.string(), nullable=False),
         pa.field(columns.CATEGORY_PATH, pa.list_(pa.string()), nullable=False),
+        pa.field(columns.ATTRIBUTES, pa.list_(pa.string()), nullable=False),
         pa.field(columns.FIRST_SEEN, pa.timestamp("us"), nullable=False),
         pa.field(columns.EVENTS, pa.int64(), nullable=False),
     ]

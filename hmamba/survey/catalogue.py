@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hmamba.config import SourceConfig
 from hmamba.errors import HMambaError
@@ -35,6 +36,9 @@ _CATEGORIES = (
     "subcommoditydesc family"
 )
 _MOST_LEVELS = 4
+_MOST_ATTRIBUTES = 4
+_LEAST_VALUES = 10
+"""Attributes with fewer values describe too many items each to tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class CatalogueFound:
     """Separator of several categories within one text; such a text is read as one category."""
     is_doubtful: bool = False
     """Whether its ids match the users equally well."""
+    attributes: tuple[str, ...] = ()
+    """Further columns of text whose values several items share."""
 
     @property
     def worth(self) -> tuple[bool, bool, bool, float]:
@@ -98,7 +104,8 @@ def _examine(
             kept = _narrowed(connection, whole, matched.files, source.null_words)
             title = _named(kept, _TITLES, {name})
             path, joined_by = _levels(kept, {name, title})
-            return CatalogueFound(kept, name, title, path, matched.share, joined_by, matched.is_doubtful)
+            attributes = _attributes(kept, {name, title, *path})
+            return CatalogueFound(kept, name, title, path, matched.share, joined_by, matched.is_doubtful, attributes)
     return None
 
 
@@ -222,6 +229,27 @@ def _levels(described: Group, without: set[str | None]) -> tuple[tuple[str, ...]
     if len(columns) == 1:
         return (columns[0].name,), _separator(described.head.column(columns[0].name))
     return tuple(profile.name for profile in columns[:_MOST_LEVELS]), None
+
+
+def _attributes(described: Group, without: set[str | None]) -> tuple[str, ...]:
+    """Columns whose values describe items: text, or lists of text, of which most values belong to several items.
+
+    Numbers and times are left out, since near ones would count as different; so is text that joins several values,
+    which would be read as one.
+    """
+    found = []
+    for name, profile in described.columns.items():
+        if name in without or not (profile.is_text or _is_texts(profile)):
+            continue
+        column = described.head.column(name)
+        if _separator(column) is not None:
+            continue
+        values = pc.drop_null(pc.list_flatten(column) if _is_texts(profile) else column)
+        distinct = pc.count_distinct(values).as_py()
+        is_text = profile.share(profile.numbers) < 0.5 and profile.share(profile.times) < 0.5
+        if is_text and _LEAST_VALUES < distinct <= 0.5 * len(values):
+            found.append(name)
+    return tuple(found[:_MOST_ATTRIBUTES])
 
 
 def _is_texts(profile: Profile) -> bool:

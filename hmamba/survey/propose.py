@@ -208,6 +208,11 @@ def _catalogue(layout: Layout, found: CatalogueFound | None) -> Iterator[Choice]
         if found.joined_by is not None:
             seen += f" (joined by {found.joined_by!r}: read as one category)"
         yield Choice("categories", seen, "catalogue.category_path", list(found.category_path))
+    if found.attributes:
+        shown = ", ".join(f"{name} {_example(found, name)}" for name in found.attributes)
+        yield Choice(
+            "attributes", f"values that items share, such as {shown}", "catalogue.attributes", list(found.attributes)
+        )
 
 
 def _example(found: CatalogueFound, column: str) -> str:

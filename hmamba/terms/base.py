@@ -6,22 +6,32 @@ Retrieval therefore stays exact: an item without an entry can be among the k bes
 score. A model's terms are combined in order; the base scores of a term include the terms before it.
 
 There are two kinds. A learned term is a ``torch.nn.Module`` whose parameters are trained with the model's loss and
-saved with the model's weights. A counted term is counted from histories after training and then weighted on the
-validation days; it saves its own files in the model's folder.
+saved with the model's weights. A counted term is counted from histories and item attributes after training, and has
+features; one fit on the validation days weights the features of all counted terms
+(:mod:`hmamba.training.term_weights`), and they are added to the score as one (:class:`WeightedTerms`). It saves its own
+files in the model's folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.histories import Histories, IntArray, owners
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
     from torch import Tensor, nn
+
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,17 @@ class Entries:
 
     rows: IntArray
     columns: IntArray
+
+
+@dataclass(frozen=True)
+class Evidence(Entries):
+    """Entries of a counted term.
+
+    Attributes:
+        features: (E, F) values of the term's features, none below 0.
+    """
+
+    features: FloatArray
 
 
 E = TypeVar("E", bound=Entries)
@@ -61,40 +82,100 @@ class ScoreTerm(Protocol[E]):
         """
 
 
-class CountedTerm(ScoreTerm[E], Protocol[E]):
-    """A term that is counted from histories. Objects are immutable: a recount creates a new one.
+class CountedTerm(Protocol):
+    """A term that is counted from histories and attributes. Objects are immutable: a recount creates a new one.
 
     Attributes:
         name: name under which the class is registered.
+        features: name of each feature, and the weight that it gets without validation events, relative to a base score
+            of weight 1.
     """
 
     name: ClassVar[str]
+    features: ClassVar[Mapping[str, float]]
 
     @classmethod
-    def count(cls, histories: Histories, size: int) -> Self:
-        """Count events of item indices below ``size``; the weights are the defaults."""
+    def count(cls, histories: Histories, size: int, attributes: sp.csr_array | None) -> Self | None:
+        """Count events and attributes of item indices below ``size``; None if the data holds no evidence of this kind.
 
-    def choices(self) -> Sequence[Self]:
-        """This term with each of the weights that the validation days choose from."""
+        Args:
+            histories: the events to count.
+            size: number of item indices, padding included.
+            attributes: (size or more, A) 1 where an item has an attribute; None without attributes.
+        """
 
-    def weights(self) -> dict[str, float]:
-        """The numbers that are chosen on the validation days, by name; they are stored in config.json."""
+    def entries(self, histories: Histories, candidate_items: CandidateItems) -> Evidence:
+        """The features of candidate items for R users, as :meth:`ScoreTerm.entries`."""
 
-    def recounted(self, fresh: Self, size: int) -> Self:
-        """The counts of ``fresh`` for item indices below ``size``, with this term's weights."""
+    def resized(self, size: int) -> Self:
+        """These counts for item indices below ``size``."""
 
     def save(self, folder: Path) -> None:
         """Write the counts into a model's folder, to files that no other term uses."""
 
     @classmethod
-    def load(cls, folder: Path, size: int, **weights: float) -> Self:
-        """Read what :meth:`save` wrote.
+    def load(cls, folder: Path, size: int) -> Self:
+        """Read what :meth:`save` wrote, for a model of ``size`` item indices, padding included."""
 
-        Args:
-            folder: folder of the model.
-            size: number of item indices of the model, padding included.
-            weights: the result of :meth:`weights`.
-        """
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """A counted term with the weights of its features.
+
+    Attributes:
+        term: the counts.
+        weights: weight of each feature by name, none below 0.
+    """
+
+    term: CountedTerm
+    weights: Mapping[str, float]
+
+    def added(self, histories: Histories, candidate_items: CandidateItems) -> Added:
+        """What the term adds to the base scores of candidate items, for R users."""
+        entries = self.term.entries(histories, candidate_items)
+        weights = np.array([self.weights[name] for name in self.term.features], dtype=np.float32)
+        return Added(entries.rows, entries.columns, entries.features @ weights)
+
+
+@dataclass(frozen=True)
+class Added(Entries):
+    """Entries of all counted terms together.
+
+    Attributes:
+        added: (E,) what is added to the base score, not below 0.
+    """
+
+    added: FloatArray
+
+
+@dataclass(frozen=True)
+class WeightedTerms:
+    """The counted terms of a model as one term: the score is base score + the sum over terms of features @ weights.
+
+    Attributes:
+        terms: one or more terms.
+    """
+
+    terms: Sequence[WeightedTerm]
+
+    def entries(self, histories: Histories, candidate_items: CandidateItems) -> Added:
+        """As :meth:`ScoreTerm.entries`."""
+        import scipy.sparse as sp
+
+        parts = [weighted.added(histories, candidate_items) for weighted in self.terms]
+        if len(parts) == 1:
+            return parts[0]
+        shape = (len(histories), len(candidate_items))
+        ends = [np.searchsorted(part.rows, np.arange(shape[0] + 1)) for part in parts]
+        # Adding sparse matrices takes a fraction of the time of sorting millions of entries.
+        total = reduce(
+            add, (sp.csr_array((part.added, part.columns, end), shape) for part, end in zip(parts, ends, strict=True))
+        )
+        return Added(owners(np.diff(total.indptr)), total.indices.astype(np.int64), total.data)
+
+    def combine(self, base_E: Tensor, entries: Added, hidden_Rd: Tensor) -> Tensor:
+        """As :meth:`ScoreTerm.combine`."""
+        return base_E + base_E.new_tensor(entries.added)
 
 
 class LearnedTerm(ScoreTerm[E], Protocol[E]):
@@ -141,5 +222,7 @@ class LearnedTerm(ScoreTerm[E], Protocol[E]):
 
 
 AnyTerm: TypeAlias = ScoreTerm[Any]
-AnyCountedTerm: TypeAlias = CountedTerm[Any]
 AnyLearnedTerm: TypeAlias = LearnedTerm[Any]
+
+if TYPE_CHECKING:
+    _conforms: type[ScoreTerm[Added]] = WeightedTerms

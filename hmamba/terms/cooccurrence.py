@@ -7,18 +7,19 @@ two make different errors (Jannach and Ludewig, RecSys 2017). The HMamba paper h
     T(a, b) = n_a^-1/2 n_b^-1/5 sum over pairs within 15 events, j baskets apart, of w_a w_b 0.8^(j-1), a before b, or
               times 0.25 if after; w_a w_b both ways in one basket, whose events have no order
     q(u, v) = share of v in the sum over the user's last 50 events x_i, i baskets old, of w_i 0.8^i T(x_i, v), over
-              items that u has not seen
+              items that u has not seen; for an item that u has seen, its share in the sum over all items
 
-    score(u, v) = base score(u, v) + strength log(1 + q(u, v) / scale)
+    feature = log(1 + q(u, v) / 3e-4)
 
-with w the weights of the events, 1 if they have none. The table is counted each night; ``strength`` and ``scale`` are
-chosen on the validation days.
+with w the weights of the events, 1 if they have none. Items that the user has seen have a feature of their own, since
+where users repeat items, it is another question whether the next item is one that followed. The table is counted each
+night; the features' weights are fitted on the validation days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,15 +33,12 @@ from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners, spans
 from hmamba.sequences.sets import among
-from hmamba.terms.base import Entries
+from hmamba.terms.base import Evidence
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
-    from torch import Tensor
 
     from hmamba.terms.base import CountedTerm
-
-FloatArray = npt.NDArray[np.float32]
 
 _WINDOW = 15  # largest distance of a pair, in events
 _STEP = 0.8  # factor for each further basket between the two events
@@ -50,41 +48,26 @@ _FADE = 0.8  # factor on a user's event for each later basket
 _READ = 50  # number of a user's last events that are read
 _NEIGHBOURS = 256  # largest number of entries per row; those with the largest weights are kept
 _BLOCK_PAIRS = 1 << 20  # pairs per block
-_STRENGTHS = (0.5, 1.0, 1.5, 2.0)
-_SCALES = (1e-4, 3e-4, 1e-3)
+_SCALE = 3e-4  # share at which a feature is log 2
 _FILE = "cooccurrence.parquet"
 _NEXT, _WEIGHT = "next_item_index", "weight"
 
 
 @dataclass(frozen=True)
-class CooccurrenceEntries(Entries):
-    """Candidate items that followed the items of users' histories.
-
-    Attributes:
-        shares: (E,) q.
-    """
-
-    shares: FloatArray
-
-
-@dataclass(frozen=True)
 class Cooccurrence:
-    """The co-occurrence table and its weights.
+    """The co-occurrence table.
 
     Attributes:
         table: (size, size) T by item index, in compressed rows.
-        strength: factor of the added score.
-        scale: share q at which the added score is strength log 2.
     """
 
     name: ClassVar[str] = "cooccurrence"
+    features: ClassVar[Mapping[str, float]] = {"new": 0.8, "seen": 0.2}
 
     table: sp.csr_array
-    strength: float = 1.0
-    scale: float = 3e-4
 
     @classmethod
-    def count(cls, histories: Histories, size: int) -> Cooccurrence:
+    def count(cls, histories: Histories, size: int, attributes: sp.csr_array | None = None) -> Cooccurrence:
         """Count the pairs of all histories, of item indices below ``size``.
 
         Rows are summed and pruned one block at a time. Memory is that of the pruned table (8 bytes per entry), one
@@ -118,8 +101,8 @@ class Cooccurrence:
         np.cumsum(offsets, out=offsets)
         return cls(sp.csr_array((weights, columns, offsets), (size, size)))
 
-    def entries(self, histories: Histories, candidate_items: CandidateItems) -> CooccurrenceEntries:
-        """The items with co-occurrence evidence for R users, without items that the user has seen."""
+    def entries(self, histories: Histories, candidate_items: CandidateItems) -> Evidence:
+        """The items with co-occurrence evidence for R users."""
         import scipy.sparse as sp
 
         seen = histories if histories.seen is None else histories.keep(histories.seen)
@@ -127,38 +110,28 @@ class Cooccurrence:
         users, size = len(histories), self.table.shape[0]
         lengths = np.minimum(histories.lengths, _READ)
         latest = spans(histories.offsets[1:] - lengths, lengths)
-        owner, times = owners(lengths), histories.times[latest]
-        basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
-        age = np.repeat(basket[np.cumsum(lengths) - 1], lengths) - basket
-        faded = (_FADE**age).astype(np.float32)
+        owner = owners(lengths)
+        faded = (_FADE ** baskets_ago(owner, histories.times[latest])).astype(np.float32)
         if histories.weights is not None:
             faded *= histories.weights[latest]
         read = sp.csr_array((faded, (owner, histories.items[latest])), (users, size))
         reached = read @ self.table
-        new = ~among(reached.indices, reached.indptr, seen.items, (seen.offsets[:-1], seen.offsets[1:]), size)
-        row, value = owners(np.diff(reached.indptr)), np.where(new, reached.data, 0)
-        whole = np.bincount(row, weights=value, minlength=users)
+        is_new = ~among(reached.indices, reached.indptr, seen.items, (seen.offsets[:-1], seen.offsets[1:]), size)
+        row = owners(np.diff(reached.indptr))
+        of_new, of_all = (
+            np.bincount(row, weights=weights, minlength=users) for weights in (reached.data * is_new, reached.data)
+        )
         columns = candidate_items.column[reached.indices]
-        known = np.flatnonzero(new & (columns >= 0))
-        shares = (value[known] / whole[row[known]]).astype(np.float32)
-        return CooccurrenceEntries(row[known], columns[known], shares)
+        known = np.flatnonzero(columns >= 0)
+        row, columns, is_new = row[known], columns[known], is_new[known]
+        value = np.log1p(reached.data[known] / np.where(is_new, of_new[row], of_all[row]) / _SCALE)
+        features = np.empty((len(row), 2), dtype=np.float32)
+        features[:, 0], features[:, 1] = value * is_new, value * ~is_new
+        return Evidence(row, columns, features)
 
-    def combine(self, base_E: Tensor, entries: CooccurrenceEntries, hidden_Rd: Tensor) -> Tensor:
-        """Base score plus strength log(1 + q / scale)."""
-        raised_E = (self.strength * np.log1p(entries.shares / self.scale)).astype(np.float32)
-        return base_E + base_E.new_tensor(raised_E)
-
-    def choices(self) -> list[Cooccurrence]:
-        """The table with each combination of strength and scale."""
-        return [replace(self, strength=strength, scale=scale) for strength in _STRENGTHS for scale in _SCALES]
-
-    def weights(self) -> dict[str, float]:
-        """Strength and scale, by name."""
-        return {"strength": self.strength, "scale": self.scale}
-
-    def recounted(self, fresh: Cooccurrence, size: int) -> Cooccurrence:
-        """The table of ``fresh`` for item indices below ``size``, with this term's strength and scale."""
-        return replace(self, table=fresh.table[:size, :size])
+    def resized(self, size: int) -> Cooccurrence:
+        """The table of item indices below ``size``."""
+        return Cooccurrence(self.table[:size, :size])
 
     def save(self, folder: Path) -> None:
         """Write cooccurrence.parquet: item_index, next_item_index, weight."""
@@ -171,17 +144,25 @@ class Cooccurrence:
         pq.write_table(pa.table(rows), folder / _FILE, compression="zstd")
 
     @classmethod
-    def load(cls, folder: Path, size: int, **weights: float) -> Cooccurrence:
-        """Read what :meth:`save` wrote; ``weights`` are strength and scale."""
+    def load(cls, folder: Path, size: int) -> Cooccurrence:
+        """Read what :meth:`save` wrote."""
         import scipy.sparse as sp
 
         rows = pq.read_table(folder / _FILE)
         where = (rows[ITEM_INDEX].to_numpy(), rows[_NEXT].to_numpy())
-        return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)), **weights)
+        return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)))
 
 
 if TYPE_CHECKING:
-    _conforms: type[CountedTerm[CooccurrenceEntries]] = Cooccurrence
+    _conforms: type[CountedTerm] = Cooccurrence
+
+
+def baskets_ago(owner: IntArray, times: IntArray) -> IntArray:
+    """Number of later baskets of the same user, for events sorted by user and time."""
+    basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
+    last = np.flatnonzero(np.diff(owner, append=-1) != 0)
+    ago: IntArray = np.repeat(basket[last], np.diff(last, prepend=-1)) - basket
+    return ago
 
 
 def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array]]:

@@ -38,6 +38,8 @@ from hmamba.training.ranks import Ranks
 from hmamba.training.term_weights import weigh
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from hmamba.config import Config
 
 log = logging.getLogger("hmamba")
@@ -59,6 +61,7 @@ class Plan:
         learning_rate: peak learning rate.
         warm: whether the model starts from trained weights, which then are the best so far.
         counted_terms: names of the score terms that are counted and weighted after the last epoch, in order.
+        attributes: (size, A) 1 where an item has an attribute, for the counted terms; None without attributes.
         folder: folder of the checkpoints.
         config: all settings.
         bf16: whether the blocks run in bfloat16; None for CUDA only.
@@ -73,6 +76,7 @@ class Plan:
     learning_rate: float
     warm: bool
     counted_terms: tuple[str, ...]
+    attributes: sp.csr_array | None
     folder: Path
     config: Config
     bf16: bool | None = None
@@ -211,23 +215,21 @@ class Fit:
         if self.ranks.leads:
             self.checkpoint.load_best(self.model)
         self.model.eval()
-        if self.ranks.leads:
+        if self.ranks.leads and self.plan.counted_terms:
             self._count_terms()
         return place.epochs
 
     def _count_terms(self) -> None:
         plan, size = self.plan, len(self.plan.candidate_items.column)
-        for name in plan.counted_terms:
-            term, self.weighed[name] = weigh(
-                self.model,
-                SCORE_TERMS[name].load().count(plan.batches.histories, size),
-                plan.evaluation_set,
-                plan.candidate_items,
-                enough=plan.config.gate.min_users,
-                exclude_seen=plan.config.candidates.exclude_seen,
-            )
-            if term is not None:
-                self.model.counted_terms.append(term)
+        classes = (SCORE_TERMS[name].load() for name in plan.counted_terms)
+        counted = [of_kind.count(plan.batches.histories, size, plan.attributes) for of_kind in classes]
+        self.model.counted_terms, self.weighed = weigh(
+            self.model,
+            [term for term in counted if term is not None],
+            plan.evaluation_set,
+            plan.candidate_items,
+            exclude_seen=plan.config.candidates.exclude_seen,
+        )
 
     def _stalled(self, place: Place) -> bool:
         return place.epoch - max(place.best_epoch, 0) >= self.settings.patience

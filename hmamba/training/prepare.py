@@ -24,6 +24,8 @@ from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from hmamba.config import Config
     from hmamba.contracts.models import TrainingMetrics
 
@@ -68,6 +70,7 @@ def prepare(
     folder: Path,
     config: Config,
     category: IntArray | None = None,
+    attributes: sp.csr_array | None = None,
 ) -> Preparation:
     """Split the events, choose the training windows and build the model.
 
@@ -83,6 +86,7 @@ def prepare(
         folder: folder of the checkpoints.
         config: all settings.
         category: (L, size) category number of each item on each level of ``model.category_levels``; None without any.
+        attributes: (size, A) 1 where an item has an attribute; None without attributes.
 
     Raises:
         NothingToLearnError: no item has enough events, or no user has two consecutive baskets.
@@ -130,7 +134,8 @@ def prepare(
         epochs=settings.epochs if parent is None else settings.fine_tune_epochs,
         learning_rate=settings.learning_rate if parent is None else settings.fine_tune_rate,
         warm=parent is not None,
-        counted_terms=chosen(config.model.score_term, learned=False),
+        counted_terms=chosen(config.model.score_terms or (), learned=False),
+        attributes=attributes,
         folder=folder,
         config=config,
     )

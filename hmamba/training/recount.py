@@ -7,15 +7,20 @@ the day. For the gate, the counts of all contestants end where the held-out even
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
+from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.terms.base import AnyCountedTerm
+from hmamba.terms.base import CountedTerm
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 
 @dataclass(frozen=True)
@@ -25,24 +30,27 @@ class Counts:
     Attributes:
         events: (size,) number of events of each item index.
         users: (size,) number of users who have interacted with each item.
-        terms: counted terms by class.
+        terms: counted terms by name; None where the data holds no evidence of a kind any more.
     """
 
     events: IntArray
     users: IntArray
-    terms: Mapping[type, AnyCountedTerm]
+    terms: Mapping[str, CountedTerm | None]
 
     @classmethod
-    def of(cls, histories: Histories, size: int, models: Iterable[HMamba]) -> Counts:
+    def of(
+        cls, histories: Histories, size: int, models: Iterable[HMamba], attributes: sp.csr_array | None = None
+    ) -> Counts:
         """Count events and users, and the terms of some models.
 
         Args:
             histories: the events.
             size: number of item indices, padding included.
-            models: models whose terms are counted, each class once.
+            models: models whose terms are counted, each kind once.
+            attributes: (size, A) 1 where an item has an attribute; None without attributes.
         """
-        counted = dict.fromkeys(type(term) for model in models for term in model.counted_terms)
-        terms = {term: term.count(histories, size) for term in counted}
+        names = dict.fromkeys(weighted.term.name for model in models for weighted in model.counted_terms)
+        terms = {name: SCORE_TERMS[name].load().count(histories, size, attributes) for name in names}
         return cls(histories.item_events(size), histories.item_users(size), terms)
 
 
@@ -58,7 +66,10 @@ def recount(stored: StoredModel, counts: Counts) -> None:
     model, size = stored.model, len(stored.candidate_items.column)
     events, users = (_resized(values, size) for values in (counts.events, counts.users))
     model.recount(torch.from_numpy(events), torch.from_numpy(users))
-    model.counted_terms = [term.recounted(counts.terms[type(term)], size) for term in model.counted_terms]
+    recounted = ((weighted, counts.terms[weighted.term.name]) for weighted in model.counted_terms)
+    model.counted_terms = [
+        replace(weighted, term=term.resized(size)) for weighted, term in recounted if term is not None
+    ]
 
 
 def _resized(values: IntArray, size: int) -> IntArray:

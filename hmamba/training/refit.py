@@ -60,6 +60,7 @@ def refit(
         learning_rate=config.train.fine_tune_rate,
         warm=True,
         counted_terms=(),
+        attributes=None,
         folder=folder,
         config=config,
     )

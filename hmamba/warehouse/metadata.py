@@ -74,6 +74,27 @@ def _member_path(members: Members, null_words: Sequence[str]) -> tuple[pa.ListAr
     return pa.array(paths, pa.list_(pa.string())), pa.array(unreadable)
 
 
+def _joined(lists: Sequence[pa.ListArray], count: int) -> pa.ListArray:
+    """Concatenate the lists of each of ``count`` rows, in the given order."""
+    if not lists:
+        return _side_by_side([], count)
+    rows = np.concatenate([pc.list_parent_indices(part).to_numpy() for part in lists])
+    values = pa.concat_arrays([part.flatten() for part in lists])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+    order = np.argsort(rows, kind="stable")
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.take(pa.array(order)))
+
+
+def _attributes(column: Column, name: str, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.BooleanArray]:
+    """As :func:`_path`, each value as ``name=value``; absent values are left out."""
+    found, unreadable = _path(column, null_words)
+    rows, values = pc.list_parent_indices(found), found.flatten()
+    present = values.is_valid()
+    named = pc.binary_join_element_wise(name, values.filter(present), "=")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows.filter(present).to_numpy(), minlength=len(found)))])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), named), unreadable
+
+
 def _stage(
     connection: duckdb.DuckDBPyConnection, config: CatalogueConfig, words: Sequence[str], number: int, picked: Picked
 ) -> None:
@@ -90,6 +111,8 @@ def _stage(
         read = [picked.read(name, partial(texts, null_words=words)) for name in config.category_path]
         levels = _side_by_side([level for level, _ in read], count)
         unreadable += [nested for _, nested in read]
+    described = [picked.read(name, partial(_attributes, name=name, null_words=words)) for name in config.attributes]
+    unreadable += [nested for _, nested in described]
     is_text = pc.invert(reduce(pc.or_, unreadable, pa.array(np.zeros(count, dtype=bool))))
     columns = {
         "line": picked.lines,
@@ -97,6 +120,7 @@ def _stage(
         "item_id": found.values,
         "title": titles,
         "levels": levels,
+        "attributes": _joined([values for values, _ in described], count),
         "is_text": is_text,
     }
     with chunk_of(connection, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))):
@@ -106,7 +130,7 @@ def _stage(
 def read_as(config: Config) -> str:
     """Digest of the settings that determine how a catalogue file is read."""
     names = config.catalogue
-    return digest([names.item_id, names.title, names.category_path, config.source.null_words])
+    return digest([names.item_id, names.title, names.category_path, names.attributes, config.source.null_words])
 
 
 def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:

@@ -21,6 +21,7 @@ _ADDITIONS = (
     "warehouse/add_read_through",
     "warehouse/add_refused_from",
     "warehouse/add_read_as",
+    "warehouse/add_attributes",
 )
 
 

@@ -67,17 +67,17 @@ def test_leave_one_out(command, tmp_path):
 
 
 def test_parts_of_the_model_are_measured_with_it(command, tmp_path):
-    """Co-occurrence alone know what comes next here; an untrained model knows nothing."""
+    """Co-occurrence alone knows what comes next here; an untrained model knows nothing."""
     options = ("--set", "train.learning_rate=1e-9", "--set", "train.epochs=1")
     text = command(cyclic(tmp_path / "cycle.parquet"), *options)
     heading = "test, all users, masked"
     without, alone = (
-        cells(text, heading, f"HMamba: {part}") for part in ("without co-occurrence", "co-occurrence alone")
+        cells(text, heading, f"HMamba: {part}") for part in ("without counted terms", "counted terms alone")
     )
     whole = cells(text, heading, "HMamba (tuned) |")
     assert float(alone[5]) == 1.0 > float(without[5])
     assert float(whole[5]) > float(without[5])
-    assert "co-occurrence alone" not in text.partition("## Runs")[2]
+    assert "counted terms alone" not in text.partition("## Runs")[2]
 
 
 def test_last_day_and_its_validation(command, tmp_path):

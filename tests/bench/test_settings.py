@@ -34,11 +34,11 @@ def test_overrides_go_over_the_file(tmp_path):
     path = tmp_path / "x.toml"
     path.write_text("[model]\nlayers = 3\ndropout = 0.4\n")
     config = settings.configure(path, {"model.layers": 2, "candidates.exclude_seen": False})
-    assert (config.model.layers, config.model.dropout, config.model.score_term) == (2, 0.4, "repeats")
+    assert (config.model.layers, config.model.dropout, config.model.score_terms[0]) == (2, 0.4, "repeats")
     assert settings.differences(config) == {
         "model.layers": 2,
         "model.dropout": 0.4,
-        "model.score_term": "repeats",
+        "model.score_terms": ("repeats", "cooccurrence", "attributes"),
         "candidates.exclude_seen": False,
     }
     assert settings.differences(Config()) == {}

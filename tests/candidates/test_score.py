@@ -23,11 +23,14 @@ KINDS = {
     "paper": {"score": "paper"},
     "half": {"variant": "half"},
     "euclidean": {"variant": "euclidean"},
-    "repeats": {"score_term": "repeats"},
-    "categories": {"score_term": "repeats", "category_levels": (1, 2)},
+    "repeats": {"score_terms": ("repeats",)},
+    "categories": {"score_terms": ("repeats",), "category_levels": (1, 2)},
     "category vectors": {"category_levels": (1, 2), "category_vectors": True},
-    "cooccurrence": {"score_term": "cooccurrence"},
-    "linear with repeats": {"score": "linear", "score_term": "repeats"},
+    "cooccurrence": {"score_terms": ("cooccurrence",)},
+    "attributes": {"score_terms": ("attributes",)},
+    "cooccurrence and attributes": {"score_terms": ("cooccurrence", "attributes")},
+    "all terms": {"score_terms": ("repeats", "cooccurrence", "attributes")},
+    "linear with repeats": {"score": "linear", "score_terms": ("repeats",)},
 }
 
 
@@ -62,7 +65,7 @@ def write(stored, histories, folder, **options):
 
 
 def test_the_table_is_sorted_ranked_and_typed(tmp_path):
-    stored = stored_model(score_term="repeats")
+    stored = stored_model(score_terms=("repeats",))
     histories = random_histories(items=ITEMS)
     metrics, table = write(stored, histories, tmp_path)
     assert metrics.rows == table.num_rows == 5 * len(histories)
@@ -105,7 +108,7 @@ def test_users_of_whom_the_model_knows_nothing_get_popular_items_and_it_is_said(
 
 
 def test_a_shard_without_users_gives_an_empty_table_of_the_right_types(tmp_path):
-    metrics, table = write(stored_model(score_term="repeats"), histories_of(), tmp_path)
+    metrics, table = write(stored_model(score_terms=("repeats",)), histories_of(), tmp_path)
     assert (metrics.users, metrics.rows) == (0, 0)
     assert table.schema.types == [pa.string(), pa.int32(), pa.string(), pa.float32(), pa.string()]
 

@@ -46,7 +46,7 @@ def by_hand(stored, evaluation_set, *, exclude_seen):
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-@pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
+@pytest.mark.parametrize("kind", [{}, {"score_terms": ("repeats",)}, {"score": "linear"}])
 def test_it_is_the_mean_log_probability_of_the_relevant_items(kind, exclude_seen):
     """More queries than a block holds, and relevant items that are not candidate items."""
     stored = stored_model(eligible=range(1, ITEMS, 2), **kind)

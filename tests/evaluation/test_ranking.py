@@ -36,7 +36,7 @@ def test_blocks_of_users_hold_the_scores_of_the_model(monkeypatch, block):
 
 
 def test_terms_raise_scores_of_some_items_only():
-    plain, raised = stored_model(), stored_model(score_term="cooccurrence")
+    plain, raised = stored_model(), stored_model(score_terms=("cooccurrence",))
     histories = random_histories(items=ITEMS)
     (base,) = score_blocks(plain.model, histories, plain.candidate_items)
     (found,) = score_blocks(raised.model, histories, raised.candidate_items)

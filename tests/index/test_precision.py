@@ -181,7 +181,7 @@ def brute_force(stored, histories, hidden, k, exclude_seen):
     return stored.candidate_items.eligible[best.indices.numpy()], best.values.numpy()
 
 
-@pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear", "score_term": "repeats"}])
+@pytest.mark.parametrize("kind", [{}, {"score_terms": ("repeats",)}, {"score": "linear", "score_terms": ("repeats",)}])
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_candidates_far_from_the_origin_are_those_of_float64(tmp_path, caplog, kind, exclude_seen):
     stored = far_model(**kind)
@@ -204,7 +204,7 @@ def test_candidates_far_from_the_origin_are_those_of_float64(tmp_path, caplog, k
 
 
 def test_a_float64_index_reads_back_and_publishes_float32_scores_that_never_rise(tmp_path):
-    stored = far_model(score_term="repeats")
+    stored = far_model(score_terms=("repeats",))
     histories = random_histories(items=600)
     built = item_index.build(stored, stored.candidate_items, "float64")
     item_index.save(built, tmp_path / "index")

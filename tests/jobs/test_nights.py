@@ -29,6 +29,7 @@ tolerance = 0.9
 [catalogue]
 path = "landing/products/*.parquet"
 category_path = ["department", "category"]
+attributes = ["brand"]
 """
 )
 
@@ -67,7 +68,8 @@ def after_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     write_landing(layout.root, events)
     products = layout.landing / "products"
     products.mkdir()
-    make_catalogue(79).to_parquet(products / "products.parquet", index=False)  # one item has no category
+    brands = [[f"brand {number // 4 % 5}"] for number in range(79)]  # one item has no category and no brand
+    make_catalogue(79).assign(brand=brands).to_parquet(products / "products.parquet", index=False)
     return layout.root, run_night(layout, FIRST, "one")
 
 
@@ -92,6 +94,19 @@ def test_the_first_night_trains_from_nothing_and_beats_popularity(after_first: t
     assert metrics["index"]["recall"] is None  # so few items are searched exactly
     assert metrics["index"]["float32_recall"] >= 0.999
     assert 0 < metrics["index"]["float32_recall_users"] <= USERS
+
+
+def test_score_terms_are_weighted_and_stored_with_the_model(after_first: tuple[Path, dict[str, Any]]) -> None:
+    layout, metrics = Layout.at(after_first[0]), after_first[1]
+    fitted = metrics["train"]["score_terms"]
+    assert set(fitted) == {"cooccurrence", "attributes"}
+    assert fitted["attributes"]["weights"]["recent"] > 0
+    assert set(fitted["attributes"]["intervals"]) == {"recent", "last"}
+    kept = {name: fit["weights"] for name, fit in fitted.items() if fit["weights"] is not None}
+    for folder in (layout.model(metrics["train"]["version"]), layout.run(FIRST, "one").model):
+        assert read_json(folder / "config.json")["counted_terms"] == kept
+        for name in fitted:
+            assert (folder / f"{name}.parquet").exists() == (name in kept)
 
 
 @pytest.mark.parametrize("run_id", ["one", "again"])
@@ -156,7 +171,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 4", "epochs = 1\nlearning_rate = 3.0\nseed = 1")
-    .replace("category_levels = [1, 2]\ncategory_vectors = true", 'score_term = "none"')
+    .replace("category_levels = [1, 2]\ncategory_vectors = true", "score_terms = []")
     .replace("tolerance = 0.9", "tolerance = 0")
 )
 

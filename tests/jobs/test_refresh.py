@@ -20,7 +20,7 @@ from hmamba.storage.local import LocalStorage, alone, read_json, sha256, write_j
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.landing import TINY_ONCE
 from tests.scored import write_part
-from tests.synthetic import make_interactions, write_landing
+from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 NIGHT, NEXT = date(2024, 1, 28), date(2024, 1, 29)
 STATES = TINY_ONCE + "states = true\n[gate]\ntolerance = 0.9\n"
@@ -51,8 +51,11 @@ def run_score(layout: Layout, day: date, run_id: str) -> None:
 def after_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root after a night that kept states. Tests copy it."""
     layout = Layout.at(tmp_path_factory.mktemp("refresh"))
-    layout.config.write_text(STATES)
+    layout.config.write_text(STATES + '[catalogue]\npath = "landing/products"\nattributes = ["brand"]\n')
     write_landing(layout.root, make_interactions(users=30, items=40, days=28))
+    products = layout.landing / "products"
+    products.mkdir()
+    make_catalogue(40).assign(brand=[f"brand {number // 4}" for number in range(40)]).to_csv(products / "p.csv")
     run(layout, NIGHT, "one", ingest, snapshot, train, gate, index)
     run_score(layout, NIGHT, "one")
     run(layout, NIGHT, "one", publish)

@@ -8,7 +8,7 @@ import torch
 from hmamba.config import ModelConfig
 from hmamba.model.hmamba import HMamba
 
-SMALL = {"dim": 8, "d_state": 4, "head_dim": 4, "dropout": 0.0, "score_term": "none"}
+SMALL = {"dim": 8, "d_state": 4, "head_dim": 4, "dropout": 0.0, "score_terms": ()}
 
 
 def block_of(**settings):

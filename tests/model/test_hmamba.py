@@ -19,7 +19,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, midnight
 from hmamba.terms.repeats import TIME_SCALES, RepeatFeatures
 
-SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "score_term": "none"}
+SMALL = {"dim": 8, "d_state": 4, "head_dim": 8, "chunk": 4, "dropout": 0.0, "score_terms": ()}
 KINDS = [
     {"score": "squared"},
     {"score": "linear"},
@@ -149,7 +149,7 @@ def test_points_stay_within_their_bound_for_any_parameters():
 
 
 def test_start_from_copies_the_parent_and_adds_rows():
-    parent, child = (model(items=items, score_term="repeats") for items in (10, 14))
+    parent, child = (model(items=items, score_terms=("repeats",)) for items in (10, 14))
     events = torch.arange(15)
     assert child.start_from(parent, events, events) == 4
     torch.testing.assert_close(child.tangents.weight[:11], parent.tangents.weight)
@@ -159,7 +159,7 @@ def test_start_from_copies_the_parent_and_adds_rows():
 
 
 def test_a_model_with_category_levels_needs_tonights_categories():
-    settings = {"score_term": "repeats", "category_levels": (1, 2)}
+    settings = {"score_terms": ("repeats",), "category_levels": (1, 2)}
     parent, child = model(items=10, **settings), model(items=10, **settings)
     events, own, parents = torch.arange(11), torch.arange(22).view(2, 11) // 3, torch.arange(22).view(2, 11) // 4
     parent.start_from_counts(events, events, parents)

@@ -16,7 +16,7 @@ ITEMS, LENGTHS = 20, (1, 2, 3, 9)
 def test_the_last_token_and_the_state_are_those_of_the_whole_sequence(kind):
     """Sequences of several lengths, shorter than the convolution's filter too, padded on the left."""
     torch.manual_seed(0)
-    settings = {"dim": 8, "d_state": 4, "head_dim": 8, "dropout": 0.0, "score_term": "none", **kind}
+    settings = {"dim": 8, "d_state": 4, "head_dim": 8, "dropout": 0.0, "score_terms": (), **kind}
     model = HMamba(ModelConfig(**settings), ITEMS).eval().double()
     (block,) = model.blocks
     stream_Vd = torch.randn(ITEMS, 8, dtype=torch.float64)

@@ -20,7 +20,9 @@ from tests.histories import histories_of, valued
 from tests.stored import stored_model
 
 
-@pytest.mark.parametrize("settings", [{"score_term": "repeats"}, {"category_levels": (1, 2), "category_vectors": True}])
+@pytest.mark.parametrize(
+    "settings", [{"score_terms": ("repeats",)}, {"category_levels": (1, 2), "category_vectors": True}]
+)
 def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_path):
     layout, stored = Layout.at(tmp_path), stored_model(eligible=[2, 5], **settings)
     version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
@@ -85,13 +87,13 @@ def test_a_vocabulary_has_gaps_where_there_is_no_item(tmp_path):
 
 def test_what_is_stored_is_what_ranks_the_items(tmp_path):
     """Counted terms, provenance and fingerprint come back too, and other weights have another fingerprint."""
-    layout, stored = Layout.at(tmp_path), stored_model(eligible=[2, 5], score_term="cooccurrence")
+    layout, stored = Layout.at(tmp_path), stored_model(eligible=[2, 5], score_terms=("cooccurrence",))
     provenance = replace(stored.provenance, parent="p", split="last")
     arguments = provenance, stored.candidate_items, stored.item_ids
     version = model_files.save(layout, stored.model, *arguments)
     again = model_files.load(layout, version, torch.device("cpu"))
     assert again.provenance == provenance
-    assert [term.weights() for term in again.model.counted_terms] == [stored.model.counted_terms[0].weights()]
+    assert [term.weights for term in again.model.counted_terms] == [stored.model.counted_terms[0].weights]
     assert again.identity == f"{version}-{again.fingerprint[:8]}"
     with torch.no_grad():
         stored.model.tangents.weight.add_(1.0)

@@ -21,8 +21,8 @@ EPOCHS = tuple(
     for n in range(8)
 )
 MB = 2**20
-WEIGHTS = {"strength": 1.5, "scale": 0.0003}
-COOCCURRENCE = ScoreTermFit(weights=WEIGHTS, users=1234, ndcg=0.144, ndcg_without=0.128)
+WEIGHTS = {"new": 0.91, "seen": 0.2}
+COOCCURRENCE = ScoreTermFit(weights=WEIGHTS, intervals={"new": 0.042}, users=1234, ndcg=0.144, ndcg_without=0.128)
 TRAINED = TrainingMetrics(
     version=VERSION,
     parent=CHAMPION,

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,7 +140,7 @@ def test_pictures_have_words(page: Page) -> None:
         "train 20240130-new, from 20240129-old, 8 epochs 1 min 15 s 1,800 MB",
         "1 min 49 s in all, before this report.",
         f"Trained in this run: {VERSION} .",
-        "(cooccurrence) raises scores with strength 1.5, scale 0.0003: validation NDCG@10 0.1440 with it, 0.1280 "
+        "(cooccurrence) raises scores by 0.91 \u00b1 0.042 x new: validation NDCG@10 0.1440 with it, 0.1280 "
         "without (+12.5 %, 1,234 users).",
         "curvature 1/K 0.0156",
         "candidates/run_date=2024-01-30",
@@ -229,7 +230,7 @@ def test_a_quiet_night_shows_the_serving_models_epochs(copied: Layout) -> None:
     assert "Nothing was trained in this run: no new events. These are the epochs of the version that serves: " in text
     assert f"the version that serves: {VERSION} ." in text
     assert "No new model was trained (no new events)" in text
-    assert "(cooccurrence) raises scores with strength 1.5" in text
+    assert "(cooccurrence) raises scores by 0.91 \u00b1 0.042 x new" in text
 
 
 def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
@@ -241,20 +242,20 @@ def test_a_training_that_was_found_is_not_called_new(copied: Layout) -> None:
     ("told", "expected"),
     [
         (
-            {"weights": None, "ndcg@10": 0.128},
-            "is left out: no help on the validation events (NDCG@10 0.1280",
+            {"weights": None, "intervals": {}, "ndcg@10": 0.121},
+            "is left out, because it does not help: validation NDCG@10 0.1210 with it, 0.1280 without",
         ),
         (
             {"ndcg@10": 0.01, "ndcg@10 without": 0.0, "users": 1},
             "0.0100 with it, 0.0000 without (1 user).",
         ),
         (
-            {"ndcg@10": None, "ndcg@10 without": None, "users": 0},
-            "with strength 1.5, scale 0.0003, untested: no user could be tested on the validation events.",
+            {"intervals": {}, "ndcg@10": None, "ndcg@10 without": None, "users": 0},
+            "by 0.91 x new, 0.2 x seen (default weights), untested: no user could be tested on the validation events.",
         ),
     ],
 )
-def test_what_a_score_term_adds_is_shown(copied: Layout, told: dict[str, float | None], expected: str) -> None:
+def test_what_a_score_term_adds_is_shown(copied: Layout, told: dict[str, Any], expected: str) -> None:
     record(copied, train_metrics(score_terms={"cooccurrence": COOCCURRENCE.model_dump() | told}))
     assert expected in page_of(copied).text
 

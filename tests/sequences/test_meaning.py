@@ -29,7 +29,7 @@ def opened(events: list[Event], batch: int = 1) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     create_tables(connection)
     for number, item in enumerate(sorted({event[1] for event in events}), 1):
-        connection.execute("INSERT INTO items VALUES (?, ?, NULL, NULL, ?)", [item, number, START])
+        connection.execute("INSERT INTO items VALUES (?, ?, NULL, NULL, ?, NULL)", [item, number, START])
     insert(connection, events, batch)
     return connection
 

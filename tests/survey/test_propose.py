@@ -155,6 +155,35 @@ def test_times_that_were_never_set_do_not_change_min_time(layout: Layout, tmp_pa
     assert sum("are refused" in remark for remark in proposal.remarks) == 2
 
 
+@pytest.mark.parametrize("name", ["things.csv", "things.parquet"])
+def test_columns_of_values_that_items_share_are_attributes(layout: Layout, tmp_path: Path, name: str) -> None:
+    folder, numbers = tmp_path / "in", range(60)
+    frame = {"userId": [n % 20 for n in numbers], "itemid": [1_000 + n for n in numbers], "ts": 1716985932}
+    write(folder, pd.DataFrame(frame), "log.csv")
+    things = pd.DataFrame(
+        {
+            "itemid": [1_000 + n for n in numbers],
+            "title": [f"Thing {n}" for n in numbers],
+            "brand": [f"Brand {n // 5}" for n in numbers],
+            "url": [f"https example {n}" for n in numbers],  # of one item each
+            "on_sale": ["yes" if n % 2 else "no" for n in numbers],  # of half of the items each
+            "price": [f"{n // 3}.50" for n in numbers],
+            "released": [f"2020-01-{n // 4 + 1:02d}" for n in numbers],
+            "colours": [f"c{n // 4}|c{n // 4 + 1}" for n in numbers],  # joined
+        }
+    )
+    path = folder / name
+    if name.endswith("parquet"):
+        things.assign(tags=[[f"tag {n // 4}", "any"] for n in numbers]).to_parquet(path, index=False)
+    else:
+        things.to_csv(path, index=False)
+    proposal = proposed(layout, folder)
+    expected = ["brand", "tags"] if name.endswith("parquet") else ["brand"]
+    assert proposal.values()["catalogue"]["attributes"] == expected
+    assert why(proposal, "attributes").startswith("values that items share, such as brand Brand 0")
+    assert proposal.config().catalogue.attributes == tuple(expected)
+
+
 @pytest.mark.parametrize("place", ["nowhere", "nowhere/*.csv"])
 def test_a_missing_path_is_named(layout: Layout, tmp_path: Path, place: str) -> None:
     with pytest.raises(InputError, match=r"no such file or folder"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from hmamba.terms.base import Entries
+from hmamba.terms.base import Evidence
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,12 @@ class Neighbour:
     """Raises the item whose index follows the user's newest one, if any user has interacted with it."""
 
     name: ClassVar[str] = "neighbour"
+    features: ClassVar[Mapping[str, float]] = {"next": 1.0}
 
     known: tuple[int, ...]
-    strength: float = 1.0
 
     @classmethod
-    def count(cls, histories, size):
+    def count(cls, histories, size, attributes):
         return cls(tuple(np.flatnonzero(histories.item_events(size)).tolist()))
 
     def entries(self, histories, candidate_items):
@@ -29,23 +30,15 @@ class Neighbour:
         wanted = histories.items[histories.offsets[rows + 1] - 1] + 1
         inside = np.isin(wanted, self.known) & (wanted < len(candidate_items.column))
         rows, columns = rows[inside], candidate_items.column[wanted[inside]]
-        return Entries(rows[columns >= 0], columns[columns >= 0])
+        rows, columns = rows[columns >= 0], columns[columns >= 0]
+        return Evidence(rows, columns, np.ones((len(rows), 1), dtype=np.float32))
 
-    def combine(self, base_E, entries, hidden_Rd):
-        return base_E + self.strength
-
-    def choices(self):
-        return [replace(self, strength=strength) for strength in (0.001, 3.0)]
-
-    def weights(self):
-        return {"strength": self.strength}
-
-    def recounted(self, fresh, size):
-        return replace(self, known=tuple(item for item in fresh.known if item < size))
+    def resized(self, size):
+        return Neighbour(tuple(item for item in self.known if item < size))
 
     def save(self, folder):
         (folder / "neighbour.json").write_text(json.dumps(self.known))
 
     @classmethod
-    def load(cls, folder, size, **weights):
-        return cls(tuple(json.loads((folder / "neighbour.json").read_text())), **weights)
+    def load(cls, folder, size):
+        return cls(tuple(json.loads((folder / "neighbour.json").read_text())))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +11,11 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmamba.evaluation.evaluation_set import EvaluationSet
-from hmamba.evaluation.metrics import ranking_metrics
-from hmamba.evaluation.ranking import rank_all
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories
 from hmamba.terms import cooccurrence as module
 from hmamba.terms.cooccurrence import Cooccurrence
-from hmamba.training.term_weights import weigh
 from tests.histories import histories_of, random_histories, randomly_valued, valued
-from tests.stored import stored_model
 
 ITEMS = 20
 
@@ -60,9 +54,11 @@ def shares_by_definition(table, histories, user, competing):
     events = list(zip(items, ages, weights_of(read, user), strict=True))[-50:]
     reached = sum((weight * 0.8**age * table[item] for item, age, weight in events), np.zeros(len(table)))
     own = slice(histories.offsets[user], histories.offsets[user + 1])
-    reached[histories.items[own] if histories.seen is None else histories.items[own][histories.seen[own]]] = 0
-    reached = reached / reached.sum() if reached.sum() else reached
-    return {int(v): reached[v] for v in competing if reached[v] > 0}
+    seen = np.zeros(len(table), dtype=bool)
+    seen[histories.items[own] if histories.seen is None else histories.items[own][histories.seen[own]]] = True
+    shares = np.where(seen, reached / max(reached.sum(), 1e-9), reached / max(reached[~seen].sum(), 1e-9))
+    features = np.log1p(shares / 3e-4)
+    return {int(v): (features[v], 0) if not seen[v] else (0, features[v]) for v in competing if reached[v] > 0}
 
 
 def test_items_of_one_basket_have_no_order():
@@ -80,7 +76,7 @@ def test_the_table_equals_its_definition(values):
 
 
 @pytest.mark.parametrize("values", [lambda histories: histories, randomly_valued])
-def test_shares_of_new_items_sum_to_one_and_exclude_seen_items(values):
+def test_features_equal_their_definition(values):
     histories = values(random_histories(items=ITEMS))
     table = by_definition(histories)
     counted = Cooccurrence.count(histories, ITEMS + 1)
@@ -94,9 +90,10 @@ def test_shares_of_new_items_sum_to_one_and_exclude_seen_items(values):
     for row, user in enumerate(users):
         of_row = entries.rows == row
         expected = shares_by_definition(table, histories, user, candidate_items.eligible)
-        assert dict(
-            zip(candidate_items.eligible[entries.columns[of_row]].tolist(), entries.shares[of_row], strict=True)
-        ) == (pytest.approx(expected, rel=1e-4))
+        items = candidate_items.eligible[entries.columns[of_row]].tolist()
+        assert sorted(items) == sorted(expected)
+        for item, features in zip(items, entries.features[of_row], strict=True):
+            assert features.tolist() == pytest.approx(expected[item], rel=1e-4)
 
 
 def test_items_not_counted_as_seen_are_raised_and_events_of_weight_0_are_ignored():
@@ -106,7 +103,8 @@ def test_items_not_counted_as_seen_are_raised_and_events_of_weight_0_are_ignored
 
     def raised(**values):
         entries = counted.entries(valued(history, **values), candidate_items)
-        return dict(zip(candidate_items.eligible[entries.columns].tolist(), entries.shares.tolist(), strict=True))
+        items = candidate_items.eligible[entries.columns].tolist()
+        return {item: new for item, (new, _) in zip(items, entries.features.tolist(), strict=True) if new}
 
     assert set(raised()) == {4}
     viewed = raised(seen=[False, True, True])
@@ -193,101 +191,7 @@ def test_histories_too_short_for_a_pair_count_nothing():
 
 
 def test_a_saved_table_is_loaded_unchanged(tmp_path):
-    counted = replace(Cooccurrence.count(random_histories(items=ITEMS), ITEMS + 1), strength=1.5, scale=1e-3)
+    counted = Cooccurrence.count(random_histories(items=ITEMS), ITEMS + 1)
     counted.save(tmp_path)
-    again = Cooccurrence.load(tmp_path, ITEMS + 1, **counted.weights())
+    again = Cooccurrence.load(tmp_path, ITEMS + 1)
     assert (again.table != counted.table).nnz == 0
-    assert again.weights() == {"strength": 1.5, "scale": 1e-3}
-
-
-def walkers(users):
-    """Users who interact with 1, 2, 3, ... of 40 items, and an untrained model of these items."""
-    walks = histories_of(*([(day, 1 + (start + day) % 40) for day in range(6)] for start in range(users)))
-    return walks, stored_model().model, CandidateItems.of(np.r_[0, np.ones(40, dtype=np.int64)], 1)
-
-
-def after_walks(walks, steps):
-    rows = np.arange(len(walks))
-    return EvaluationSet(walks, 0 * rows, rows, 1 + (rows + 5 + steps) % 40)
-
-
-def weighed_by(model, counted, evaluation_set, candidate_items, enough):
-    return weigh(model, counted, evaluation_set, candidate_items, enough=enough, exclude_seen=True)
-
-
-@pytest.mark.parametrize("users", [40, 240])
-def test_the_term_is_used_if_it_helps_and_dropped_if_it_misleads(users):
-    """In the table the next item always follows an item, or never does."""
-    walks, model, candidate_items = walkers(users)
-    chosen, weighed = weighed_by(model, Cooccurrence.count(walks, 41), after_walks(walks, 1), candidate_items, 200)
-    assert chosen is not None
-    assert chosen.weights() == weighed["weights"]
-    assert weighed["users"] == users
-    assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
-    chosen, weighed = weighed_by(model, Cooccurrence.count(walks, 41), after_walks(walks, 20), candidate_items, 200)
-    assert chosen is None
-    assert weighed["weights"] is None
-    assert weighed["ndcg@10"] == weighed["ndcg@10 without"]
-    assert model.counted_terms == []
-
-
-def ndcg(model, cooccurrence, evaluation_set, candidate_items):
-    model.counted_terms = [] if cooccurrence is None else [cooccurrence]
-    ranked, _ = rank_all(model, evaluation_set.past, candidate_items, k=10, exclude_seen=True)
-    model.counted_terms = []
-    return ranking_metrics(
-        ranked, evaluation_set.rows, evaluation_set.items, cutoffs=(10,), catalogue=len(candidate_items)
-    )["ndcg@10"]
-
-
-def test_the_number_of_users_for_a_choice_is_a_setting():
-    walks, model, candidate_items = walkers(240)
-    own, evaluation_set = replace(Cooccurrence.count(walks, 41), scale=0.1), after_walks(walks, 1)
-    assert weighed_by(model, own, evaluation_set, candidate_items, 241)[0].weights() == own.weights()
-    assert weighed_by(model, own, evaluation_set, candidate_items, 240)[0].weights() != own.weights()
-
-
-def test_the_best_choice_wins_unless_there_are_few_users():
-    walks, model, candidate_items = walkers(240)
-    own = replace(Cooccurrence.count(walks, 41), strength=1.0, scale=0.1)
-    evaluation_set = after_walks(walks, 1)
-    chosen, weighed = weighed_by(model, own, evaluation_set, candidate_items, 200)
-    others = [
-        ndcg(model, replace(own, strength=a, scale=b), evaluation_set, candidate_items)
-        for a in (0.5, 2)
-        for b in (1e-4, 1e-3)
-    ]
-    assert (
-        weighed["ndcg@10"]
-        == pytest.approx(ndcg(model, chosen, evaluation_set, candidate_items), abs=1e-6)
-        == pytest.approx(max(others), abs=1e-6)
-    )
-    assert weighed["ndcg@10 without"] == pytest.approx(ndcg(model, None, evaluation_set, candidate_items), abs=1e-6)
-    assert weighed["ndcg@10"] > 1.02 * ndcg(model, own, evaluation_set, candidate_items)
-    few = after_walks(walks.select(np.arange(199)), 1)
-    chosen, weighed = weighed_by(model, own, few, candidate_items, 200)
-    assert chosen.weights() == own.weights()
-    assert weighed["ndcg@10"] == pytest.approx(ndcg(model, own, few, candidate_items), abs=1e-6)
-    assert weighed["ndcg@10"] > weighed["ndcg@10 without"]
-
-
-def test_with_few_users_the_term_is_kept_unless_it_does_harm():
-    """None of three users gets a hit with or without the term, which is no evidence against it."""
-    walks, model, candidate_items = walkers(40)
-    own = replace(Cooccurrence.count(walks, 41), strength=1e-9)
-    evaluation_set = after_walks(walks.select(np.arange(3)), 20)
-    last = rank_all(model, evaluation_set.past, candidate_items, k=40, exclude_seen=True)[0]
-    missed = replace(evaluation_set, items=np.array([row[row > 0][-1] for row in last]))
-    chosen, weighed = weighed_by(model, own, missed, candidate_items, 200)
-    assert weighed["ndcg@10"] == weighed["ndcg@10 without"] == 0
-    assert chosen is not None
-    assert chosen.weights() == own.weights()
-
-
-def test_without_validation_users_the_term_keeps_its_default_weights():
-    walks, model, candidate_items = walkers(40)
-    counted = Cooccurrence.count(walks, 41)
-    empty = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
-    chosen, weighed = weighed_by(model, counted, empty, candidate_items, 200)
-    assert chosen is counted
-    assert weighed == {"weights": counted.weights(), "ndcg@10": None, "ndcg@10 without": None, "users": 0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +15,7 @@ from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
 from hmamba.score_terms import SCORE_TERMS, RegisteredTerm
 from hmamba.storage.layout import Layout
+from hmamba.terms.base import WeightedTerm
 from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training.fit import Fit
 from hmamba.training.recount import Counts, recount
@@ -24,6 +23,10 @@ from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 from tests.terms.neighbour import Neighbour
 from tests.training.trainings import prepared, settings
+
+
+def weighted(weight):
+    return WeightedTerm(Neighbour(tuple(range(1, ITEMS + 1))), {"next": weight})
 
 
 @pytest.fixture
@@ -37,11 +40,10 @@ def registered(monkeypatch):
 def test_registered_terms_are_of_their_kind_and_never_lower_a_score(name):
     entry = SCORE_TERMS[name]
     assert issubclass(entry.load(), torch.nn.Module) == entry.learned
-    stored, histories = stored_model(score_term=name), random_histories(items=ITEMS)
+    stored, histories = stored_model(score_terms=(name,)), random_histories(items=ITEMS)
     (term,) = stored.model.terms
-    assert isinstance(term, entry.load())
-    assert (term in stored.model.counted_terms) == (not entry.learned)
-    assert entry.learned or term.name == name
+    assert isinstance(term if entry.learned else stored.model.counted_terms[0].term, entry.load())
+    assert entry.learned or (entry.load().name == name and min(entry.load().features.values()) > 0)
     entries = term.entries(histories, stored.candidate_items)
     hidden = encode_users(stored.model, histories)
     for scale in (0.1, 30.0):
@@ -67,13 +69,13 @@ def by_both(stored, histories, exclude_seen, k=5):
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("before", [[], ["cooccurrence"]])
-@pytest.mark.parametrize("learned", ["none", "repeats"])
+@pytest.mark.parametrize("learned", [(), ("repeats",)])
 def test_ranking_and_retrieval_agree_with_a_new_term(exclude_seen, before, learned):
-    stored, histories = stored_model(score_term=learned), random_histories(items=ITEMS, baskets=False)
-    counted = [Cooccurrence.count(histories, ITEMS + 1) for _ in before]
+    stored, histories = stored_model(score_terms=learned), random_histories(items=ITEMS, baskets=False)
+    counted = [WeightedTerm(Cooccurrence.count(histories, ITEMS + 1), Cooccurrence.features) for _ in before]
     stored.model.counted_terms = [*counted]
     old, old_scores = by_both(stored, histories, exclude_seen, k=ITEMS)
-    stored.model.counted_terms = [*counted, Neighbour(tuple(range(1, ITEMS + 1)), strength=2.0)]
+    stored.model.counted_terms = [*counted, weighted(2.0)]
     new, new_scores = by_both(stored, histories, exclude_seen, k=ITEMS)
     raised = 0
     for user in range(len(histories)):
@@ -89,7 +91,7 @@ def test_ranking_and_retrieval_agree_with_a_new_term(exclude_seen, before, learn
 
 def test_an_item_far_down_by_base_score_is_retrieved():
     stored, histories = stored_model(), random_histories(items=ITEMS, baskets=False)
-    stored.model.counted_terms = [Neighbour(tuple(range(1, ITEMS + 1)), strength=1e3)]
+    stored.model.counted_terms = [weighted(1e3)]
     items, _ = by_both(stored, histories, exclude_seen=False)
     newest = histories.items[histories.offsets[1:] - 1]
     assert (items[:, 0] == newest + 1)[newest < ITEMS].all()
@@ -97,23 +99,26 @@ def test_an_item_far_down_by_base_score_is_retrieved():
 
 def test_a_night_trains_weighs_saves_and_recounts_a_new_term(registered, tmp_path):
     walks = histories_of(*([(day, 1 + (start + day) % 20) for day in range(8)] for start in range(40)))
-    ready = prepared(walks, tmp_path / "checkpoints", settings(model={"score_term": "neighbour"}, train={"epochs": 1}))
+    ready = prepared(
+        walks, tmp_path / "checkpoints", settings(model={"score_terms": ("neighbour",)}, train={"epochs": 1})
+    )
     fit = Fit(ready.model, ready.plan)
     fit.run()
     (term,) = ready.model.counted_terms
-    assert fit.weighed["neighbour"]["weights"] == term.weights() == {"strength": 3.0}
+    assert fit.weighed["neighbour"]["weights"] == term.weights
+    assert term.weights["next"] > 1
     assert fit.weighed["neighbour"]["ndcg@10"] > fit.weighed["neighbour"]["ndcg@10 without"]
-    assert term.known == tuple(range(1, 21))
+    assert term.term.known == tuple(range(1, 21))
     layout = Layout.at(tmp_path)
     version = model_files.save(layout, ready.model, ready.provenance, ready.plan.candidate_items, ready.ids)
     stored = model_files.load(layout, version, torch.device("cpu"))
     assert stored.model.counted_terms == [term]
     recount(stored, Counts.of(walks.select(np.array([0])), 30, [stored.model]))
-    assert stored.model.counted_terms == [replace(term, known=tuple(range(1, 9)))]
+    assert stored.model.counted_terms == [WeightedTerm(Neighbour(tuple(range(1, 9))), term.weights)]
 
 
 def test_settings_accept_registered_terms(registered):
-    assert parse({"model": {"score_term": "neighbour"}}, "here").model.score_term == "neighbour"
-    assert Config().model.score_term == "cooccurrence"
-    with pytest.raises(ConfigError, match="choose one of auto, repeats, cooccurrence, neighbour, none"):
-        parse({"model": {"score_term": "neighbor"}}, "here")
+    assert parse({"model": {"score_terms": ("neighbour",)}}, "here").model.score_terms == ("neighbour",)
+    assert Config().model.score_terms == ("cooccurrence", "attributes", "neighbour")
+    with pytest.raises(ConfigError, match="choose among repeats, cooccurrence, attributes, neighbour, each once"):
+        parse({"model": {"score_terms": ["neighbor"]}}, "here")

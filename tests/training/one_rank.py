@@ -32,7 +32,7 @@ TRAIN = {
 def training(folder, full_softmax_items):
     """The training that is distributed. Some batches hold one window, so that rank 1 has no rows."""
     train = {**TRAIN, "full_softmax_items": full_softmax_items}
-    config = settings(model={"dropout": 0.0, "score_term": "repeats"}, train=train)
+    config = settings(model={"dropout": 0.0, "score_terms": ("repeats",)}, train=train)
     return prepared(random_histories(users=16, events=120), folder, config)
 
 

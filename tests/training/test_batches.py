@@ -147,7 +147,7 @@ def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
         {"train": {"row_share": 0.5}},
         {"train": {"half_life_days": 3.0}},
         {"train": {"horizon": 3}},
-        {"model": {"score_term": "none"}},
+        {"model": {"score_terms": ()}},
     ],
     ids=str,
 )
@@ -155,7 +155,7 @@ def test_batches_follow_the_settings(changed):
     histories = random_histories(users=80)
     made = []
     for config in (settings(), settings(**changed)):
-        term = REPEATS if config.model.score_term == "repeats" else None
+        term = REPEATS if "repeats" in config.model.score_terms else None
         batches = Batches.of(histories, catalogue_of(histories), config, term)
         parts = [batches.load(windows) for windows in batches.epoch(0)]
         made.append([(part.items.tolist(), part.weights.tolist(), len(part.entries.rows)) for part in parts])

@@ -45,7 +45,7 @@ def test_repeats_is_learnt_if_histories_hold_nothing_else(tmp_path):
     random = np.random.default_rng(0)
     favourites = [random.choice(np.arange(1, 41), 2, replace=False) for _ in range(50)]
     histories = histories_of(*([(float(d), int(i)) for d in range(12) for i in pair] for pair in favourites))
-    config = settings(model={"score_term": "repeats"}, train={"epochs": 10, "learning_rate": 0.003})
+    config = settings(model={"score_terms": ("repeats",)}, train={"epochs": 10, "learning_rate": 0.003})
     ready = prepared(histories, tmp_path, config)
     Fit(ready.model, ready.plan).run()
     ranked, _ = rank_all(
@@ -296,16 +296,18 @@ def test_smoothing_is_part_of_training_and_refused_where_the_softmax_is_sampled(
 
 
 def test_the_record_of_the_term_weights_is_kept(tmp_path):
-    more = {"model": {"score_term": "cooccurrence"}, "candidates": {"exclude_seen": True}}
+    more = {"model": {"score_terms": ("cooccurrence",)}, "candidates": {"exclude_seen": True}}
     ready = prepared(planted_histories(items=40), tmp_path / "with", settings(train={"epochs": 1}, **more))
     fit = Fit(ready.model, ready.plan)
     assert fit.weighed == {}
     fit.run()
     weighed, (term,) = fit.weighed["cooccurrence"], ready.model.counted_terms
-    assert set(weighed) == {"weights", "ndcg@10", "ndcg@10 without", "users"}
+    assert set(weighed) == {"weights", "intervals", "ndcg@10", "ndcg@10 without", "users"}
     assert weighed["users"] == len(ready.plan.evaluation_set.past)
-    assert term.weights() == weighed["weights"]
-    ready = prepared(planted_histories(), tmp_path / "without", settings(train={"epochs": 1}))
+    assert term.weights == weighed["weights"]
+    ready = prepared(
+        planted_histories(), tmp_path / "without", settings(train={"epochs": 1}, model={"score_terms": ()})
+    )
     fit = Fit(ready.model, ready.plan)
     fit.run()
     assert fit.weighed == {}

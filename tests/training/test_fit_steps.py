@@ -52,12 +52,12 @@ def in_seconds(monkeypatch, tick=1.0):
     monkeypatch.setattr(fit_module, "time", SimpleNamespace(monotonic=lambda: next(ticks) * tick))
 
 
-@pytest.mark.parametrize("term", ["none", "repeats"])
+@pytest.mark.parametrize("terms", [[], ["repeats"]])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("shifted", [False, True])
-def test_the_loss_is_that_of_all_scores_in_one_matrix(tiny, term, smoothing, shifted):
+def test_the_loss_is_that_of_all_scores_in_one_matrix(tiny, terms, smoothing, shifted):
     histories = randomly_valued(random_histories(users=16, events=20))
-    ready = tiny(histories=histories, model={"score_term": term, "dropout": 0.0})
+    ready = tiny(histories=histories, model={"score_terms": terms, "dropout": 0.0})
     model, candidate_items = ready.model.eval(), ready.plan.candidate_items
     with torch.no_grad():
         model.tangents.weight.normal_()
@@ -306,7 +306,7 @@ def test_a_ranks_batches_come_in_order(tiny, number):
 
 
 def test_a_step_has_the_rate_of_its_number_and_leaves_no_gradients(tiny):
-    ready = tiny(model={"score_term": "repeats"}, train={"warm_up": 0.3, "epochs": 3})
+    ready = tiny(model={"score_terms": ["repeats"]}, train={"warm_up": 0.3, "epochs": 3})
     fit = Fit(ready.model, ready.plan)
     place = fit.checkpoint.restore("none", fit.model, fit.optimizer, None)
     batch = ready.plan.batches.load(ready.plan.batches.epoch(0)[0])
@@ -385,7 +385,7 @@ def test_ranks_that_stand_at_different_places_are_refused(tiny, monkeypatch):
 
 
 def test_only_rank_0_validates_writes_and_ends_with_the_best_weights(tiny, monkeypatch, tmp_path):
-    ready = tiny(model={"score_term": "cooccurrence"}, candidates={"exclude_seen": True})
+    ready = tiny(model={"score_terms": ["cooccurrence"]}, candidates={"exclude_seen": True})
     weights = judged_as(monkeypatch, [])
     monkeypatch.setattr(Ranks, "sum_gradients", lambda self, parameters, loss, touched: loss)
     monkeypatch.setattr(Ranks, "agree", lambda self, values, what: None)

@@ -48,7 +48,7 @@ def test_a_batch_with_all_items_draws_no_negatives():
 
 
 def test_a_batch_is_narrowed_to_the_drawn_columns(tmp_path):
-    ready = prepared(random_histories(items=60), tmp_path, settings(model={"score_term": "repeats"}))
+    ready = prepared(random_histories(items=60), tmp_path, settings(model={"score_terms": ("repeats",)}))
     batches, candidate_items = ready.plan.batches, ready.plan.candidate_items
     batch = batches.load(batches.epoch(0)[0][:2])
     counts = np.ones(len(candidate_items), dtype=np.int64)

@@ -11,9 +11,9 @@ from hmamba.training.optimizer import RowAdamW, clip_gradients, make_optimizer
 from tests.training.trainings import settings
 
 
-@pytest.mark.parametrize("term", ["none", "repeats"])
-def test_every_parameter_is_trained_once_and_only_matrices_decay(term):
-    config = settings(model={"score_term": term}, train={"weight_decay": 0.3, "learning_rate": 0.02})
+@pytest.mark.parametrize("terms", [[], ["repeats"]])
+def test_every_parameter_is_trained_once_and_only_matrices_decay(terms):
+    config = settings(model={"score_terms": terms}, train={"weight_decay": 0.3, "learning_rate": 0.02})
     model = HMamba(config.model, 12)
     groups = make_optimizer(model, config).param_groups
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
@@ -23,7 +23,7 @@ def test_every_parameter_is_trained_once_and_only_matrices_decay(term):
         assert group["lr"] == 0.02
         assert len({parameter.ndim > 1 for parameter in group["params"]}) <= 1
     fast = {id(parameter) for group in groups if group["factor"] == 10 for parameter in group["params"]}
-    assert fast == ({id(model.learned_term.mixture), id(model.learned_term.gate)} if term == "repeats" else set())
+    assert fast == ({id(model.learned_term.mixture), id(model.learned_term.gate)} if terms else set())
 
 
 def two_steps(gradients, *, sparse):

@@ -13,7 +13,7 @@ from tests.training.trainings import prepared, settings
 
 def test_the_metrics_record_what_score_terms_add(tmp_path):
     ready = prepared(random_histories(), tmp_path)
-    weighed = {"cooccurrence": {"weights": None, "ndcg@10": None, "ndcg@10 without": None, "users": 0}}
+    weighed = {"cooccurrence": {"weights": None, "intervals": {}, "ndcg@10": None, "ndcg@10 without": None, "users": 0}}
     assert training_metrics(ready, [], weighed).score_terms == {"cooccurrence": ScoreTermFit(weights=None, users=0)}
 
 

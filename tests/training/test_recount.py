@@ -58,27 +58,27 @@ def test_a_bias_with_an_unknown_prior_is_not_changed():
 
 def test_repeat_counts_equal_those_of_a_new_model():
     late = randomly_valued(random_histories(users=90, items=ITEMS, seed=1))
-    stored = with_counts(stored_model(score_term="repeats"), random_histories(items=ITEMS))
+    stored = with_counts(stored_model(score_terms=("repeats",)), random_histories(items=ITEMS))
     before = {name: value.clone() for name, value in stored.model.state_dict().items()}
     recount(stored, Counts.of(late, SIZE, []))
-    expected = with_counts(stored_model(score_term="repeats"), late).model
+    expected = with_counts(stored_model(score_terms=("repeats",)), late).model
     torch.testing.assert_close(stored.model.learned_term.item_counts, expected.learned_term.item_counts)
     changed = {name for name, value in stored.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"learned_terms.repeats.item_counts", "bias", "prior"}
 
 
 def test_counted_terms_are_recounted_and_keep_their_weights():
-    stored, late = stored_model(score_term="cooccurrence"), random_histories(users=90, items=ITEMS, seed=1)
+    stored, late = stored_model(score_terms=("cooccurrence",)), random_histories(users=90, items=ITEMS, seed=1)
     (before,) = stored.model.counted_terms
     recount(stored, Counts.of(late, SIZE, [stored_model().model, stored.model]))
     (after,) = stored.model.counted_terms
-    assert (after.table != Cooccurrence.count(late, SIZE).table).nnz == 0
-    assert (after.table != before.table).nnz > 0
-    assert after.weights() == before.weights() == {"strength": 2.0, "scale": 3e-4}
+    assert (after.term.table != Cooccurrence.count(late, SIZE).table).nnz == 0
+    assert (after.term.table != before.term.table).nnz > 0
+    assert after.weights == before.weights == {"new": 1.6, "seen": 0.4}
     assert Counts.of(late, SIZE, [stored_model().model]).terms == {}
 
 
-@pytest.mark.parametrize("kind", [{"score_term": "repeats"}, {"score_term": "cooccurrence"}])
+@pytest.mark.parametrize("kind", [{"score_terms": ("repeats",)}, {"score_terms": ("cooccurrence",)}])
 def test_a_model_with_fewer_items_than_were_counted(kind):
     """Tonight's new items stay unknown to yesterday's champion, and their events do not count in its shares."""
     late = random_histories(users=90, items=ITEMS + 7, seed=1)
@@ -90,7 +90,7 @@ def test_a_model_with_fewer_items_than_were_counted(kind):
     known = log_share(late.item_events(SIZE + 7)[:SIZE])
     np.testing.assert_allclose(stored.model.prior, known, rtol=1e-5)
     for term in stored.model.counted_terms:
-        assert (term.table != counts.terms[Cooccurrence].table[:SIZE, :SIZE]).nnz == 0
+        assert (term.term.table != counts.terms["cooccurrence"].table[:SIZE, :SIZE]).nnz == 0
 
 
 def test_fewer_items_may_be_counted_than_the_model_has():
@@ -99,7 +99,7 @@ def test_fewer_items_may_be_counted_than_the_model_has():
     np.testing.assert_allclose(stored.model.prior, log_share(np.r_[0, 5, 2, np.zeros(SIZE - 3)]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [{}, {"score_term": "repeats"}, {"score": "linear"}])
+@pytest.mark.parametrize("kind", [{}, {"score_terms": ("repeats",)}, {"score": "linear"}])
 def test_versions_without_a_stored_prior_load_and_keep_their_bias(tmp_path, kind):
     layout, stored = Layout.at(tmp_path), with_counts(stored_model(**kind), random_histories(items=ITEMS))
     version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)

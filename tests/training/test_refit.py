@@ -9,6 +9,7 @@ import torch
 from hmamba.evaluation.likelihood import mean_log_likelihood
 from hmamba.evaluation.split import DAYS, LAST, Split
 from hmamba.models.files import StoredModel
+from hmamba.terms.base import WeightedTerm
 from hmamba.terms.cooccurrence import Cooccurrence
 from hmamba.training import refit as module
 from hmamba.training.fit import Fit
@@ -148,10 +149,10 @@ def test_items_newer_than_the_model_are_read_as_padding(tmp_path):
 
 
 def test_a_refit_keeps_the_counted_terms(tmp_path):
-    config = settings(model={"score_term": "cooccurrence"}, train={"epochs": 1}, candidates={"exclude_seen": True})
+    config = settings(model={"score_terms": ("cooccurrence",)}, train={"epochs": 1}, candidates={"exclude_seen": True})
     histories = random_histories(users=60, items=40)
     stored, split = stored_after(histories, tmp_path / "a", config), Split.of(histories, config)
-    kept = Cooccurrence.count(histories, 41)
+    kept = WeightedTerm(Cooccurrence.count(histories, 41), {"new": 1.0, "seen": 0.0})
     stored.model.counted_terms = [kept]
     refit(stored, histories, split, "s", tmp_path / "b", config)
     (after,) = stored.model.counted_terms

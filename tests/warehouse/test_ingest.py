@@ -165,6 +165,7 @@ def test_a_warehouse_of_an_earlier_version_gets_the_columns_that_it_lacks(loaded
         "interactions": ["event_type"],
         "batches": ["rows_left", "by_position"],
         "batch_files": ["rows_left", "read_through", "refused_from", "read_as"],
+        "items": ["attributes"],
     }
     with duckdb.connect(str(loaded.layout.warehouse)) as connection:
         for table, column in ((table, column) for table, added in later.items() for column in added):

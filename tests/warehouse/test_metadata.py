@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from tests.landing import DAY, Root
@@ -150,3 +151,92 @@ def test_the_warning_counts_nothing_of_an_earlier_reading(root: Root) -> None:
     assert root.sql(items) == [("i1", 1, "i1"), ("i2", 2, None)]
     root.configure(reading.format("row"))
     assert "names no item of the interactions" in str(root.ok("ingest", DAY, "5")["catalogue_warning"])
+
+
+ATTRIBUTES = CATALOGUE + 'attributes = ["brand", "tags"]\n'
+DESCRIBED = "SELECT item_id, attributes FROM items ORDER BY 1"
+
+
+def write_described(root: Root, name: str, brand: list[object], tags: list[object]) -> None:
+    """A catalogue of items item-000, item-001, ... with two more columns."""
+    frame = make_catalogue(len(brand))
+    if name.endswith("jsonl"):
+        path = root.layout.landing / "products" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = zip(frame.to_dict("records"), brand, tags, strict=True)
+        path.write_text("".join(json.dumps({**row, "brand": one, "tags": many}) + "\n" for row, one, many in rows))
+    else:
+        write_products(root, frame.assign(brand=brand, tags=tags), name)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.jsonl"])
+def test_attributes_are_kept_by_the_name_of_their_column(root: Root, name: str) -> None:
+    root.configure(ATTRIBUTES)
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\nu,other,2024-01-02\n")
+    lists: list[object] = [["red", "new"], [], None, ["new"]]
+    write_described(root, name, ["Acme", " Zen ", None, "NULL"], ["red"] * 4 if name == "p.csv" else lists)
+    root.ok("ingest")
+    tags = [["tags=red"]] * 4 if name == "p.csv" else [["tags=red", "tags=new"], [], [], ["tags=new"]]
+    assert root.sql(DESCRIBED) == [
+        ("item-000", ["brand=Acme", *tags[0]]),
+        ("item-001", ["brand=Zen", *tags[1]]),
+        ("item-002", tags[2]),
+        ("item-003", tags[3]),
+        ("other", None),
+    ]
+    root.ok("snapshot")
+    items = pq.read_table(root.layout.run(DAY, "manual").sequences / "items.parquet")
+    assert dict(zip(items["item_id"].to_pylist(), items["attributes"].to_pylist(), strict=True)) == {
+        "item-000": ["category_path=bakery", "category_path=bakery\x1fbakery 0", "brand=Acme", *tags[0]],
+        "other": [],
+    }
+
+
+def test_changed_attribute_columns_are_read_again(root: Root) -> None:
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    write_described(root, "p.csv", ["Acme"], ["red"])
+    found = []
+    for number, columns in enumerate(['["brand"]', '["brand", "tags"]', '["tags"]', "[]"]):
+        root.configure(CATALOGUE + f"attributes = {columns}\n")
+        assert root.ok("ingest", run_id=str(number))["batch_id"] == number + 1
+        found.append(root.sql(DESCRIBED)[0][1])
+    assert found == [["brand=Acme"], ["brand=Acme", "tags=red"], ["tags=red"], []]
+    assert root.ok("ingest", run_id="same")["batch_id"] is None
+
+
+def test_attributes_that_are_numbers_are_read_as_text(root: Root) -> None:
+    root.configure(ATTRIBUTES)
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    write_described(root, "p.jsonl", [7, 7.5, True], [[1, "one"], 2, "NULL"])
+    root.ok("ingest")
+    assert [attributes for _, attributes in root.sql(DESCRIBED)] == [
+        ["brand=7", "tags=1", "tags=one"],
+        ["brand=7.5", "tags=2"],
+        ["brand=true"],
+    ]
+
+
+def test_nested_attributes_are_quarantined(root: Root) -> None:
+    root.configure(ATTRIBUTES)
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    write_described(root, "p.jsonl", ["Acme", {"name": "Acme"}, "Zen"], ["red", "red", [["red"]]])
+    root.ok("ingest")
+    assert root.sql("SELECT line, rules FROM quarantine ORDER BY line") == [
+        (2, ["catalogue_text_readable"]),
+        (3, ["catalogue_text_readable"]),
+    ]
+    assert root.sql(DESCRIBED) == [("item-000", ["brand=Acme", "tags=red"])]
+
+
+def test_an_attribute_column_that_is_absent_or_of_another_type_is_named(root: Root) -> None:
+    root.configure(ATTRIBUTES)
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    write_products(root, make_catalogue(2).assign(brand="Acme"))
+    status, _, text = root.step("ingest")
+    assert (status, "tags" in text) == (2, True)
+    (root.layout.landing / "products" / "p.csv").unlink()
+    write_products(root, make_catalogue(2).assign(brand="Acme", tags=[[["a"]], [["b"]]]), "p.parquet")
+    status, _, text = root.step("ingest")
+    assert status == 2
+    assert "tags" in text
+    assert "a string or a list of strings" in text
