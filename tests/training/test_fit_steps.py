@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_all_scores_in_one_matrix(tiny, terms, smoothing, sh
     logits_RV = model.score().logits(model.query_vectors(hidden_Rd) @ model.item_vectors(eligible_V).T)
     if shifted:
         logits_RV = logits_RV + shift_V
-    if terms == "repeats":
+    if terms:
         where = torch.from_numpy(entries.rows), torch.from_numpy(entries.columns)
         rates = model.learned_term.log_rates(hidden_Rd, entries)
         logits_RV = logits_RV.index_put(where, torch.logaddexp(logits_RV[where], rates))
