@@ -17,6 +17,7 @@ from bench.store import Store, sources
 from bench.training import train
 from hmamba.config import Config
 from hmamba.storage.local import sha256
+from hmamba.text import counted
 
 log = logging.getLogger("hmamba")
 
@@ -187,7 +188,7 @@ class _Peer:
                 seconds=None if self._seconds is None else self._began + self._seconds - time.monotonic(),
             )
         except PeerError as reason:
-            self.stopped = f"{reason} after {(time.monotonic() - self._began) / 60:.0f} minutes"
+            self.stopped = f"{reason} after {counted(round((time.monotonic() - self._began) / 60), 'minute')}"
             log.warning("sasrec: %s", self.stopped)
             return None
         return self._bench.keep(identity, seed, settings, facts)
