@@ -100,8 +100,8 @@ def test_score_terms_are_weighted_and_stored_with_the_model(after_first: tuple[P
     layout, metrics = Layout.at(after_first[0]), after_first[1]
     fitted = metrics["train"]["score_terms"]
     assert set(fitted) == {"cooccurrence", "attributes"}
-    assert fitted["attributes"]["weights"]["recent"] > 0
-    assert set(fitted["attributes"]["intervals"]) == {"recent", "last"}
+    assert fitted["cooccurrence"]["weights"]["new"] > 0
+    assert set(fitted["cooccurrence"]["intervals"]) == {"new"}  # seen items are excluded
     kept = {name: fit["weights"] for name, fit in fitted.items() if fit["weights"] is not None}
     for folder in (layout.model(metrics["train"]["version"]), layout.run(FIRST, "one").model):
         assert read_json(folder / "config.json")["counted_terms"] == kept
