@@ -54,7 +54,7 @@ def configure(path: Path, overrides: Mapping[str, Any]) -> Config:
 
 
 def differences(config: Config) -> dict[str, Any]:
-    """What a training depends on and is not at its default, as ``section.key``; the seed is told apart."""
+    """What a training depends on and is not at its default, as ``section.key``; the seed is listed by itself."""
     standard, result = Config(), {}
     for section in ("model", "train", "candidates"):
         mine, usual = getattr(config, section), getattr(standard, section)

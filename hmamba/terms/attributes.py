@@ -25,15 +25,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hmamba.columns import ITEM_INDEX
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners, run_starts, spans
 from hmamba.sequences.sets import among
 from hmamba.terms.base import Evidence, FloatArray
-from hmamba.terms.cooccurrence import baskets_ago
+from hmamba.terms.sparse import RecentEvents, read_matrix, write_matrix
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -42,12 +40,9 @@ if TYPE_CHECKING:
 
 _COMMON = 0.1  # share of the items above which an attribute is left out
 _MOST_ITEMS = 5_000  # the same as a number, which bounds the cost of a user
-_FADE = 0.8  # factor on a user's event for each later basket
-_READ = 50  # number of a user's last events that are read
 _ENTRIES = 1_000  # largest number of entries of a user
 _BLOCK = 1 << 21  # similarities that are computed at a time
 _FILE = "attributes.parquet"
-_ATTRIBUTE, _VALUE = "attribute", "value"
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class Attributes:
         seen_rows, seen_columns = candidate_items.seen(histories, every[:-1])
         seen = np.searchsorted(seen_rows, every)
 
-        recent_RA, last_RA = self._profiles(histories.read)
+        recent_RA, last_RA = self._profiles(RecentEvents.of(histories))
         parts = []
         for start, end in pairwise(_blocks(recent_RA, set_vectors)):
             recent, last = _similarities(recent_RA[start:end], last_RA[start:end], set_vectors)
@@ -125,23 +120,15 @@ class Attributes:
         fields = zip(*((part.rows, part.columns, part.features) for part in parts), strict=True)
         return Evidence(*map(np.concatenate, fields))
 
-    def _profiles(self, histories: Histories) -> tuple[sp.csr_array, sp.csr_array]:
+    def _profiles(self, recent: RecentEvents) -> tuple[sp.csr_array, sp.csr_array]:
         """Mean attribute vectors (R, A) of R users' recent events, and of the last basket."""
-        import scipy.sparse as sp
 
-        users, lengths = len(histories), np.minimum(histories.lengths, _READ)
-        latest = spans(histories.offsets[1:] - lengths, lengths)
-        owner, items = owners(lengths), histories.items[latest]
-        ago = baskets_ago(owner, histories.times[latest])
-        weight = np.ones(len(latest)) if histories.weights is None else histories.weights[latest].astype(np.float64)
-
-        def mean(weight: npt.NDArray[np.float64]) -> sp.csr_array:
-            share = weight / np.bincount(owner, weights=weight, minlength=users)[owner]
-            read = sp.csr_array((share, (owner, items)), (users, self.vectors.shape[0]))
-            found: sp.csr_array = read @ self.vectors
+        def mean(weight: npt.NDArray[np.float32]) -> sp.csr_array:
+            total = np.bincount(recent.owner, weights=weight, minlength=recent.users)
+            found: sp.csr_array = recent.matrix(weight / total[recent.owner], self.vectors.shape[0]) @ self.vectors
             return found
 
-        return mean(weight * _FADE**ago), mean(weight * (ago == 0))
+        return mean(recent.faded), mean(recent.weights * (recent.ago == 0))
 
     def resized(self, size: int) -> Attributes:
         """The vectors of item indices below ``size``."""
@@ -149,23 +136,12 @@ class Attributes:
 
     def save(self, folder: Path) -> None:
         """Write attributes.parquet: item_index, attribute, value."""
-        entries = self.vectors.tocoo()
-        rows = {
-            ITEM_INDEX: pa.array(entries.row, pa.int32()),
-            _ATTRIBUTE: pa.array(entries.col, pa.int32()),
-            _VALUE: pa.array(entries.data, pa.float32()),
-        }
-        pq.write_table(pa.table(rows), folder / _FILE, compression="zstd")
+        write_matrix(self.vectors, folder / _FILE, (ITEM_INDEX, "attribute", "value"))
 
     @classmethod
     def load(cls, folder: Path, size: int) -> Attributes:
         """Read what :meth:`save` wrote."""
-        import scipy.sparse as sp
-
-        rows = pq.read_table(folder / _FILE)
-        where = (rows[ITEM_INDEX].to_numpy(), rows[_ATTRIBUTE].to_numpy())
-        width = int(where[1].max(initial=0)) + 1
-        return cls(sp.csr_array((rows[_VALUE].to_numpy(), where), (size, width)))
+        return cls(read_matrix(folder / _FILE, size))
 
 
 if TYPE_CHECKING:

@@ -25,15 +25,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hmamba.columns import ITEM_INDEX
 from hmamba.progress import Progress
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners, spans
+from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners
 from hmamba.sequences.sets import among
 from hmamba.terms.base import Evidence
+from hmamba.terms.sparse import RecentEvents, read_matrix, write_matrix
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -44,13 +43,10 @@ _WINDOW = 15  # largest distance of a pair, in events
 _STEP = 0.8  # factor for each further basket between the two events
 _BACKWARD = 0.25  # factor for a pair in reverse order
 _SOURCE_POWER, _TARGET_POWER = 0.5, 0.2  # exponents of the items' event counts, which reduce popular items
-_FADE = 0.8  # factor on a user's event for each later basket
-_READ = 50  # number of a user's last events that are read
 _NEIGHBOURS = 256  # largest number of entries per row; those with the largest weights are kept
 _BLOCK_PAIRS = 1 << 20  # pairs per block
 _SCALE = 3e-4  # share at which a feature is log 2
 _FILE = "cooccurrence.parquet"
-_NEXT, _WEIGHT = "next_item_index", "weight"
 
 
 @dataclass(frozen=True)
@@ -103,24 +99,12 @@ class Cooccurrence:
 
     def entries(self, histories: Histories, candidate_items: CandidateItems) -> Evidence:
         """The items with co-occurrence evidence for R users."""
-        import scipy.sparse as sp
-
         seen = histories if histories.seen is None else histories.keep(histories.seen)
-        histories = histories.read
-        users, size = len(histories), self.table.shape[0]
-        lengths = np.minimum(histories.lengths, _READ)
-        latest = spans(histories.offsets[1:] - lengths, lengths)
-        owner = owners(lengths)
-        faded = (_FADE ** baskets_ago(owner, histories.times[latest])).astype(np.float32)
-        if histories.weights is not None:
-            faded *= histories.weights[latest]
-        read = sp.csr_array((faded, (owner, histories.items[latest])), (users, size))
-        reached = read @ self.table
+        recent, size = RecentEvents.of(histories), self.table.shape[0]
+        reached = recent.matrix(recent.faded, size) @ self.table
         is_new = ~among(reached.indices, reached.indptr, seen.items, (seen.offsets[:-1], seen.offsets[1:]), size)
         row = owners(np.diff(reached.indptr))
-        of_new, of_all = (
-            np.bincount(row, weights=weights, minlength=users) for weights in (reached.data * is_new, reached.data)
-        )
+        of_new, of_all = (np.bincount(row, reached.data * part, minlength=recent.users) for part in (is_new, 1))
         columns = candidate_items.column[reached.indices]
         known = np.flatnonzero(columns >= 0)
         row, columns, is_new = row[known], columns[known], is_new[known]
@@ -135,34 +119,16 @@ class Cooccurrence:
 
     def save(self, folder: Path) -> None:
         """Write cooccurrence.parquet: item_index, next_item_index, weight."""
-        entries = self.table.tocoo()
-        rows = {
-            ITEM_INDEX: pa.array(entries.row, pa.int32()),
-            _NEXT: pa.array(entries.col, pa.int32()),
-            _WEIGHT: pa.array(entries.data, pa.float32()),
-        }
-        pq.write_table(pa.table(rows), folder / _FILE, compression="zstd")
+        write_matrix(self.table, folder / _FILE, (ITEM_INDEX, "next_item_index", "weight"))
 
     @classmethod
     def load(cls, folder: Path, size: int) -> Cooccurrence:
         """Read what :meth:`save` wrote."""
-        import scipy.sparse as sp
-
-        rows = pq.read_table(folder / _FILE)
-        where = (rows[ITEM_INDEX].to_numpy(), rows[_NEXT].to_numpy())
-        return cls(sp.csr_array((rows[_WEIGHT].to_numpy(), where), (size, size)))
+        return cls(read_matrix(folder / _FILE, size, size))
 
 
 if TYPE_CHECKING:
     _conforms: type[CountedTerm] = Cooccurrence
-
-
-def baskets_ago(owner: IntArray, times: IntArray) -> IntArray:
-    """Number of later baskets of the same user, for events sorted by user and time."""
-    basket = np.cumsum((np.diff(owner, prepend=-1) != 0) | (np.diff(times, prepend=0) != 0))
-    last = np.flatnonzero(np.diff(owner, append=-1) != 0)
-    ago: IntArray = np.repeat(basket[last], np.diff(last, prepend=-1)) - basket
-    return ago
 
 
 def _blocks(histories: Histories, size: int) -> Iterator[tuple[int, sp.csr_array]]:

@@ -278,7 +278,7 @@ def test_a_peer_gets_the_split_and_its_rankings_are_measured_here(command, tmp_p
 
 
 def test_a_peer_is_stopped_and_chosen_unmasked_where_users_repeat(command, tmp_path):
-    """The stand-in ranks nothing on validation if it is told to mask."""
+    """The stand-in ranks nothing on validation if it has to mask."""
     python = stand_in(tmp_path, STAND_IN.replace('job["masked"]', 'not job["masked"]').format(python=sys.executable))
     data = order_only(tmp_path / "order.parquet", repeats=True)
     peer = ("--systems", "sasrec", "--peers-python", python, "--peer-set", "lr=0.01", "--split", "validation")
