@@ -107,6 +107,7 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
         ("[model]\nscore_term = 'repeats'", 'use model.score_terms = ["repeats"] instead of "repeats"'),
         ("[model]\nrepeat = true", 'use model.score_terms with or without "repeats"'),
         ("[model]\ntransitions = false", 'use model.score_terms with or without "cooccurrence"'),
+        ("[model]\nscore_terms = 'attributes'", "score_terms = 'attributes': give a list, such as [\"attributes\"]"),
         ("[model]\ncategory_levels = [2]", "by category_vectors, and neither is on"),
         ("[model]\ncategory_vectors = true", "needs category_levels, such as [1, 2]"),
         ("[model]\ncategory_levels = [0]\n[candidates]\nexclude_seen = false", "name each level once, from 1"),

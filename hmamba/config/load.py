@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -55,6 +56,10 @@ def _explain(error: ValidationError, where: str) -> str:
         elif problem["type"] == "extra_forbidden":
             lines.append(
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
+            )
+        elif problem["type"] == "tuple_type":
+            lines.append(
+                f"{where}: {key} = {problem['input']!r}: give a list, such as [{json.dumps(problem['input'])}]."
             )
         else:
             value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"

@@ -82,7 +82,7 @@ class Document(Part):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise InputError(f"{where} is damaged: {_first_problem(error)}. {cls.CURE}") from None
+            raise InputError(f"{where} is damaged: {first_problem(error)}. {cls.CURE}") from None
 
     def write(self, place: Path, storage: Storage = LOCAL) -> None:
         """Write the document as indented JSON, atomically.
@@ -94,7 +94,8 @@ class Document(Part):
         write_text(storage, place, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found, in a few words."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "missing":

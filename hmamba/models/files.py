@@ -221,10 +221,12 @@ def load_serving(run: RunLayout, version: str, device: torch.device, kernels: st
 
 
 def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: str) -> StoredModel:
+    from pydantic import ValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from hmamba.config import ModelConfig
+    from hmamba.contracts.document import first_problem
 
     description = read_json(folder / _CONFIG)
     try:
@@ -242,8 +244,9 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         inputs = {field.name: description[field.name] for field in fields(Provenance) if field.name in description}
         provenance = Provenance(**{**inputs, "day": date.fromisoformat(description["day"])})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise InputError(
-            f"{folder}: damaged, or stored by another version of this program ({error}). {cure}"
+            f"{folder}: damaged, or stored by another version of this program ({reason}). {cure}"
         ) from error
     eligible = table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]
     return StoredModel(

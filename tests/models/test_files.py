@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -83,6 +84,20 @@ def test_a_vocabulary_has_gaps_where_there_is_no_item(tmp_path):
     path = tmp_path / "items.parquet"
     pq.write_table(table.append_column("events", pa.array([30, 10], pa.int64())), path)
     assert model_files.item_events(path, 3).tolist() == [0, 10, 0]
+
+
+def test_a_setting_of_another_version_is_named_in_one_line(tmp_path):
+    layout, stored = Layout.at(tmp_path), stored_model()
+    version = model_files.save(layout, stored.model, stored.provenance, stored.candidate_items, stored.item_ids)
+    path = layout.model(version) / "config.json"
+    description = json.loads(path.read_text())
+    description["model"]["score_term"] = "cooccurrence"
+    path.write_text(json.dumps(description))
+    with pytest.raises(
+        InputError, match=r"\(score_term = 'cooccurrence': Extra inputs are not permitted\)\."
+    ) as raised:
+        model_files.load(layout, version, torch.device("cpu"))
+    assert "\n" not in str(raised.value)
 
 
 def test_what_is_stored_is_what_ranks_the_items(tmp_path):
