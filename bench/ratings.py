@@ -87,7 +87,11 @@ def compared(data_name: str, histories: Histories, queried: Histories, rating: F
     evaluation_set = split.holdout_set(queried, CONFIG)
     # All variants read the same past; they differ in their training only.
     evaluation_set = replace(evaluation_set, past=replace(evaluation_set.past, targets=None, weights=None))
-    found: dict[str, Measured] = measure_baselines(split.before_holdout(histories), evaluation_set, CONFIG, len(ids))  # type: ignore[arg-type]
+    found: dict[str, Measured] = measure_baselines(
+        split.before_holdout(histories).item_events(len(ids)),  # type: ignore[arg-type]
+        evaluation_set,
+        CONFIG,
+    )
     for name in VARIANTS:
         torch.manual_seed(0)
         found[name] = trained(variant(name, histories, rating), split, ids, CONFIG, evaluation_set)

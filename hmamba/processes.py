@@ -44,6 +44,6 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # another user's process; no process id
-        return True
+    except (PermissionError, OverflowError):
+        pass  # another user's process; no process id
     return True

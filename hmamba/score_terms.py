@@ -40,7 +40,7 @@ SCORE_TERMS: dict[str, RegisteredTerm] = {
         "hmamba.terms.cooccurrence:Cooccurrence", False, None, "what followed a user's items in other histories"
     ),
     "attributes": RegisteredTerm(
-        "hmamba.terms.attributes:Attributes", False, None, "the attributes that items share with a user's items"
+        "hmamba.terms.attributes:Attributes", False, None, "the overlap of attributes with a user's items"
     ),
 }
 

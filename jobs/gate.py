@@ -9,6 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from hmamba.config import Config
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics
 from hmamba.contracts.steps import GateMetrics, TrainMetrics
@@ -20,8 +21,8 @@ from hmamba.evaluation.gate import (
     CHAMPION,
     RARE_EVENTS,
     Measured,
+    RareQueries,
     decide,
-    is_rare,
     measure_baselines,
     measure_model,
     unseen_from,
@@ -60,7 +61,10 @@ def body(context: StepContext) -> GateMetrics:
     since, caveat = unseen_from(evaluation_set, split.mode, known)
     if since is not None:
         evaluation_set = evaluation_set.since(since)
-    measured, rare = _measure(context, contestants, evaluation_set, split.before_holdout(histories), len(ids))
+    attributes = read_attributes(run.items, len(ids))
+    past = split.before_holdout(histories)
+    counts = Counts.of(past, len(ids), [stored.model for stored in contestants.values()], attributes)
+    measured, rare = _measure(contestants, evaluation_set, counts, config)
     days = None if config.source.columns.by_position else days_of(evaluation_set)
     judged = partial(
         Verdict,
@@ -97,7 +101,10 @@ def body(context: StepContext) -> GateMetrics:
         ),
     )
     serving = {stored.version: stored for stored in contestants.values()}.get(decision.serving)
-    epoch = None if serving is None else _serve(context, serving, histories, split, len(ids))
+    epoch = None
+    if serving is not None:
+        recount(serving, Counts.of(histories, len(ids), [serving.model], attributes))
+        epoch = _serve(context, serving, histories, split)
     skipped = serving is not None and config.train.refit and epoch is None
     no_refit = "nothing new to learn" if skipped else None
     return GateMetrics(**verdict.model_dump(), refit=epoch, refit_skipped_reason=no_refit)
@@ -123,28 +130,21 @@ def _contestants(
 
 
 def _measure(
-    context: StepContext,
-    contestants: Mapping[str, StoredModel],
-    evaluation_set: EvaluationSet,
-    past: Histories,
-    size: int,
+    contestants: Mapping[str, StoredModel], evaluation_set: EvaluationSet, counts: Counts, config: Config
 ) -> tuple[dict[str, Measured], RareAnswers | None]:
     """Metrics of all systems, whose counts end before the held-out events; empty and None if there are no queries."""
     if not len(evaluation_set):
         return {}, None
-    config, rare = context.config, is_rare(evaluation_set, past.item_events(size))
-    counts = Counts.of(
-        past, size, [stored.model for stored in contestants.values()], read_attributes(context.run.items, size)
-    )
+    rare = RareQueries.of(evaluation_set, counts.events)
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
         measured[role] = measure_model(stored, evaluation_set, config, rare)
-    measured |= measure_baselines(past, evaluation_set, config, size, rare)
+    measured |= measure_baselines(counts.events, evaluation_set, config, rare)
     return measured, RareAnswers(
         most_events=RARE_EVENTS,
-        answers=int(rare.sum()),
-        users=evaluation_set.only(rare).judged,
+        answers=len(rare.evaluation_set.items),
+        users=rare.evaluation_set.judged,
         metrics={name: found.rare for name, found in measured.items() if found.rare},
     )
 
@@ -166,15 +166,12 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _serve(
-    context: StepContext, stored: StoredModel, histories: Histories, split: Split, size: int
-) -> EpochMetrics | None:
-    """Recount, refit and store the serving model, which may use all events up to the end of the day.
+def _serve(context: StepContext, stored: StoredModel, histories: Histories, split: Split) -> EpochMetrics | None:
+    """Refit and store the serving model, which may use all events up to the end of the day and has counted them.
 
     Returns:
         Metrics of the refit's epoch; None without one.
     """
-    recount(stored, Counts.of(histories, size, [stored.model], read_attributes(context.run.items, size)))
     epoch = None
     if context.config.train.refit:
         snapshot = SnapshotManifest.read(context.run.manifest, context.run.storage).digest

@@ -143,11 +143,8 @@ def test_ids_keep_their_type(events: pd.DataFrame, tmp_path: Path, kind: str) ->
 
 
 @pytest.mark.parametrize("brands", ["text", "lists"])
-def test_attributes_of_a_frame_of_items_are_used(
-    events: pd.DataFrame, tmp_path: Path, brands: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hmamba.training.term_weights._SIGNIFICANCE", 0.0)  # these brands say little
-    names = [f"brand {number // 4}" for number in range(60)]
+def test_attributes_of_a_frame_of_items_are_used(events: pd.DataFrame, tmp_path: Path, brands: str) -> None:
+    names = [f"brand {number % 4} {number // 16}" for number in range(60)]  # users have a cluster of items each
     things = make_catalogue()[["item_id"]].assign(brand=names if brands == "text" else [[name] for name in names])
     settings = SETTINGS | {"catalogue": {"attributes": ["brand"]}, "train": SETTINGS["train"] | {"epochs": 1}}
     settings["model"] = SETTINGS["model"] | {"score_terms": ["attributes"]}

@@ -87,7 +87,7 @@ def judge_night(
     serving = {name: Verdict.read(one.verdict, one.storage).serving for name, one in runs.items()}
     if not len(evaluation_set):
         return BacktestNight(day=day, user_ids=(), queries=0, serving=serving, measured={})
-    measured = measure_baselines(histories, evaluation_set, config, size)
+    measured = measure_baselines(histories.item_events(size), evaluation_set, config)
     models: dict[str, StoredModel] = {}
     for chain in chains:
         version = serving[chain.name]

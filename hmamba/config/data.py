@@ -125,6 +125,13 @@ class CatalogueConfig(Section):
         "categories, they are what the score term attributes compares items by.",
     )
 
+    @field_validator("attributes")
+    @classmethod
+    def _attributes_are_columns(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in names) or len(set(names)) < len(names):
+            raise ValueError("name each column once")
+        return names
+
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the columns that every file of the catalogue must have, each once."""

@@ -18,7 +18,7 @@ RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",
     "candidates.keep_runs": "runs.keep",
     "model.repeat": 'model.score_terms with or without "repeats" in the list',
-    "model.score_term": 'model.score_terms = ["repeats"] instead of "repeats", [] instead of "none"',
+    "model.score_term": 'model.score_terms = ["repeats"] or ["cooccurrence"] for one, [] for "none"; absent for "auto"',
     "model.transitions": 'model.score_terms with or without "cooccurrence" in the list',
     "name": None,
 }
@@ -47,7 +47,7 @@ def named_text(name: str) -> str:
 def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        key = ".".join(str(part) for part in problem["loc"])
         if key in RENAMED:
             new = RENAMED[key]
             lines.append(
@@ -58,12 +58,12 @@ def _explain(error: ValidationError, where: str) -> str:
                 f"{where}: unknown key {key!r}. Remove it or check its spelling against docs/configuration.md."
             )
         elif problem["type"] == "tuple_type":
-            lines.append(
-                f"{where}: {key} = {problem['input']!r}: give a list, such as [{json.dumps(problem['input'])}]."
-            )
+            example = json.dumps([problem["input"]], default=str)
+            lines.append(f"{where}: {key} = {problem['input']!r}: give a list, such as {example}.")
         else:
             value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-            lines.append(f"{where}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}.")
+            named = f"{key}{value}: " if key else ""  # a rule between sections names its settings itself
+            lines.append(f"{where}: {named}{problem['msg'].removeprefix('Value error, ')}.")
     return "\n".join(lines)
 
 

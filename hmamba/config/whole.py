@@ -84,8 +84,11 @@ class Config(Section):
         metric, cutoffs, k = self.gate.metric, self.gate.cutoffs, self.candidates.k
         family, _, cutoff = metric.partition("@")
         if int(cutoff) not in cutoffs and (family != "recall" or int(cutoff) != k):
-            also = f" or candidates.k = {k}" if family == "recall" else ""
-            raise ValueError(f"gate.metric = {metric!r} needs its cutoff among gate.cutoffs = {list(cutoffs)}{also}")
+            also = f" or to candidates.k = {k}" if family == "recall" else ""
+            raise ValueError(
+                f"gate.metric = {metric!r} is not measured: add {cutoff} to gate.cutoffs = {list(cutoffs)}, or set it "
+                f"to one of these{also}"
+            )
         return self
 
     def training_digest(self) -> str:

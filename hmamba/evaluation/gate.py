@@ -20,7 +20,7 @@ from hmamba.evaluation.metrics import coverage, metrics_by_query
 from hmamba.evaluation.ranking import rank_all
 from hmamba.evaluation.split import DAYS, Mode
 from hmamba.models.files import Provenance, StoredModel
-from hmamba.sequences.histories import BoolArray, Histories, IntArray
+from hmamba.sequences.histories import IntArray
 from hmamba.sequences.sets import distinct
 from hmamba.text import counted
 
@@ -97,15 +97,34 @@ def unseen_from(
     )
 
 
+@dataclass(frozen=True)
+class RareQueries:
+    """The queries for items that are new or rare.
+
+    Attributes:
+        evaluation_set: the queries with such a relevant item, and these items only.
+        rows: their places among all queries.
+    """
+
+    evaluation_set: EvaluationSet
+    rows: IntArray
+
+    @classmethod
+    def of(cls, evaluation_set: EvaluationSet, events: IntArray) -> RareQueries:
+        """The queries for items with few of the events (size,) of each item before the held-out part."""
+        rare = events[evaluation_set.items] <= RARE_EVENTS
+        return cls(evaluation_set.only(rare), distinct(evaluation_set.rows[rare]))
+
+
 def depth(config: Config) -> int:
     """Number of items to rank for the metrics."""
     return max(*config.gate.cutoffs, config.candidates.k, _RARE_CUTOFF)
 
 
 def measure_model(
-    stored: StoredModel, evaluation_set: EvaluationSet, config: Config, rare: BoolArray | None = None
+    stored: StoredModel, evaluation_set: EvaluationSet, config: Config, rare: RareQueries | None = None
 ) -> Measured:
-    """Measure a model by exact ranking; ``rare`` as in :func:`measure_rare`, None to leave that out."""
+    """Measure a model by exact ranking, also on rare items if they are given."""
     readable = replace(evaluation_set.past, items=stored.known(evaluation_set.past.items))
     ranked, _ = rank_all(
         stored.model,
@@ -118,18 +137,16 @@ def measure_model(
 
 
 def measure_baselines(
-    past: Histories, evaluation_set: EvaluationSet, config: Config, size: int, rare: BoolArray | None = None
+    counts: IntArray, evaluation_set: EvaluationSet, config: Config, rare: RareQueries | None = None
 ) -> dict[str, Measured]:
     """Measure popularity and, unless seen items are excluded, each user's most frequent items.
 
     Args:
-        past: the events before the held-out ones.
+        counts: (size,) number of events of each item index before the held-out ones.
         evaluation_set: the queries.
         config: the cutoffs, and whether seen items are excluded.
-        size: number of item indices, padding included.
-        rare: as in :func:`measure_rare`; None to leave that out.
+        rare: the queries for rare items; None to leave them out.
     """
-    counts = past.item_events(size)
     k, exclude = depth(config), config.candidates.exclude_seen
     known = int((counts > 0).sum())
     result = {
@@ -144,7 +161,7 @@ def measure_baselines(
 
 
 def measure(
-    ranked: IntArray, evaluation_set: EvaluationSet, config: Config, catalogue: int, rare: BoolArray | None = None
+    ranked: IntArray, evaluation_set: EvaluationSet, config: Config, catalogue: int, rare: RareQueries | None = None
 ) -> Measured:
     """Measure ranked items (Q, :func:`depth`); ``catalogue`` is the number of items that coverage is relative to."""
     cutoffs, at = config.gate.cutoffs, {config.candidates.k}
@@ -156,31 +173,25 @@ def measure(
     return Measured(
         {name: round(means[name], 6) for name in order},
         by_user[config.gate.metric],
-        {} if rare is None else measure_rare(ranked, evaluation_set, config, rare),
+        {} if rare is None else measure_rare(ranked, rare, config),
     )
 
 
-def is_rare(evaluation_set: EvaluationSet, events: IntArray) -> BoolArray:
-    """(pairs,) which relevant items had few of the events (size,) of each item before the held-out part."""
-    return events[evaluation_set.items] <= RARE_EVENTS
-
-
-def measure_rare(ranked: IntArray, evaluation_set: EvaluationSet, config: Config, rare: BoolArray) -> Metrics:
+def measure_rare(ranked: IntArray, rare: RareQueries, config: Config) -> Metrics:
     """NDCG@10 and the hit rate among ``candidates.k`` items, with only the rare items as relevant.
 
     Args:
         ranked: (Q, :func:`depth`) item indices, best first.
-        evaluation_set: the queries.
+        rare: the queries for rare items.
         config: the number of candidates.
-        rare: (pairs,) which of the relevant items are rare, from :func:`is_rare`.
 
     Returns:
         Means over the users with such a relevant item; empty if there are none.
     """
-    part, k = evaluation_set.only(rare), config.candidates.k
+    part, k = rare.evaluation_set, config.candidates.k
     if not len(part):
         return {}
-    shown = ranked[distinct(evaluation_set.rows[rare])]
+    shown = ranked[rare.rows]
     found = metrics_by_query(shown, part.rows, part.items, cutoffs=(_RARE_CUTOFF, k))
     return {name: round(float(part.by_user(found[name]).mean()), 6) for name in (f"ndcg@{_RARE_CUTOFF}", f"hr@{k}")}
 

@@ -56,13 +56,18 @@ def metrics_by_query(
     for k in cutoffs:
         top = relevant[:, :k]
         gain = 1 / np.log2(np.arange(2, top.shape[1] + 2))
-        best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])[np.minimum(relevant_items, k)]
+        best = best_gain(relevant_items, k)
         result[f"hr@{k}"] = top.any(1).astype(np.float64)
         result[f"ndcg@{k}"] = (top * gain).sum(axis=1) / best
         result[f"mrr@{k}"] = top.any(1) / (top.argmax(1) + 1)
     for k in {*cutoffs, *recall_at}:
         result[f"recall@{k}"] = relevant[:, :k].sum(axis=1) / relevant_items
     return result
+
+
+def best_gain(relevant_Q: IntArray, k: int) -> npt.NDArray[np.float64]:
+    """Discounted gain (Q,) of the best ranking of so many relevant items, among its first k."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])[np.minimum(relevant_Q, k)]
 
 
 def coverage(ranked_Qk: IntArray, *, cutoffs: Sequence[int], catalogue: int) -> dict[str, float]:

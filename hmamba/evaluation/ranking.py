@@ -27,14 +27,12 @@ class ScoreBlock:
     Attributes:
         users: (R,) positions of the users.
         past: (R) their histories.
-        hidden: (R, d) their hidden states, on the model's device.
         logits: (R, V) their scores, on the model's device, score terms included.
         seen: (row, column) of the items that the users have seen, on the model's device.
     """
 
     users: IntArray
     past: Histories
-    hidden: Tensor
     logits: Tensor
     seen: tuple[Tensor, Tensor]
 
@@ -57,7 +55,7 @@ def score_blocks(model: HMamba, histories: Histories, candidate_items: Candidate
             where = place_of(entries, device)
             logits_RV[where] = term.combine(logits_RV[where], entries, hidden_Rd)
         seen = place_of(Entries(*candidate_items.seen(past, np.arange(len(past)))), device)
-        yield ScoreBlock(rows, past, hidden_Rd, logits_RV, seen)
+        yield ScoreBlock(rows, past, logits_RV, seen)
 
 
 def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,8 @@ def score_term(fit: ScoreTermFit, name: str) -> str:
     judged = f"validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
     judged = f"{judged} ({change + ', ' if change else ''}{users})"
     if fit.weights is None:
-        return f"{what} is left out, because it does not help: {judged}."
+        why = "it does not help" if with_it <= without else "its help cannot be told from chance"
+        return f"{what} is left out, because {why}: {judged}."
     return f"{what} raises scores by {_weights(fit)}: {judged}."
 
 
@@ -64,8 +65,8 @@ def what_serves_knows(night: Night) -> str:
     if gate is None or night.verdict is None or night.verdict.serving is None or night.baseline is not None:
         return ""
     counts = (
-        "The model that serves counts popularity, repeat purchases and co-occurrence up to the end of "
-        f"{night.day}; for the verdict, counts ended where the held-out events begin."
+        f"What the serving model counts, it counts up to the end of {night.day}; for the verdict, counts ended where "
+        "the held-out events begin."
     )
     refit = gate.refit
     if refit is None:

@@ -48,5 +48,7 @@ def read_attributes(path: Path, size: int) -> sp.csr_array | None:
         path: the snapshot's items.parquet.
         size: number of item indices, padding included.
     """
+    if ATTRIBUTES not in pq.read_schema(path).names:  # a snapshot from before there were attributes
+        return None
     table = pq.read_table(path, columns=[ITEM_INDEX, ATTRIBUTES])
     return attribute_matrix(table[ITEM_INDEX].to_numpy(), table[ATTRIBUTES].combine_chunks(), size)

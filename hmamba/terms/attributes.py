@@ -80,12 +80,13 @@ class Attributes:
     @cached_property
     def _sets(self) -> tuple[IntArray, sp.csr_array]:
         """The set of attributes of each item (size,), -1 for none, and the vectors (S, A) of the sets."""
-        vectors, number = self.vectors, dict[bytes, int]()
+        vectors, number, first = self.vectors, dict[bytes, int](), list[int]()
         of_item = np.full(vectors.shape[0], -1)
         for item in np.flatnonzero(np.diff(vectors.indptr)):
             names = vectors.indices[vectors.indptr[item] : vectors.indptr[item + 1]].tobytes()
             of_item[item] = number.setdefault(names, len(number))
-        first = np.unique(of_item, return_index=True)[1][-len(number) :]
+            if len(number) > len(first):
+                first.append(int(item))
         return of_item, vectors[first]
 
     def entries(self, histories: Histories, candidate_items: CandidateItems) -> Evidence:

@@ -87,8 +87,8 @@ class CountedTerm(Protocol):
 
     Attributes:
         name: name under which the class is registered.
-        features: name of each feature, and the weight that it gets without validation events, relative to a base score
-            of weight 1.
+        features: name of each feature, and the weight above 0 that it gets without validation events, relative to a
+            base score of weight 1.
     """
 
     name: ClassVar[str]

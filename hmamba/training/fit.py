@@ -221,13 +221,19 @@ class Fit:
 
     def _count_terms(self) -> None:
         plan, size = self.plan, len(self.plan.candidate_items.column)
-        classes = (SCORE_TERMS[name].load() for name in plan.counted_terms)
-        counted = [of_kind.count(plan.batches.histories, size, plan.attributes) for of_kind in classes]
+        counted = []
+        for name in plan.counted_terms:
+            term = SCORE_TERMS[name].load().count(plan.batches.histories, size, plan.attributes)
+            if term is None:
+                log.info("train: score term %s: the data holds nothing that it could count", name)
+            else:
+                counted.append(term)
         self.model.counted_terms, self.weighed = weigh(
             self.model,
-            [term for term in counted if term is not None],
+            counted,
             plan.evaluation_set,
             plan.candidate_items,
+            enough=plan.config.gate.min_users,
             exclude_seen=plan.config.candidates.exclude_seen,
         )
 

@@ -6,6 +6,7 @@ the day. For the gate, the counts of all contestants end where the held-out even
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from hmamba.terms.base import CountedTerm
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+
+log = logging.getLogger("hmamba")
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,14 @@ def recount(stored: StoredModel, counts: Counts) -> None:
     model, size = stored.model, len(stored.candidate_items.column)
     events, users = (_resized(values, size) for values in (counts.events, counts.users))
     model.recount(torch.from_numpy(events), torch.from_numpy(users))
-    recounted = ((weighted, counts.terms[weighted.term.name]) for weighted in model.counted_terms)
-    model.counted_terms = [
-        replace(weighted, term=term.resized(size)) for weighted, term in recounted if term is not None
-    ]
+    recounted = []
+    for weighted in model.counted_terms:
+        term = counts.terms[weighted.term.name]
+        if term is None:
+            log.warning("%s: the data holds nothing any more that %s could count", stored.version, weighted.term.name)
+        else:
+            recounted.append(replace(weighted, term=term.resized(size)))
+    model.counted_terms = recounted
 
 
 def _resized(values: IntArray, size: int) -> IntArray:

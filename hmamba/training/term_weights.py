@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 
 from hmamba.evaluation.evaluation_set import EvaluationSet
+from hmamba.evaluation.metrics import best_gain
 from hmamba.evaluation.ranking import ScoreBlock, score_blocks
 from hmamba.model.hmamba import HMamba
 from hmamba.sequences.candidate_items import CandidateItems
@@ -117,12 +118,14 @@ def weigh(
     evaluation_set: EvaluationSet,
     candidate_items: CandidateItems,
     *,
+    enough: int,
     exclude_seen: bool,
 ) -> tuple[list[WeightedTerm], dict[str, dict[str, Any]]]:
     """Weight the features of all terms together, and drop terms that do not help.
 
-    A term is kept if the answers are significantly more likely with it (likelihood-ratio test) and NDCG@10 is not
-    larger without it. Counting and searching a term costs time each night.
+    A term is dropped if NDCG@10 is larger without it, the others fitted again; with enough users also if the answers
+    are not significantly more likely with it (likelihood-ratio test), because counting and searching a term costs time
+    each night. The test is strict: weights have a lower bound, and the answers of one user count as one.
 
     Args:
         model: the trained model; its counted terms are removed.
@@ -130,6 +133,7 @@ def weigh(
         evaluation_set: validation users and items. The terms get their default weights if it is empty, or no answer is
             near the top of any part of the score.
         candidate_items: the candidate items.
+        enough: smallest number of users for the test. With fewer, the default weights are the better evidence.
         exclude_seen: whether items that the user has seen are excluded.
 
     Returns:
@@ -150,18 +154,23 @@ def weigh(
     spans = _spans(counted)
     kept = [term.name for term in counted]
     judged: dict[str, tuple[float, float]] = {}
-    while True:
-        theta, error = _fit(choices, counted, kept)
+    theta = _fit(choices, counted, kept)
+    while kept:
         with_all, loss = choices.ndcg(theta), choices.loss(theta)[0]
-        gains = {}
-        for name in kept:
-            without, _ = _fit(choices, counted, [other for other in kept if other != name])
-            judged[name] = (with_all, choices.ndcg(without))
-            gains[name] = choices.loss(without)[0] - loss - _least_gain(choices.has_values[spans[name]])
-        useless = [name for name in kept if gains[name] < 0 or judged[name][1] > with_all]
+        without = {name: _fit(choices, counted, [other for other in kept if other != name]) for name in kept}
+        judged |= {name: (with_all, choices.ndcg(fitted)) for name, fitted in without.items()}
+        gains = {
+            name: choices.loss(fitted)[0] - loss - _least_gain(choices.has_values[spans[name]])
+            for name, fitted in without.items()
+        }
+        weak = {name for name in kept if gains[name] < 0} if users >= enough else set()
+        useless = [name for name in kept if name in weak or judged[name][1] > with_all]
         if not useless:
             break
-        kept.remove(min(useless, key=gains.__getitem__))
+        dropped = min(useless, key=gains.__getitem__)
+        kept.remove(dropped)
+        theta = without[dropped]
+    half_widths = _half_widths(choices, counted, kept, theta)
     found, records = [], {}
     for term in counted:
         span, weights = spans[term.name], None
@@ -171,7 +180,9 @@ def weigh(
         with_it, without_it = judged[term.name]
         records[term.name] = {
             "weights": weights,
-            "intervals": {name: width for name, width in _named(term, error[span]).items() if weights and width > 0},
+            "intervals": {
+                name: width for name, width in _named(term, half_widths[span]).items() if weights and width > 0
+            },
             "ndcg@10": round(with_it, 6),
             "ndcg@10 without": round(without_it, 6),
             "users": users,
@@ -199,6 +210,11 @@ def _defaults(counted: Sequence[CountedTerm]) -> RealArray:
     return np.array([1.0, *(weight for term in counted for weight in term.features.values())])
 
 
+def _is_kept(counted: Sequence[CountedTerm], kept: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(1 + F,) whether a weight is that of the base score or of a kept term."""
+    return np.concatenate([[True], *(np.repeat(term.name in kept, len(term.features)) for term in counted)])
+
+
 def _least_gain(has_values: npt.NDArray[np.bool_]) -> float:
     """Smallest gain in log-likelihood that is significant, for a term whose features have values or not."""
     from scipy.stats import chi2
@@ -206,39 +222,47 @@ def _least_gain(has_values: npt.NDArray[np.bool_]) -> float:
     return float(chi2.ppf(_SIGNIFICANCE, max(int(has_values.sum()), 1))) / 2
 
 
-def _fit(choices: Choices, counted: Sequence[CountedTerm], kept: Sequence[str]) -> tuple[RealArray, RealArray]:
-    """Theta (1 + F,) that minimises the loss with the prior, and half widths (1 + F,) of 95 % intervals of its weights.
+def _fit(choices: Choices, counted: Sequence[CountedTerm], kept: Sequence[str]) -> RealArray:
+    """Theta (1 + F,) that minimises the loss with the prior; the weights are theta / theta_0.
 
-    The weights are theta / theta_0. A feature without values gets its default weight. A half width is 0 for theta_0,
-    for features of terms that are not kept, and for features without values.
+    It is 0 for features of terms that are not kept. A feature of the others without values gets its default weight.
     """
     from scipy.optimize import minimize
 
-    default = _defaults(counted)
-    is_kept = np.concatenate([[True], *(np.repeat(term.name in kept, len(term.features)) for term in counted)])
+    default, is_kept = _defaults(counted), _is_kept(counted, kept)
     free, idle = (np.flatnonzero(is_kept & part) for part in (choices.has_values, ~choices.has_values))
-    prior = default * _BASE_PRIOR
+    prior = default[free] * _BASE_PRIOR
 
     def objective(ratio: RealArray) -> tuple[float, RealArray]:
         """The loss at multiples of the prior means."""
-        theta = np.zeros(len(prior))
-        theta[free] = ratio * prior[free]
+        theta = np.zeros(len(default))
+        theta[free] = ratio * prior
         loss, gradient = choices.loss(theta)
-        return loss + 0.5 * float((ratio - 1) @ (ratio - 1)), gradient[free] * prior[free] + ratio - 1
+        return loss + 0.5 * float((ratio - 1) @ (ratio - 1)), gradient[free] * prior + ratio - 1
 
     bounds = [(_LEAST_BASE / prior[0], None), *[(0.0, None)] * (len(free) - 1)]
     ratio = minimize(objective, np.ones(len(free)), jac=True, bounds=bounds, method="L-BFGS-B").x
-    theta = np.zeros(len(prior))
-    theta[free] = ratio * prior[free]
+    theta = np.zeros(len(default))
+    theta[free] = ratio * prior
     theta[idle] = default[idle] * theta[0]
+    return theta
+
+
+def _half_widths(choices: Choices, counted: Sequence[CountedTerm], kept: Sequence[str], theta: RealArray) -> RealArray:
+    """Half widths (1 + F,) of 95 % intervals of the weights of :func:`_fit`, by the delta method.
+
+    They are 0 for theta_0, for features of terms that are not kept, and for features without values.
+    """
+    prior = _defaults(counted) * _BASE_PRIOR
+    free = np.flatnonzero(_is_kept(counted, kept) & choices.has_values)
     covariance = np.linalg.inv(choices.information(theta)[np.ix_(free, free)] + np.diag(prior[free] ** -2))
-    # The delta method: the derivatives of theta / theta_0 in theta.
+    # The derivatives of theta / theta_0 in theta.
     slope = np.eye(len(free)) / theta[0]
     slope[:, 0] -= theta[free] / theta[0] ** 2
-    half = np.zeros(len(prior))
+    half = np.zeros(len(theta))
     half[free] = 1.96 * np.sqrt(np.einsum("ij,jk,ik->i", slope, covariance, slope))
     half[0] = 0
-    return theta, half
+    return half
 
 
 @torch.inference_mode()
@@ -263,9 +287,7 @@ def _choices(
         return None
     query = key // width
     starts = run_starts(query)
-    relevant = np.bincount(evaluation_set.rows)[query[starts]]
-    discounts = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, 2 + _DISCOUNT_DEPTH)))])
-    ideal = discounts[np.minimum(relevant, _DISCOUNT_DEPTH)]
+    ideal = best_gain(np.bincount(evaluation_set.rows)[query[starts]], _DISCOUNT_DEPTH)
     weight = 1 / np.bincount(evaluation_set.users)[evaluation_set.users]
     return Choices(starts, values, is_answer, weight[query[starts]], ideal, evaluation_set.judged)
 

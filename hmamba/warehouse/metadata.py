@@ -46,7 +46,10 @@ def _path(column: Column, null_words: Sequence[str]) -> tuple[pa.ListArray, pa.B
     column = decoded(column)
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        level, unreadable = texts(column, null_words)
+        try:
+            level, unreadable = texts(column, null_words)
+        except UnreadableType:
+            raise UnreadableType(kind, "a string or a list of strings") from None
         return _side_by_side([level], len(level)), unreadable
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     try:
@@ -130,11 +133,13 @@ def _stage(
 def read_as(config: Config) -> str:
     """Digest of the settings that determine how a catalogue file is read."""
     names = config.catalogue
-    return digest([names.item_id, names.title, names.category_path, names.attributes, config.source.null_words])
+    parts = [names.item_id, names.title, names.category_path, config.source.null_words]
+    # Without attributes, the digest is that of warehouses from before this setting: nothing is read again.
+    return digest([*parts, names.attributes] if names.attributes else parts)
 
 
 def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:
-    """Write titles and categories to the items; later files and rows override earlier ones. The caller commits.
+    """Describe the items by the catalogue; later files and rows override earlier ones. The caller commits.
 
     If the files were last read with other settings, everything that was read from them then is removed first.
 

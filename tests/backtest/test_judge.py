@@ -28,7 +28,7 @@ def test_items_newer_than_the_night_are_accepted() -> None:
     config: Config = parse({"candidates": {"exclude_seen": False}}, "test")
     evaluation_set = evaluation_set_after(truth, date(2024, 1, 3), date(2024, 1, 9), config)
     known = truth.between(None, midnight(date(2024, 1, 4)))
-    measured = measure_baselines(known, evaluation_set, config, int(truth.items.max()) + 1)
+    measured = measure_baselines(known.item_events(int(truth.items.max()) + 1), evaluation_set, config)
     assert set(measured) == {"popularity", "most_bought"}
     assert measured["most_bought"].means["hr@10"] == 0.5  # of four answers two are new to everybody
 

@@ -94,6 +94,13 @@ def test_no_glob_of_the_table_meets_what_was_taken_back(nights: Layout) -> None:
     assert sorted(found) == [(f"run_date={day}",) for day in DAYS[:2]]
 
 
+def test_a_folder_of_a_day_without_a_manifest_is_no_table(nights: Layout) -> None:
+    (nights.candidates / "run_date=2024-01-02").mkdir(exist_ok=True)
+    nights.published_manifest(DAYS[1]).unlink()
+    assert call(nights, "--to", DAYS[1].isoformat()) == 0
+    assert read_json(nights.latest)["day"] == DAYS[0].isoformat()
+
+
 def test_deleted_is_gone(nights: Layout) -> None:
     assert call(nights, "--to", DAYS[0].isoformat(), "--delete") == 0
     assert [path for path in tree(nights) if "2099" in path] == []

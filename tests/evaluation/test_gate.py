@@ -13,10 +13,11 @@ from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
     RARE_EVENTS,
     Measured,
+    RareQueries,
     best_baseline,
     decide,
+    depth,
     is_baseline,
-    is_rare,
     measure_baselines,
     measure_model,
     measure_rare,
@@ -231,7 +232,7 @@ def test_each_user_counts_once_in_the_metrics():
     evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
     counted = histories_of([(0, 2), (0, 2), (0, 1)])
     config = configured(exclude_seen=False, cutoffs=(1,), metric="hr@1")
-    found = measure_baselines(counted, evaluation_set, config, 3)
+    found = measure_baselines(counted.item_events(3), evaluation_set, config)
     assert set(found) == {"popularity", "most_bought"}
     assert found["popularity"].deciding.tolist() == [0, 1, 1]
     assert found["popularity"].means == {
@@ -242,7 +243,7 @@ def test_each_user_counts_once_in_the_metrics():
         "coverage@1": 0.5,
         "recall@100": 1.0,
     }
-    assert set(measure_baselines(counted, evaluation_set, configured(), 3)) == {"popularity"}
+    assert set(measure_baselines(counted.item_events(3), evaluation_set, configured())) == {"popularity"}
 
 
 def test_a_model_is_measured_on_items_that_it_does_not_know():
@@ -280,17 +281,23 @@ def test_new_and_rare_items_are_measured_on_their_own():
     ranked[:, 0] = 3  # a hit that does not count, since item 3 is frequent
     ranked[1, 1], ranked[1, 11], ranked[2, 11] = 1, 2, 2
     events = np.array([0, RARE_EVENTS, 0, RARE_EVENTS + 1, 0, 0, 0, 0, 0, 50])
-    rare = is_rare(evaluation_set, events)
-    assert evaluation_set.items[rare].tolist() == [1, 2, 2]
+    rare = RareQueries.of(evaluation_set, events)
+    assert (rare.evaluation_set.items.tolist(), rare.rows.tolist()) == ([1, 2, 2], [1, 2])
     config = configured(exclude_seen=False, k=12)
-    assert measure_rare(ranked, evaluation_set, config, rare) == {
+    assert measure_rare(ranked, rare, config) == {
         "ndcg@10": pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)) / 2, abs=1e-6),
         "hr@12": 1.0,
     }
-    assert measure_rare(ranked, evaluation_set, configured(exclude_seen=False, k=11), rare)["hr@11"] == 0.5
-    assert measure_rare(ranked, evaluation_set, config, np.zeros(len(rare), dtype=bool)) == {}
-    measured = measure_baselines(histories, evaluation_set, config, len(events), rare)
+    assert measure_rare(ranked, rare, configured(exclude_seen=False, k=11))["hr@11"] == 0.5
+    assert measure_rare(ranked, RareQueries.of(evaluation_set, events + 99), config) == {}
+    counts, narrow = (
+        histories.item_events(len(events)),
+        configured(exclude_seen=False, k=5, cutoffs=(5,), metric="hr@5"),
+    )
+    assert set(measure_baselines(counts, evaluation_set, narrow, rare)["popularity"].rare) == {"ndcg@10", "hr@5"}
+    assert depth(narrow) == 10  # NDCG@10 of rare items, although nothing else is measured there
+    measured = measure_baselines(counts, evaluation_set, config, rare)
     assert {name: set(found.rare) for name, found in measured.items()} == {
         name: {"ndcg@10", "hr@12"} for name in ("popularity", "most_bought")
     }
-    assert measure_baselines(histories, evaluation_set, config, len(events))["popularity"].rare == {}
+    assert measure_baselines(counts, evaluation_set, config)["popularity"].rare == {}

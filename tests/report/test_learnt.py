@@ -68,7 +68,7 @@ REFIT = EpochMetrics(epoch=1, loss=4.25, seconds=3.04)
 )
 def test_what_serves_knows(night: Night, refit: dict[str, Any], expected: str) -> None:
     told = what_serves_knows(replace(night, steps=replace(night.steps, gate=gate_metrics(verdict(), **refit))))
-    assert "counts popularity, repeat purchases and co-occurrence up to the end of 2024-01-30" in told
+    assert "What the serving model counts, it counts up to the end of 2024-01-30" in told
     assert told.endswith(expected)
 
 

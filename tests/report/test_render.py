@@ -126,7 +126,7 @@ def test_pictures_have_words(page: Page) -> None:
         "new model vs what each user had most no clear difference +0.0320 (+22.2 %) \u22120.0040 to +0.0660",
         "Where it contains 0, the two cannot be distinguished on these users.",
         "Early stopping used NDCG@10 on the validation events. Epoch 6 is kept.",
-        "The model that serves counts popularity, repeat purchases and co-occurrence up to the end of 2024-01-30;",
+        "What the serving model counts, it counts up to the end of 2024-01-30;",
         "Its weights are those that were evaluated.",
         "event_time is in range 2",
         "user_id is not null 1",

@@ -55,6 +55,12 @@ def simulated(queries, theta, seed=0, answers=1):
     return Choices(starts, values, is_answer, np.ones(queries), np.ones(queries), queries)
 
 
+def fit(choices, kept):
+    """Theta and the half widths of the weights' intervals."""
+    theta = term_weights._fit(choices, TERMS, kept)
+    return theta, term_weights._half_widths(choices, TERMS, kept, theta)
+
+
 def some_choices():
     """Queries of several weights and numbers of answers."""
     random, choices = np.random.default_rng(1), simulated(40, (0.5, 1.0, 0.2, 0.7), answers=2)
@@ -84,7 +90,7 @@ def test_the_loss_equals_its_definition():
 @pytest.mark.parametrize("seed", range(3))
 def test_known_weights_are_recovered_within_their_intervals(seed):
     true = np.array([0.8, 1.2, 0.4, 0.0])
-    theta, half = term_weights._fit(simulated(3_000, true, seed), TERMS, ["two", "one"])
+    theta, half = fit(simulated(3_000, true, seed), ["two", "one"])
     weights = theta / theta[0]
     assert (theta >= 0).all()
     assert (np.abs(weights - true / 0.8)[1:] < 1.6 * half[1:]).all()  # 1.6 * 1.96 standard errors
@@ -93,7 +99,7 @@ def test_known_weights_are_recovered_within_their_intervals(seed):
 
 
 def test_the_intervals_have_the_spread_of_repeated_fits():
-    fits = [term_weights._fit(simulated(300, (0.8, 1.2, 0.4, 0.6), seed), TERMS, ["two", "one"]) for seed in range(60)]
+    fits = [fit(simulated(300, (0.8, 1.2, 0.4, 0.6), seed), ["two", "one"]) for seed in range(60)]
     weights = np.array([theta / theta[0] for theta, _ in fits])
     np.testing.assert_allclose(
         1.96 * weights.std(axis=0)[1:], np.mean([half for _, half in fits], axis=0)[1:], rtol=0.4
@@ -104,17 +110,17 @@ def test_few_users_keep_the_defaults():
     default = np.array([1.0, 0.5, 2.0, 1.0])
     apart = []
     for queries in (1, 10, 2_000):
-        theta, _ = term_weights._fit(simulated(queries, (0.8, 1.2, 0.0, 0.0)), TERMS, ["two", "one"])
+        theta, _ = fit(simulated(queries, (0.8, 1.2, 0.0, 0.0)), ["two", "one"])
         apart.append(np.abs(theta / theta[0] / default - 1).max())
     assert apart[0] < 0.7 < apart[1] < apart[2]
 
 
 def test_terms_that_are_not_kept_and_features_without_values_are_not_fitted():
     choices = simulated(500, (0.8, 1.2, 0.4, 0.6))
-    theta, half = term_weights._fit(choices, TERMS, ["one"])
+    theta, half = fit(choices, ["one"])
     assert theta[1:3].tolist() == half[1:3].tolist() == [0, 0]
     choices = replace(choices, values=choices.values * [1, 1, 0, 1])
-    theta, half = term_weights._fit(choices, TERMS, ["two", "one"])
+    theta, half = fit(choices, ["two", "one"])
     assert theta[2] / theta[0] == pytest.approx(2.0)
     assert half[2] == 0 < half[1]
 
@@ -148,27 +154,76 @@ def test_a_term_is_kept_if_it_helps_and_dropped_if_it_misleads(users):
     """In the table the next item always follows an item, or never does."""
     walks, model, candidate_items = walkers(users)
     counted = Cooccurrence.count(walks, 41)
-    terms, weighed = weigh(model, [counted], after_walks(walks, 1), candidate_items, exclude_seen=True)
+    terms, weighed = weigh(model, [counted], after_walks(walks, 1), candidate_items, enough=1, exclude_seen=True)
     assert [term.term for term in terms] == [counted]
     record = weighed["cooccurrence"]
     assert terms[0].weights == record["weights"]
     assert record["users"] == users
     assert record["ndcg@10"] > record["ndcg@10 without"]
     assert set(record["intervals"]) == {"new"}  # seen items are excluded, so their feature has no values
-    terms, weighed = weigh(model, [counted], after_walks(walks, 20), candidate_items, exclude_seen=True)
+    terms, weighed = weigh(model, [counted], after_walks(walks, 20), candidate_items, enough=1, exclude_seen=True)
     record = weighed["cooccurrence"]
     assert (terms, record["weights"], record["intervals"]) == ([], None, {})
     assert record["ndcg@10"] <= record["ndcg@10 without"]
     assert model.counted_terms == []
 
 
+class Twin(Cooccurrence):
+    """The same evidence under another name."""
+
+    name = "twin"
+
+
+def test_of_two_terms_that_say_the_same_one_stays():
+    walks, model, candidate_items = walkers(240)
+    table = Cooccurrence.count(walks, 41).table
+    expected = after_walks(walks, 1)  # with a chance of one half
+    others = np.random.default_rng(0).integers(1, 41, 240)
+    mixed = replace(expected, items=np.where(np.arange(240) % 2, others, expected.items))
+    terms, _ = weigh(model, [Cooccurrence(table), Twin(table)], mixed, candidate_items, enough=1, exclude_seen=True)
+    assert len(terms) == 1
+
+
+def test_the_test_needs_a_gain_for_each_feature_and_enough_users(monkeypatch):
+    """A term of two features needs 3.0 in log-likelihood, one of a single feature 1.92."""
+    both, one = np.array([True, True]), np.array([True, False])
+    assert term_weights._least_gain(both) == pytest.approx(2.996, abs=1e-3)
+    assert term_weights._least_gain(one) == pytest.approx(1.921, abs=1e-3)
+    walks, model, candidate_items = walkers(5)
+    counted = [Cooccurrence.count(walks, 41)]
+    monkeypatch.setattr(term_weights, "_least_gain", lambda _: 1e9)
+    kept = [
+        bool(weigh(model, counted, after_walks(walks, 1), candidate_items, enough=enough, exclude_seen=True)[0])
+        for enough in (5, 6)
+    ]
+    assert kept == [False, True]
+
+
+def test_a_likelier_term_that_lowers_ndcg_is_dropped(monkeypatch):
+    walks, model, candidate_items = walkers(240)
+    counted = [Cooccurrence.count(walks, 41)]
+    monkeypatch.setattr(Choices, "ndcg", lambda self, theta: 0.2 if theta[1:].any() else 0.3)
+    terms, weighed = weigh(model, counted, after_walks(walks, 1), candidate_items, enough=1, exclude_seen=True)
+    assert terms == []
+    assert (weighed["cooccurrence"]["ndcg@10"], weighed["cooccurrence"]["ndcg@10 without"]) == (0.2, 0.3)
+
+
+def test_each_user_counts_once_in_the_fit():
+    walks, model, candidate_items = walkers(4)
+    rows = np.array([0, 1, 2, 3])
+    evaluation_set = EvaluationSet(walks, 0 * rows, rows, 1 + (rows + 6) % 40, np.array([0, 1, 1, 1]))
+    choices = term_weights._choices(model, [Cooccurrence.count(walks, 41)], evaluation_set, candidate_items, True)
+    assert choices.weight == pytest.approx([1, 1 / 3, 1 / 3, 1 / 3])
+    assert choices.users == 2
+
+
 def test_a_useless_term_beside_a_good_one_is_dropped():
     walks, model, candidate_items = walkers(240)
     good, noise = Cooccurrence.count(walks, 41), Noise(Cooccurrence.count(walks, 41).table)
-    terms, weighed = weigh(model, [noise, good], after_walks(walks, 1), candidate_items, exclude_seen=True)
+    terms, weighed = weigh(model, [noise, good], after_walks(walks, 1), candidate_items, enough=1, exclude_seen=True)
     assert [term.term.name for term in terms] == ["cooccurrence"]
     assert weighed["noise"]["weights"] is None
-    alone, expected = weigh(model, [good], after_walks(walks, 1), candidate_items, exclude_seen=True)
+    alone, expected = weigh(model, [good], after_walks(walks, 1), candidate_items, enough=1, exclude_seen=True)
     assert alone[0].weights == terms[0].weights
     assert weighed["cooccurrence"] == expected["cooccurrence"]
 
@@ -187,7 +242,7 @@ def test_the_recorded_ndcg_is_that_of_the_ranking(exclude_seen, per_user):
 
     def ndcg(terms):
         model.counted_terms = terms
-        ranked, _ = rank_all(model, histories, candidate_items, k=10, exclude_seen=exclude_seen)
+        ranked, _ = rank_all(model, histories, candidate_items, k=10, enough=1, exclude_seen=exclude_seen)
         found = metrics_by_query(ranked, rows, items, cutoffs=(10,))["ndcg@10"]
         return evaluation_set.by_user(found).mean()
 
@@ -195,13 +250,13 @@ def test_the_recorded_ndcg_is_that_of_the_ranking(exclude_seen, per_user):
         Cooccurrence.count(random_histories(users=90, items=40), 41),
         Noise(Cooccurrence.count(histories, 41).table),
     ]
-    terms, weighed = weigh(model, counted, evaluation_set, candidate_items, exclude_seen=exclude_seen)
+    terms, weighed = weigh(model, counted, evaluation_set, candidate_items, enough=1, exclude_seen=exclude_seen)
     for term in terms:
         record = weighed[term.term.name]
         assert record["ndcg@10"] == pytest.approx(ndcg(terms), abs=2e-6)
         others = [other for other in terms if other is not term]
         assert record["ndcg@10 without"] == pytest.approx(ndcg(others), abs=2e-6)
-    again = weigh(model, counted, evaluation_set, candidate_items, exclude_seen=exclude_seen)[1]
+    again = weigh(model, counted, evaluation_set, candidate_items, enough=1, exclude_seen=exclude_seen)[1]
     assert again == weighed
 
 
@@ -228,7 +283,7 @@ def test_without_answers_near_the_top_the_terms_keep_their_defaults():
     walks, model, candidate_items = walkers(40)
     counted = Cooccurrence.count(walks, 41)
     missed = replace(after_walks(walks.select(np.arange(3)), 20), items=walks.items[walks.offsets[:3]])
-    terms, weighed = weigh(model, [counted], missed, candidate_items, exclude_seen=True)
+    terms, weighed = weigh(model, [counted], missed, candidate_items, enough=1, exclude_seen=True)
     assert terms[0].weights == weighed["cooccurrence"]["weights"] == dict(Cooccurrence.features)
     assert weighed["cooccurrence"]["ndcg@10"] == weighed["cooccurrence"]["ndcg@10 without"] == 0
 
@@ -237,7 +292,7 @@ def test_without_validation_users_the_terms_keep_their_defaults():
     walks, model, candidate_items = walkers(40)
     counted = Cooccurrence.count(walks, 41)
     empty = after_walks(walks.select(np.zeros(0, dtype=np.int64)), 1)
-    terms, weighed = weigh(model, [counted], empty, candidate_items, exclude_seen=True)
+    terms, weighed = weigh(model, [counted], empty, candidate_items, enough=1, exclude_seen=True)
     assert [term.term for term in terms] == [counted]
     assert weighed == {
         "cooccurrence": {
@@ -248,13 +303,13 @@ def test_without_validation_users_the_terms_keep_their_defaults():
             "users": 0,
         }
     }
-    assert weigh(model, [], after_walks(walks, 1), candidate_items, exclude_seen=True) == ([], {})
+    assert weigh(model, [], after_walks(walks, 1), candidate_items, enough=1, exclude_seen=True) == ([], {})
 
 
 def test_a_single_candidate_item():
     walks, model, _ = walkers(40)
     candidate_items = CandidateItems.of(np.r_[np.zeros(7, np.int64), 1, np.zeros(33, np.int64)], 1)
     counted = Cooccurrence.count(walks, 41)
-    terms, weighed = weigh(model, [counted], after_walks(walks, 1), candidate_items, exclude_seen=True)
+    terms, weighed = weigh(model, [counted], after_walks(walks, 1), candidate_items, enough=1, exclude_seen=True)
     assert (terms, weighed["cooccurrence"]["weights"]) == ([], None)  # one item is no choice
     assert weighed["cooccurrence"]["ndcg@10"] == weighed["cooccurrence"]["ndcg@10 without"] == pytest.approx(1 / 40)

@@ -12,6 +12,8 @@ import pytest
 
 from hmamba.config import parse
 from hmamba.errors import InputError
+from hmamba.quality import batch
+from hmamba.quality.row_rules import ROW_RULES, RowRule
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.frames import load_frames
 
@@ -61,6 +63,22 @@ def test_rows_that_break_a_rule_refuse_the_whole(
     columns = {name: values for name, values in (EVENTS | changes).items() if values is not None}
     with pytest.raises(InputError, match=told):
         load_frames(connection, CONFIG, pa.table(columns), None)
+
+
+def test_a_further_row_rule_is_one_entry(
+    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = RowRule(
+        name="item_id_allowed",
+        condition="item_id = 'b'",
+        broken_by="an item that is not sold",
+        columns=lambda config: (config.source.columns.item_id,),
+        cure=lambda broken: f"{broken.value} is not sold.",
+    )
+    monkeypatch.setattr(batch, "EVENT_RULES", (*batch.EVENT_RULES, rule))
+    monkeypatch.setitem(ROW_RULES, rule.name, rule)
+    with pytest.raises(InputError, match=r"^1 of 4 rows .*line 0: item_id_allowed .*b is not sold\."):
+        load_frames(connection, CONFIG, pa.table(EVENTS), None)
 
 
 def test_no_rows_are_refused(connection: duckdb.DuckDBPyConnection) -> None:

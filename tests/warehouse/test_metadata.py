@@ -9,6 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from hmamba.config import parse
+from hmamba.warehouse.metadata import read_as
 from tests.landing import DAY, Root
 from tests.synthetic import make_catalogue
 
@@ -202,6 +204,17 @@ def test_changed_attribute_columns_are_read_again(root: Root) -> None:
         found.append(root.sql(DESCRIBED)[0][1])
     assert found == [["brand=Acme"], ["brand=Acme", "tags=red"], ["tags=red"], []]
     assert root.ok("ingest", run_id="same")["batch_id"] is None
+
+
+def test_without_attributes_a_catalogue_of_an_earlier_version_is_not_read_again() -> None:
+    """The digest of a warehouse from before there were attributes: another one would remove all descriptions."""
+    settings = {"path": "c.csv", "category_path": ["a"]}
+    assert read_as(parse({"catalogue": settings}, "test")) == (
+        "5d47b4f9915f7faf5510c9162b845cc416863df1f849db5c4ce3338fe4f7b57f"
+    )
+    assert read_as(parse({"catalogue": {**settings, "attributes": ["b"]}}, "test")) != read_as(
+        parse({"catalogue": settings}, "test")
+    )
 
 
 def test_attributes_that_are_numbers_are_read_as_text(root: Root) -> None:
