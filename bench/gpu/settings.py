@@ -1,6 +1,6 @@
 """The settings of the check: the configuration ``complete_journey`` as it resolves, kept as JSON beside this file.
 
-Reading a configuration takes pydantic, which a machine that is only lent for a check may lack. After a change of
+Reading a configuration takes pydantic, which a GPU machine may lack. After a change of
 settings: ``python -m bench.gpu.settings > bench/gpu/settings.json`` (a test says when it is due).
 """
 
@@ -35,7 +35,7 @@ def committed(*, tiny: bool = False, device: str = "cpu") -> Any:
     config.train.device = device
     config.train.epochs = 1
     config.model.category_levels = []  # the check reads events only
-    config.model.score_terms = ["repeats"]  # counted terms need SciPy, which a lent machine may lack
+    config.model.score_terms = ["repeats"]  # counted terms need SciPy, which a GPU machine may lack
     config.model.kernels = "torch"  # the fused kernels have a part of their own, which may fail alone
     if tiny:
         config.train.tokens, config.train.max_length, config.train.min_item_events = 256, 64, 2

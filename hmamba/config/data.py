@@ -121,8 +121,8 @@ class CatalogueConfig(Section):
     )
     attributes: tuple[str, ...] = Field(
         (),
-        description="Further columns with properties of an item, such as its brand: text, or lists of text. With the "
-        "categories, they are what the score term attributes compares items by.",
+        description="Further columns with properties of an item, such as its brand: text, or lists of text. The score "
+        "term attributes compares items by these values and the categories.",
     )
 
     @field_validator("attributes")

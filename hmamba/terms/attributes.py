@@ -4,7 +4,7 @@ Attributes are categories and other values of the catalogue, such as brands. The
 whose vectors and co-occurrence are learned from little. The HMamba paper has no such term. The term is defined by
 
     a(v) = vector of log(items / items with the attribute) over the attributes of v, divided by its length; attributes
-           that more than a tenth of the items have are left out, because they tell items hardly apart
+           that more than a tenth of the items have are left out, because they hardly distinguish items
     s(u, v) = mean of cos(a(x_i), a(v)) over the user's last 50 events x_i, i baskets old, with weights w_i 0.8^i
 
     features: recent = s(u, v), last = the same mean over the last basket only, for the 1,000 items that u has not seen
