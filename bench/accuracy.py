@@ -54,7 +54,7 @@ def _arguments() -> argparse.ArgumentParser:
         help="leave-one-out: newest events of each user, 0 for all (%(default)s)",
     )
     add("--days", type=int, default=28, help="last-day: days from the cut to the end (%(default)s)")
-    add("--settings", type=Path, help="a .toml file (bench/settings/DATA.toml, or other.toml)")
+    add("--settings", type=Path, help="a .toml file (bench/settings/DATA.toml if it exists)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting, such as model.layers=2")
     add(
         "--peer-set",
@@ -128,7 +128,7 @@ def _setting(config: Config, name: str) -> Any:
 
 def tuned_settings(data: Data, config: Config) -> dict[str, Any]:
     """The model's settings that are not the defaults of the data set; the seed is not among them."""
-    standard = settings.configure(settings.path_of(data.name, None), {})
+    standard = settings.configure(settings.standard(data.name, data.repeats), {})
     names = [name for side in (config, standard) for name in settings.differences(side)]
     return {name: value for name in names if (value := _setting(config, name)) != _setting(standard, name)}
 
@@ -221,11 +221,11 @@ def _report(
 
 
 def _compare(
-    bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace, *, tuned: bool
+    bench: Bench, standard: dict[str, Any], overrides: dict[str, Any], options: argparse.Namespace, *, tuned: bool
 ) -> list[Row]:
     seeds = _seeds(options.seeds)
     rows = [bench.floor(name) for name in FLOORS[bench.protocol]]
-    configs = [settings.configure(path, {**overrides, "train.seed": seed}) for seed in seeds]
+    configs = [settings.configure(standard, {**overrides, "train.seed": seed}) for seed in seeds]
     ours = bench.hmamba(HMAMBA, configs, tuned=tuned)
     if bench.protocol == "leave-one-out":
         length = options.length or int(bench.experiment.train.lengths.max())
@@ -235,17 +235,23 @@ def _compare(
 
 
 def _ablate(
-    bench: Bench, path: Path, overrides: dict[str, Any], options: argparse.Namespace, *, tuned: bool
+    bench: Bench,
+    name: str,
+    standard: dict[str, Any],
+    overrides: dict[str, Any],
+    options: argparse.Namespace,
+    *,
+    tuned: bool,
 ) -> list[Row]:
-    seeds, rows, name = _seeds(options.seeds), [], path.stem
+    seeds, rows = _seeds(options.seeds), []
     for entry in read_toml(options.ablation_file).get("row", []):
         if name not in entry.get("data", [name]):
             continue
-        configs = [settings.configure(path, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
+        configs = [settings.configure(standard, {**overrides, **entry["set"], "train.seed": seed}) for seed in seeds]
         row = bench.hmamba(entry["name"], configs, tuned=tuned)
         rows += [row, *row.parts()]
     if not rows:
-        raise ConfigError(f"{options.ablation_file} has no [[row]] for {name}.toml.")
+        raise ConfigError(f"{options.ablation_file} has no [[row]] for {name}.")
     return rows
 
 
@@ -260,9 +266,9 @@ def run(options: argparse.Namespace) -> str:
     """
     columns = Columns(options.user_id, options.item_id, options.time)
     data = load(options.data, Path(options.folder) if options.folder else None, columns)
-    path = settings.path_of(data.name, options.settings)
+    standard = settings.standard(data.name, data.repeats, options.settings)
     overrides = settings.pairs(options.set)
-    config = settings.configure(path, overrides)
+    config = settings.configure(standard, overrides)
     protocol: Protocol = options.protocol or _default_protocol(data)
     tuned = tuned_settings(data, config)
     changed = {**tuned, **other_options(data, protocol, options)}
@@ -270,7 +276,10 @@ def run(options: argparse.Namespace) -> str:
     store = Store(options.work, again=options.again)
     bench = Bench(experiment, protocol, {**facts, "columns": asdict(columns)}, store, _systems(options.systems))
     with store.alone():
-        rows = (_ablate if options.ablation else _compare)(bench, path, overrides, options, tuned=bool(tuned))
+        if options.ablation:
+            rows = _ablate(bench, data.name, standard, overrides, options, tuned=bool(tuned))
+        else:
+            rows = _compare(bench, standard, overrides, options, tuned=bool(tuned))
     reference = rows[0].name if options.ablation else REFERENCE[protocol]
     text = _report(bench, data, rows, reference, options, changed)
     if not options.print_only:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hmamba.columns import EVENT_TIME, ITEM_ID, USER_ID
 from hmamba.errors import InputError
 from hmamba.sequences.attributes import attribute_matrix
-from hmamba.sequences.categories import number_categories
+from hmamba.sequences.categories import Categories
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, IntArray, offsets_of
 from hmamba.storage.local import sha256
 
@@ -67,6 +67,12 @@ class Data:
     ids: pa.Array
     timed: bool
     items: Path
+
+    @property
+    def repeats(self) -> float:
+        """Share of the events that repeat an item of their user."""
+        pairs = np.unique(self.histories.owner * self.size + self.histories.items)
+        return 1 - len(pairs) / self.histories.events
 
     @property
     def size(self) -> int:
@@ -124,43 +130,12 @@ def _codes(array: pa.Array) -> tuple[IntArray, pa.Array]:
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.cast(pa.string())
 
 
-def read_categories(path: Path, ids: pa.Array, levels: tuple[int, ...]) -> IntArray | None:
-    """Number the items' categories on the given levels; see :func:`number_categories`.
+def read_categories(path: Path, ids: pa.Array) -> Categories | None:
+    """The category paths of the items.
 
     Args:
-        path: a file with the columns item_id and categories, a list of text with the widest category first.
-        ids: (size,) item ids by index.
-        levels: ascending; if empty, the file is not read.
-
-    Returns:
-        (L, size) category numbers, or None without levels.
-
-    Raises:
-        InputError: the file cannot be read, lacks a column, or its paths are too short.
-    """
-    if not levels:
-        return None
-    needs = f"model.category_levels = {list(levels)} needs"
-    try:
-        table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
-        paths = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks()
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise InputError(
-            f"{needs} {path} with the columns {ITEM_ID} and {CATEGORIES}, a list of text ({error}). "
-            "Add it, or set model.category_levels=[]."
-        ) from error
-    place = pc.index_in(ids, table[ITEM_ID].cast(pa.string()).combine_chunks(), skip_nulls=True)
-    of_item = paths.take(place)
-    if (pc.max(pc.list_value_length(of_item)).as_py() or 0) < max(levels):
-        raise InputError(f"{needs} deeper paths than those in {path}. Set model.category_levels=[].")
-    return np.stack([number_categories(of_item, np.arange(len(ids)), len(ids), level) for level in levels])
-
-
-def read_attributes(path: Path, ids: pa.Array) -> sp.csr_array | None:
-    """The items' categories as attributes, see :func:`hmamba.sequences.attributes.attribute_matrix`.
-
-    Args:
-        path: as for :func:`read_categories`; without the file or the column there are no attributes.
+        path: a file with the columns item_id and categories, a list of text with the widest category first; without
+            the file or that column there are none.
         ids: (size,) item ids by index.
     """
     if not path.is_file() or CATEGORIES not in pq.read_schema(path).names:
@@ -168,8 +143,22 @@ def read_attributes(path: Path, ids: pa.Array) -> sp.csr_array | None:
     table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
     index = pc.index_in(table[ITEM_ID].cast(pa.string()).combine_chunks(), ids)
     known = index.is_valid()
-    values = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks().filter(known)
-    return attribute_matrix(index.filter(known).to_numpy().astype(np.int64), values, len(ids))
+    paths = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks().filter(known)
+    return Categories(paths, index.filter(known).to_numpy().astype(np.int64), len(ids))
+
+
+def attributes_of(categories: Categories) -> sp.csr_array | None:
+    """Each level of the items' category paths as an attribute, as in a snapshot (sql/sequences.sql)."""
+    levels = []
+    for level in range(1, categories.depth + 1):
+        reaches = pc.fill_null(pc.greater_equal(pc.list_value_length(categories.paths), level), False)
+        names = pc.binary_join(pc.list_slice(categories.paths.filter(reaches), 0, level), "\x1f")
+        levels.append((categories.index[reaches.to_numpy(zero_copy_only=False)], names))
+    if not levels:
+        return None
+    values = pa.concat_arrays([names for _, names in levels])
+    each = pa.ListArray.from_arrays(np.arange(len(values) + 1, dtype=np.int32), values)
+    return attribute_matrix(np.concatenate([index for index, _ in levels]), each, categories.size)
 
 
 def load(choice: str, folder: Path | None = None, columns: Columns | None = None) -> Data:

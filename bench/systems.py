@@ -112,8 +112,8 @@ class Bench:
         """Train the product's model, once for each configuration; the configurations differ in their seeds."""
         row = Row(name, tuned=tuned)
         for config in configs:
-            read = self.experiment.items if config.model.category_levels else None
-            items = sha256(read) if read is not None and read.is_file() else None  # training reports a missing file
+            read = self.experiment.items
+            items = sha256(read) if read.is_file() else None
             identity = self.identity("hmamba", [config.training_digest(), items], _MODEL)
             to_run = "hmamba" in self.to_run
             found = self.store.find(identity, to_run=to_run)

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.datasets import read_attributes, read_categories
+from bench.datasets import attributes_of, read_categories
 from bench.protocols import Experiment, measure
 from hmamba.config import Config
 from hmamba.errors import InputError
 from hmamba.evaluation.ranking import rank_all
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
+from hmamba.recipe import Recipe
 from hmamba.score_terms import chosen
 from hmamba.terms.base import WeightedTerm
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
+from hmamba.training.prepare import new_model
 
 _OVERWHELMING = 1e4  # a factor of weights at which the base score only breaks ties
 
@@ -30,7 +32,9 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
     Raises:
         InputError: no user has two training events.
     """
-    batches = Batches.of(experiment.train, experiment.candidate_items, config, model.learned_term)
+    recipe = Recipe.for_histories(config, experiment.train)
+    batches = Batches.of(experiment.train, experiment.candidate_items, config, recipe, model.learned_term)
+    categories = read_categories(experiment.items, experiment.ids)
     if not batches.rows:
         raise InputError("no user has two training events: use a larger data set.")
     return Plan(
@@ -39,13 +43,14 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
         windows=None,
         candidate_items=experiment.candidate_items,
         evaluation_set=experiment.stop.evaluation_set,
-        epochs=config.train.epochs,
+        epochs=recipe.epochs,
         learning_rate=config.train.learning_rate,
         warm=False,
         counted_terms=chosen(config.model.score_terms or (), learned=False),
-        attributes=read_attributes(experiment.items, experiment.ids),
+        attributes=None if categories is None else attributes_of(categories),
         folder=folder,
         config=config,
+        recipe=recipe,
     )
 
 
@@ -53,10 +58,10 @@ def model_of(experiment: Experiment, config: Config) -> HMamba:
     """An untrained model whose bias is set to the popularity in the training events."""
     device = device_of(config.train.device)
     torch.manual_seed(config.train.seed)
-    model = HMamba(config.model, experiment.size - 1, device)
+    recipe = Recipe.for_histories(config, experiment.train)
+    categories = read_categories(experiment.items, experiment.ids)
+    model, groups = new_model(config.model, recipe, experiment.size, categories, None, device)
     events, users = experiment.train.item_events(experiment.size), experiment.train.item_users(experiment.size)
-    category = read_categories(experiment.items, experiment.ids, config.model.category_levels)
-    groups = None if category is None else torch.from_numpy(category)
     model.start_from_counts(torch.from_numpy(events), torch.from_numpy(users), groups)
     return model.to(device)
 

@@ -24,6 +24,7 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
+from hmamba.recipe import with_levels
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import read_histories, shard_files
@@ -70,9 +71,11 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
-    histories = read_histories(shard_files(run))
+    histories, ids = read_histories(shard_files(run)), model_files.vocabulary(run.items)
     split = Split.of(histories, config)
-    if parent is not None and not parent.model.config.same_weights(config.model):
+    categories = read_categories(run.items, len(ids))
+    settled = with_levels(config.model, categories.depth, None if parent is None else parent.model.config)
+    if parent is not None and not parent.model.config.same_weights(settled):
         log.info("train: the [model] settings have changed since %s: training from scratch", parent.version)
         parent = None
     if parent is not None and _has_seen(parent.provenance, split):
@@ -85,13 +88,11 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         if trained is None:
             return TrainMetrics(day=context.day, version=provenance.version, parent=provenance.parent, reused=True)
         return TrainMetrics(day=context.day, reused=True, **trained.model_dump())
-    ids = model_files.vocabulary(run.items)
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
-    category = read_categories(run.items, len(ids), config.model.category_levels)
     attributes = read_attributes(run.items, len(ids))
     try:
-        ready = prepare(histories, ids, provenance, parent, split, run.training, config, category, attributes)
+        ready = prepare(histories, ids, provenance, parent, split, run.training, config, categories, attributes)
     except NothingToLearnError as error:
         reason = str(error).rstrip(".")
         log.warning("train: nothing is trained: %s", reason)

@@ -70,6 +70,17 @@ FROM (
     HAVING count(*) >= $least
 );
 
+-- name: typical_user
+-- Events of the median user with two or more. $types: the counted event types, if $typed.
+SELECT coalesce(median(events), 0) AS events
+FROM (
+    SELECT count(*) AS events
+    FROM staged
+    WHERE user_id IS NOT NULL AND (NOT $typed OR list_contains($types, event_type))
+    GROUP BY user_id
+    HAVING count(*) > 1
+);
+
 -- name: matching_items
 -- Overlap of ids in possible catalogue files with the items and users of the events, for each of $files and for all
 -- together (file is NULL). chunk: file, id.

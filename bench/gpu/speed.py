@@ -21,7 +21,8 @@ from hmamba.model.kernels import Scan, fused_scan
 from hmamba.model.scan import chunked_scan
 from hmamba.model.scores import Score
 from hmamba.models.files import StoredModel
-from hmamba.training.batches import Batch, tokens_for
+from hmamba.recipe import Recipe
+from hmamba.training.batches import Batch
 from hmamba.training.checkpoint import Place
 from hmamba.training.fit import Fit
 from hmamba.training.loss import blocked_cross_entropy
@@ -99,7 +100,7 @@ def measure_training(context: Context) -> None:
     """Training at the night's batch, and at larger ones."""
     settings = context.shop.config.train
     set_to = settings.tokens
-    usual = set_to or tokens_for(context.shop.yesterday.events)
+    usual = Recipe.for_histories(context.shop.config, context.shop.yesterday).tokens
     for tokens in (usual,) if context.tiny else (usual, 4 * usual, 16 * usual):
         settings.tokens = tokens
         _training(context, f"training, {tokens:,} events a step")

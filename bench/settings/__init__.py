@@ -9,14 +9,25 @@ from typing import Any
 
 from hmamba.config import Config, Section, parse, read_toml
 from hmamba.errors import ConfigError
+from hmamba.survey.measure import REPEATS_FROM
 
 FOLDER = Path(__file__).parent
 
 
-def path_of(data: str, given: Path | None) -> Path:
-    """The file given, the one of the data set, or the one of all others."""
+def standard(data: str, repeats: float, given: Path | None = None) -> dict[str, Any]:
+    """The settings of a data set: what its protocol needs, and the choice that ``hmamba init`` would propose.
+
+    Args:
+        data: name of the data set.
+        repeats: share of its events that repeat an item of their user.
+        given: a file that is used instead of the one of the data set.
+
+    Raises:
+        ConfigError: the file does not exist or is not TOML.
+    """
     own = FOLDER / f"{data}.toml"
-    return given or (own if own.exists() else FOLDER / "other.toml")
+    values = read_toml(given or own) if given or own.exists() else {}
+    return {**values, "candidates": {"exclude_seen": repeats < REPEATS_FROM, **values.get("candidates", {})}}
 
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:
@@ -37,20 +48,19 @@ def pairs(texts: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def configure(path: Path, overrides: Mapping[str, Any]) -> Config:
-    """The settings of a file with overrides, named ``section.key``.
+def configure(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
+    """Settings with overrides, named ``section.key``.
 
     Raises:
-        ConfigError: the file does not exist or is not TOML, a setting is unknown or wrong, or an override names no
-            section.
+        ConfigError: a setting is unknown or wrong, or an override names no section.
     """
-    values = read_toml(path)
+    merged = dict(values)
     for name, value in overrides.items():
         section, dot, key = name.partition(".")
         if not dot:
             raise ConfigError(f"{name!r}: name the section too, such as model.layers.")
-        values[section] = {**values.get(section, {}), key: value}
-    return parse(values, str(path))
+        merged[section] = {**merged.get(section, {}), key: value}
+    return parse(merged, "settings of the measurement")
 
 
 def differences(config: Config) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.datasets import load
 from bench.protocols import TEST, leave_one_out
-from bench.settings import configure, path_of
+from bench.settings import configure
 from bench.training import model_of, plan_of
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.index.base import RealArray
@@ -129,7 +129,7 @@ def trained(folder: Path, epochs: int, users: int) -> tuple[HMamba, RealArray]:
         InputError: the data set does not exist.
     """
     overrides = {"train.epochs": epochs, "train.device": "cpu", "model.score_terms": []}
-    config = configure(path_of(DATA, None), overrides)
+    config = configure({}, overrides)
     experiment = leave_one_out(load(DATA, folder), _LENGTH)
     model, empty = model_of(experiment, config), np.zeros(0, dtype=np.int64)
     evaluation_set = EvaluationSet(experiment.train.select(empty), empty, empty, empty)

@@ -26,7 +26,7 @@ import torch
 from bench.datasets import Data, load
 from bench.peer import search_space, write_events
 from bench.protocols import Experiment, leave_one_out
-from bench.settings import configure, path_of
+from bench.settings import configure
 from bench.speed.rounds import Figure, check
 from bench.store import ROOT
 from bench.training import model_of, plan_of
@@ -76,7 +76,7 @@ def experiment_of(data: Data, users: int | None) -> Experiment:
     return replace(whole, train=train, candidate_items=CandidateItems.of(train.item_events(whole.size), 1))
 
 
-def ours(experiment: Experiment, name: str, layers: int) -> Runner:
+def ours(experiment: Experiment, layers: int) -> Runner:
     """The product's loop; each call trains the same model for another epoch."""
     tokens = experiment.train.events * _BATCH_USERS // len(experiment.train)
     overrides = {
@@ -95,7 +95,7 @@ def ours(experiment: Experiment, name: str, layers: int) -> Runner:
         "train.device": "cpu",
         "candidates.exclude_seen": True,
     }
-    config = configure(path_of(name, None), overrides)
+    config = configure({}, overrides)
     model, empty = model_of(experiment, config), np.zeros(0, dtype=np.int64)
     evaluation_set = EvaluationSet(experiment.train.select(empty), empty, empty, empty)
 
@@ -182,7 +182,7 @@ def figures(*, quick: bool, data: Path | None = None) -> Iterator[Figure]:
         assert data is not None
         experiment = experiment_of(load(name, data), 100 if quick else users)
         with _peer(experiment, PYTHON, rounds + 1) as peer:
-            ways = {OURS: ours(experiment, name, 1), DEEPER: ours(experiment, name, 2), PEER: peer}
+            ways = {OURS: ours(experiment, 1), DEEPER: ours(experiment, 2), PEER: peer}
             taken: dict[str, list[Epoch]] = {way: [] for way in ways}
             for turn in range(rounds + 1):
                 for way, run in ways.items():

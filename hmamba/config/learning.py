@@ -26,8 +26,10 @@ class ModelConfig(Section):
     chunk: int | None = Field(
         None, ge=1, description="Tokens in a chunk of the scan; if absent, 32 to 64 for the least padding."
     )
-    norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each branch, or after each sum.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout rate during training.")
+    norm: Literal["pre", "post"] = Field("post", description="LayerNorm before each branch, or after each sum.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Dropout rate during training. If absent, from the data, see docs/model.md."
+    )
     curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: initial curvature.")
     learn_curvature: bool = Field(True, description="Whether the curvature is learned; otherwise it stays at c0.")
     max_norm: float = Field(4.0, gt=0, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
@@ -43,11 +45,13 @@ class ModelConfig(Section):
         "followed the user's items in other histories; attributes: items with the attributes of the user's items, from "
         "[catalogue]. If absent, all that fit candidates.exclude_seen; [] for none.",
     )
-    category_levels: tuple[int, ...] = Field(
-        (), description="Levels of the category path, 1 the widest, on which repeats also has features."
+    category_levels: tuple[int, ...] | None = Field(
+        None,
+        description="Levels of the category path, 1 the widest, for category_vectors and for the features of repeats. "
+        "If absent, the levels that the catalogue has, up to 4; [] for none.",
     )
     category_vectors: bool = Field(
-        False, description="Add to each item vector the vectors of the item's categories on category_levels."
+        True, description="Add to each item vector the vectors of the item's categories on category_levels."
     )
     kernels: Literal["auto", "torch", "fused"] = Field("auto", description="fused: mamba_ssm's Triton kernels on CUDA.")
 
@@ -67,7 +71,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
-        levels = list(self.category_levels)
+        levels = list(self.category_levels or ())
         if levels != sorted(set(levels)) or min(levels, default=1) < 1:
             raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
         if levels and "repeats" not in (self.score_terms or ()) and not self.category_vectors:
@@ -76,8 +80,6 @@ class ModelConfig(Section):
                 'is on: set category_vectors = true or category_levels = [], or add "repeats" to score_terms, which '
                 "needs candidates.exclude_seen = false"
             )
-        if self.category_vectors and not levels:
-            raise ValueError("category_vectors = true needs category_levels, such as [1, 2]")
         if (self.dim * self.expand) % self.head_dim:
             raise ValueError(f"dim * expand = {self.dim * self.expand} is not a multiple of head_dim = {self.head_dim}")
         if self.variant != "full" and self.score != "squared":
@@ -96,14 +98,23 @@ class TrainConfig(Section):
         description="Number of processes that share each batch, through torchrun: one per GPU. See docs/operations.md.",
     )
     seed: int = Field(0, description="The same seed, data and machine give the same model.")
-    epochs: int = Field(20, ge=1, description="Maximum number of epochs when training from scratch.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Maximum number of epochs when training from scratch. If absent, from the number of steps in an "
+        "epoch, see docs/model.md.",
+    )
     fine_tune_epochs: int = Field(2, ge=1, description="Maximum number of epochs when fine-tuning the champion.")
-    patience: int = Field(2, ge=1, description="Epochs without a better validation NDCG before stopping.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without a better validation NDCG before stopping. If absent, likewise.",
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate when training from scratch.")
     fine_tune_rate: float = Field(5e-4, gt=0, description="Peak learning rate when fine-tuning the champion.")
-    weight_decay: float = Field(1e-2, ge=0, description="Weight decay of AdamW.")
+    weight_decay: float = Field(5e-2, ge=0, description="Weight decay of AdamW.")
     warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps in which the learning rate warms up.")
-    clip: float = Field(1.0, gt=0, description="Maximum norm of a gradient.")
+    clip: float = Field(5.0, gt=0, description="Maximum norm of a gradient.")
     ema: float | None = Field(
         None,
         gt=0,
@@ -114,7 +125,7 @@ class TrainConfig(Section):
     tokens: int | None = Field(
         None,
         ge=64,
-        description="Events per optimiser step. If absent, 1/48 of the training events, from 256 to 8,192.",
+        description="Events per optimiser step. If absent, 1/64 of the training events, from 256 to 8,192.",
     )
     row_share: float = Field(1.0, gt=0, le=1, description="Share of positions that contribute to the loss of an epoch.")
     label_smoothing: float = Field(
@@ -133,7 +144,11 @@ class TrainConfig(Section):
         gt=0,
         description="Age at which a position has half its weight in the loss; if absent, age does not matter.",
     )
-    horizon: int = Field(1, ge=1, description="Number of next baskets that the loss predicts; later ones weigh less.")
+    horizon: int | None = Field(
+        None,
+        ge=1,
+        description="Number of next baskets that the loss predicts; later ones weigh less. If absent, from the data.",
+    )
     max_length: int = Field(1024, ge=2, description="Maximum number of events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning repeats.")
     min_item_events: int = Field(

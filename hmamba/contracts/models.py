@@ -53,6 +53,16 @@ class ScoreTermFit(Part):
     ndcg_without: float | None = Field(None, alias="ndcg@10 without")
 
 
+class RecipeUsed(Part):
+    """Settings that follow from the data where they are not given, see :class:`hmamba.recipe.Recipe`."""
+
+    tokens: int
+    epochs: int
+    patience: int
+    dropout: float
+    horizon: int
+
+
 class TrainingMetrics(Part):
     """A finished training.
 
@@ -64,6 +74,7 @@ class TrainingMetrics(Part):
         items: number of candidate items.
         parameters: number of parameters.
         curvature: 1/K.
+        recipe: settings that follow from the data; None in documents from before there was a recipe.
         score_terms: the fitted score terms, by name.
         device: such as cpu or cuda:0.
         processes: number of training processes.
@@ -77,6 +88,7 @@ class TrainingMetrics(Part):
     items: int
     parameters: int
     curvature: float
+    recipe: RecipeUsed | None = None
     score_terms: dict[str, ScoreTermFit]
     device: str
     processes: int

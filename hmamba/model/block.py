@@ -153,7 +153,7 @@ class Block(nn.Module):
         self.widen = nn.Linear(config.dim, 4 * config.dim)
         self.narrow = nn.Linear(4 * config.dim, config.dim)
         self.norm_ffn = nn.LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout or 0.0)
 
     def forward(
         self,

@@ -55,12 +55,12 @@ class HMamba(nn.Module):
         self.tangents = nn.Embedding(items + 1, config.dim, padding_idx=PADDING_INDEX)
         self.bias = nn.Parameter(torch.zeros(items + 1)) if config.item_bias and config.score == "squared" else None
         self.prior = nn.Buffer(torch.zeros(items + 1)) if self.bias is not None else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout or 0.0)
         self.blocks = nn.ModuleList(Block(config, scan) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.dim)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_curvature = nn.Parameter(torch.zeros(()), requires_grad=config.learn_curvature)
-        levels = len(config.category_levels)
+        levels = len(config.category_levels or ())
         learned = {
             name: SCORE_TERMS[name].load().of(config, items) for name in chosen(config.score_terms or (), learned=True)
         }
@@ -130,7 +130,7 @@ class HMamba(nn.Module):
         """
         if self.categories is not None:
             if category is None:
-                raise ValueError(f"category_levels = {list(self.config.category_levels)}, but no categories are given")
+                raise ValueError(f"category_levels = {self.config.category_levels}, but no categories are given")
             self.hold_categories(category)
         if self.bias is not None and self.prior is not None:
             share = log_share(events)

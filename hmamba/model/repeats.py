@@ -52,7 +52,7 @@ class Repeats(nn.Module):
     @classmethod
     def of(cls, config: ModelConfig, items: int) -> Repeats:
         """An untrained term for a model's settings."""
-        return cls(config.dim, items, len(config.category_levels))
+        return cls(config.dim, items, len(config.category_levels or ()))
 
     def fast_parameters(self) -> list[nn.Parameter]:
         """The mixture and the gate: a few scalars that start far from their optimum and cannot overfit."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hmamba.contracts.models import EpochMetrics, ScoreTermFit
+from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit
+from hmamba.recipe import Recipe
 from hmamba.report.gather import Night
 from hmamba.score_terms import SCORE_TERMS
 from hmamba.text import counted, relative
@@ -33,6 +34,11 @@ def early_stopping(epochs: Sequence[EpochMetrics]) -> str:
         "Early stopping used the mean log-likelihood of the validation targets, because fewer than gate.min_users "
         f"users could be evaluated: the NDCG@10 of so few is mostly noise. {kept}."
     )
+
+
+def recipe(used: RecipeUsed) -> str:
+    """The settings of a training that follow from the data where they are not given."""
+    return f"The recipe of a training from scratch on this data: {Recipe(**used.model_dump())}."
 
 
 def score_term(fit: ScoreTermFit, name: str) -> str:

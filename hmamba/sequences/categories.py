@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.columns import CATEGORY_PATH, ITEM_INDEX
-from hmamba.errors import InputError
 from hmamba.sequences.histories import IntArray
 
 _BETWEEN = "\x1f"
@@ -37,29 +37,38 @@ def number_categories(paths: pa.ListArray, index: IntArray, size: int, level: in
     return dense
 
 
-def read_categories(path: Path, size: int, levels: tuple[int, ...]) -> IntArray | None:
-    """Number the categories of a snapshot's items.
+@dataclass(frozen=True)
+class Categories:
+    """Category paths of items.
+
+    Attributes:
+        paths: (I,) path of each item, the widest category first; may be null, empty or short.
+        index: (I,) item index of each item.
+        size: number of item indices, padding included.
+    """
+
+    paths: pa.ListArray
+    index: IntArray
+    size: int
+
+    @property
+    def depth(self) -> int:
+        """Length of the longest path."""
+        return pc.max(pc.list_value_length(self.paths)).as_py() or 0
+
+    def numbers(self, levels: tuple[int, ...]) -> IntArray | None:
+        """(L, size) numbers of :func:`number_categories`, one row for each level; None without levels."""
+        if not levels:
+            return None
+        return np.stack([number_categories(self.paths, self.index, self.size, level) for level in levels])
+
+
+def read_categories(path: Path, size: int) -> Categories:
+    """The category paths of a snapshot's items.
 
     Args:
         path: the snapshot's items.parquet.
         size: number of item indices, padding included.
-        levels: the levels to number; see :func:`number_categories`.
-
-    Returns:
-        (L, size) numbers, one row for each level; None without levels.
-
-    Raises:
-        InputError: no category path is as deep as the deepest level.
     """
-    if not levels:
-        return None
     table = pq.read_table(path, columns=[ITEM_INDEX, CATEGORY_PATH])
-    paths = table[CATEGORY_PATH].combine_chunks()
-    deepest = pc.max(pc.list_value_length(paths)).as_py() or 0
-    if deepest < max(levels):
-        raise InputError(
-            f"{path}: model.category_levels = {list(levels)}, but the deepest category path has {deepest} levels. Say "
-            "where the categories are in [catalogue], or change model.category_levels ([] for none)."
-        )
-    index = table[ITEM_INDEX].to_numpy()
-    return np.stack([number_categories(paths, index, size, level) for level in levels])
+    return Categories(table[CATEGORY_PATH].combine_chunks(), table[ITEM_INDEX].to_numpy(), size)

@@ -121,6 +121,12 @@ def repeats(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) 
     return found["repeats"] / found["events"] if found["events"] else 0.0
 
 
+def typical_user(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> float:
+    """Events in ``staged`` of the median user with two or more; of ``types`` only, if given."""
+    found = one(connection, "survey/typical_user", {"typed": types is not None, "types": list(types or ())})
+    return float(found["events"])
+
+
 def common_items(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> int:
     """Items in ``staged`` with at least ``train.min_item_events`` events; of ``types`` only, if given."""
     values = {"least": _DEFAULTS.train.min_item_events, "typed": types is not None, "types": list(types or ())}

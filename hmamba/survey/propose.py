@@ -15,6 +15,7 @@ from typing import Any
 from hmamba import clock
 from hmamba.config import Config, SourceConfig, parse
 from hmamba.errors import InputError
+from hmamba.recipe import Recipe
 from hmamba.sources.discover import SourceFile
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
@@ -22,7 +23,7 @@ from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import choose, interactions
 from hmamba.survey.events import Meaning, meanings
 from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
-from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats
+from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats, typical_user
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
 from hmamba.survey.sample import samples_of, spread
 from hmamba.text import counted, short
@@ -113,13 +114,14 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         types = {} if source.columns.event_type is None else meanings(list(figures.types)[:MOST_TYPES])
         targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
         repeated = repeats(connection, targets)
-        common = common_items(connection, targets)
+        common, typical = common_items(connection, targets), typical_user(connection, targets)
     return Proposal(
         choices=(
             *_source(layout, events, places, source, figures),
             *_catalogue(layout, catalogue),
             *_oldest(figures),
             *_published(figures, common, repeated, targets),
+            Choice("training", f"{Recipe.of(_DEFAULTS, figures.total, typical)} (settings from the data)"),
         ),
         types=types,
         ratings=figures.weights if _is_rating(source.columns.weight) else None,

@@ -20,6 +20,7 @@ from hmamba.terms.base import AnyLearnedTerm, Entries
 
 if TYPE_CHECKING:
     from hmamba.config import Config
+    from hmamba.recipe import Recipe
 
 _HORIZON_FADE = 0.6  # factor on the targets' weight for each further basket
 _LEAST_WEIGHT = np.float32(1e-6)  # avoids a division by zero in a batch of very old rows
@@ -28,17 +29,6 @@ _MOST_ENTRIES = 1 << 20
 """Largest number of the learned term's entries in a batch. Those of repeats take about 0.5 GB with their gradients, and
 a tenth more for each category level. Rows times distinct items grows with the square of a history's length. For a batch
 above the limit, the loss is computed for a random subset of its rows, drawn again in each epoch."""
-
-_STEPS, _LEAST_TOKENS, _MOST_TOKENS = 48, 256, 8192
-
-
-def tokens_for(events: int) -> int:
-    """Default number of events per batch for a number of training events: 48 batches per epoch, within limits.
-
-    An epoch of few steps learns little: on MovieLens (small, 100,000 events), 48 steps per epoch need half as many
-    epochs as 12.
-    """
-    return min(_MOST_TOKENS, max(_LEAST_TOKENS, events // _STEPS))
 
 
 @dataclass(frozen=True)
@@ -127,7 +117,12 @@ class Batches:
 
     @classmethod
     def of(
-        cls, histories: Histories, candidate_items: CandidateItems, config: Config, learned_term: AnyLearnedTerm | None
+        cls,
+        histories: Histories,
+        candidate_items: CandidateItems,
+        config: Config,
+        recipe: Recipe,
+        learned_term: AnyLearnedTerm | None,
     ) -> Batches:
         """Windows of these histories according to the settings."""
         settings = config.train
@@ -135,11 +130,11 @@ class Batches:
             histories,
             candidate_items,
             max_length=settings.max_length,
-            tokens=settings.tokens or tokens_for(histories.events),
+            tokens=recipe.tokens,
             learned_term=learned_term,
             share=settings.row_share,
             half_life_days=settings.half_life_days,
-            horizon=settings.horizon,
+            horizon=recipe.horizon,
         )
 
     @property

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from hmamba.config import Config
+    from hmamba.recipe import Recipe
 
 log = logging.getLogger("hmamba")
 
@@ -64,6 +65,7 @@ class Plan:
         attributes: (size, A) 1 where an item has an attribute, for the counted terms; None without attributes.
         folder: folder of the checkpoints.
         config: all settings.
+        recipe: settings from the data.
         bf16: whether the blocks run in bfloat16; None for CUDA only.
     """
 
@@ -79,6 +81,7 @@ class Plan:
     attributes: sp.csr_array | None
     folder: Path
     config: Config
+    recipe: Recipe
     bf16: bool | None = None
 
 
@@ -238,7 +241,7 @@ class Fit:
         )
 
     def _stalled(self, place: Place) -> bool:
-        return place.epoch - max(place.best_epoch, 0) >= self.settings.patience
+        return place.epoch - max(place.best_epoch, 0) >= self.plan.recipe.patience
 
     def _save(self, place: Place) -> None:
         if self.ranks.leads:

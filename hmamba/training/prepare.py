@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from hmamba.errors import InputError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import Provenance, StoredModel
+from hmamba.recipe import Recipe, with_levels
 from hmamba.score_terms import chosen
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.categories import Categories
+from hmamba.sequences.histories import Histories
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from hmamba.config import Config
+    from hmamba.config.learning import ModelConfig
     from hmamba.contracts.models import TrainingMetrics
 
 log = logging.getLogger("hmamba")
@@ -61,6 +65,34 @@ def name_training(day: date, snapshot: str, parent: str | None, split: Split, co
     return Provenance(day, parent, snapshot, split.trained_until, config.training_digest(), split.mode)
 
 
+def new_model(
+    settings: ModelConfig,
+    recipe: Recipe,
+    size: int,
+    categories: Categories | None,
+    parent: StoredModel | None,
+    device: torch.device,
+) -> tuple[HMamba, Tensor | None]:
+    """An untrained model, and (L, size) category numbers for it; None if it has no levels of categories.
+
+    Args:
+        settings: ``[model]``.
+        recipe: settings from the data.
+        size: number of item indices, padding included.
+        categories: the items' category paths; None without any.
+        parent: the model that training starts from; None to train from scratch.
+        device: device that the model will run on.
+
+    Raises:
+        InputError: ``model.category_levels`` are deeper than all category paths.
+    """
+    depth = 0 if categories is None else categories.depth
+    settled = with_levels(settings, depth, None if parent is None else parent.model.config)
+    model = HMamba(settled.model_copy(update={"dropout": recipe.dropout}), size - 1, device)
+    numbers = None if categories is None else categories.numbers(settled.category_levels or ())
+    return model, None if numbers is None else torch.from_numpy(numbers)
+
+
 def prepare(
     histories: Histories,
     ids: pa.Array,
@@ -69,7 +101,7 @@ def prepare(
     split: Split,
     folder: Path,
     config: Config,
-    category: IntArray | None = None,
+    categories: Categories | None = None,
     attributes: sp.csr_array | None = None,
 ) -> Preparation:
     """Split the events, choose the training windows and build the model.
@@ -85,14 +117,17 @@ def prepare(
         split: split into training, validation and held-out events.
         folder: folder of the checkpoints.
         config: all settings.
-        category: (L, size) category number of each item on each level of ``model.category_levels``; None without any.
+        categories: the items' category paths; None without any.
         attributes: (size, A) 1 where an item has an attribute; None without attributes.
 
     Raises:
         NothingToLearnError: no item has enough events, or no user has two consecutive baskets.
+        InputError: ``model.category_levels`` are deeper than all category paths.
     """
     settings = config.train
     learnable = split.learnt(histories).read
+    recipe = Recipe.for_histories(config, learnable)
+    log.info("train: %s", recipe)
     counts = learnable.item_events(len(ids))
     users = torch.from_numpy(learnable.item_users(len(ids)))
     candidate_items = CandidateItems.of(counts, settings.min_item_events)
@@ -103,14 +138,13 @@ def prepare(
         )
     device = device_of(settings.device)
     torch.manual_seed(settings.seed)
-    model = HMamba(config.model, len(ids) - 1, device)
-    groups = None if category is None else torch.from_numpy(category)
+    model, groups = new_model(config.model, recipe, len(ids), categories, parent, device)
     if parent is None:
         model.start_from_counts(torch.from_numpy(counts), users, groups)
     else:
         new_items = model.start_from(parent.model, torch.from_numpy(counts), users, groups)
         log.info("train: starting from %s, %d new items", parent.version, new_items)
-    batches = Batches.of(learnable, candidate_items, config, model.learned_term)
+    batches = Batches.of(learnable, candidate_items, config, recipe, model.learned_term)
     if not batches.rows:
         raise NothingToLearnError("no user has two consecutive baskets to learn from: load a longer history.")
     windows = None
@@ -131,13 +165,14 @@ def prepare(
         windows=windows,
         candidate_items=candidate_items,
         evaluation_set=evaluation_set,
-        epochs=settings.epochs if parent is None else settings.fine_tune_epochs,
+        epochs=recipe.epochs if parent is None else settings.fine_tune_epochs,
         learning_rate=settings.learning_rate if parent is None else settings.fine_tune_rate,
         warm=parent is not None,
         counted_terms=chosen(config.model.score_terms or (), learned=False),
         attributes=attributes,
         folder=folder,
         config=config,
+        recipe=recipe,
     )
     return Preparation(provenance, plan, model.to(device), ids)
 
@@ -166,6 +201,7 @@ def training_metrics(
             "items": len(plan.candidate_items),
             "parameters": sum(p.numel() for p in model.parameters()),
             "curvature": round(float(model.curvature.detach()), 6),
+            "recipe": asdict(plan.recipe),
             "score_terms": weighed,
             "device": str(model.tangents.weight.device),
             "processes": processes,

@@ -11,6 +11,7 @@ import numpy as np
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.split import Split
 from hmamba.models.files import StoredModel
+from hmamba.recipe import Recipe
 from hmamba.sequences.histories import Histories
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
@@ -43,7 +44,8 @@ def refit(
     is_new = np.arange(histories.events) >= split.validation[histories.owner]
     is_read = np.ones(histories.events, dtype=bool) if histories.weights is None else histories.weights > 0
     read = known.keep(is_read)
-    batches = Batches.of(read, stored.candidate_items, config, stored.model.learned_term)
+    recipe = Recipe.for_histories(config, read)
+    batches = Batches.of(read, stored.candidate_items, config, recipe, stored.model.learned_term)
     fresh = is_new[is_read][batches.window_end - 1]
     draw = np.random.default_rng([config.train.seed, split.trained_until % (1 << 32)])
     windows = fresh | (draw.random(len(fresh)) < config.train.replay)
@@ -63,5 +65,6 @@ def refit(
         attributes=None,
         folder=folder,
         config=config,
+        recipe=recipe,
     )
     return Fit(stored.model, plan).run()[-1]

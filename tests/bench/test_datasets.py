@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.datasets import NAMES, Columns, find, load, one_at_a_time, read_categories
+from bench.datasets import NAMES, Columns, attributes_of, find, load, one_at_a_time, read_categories
 from hmamba.errors import InputError
 from tests.bench.files import order_data, written
 from tests.histories import histories_of
@@ -47,17 +47,17 @@ def test_categories_are_read_from_the_file_beside(tmp_path):
     path = Path(written(tmp_path / "interactions.parquet", user_id=[1, 1, 1], item_id=[7, 5, 9], position=[0, 1, 2]))
     data = load(str(path))
     assert data.items == tmp_path / "items.parquet"
-    assert read_categories(data.items, data.ids, ()) is None
-    with pytest.raises(InputError, match=r"items.parquet with the columns item_id and categories"):
-        read_categories(data.items, data.ids, (1,))
+    assert read_categories(data.items, data.ids) is None
     written(data.items, item_id=[5, 6, 7], categories=[["a", "b"], ["c"], ["a"]])
-    found = read_categories(data.items, data.ids, (1, 2))
-    assert [[len(set(level[list(pair)])) for pair in ([1, 2], [1, 3])] for level in found] == [[1, 2], [2, 2]]
-    with pytest.raises(InputError, match="deeper paths"):
-        read_categories(data.items, data.ids, (3,))
-    written(data.items, item_id=[5, 7], categories=["a", "b"])
-    with pytest.raises(InputError, match="a list of text"):
-        read_categories(data.items, data.ids, (1,))
+    found = read_categories(data.items, data.ids)
+    assert found.depth == 2
+    levels = found.numbers((1, 2))
+    assert [[len(set(level[list(pair)])) for pair in ([1, 2], [1, 3])] for level in levels] == [[1, 2], [2, 2]]
+    assert attributes_of(found).toarray().tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
+    written(data.items, item_id=[5, 7], title=["a", "b"])
+    assert read_categories(data.items, data.ids) is None
+    written(data.items, item_id=[5, 7], categories=[[], None])
+    assert attributes_of(read_categories(data.items, data.ids)) is None
 
 
 def test_one_at_a_time_keeps_order_and_users_apart():

@@ -84,7 +84,7 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
     assert read_json(stored / "metrics.json")["training"]["score_terms"] == metrics["score_terms"]
     told = metrics["score_terms"]["cooccurrence"]
     assert told["users"] == 40
-    assert told["weights"] == alone["score_terms"]["cooccurrence"]["weights"]
+    assert told["weights"] == pytest.approx(alone["score_terms"]["cooccurrence"]["weights"], rel=1e-3)
     if told["weights"] is None:  # users who repeat items take few that followed
         assert exclude_seen == "false"
         assert read_json(stored / "config.json")["counted_terms"] == {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hmamba.contracts.models import EpochMetrics, ScoreTermFit, TrainingMetrics
+from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit, TrainingMetrics
 from hmamba.contracts.steps import GateMetrics, IndexMetrics, IngestMetrics, StepMetrics, TrainMetrics
 from hmamba.contracts.verdict import Comparison, Says, Verdict
 from hmamba.storage.layout import Layout
@@ -32,6 +32,7 @@ TRAINED = TrainingMetrics(
     items=60,
     parameters=123456,
     curvature=0.0156,
+    recipe=RecipeUsed(tokens=2403, epochs=28, patience=5, dropout=0.5, horizon=5),
     score_terms={"cooccurrence": COOCCURRENCE},
     device="cpu",
     processes=1,

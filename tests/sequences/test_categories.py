@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hmamba.errors import InputError
-from hmamba.sequences.categories import number_categories, read_categories
+from hmamba.sequences.categories import Categories, number_categories, read_categories
 
 PATHS = pa.array(
     [["food", "milk"], ["food", "milk"], ["food", "bread"], ["food"], None, [], ["toys", "milk"], ["food", None]],
@@ -38,16 +37,14 @@ def test_items_of_one_path_are_of_one_category_and_others_are_alone() -> None:
 def test_levels_of_a_snapshot(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_index": pa.array(INDEX, pa.int32()), "category_path": PATHS}), path)
-    found = read_categories(path, 10, (1, 2))
-    assert found is not None
-    np.testing.assert_array_equal(found, [number_categories(PATHS, INDEX, 10, level) for level in (1, 2)])
-    assert read_categories(path, 10, ()) is None
+    found = read_categories(path, 10)
+    assert found.depth == 2
+    expected = [number_categories(PATHS, INDEX, 10, level) for level in (1, 2)]
+    np.testing.assert_array_equal(found.numbers((1, 2)), expected)
+    assert found.numbers(()) is None
 
 
-@pytest.mark.parametrize(("paths", "deepest"), [([[], []], 0), ([None, None], 0), ([["a"], ["b"]], 1)])
-def test_levels_that_no_path_has_are_refused(tmp_path: Path, paths: list[list[str] | None], deepest: int) -> None:
-    path = tmp_path / "items.parquet"
-    column = pa.array(paths, pa.list_(pa.string()))
-    pq.write_table(pa.table({"item_index": pa.array([1, 2], pa.int32()), "category_path": column}), path)
-    with pytest.raises(InputError, match=rf"\[1, 2\], but the deepest category path has {deepest} levels"):
-        read_categories(path, 3, (1, 2))
+@pytest.mark.parametrize("paths", [[], [[], []], [None, None]])
+def test_without_paths_the_depth_is_zero(paths: list[list[str] | None]) -> None:
+    index = np.arange(len(paths)) + 1
+    assert Categories(pa.array(paths, pa.list_(pa.string())), index, len(paths) + 1).depth == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hmamba.model.repeats import Repeats
+from hmamba.recipe import Recipe
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.training import batches as batches_module
 from hmamba.training.batches import Batches
@@ -147,6 +148,7 @@ def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
         {"train": {"row_share": 0.5}},
         {"train": {"half_life_days": 3.0}},
         {"train": {"horizon": 3}},
+        {"train": {"horizon": 1}},
         {"model": {"score_terms": ()}},
     ],
     ids=str,
@@ -156,7 +158,8 @@ def test_batches_follow_the_settings(changed):
     made = []
     for config in (settings(), settings(**changed)):
         term = REPEATS if "repeats" in config.model.score_terms else None
-        batches = Batches.of(histories, catalogue_of(histories), config, term)
+        recipe = Recipe.for_histories(config, histories)
+        batches = Batches.of(histories, catalogue_of(histories), config, recipe, term)
         parts = [batches.load(windows) for windows in batches.epoch(0)]
         made.append([(part.items.tolist(), part.weights.tolist(), len(part.entries.rows)) for part in parts])
     assert made[0] != made[1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from hmamba.contracts.models import ScoreTermFit
+from hmamba.sequences.categories import Categories
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import training_metrics
 from tests.histories import random_histories
-from tests.training.trainings import prepared, settings
+from tests.training.trainings import prepared
 
 
 def test_the_metrics_record_what_score_terms_add(tmp_path):
@@ -19,9 +21,10 @@ def test_the_metrics_record_what_score_terms_add(tmp_path):
 
 def test_model_and_batches_read_the_same_categories(tmp_path):
     histories = random_histories()
-    category = np.arange(2 * 21).reshape(2, 21) // 5
-    config = settings(model={"category_levels": [1, 2]})
-    ready = prepared(histories, tmp_path, config, category=category)
+    paths = pa.array([[f"a{n // 10}", f"b{n // 5}"] for n in range(1, 21)], pa.list_(pa.string()))
+    categories = Categories(paths, np.arange(1, 21), 21)
+    category = categories.numbers((1, 2))
+    ready = prepared(histories, tmp_path, categories=categories)
     np.testing.assert_array_equal(ready.model.learned_term.categories, category)
     np.testing.assert_array_equal(ready.plan.batches.learned_term.categories, category)
     batch = ready.plan.batches.load(ready.plan.batches.epoch(0)[0])

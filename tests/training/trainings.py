@@ -24,13 +24,13 @@ def settings(**sections):
     return parse(merged, "test")
 
 
-def prepared(histories, folder, config=None, parent=None, day=date(2024, 2, 1), snapshot="s", category=None):
+def prepared(histories, folder, config=None, parent=None, day=date(2024, 2, 1), snapshot="s", categories=None):
     """A training of these histories with its checkpoints in ``folder``."""
     config = config or settings()
     ids = pa.array([None, *(f"i{n}" for n in range(1, int(histories.items.max()) + 1))])
     split = Split.of(histories, config)
     provenance = name_training(day, snapshot, parent.version if parent else None, split, config)
-    return prepare(histories, ids, provenance, parent, split, folder, config, category)
+    return prepare(histories, ids, provenance, parent, split, folder, config, categories)
 
 
 class KilledError(Exception):
