@@ -22,7 +22,8 @@ _STEPS_IN_EPOCH, _LEAST_TOKENS, _MOST_TOKENS = 64, 256, 8192
 _STEPS = 1800
 _LEAST_EPOCHS, _MOST_EPOCHS = 3, 60
 _PATIENCE_STEPS, _LEAST_PATIENCE = 350, 3
-_SHORT, _LONG = 20, 50  # events of the median user
+_SHORT = 20  # events of the median user
+_SPARSE = 50.0  # events of the average item
 _MOST_LEVELS = 4
 
 
@@ -45,12 +46,13 @@ class Recipe:
     horizon: int
 
     @classmethod
-    def of(cls, config: Config, events: int, typical: float) -> Recipe:
+    def of(cls, config: Config, events: int, items: int, typical: float) -> Recipe:
         """The given settings, and for the others those of the rules.
 
         Args:
             config: all settings.
             events: number of training events.
+            items: number of their items.
             typical: events of the median user with two events or more.
         """
         train, dropout = config.train, config.model.dropout
@@ -60,7 +62,7 @@ class Recipe:
             tokens=tokens,
             epochs=train.epochs or min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_STEPS / steps))),
             patience=train.patience or max(_LEAST_PATIENCE, round(_PATIENCE_STEPS / steps)),
-            dropout=(0.5 if typical < _LONG else 0.2) if dropout is None else dropout,
+            dropout=(0.5 if events < _SPARSE * items else 0.2) if dropout is None else dropout,
             horizon=train.horizon or (5 if typical < _SHORT else 1),
         )
 
@@ -75,7 +77,8 @@ class Recipe:
     def for_histories(cls, config: Config, histories: Histories) -> Recipe:
         """The recipe for these training events."""
         lengths = histories.lengths[histories.lengths > 1]
-        return cls.of(config, histories.events, float(np.median(lengths)) if len(lengths) else 0.0)
+        items = len(np.unique(histories.items))
+        return cls.of(config, histories.events, items, float(np.median(lengths)) if len(lengths) else 0.0)
 
 
 def with_levels(model: ModelConfig, depth: int, parent: ModelConfig | None = None) -> ModelConfig:
@@ -100,4 +103,9 @@ def with_levels(model: ModelConfig, depth: int, parent: ModelConfig | None = Non
             f"model.category_levels = {list(levels)}, but the deepest category path of the catalogue has {depth} "
             "levels. Say where the categories are in [catalogue], or change model.category_levels ([] for none)."
         )
-    return model.model_copy(update={"category_levels": levels})
+    return model if levels == model.category_levels else model.model_copy(update={"category_levels": levels})
+
+
+def with_dropout(model: ModelConfig, dropout: float) -> ModelConfig:
+    """The settings with this dropout rate."""
+    return model if dropout == model.dropout else model.model_copy(update={"dropout": dropout})

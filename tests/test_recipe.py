@@ -22,37 +22,40 @@ from tests.histories import histories_of
     ],
 )
 def test_an_epoch_has_64_steps_and_a_training_about_1800_within_limits(events, tokens, epochs, patience):
-    found = Recipe.of(Config(), events, 6.0)
+    found = Recipe.of(Config(), events, 10_000, 6.0)
     assert (found.tokens, found.epochs, found.patience) == (tokens, epochs, patience)
 
 
 @pytest.mark.parametrize(
-    ("typical", "dropout", "horizon"), [(0.0, 0.5, 5), (6.0, 0.5, 5), (20.0, 0.5, 1), (50.0, 0.2, 1), (900.0, 0.2, 1)]
+    ("items", "typical", "dropout", "horizon"),
+    [(10_000, 0.0, 0.5, 5), (10_000, 6.0, 0.5, 5), (10_000, 20.0, 0.5, 1), (2_000, 6.0, 0.2, 5), (0, 0.0, 0.2, 5)],
 )
-def test_short_histories_need_more_dropout_and_more_targets(typical, dropout, horizon):
-    found = Recipe.of(Config(), 100_000, typical)
+def test_rare_items_need_more_dropout_and_short_histories_more_targets(items, typical, dropout, horizon):
+    found = Recipe.of(Config(), 100_000, items, typical)
     assert (found.dropout, found.horizon) == (dropout, horizon)
 
 
 def test_given_settings_are_kept():
     given = {"tokens": 64, "epochs": 2, "patience": 1, "horizon": 3}
-    found = Recipe.of(parse({"train": given, "model": {"dropout": 0.0}}, "test"), 100_000, 6.0)
+    found = Recipe.of(parse({"train": given, "model": {"dropout": 0.0}}, "test"), 100_000, 10_000, 6.0)
     assert found == Recipe(dropout=0.0, **given)
 
 
 def test_the_typical_user_is_the_median_of_those_with_two_events_or_more():
     long, short = [(t, 1) for t in range(60)], [(0, 1)]
-    assert Recipe.for_histories(Config(), histories_of(short, short, short, short, long)).dropout == 0.2
-    assert Recipe.for_histories(Config(), histories_of(long[:2], long[:2], long)).dropout == 0.5
+    assert Recipe.for_histories(Config(), histories_of(short, short, short, short, long)).horizon == 1
+    assert Recipe.for_histories(Config(), histories_of(long[:2], long[:2], long)).horizon == 5
+    assert Recipe.for_histories(Config(), histories_of(long)).dropout == 0.2
+    assert Recipe.for_histories(Config(), histories_of([(t, t) for t in range(1, 60)])).dropout == 0.5
     assert Recipe.for_histories(Config(), histories_of(short)).horizon == 5
 
 
 def test_the_recipe_in_words():
-    assert str(Recipe.of(Config(), 153_776, 6.0)) == (
+    assert str(Recipe.of(Config(), 153_776, 12_101, 6.0)) == (
         "28 epochs at most, fewer if 5 in a row bring nothing; 2,402 events a step; dropout 0.5; the next 5 baskets "
         "predicted"
     )
-    assert str(Recipe.of(Config(), 153_776, 70.0)).endswith("dropout 0.2; the next basket predicted")
+    assert str(Recipe.of(Config(), 1_000_000, 3_416, 96.0)).endswith("dropout 0.2; the next basket predicted")
 
 
 @pytest.mark.parametrize(

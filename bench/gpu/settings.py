@@ -35,6 +35,7 @@ def committed(*, tiny: bool = False, device: str = "cpu") -> Any:
     config.train.device = device
     config.train.epochs = 1
     config.model.category_levels = []  # the check reads events only
+    config.model.dropout = 0.2
     config.model.score_terms = ["repeats"]  # counted terms need SciPy, which a GPU machine may lack
     config.model.kernels = "torch"  # the fused kernels have a part of their own, which may fail alone
     if tiny:

@@ -152,9 +152,9 @@ class TrainConfig(Section):
     max_length: int = Field(1024, ge=2, description="Maximum number of events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning repeats.")
     min_item_events: int = Field(
-        5,
+        1,
         ge=1,
-        description="Items with fewer events are neither targets nor candidates of a model. "
+        description="Items with fewer training events are neither targets nor candidates of a model. "
         "A baseline ranks every item.",
     )
     validation_days: int = Field(1, ge=1, description="Days before the held-out days, for early stopping.")

@@ -121,7 +121,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
             *_catalogue(layout, catalogue),
             *_oldest(figures),
             *_published(figures, common, repeated, targets),
-            Choice("training", f"{Recipe.of(_DEFAULTS, figures.total, typical)} (settings from the data)"),
+            Choice("training", f"{Recipe.of(_DEFAULTS, figures.total, figures.items, typical)} (settings from the data)"),
         ),
         types=types,
         ratings=figures.weights if _is_rating(source.columns.weight) else None,
@@ -242,13 +242,9 @@ def _published(figures: Figures, common: int, repeated: float, targets: Sequence
 
 def _items_a_user(common: int, events: str) -> tuple[str, str, int]:
     """Reason, setting and number of items to publish for each user, if ``common`` items have enough events."""
-    least = _DEFAULTS.train.min_item_events
-    if not common:
-        return f"no item has {least} {events} or more", "candidates.k", 1
-    k = min(_MOST_K, max(_LEAST_K, common // 10), common)
+    k = max(1, min(_MOST_K, max(_LEAST_K, common // 10), common))
     share = "all of them" if k == common else f"a tenth, from {_LEAST_K} to {_MOST_K}"
-    have = f"{counted(common, 'item')} {'has' if common == 1 else 'have'}"
-    return f"{have} {least} {events} or more: {share}", "candidates.k", k
+    return f"{counted(common, 'item')} with {events}: {share}", "candidates.k", k
 
 
 def _remarks(

@@ -18,7 +18,7 @@ from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import Provenance, StoredModel
-from hmamba.recipe import Recipe, with_levels
+from hmamba.recipe import Recipe, with_dropout, with_levels
 from hmamba.score_terms import chosen
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.categories import Categories
@@ -88,7 +88,7 @@ def new_model(
     """
     depth = 0 if categories is None else categories.depth
     settled = with_levels(settings, depth, None if parent is None else parent.model.config)
-    model = HMamba(settled.model_copy(update={"dropout": recipe.dropout}), size - 1, device)
+    model = HMamba(with_dropout(settled, recipe.dropout), size - 1, device)
     numbers = None if categories is None else categories.numbers(settled.category_levels or ())
     return model, None if numbers is None else torch.from_numpy(numbers)
 

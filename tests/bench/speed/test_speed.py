@@ -144,7 +144,7 @@ def test_an_epoch_without_data_is_left_out_with_a_sentence(monkeypatch, tmp_path
 
 def test_our_epoch_asks_after_every_event_and_learns(tmp_path):
     experiment = epoch.experiment_of(order_data(tmp_path, users=60), 40)
-    run = epoch.ours(experiment, "other", layers=1)
+    run = epoch.ours(experiment, layers=1)
     epochs = [run() for _ in range(3)]
     assert len(experiment.train) == 40
     assert {taken.answers for taken in epochs} == {experiment.train.events - 40}
