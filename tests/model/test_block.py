@@ -29,7 +29,7 @@ def test_initial_step_sizes_and_decays_are_in_the_ranges_of_mamba():
 
 
 def test_a_branch_without_output_leaves_the_stream_as_it_was():
-    block, curvature = block_of()
+    block, curvature = block_of(norm="pre")
     for layer in (block.mixer.project_out, block.narrow):
         torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(block.narrow.bias)

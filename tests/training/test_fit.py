@@ -120,7 +120,7 @@ def test_training_sees_nothing_from_the_validation_events_on(tmp_path, mode):
 
 def test_fine_tuning_starts_from_the_parent_and_never_ends_worse_on_the_validation_days(tmp_path):
     layout, histories = Layout.at(tmp_path / "root"), planted_histories()
-    first = prepared(histories, tmp_path / "a")
+    first = prepared(histories, tmp_path / "a", settings(train={"horizon": 1}))
     Fit(first.model, first.plan).run()
     model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
@@ -219,7 +219,7 @@ def test_the_best_epoch_is_that_of_the_early_stopping_value(tmp_path, monkeypatc
 @pytest.mark.parametrize(("patience", "epochs"), [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2, 3]), (9, [0, 1, 2, 3, 4])])
 def test_after_a_warm_start_patience_counts_from_the_parent(tmp_path, patience, epochs):
     layout, histories = Layout.at(tmp_path / "root"), planted_histories()
-    first = prepared(histories, tmp_path / "a")
+    first = prepared(histories, tmp_path / "a", settings(train={"horizon": 1}))
     Fit(first.model, first.plan).run()
     model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
