@@ -31,6 +31,9 @@ log = logging.getLogger("hmamba")
 
 SYSTEMS = ("hmamba", "floors", "sasrec")
 LAST_DAY = frozenset({"complete-journey"})
+LENGTHS = {"ml-latest-small": 200}
+"""Newest events of a user that the literature reads, where it is not ``PUBLISHED_LENGTH``."""
+
 PUBLISHED_LENGTH = 50
 PLACES = frozenset({"--folder", "--work", "--out", "--peers-python"})
 
@@ -50,8 +53,7 @@ def _arguments() -> argparse.ArgumentParser:
     add(
         "--length",
         type=int,
-        default=PUBLISHED_LENGTH,
-        help="leave-one-out: newest events of each user, 0 for all (%(default)s)",
+        help=f"leave-one-out: newest events of each user, 0 for all ({PUBLISHED_LENGTH}; 200 for ml-latest-small)",
     )
     add("--days", type=int, default=28, help="last-day: days from the cut to the end (%(default)s)")
     add("--settings", type=Path, help="a .toml file (bench/settings/DATA.toml if it exists)")
@@ -138,11 +140,12 @@ def other_options(data: Data, protocol: Protocol, options: argparse.Namespace) -
     changed = {f"sasrec.{name}": value for name, value in settings.pairs(options.peer_set).items()}
     if protocol != _default_protocol(data):
         changed["--protocol"] = protocol
-    usual = _arguments()
+    usual = {name: _arguments().get_default(name) for name in ("user_id", "item_id", "time", "days")}
+    usual["length"] = LENGTHS.get(data.name, PUBLISHED_LENGTH)
     for name in ("user_id", "item_id", "time", "length" if protocol == "leave-one-out" else "days"):
-        if getattr(options, name) != usual.get_default(name):
+        if getattr(options, name) != usual[name]:
             changed[f"--{name.replace('_', '-')}"] = getattr(options, name)
-    if options.ablation and options.ablation_file != usual.get_default("ablation_file"):
+    if options.ablation and options.ablation_file != _arguments().get_default("ablation_file"):
         changed["--ablation-file"] = f"{options.ablation_file.name}, sha256 {sha256(options.ablation_file)[:8]}"
     return changed
 
@@ -265,6 +268,8 @@ def run(options: argparse.Namespace) -> str:
         HMambaError: a file, a setting or an option is invalid.
     """
     columns = Columns(options.user_id, options.item_id, options.time)
+    usual = LENGTHS.get(options.data, PUBLISHED_LENGTH)
+    options.length = usual if options.length is None else options.length
     data = load(options.data, Path(options.folder) if options.folder else None, columns)
     standard = settings.standard(data.name, data.repeats, options.settings)
     overrides = settings.pairs(options.set)

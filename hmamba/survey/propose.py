@@ -121,7 +121,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
             *_catalogue(layout, catalogue),
             *_oldest(figures),
             *_published(figures, common, repeated, targets),
-            Choice("training", f"{Recipe.of(_DEFAULTS, figures.total, figures.items, typical)} (settings from the data)"),
+            _training(figures, typical),
         ),
         types=types,
         ratings=figures.weights if _is_rating(source.columns.weight) else None,
@@ -245,6 +245,12 @@ def _items_a_user(common: int, events: str) -> tuple[str, str, int]:
     k = max(1, min(_MOST_K, max(_LEAST_K, common // 10), common))
     share = "all of them" if k == common else f"a tenth, from {_LEAST_K} to {_MOST_K}"
     return f"{counted(common, 'item')} with {events}: {share}", "candidates.k", k
+
+
+def _training(figures: Figures, typical: float) -> Choice:
+    """The recipe, which is no setting: each training derives it from the events that it has."""
+    recipe = Recipe.of(_DEFAULTS, figures.total, figures.items, typical)
+    return Choice("training", f"{recipe} (settings from the data)")
 
 
 def _remarks(
