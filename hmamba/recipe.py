@@ -56,6 +56,7 @@ class Recipe:
             typical: events of the median user with two events or more.
         """
         train, dropout = config.train, config.model.dropout
+        later_count = config.candidates.exclude_seen and typical < _SHORT
         tokens = train.tokens or min(_MOST_TOKENS, max(_LEAST_TOKENS, events // _STEPS_IN_EPOCH))
         steps = max(1, round(events / tokens))
         return cls(
@@ -63,7 +64,7 @@ class Recipe:
             epochs=train.epochs or min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_STEPS / steps))),
             patience=train.patience or max(_LEAST_PATIENCE, round(_PATIENCE_STEPS / steps)),
             dropout=(0.5 if events < _SPARSE * items else 0.2) if dropout is None else dropout,
-            horizon=train.horizon or (5 if typical < _SHORT else 1),
+            horizon=train.horizon or (5 if later_count else 1),
         )
 
     def __str__(self) -> str:

@@ -58,17 +58,9 @@ FROM (
     WHERE user_id IS NOT NULL AND item_id IS NOT NULL AND (NOT $typed OR list_contains($types, event_type))
 );
 
--- name: common_items
--- Items with enough events to be learned. $least: the default of train.min_item_events; $types: the counted event types,
--- if $typed.
-SELECT count(*) AS items
-FROM (
-    SELECT item_id
-    FROM staged
-    WHERE NOT $typed OR list_contains($types, event_type)
-    GROUP BY item_id
-    HAVING count(*) >= $least
-);
+-- name: items
+-- $types: the counted event types, if $typed.
+SELECT count(DISTINCT item_id) AS items FROM staged WHERE NOT $typed OR list_contains($types, event_type);
 
 -- name: typical_user
 -- Events of the median user with two or more. $types: the counted event types, if $typed.

@@ -35,6 +35,10 @@ def test_rare_items_need_more_dropout_and_short_histories_more_targets(items, ty
     assert (found.dropout, found.horizon) == (dropout, horizon)
 
 
+def test_where_items_are_taken_again_only_the_next_basket_is_predicted():
+    assert Recipe.of(parse({"candidates": {"exclude_seen": False}}, "test"), 100_000, 10_000, 6.0).horizon == 1
+
+
 def test_given_settings_are_kept():
     given = {"tokens": 64, "epochs": 2, "patience": 1, "horizon": 3}
     found = Recipe.of(parse({"train": given, "model": {"dropout": 0.0}}, "test"), 100_000, 10_000, 6.0)

@@ -127,10 +127,9 @@ def typical_user(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | N
     return float(found["events"])
 
 
-def common_items(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> int:
-    """Items in ``staged`` with at least ``train.min_item_events`` events; of ``types`` only, if given."""
-    values = {"least": _DEFAULTS.train.min_item_events, "typed": types is not None, "types": list(types or ())}
-    return int(one(connection, "survey/common_items", values)["items"])
+def items(connection: duckdb.DuckDBPyConnection, types: Sequence[str] | None) -> int:
+    """Items in ``staged``; of events of ``types`` only, if given."""
+    return int(one(connection, "survey/items", {"typed": types is not None, "types": list(types or ())})["items"])
 
 
 def _extended(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hmamba import clock
-from hmamba.config import Config, SourceConfig, parse
+from hmamba.config import CandidatesConfig, Config, SourceConfig, parse
 from hmamba.errors import InputError
 from hmamba.recipe import Recipe
 from hmamba.sources.discover import SourceFile
@@ -23,7 +23,7 @@ from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import choose, interactions
 from hmamba.survey.events import Meaning, meanings
 from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
-from hmamba.survey.measure import REPEATS_FROM, Figures, common_items, measure, repeats, typical_user
+from hmamba.survey.measure import REPEATS_FROM, Figures, items, measure, repeats, typical_user
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
 from hmamba.survey.sample import samples_of, spread
 from hmamba.text import counted, short
@@ -114,14 +114,14 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
         types = {} if source.columns.event_type is None else meanings(list(figures.types)[:MOST_TYPES])
         targets = [name for name, meaning in types.items() if meaning.type.target] if types else None
         repeated = repeats(connection, targets)
-        common, typical = common_items(connection, targets), typical_user(connection, targets)
+        found, typical = items(connection, targets), typical_user(connection, targets)
     return Proposal(
         choices=(
             *_source(layout, events, places, source, figures),
             *_catalogue(layout, catalogue),
             *_oldest(figures),
-            *_published(figures, common, repeated, targets),
-            _training(figures, typical),
+            *_published(figures, found, repeated, targets),
+            _training(figures, typical, exclude_seen=repeated < REPEATS_FROM),
         ),
         types=types,
         ratings=figures.weights if _is_rating(source.columns.weight) else None,
@@ -229,9 +229,9 @@ def _oldest(figures: Figures) -> Iterator[Choice]:
         yield Choice("oldest", seen, "quality.min_time", start)
 
 
-def _published(figures: Figures, common: int, repeated: float, targets: Sequence[str] | None) -> Iterator[Choice]:
+def _published(figures: Figures, found: int, repeated: float, targets: Sequence[str] | None) -> Iterator[Choice]:
     events = "events" if targets is None else f"events of type {' or '.join(targets)}"
-    yield Choice("items a user", *_items_a_user(common, events))
+    yield Choice("items a user", *_items_a_user(found, events))
     again = repeated >= REPEATS_FROM
     verdict = "items are consumed repeatedly" if again else "items are consumed once"
     seen = f"{repeated:.1%} of {events} repeat an item of their user: {verdict}"
@@ -240,16 +240,17 @@ def _published(figures: Figures, common: int, repeated: float, targets: Sequence
     yield Choice("seen items", seen, "candidates.exclude_seen", not again)
 
 
-def _items_a_user(common: int, events: str) -> tuple[str, str, int]:
-    """Reason, setting and number of items to publish for each user, if ``common`` items have enough events."""
-    k = max(1, min(_MOST_K, max(_LEAST_K, common // 10), common))
-    share = "all of them" if k == common else f"a tenth, from {_LEAST_K} to {_MOST_K}"
-    return f"{counted(common, 'item')} with {events}: {share}", "candidates.k", k
+def _items_a_user(found: int, events: str) -> tuple[str, str, int]:
+    """Reason, setting and number of items to publish for each user, if ``found`` items have events."""
+    k = max(1, min(_MOST_K, max(_LEAST_K, found // 10), found))
+    share = "all of them" if k == found else f"a tenth, from {_LEAST_K} to {_MOST_K}"
+    return f"{counted(found, 'item')} with {events}: {share}", "candidates.k", k
 
 
-def _training(figures: Figures, typical: float) -> Choice:
+def _training(figures: Figures, typical: float, *, exclude_seen: bool) -> Choice:
     """The recipe, which is no setting: each training derives it from the events that it has."""
-    recipe = Recipe.of(_DEFAULTS, figures.total, figures.items, typical)
+    config = Config(candidates=CandidatesConfig(exclude_seen=exclude_seen))
+    recipe = Recipe.of(config, figures.total, figures.items, typical)
     return Choice("training", f"{recipe} (settings from the data)")
 
 

@@ -13,7 +13,7 @@ import pytest
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.sources.discover import find_files
 from hmamba.statements import statement
-from hmamba.survey.measure import Measured, common_items, measure, repeats
+from hmamba.survey.measure import Measured, items, measure, repeats, typical_user
 from hmamba.survey.sample import Budget, take
 
 SOURCE = SourceConfig(
@@ -75,7 +75,7 @@ def test_an_unreadable_file_is_named_and_the_others_are_counted(
     assert "'i'" in problem
 
 
-def test_repeated_and_common_items_may_be_of_some_types_only(
+def test_repeats_items_and_the_typical_user_may_be_of_some_types_only(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -85,9 +85,8 @@ def test_repeated_and_common_items_may_be_of_some_types_only(
     assert repeats(connection, None) == pytest.approx(2 / 6)
     assert repeats(connection, ["buy"]) == pytest.approx(1 / 4)
     assert repeats(connection, []) == 0.0
-    assert common_items(connection, None) == 0
-    connection.execute(
-        "INSERT INTO staged SELECT * REPLACE (position + 10 AS position) FROM staged WHERE item_id = 'x'"
-    )
-    assert common_items(connection, None) == 1
-    assert common_items(connection, ["view"]) == 0
+    assert items(connection, None) == 3
+    assert items(connection, ["buy"]) == 2
+    assert typical_user(connection, None) == 3
+    assert typical_user(connection, ["buy"]) == 2
+    assert typical_user(connection, ["view"]) == 0
