@@ -84,11 +84,11 @@ def run(
     layout.run(options.day, run_id)
     started = time.monotonic()
     _show(run_night(options))
-    typer.echo(
-        f"Done in {time.monotonic() - started:.0f} s.\n"
-        f"Look up a user: hmamba recommend {shlex.quote(example_user(layout))} --root {shlex.quote(root)}\n"
-        f"The night's report: {near(layout.report(options.day))}"
-    )
+    typer.echo(f"Done in {time.monotonic() - started:.0f} s.")
+    user = example_user(layout)
+    if user is not None:
+        typer.echo(f"Look up a user: hmamba recommend {shlex.quote(user)} --root {shlex.quote(root)}")
+    typer.echo(f"The night's report: {near(layout.report(options.day))}")
 
 
 def _show(steps: Iterator[StepDone]) -> None:

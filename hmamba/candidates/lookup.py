@@ -76,8 +76,8 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
     )
 
 
-def example_user(layout: Layout) -> str:
-    """Return the id of a user with candidates; a user served by the model if there is one.
+def example_user(layout: Layout) -> str | None:
+    """Return the id of a user with candidates, served by the model if there is one; None if the table has no rows.
 
     Raises:
         InputError: nothing is published, or a published file is missing or cut short.
@@ -86,9 +86,7 @@ def example_user(layout: Layout) -> str:
     bound = {"files": files, "fallback": columns.FALLBACK_VERSION}
     with in_memory() as connection:
         found = connection.execute(statement("published/first_user"), bound).fetchone()
-    if found is None:
-        raise InputError(f"{layout.latest} names no user: the published table is empty. Run a night with events.")
-    return str(found[0])
+    return None if found is None else str(found[0])
 
 
 def published_manifest(layout: Layout, day: date | None = None) -> Manifest:

@@ -160,6 +160,14 @@ class TestInit:
 
 
 class TestRun:
+    def test_a_table_without_rows_names_no_user(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
+        """Users have seen the only item, and seen items are excluded."""
+        write_landing(layout.root, make_interactions(items=1).drop_duplicates("user_id"))
+        layout.config.write_text(TINY_ONCE, encoding="utf-8")
+        assert call("run", "--root", str(layout.root), "--day", "2024-01-30") == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines[-2:]] == ["Done", "The"]
+
     def test_a_whole_night(self, layout: Layout, capfd: pytest.CaptureFixture[str]) -> None:
         write_landing(layout.root, make_interactions())
         layout.config.write_text(TINY_ONCE, encoding="utf-8")
