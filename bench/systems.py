@@ -58,12 +58,17 @@ class Row:
         return self.name + (f" ({'; '.join(remarks)})" if remarks else "")
 
     def parts(self) -> list[Row]:
-        """A row for each part of the model that was measured separately."""
-        names = self.results[0].get("parts", {}) if self.results else {}
-        measured = {name: [{**result, "measured": result["parts"][name]} for result in self.results] for name in names}
-        return [
-            Row(f"{self.name}: {name}", results, whole=False, tuned=self.tuned) for name, results in measured.items()
-        ]
+        """A row for each part of the model that was measured separately, with the seeds whose model has that part."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for result in self.results:
+            for name, measured in result.get("parts", {}).items():
+                found.setdefault(name, []).append({**result, "measured": measured})
+        rows = []
+        for name, results in found.items():
+            missing = len(self.results) - len(results)
+            note = f"{len(results)} of {len(self.results)} seeds; in the others the term was dropped" if missing else ""
+            rows.append(Row(f"{self.name}: {name}", results, note, whole=False, tuned=self.tuned))
+        return rows
 
 
 @dataclass(frozen=True)
