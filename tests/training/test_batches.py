@@ -148,7 +148,6 @@ def test_a_horizon_shares_the_next_baskets_weight_with_those_after_it():
         {"train": {"row_share": 0.5}},
         {"train": {"half_life_days": 3.0}},
         {"train": {"horizon": 3}},
-        {"train": {"horizon": 1}},
         {"model": {"score_terms": ()}},
     ],
     ids=str,
