@@ -13,13 +13,21 @@ import torch
 from bench.store import ROOT
 
 
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, capture_output=True, text=True).stdout
+
+
 def commit() -> str:
-    """The commit of the working tree, with ``-dirty`` if tracked files differ; ``unknown`` outside git."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    """The commit of the working tree; ``unknown`` outside git.
+
+    It ends in ``-dirty`` if tracked files differ. Results do not count: a command of several measurements writes them.
+    """
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        name = _git("describe", "--always", "--abbrev=10", "--exclude=*").strip()
+        differs = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)bench/results")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{name}-dirty" if differs else name
 
 
 def today() -> str:
