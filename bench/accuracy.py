@@ -119,6 +119,11 @@ def split_of(
     return experiment, {**facts, "data": data.sha256}
 
 
+def usual_length(data: Data) -> int:
+    """Newest events of a user that are read under leave-one-out."""
+    return LENGTHS.get(data.name, PUBLISHED_LENGTH)
+
+
 def _default_protocol(data: Data) -> Protocol:
     return "last-day" if data.name in LAST_DAY else "leave-one-out"
 
@@ -140,12 +145,12 @@ def other_options(data: Data, protocol: Protocol, options: argparse.Namespace) -
     changed = {f"sasrec.{name}": value for name, value in settings.pairs(options.peer_set).items()}
     if protocol != _default_protocol(data):
         changed["--protocol"] = protocol
-    usual = {name: _arguments().get_default(name) for name in ("user_id", "item_id", "time", "days")}
-    usual["length"] = LENGTHS.get(data.name, PUBLISHED_LENGTH)
+    defaults = _arguments()
     for name in ("user_id", "item_id", "time", "length" if protocol == "leave-one-out" else "days"):
-        if getattr(options, name) != usual[name]:
+        usual = usual_length(data) if name == "length" else defaults.get_default(name)
+        if getattr(options, name) != usual:
             changed[f"--{name.replace('_', '-')}"] = getattr(options, name)
-    if options.ablation and options.ablation_file != _arguments().get_default("ablation_file"):
+    if options.ablation and options.ablation_file != defaults.get_default("ablation_file"):
         changed["--ablation-file"] = f"{options.ablation_file.name}, sha256 {sha256(options.ablation_file)[:8]}"
     return changed
 
@@ -268,9 +273,9 @@ def run(options: argparse.Namespace) -> str:
         HMambaError: a file, a setting or an option is invalid.
     """
     columns = Columns(options.user_id, options.item_id, options.time)
-    usual = LENGTHS.get(options.data, PUBLISHED_LENGTH)
-    options.length = usual if options.length is None else options.length
     data = load(options.data, Path(options.folder) if options.folder else None, columns)
+    if options.length is None:
+        options.length = usual_length(data)
     standard = settings.standard(data.name, data.repeats, options.settings)
     overrides = settings.pairs(options.set)
     config = settings.configure(standard, overrides)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ class Data:
     timed: bool
     items: Path
 
-    @property
+    @cached_property
     def repeats(self) -> float:
         """Share of the events that repeat an item of their user."""
         pairs = np.unique(self.histories.owner * self.size + self.histories.items)
@@ -137,13 +138,25 @@ def read_categories(path: Path, ids: pa.Array) -> Categories | None:
         path: a file with the columns item_id and categories, a list of text with the widest category first; without
             the file or that column there are none.
         ids: (size,) item ids by index.
+
+    Raises:
+        InputError: the file is not Parquet, has no item_id, or its categories are not lists of text.
     """
-    if not path.is_file() or CATEGORIES not in pq.read_schema(path).names:
+    if not path.is_file():
         return None
-    table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
+    try:
+        if CATEGORIES not in pq.read_schema(path).names:
+            return None
+        table = pq.read_table(path, columns=[ITEM_ID, CATEGORIES])
+        paths = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(
+            f"{path} must have {ITEM_ID} and {CATEGORIES}, a list of text ({error}). Correct it, or rename it to "
+            "measure without categories."
+        ) from error
     index = pc.index_in(table[ITEM_ID].cast(pa.string()).combine_chunks(), ids)
     known = index.is_valid()
-    paths = table[CATEGORIES].cast(pa.list_(pa.string())).combine_chunks().filter(known)
+    paths = paths.filter(known)
     return Categories(paths, index.filter(known).to_numpy().astype(np.int64), len(ids))
 
 

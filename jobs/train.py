@@ -76,7 +76,8 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     categories = read_categories(run.items, len(ids))
     settled = with_levels(config.model, categories.depth, None if parent is None else parent.model.config)
     if parent is not None and not parent.model.config.same_weights(settled):
-        log.info("train: the [model] settings have changed since %s: training from scratch", parent.version)
+        what = "the [model] settings or the catalogue's categories"
+        log.info("train: %s have changed since %s: training from scratch", what, parent.version)
         parent = None
     if parent is not None and _has_seen(parent.provenance, split):
         log.info("train: %s was trained on events that this night evaluates on: training from scratch", parent.version)

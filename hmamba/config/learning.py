@@ -154,8 +154,8 @@ class TrainConfig(Section):
     min_item_events: int = Field(
         1,
         ge=1,
-        description="Items with fewer training events are neither targets nor candidates of a model. "
-        "A baseline ranks every item.",
+        description="Items with fewer training events are neither targets nor candidates of a model, which trains "
+        "faster without many rare ones. A baseline ranks every item.",
     )
     validation_days: int = Field(1, ge=1, description="Days before the held-out days, for early stopping.")
     refit: bool = Field(

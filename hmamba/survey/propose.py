@@ -251,7 +251,8 @@ def _training(figures: Figures, typical: float, *, exclude_seen: bool) -> Choice
     """The recipe, which is no setting: each training derives it from the events that it has."""
     config = Config(candidates=CandidatesConfig(exclude_seen=exclude_seen))
     recipe = Recipe.of(config, figures.total, figures.items, typical)
-    return Choice("training", f"{recipe} (settings from the data)")
+    source = "the data" if figures.whole else "the rows read; each training uses all of its events"
+    return Choice("training", f"{recipe} (settings from {source})")
 
 
 def _remarks(

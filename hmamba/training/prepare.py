@@ -133,8 +133,8 @@ def prepare(
     candidate_items = CandidateItems.of(counts, settings.min_item_events)
     if not len(candidate_items):
         raise NothingToLearnError(
-            f"no item has train.min_item_events = {settings.min_item_events} events to learn from: load a longer "
-            "history, or lower that setting."
+            f"no item has enough events to learn from (train.min_item_events = {settings.min_item_events}): load a "
+            f"longer history{', or lower that setting' if settings.min_item_events > 1 else ''}."
         )
     device = device_of(settings.device)
     torch.manual_seed(settings.seed)

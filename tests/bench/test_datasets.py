@@ -56,6 +56,12 @@ def test_categories_are_read_from_the_file_beside(tmp_path):
     assert attributes_of(found).toarray().tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
     written(data.items, item_id=[5, 7], title=["a", "b"])
     assert read_categories(data.items, data.ids) is None
+    written(data.items, item_id=[5, 7], categories=["a", "b"])
+    with pytest.raises(InputError, match=r"items.parquet must have item_id and categories, a list of text"):
+        read_categories(data.items, data.ids)
+    data.items.write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="rename it to measure without categories"):
+        read_categories(data.items, data.ids)
     written(data.items, item_id=[5, 7], categories=[[], None])
     assert attributes_of(read_categories(data.items, data.ids)) is None
 

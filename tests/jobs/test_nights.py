@@ -168,6 +168,33 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
     assert after["champion"] == before["champion"]
 
 
+def test_a_catalogue_that_comes_later_is_used_and_then_kept(tmp_path: Path) -> None:
+    """Categories are weights of the model, so it is trained anew once; a deeper path changes nothing."""
+    layout = Layout.at(tmp_path / "root")
+    plain = SETTINGS.replace("category_levels = [1, 2]\n", "").replace("min_users = 10", "min_users = 60")
+    bare, section, catalogue = plain.partition("[catalogue]")
+    layout.root.mkdir()
+    layout.config.write_text(bare)
+    events = make_interactions(users=USERS, items=80, days=30)
+    stages = [events[events["event_time"] < datetime(2024, 1, day)] for day in (29, 30, 31)]
+    write_landing(layout.root, stages[0])
+    levels, parents = [], []
+    for number, day in enumerate((FIRST, QUIET, THIRD)):
+        if number:
+            new = stages[number].drop(stages[number - 1].index)
+            write_landing(layout.root, new, f"later{number}.parquet")
+            deeper = make_catalogue(80).assign(shelf=["a", *["b"] * 79], brand=[["x"]] * 80)
+            (layout.landing / "products").mkdir(exist_ok=True)
+            deeper.to_parquet(layout.landing / "products" / "products.parquet", index=False)
+            path = ', "shelf"]' if number == 2 else "]"
+            layout.config.write_text(bare + section + catalogue.replace('"category"]', f'"category"{path}'))
+        trained = run_night(layout, day, f"night{number}")["train"]
+        levels.append(read_json(layout.model(trained["version"]) / "config.json")["model"]["category_levels"])
+        parents.append(trained["parent"] is not None)
+    assert levels == [[], [1, 2], [1, 2]]
+    assert parents == [False, False, True]
+
+
 # Weights thrown far off in one epoch: their order is random, and with this seed worse than popularity.
 RUINED = (
     SETTINGS.replace("epochs = 1", "epochs = 1\nlearning_rate = 3.0\nseed = 1")

@@ -257,7 +257,7 @@ def test_very_old_rows_do_not_divide_by_zero(tmp_path):
 
 
 def test_insufficient_data_is_refused(tmp_path):
-    with pytest.raises(NothingToLearnError, match=r"train\.min_item_events"):
+    with pytest.raises(NothingToLearnError, match=r"train\.min_item_events = 10000\).*, or lower that setting"):
         prepared(random_histories(), tmp_path, settings(train={"min_item_events": 10_000}))
     for users in ([[(0, 1)], [(5, 2)], [(9, 1)]], [[(0, 1), (1, 2)]]):  # the second one's last basket is held out
         with pytest.raises(NothingToLearnError, match="two consecutive baskets"):
