@@ -145,7 +145,6 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
     held = np.where(is_judged[histories.owner], 2, 0)
     train = histories.keep((after >= held) & (after < held + most))
     judged = histories.select(np.flatnonzero(is_judged))
-    end = int(histories.times.max()) + 1
 
     rows = np.arange(len(judged))
 
@@ -153,8 +152,9 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
         """The queries for the event at this place from the end, 1 for the last; and all events before it."""
         after = _from_end(judged)
         past = judged.keep((after >= place) & (after < place + most))
-        answers = judged.items[judged.offsets[1:] - place]
-        return EvaluationSet(past, np.full(len(past), end), rows, answers), judged.keep(after >= place)
+        at = judged.offsets[1:] - place
+        answers = judged.items[at]
+        return EvaluationSet(past, judged.times[at], rows, answers), judged.keep(after >= place)
 
     tested = held_out(1)
     views, groups = views_of(*tested), {"all users": rows}
@@ -204,7 +204,8 @@ def last_day(
         raise InputError(f"{data.name}: too short for a test of {days} days. Lower --days or train.validation_days.")
     past, truth = before.select(judged), histories.keep(held).select(judged)
     pairs = np.unique(truth.owner * data.size + truth.items)
-    evaluation_set = EvaluationSet(past, np.full(len(past), end), pairs // data.size, pairs % data.size)
+    as_of = newest[judged] * MICROSECONDS_A_DAY
+    evaluation_set = EvaluationSet(past, as_of, pairs // data.size, pairs % data.size)
     groups = {f"last day within the last {days} days": late, "all users": np.arange(len(judged))}
     early, views = _queries_between(before, stop, cut), views_of(evaluation_set, past)
     return Experiment(

@@ -29,7 +29,7 @@ from hmamba.statements import statement
 from hmamba.storage.layout import RunLayout
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
-from jobs.score import BLOCK_EVENTS, BLOCK_USERS
+from jobs.score import BLOCK_EVENTS, BLOCK_USERS, asked
 from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
@@ -85,12 +85,13 @@ class _Shard:
 
 
 def _score(
-    work: RunLayout, night: RunLayout, base: Manifest, scorer: NightScorer, number: int, histories: Path
+    context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer, number: int, histories: Path
 ) -> _Shard:
     """Write a shard's new part: the night's part with the users of ``histories`` replaced.
 
     They are scored with the night's model or baseline, index, popularity, k and exclude_seen.
     """
+    work = context.run.refresh
     stored, write = scorer.stored, work.storage.write_file
     files = StateFiles(night.state_part(number), night.state_users(number))
     with ExitStack() as stack:
@@ -98,7 +99,7 @@ def _score(
         if stored is not None:
             carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
         scorer.score(
-            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
+            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
             k=base.k,
             exclude_seen=base.exclude_seen,
             candidates=stack.enter_context(write(work.candidate_part(number))),
@@ -152,7 +153,7 @@ def _refresh(context: StepContext) -> RefreshMetrics:
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
             for number, file in enumerate(histories):
-                shards.append(_score(work, night, base, scorer, number, file))
+                shards.append(_score(context, night, base, scorer, number, file))
                 progress.update(shards[-1].advanced + shards[-1].reencoded)
         new_users = sum(shard.replaced.new_users for shard in shards)
         refreshed = Refreshed(

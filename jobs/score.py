@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 from hmamba.candidates.night import NightScorer
@@ -16,11 +17,17 @@ from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.inference.user_states import StateFiles, write_states
-from hmamba.sequences.histories import shard_files, stream_histories
+from hmamba.sequences.histories import midnight, shard_files, stream_histories
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
 """Most events and users of a shard that are in memory at once."""
+
+
+def asked(context: StepContext) -> int | None:
+    """The start of the day after ``--day``, microseconds, for which items are recommended; None without times."""
+    columns = context.config.source.columns
+    return None if columns.by_position else midnight(context.day + timedelta(days=1))
 
 
 def _score(context: StepContext, scorer: NightScorer, shard: int, histories: Path) -> ShardMetrics:
@@ -39,7 +46,7 @@ def _score(context: StepContext, scorer: NightScorer, shard: int, histories: Pat
             kept = StateFiles(states, users)
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
         done = scorer.score(
-            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS),
+            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
             k=candidates.k,
             exclude_seen=candidates.exclude_seen,
             candidates=write(run.candidate_part(shard)),

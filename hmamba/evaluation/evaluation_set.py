@@ -8,7 +8,7 @@ count as one user.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -82,7 +82,7 @@ class EvaluationSet:
     """Q queries, each with the events before it and the relevant items.
 
     Attributes:
-        past: (Q) events before each query.
+        past: (Q) events before each query; their ``asked`` is ``as_of``.
         as_of: (Q,) time of each query, microseconds.
         rows, items: (pairs,) query and item of each relevant item; an item occurs once a query.
         of_user: (Q,) the evaluated user of each query, from 0, ascending; None: each query is of another user.
@@ -93,6 +93,9 @@ class EvaluationSet:
     rows: IntArray
     items: IntArray
     of_user: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "past", replace(self.past, asked=self.as_of))
 
     @classmethod
     def of(

@@ -70,13 +70,18 @@ class Repeats(nn.Module):
     def entries(self, histories: Histories, candidate_items: CandidateItems) -> RepeatFeatures:
         """The items that R users have interacted with, and their features at the end of the histories."""
         read = histories.read
-        return self.entries_before(read, candidate_items, np.arange(len(read)), read.offsets[1:])
+        return self.entries_before(read, candidate_items, np.arange(len(read)), read.offsets[1:], read.asked)
 
     def entries_before(
-        self, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
+        self,
+        histories: Histories,
+        candidate_items: CandidateItems,
+        users: IntArray,
+        ends: IntArray,
+        asked: IntArray | None = None,
     ) -> RepeatFeatures:
         """The items that the user of each row has interacted with before the end of the row."""
-        return RepeatFeatures.before(histories, candidate_items, users, ends, self.categories)
+        return RepeatFeatures.before(histories, candidate_items, users, ends, self.categories, asked)
 
     def entry_counts(self, histories: Histories, users: IntArray, ends: IntArray) -> IntArray:
         """Number of distinct items of each row, candidate items or not."""

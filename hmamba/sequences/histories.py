@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,11 @@ def midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
+def day_after(moment: int) -> int:
+    """The start of the UTC day after a time, both in microseconds."""
+    return (moment // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
+
+
 @dataclass(frozen=True)
 class Histories:
     """N events of U users, grouped by user, each user's oldest first.
@@ -50,6 +55,8 @@ class Histories:
             items may count as seen. None: 1 each.
         targets: (N,) whether the event is a target: the model learns to predict it and is judged on it. None: all.
         seen: (N,) whether the event's item counts as seen. None: all.
+        asked: (U,) time for which items are recommended to each user, microseconds: ages count back from it. None: the
+            time of the user's newest event.
     """
 
     users: pa.Array
@@ -59,6 +66,7 @@ class Histories:
     weights: FloatArray | None = None
     targets: BoolArray | None = None
     seen: BoolArray | None = None
+    asked: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -112,7 +120,7 @@ class Histories:
     def keep(self, wanted: BoolArray) -> Histories:
         """The same users with only the events where ``wanted`` (N,) is true."""
         lengths = np.bincount(self.owner[wanted], minlength=len(self))
-        return self._with(self.users, offsets_of(lengths), wanted)
+        return self._with(self.users, offsets_of(lengths), wanted, self.asked)
 
     def select(self, users: IntArray, ends: IntArray | None = None) -> Histories:
         """The users at these positions (R,), in this order; a position may occur several times.
@@ -123,9 +131,16 @@ class Histories:
         """
         lengths = self.lengths[users] if ends is None else ends - self.offsets[users]
         events = spans(self.offsets[users], lengths)
-        return self._with(self.users.take(pa.array(users)), offsets_of(lengths), events)
+        asked = None if self.asked is None else self.asked[users]
+        return self._with(self.users.take(pa.array(users)), offsets_of(lengths), events, asked)
 
-    def _with(self, users: pa.Array, offsets: IntArray, events: IntArray | BoolArray) -> Histories:
+    def asked_at(self, moment: int) -> Histories:
+        """The same histories, with recommendations for the day that begins at this time in microseconds."""
+        return replace(self, asked=np.full(len(self), moment))
+
+    def _with(
+        self, users: pa.Array, offsets: IntArray, events: IntArray | BoolArray, asked: IntArray | None
+    ) -> Histories:
         """Histories of ``users`` with a selection of these events."""
         return Histories(
             users,
@@ -135,6 +150,7 @@ class Histories:
             None if self.weights is None else self.weights[events],
             None if self.targets is None else self.targets[events],
             None if self.seen is None else self.seen[events],
+            asked,
         )
 
     def item_events(self, size: int) -> IntArray:
@@ -241,13 +257,14 @@ def read_histories(files: list[Path]) -> Histories:
     return _flat(table, users, ends)
 
 
-def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histories]:
+def stream_histories(file: Path, *, events: int, users: int, asked: int | None = None) -> Iterator[Histories]:
     """Read a shard in blocks of whole users, so that memory does not grow with the shard.
 
     Args:
         file: a shard, sorted by user and time.
         events: approximate number of events of a block; a user with more is a block of its own.
         users: maximum number of users of a block.
+        asked: time for which items are recommended to the users, microseconds; None: that of their newest events.
 
     Raises:
         InputError: the file is not a snapshot shard, or is not sorted by user.
@@ -261,6 +278,8 @@ def stream_histories(file: Path, *, events: int, users: int) -> Iterator[Histori
         before = ids[-1]
         with _of_a_snapshot(file):
             block = _flat(table, ids, ends)
+        if asked is not None:
+            block = block.asked_at(asked)
         for start in range(0, len(block), users):
             yield block.select(np.arange(start, min(start + users, len(block))))
 

@@ -189,7 +189,12 @@ class LearnedTerm(ScoreTerm[E], Protocol[E]):
         """Create an untrained term for a model's settings and ``items`` item indices, padding not counted."""
 
     def entries_before(
-        self, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
+        self,
+        histories: Histories,
+        candidate_items: CandidateItems,
+        users: IntArray,
+        ends: IntArray,
+        asked: IntArray | None = None,
     ) -> E:
         """Evidence for each row of a training batch. Called from a thread, so it must not read tensors.
 
@@ -198,6 +203,7 @@ class LearnedTerm(ScoreTerm[E], Protocol[E]):
             candidate_items: the candidate items.
             users: (R,) user of each row.
             ends: (R,) flat position after the last event that the row may use.
+            asked: (R,) time for which each row recommends, microseconds; None: its newest event.
         """
 
     def entry_counts(self, histories: Histories, users: IntArray, ends: IntArray) -> IntArray:

@@ -35,8 +35,8 @@ FloatArray = npt.NDArray[np.float32]
 TIME_SCALES = (15.0, 60.0, 120.0, 480.0)
 """tau_k in days: from weeks to more than a year."""
 
-FEATURES = 5
-_SHARED_FEATURES = 4  # features that categories have too: all but the row's number of baskets
+FEATURES = 6
+_SHARED_FEATURES = 4  # features that categories have too: all but those of the row
 CATEGORY_FEATURES = _SHARED_FEATURES + len(TIME_SCALES)
 LEAST_KNOWN = 1e-6  # added to shares before their logarithm is taken
 
@@ -49,9 +49,10 @@ class RepeatFeatures(Entries):
         items: (E,) item indices.
         shares: (E, K) q_k, the item's share of the row's decayed events, one column per time scale.
         features: (E, F) logarithms of 1 + days and of 1 + baskets since the item's last event, of its number of
-            events, of 1 + the mean days between two of them (0 after one event), and of the row's number of baskets.
-            Days and baskets count back from the row's newest event. Then, for each category level: the first four of
-            these for the item's category, and the log ratios of the category's q_k to the item's.
+            events, of 1 + the mean days between two of them (0 after one event), of the row's number of baskets, and
+            of 1 + days since the row's newest event. Days count back from the start of the day for which the row
+            recommends, or from the row's newest event if that is later. Then, for each category level: the first four
+            of these for the item's category, and the log ratios of the category's q_k to the item's.
     """
 
     items: IntArray
@@ -66,11 +67,12 @@ class RepeatFeatures(Entries):
         users: IntArray,
         ends: IntArray,
         category: IntArray | None = None,
+        asked: IntArray | None = None,
     ) -> RepeatFeatures:
         """Collect the items that the user of each row has interacted with before the end of the row.
 
-        Shares are ratios, so the reference time cancels out. Ages are measured from each row's newest event, so the
-        sums of an old history do not decay to zero.
+        Shares are ratios, so the reference time cancels out. It is each row's newest event, so the sums of an old
+        history do not decay to zero.
 
         Time and memory are those of the result and of one sort of the users' events, whatever the number of rows: n_k
         is computed at each event and decayed from there to each row for which the event is the item's latest.
@@ -81,22 +83,23 @@ class RepeatFeatures(Entries):
             users: (R,) user of each row.
             ends: (R,) flat position after the last event that the row may use.
             category: (L, size) category number of each item, from 0, on each of L levels; None without categories.
+            asked: (R,) time for which each row recommends, microseconds; None: its newest event.
 
         Returns:
             Entries sorted by row and then by the time of the user's first event with the item.
         """
         if category is None or not len(users):
-            return cls._of_items(histories, candidate_items, users, ends)
+            return cls._of_items(histories, candidate_items, users, ends, asked)
         # The following passes read all events of the histories, so select the users of the rows.
         selected, users = np.unique(users, return_inverse=True)
         starts, histories = histories.offsets[selected], histories.select(selected)
         ends = ends - starts[users] + histories.offsets[users]
-        repeats = cls._of_items(histories, candidate_items, users, ends)
+        repeats = cls._of_items(histories, candidate_items, users, ends, asked)
         features = [repeats.features]
         for of_item in category:
             count = int(of_item.max()) + 1
             everything = CandidateItems(np.arange(count), np.arange(count))
-            whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends)
+            whole = cls._of_items(replace(histories, items=of_item[histories.items]), everything, users, ends, asked)
             key = whole.rows * count + whole.columns
             order = np.argsort(key)
             match = order[np.searchsorted(key, repeats.rows * count + of_item[repeats.items], sorter=order)]
@@ -106,7 +109,12 @@ class RepeatFeatures(Entries):
 
     @classmethod
     def _of_items(
-        cls, histories: Histories, candidate_items: CandidateItems, users: IntArray, ends: IntArray
+        cls,
+        histories: Histories,
+        candidate_items: CandidateItems,
+        users: IntArray,
+        ends: IntArray,
+        asked: IntArray | None,
     ) -> RepeatFeatures:
         nonempty = np.flatnonzero(ends > histories.offsets[users])
         order = nonempty[np.argsort(ends[nonempty], kind="stable")]  # positions are sorted by user and time
@@ -129,12 +137,16 @@ class RepeatFeatures(Entries):
         for k, scale in enumerate(TIME_SCALES):
             weight = past.decayed(scale)[event] * np.exp(-age / scale)
             shares[place, k] = weight / np.bincount(row, weights=weight, minlength=len(order))[row]
+        gap = np.zeros(len(order))
+        if asked is not None:
+            gap = np.maximum(asked[order] // MICROSECONDS_A_DAY - past.newest_day, 0)
         features = np.empty((len(row), FEATURES), dtype=np.float32)
-        features[place, 0] = np.log1p(age)
+        features[place, 0] = np.log1p(age + gap[row])
         features[place, 1] = np.log1p(past.newest_basket[row] - past.baskets[event])
         features[place, 2] = np.log1p(past.ordinal)[event]
         features[place, 3] = np.log1p(past.mean_gap)[event]
         features[place, 4] = np.log1p(past.newest_basket - past.first_basket)[row]
+        features[place, 5] = np.log1p(gap)[row]
         known = columns >= 0
         rows, columns = rows[known], columns[known]
         return cls(rows, columns, candidate_items.eligible[columns], shares[known], features[known])

@@ -204,7 +204,10 @@ class Batches:
         target_rows, target_columns, events = target_rows[known], target_columns[known], events[known]
         entries = Entries(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
         if self.learned_term is not None:
-            entries = self.learned_term.entries_before(histories, self.candidate_items, self._row_user[rows], ends)
+            asked = histories.times[ends]  # the next basket's
+            entries = self.learned_term.entries_before(
+                histories, self.candidate_items, self._row_user[rows], ends, asked
+            )
         return Batch(
             items=histories.items[spans(self.window_start[windows], lengths)],
             segments=owners(lengths),

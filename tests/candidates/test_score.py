@@ -14,6 +14,7 @@ from hmamba.evaluation.ranking import rank_all
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
+from hmamba.sequences.histories import MICROSECONDS_A_DAY
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -50,6 +51,20 @@ def test_candidates_equal_the_exact_ranking(kind, exclude_seen, k, way):
         wanted = expected[user] >= 0
         assert ranked.items[mine].tolist() == expected[user][wanted].tolist()
         np.testing.assert_allclose(ranked.scores[mine], scores[user][wanted], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["flat", "matmul"])
+def test_the_day_that_is_asked_for_counts_in_the_index_as_in_the_exact_ranking(way):
+    stored, histories = stored_model(score_terms=("repeats",)), random_histories(items=ITEMS, baskets=False)
+    built, hidden = item_index.build(stored, stored.candidate_items, way), encode_users(stored.model, histories)
+    lists = []
+    for days in (1, 200):
+        later = histories.asked_at(int(histories.times.max()) + days * MICROSECONDS_A_DAY)
+        expected, _ = rank_all(stored.model, later, stored.candidate_items, k=7, exclude_seen=False)
+        ranked = retrieve(stored, built, later, hidden, k=7, exclude_seen=False)
+        assert ranked.items.tolist() == expected.ravel().tolist()
+        lists.append(ranked.items.tolist())
+    assert lists[0] != lists[1]
 
 
 def write(stored, histories, folder, **options):

@@ -50,6 +50,14 @@ def test_a_query_holds_only_the_past_and_each_relevant_item_once():
     assert entries(queries_from(histories, 5, exclude_seen=True)) == [("u0", [1], [2])]
 
 
+def test_a_query_recommends_for_its_own_time():
+    histories = histories_of([(0, 1), (5, 2), (8.5, 3)], [(1, 1), (7.25, 4)])
+    queries = queries_from(histories, 5)
+    assert ((queries.past.asked - START) / DAY).tolist() == [5, 8.5, 7.25]
+    some = queries.only(queries.items != 3)
+    assert ((some.past.asked - START) / DAY).tolist() == [5, 7.25]
+
+
 def test_users_who_first_appear_in_the_held_out_days_have_queries_from_their_second_basket():
     histories = histories_of([(5, 3), (5, 4), (6, 1), (7, 2)], [(6, 1)])
     assert entries(queries_from(histories, 5)) == [("u0", [3, 4], [1]), ("u0", [3, 4, 1], [2])]

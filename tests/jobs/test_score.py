@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from datetime import date
+from pathlib import Path
+
 import pytest
 
+from hmamba.config import parse
+from hmamba.sequences.histories import midnight
+from hmamba.storage.layout import Layout
 from jobs import score
+from jobs.step import StepContext
 from tests.landing import Root
 
 
@@ -31,3 +39,10 @@ def test_a_wrong_choice_of_shards_is_explained(
 @pytest.mark.parametrize(("text", "shards"), [("0-0", [0]), ("2-4", [2, 3, 4]), ("09-10", [9, 10])])
 def test_a_range_holds_both_ends(text: str, shards: list[int]) -> None:
     assert list(score._range(text)) == shards
+
+
+@pytest.mark.parametrize(("columns", "asked"), [({}, midnight(date(2024, 3, 1))), ({"position": "position"}, None)])
+def test_a_night_recommends_for_the_day_after(tmp_path: Path, columns: dict[str, str], asked: int | None) -> None:
+    config = parse({"source": {"columns": columns}}, "here")
+    context = StepContext(Layout.at(str(tmp_path)), date(2024, 2, 29), "r", config, argparse.Namespace(), "score")
+    assert score.asked(context) == asked

@@ -13,8 +13,8 @@ import torch
 from hmamba.model.repeats import Repeats
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY
-from hmamba.terms.repeats import TIME_SCALES, RepeatFeatures
-from tests.histories import histories_of, random_histories, valued
+from hmamba.terms.repeats import FEATURES, TIME_SCALES, RepeatFeatures
+from tests.histories import START, histories_of, random_histories, valued
 
 
 def counted(histories, candidate_items, users, ends):
@@ -56,12 +56,25 @@ def test_features_equal_their_definition():
     repeats = RepeatFeatures.before(histories, candidate_items, np.ones(2, dtype=np.int64), np.array([4, 8]))
     found = {(row, column): tuple(np.exp(features)) for row, column, features in zip(*keyed(repeats), strict=True)}
     assert found == {
-        (0, 0): pytest.approx((1 + 1, 1 + 1, 2, 1 + 4, 3), rel=1e-5),
-        (0, 1): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 3), rel=1e-5),
-        (1, 0): pytest.approx((1 + 3, 1 + 2, 3, 1 + 5, 6), rel=1e-5),
-        (1, 1): pytest.approx((1 + 1, 1 + 1, 2, 1 + 7, 6), rel=1e-5),
-        (1, 2): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 6), rel=1e-5),
+        (0, 0): pytest.approx((1 + 1, 1 + 1, 2, 1 + 4, 3, 1), rel=1e-5),
+        (0, 1): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 3, 1), rel=1e-5),
+        (1, 0): pytest.approx((1 + 3, 1 + 2, 3, 1 + 5, 6, 1), rel=1e-5),
+        (1, 1): pytest.approx((1 + 1, 1 + 1, 2, 1 + 7, 6, 1), rel=1e-5),
+        (1, 2): pytest.approx((1 + 0, 1 + 0, 1, 1 + 0, 6, 1), rel=1e-5),
     }
+
+
+def test_days_count_back_from_the_start_of_the_day_that_is_asked_for():
+    histories = histories_of([(0.5, 1), (4, 2)])
+    candidate_items = CandidateItems.of(np.array([0, 1, 1]), 1)
+    rows = np.zeros(3, dtype=np.int64), np.full(3, 2)
+    asked = START + np.array([10.7, 4.2, 0]) * MICROSECONDS_A_DAY  # days later, on the newest day, before it
+    repeats = RepeatFeatures.before(histories, candidate_items, *rows, asked=asked.astype(np.int64))
+    plain = RepeatFeatures.before(histories, candidate_items, *rows)
+    np.testing.assert_allclose(np.expm1(repeats.features[:, 0]), [9.5, 6, 3.5, 0, 3.5, 0], rtol=1e-5)
+    np.testing.assert_allclose(np.expm1(repeats.features[:, 5]), [6, 6, 0, 0, 0, 0], rtol=1e-5)
+    np.testing.assert_array_equal(repeats.features[:, 1:5], plain.features[:, 1:5])
+    np.testing.assert_array_equal(repeats.shares, plain.shares)
 
 
 def test_features_of_a_category_are_those_of_its_merged_items():
@@ -73,9 +86,9 @@ def test_features_of_a_category_are_those_of_its_merged_items():
     repeats = RepeatFeatures.before(histories, candidate_items, users, ends, category)
     alone = RepeatFeatures.before(histories, candidate_items, users, ends)
     np.testing.assert_array_equal(repeats.columns, alone.columns)
-    np.testing.assert_array_equal(repeats.features[:, :5], alone.features)
+    np.testing.assert_array_equal(repeats.features[:, :FEATURES], alone.features)
     all_of = CandidateItems(np.arange(5), np.arange(5))
-    for level, start in enumerate((5, 13)):
+    for level, start in enumerate((FEATURES, FEATURES + 8)):
         groups = replace(histories, items=category[level][histories.items])
         merged = RepeatFeatures.before(groups, all_of, users, ends)
         of_category = {(row, column): place for place, (row, column) in enumerate(zip(*keyed(merged)[:2], strict=True))}
@@ -97,7 +110,7 @@ def test_repeats_start_as_decayed_counts_and_learn_which_items_are_consumed_agai
     torch.manual_seed(0)
     term, hidden, rows = Repeats(dim=4, items=2), torch.zeros(1, 4), np.zeros(2, dtype=np.int64)
     shares = np.array([[0.2] * len(TIME_SCALES), [0.4] * len(TIME_SCALES)], dtype=np.float32)
-    entries = RepeatFeatures(rows, np.array([0, 1]), np.array([1, 2]), shares, np.ones((2, 5), dtype=np.float32))
+    entries = RepeatFeatures(rows, np.array([0, 1]), np.array([1, 2]), shares, np.ones((2, FEATURES), dtype=np.float32))
     term.recount(torch.tensor([0, 40, 40]), torch.tensor([0, 2, 40]))
     torch.testing.assert_close(term.log_rates(hidden, entries).exp(), torch.tensor([0.2, 0.4]))
     optimizer = torch.optim.Adam(term.parameters(), lr=0.05)

@@ -90,6 +90,15 @@ def test_older_targets_count_less():
     assert batches.load(windows).weights.tolist() == [0.5, 1.0]
 
 
+def test_a_row_recommends_for_the_day_of_the_next_basket():
+    histories = histories_of([(0, 1), (10.9, 2), (30.5, 1), (30.7, 3)])
+    batches = Batches(histories, catalogue_of(histories), max_length=9, tokens=9, learned_term=REPEATS)
+    (windows,) = batches.epoch(0)
+    entries = batches.load(windows).entries
+    gap_of_row = dict(zip(entries.rows.tolist(), np.expm1(entries.features[:, 5]).tolist(), strict=True))
+    assert gap_of_row == {0: pytest.approx(10), 1: pytest.approx(30 - 10.9, rel=1e-5), 2: 0}
+
+
 def test_each_seed_draws_another_share_of_the_rows():
     histories = random_histories(users=80)
     batches = Batches(
