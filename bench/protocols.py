@@ -114,14 +114,10 @@ def _from_end(histories: Histories) -> IntArray:
 
 
 def _queries_between(histories: Histories, start: int, end: int) -> EvaluationSet:
-    """One query for each user with a past: the items of all events in [start, end), microseconds."""
-    before, after = histories.between(None, start), histories.between(start, end)
-    stride = int(histories.items.max(initial=0)) + 1
-    pairs = np.unique(after.owner * stride + after.items)
-    pairs = pairs[before.lengths[pairs // stride] > 0]
-    users = np.unique(pairs // stride)
-    rows = np.searchsorted(users, pairs // stride)
-    return EvaluationSet(before.select(users), np.full(len(users), start), rows, pairs % stride)
+    """The baskets in [start, end), microseconds, as a night's validation set has them."""
+    until = histories.between(None, end)
+    starts = until.offsets[:-1] + histories.between(None, start).lengths
+    return EvaluationSet.of(until, starts, until.offsets[1:], exclude_seen=False)
 
 
 def leave_one_out(data: Data, length: int | None) -> Experiment:

@@ -232,6 +232,8 @@ def _root_contents(root: Path) -> Iterator[Check]:
         yield Check("configuration", "missing", str(error))
     else:
         yield _configuration(layout, config)
+        if config.rank.model == "lightgbm":
+            yield _attempt("lightgbm", _lightgbm)
     if root.is_dir():
         newest = _UNKNOWN_DAY
         if config is not None:
@@ -241,6 +243,12 @@ def _root_contents(root: Path) -> Iterator[Check]:
         night = layout.command("run", "--day", newest)
         yield _attempt("champion", partial(_champion, layout, night))
         yield _attempt("published", partial(_published, layout, night))
+
+
+def _lightgbm() -> Check:
+    from hmamba.ranker import lightgbm
+
+    return Check("lightgbm", "ok", str(lightgbm().__version__))
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:

@@ -103,7 +103,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
     fit = Fit(ready.model, ready.plan, ranks)
     epochs = fit.run()
-    trained = training_metrics(ready, epochs, fit.weighed, ranks.count)
+    trained = training_metrics(ready, epochs, fit.weighed, fit.ranker, ranks.count)
     if ranks.leads:
         model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, trained)
         run.storage.delete(run.training)

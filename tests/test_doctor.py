@@ -164,6 +164,20 @@ def test_a_wrong_setting_is_named(layout: Layout) -> None:
     assert "unknown key 'candidates.kay'" in check.found
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_package_of_a_chosen_ranker_must_be_there(
+    layout: Layout, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.root.mkdir()
+    assert "lightgbm" not in by_name(diagnose(layout.root))
+    layout.config.write_text('[rank]\nmodel = "lightgbm"\n', encoding="utf-8")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "lightgbm", None)
+    check = by_name(diagnose(layout.root))["lightgbm"]
+    assert check.state == ("ok" if installed else "missing")
+    assert installed or 'pip install "hmamba-nightly[rank]"' in check.found
+
+
 @pytest.fixture
 def used(layout: Layout) -> Layout:
     """A root with a published night."""

@@ -22,9 +22,11 @@ from hmamba.evaluation.baselines import popular
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
+from hmamba.inference.rerank import depth_of, reranked
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
 from hmamba.progress import Progress
+from hmamba.ranker import Shortlist
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
@@ -136,8 +138,9 @@ def retrieve(
             own = spans(offsets[block], width[block])
             excluded = (np.repeat(np.arange(len(block)), width[block]), columns[own]) if exclude_seen else None
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
-            rows, found, scores = _search(model, index, histories.select(block), hidden_Rd, excluded, k)
-            parts.append(Ranked(block[rows], index.candidate_items.eligible[found], scores.astype(np.float32)))
+            found = _search(model, index, histories.select(block), hidden_Rd, excluded, k)
+            items = index.candidate_items.eligible[found.columns]
+            parts.append(Ranked(block[found.rows], items, found.scores.astype(np.float32)))
             progress.update(len(block))
     return Ranked.together(parts)
 
@@ -149,16 +152,17 @@ def _search(
     hidden_Rd: torch.Tensor,
     excluded: Excluded | None,
     k: int,
-) -> tuple[IntArray, IntArray, RealArray]:
-    """Retrieve the ``k`` best items of each of R users: (row, column, score), best first in each row.
+) -> Shortlist:
+    """Retrieve the ``k`` best items of each of R users.
 
     The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
     the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
-    suffice.
+    suffice. With a ranker, the order of the best items is its own.
     """
+    depth = depth_of(model, k)
     score, device, width = model.score(), hidden_Rd.device, len(index.candidate_items)
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
-    products, columns = index.search(queries, k, excluded)
+    products, columns = index.search(queries, depth, excluded)
     every = np.arange(len(histories) + 1)
     offsets, columns = every * columns.shape[1], columns.ravel()
     raised = _Raised.of(model.terms, histories, index.candidate_items)
@@ -174,7 +178,13 @@ def _search(
     base_E = score.logits(_products(index, queries, at, raised.columns).to(device))
     lifted = raised.combine(base_E, hidden_Rd).cpu().numpy()[is_open]
     opened = np.concatenate([[0], np.cumsum(is_open)])[at]
-    return _best(k, (plain, columns, base), (opened, raised.columns[is_open], lifted))
+    found = Shortlist(*_best(depth, (plain, columns, base), (opened, raised.columns[is_open], lifted)))
+    if model.ranker is None:
+        return found
+    starts = np.searchsorted(found.rows, every)
+    of_found = score.logits(_products(index, queries, starts, found.columns).to(device)).cpu().numpy()
+    evidence = [(term, entries) for term, entries, _ in raised.parts]
+    return reranked(model, histories, index.candidate_items, evidence, found, of_found).best(k)
 
 
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:

@@ -10,7 +10,7 @@ from hmamba.config.data import (
     SourceConfig,
     WarehouseConfig,
 )
-from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RunsConfig, TrainConfig
+from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, RunsConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
@@ -25,6 +25,7 @@ __all__ = [
     "InteractionColumns",
     "ModelConfig",
     "QualityConfig",
+    "RankConfig",
     "RunsConfig",
     "Section",
     "SnapshotConfig",

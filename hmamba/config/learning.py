@@ -165,6 +165,17 @@ class TrainConfig(Section):
     checkpoint_seconds: float = Field(60.0, gt=0, description="Seconds between checkpoints of a running training.")
 
 
+class RankConfig(Section):
+    """The ranker, which corrects the order of each user's best items."""
+
+    model: Literal["none", "lightgbm"] = Field(
+        "none",
+        description="lightgbm: trees (LambdaMART) on the scores and on what the learned term reads, trained on the "
+        "validation days and kept if they help; needs the extra rank.",
+    )
+    depth: int = Field(100, ge=10, le=1_000, description="Number of each user's best items that are ranked again.")
+
+
 class GateConfig(Section):
     """The gate, which compares champion and challenger."""
 

@@ -14,7 +14,7 @@ from hmamba.config.data import (
     SourceConfig,
     WarehouseConfig,
 )
-from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RunsConfig, TrainConfig
+from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, RunsConfig, TrainConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic
 from hmamba.storage.local import digest
@@ -36,6 +36,7 @@ class Config(Section):
     snapshot: SnapshotConfig = SnapshotConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     runs: RunsConfig = RunsConfig()
@@ -93,8 +94,11 @@ class Config(Section):
 
     def training_digest(self) -> str:
         """Digest of the settings that determine a trained model, without those of execution and serving."""
+        # Without a ranker its section is left out, so that models keep the digest that they had before there was one.
+        ranked = {"rank": self.rank.model_dump()} if self.rank.model != "none" else {}
         return digest(
             {
+                **ranked,
                 "model": self.model.model_dump(exclude={"kernels", "chunk"}),
                 "train": self.train.model_dump(exclude={"device", "processes", "checkpoint_seconds", "refit"}),
                 "exclude_seen": self.candidates.exclude_seen,

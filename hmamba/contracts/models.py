@@ -53,6 +53,21 @@ class ScoreTermFit(Part):
     ndcg_without: float | None = Field(None, alias="ndcg@10 without")
 
 
+class RankerFit(Part):
+    """A trained ranker and its effect on validation users that its trees had not seen.
+
+    Attributes:
+        kept: whether the model uses it.
+        users: number of users evaluated.
+        ndcg, ndcg_without: their NDCG@10 with and without it; None if it was not trained.
+    """
+
+    kept: bool
+    users: int
+    ndcg: float | None = Field(None, alias="ndcg@10")
+    ndcg_without: float | None = Field(None, alias="ndcg@10 without")
+
+
 class RecipeUsed(Part):
     """Settings that follow from the data where they are not given, see :class:`hmamba.recipe.Recipe`."""
 
@@ -76,6 +91,7 @@ class TrainingMetrics(Part):
         curvature: 1/K.
         recipe: settings that follow from the data; None in documents from before there was a recipe.
         score_terms: the fitted score terms, by name.
+        ranker: the ranker; None without ``rank.model``.
         device: such as cpu or cuda:0.
         processes: number of training processes.
     """
@@ -90,6 +106,7 @@ class TrainingMetrics(Part):
     curvature: float
     recipe: RecipeUsed | None = None
     score_terms: dict[str, ScoreTermFit]
+    ranker: RankerFit | None = None
     device: str
     processes: int
 

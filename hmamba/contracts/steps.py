@@ -11,7 +11,7 @@ from pydantic import Field
 
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import SnapshotTotals
-from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit
+from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.contracts.verdict import Verdict
 from hmamba.text import counted
 
@@ -122,6 +122,7 @@ class TrainMetrics(StepMetrics):
     curvature: float | None = None
     recipe: RecipeUsed | None = None
     score_terms: dict[str, ScoreTermFit] = Field(default_factory=dict)
+    ranker: RankerFit | None = None
     device: str | None = None
     processes: int | None = None
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from hmamba.inference.encode import encode_users
+from hmamba.inference.rerank import Evidence, depth_of, reranked
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import track
+from hmamba.ranker import Shortlist
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.terms.base import Entries
@@ -29,12 +31,16 @@ class ScoreBlock:
         past: (R) their histories.
         logits: (R, V) their scores, on the model's device, score terms included.
         seen: (row, column) of the items that the users have seen, on the model's device.
+        hidden: (R, d) their hidden states, on the model's device.
+        evidence: the model's score terms with their entries for the users.
     """
 
     users: IntArray
     past: Histories
     logits: Tensor
     seen: tuple[Tensor, Tensor]
+    hidden: Tensor
+    evidence: Evidence
 
 
 @torch.inference_mode()
@@ -50,12 +56,12 @@ def score_blocks(model: HMamba, histories: Histories, candidate_items: Candidate
         rows = np.arange(start, start + len(hidden_Rd))
         past = histories.select(rows)
         logits_RV = score.logits(model.query_vectors(hidden_Rd) @ items_VX.T)
-        for term in model.terms:
-            entries = term.entries(past, candidate_items)
+        evidence = [(term, term.entries(past, candidate_items)) for term in model.terms]
+        for term, entries in evidence:
             where = place_of(entries, device)
             logits_RV[where] = term.combine(logits_RV[where], entries, hidden_Rd)
         seen = place_of(Entries(*candidate_items.seen(past, np.arange(len(past)))), device)
-        yield ScoreBlock(rows, past, logits_RV, seen)
+        yield ScoreBlock(rows, past, logits_RV, seen, hidden_Rd, evidence)
 
 
 def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -79,19 +85,37 @@ def rank_all(
     Returns:
         Item indices (U, k), best first and -1 where none is left, and their scores.
     """
-    users, depth = len(histories), min(k, len(candidate_items))
-    best = np.full((users, k), -1, dtype=np.int64)
-    scores = np.full((users, k), -np.inf, dtype=np.float32)
+    best = np.full((len(histories), k), -1, dtype=np.int64)
+    scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
     for block in score_blocks(model, histories, candidate_items):
         if exclude_seen:
             block.logits[block.seen] = -torch.inf
-        best[block.users, :depth], scores[block.users, :depth] = best_items(block.logits, depth, candidate_items)
+        found = shortlist_of(block, depth_of(model, k))
+        if model.ranker is not None:
+            base_E = base_scores(model, block, found, candidate_items)
+            found = reranked(model, block.past, candidate_items, block.evidence, found, base_E)
+        found = found.best(k)
+        at = block.users[found.rows], found.places
+        best[at], scores[at] = candidate_items.eligible[found.columns], found.scores
     return best, scores
 
 
-def best_items(
-    logits_RV: Tensor, depth: int, candidate_items: CandidateItems
-) -> tuple[IntArray, npt.NDArray[np.float32]]:
-    """The ``depth`` best items (R, depth) of each row, -1 where the score is not finite, and their scores."""
-    top, columns = (part.cpu().numpy() for part in torch.topk(logits_RV, depth, dim=1))
-    return np.where(np.isfinite(top), candidate_items.eligible[columns], -1), top
+def shortlist_of(block: ScoreBlock, depth: int) -> Shortlist:
+    """The ``depth`` best items of each user of a block."""
+    top = torch.topk(block.logits, min(depth, block.logits.shape[1]), dim=1)
+    return Shortlist.of_table(top.indices.cpu().numpy(), top.values.cpu().numpy())
+
+
+@torch.inference_mode()
+def base_scores(
+    model: HMamba, block: ScoreBlock, shortlist: Shortlist, candidate_items: CandidateItems
+) -> npt.NDArray[np.float32]:
+    """Scores (E,) of a shortlist's entries without score terms."""
+    device = block.hidden.device
+    rows, columns = place_of(shortlist, device)
+    queries_RX = model.query_vectors(block.hidden)
+    items_VX = model.item_vectors(torch.from_numpy(candidate_items.eligible).to(device))
+    found: npt.NDArray[np.float32] = (
+        model.score().logits((queries_RX[rows] * items_VX[columns]).sum(-1)).float().cpu().numpy()
+    )
+    return found

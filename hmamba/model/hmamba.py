@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from hmamba.model.kernels import choose
 from hmamba.model.last import LastToken, Sums
 from hmamba.model.repeats import log_share
 from hmamba.model.scores import Score, ScoreKind
+from hmamba.ranker import Ranker
 from hmamba.score_terms import SCORE_TERMS, chosen
 from hmamba.terms.base import AnyLearnedTerm, AnyTerm, WeightedTerm, WeightedTerms
 
@@ -44,6 +45,7 @@ class HMamba(nn.Module):
         shared: vectors of categories, added to those of their items; None without category vectors. Row 0 is zero.
         learned_terms: score terms that are trained with the model, by name.
         counted_terms: score terms that are counted and weighted after training.
+        ranker: trees that correct the order of the best items; None without a ranker.
     """
 
     shared_rows: Tensor | None
@@ -66,6 +68,7 @@ class HMamba(nn.Module):
         }
         self.learned_terms = nn.ModuleDict(learned)
         self.counted_terms: list[WeightedTerm] = []
+        self.ranker: Ranker | None = None
         self.categories = nn.Buffer(torch.arange(items + 1).repeat(levels, 1)) if levels else None
         self.shared: nn.EmbeddingBag | None = None
         self.register_buffer("shared_rows", None, persistent=False)  # derived from the categories
@@ -216,6 +219,14 @@ class HMamba(nn.Module):
         """Biases (V,) of items (V,); None if the score has none."""
         return None if self.bias is None else self.bias[item_index]
 
+    def item_counts(self, item_index: Tensor) -> Tensor:
+        """What is counted of items (V,) in all histories, (V, C): that of the learned term, or the bias's prior."""
+        if self.learned_term is not None:
+            return self.learned_term.counts_of(item_index)
+        return (
+            self.tangents.weight.new_zeros(len(item_index), 0) if self.prior is None else self.prior[item_index, None]
+        )
+
     def encode(self, item_index_BT: Tensor, segment_BT: Tensor | None = None) -> Tensor:
         """Hidden states (B, T, d) of users after each event, as tangents at the origin.
 
@@ -286,7 +297,8 @@ class HMamba(nn.Module):
         R sqrt(K) (:func:`hmamba.model.lorentz.bound`). The eps of float64 is 5e8 times smaller. Hidden states remain
         those of the float32 encoder.
         """
-        shared = {id(term): term for term in self.counted_terms}  # large tables that do not need float64
+        # Large tables and trees that do not need float64.
+        shared: dict[int, Any] = {id(part): part for part in (*self.counted_terms, self.ranker)}
         return copy.deepcopy(self, shared).double().eval()
 
     def user_points(self, hidden_Rd: Tensor) -> Tensor:

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.terms.repeats import CATEGORY_FEATURES, FEATURES, LEAST_KNOWN, TIME_SCALES, RepeatFeatures, items_before
+from hmamba.terms.repeats import (
+    CATEGORY_FEATURES,
+    FEATURES,
+    LEAST_KNOWN,
+    TIME_SCALES,
+    FloatArray,
+    RepeatFeatures,
+    items_before,
+)
 
 if TYPE_CHECKING:
     from hmamba.config import ModelConfig
@@ -90,6 +98,14 @@ class Repeats(nn.Module):
     def combine(self, base_E: Tensor, entries: RepeatFeatures, hidden_Rd: Tensor) -> Tensor:
         """Logarithm of the sum of both rates."""
         return torch.logaddexp(base_E, self.log_rates(hidden_Rd, entries))
+
+    def inputs(self, entries: RepeatFeatures) -> FloatArray:
+        """Log shares and features (E, K + F) of entries."""
+        return np.concatenate([np.log(entries.shares + LEAST_KNOWN), entries.features], axis=1)
+
+    def counts_of(self, item_index: Tensor) -> Tensor:
+        """Logs of the share of all events and of the events per user (V, 2) of items (V,)."""
+        return self.item_counts[item_index]
 
     def log_rates(self, hidden_Rd: Tensor, entries: RepeatFeatures) -> Tensor:
         """Log rates (E,): g + f + log sum_k pi_k q_k."""

@@ -24,6 +24,7 @@ import torch
 from hmamba.columns import EVENTS, ITEM_ID, ITEM_INDEX
 from hmamba.errors import InputError
 from hmamba.model.hmamba import HMamba
+from hmamba.ranker import Ranker
 from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
@@ -171,6 +172,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         **asdict(stored.provenance),
         "version": stored.version,
         "counted_terms": {weighted.term.name: dict(weighted.weights) for weighted in model.counted_terms},
+        "ranker": None if model.ranker is None else {"depth": model.ranker.depth},
     }
     write_json(folder / _CONFIG, description)
     index = np.flatnonzero(~np.asarray(ids.is_null()))
@@ -182,6 +184,8 @@ def _write(folder: Path, stored: StoredModel) -> None:
     pq.write_table(pa.table(items), folder / ITEMS)
     for weighted in model.counted_terms:
         weighted.term.save(folder)
+    if model.ranker is not None:
+        model.ranker.save(folder)
 
 
 def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -240,6 +244,8 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         model.load_state_dict(weights, strict=True)
         for name, weights in description["counted_terms"].items():
             model.counted_terms.append(WeightedTerm(SCORE_TERMS[name].load().load(folder, size), weights))
+        if ranker := description.get("ranker"):
+            model.ranker = Ranker.load(folder, int(ranker["depth"]))
         table = pq.read_table(folder / ITEMS)
         inputs = {field.name: description[field.name] for field in fields(Provenance) if field.name in description}
         provenance = Provenance(**{**inputs, "day": date.fromisoformat(description["day"])})

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from hmamba.columns import POINT
 from hmamba.contracts import Manifest
 from hmamba.contracts.document import Document
-from hmamba.contracts.models import EpochMetrics, ModelMetrics, RecipeUsed, ScoreTermFit
+from hmamba.contracts.models import EpochMetrics, ModelMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.contracts.steps import (
     KEPT_METRICS,
     GateMetrics,
@@ -84,13 +84,15 @@ class Training:
 
     ``origin``: "tonight", trained by this run; "found", already trained from the same data and settings; "earlier", the
     serving version's own training, because nothing was trained. ``score_terms``: by name, the weights of each term and
-    its effect on the validation events. ``recipe``: settings from the data; None if they are not recorded.
+    its effect on the validation events. ``ranker``: the same of the ranker; None without ``rank.model``. ``recipe``:
+    settings from the data; None if they are not recorded.
     """
 
     version: str
     origin: Literal["tonight", "found", "earlier"]
     epochs: tuple[EpochMetrics, ...]
     score_terms: dict[str, ScoreTermFit]
+    ranker: RankerFit | None
     recipe: RecipeUsed | None
 
 
@@ -244,13 +246,13 @@ def _training(
     """Training of this run, or of the version that serves."""
     if train is not None and train.version is not None and train.epochs:
         origin: Literal["tonight", "found"] = "found" if train.reused else "tonight"
-        return Training(train.version, origin, train.epochs, train.score_terms, train.recipe)
+        return Training(train.version, origin, train.epochs, train.score_terms, train.ranker, train.recipe)
     serving = None if verdict is None else verdict.serving
     metrics = reading.document(ModelMetrics, layout.model_metrics(serving)) if serving else None
     if metrics is None or metrics.training is None or not metrics.training.epochs:
         return None
     found = metrics.training
-    return Training(found.version, "earlier", found.epochs, found.score_terms, found.recipe)
+    return Training(found.version, "earlier", found.epochs, found.score_terms, found.ranker, found.recipe)
 
 
 def _relative(path: Path, start: Path) -> str:

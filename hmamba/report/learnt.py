@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit
+from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.recipe import Recipe
 from hmamba.report.gather import Night
 from hmamba.score_terms import SCORE_TERMS
@@ -55,6 +55,19 @@ def score_term(fit: ScoreTermFit, name: str) -> str:
         why = "it does not help" if with_it <= without else "its help cannot be told from chance"
         return f"{what} is left out, because {why}: {judged}."
     return f"{what} raises scores by {_weights(fit)}: {judged}."
+
+
+def ranker(fit: RankerFit) -> str:
+    """The effect of the ranker on validation users that its trees had not seen."""
+    users, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
+    if without is None or with_it is None:
+        return f"No ranker was trained: {users} with validation events are too few, or took nothing near the top."
+    change = relative(with_it, without)
+    judged = f"validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
+    judged = f"{judged} ({change + ', ' if change else ''}{users} that its trees had not seen)"
+    if fit.kept:
+        return f"The ranker orders each user's best items: {judged}."
+    return f"The ranker is left out, because its help cannot be told from chance: {judged}."
 
 
 def _weights(fit: ScoreTermFit) -> str:

@@ -13,7 +13,7 @@ from hmamba.columns import BASELINES
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
-from hmamba.report.learnt import VALIDATION, early_stopping, finite, recipe, score_term, what_serves_knows
+from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
 from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.storage.base import write_text
@@ -52,6 +52,7 @@ def render(night: Night) -> str:
         "size": lambda amount: f"{amount / 2**20:,.0f} MB",
         "early_stopping": early_stopping,
         "recipe": recipe,
+        "ranker": ranker,
         "score_term": score_term,
     }
     return environment.get_template("template.html").render(

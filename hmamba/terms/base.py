@@ -209,6 +209,12 @@ class LearnedTerm(ScoreTerm[E], Protocol[E]):
     def entry_counts(self, histories: Histories, users: IntArray, ends: IntArray) -> IntArray:
         """Upper bounds (R,) of the number of entries of each row, without computing the entries."""
 
+    def inputs(self, entries: E) -> FloatArray:
+        """Numbers (E, F) from which the rates of entries follow, hidden states apart."""
+
+    def counts_of(self, item_index: Tensor) -> Tensor:
+        """The stored counts (V, C) of items (V,)."""
+
     def log_rates(self, hidden_Rd: Tensor, entries: E) -> Tensor:
         """Log rates (E,) of entries, differentiable in the hidden states and the parameters."""
 

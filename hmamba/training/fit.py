@@ -34,6 +34,7 @@ from hmamba.training.checkpoint import Checkpoint, Place
 from hmamba.training.loss import blocked_cross_entropy
 from hmamba.training.negatives import Negatives
 from hmamba.training.optimizer import clip_gradients, make_optimizer
+from hmamba.training.rank_fit import fit_ranker
 from hmamba.training.ranks import Ranks
 from hmamba.training.term_weights import weigh
 
@@ -67,6 +68,7 @@ class Plan:
         config: all settings.
         recipe: settings from the data.
         bf16: whether the blocks run in bfloat16; None for CUDA only.
+        ranked: whether a ranker is trained after the last epoch.
     """
 
     version: str
@@ -83,6 +85,7 @@ class Plan:
     config: Config
     recipe: Recipe
     bf16: bool | None = None
+    ranked: bool = False
 
 
 def rate_at(step: int, steps: int, warm_up: float) -> float:
@@ -175,6 +178,8 @@ class Fit:
     Attributes:
         weighed: results of :func:`hmamba.training.term_weights.weigh` in :meth:`run`, by the term's name; empty
             without counted terms, and on ranks other than 0.
+        ranker: record of :func:`hmamba.training.rank_fit.fit_ranker` in :meth:`run`; None without ``rank.model``, after
+            a refit, and on ranks other than 0.
 
     Raises:
         ConfigError: ``train.label_smoothing`` is set and the softmax is sampled.
@@ -189,6 +194,7 @@ class Fit:
         self.average = WeightAverage(model, self.settings.ema) if self.settings.ema is not None else None
         self.checkpoint = Checkpoint(plan.folder)
         self.weighed: dict[str, dict[str, Any]] = {}
+        self.ranker: dict[str, Any] | None = None
         self.eligible_V = torch.from_numpy(plan.candidate_items.eligible).to(self.device)
         self.negatives = None
         if len(plan.candidate_items) > self.settings.full_softmax_items:
@@ -220,7 +226,22 @@ class Fit:
         self.model.eval()
         if self.ranks.leads and self.plan.counted_terms:
             self._count_terms()
+        if self.ranks.leads and self.plan.ranked:
+            self._fit_ranker()
         return place.epochs
+
+    def _fit_ranker(self) -> None:
+        plan = self.plan
+        self.model.ranker = None
+        self.model.ranker, self.ranker = fit_ranker(
+            self.model,
+            plan.evaluation_set,
+            plan.candidate_items,
+            plan.config.rank,
+            enough=plan.config.gate.min_users,
+            exclude_seen=plan.config.candidates.exclude_seen,
+            seed=self.settings.seed,
+        )
 
     def _count_terms(self) -> None:
         plan, size = self.plan, len(self.plan.candidate_items.column)

@@ -18,6 +18,7 @@ from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import Provenance, StoredModel
+from hmamba.ranker import lightgbm
 from hmamba.recipe import Recipe, with_dropout, with_levels
 from hmamba.score_terms import chosen
 from hmamba.sequences.candidate_items import CandidateItems
@@ -121,10 +122,13 @@ def prepare(
         attributes: (size, A) 1 where an item has an attribute; None without attributes.
 
     Raises:
+        ConfigError: ``rank.model`` needs a package that is not installed.
         NothingToLearnError: no item has enough events, or no user has two consecutive baskets.
         InputError: ``model.category_levels`` are deeper than all category paths.
     """
     settings = config.train
+    if config.rank.model != "none":
+        lightgbm()  # missing, it is reported before the training and not after it
     learnable = split.learnt(histories).read
     recipe = Recipe.for_histories(config, learnable)
     log.info("train: %s", recipe)
@@ -173,12 +177,17 @@ def prepare(
         folder=folder,
         config=config,
         recipe=recipe,
+        ranked=config.rank.model != "none",
     )
     return Preparation(provenance, plan, model.to(device), ids)
 
 
 def training_metrics(
-    preparation: Preparation, epochs: list[dict[str, Any]], weighed: dict[str, dict[str, Any]], processes: int = 1
+    preparation: Preparation,
+    epochs: list[dict[str, Any]],
+    weighed: dict[str, dict[str, Any]],
+    ranker: dict[str, Any] | None = None,
+    processes: int = 1,
 ) -> TrainingMetrics:
     """The metrics of a finished training.
 
@@ -186,6 +195,7 @@ def training_metrics(
         preparation: the training.
         epochs: result of :meth:`Fit.run`.
         weighed: :attr:`Fit.weighed`.
+        ranker: :attr:`Fit.ranker`.
         processes: number of processes.
     """
     from hmamba.contracts.models import TrainingMetrics
@@ -203,6 +213,7 @@ def training_metrics(
             "curvature": round(float(model.curvature.detach()), 6),
             "recipe": asdict(plan.recipe),
             "score_terms": weighed,
+            "ranker": ranker,
             "device": str(model.tangents.weight.device),
             "processes": processes,
         }

@@ -32,7 +32,7 @@ def by_hand(stored, evaluation_set, *, exclude_seen):
         rates = torch.exp(logits)
         if model.learned_term is not None:
             alone = past.select(np.array([row])).read
-            repeats = RepeatFeatures.before(alone, candidate_items, np.array([0]), alone.offsets[1:])
+            repeats = RepeatFeatures.before(alone, candidate_items, np.array([0]), alone.offsets[1:], asked=alone.asked)
             rates[torch.from_numpy(repeats.columns)] += torch.exp(
                 model.learned_term.log_rates(hidden, repeats)
             ).double()

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from hmamba.evaluation import ranking
-from hmamba.evaluation.ranking import best_items, rank_all, score_blocks
+from hmamba.evaluation.ranking import rank_all, score_blocks
 from hmamba.inference.encode import encode_users
-from hmamba.sequences.candidate_items import CandidateItems
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -58,12 +57,3 @@ def test_the_best_come_first_and_places_without_an_item_are_marked(exclude_seen)
         assert items[len(expected) :] == [-1] * (4 - len(expected))
         assert (np.diff(values[: len(expected)]) <= 0).all()
         assert np.isneginf(values[len(expected) :]).all()
-
-
-def test_scores_that_are_not_finite_are_no_items():
-    candidate_items = CandidateItems.of(np.array([0, 1, 0, 1, 1]), 1)
-    items, scores = best_items(
-        torch.tensor([[-torch.inf, 2.0, 1.0], [0.5, -torch.inf, -torch.inf]]), 2, candidate_items
-    )
-    assert items.tolist() == [[3, 4], [1, -1]]
-    assert scores[0].tolist() == [2.0, 1.0]

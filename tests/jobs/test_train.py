@@ -104,3 +104,24 @@ def test_what_a_person_must_mend_keeps_its_exit_status(loaded):
     assert "Run the step that writes it first" in result.stderr
     loaded.configure(SETTINGS.format(processes=0, exclude_seen="true"))
     assert train_apart(loaded.layout.root).returncode == 2
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_night_with_a_ranker_records_what_it_brings(loaded, capsys, caplog, monkeypatch, installed):
+    settings = (
+        SETTINGS.format(processes=1, exclude_seen="false") + '[gate]\nmin_users = 5\n[rank]\nmodel = "lightgbm"\n'
+    )
+    loaded.configure(settings)
+    loaded.ok("snapshot")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "lightgbm", None)
+        assert train.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat()]) == 2
+        assert 'pip install "hmamba-nightly[rank]"' in caplog.text
+        assert "epoch 1" not in caplog.text
+        return
+    assert train.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat()]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ranker"]["users"] >= 5
+    assert found["ranker"]["ndcg@10"] > 0
+    stored = read_json(loaded.layout.model(found["version"]) / "config.json")["ranker"]
+    assert stored == ({"depth": 100} if found["ranker"]["kept"] else None)

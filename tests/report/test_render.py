@@ -260,6 +260,25 @@ def test_what_a_score_term_adds_is_shown(copied: Layout, told: dict[str, Any], e
     assert expected in page_of(copied).text
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            {"kept": True, "ndcg@10": 0.132, "ndcg@10 without": 0.128, "users": 1200},
+            "The ranker orders each user's best items: validation NDCG@10 0.1320 with it, 0.1280 without",
+        ),
+        (
+            {"kept": False, "ndcg@10": 0.129, "ndcg@10 without": 0.128, "users": 1200},
+            "The ranker is left out, because its help cannot be told from chance: validation NDCG@10 0.1290",
+        ),
+        ({"kept": False, "users": 3}, "No ranker was trained: 3 users with validation events are too few"),
+    ],
+)
+def test_what_the_ranker_adds_is_shown(copied: Layout, told: dict[str, Any], expected: str) -> None:
+    record(copied, train_metrics(ranker=told))
+    assert expected in page_of(copied).text
+
+
 def test_a_model_without_score_terms_mentions_none(copied: Layout) -> None:
     record(copied, train_metrics(score_terms={}))
     assert "(cooccurrence)" not in page_of(copied).text

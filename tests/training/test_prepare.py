@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from hmamba.contracts.models import ScoreTermFit
 from hmamba.sequences.categories import Categories
+from hmamba.terms.repeats import CATEGORY_FEATURES, FEATURES
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import training_metrics
 from tests.histories import random_histories
@@ -28,5 +29,5 @@ def test_model_and_batches_read_the_same_categories(tmp_path):
     np.testing.assert_array_equal(ready.model.learned_term.categories, category)
     np.testing.assert_array_equal(ready.plan.batches.learned_term.categories, category)
     batch = ready.plan.batches.load(ready.plan.batches.epoch(0)[0])
-    assert batch.entries.features.shape[1] == 5 + 2 * 8
+    assert batch.entries.features.shape[1] == FEATURES + 2 * CATEGORY_FEATURES
     Fit(ready.model, ready.plan).run()

@@ -1,0 +1,80 @@
+"""Apply a model's ranker to shortlists, in the exact ranking and behind the index alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hmamba.model.hmamba import HMamba
+from hmamba.ranker import Known, RealArray, Shortlist, ValueArray, values_of
+from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.histories import Histories
+from hmamba.terms.base import AnyTerm, Entries
+
+Evidence = Sequence[tuple[AnyTerm, Entries]]
+"""A model's score terms with their entries for R users, in the order of the model."""
+
+
+def depth_of(model: HMamba, k: int) -> int:
+    """Number of items to retrieve for a list of ``k``."""
+    return k if model.ranker is None else max(k, model.ranker.depth)
+
+
+@torch.inference_mode()
+def values_for(
+    model: HMamba,
+    histories: Histories,
+    candidate_items: CandidateItems,
+    evidence: Evidence,
+    shortlist: Shortlist,
+    base_E: RealArray,
+) -> ValueArray:
+    """What the ranker reads of the entries of a shortlist, see :func:`hmamba.ranker.values_of`.
+
+    Args:
+        model: the model.
+        histories: histories of R users.
+        candidate_items: the items of the columns.
+        evidence: the entries of the model's score terms for these users.
+        shortlist: E entries.
+        base_E: their base scores.
+    """
+    width, known, learned = len(candidate_items), None, model.learned_term
+    of_item = model.item_counts(torch.from_numpy(candidate_items.eligible).to(model.tangents.weight.device))
+    for term, entries in evidence:
+        if learned is not None and term is learned:
+            known = Known(entries.rows * width + entries.columns, learned.inputs(entries))
+    return values_of(shortlist, base_E, histories.read.lengths, of_item.float().cpu().numpy(), known, width)
+
+
+def reranked(
+    model: HMamba,
+    histories: Histories,
+    candidate_items: CandidateItems,
+    evidence: Evidence,
+    shortlist: Shortlist,
+    base_E: RealArray,
+) -> Shortlist:
+    """The shortlist in the order of the model's ranker; entries behind its depth stay behind, with smaller scores.
+
+    The arguments are those of :func:`values_for`; the model has a ranker.
+    """
+    assert model.ranker is not None
+    head = shortlist.places < model.ranker.depth
+    first = shortlist.best(model.ranker.depth)
+    values = values_for(model, histories, candidate_items, evidence, first, base_E[head])
+    first = model.ranker.corrected(first, values)
+    if head.all():
+        return first
+    # Scores must descend: the others keep their distance from the last item of the shortlist.
+    last = np.full(len(histories), np.inf)
+    np.minimum.at(last, first.rows, first.scores)
+    rest = Shortlist(shortlist.rows[~head], shortlist.columns[~head], shortlist.scores[~head])
+    best = shortlist.scores[head][np.searchsorted(shortlist.rows[head], rest.rows, side="right") - 1]
+    moved = rest.scores + np.minimum(last[rest.rows] - best, 0)
+    rows, columns = (np.concatenate(pair) for pair in ((first.rows, rest.rows), (first.columns, rest.columns)))
+    scores = np.concatenate([first.scores, moved])
+    order = np.argsort(rows, kind="stable")  # within a row, the shortlist is first
+    return Shortlist(rows[order], columns[order], scores[order])
