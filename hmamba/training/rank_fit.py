@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import base_scores, score_blocks, shortlist_of
@@ -156,6 +155,8 @@ def fit_ranker(
     Raises:
         ConfigError: LightGBM is not installed.
     """
+    from hmamba.evaluation.comparison import compare  # SciPy, which a night without a ranker can do without
+
     users = evaluation_set.judged
     nothing: dict[str, Any] = {"kept": False, "ndcg@10": None, "ndcg@10 without": None, "users": users}
     if users < max(enough, _FOLDS):
