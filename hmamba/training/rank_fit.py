@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import metrics_by_query
@@ -65,6 +66,7 @@ class Lists:
     relevant: npt.NDArray[np.bool_]
 
     @classmethod
+    @torch.inference_mode()
     def of(
         cls,
         model: HMamba,

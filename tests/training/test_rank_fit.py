@@ -14,7 +14,7 @@ from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users
 from hmamba.models import files
 from hmamba.storage.layout import Layout
-from hmamba.training.rank_fit import fit_ranker
+from hmamba.training.rank_fit import Lists, fit_ranker
 from tests.histories import random_histories
 from tests.stored import ITEMS, stored_model
 
@@ -85,6 +85,15 @@ def test_an_order_of_chance_leaves_the_ranker_out(terms):
     assert not record["kept"]
     assert record["users"] == USERS
     assert abs(record["ndcg@10"] - record["ndcg@10 without"]) < 0.05
+
+
+def test_seen_items_are_not_in_the_lists_where_they_are_excluded():
+    evaluation_set = questions(USERS, lambda items, random: int(random.choice(np.setdiff1d(np.arange(1, 9), items))))
+    stored, _ = fitted(evaluation_set, exclude_seen=True, score_terms=())
+    lists = Lists.of(stored.model, evaluation_set, stored.candidate_items, DEPTH, exclude_seen=True)
+    rows, columns = stored.candidate_items.seen(evaluation_set.past, np.arange(len(evaluation_set)))
+    keys = lists.shortlist.rows * ITEMS + lists.shortlist.columns
+    assert not np.isin(keys, rows * ITEMS + columns).any()
 
 
 def test_few_users_get_no_ranker():
