@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hmamba.model.block import BlockState
 from hmamba.model.hmamba import HMamba
+from hmamba.parallel import each
 from hmamba.progress import Progress
 from hmamba.sequences.histories import Histories, IntArray, owners, spans
 
@@ -29,7 +30,7 @@ Encode = Callable[[HMamba, Histories], Tensor]
 """Computes hidden states (U, d) of users, like :func:`encode_users`."""
 
 
-def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
+def alike(lengths: IntArray, tokens: int) -> Iterator[IntArray]:
     """Group users with events by the lengths of their histories, shortest first.
 
     Args:
@@ -54,7 +55,8 @@ def alike(lengths: IntArray, tokens: int = GROUP_TOKENS) -> Iterator[IntArray]:
 def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) -> Tensor:
     """Hidden states (U, d) of users after their last event, on the CPU; zeros for users without events.
 
-    The last block is computed at the last events only (:mod:`hmamba.model.last`).
+    The last block is computed at the last events only (:mod:`hmamba.model.last`). On the CPU, groups of users are
+    computed at once on several threads (:func:`hmamba.parallel.each`).
 
     Args:
         model: the encoder.
@@ -73,23 +75,30 @@ def encode_users(model: HMamba, histories: Histories, keep: Keep | None = None) 
             row = np.zeros(int(present.max(initial=0)) + 1, dtype=np.int64)
             row[present] = np.arange(1, len(present) + 1)
             table = model.last_token(model.streams(_on(model, present)[None])[0][0]), row
+
+    def encode(users: IntArray) -> tuple[IntArray, Tensor, list[BlockState]]:
+        place_BL = _aligned(lengths[users])
+        if table is not None:
+            blocks, row = [table[0]], table[1]
+            flat = spans(histories.offsets[users], lengths[users])
+            rows = np.concatenate([[0], row[histories.items[flat]]])[place_BL]
+        else:
+            part = histories.select(users)
+            streams = model.streams(_on(model, part.items)[None], _on(model, part.owner)[None])
+            first = len(streams) - 1 if keep is None else 0
+            blocks = [model.last_token(streams[block][0], block) for block in range(first, len(streams))]
+            rows = place_BL
+        sums = [block.sums(_on(model, rows)) for block in blocks]
+        hidden_Bd = model.after(blocks[-1], sums[-1]).float().cpu()
+        states = [] if keep is None else [block.state(read) for block, read in zip(blocks, sums, strict=True)]
+        return users, hidden_Bd, states
+
+    groups = alike(np.where(lengths <= LONGEST, lengths, 0), GROUP_TOKENS)
     with Progress("encode", histories.events, "events") as progress:
-        for users in alike(np.where(lengths <= LONGEST, lengths, 0)):
-            at_U, place_BL = torch.from_numpy(users), _aligned(lengths[users])
-            if table is not None:
-                blocks, row = [table[0]], table[1]
-                flat = spans(histories.offsets[users], lengths[users])
-                rows = np.concatenate([[0], row[histories.items[flat]]])[place_BL]
-            else:
-                part = histories.select(users)
-                streams = model.streams(_on(model, part.items)[None], _on(model, part.owner)[None])
-                first = len(streams) - 1 if keep is None else 0
-                blocks = [model.last_token(streams[block][0], block) for block in range(first, len(streams))]
-                rows = place_BL
-            sums = [block.sums(_on(model, rows)) for block in blocks]
-            hidden_Ud[at_U] = model.after(blocks[-1], sums[-1]).float().cpu()
+        for users, hidden_Bd, states in each(encode, groups, model.tangents.weight.device):
+            hidden_Ud[torch.from_numpy(users)] = hidden_Bd
             if keep is not None:
-                keep(users, [block.state(read) for block, read in zip(blocks, sums, strict=True)])
+                keep(users, states)
             progress.update(int(lengths[users].sum()))
         for user in np.flatnonzero(lengths > LONGEST):
             hidden_Ud[user], states = _in_pieces(

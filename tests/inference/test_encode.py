@@ -67,3 +67,27 @@ def test_groups_hold_every_user_once_with_little_padding():
 def test_no_users_and_no_events():
     model = stored_model().model
     assert encode_users(model, histories_of([], [])).shape == (2, model.config.dim)
+
+
+@pytest.mark.parametrize("kind", [{}, {"layers": 2}])
+def test_groups_of_users_on_several_threads_give_the_same_states_in_the_same_order(kind, monkeypatch):
+    """Only projections of the whole catalogue are computed by all threads together, and may differ in the last bits."""
+    model = stored_model(**kind).model
+    histories = random_histories(users=300, items=ITEMS, events=60, baskets=False)
+    monkeypatch.setattr(encode, "GROUP_TOKENS", 512)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3, 3):
+            torch.set_num_threads(threads)
+            kept: list = []
+            hidden = encode_users(model, histories, lambda *group, kept=kept: kept.append(group))
+            found.append((hidden, kept))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0][1]) > 10 * 3
+    for (hidden, kept), (expected_hidden, expected_kept), exact in ((*found[:2], False), (*found[1:], True)):
+        bounds = {"atol": 0.0 if exact else 2e-5, "rtol": 0.0 if exact else 2e-5}
+        torch.testing.assert_close(hidden, expected_hidden, **bounds)
+        for (users, states), (expected_users, expected_states) in zip(kept, expected_kept, strict=True):
+            assert np.array_equal(users, expected_users)
+            torch.testing.assert_close([*map(tuple, states)], [*map(tuple, expected_states)], **bounds)

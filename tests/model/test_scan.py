@@ -178,12 +178,33 @@ def test_padding_with_steps_of_zero_keeps_the_state():
     compare(padded, state, 1e-12)
 
 
-@pytest.mark.parametrize(("threads", "times"), [(1, 1), (2, 4), (3, 6)])
-def test_threads_share_larger_groups(threads, times):
-    before = torch.get_num_threads()
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 5_000), (70, 100), (3, 30)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_results_do_not_depend_on_the_number_of_threads(rows, tokens, packed):
+    """One row of several groups, several rows of one group each, and a single group."""
+    before, found = torch.get_num_threads(), []
+    boundary = segments(rows, tokens, count=20) if packed else None
     try:
-        torch.set_num_threads(threads)
-        assert scan._group_tokens("cpu") == times * scan._GROUP["cpu"]
-        assert scan._group_tokens("cuda") == scan._GROUP["cuda"]
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            x = [t.requires_grad_() for t in inputs(rows, tokens, channels=16, size=8, dtype=torch.float32)]
+            y, state = chunked_scan(*x, segment_BT=boundary)
+            grads = torch.autograd.grad(y.square().sum() + state.square().sum(), x)
+            assert torch.get_num_threads() == threads
+            found.append([y, state, *grads])
     finally:
         torch.set_num_threads(before)
+    for others in found[1:]:
+        assert all(torch.equal(mine, other) for mine, other in zip(found[0], others, strict=True))
+    expected, _ = reference_scan(*x, segment_BT=boundary)
+    compare(y / expected.abs().max(), expected / expected.abs().max(), 1e-5)
+
+
+def test_groups_of_a_row_have_nearly_the_same_size():
+    """Threads wait for the largest group."""
+    x, _, _, B, C, _ = inputs(rows=1, tokens=4_000)
+    dt, A = torch.ones(1, 4_000, 3), -torch.ones(3)
+    parts = [scan._chunks(part, 40) for part in (x, B, C)]
+    places = scan._places(parts, scan.Decays.of(dt, A, None, 40), 40, torch.float32)
+    assert [place.group.x.shape[2] for place in places] == [25] * 4
+    assert [(place.first, place.last) for place in places] == [(True, False), *[(False, False)] * 2, (False, True)]
