@@ -51,7 +51,7 @@ def plan_of(experiment: Experiment, config: Config, model: HMamba, version: str,
         folder=folder,
         config=config,
         recipe=recipe,
-        ranked=config.rank.model != "none",
+        ranked=config.has_ranker,
     )
 
 

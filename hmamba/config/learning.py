@@ -168,10 +168,11 @@ class TrainConfig(Section):
 class RankConfig(Section):
     """The ranker, which corrects the order of each user's best items."""
 
-    model: Literal["none", "lightgbm"] = Field(
-        "none",
-        description="lightgbm: trees (LambdaMART) on the scores and on what the learned term reads, trained on the "
-        "validation days and kept if they help; needs the extra rank.",
+    model: Literal["auto", "none", "lightgbm"] = Field(
+        "auto",
+        description="lightgbm: trees (LambdaMART) on the scores and on what the term repeats reads, trained on the "
+        "validation days and kept if they help; needs the extra rank. auto: lightgbm if that is installed and the "
+        "model has the term repeats.",
     )
     depth: int = Field(100, ge=10, le=1_000, description="Number of each user's best items that are ranked again.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import model_validator
@@ -16,7 +17,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, RunsConfig, TrainConfig
 from hmamba.config.section import Section
-from hmamba.score_terms import SCORE_TERMS, automatic
+from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
 
 
@@ -92,10 +93,17 @@ class Config(Section):
             )
         return self
 
+    @property
+    def has_ranker(self) -> bool:
+        """Whether a ranker is trained, see ``rank.model``."""
+        if self.rank.model == "auto":
+            return bool(chosen(self.model.score_terms or (), learned=True)) and find_spec("lightgbm") is not None
+        return self.rank.model == "lightgbm"
+
     def training_digest(self) -> str:
         """Digest of the settings that determine a trained model, without those of execution and serving."""
-        # Without a ranker its section is left out, so that models keep the digest that they had before there was one.
-        ranked = {"rank": self.rank.model_dump()} if self.rank.model != "none" else {}
+        # Without a ranker its depth is left out, so that models keep the digest that they had before there was one.
+        ranked = {"rank_depth": self.rank.depth} if self.has_ranker else {}
         return digest(
             {
                 **ranked,

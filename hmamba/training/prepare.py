@@ -127,7 +127,7 @@ def prepare(
         InputError: ``model.category_levels`` are deeper than all category paths.
     """
     settings = config.train
-    if config.rank.model != "none":
+    if config.has_ranker:
         lightgbm()  # missing, it is reported before the training and not after it
     learnable = split.learnt(histories).read
     recipe = Recipe.for_histories(config, learnable)
@@ -177,7 +177,7 @@ def prepare(
         folder=folder,
         config=config,
         recipe=recipe,
-        ranked=config.rank.model != "none",
+        ranked=config.has_ranker,
     )
     return Preparation(provenance, plan, model.to(device), ids)
 

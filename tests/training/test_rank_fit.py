@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hmamba.candidates.score import retrieve
-from hmamba.config import Config, RankConfig, parse
+from hmamba.config import Config, RankConfig, parse, whole
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import metrics_by_query
 from hmamba.evaluation.ranking import rank_all
@@ -147,10 +147,20 @@ def test_a_stored_model_keeps_its_ranker(helpful, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_only_a_chosen_ranker_changes_the_identity_of_a_model():
+def test_only_a_ranker_changes_the_identity_of_a_model():
     digests = [
         parse({"rank": rank}, "here").training_digest()
         for rank in ({}, {"depth": 50}, {"model": "lightgbm"}, {"model": "lightgbm", "depth": 50})
     ]
     assert digests[0] == digests[1] == Config().training_digest()
     assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_by_default_there_is_a_ranker_where_it_can_help(monkeypatch, installed, exclude_seen):
+    monkeypatch.setattr(whole, "find_spec", lambda name: object() if installed and name == "lightgbm" else None)
+    config = parse({"candidates": {"exclude_seen": exclude_seen}}, "here")
+    assert config.has_ranker == (installed and not exclude_seen)
+    assert parse({"rank": {"model": "lightgbm"}}, "here").has_ranker
+    assert not parse({"rank": {"model": "none"}, "candidates": {"exclude_seen": False}}, "here").has_ranker
