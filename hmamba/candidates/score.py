@@ -19,6 +19,7 @@ import torch
 from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
+from hmamba.evaluation.ranking import Quota, Table
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
@@ -63,6 +64,14 @@ class Ranked:
         """(n,) ranks from 1 of each user's candidates."""
         ranks: IntArray = np.arange(1, len(self.users) + 1) - np.searchsorted(self.users, self.users)
         return ranks
+
+    def table(self, users: int) -> Table:
+        """Item indices (U, most of a user) of U users and their scores, padded with -1 and -inf."""
+        place = self.users, self.ranks - 1
+        shape = users, int(place[1].max(initial=-1)) + 1
+        items, scores = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
+        items[place], scores[place] = self.items, self.scores
+        return items, scores
 
     def of(self, users: IntArray) -> Ranked:
         """The same candidates, with the users at these positions in place of 0, 1, ..."""
@@ -114,6 +123,8 @@ def retrieve(
 ) -> Ranked:
     """Retrieve the ``k`` best items of the index for each user; an approximate index may miss some.
 
+    Of these, ``index.new_share`` are new items at least, see :class:`hmamba.evaluation.ranking.Quota`.
+
     Args:
         stored: the model.
         index: index of the candidate items.
@@ -122,6 +133,28 @@ def retrieve(
         k: items per user.
         exclude_seen: exclude items that the user has seen.
     """
+    known = _retrieve(stored, index, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
+    if index.new is None or not k:
+        return known
+    new = _retrieve(stored, index.new, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
+    quota, number = Quota.of(k, index.new_share), len(histories)
+    items, scores = quota.apply(known.table(number), new.table(number), k)
+    users, places = np.nonzero(items >= 0)
+    return Ranked(users, items[users, places], scores[users, places])
+
+
+def _retrieve(
+    stored: StoredModel,
+    index: ItemIndex,
+    histories: Histories,
+    hidden_Ud: torch.Tensor,
+    *,
+    k: int,
+    exclude_seen: bool,
+) -> Ranked:
+    """The ``k`` best items of one index for each user, as :func:`retrieve`."""
+    if not len(index.candidate_items):
+        return Ranked.together([])
     model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
     users = np.arange(len(histories))
     owner, columns = index.candidate_items.seen(histories, users)
@@ -319,7 +352,7 @@ class ModelScorer:
         parts = [known.of(served)]
         if len(unknown):
             # They may still have seen items of the index, because events of weight 0 are not read.
-            counts = self.index.candidate_items.counts(self.popularity)
+            counts = self.index.served_items.counts(self.popularity)
             best = popular(read.select(unknown), counts, k, exclude_seen=exclude_seen)
             users, items, shares = shares_of(best, counts)
             parts.append(Ranked(unknown[users], items, np.log(shares).astype(np.float32)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,9 @@ from hmamba.sequences.histories import Histories, IntArray
 from hmamba.terms.base import Entries
 
 _RANK_ROWS = 256
+
+Table: TypeAlias = tuple[IntArray, npt.NDArray[np.float32]]
+"""Item indices (U, k) of U users, best first, and their scores."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,84 @@ def rank_all(
             block.logits[block.seen] = -torch.inf
         best[block.users, :depth], scores[block.users, :depth] = best_items(block.logits, depth, candidate_items)
     return best, scores
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many of a user's candidates are new items at least.
+
+    Attributes:
+        k: number of candidates of a user.
+        least: number of new items among them, if there are so many.
+    """
+
+    k: int
+    least: int
+
+    @classmethod
+    def of(cls, k: int, share: float) -> Quota:
+        """A share of ``k``, rounded down."""
+        return cls(k, math.floor(k * share + 1e-9))
+
+    def apply(self, known: Table, new: Table, depth: int) -> Table:
+        """The best of known and new items: first the user's k candidates, then all others, each by score.
+
+        Where fewer than ``least`` new items are among the k best, the best other new ones replace the last known ones.
+        Equal scores are ordered as given, known items first.
+
+        Args:
+            known: item indices (U, A) and scores, best first; -1 and -inf where none is left.
+            new: the same (U, B) of new items.
+            depth: number of items of each user, ``k`` or more.
+
+        Returns:
+            Item indices (U, depth) and scores, -1 and -inf where none is left.
+        """
+        items = np.concatenate([known[0], new[0]], axis=1)
+        scores = np.concatenate([known[1], new[1]], axis=1)
+        place = np.arange(items.shape[1]) - known[0].shape[1]
+        # NaN sorts first, so that the checks of the candidates find it.
+        first = np.where((items >= 0) & (((place >= 0) & (place < self.least)) | np.isnan(scores)), np.inf, scores)
+        is_candidate = np.zeros(items.shape, dtype=bool)
+        np.put_along_axis(is_candidate, np.argsort(-first, axis=1, kind="stable")[:, : self.k], True, axis=1)
+        order = np.lexsort((-scores, ~is_candidate), axis=1)[:, :depth]
+        items, scores = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        missing = ((0, 0), (0, max(0, depth - items.shape[1])))
+        return np.pad(items, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf)
+
+
+@torch.inference_mode()
+def rank_served(
+    model: HMamba,
+    histories: Histories,
+    candidate_items: CandidateItems,
+    new_items: CandidateItems,
+    *,
+    depth: int,
+    quota: Quota,
+    exclude_seen: bool,
+) -> IntArray:
+    """Rank all candidate items and new items for every user as they are served, exactly.
+
+    Score terms choose their entries among the candidate items and among the new items separately.
+
+    Args:
+        model: the recommender.
+        histories: histories of U users.
+        candidate_items: the candidate items.
+        new_items: the new items; none of them is a candidate item.
+        depth: number of items for each user, ``quota.k`` or more.
+        quota: the number of new items among the first.
+        exclude_seen: whether items that the user has seen are left out.
+
+    Returns:
+        Item indices (U, depth), first the user's candidates and then the best others; -1 where none is left.
+    """
+    known = rank_all(model, histories, candidate_items, k=depth, exclude_seen=exclude_seen)
+    if not len(new_items):
+        return known[0]
+    new = rank_all(model, histories, new_items, k=depth, exclude_seen=exclude_seen)
+    return quota.apply(known, new, depth)[0]
 
 
 def best_items(
