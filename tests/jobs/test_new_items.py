@@ -111,7 +111,8 @@ def test_its_own_tangent_is_zero_and_its_bias_that_of_no_event(after_first: Path
     assert stored.new_items.tolist() == sorted(place[name] for name in NOVEL)
     model, new = stored.model, torch.from_numpy(stored.new_items)
     assert not model.tangents.weight[new].any()
-    assert model.bias is not None and model.prior is not None
+    assert model.bias is not None
+    assert model.prior is not None
     assert torch.equal(model.bias[new], model.prior[new])
     assert (model.prior[new] <= model.prior[1:].min()).all()
     assert model.item_points(new)[:, 1:].norm(dim=1).min() > 0  # the vectors of its categories
