@@ -52,10 +52,11 @@ def products() -> pd.DataFrame:
     return pd.concat([known, likes, alien, blank], ignore_index=True)
 
 
-def run_night(layout: Layout, day: date, run_id: str = "one") -> None:
-    arguments = ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", run_id]
+def run_night(layout: Layout, day: date, *, full_retrain: bool = False) -> None:
+    arguments = ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", "one"]
     for step in (ingest, snapshot, train, gate, index):
-        assert step.main(arguments) == 0, step.__name__
+        extra = ["--full-retrain"] if full_retrain and step is train else []
+        assert step.main([*arguments, *extra]) == 0, step.__name__
     assert score.main([*arguments, "--shards", "0-1"]) == 0
     assert publish.main(arguments) == 0
     assert report.main(arguments) == 0
@@ -65,8 +66,8 @@ def table(layout: Layout, day: date) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(part) for part in layout.published_parts(day)], ignore_index=True)
 
 
-def indices(layout: Layout, day: date, run_id: str = "one") -> dict[str, int]:
-    items = pd.read_parquet(layout.run(day, run_id).items)
+def indices(layout: Layout, day: date) -> dict[str, int]:
+    items = pd.read_parquet(layout.run(day, "one").items)
     return dict(zip(items.item_id, items.item_index.tolist(), strict=True))
 
 
@@ -160,6 +161,23 @@ def test_an_item_keeps_its_index_when_its_first_event_comes_and_is_judged_apart(
     assert none["metrics"]["challenger"]["hr@10"] > 0.8
     assert none["metrics"]["popularity"]["hr@10"] == 0
     assert not set(table(shop, SECOND).query("user_id in @users").item_id) & {"novel-toys"}  # they have it now
+
+
+def test_a_champion_that_serves_on_learns_of_items_that_are_newer_than_it(shop: Layout) -> None:
+    champion = read_json(shop.champion)["version"]
+    late = products().tail(CLUSTERS + 2).head(CLUSTERS).assign(item_id=[f"late-{name}" for name in DEPARTMENTS])
+    late.to_parquet(shop.landing / "products" / "late.parquet", index=False)
+    events = make_interactions(users=USERS, items=ITEMS, days=30)
+    write_landing(shop.root, events[events.event_time >= datetime(2024, 1, 29)], "later.parquet")
+    ruined = SETTINGS.replace("epochs = 12", "epochs = 1\nlearning_rate = 3.0").replace("= 0.9", "= 0")
+    shop.config.write_text(ruined.replace("[model]", "[model]\nscore_terms = []") + CATALOGUE)
+    run_night(shop, SECOND, full_retrain=True)
+    verdict = read_json(shop.run(SECOND, "one").verdict)
+    assert (verdict["serving"], verdict["promoted"]) == (champion, False)
+    found = table(shop, SECOND)
+    new = found[found.item_id.isin([*NOVEL, *late.item_id])]
+    assert (new.groupby("user_id").size() >= LEAST).all()
+    assert set(new.item_id) == {*NOVEL, *late.item_id}
 
 
 def test_without_a_catalogue_the_setting_changes_nothing(tmp_path: Path) -> None:
