@@ -226,7 +226,7 @@ class CandidatesConfig(Section):
         None, description="Parquet or CSV file with a column item_id; only these items are recommended."
     )
     new_items: float = Field(
-        0.0,
+        0.05,
         ge=0,
         lt=1,
         description="Share of k that are new items at least: items of the catalogue without a training event, the best "

@@ -26,7 +26,7 @@ USERS, ITEMS, K, LEAST = 120, 80, 10, 2
 FIRST, SECOND = date(2024, 1, 28), date(2024, 1, 30)
 SETTINGS = (
     TINY_ONCE.replace("k = 5", f"k = {K}\nnew_items = 0.25")
-    .replace("epochs = 4", "epochs = 12")
+    .replace("epochs = 4", "epochs = 12\nrefit = true")
     .replace("min_item_events = 3", "min_item_events = 1")
     + """
 [gate]
