@@ -19,7 +19,18 @@ from typing import Any
 from bench import settings
 from bench.datasets import Columns, Data, load
 from bench.machine import commit, machine, today
-from bench.protocols import MASKED, TEST, VALIDATION, Experiment, Protocol, last_day, leave_one_out, repeat_share
+from bench.new_items import header_of, lines_of
+from bench.protocols import (
+    MASKED,
+    TEST,
+    VALIDATION,
+    Experiment,
+    Protocol,
+    last_day,
+    launch_late,
+    leave_one_out,
+    repeat_share,
+)
 from bench.store import ROOT, Store
 from bench.systems import FLOORS, HMAMBA, REFERENCE, Bench, Row
 from bench.tables import metrics_table, origins, runs_table, table
@@ -54,6 +65,12 @@ def _arguments() -> argparse.ArgumentParser:
         "--length",
         type=int,
         help=f"leave-one-out: newest events of each user, 0 for all ({PUBLISHED_LENGTH}; 200 for ml-latest-small)",
+    )
+    add(
+        "--launch-late",
+        type=float,
+        default=0.0,
+        help="leave-one-out: share of the items that are new, of which only users' last events are kept (%(default)s)",
     )
     add("--days", type=int, default=28, help="last-day: days from the cut to the end (%(default)s)")
     add("--settings", type=Path, help="a .toml file (bench/settings/DATA.toml if it exists)")
@@ -103,7 +120,11 @@ def split_of(
     if protocol == "leave-one-out":
         if options.length < 0 or options.length == 1:
             raise ConfigError(f"--length {options.length}: give 2 or more, or 0 for all events.")
+        if not 0 <= options.launch_late < 1:
+            raise ConfigError(f"--launch-late {options.launch_late}: give a share of the items, below 1.")
         facts: dict[str, Any] = {"protocol": protocol, "length": options.length}
+        if options.launch_late:
+            data, facts["launch_late"] = launch_late(data, options.launch_late), options.launch_late
         experiment = leave_one_out(data, options.length or None)
     else:
         if options.days < 1:
@@ -146,7 +167,8 @@ def other_options(data: Data, protocol: Protocol, options: argparse.Namespace) -
     if protocol != _default_protocol(data):
         changed["--protocol"] = protocol
     defaults = _arguments()
-    for name in ("user_id", "item_id", "time", "length" if protocol == "leave-one-out" else "days"):
+    of_protocol = ("length", "launch_late") if protocol == "leave-one-out" else ("days",)
+    for name in ("user_id", "item_id", "time", *of_protocol):
         usual = usual_length(data) if name == "length" else defaults.get_default(name)
         if getattr(options, name) != usual:
             changed[f"--{name.replace('_', '-')}"] = getattr(options, name)
@@ -215,11 +237,15 @@ def _report(
     title = f"# {'Ablation' if options.ablation else 'Accuracy'} on {data.name}, {bench.protocol}"
     parts = [title, _conditions(bench, data, options, changed)]
     comparable = options.split == TEST and bench.protocol == "leave-one-out" and options.length == PUBLISHED_LENGTH
+    comparable = comparable and not options.launch_late
     figures = read_toml(settings.FOLDER / "published.toml")["figure"] if comparable else []
     for place in _places(bench.experiment, options.split):
         _, group, view = place
         known = [figure for figure in figures if figure["data"] == data.name and view == MASKED]
         parts += [f"## {options.split}, {group}, {view}", metrics_table(rows, place, reference, known)]
+    for row in rows:
+        if row.whole and (new := [found for result in row.results if (found := result.get("new_items"))]):
+            parts += [f"## {TEST}, new and rare items, {row.label}", table(header_of(new), lines_of(new))]
     run_apart = [row for row in rows if row.whole]
     notes = "Spread: standard deviation over seeds. R@100: share of the relevant items among the first 100."
     if any(row.tuned for row in rows):

@@ -6,7 +6,7 @@ last-day        each user's last day with events is the test; training events ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -118,6 +118,22 @@ def _queries_between(histories: Histories, start: int, end: int) -> EvaluationSe
     until = histories.between(None, end)
     starts = until.offsets[:-1] + histories.between(None, start).lengths
     return EvaluationSet.of(until, starts, until.offsets[1:], exclude_seen=False)
+
+
+def launch_late(data: Data, share: float) -> Data:
+    """The data as if a random share of the items, always the same, had been new when users took their last item.
+
+    Of these items only users' last events are kept. Users with fewer than three events left are dropped, because
+    leave-one-out would train on their last events.
+
+    Args:
+        data: the data.
+        share: share of the items, in [0, 1).
+    """
+    histories = one_at_a_time(data.histories)
+    is_new = np.random.default_rng(0).random(data.size) < share
+    histories = histories.keep(~is_new[histories.items] | (_from_end(histories) == 0))
+    return replace(data, histories=histories.select(np.flatnonzero(histories.lengths >= 3)))
 
 
 def leave_one_out(data: Data, length: int | None) -> Experiment:

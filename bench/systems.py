@@ -30,7 +30,8 @@ REFERENCE: dict[Protocol, str] = {"leave-one-out": SASREC, "last-day": "most bou
 
 _COMMON = ("bench/datasets.py", "bench/protocols.py", "hmamba/evaluation/*.py", "hmamba/sequences/*.py")
 _SASREC = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
-_MODEL = (*_COMMON, "bench/training.py", "hmamba/recipe.py", "hmamba/model/*.py", "hmamba/training/*.py")
+_OURS = ("bench/training.py", "bench/new_items.py")
+_MODEL = (*_COMMON, *_OURS, "hmamba/recipe.py", "hmamba/model/*.py", "hmamba/training/*.py")
 
 
 @dataclass

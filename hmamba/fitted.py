@@ -27,6 +27,7 @@ from hmamba.sequences.histories import Histories, IntArray, read_histories, shar
 from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
 from hmamba.training.fit import Fit
+from hmamba.training.new_items import with_new_items
 from hmamba.training.prepare import name_training, prepare
 from hmamba.training.recount import Counts, recount
 
@@ -115,6 +116,8 @@ def train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredMod
     ready = prepare(histories, ids, provenance, None, split, run.training, config, categories, attributes)
     Fit(ready.model, ready.plan).run()
     shutil.rmtree(run.training, ignore_errors=True)
-    stored = StoredModel(provenance.version, provenance, ready.model, ready.plan.candidate_items, ids)
-    recount(stored, Counts.of(histories, len(ids), [stored.model], attributes))
-    return stored
+    candidate_items = ready.plan.candidate_items
+    stored = StoredModel(provenance.version, provenance, ready.model, candidate_items, ids, new_items=ready.new_items)
+    counts = Counts.of(histories, len(ids), [stored.model], attributes)
+    recount(stored, counts)
+    return with_new_items(stored, ids, counts, categories, attributes)

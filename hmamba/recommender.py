@@ -32,6 +32,7 @@ from hmamba.index.matmul import MatmulSearcher
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, day_after, shard_files
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.storage.layout import RunLayout
@@ -99,8 +100,10 @@ class Recommender:
         stored = model_files.load_serving(
             run, stored.version, device_of(self.config.train.device), self.config.model.kernels
         )
-        chosen = choose(stored, stored.candidate_items, shard_files(run), self.config.candidates)
-        item_index.save(chosen.index, run.index)
+        settings = self.config.candidates
+        chosen = choose(stored, stored.candidate_items, shard_files(run), settings)
+        new_items = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
+        item_index.save(item_index.with_new(stored, chosen.index, new_items, settings.new_items), run.index)
         named = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}
         types = pa.schema({name: type_of_ids(events.schema.field(column).type) for name, column in named.items()})
         self._fitted = Fitted.read(
@@ -116,8 +119,8 @@ class Recommender:
             users: user ids, a sequence or a series; None for all users.
             k: number of items per user; None for the setting ``candidates.k``.
             filter_viewed: whether items that the user has interacted with are excluded.
-            items: ids of the items that may be recommended, of which those that are no candidate items are ignored;
-                None for all candidate items.
+            items: ids of the items that may be recommended, of which those that are neither candidate items nor new
+                items are ignored; None for all.
 
         Returns:
             A frame of user_id, item_id, score and rank (from 1), in the order of ``users`` and by rank. A user has
@@ -208,9 +211,9 @@ class Recommender:
 
     @property
     def items(self) -> list[Any]:
-        """Ids of the candidate items."""
+        """Ids of the items that may be recommended: candidate items and new items."""
         fitted = self._get()
-        ids: list[Any] = self._named(ITEM_ID, fitted.stored.item_ids, fitted.index.candidate_items.eligible).to_pylist()
+        ids: list[Any] = self._named(ITEM_ID, fitted.stored.item_ids, fitted.index.served_items.eligible).to_pylist()
         return ids
 
     def save(self, folder: str | Path) -> None:
@@ -302,10 +305,14 @@ class Recommender:
         """An exact index of some of the candidate items."""
         fitted = self._get()
         index = fitted.index
-        allowed = index.candidate_items.among(fitted.stored.item_ids, texts_of(items, "item"))
-        if not len(allowed):
+        stored, ids = fitted.stored, texts_of(items, "item")
+        allowed = index.candidate_items.among(stored.item_ids, ids)
+        new = None if index.new is None else index.new.candidate_items.among(stored.item_ids, ids)
+        if not len(allowed) and not new:
             raise InputError("items: none of them is a candidate item. See the property items for those that are.")
-        return item_index.build(fitted.stored, allowed, index.kind if index.searcher.is_exact else MatmulSearcher.name)
+        kind = index.kind if index.searcher.is_exact and len(allowed) else MatmulSearcher.name
+        built = item_index.build(stored, allowed, kind)
+        return built if new is None else item_index.with_new(stored, built, new, index.new_share)
 
     def _named(self, column: str, ids: pa.Array, index: IntArray) -> pa.Array:
         """External ids in the type of the frame."""

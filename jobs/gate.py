@@ -13,7 +13,7 @@ from hmamba.config import Config
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics
 from hmamba.contracts.steps import GateMetrics, TrainMetrics
-from hmamba.contracts.verdict import RareAnswers, Verdict
+from hmamba.contracts.verdict import RareAnswers, RareGroup, Verdict
 from hmamba.errors import InputError, QualityError
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
@@ -33,7 +33,9 @@ from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.attributes import read_attributes
+from hmamba.sequences.categories import read_categories
 from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.training.new_items import with_new_items
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
 from jobs.step import StepContext, run_step
@@ -64,7 +66,11 @@ def body(context: StepContext) -> GateMetrics:
     attributes = read_attributes(run.items, len(ids))
     past = split.before_holdout(histories)
     counts = Counts.of(past, len(ids), [stored.model for stored in contestants.values()], attributes)
-    measured, rare = _measure(contestants, evaluation_set, counts, config)
+    categories = read_categories(run.items, len(ids))
+    contestants = {
+        role: with_new_items(stored, ids, counts, categories, attributes) for role, stored in contestants.items()
+    }
+    measured, rare, groups = _measure(contestants, evaluation_set, counts, config)
     days = None if config.source.columns.by_position else days_of(evaluation_set)
     judged = partial(
         Verdict,
@@ -81,6 +87,7 @@ def body(context: StepContext) -> GateMetrics:
         k=config.candidates.k,
         metrics={name: found.means for name, found in measured.items()},
         rare=rare,
+        rare_groups=groups,
     )
     caveats = [text for text in (unusable, caveat) if text]
     try:
@@ -131,22 +138,33 @@ def _contestants(
 
 def _measure(
     contestants: Mapping[str, StoredModel], evaluation_set: EvaluationSet, counts: Counts, config: Config
-) -> tuple[dict[str, Measured], RareAnswers | None]:
+) -> tuple[dict[str, Measured], RareAnswers | None, tuple[RareGroup, ...]]:
     """Metrics of all systems, whose counts end before the held-out events; empty and None if there are no queries."""
     if not len(evaluation_set):
-        return {}, None
+        return {}, None, ()
     rare = RareQueries.of(evaluation_set, counts.events)
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
         measured[role] = measure_model(stored, evaluation_set, config, rare)
     measured |= measure_baselines(counts.events, evaluation_set, config, rare)
-    return measured, RareAnswers(
+    every = RareAnswers(
         most_events=RARE_EVENTS,
         answers=len(rare.evaluation_set.items),
         users=rare.evaluation_set.judged,
         metrics={name: found.rare for name, found in measured.items() if found.rare},
     )
+    groups = (
+        RareGroup(
+            least_events=part.events[0],
+            most_events=part.events[1],
+            answers=len(part.evaluation_set.items),
+            users=part.evaluation_set.judged,
+            metrics={name: found.rare_groups[number] for name, found in measured.items()},
+        )
+        for number, part in enumerate(rare.groups)
+    )
+    return measured, every, tuple(groups)
 
 
 def _conclude(context: StepContext, verdict: Verdict) -> Verdict:

@@ -39,16 +39,21 @@ def body(context: StepContext) -> IndexMetrics:
     stored = model_files.load_serving(run, version, device, config.model.kernels)
     model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
     candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, allowed)
+    new_items = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
     with run.storage.write_file(run.item_points) as path:
-        item_index.write_item_points(stored, stored.candidate_items, path)
+        item_index.write_item_points(stored, stored.candidate_items.together(new_items), path)
+    if allowed is not None:
+        new_items = new_items.among(stored.item_ids, allowed.combine_chunks())
     settings = config.candidates
     chosen = choose(stored, candidate_items, shard_files(run), settings)
-    built, found = chosen.index, chosen.float32_recall
+    found = chosen.float32_recall
+    built = item_index.with_new(stored, chosen.index, new_items, settings.new_items)
     with run.storage.write_folder(run.index) as folder:
         size = item_index.save(built, folder)
     return IndexMetrics(
         day=context.day,
         items=len(candidate_items),
+        new_items=len(new_items),
         dim=int(built.vectors.shape[1]),
         kind=built.kind,
         bytes=size,

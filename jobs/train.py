@@ -105,7 +105,8 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     epochs = fit.run()
     trained = training_metrics(ready, epochs, fit.weighed, fit.ranker, ranks.count)
     if ranks.leads:
-        model_files.save(layout, ready.model, provenance, ready.plan.candidate_items, ids, trained)
+        known = ready.plan.candidate_items
+        model_files.save(layout, ready.model, provenance, known, ids, trained, ready.new_items)
         run.storage.delete(run.training)
     return TrainMetrics(day=context.day, **trained.model_dump())
 

@@ -42,14 +42,15 @@ FROM (SELECT *, list_filter([/* rules */], rule -> rule IS NOT NULL) AS rules FR
 WHERE len(rules) > 0;
 
 -- name: forget_items
--- With forget_descriptions, before the whole catalogue is applied with other settings.
+-- With forget_descriptions, before the whole catalogue is applied with other settings. Items with an item_index stay,
+-- because a model may know them.
 DELETE FROM items WHERE item_index IS NULL;
 
 -- name: forget_descriptions
 UPDATE items SET title = NULL, category_path = NULL, attributes = NULL WHERE category_path IS NOT NULL;
 
 -- name: add_items
--- Items without events have no item_index.
+-- Items without events get an item_index in index_items, if they have a category or an attribute.
 INSERT INTO items (item_id)
 SELECT DISTINCT c.item_id
 FROM catalogue AS c
@@ -76,13 +77,27 @@ WHERE
     items.item_id = c.item_id
     AND (items.title, items.category_path, items.attributes) IS DISTINCT FROM (c.title, c.levels, c.attributes);
 
+-- name: index_items
+-- Indices after those of all other items. An item keeps its index when its first event comes. Items without a category
+-- and attributes get theirs with their first event: nothing is known of them.
+UPDATE items
+SET item_index = n.item_index
+FROM (
+    SELECT
+        item_id,
+        (SELECT coalesce(max(item_index), 0) FROM items) + row_number() OVER (ORDER BY item_id) AS item_index
+    FROM items
+    WHERE item_index IS NULL AND (len(category_path) > 0 OR len(attributes) > 0)
+) AS n
+WHERE items.item_id = n.item_id;
+
 -- name: match
 -- Overlap of the catalogue and the interactions. Items in the catalogue have a non-NULL path, which may be empty. The
 -- examples are the first item of each side.
 SELECT
-    count(*) FILTER (WHERE item_index IS NOT NULL) AS touched,
+    count(*) FILTER (WHERE first_seen IS NOT NULL) AS touched,
     count(*) FILTER (WHERE category_path IS NOT NULL) AS named,
-    count(*) FILTER (WHERE item_index IS NOT NULL AND category_path IS NOT NULL) AS both_sides,
-    min(item_id) FILTER (WHERE item_index IS NOT NULL) AS of_interactions,
+    count(*) FILTER (WHERE first_seen IS NOT NULL AND category_path IS NOT NULL) AS both_sides,
+    min(item_id) FILTER (WHERE first_seen IS NOT NULL) AS of_interactions,
     min(item_id) FILTER (WHERE category_path IS NOT NULL) AS of_catalogue
 FROM items;

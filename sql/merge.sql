@@ -84,6 +84,10 @@ SELECT item_id FROM touched AS t
 WHERE NOT EXISTS (SELECT 1 FROM items AS i WHERE i.item_id = t.item_id)
 ORDER BY item_id;
 
+-- name: count_new
+-- Number of items whose first event is in this batch.
+SELECT count(*) AS items FROM items SEMI JOIN touched USING (item_id) WHERE first_seen IS NULL;
+
 -- name: first_seen
 -- A late event may be older than all known events of its item.
 UPDATE items
@@ -92,7 +96,7 @@ FROM touched AS t
 WHERE items.item_id = t.item_id AND (items.first_seen IS NULL OR t.first_seen < items.first_seen);
 
 -- name: index_items
--- Dense indices from 1, in an order that depends only on the data.
+-- Dense indices from 1, in an order that depends only on the data. Items of the catalogue may have an index already.
 UPDATE items
 SET item_index = n.item_index
 FROM (

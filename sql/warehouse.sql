@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS interactions (
 
 -- name: create_items
 -- attributes: each 'column=value', of the columns of catalogue.attributes.
--- item_index is dense from 1, new items get larger ones; item_index and first_seen are NULL for items without events.
+-- item_index is dense from 1, new items get larger ones; NULL for items without events, categories and attributes.
+-- first_seen is NULL for items without events.
 CREATE TABLE IF NOT EXISTS items (
     item_id VARCHAR NOT NULL,
     item_index INTEGER,

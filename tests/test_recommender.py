@@ -53,6 +53,25 @@ def test_every_user_gets_new_items_in_order(fitted: Recommender, events: pd.Data
         assert rows.item_id.is_unique
 
 
+def test_items_without_events_are_recommended_by_their_categories(events: pd.DataFrame) -> None:
+    catalogue = make_catalogue(64)  # of which items 60 to 63 have no events
+    settings = {
+        **SETTINGS,
+        "candidates": {"k": 10, "new_items": 0.2},
+        "catalogue": {"category_path": ["department", "category"]},
+    }
+    fitted = Recommender(settings).fit(events, catalogue)
+    new = [f"item-{number:03d}" for number in range(60, 64)]
+    assert set(new) <= set(fitted.items)
+    found = fitted.recommend()
+    assert (found[found.item_id.isin(new)].groupby("user_id").size() >= 2).all()
+    assert found[found.item_id.isin(new)].user_id.nunique() == len(fitted.users)
+    for _, rows in found.groupby("user_id"):
+        assert rows.score.is_monotonic_decreasing
+    only = fitted.recommend(items=[*new[:3], "no such item"])
+    assert only.groupby("user_id").item_id.agg(set).map(lambda items: items == set(new[:3])).all()
+
+
 def test_users_keep_their_order_and_items_can_be_restricted(fitted: Recommender) -> None:
     users = fitted.users[:3][::-1]
     assert fitted.recommend(users, k=2).user_id.drop_duplicates().tolist() == users

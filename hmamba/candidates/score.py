@@ -19,6 +19,7 @@ import torch
 from hmamba.candidates.part import PLAIN, part_writer
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
+from hmamba.evaluation.ranking import Quota, Table
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
@@ -26,7 +27,7 @@ from hmamba.inference.rerank import depth_of, reranked
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
 from hmamba.progress import Progress
-from hmamba.ranker import Shortlist
+from hmamba.ranker import Ranker, Shortlist
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, spans
 from hmamba.sequences.sets import among
@@ -65,6 +66,14 @@ class Ranked:
         """(n,) ranks from 1 of each user's candidates."""
         ranks: IntArray = np.arange(1, len(self.users) + 1) - np.searchsorted(self.users, self.users)
         return ranks
+
+    def table(self, users: int) -> Table:
+        """Item indices (U, most of a user) of U users and their scores, padded with -1 and -inf."""
+        place = self.users, self.ranks - 1
+        shape = users, int(place[1].max(initial=-1)) + 1
+        items, scores = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
+        items[place], scores[place] = self.items, self.scores
+        return items, scores
 
     def of(self, users: IntArray) -> Ranked:
         """The same candidates, with the users at these positions in place of 0, 1, ..."""
@@ -116,6 +125,8 @@ def retrieve(
 ) -> Ranked:
     """Retrieve the ``k`` best items of the index for each user; an approximate index may miss some.
 
+    Of these, ``index.new_share`` are new items at least, see :class:`hmamba.evaluation.ranking.Quota`.
+
     Args:
         stored: the model.
         index: index of the candidate items.
@@ -124,7 +135,31 @@ def retrieve(
         k: items per user.
         exclude_seen: exclude items that the user has seen.
     """
+    known = _retrieve(stored, index, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
+    if index.new is None or not k:
+        return known
+    new = _retrieve(stored, index.new, histories, hidden_Ud, k=k, exclude_seen=exclude_seen, rerank=False)
+    quota, number = Quota.of(k, index.new_share), len(histories)
+    items, scores = quota.apply(known.table(number), new.table(number), k)
+    users, places = np.nonzero(items >= 0)
+    return Ranked(users, items[users, places], scores[users, places])
+
+
+def _retrieve(
+    stored: StoredModel,
+    index: ItemIndex,
+    histories: Histories,
+    hidden_Ud: torch.Tensor,
+    *,
+    k: int,
+    exclude_seen: bool,
+    rerank: bool = True,
+) -> Ranked:
+    """The ``k`` best items of one index for each user, as :func:`retrieve`; new items are not ranked again."""
+    if not len(index.candidate_items):
+        return Ranked.together([])
     model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
+    ranker = model.ranker if rerank else None
     users = np.arange(len(histories))
     owner, columns = index.candidate_items.seen(histories, users)
     offsets = np.searchsorted(owner, np.arange(len(users) + 1))
@@ -138,7 +173,7 @@ def retrieve(
             own = spans(offsets[block], width[block])
             excluded = (np.repeat(np.arange(len(block)), width[block]), columns[own]) if exclude_seen else None
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
-            found = _search(model, index, histories.select(block), hidden_Rd, excluded, k)
+            found = _search(model, index, histories.select(block), hidden_Rd, excluded, k, ranker)
             items = index.candidate_items.eligible[found.columns]
             parts.append(Ranked(block[found.rows], items, found.scores.astype(np.float32)))
             progress.update(len(block))
@@ -152,6 +187,7 @@ def _search(
     hidden_Rd: torch.Tensor,
     excluded: Excluded | None,
     k: int,
+    ranker: Ranker | None,
 ) -> Shortlist:
     """Retrieve the ``k`` best items of each of R users.
 
@@ -159,7 +195,7 @@ def _search(
     the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
     suffice. With a ranker, the order of the best items is its own.
     """
-    depth = depth_of(model, k)
+    depth = depth_of(ranker, k)
     score, device, width = model.score(), hidden_Rd.device, len(index.candidate_items)
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
     products, columns = index.search(queries, depth, excluded)
@@ -179,12 +215,12 @@ def _search(
     lifted = raised.combine(base_E, hidden_Rd).cpu().numpy()[is_open]
     opened = np.concatenate([[0], np.cumsum(is_open)])[at]
     found = Shortlist(*_best(depth, (plain, columns, base), (opened, raised.columns[is_open], lifted)))
-    if model.ranker is None:
+    if ranker is None:
         return found
     starts = np.searchsorted(found.rows, every)
     of_found = score.logits(_products(index, queries, starts, found.columns).to(device)).cpu().numpy()
     evidence = [(term, entries) for term, entries, _ in raised.parts]
-    return reranked(model, histories, index.candidate_items, evidence, found, of_found).best(k)
+    return reranked(ranker, model, histories, index.candidate_items, evidence, found, of_found).best(k)
 
 
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:
@@ -329,7 +365,7 @@ class ModelScorer:
         parts = [known.of(served)]
         if len(unknown):
             # They may still have seen items of the index, because events of weight 0 are not read.
-            counts = self.index.candidate_items.counts(self.popularity)
+            counts = self.index.served_items.counts(self.popularity)
             best = popular(read.select(unknown), counts, k, exclude_seen=exclude_seen)
             users, items, shares = shares_of(best, counts)
             parts.append(Ranked(unknown[users], items, np.log(shares).astype(np.float32)))

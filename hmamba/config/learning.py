@@ -237,6 +237,13 @@ class CandidatesConfig(Section):
     allowed_items: str | None = Field(
         None, description="Parquet or CSV file with a column item_id; only these items are recommended."
     )
+    new_items: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of k that are new items at least: items of the catalogue without a training event, the best "
+        "by score. 0: a new item is recommended only where its score is among the k best. See docs/model.md.",
+    )
     states: bool = Field(
         False,
         description="Keep users' carried states (19 kB each by default; of the newest night only), so that "

@@ -160,6 +160,7 @@ class IndexMetrics(StepMetrics):
 
     Attributes:
         items: number of candidate items.
+        new_items: number of new items, which are searched apart.
         kind: kind of search; "none" where a baseline serves, which has no index and no values below model_version.
         device: device on which queries are computed.
         model_version: the model or baseline that serves.
@@ -176,6 +177,7 @@ class IndexMetrics(StepMetrics):
 
     step: Literal["index"] = "index"
     items: int
+    new_items: int = 0
     kind: str
     device: str
     model_version: str
@@ -195,7 +197,8 @@ class IndexMetrics(StepMetrics):
     def in_a_line(self) -> str:
         """The items and the kind of search."""
         kind = "no index: a baseline serves" if self.kind == "none" else self.kind
-        return f"{counted(self.items, 'item')}, {kind}"
+        new = f" and {counted(self.new_items, 'new item')}" if self.new_items else ""
+        return f"{counted(self.items, 'item')}{new}, {kind}"
 
 
 class _ScoredUsers(StepMetrics):

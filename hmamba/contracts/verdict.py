@@ -56,6 +56,12 @@ class RareAnswers(Part):
     metrics: dict[str, dict[str, float]]
 
 
+class RareGroup(RareAnswers):
+    """The same for a part of the rare items. ``least_events``: smallest number of events of an item."""
+
+    least_events: int
+
+
 class Verdict(Document):
     """The gate's results and decision.
 
@@ -72,6 +78,7 @@ class Verdict(Document):
         k: number of candidates of each user, at which recall is always measured; None in older files.
         metrics: means by system (challenger, champion and baselines) and metric.
         rare: metrics on new and rare items; None if no user was evaluated, and in older files.
+        rare_groups: the same for items without events and for items with some; empty unless there are both.
         comparisons: comparisons of the models with each other and with the baselines.
         serving: the model or baseline that serves; None if the gate refused the night.
         promoted: whether the challenger is the champion from now on.
@@ -94,6 +101,7 @@ class Verdict(Document):
     k: int | None = None
     metrics: dict[str, dict[str, float]]
     rare: RareAnswers | None = None
+    rare_groups: tuple[RareGroup, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     serving: str | None = None
     promoted: bool = False

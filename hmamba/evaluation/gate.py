@@ -17,9 +17,10 @@ from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import coverage, metrics_by_query
-from hmamba.evaluation.ranking import rank_all
+from hmamba.evaluation.ranking import Quota, rank_served
 from hmamba.evaluation.split import DAYS, Mode
 from hmamba.models.files import Provenance, StoredModel
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.sets import distinct
 from hmamba.text import counted
@@ -40,11 +41,13 @@ class Measured:
         means: means over users; each user counts once, whatever the number of queries.
         deciding: (users,) ``gate.metric`` of each user.
         rare: the means of :func:`measure_rare`; empty if not measured.
+        rare_groups: the same for each of :attr:`RareQueries.groups`.
     """
 
     means: Metrics
     deciding: npt.NDArray[np.float64]
     rare: Metrics = field(default_factory=dict)
+    rare_groups: tuple[Metrics, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,16 +107,26 @@ class RareQueries:
     Attributes:
         evaluation_set: the queries with such a relevant item, and these items only.
         rows: their places among all queries.
+        events: smallest and largest number of events of such an item before the held-out part.
+        groups: the queries for items without events, and those for items with some; empty unless there are both.
     """
 
     evaluation_set: EvaluationSet
     rows: IntArray
+    events: tuple[int, int] = (0, RARE_EVENTS)
+    groups: tuple[RareQueries, ...] = ()
 
     @classmethod
     def of(cls, evaluation_set: EvaluationSet, events: IntArray) -> RareQueries:
         """The queries for items with few of the events (size,) of each item before the held-out part."""
-        rare = events[evaluation_set.items] <= RARE_EVENTS
-        return cls(evaluation_set.only(rare), distinct(evaluation_set.rows[rare]))
+        number = events[evaluation_set.items]
+
+        def between(least: int, most: int) -> RareQueries:
+            rare = (number >= least) & (number <= most)
+            return cls(evaluation_set.only(rare), distinct(evaluation_set.rows[rare]), (least, most))
+
+        parts = between(0, 0), between(1, RARE_EVENTS)
+        return replace(between(0, RARE_EVENTS), groups=parts if all(len(part.rows) for part in parts) else ())
 
 
 def depth(config: Config) -> int:
@@ -124,16 +137,19 @@ def depth(config: Config) -> int:
 def measure_model(
     stored: StoredModel, evaluation_set: EvaluationSet, config: Config, rare: RareQueries | None = None
 ) -> Measured:
-    """Measure a model by exact ranking, also on rare items if they are given."""
+    """Measure a model by exact ranking, new items included as they are served; also on rare items if given."""
     readable = replace(evaluation_set.past, items=stored.known(evaluation_set.past.items))
-    ranked, _ = rank_all(
+    new_items = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
+    ranked = rank_served(
         stored.model,
         readable,
         stored.candidate_items,
-        k=depth(config),
+        new_items,
+        depth=depth(config),
+        quota=Quota.of(config.candidates.k, config.candidates.new_items),
         exclude_seen=config.candidates.exclude_seen,
     )
-    return measure(ranked, evaluation_set, config, len(stored.candidate_items), rare)
+    return measure(ranked, evaluation_set, config, len(stored.candidate_items) + len(new_items), rare)
 
 
 def measure_baselines(
@@ -174,6 +190,7 @@ def measure(
         {name: round(means[name], 6) for name in order},
         by_user[config.gate.metric],
         {} if rare is None else measure_rare(ranked, rare, config),
+        () if rare is None else tuple(measure_rare(ranked, group, config) for group in rare.groups),
     )
 
 

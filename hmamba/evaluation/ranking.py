@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,9 @@ from hmamba.sequences.histories import Histories, IntArray
 from hmamba.terms.base import Entries
 
 _RANK_ROWS = 256
+
+Table: TypeAlias = tuple[IntArray, npt.NDArray[np.float32]]
+"""Item indices (U, k) of U users, best first, and their scores."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,13 @@ def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def rank_all(
-    model: HMamba, histories: Histories, candidate_items: CandidateItems, *, k: int, exclude_seen: bool
+    model: HMamba,
+    histories: Histories,
+    candidate_items: CandidateItems,
+    *,
+    k: int,
+    exclude_seen: bool,
+    rerank: bool = True,
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
     """Rank all candidate items for every user, exactly.
 
@@ -81,19 +92,21 @@ def rank_all(
         candidate_items: the items to rank.
         k: number of items for each user.
         exclude_seen: whether items that the user has seen are left out.
+        rerank: whether the model's ranker, if it has one, orders the best items.
 
     Returns:
         Item indices (U, k), best first and -1 where none is left, and their scores.
     """
     best = np.full((len(histories), k), -1, dtype=np.int64)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+    ranker = model.ranker if rerank else None
     for block in score_blocks(model, histories, candidate_items):
         if exclude_seen:
             block.logits[block.seen] = -torch.inf
-        found = shortlist_of(block, depth_of(model, k))
-        if model.ranker is not None:
+        found = shortlist_of(block, depth_of(ranker, k))
+        if ranker is not None:
             base_E = base_scores(model, block, found, candidate_items)
-            found = reranked(model, block.past, candidate_items, block.evidence, found, base_E)
+            found = reranked(ranker, model, block.past, candidate_items, block.evidence, found, base_E)
         found = found.best(k)
         at = block.users[found.rows], found.places
         best[at], scores[at] = candidate_items.eligible[found.columns], found.scores
@@ -119,3 +132,81 @@ def base_scores(
         model.score().logits((queries_RX[rows] * items_VX[columns]).sum(-1)).float().cpu().numpy()
     )
     return found
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many of a user's candidates are new items at least.
+
+    Attributes:
+        k: number of candidates of a user.
+        least: number of new items among them, if there are so many.
+    """
+
+    k: int
+    least: int
+
+    @classmethod
+    def of(cls, k: int, share: float) -> Quota:
+        """A share of ``k``, rounded down."""
+        return cls(k, math.floor(k * share + 1e-9))
+
+    def apply(self, known: Table, new: Table, depth: int) -> Table:
+        """The best of known and new items: first the user's k candidates, then all others, each by score.
+
+        Where fewer than ``least`` new items are among the k best, the best other new ones replace the last known ones.
+        Equal scores are ordered as given, known items first.
+
+        Args:
+            known: item indices (U, A) and scores, best first; -1 and -inf where none is left.
+            new: the same (U, B) of new items.
+            depth: number of items of each user, ``k`` or more.
+
+        Returns:
+            Item indices (U, depth) and scores, -1 and -inf where none is left.
+        """
+        items = np.concatenate([known[0], new[0]], axis=1)
+        scores = np.concatenate([known[1], new[1]], axis=1)
+        place = np.arange(items.shape[1]) - known[0].shape[1]
+        # NaN sorts first, so that the checks of the candidates find it.
+        first = np.where((items >= 0) & (((place >= 0) & (place < self.least)) | np.isnan(scores)), np.inf, scores)
+        is_candidate = np.zeros(items.shape, dtype=bool)
+        np.put_along_axis(is_candidate, np.argsort(-first, axis=1, kind="stable")[:, : self.k], True, axis=1)
+        order = np.lexsort((-scores, ~is_candidate), axis=1)[:, :depth]
+        items, scores = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        missing = ((0, 0), (0, max(0, depth - items.shape[1])))
+        return np.pad(items, missing, constant_values=-1), np.pad(scores, missing, constant_values=-np.inf)
+
+
+@torch.inference_mode()
+def rank_served(
+    model: HMamba,
+    histories: Histories,
+    candidate_items: CandidateItems,
+    new_items: CandidateItems,
+    *,
+    depth: int,
+    quota: Quota,
+    exclude_seen: bool,
+) -> IntArray:
+    """Rank all candidate items and new items for every user as they are served, exactly.
+
+    Score terms choose their entries among the candidate items and among the new items separately.
+
+    Args:
+        model: the recommender.
+        histories: histories of U users.
+        candidate_items: the candidate items.
+        new_items: the new items; none of them is a candidate item.
+        depth: number of items for each user, ``quota.k`` or more.
+        quota: the number of new items among the first.
+        exclude_seen: whether items that the user has seen are left out.
+
+    Returns:
+        Item indices (U, depth), first the user's candidates and then the best others; -1 where none is left.
+    """
+    known = rank_all(model, histories, candidate_items, k=depth, exclude_seen=exclude_seen)
+    if not len(new_items):
+        return known[0]
+    new = rank_all(model, histories, new_items, k=depth, exclude_seen=exclude_seen, rerank=False)
+    return quota.apply(known, new, depth)[0]

@@ -5,11 +5,14 @@ multiplied by a 1 in the query. An inner-product index over (v_0, v_1, ..., v_d,
 base score of the model. It is searched by one of :data:`hmamba.index.registry.SEARCHERS`, chosen by its speed and
 recall on the night's own queries (:mod:`hmamba.index.choice`). Vectors are float32, or float64 if float32 cannot
 distinguish near items (:mod:`hmamba.index.precision`).
+
+New items (:mod:`hmamba.training.new_items`) have a search of their own, always exact and of the same precision, because
+a share of each user's candidates is reserved for them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from hmamba.columns import ITEM_ID, ITEM_INDEX, POINT
 from hmamba.errors import InputError
 from hmamba.index.base import Excluded, FloatArray, RealArray, Searcher
 from hmamba.index.flat import FlatSearcher
+from hmamba.index.matmul import Float64Searcher, MatmulSearcher
 from hmamba.index.registry import SEARCHERS
 from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
@@ -34,6 +38,8 @@ ROWS = 512
 _DESCRIPTION = "index.json"
 _CANDIDATE_ITEMS = "candidate_items.npy"
 """Whether each item index (size,) is a candidate item."""
+_NEW_ITEMS = "new_items.npz"
+"""The new items: their indices ``items``, ``vectors`` and ``share``; absent without new items."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,20 @@ class ItemIndex:
         model_version: identity of the model, see :attr:`hmamba.models.files.StoredModel.identity`.
         candidate_items: the items in the index; their columns are the ids in the index.
         searcher: the search over their vectors.
+        new: index of the new items, none of which is a candidate item; None without any.
+        new_share: share of a user's candidates that are new items at least, in [0, 1).
     """
 
     model_version: str
     candidate_items: CandidateItems
     searcher: Searcher
+    new: ItemIndex | None = None
+    new_share: float = 0.0
+
+    @property
+    def served_items(self) -> CandidateItems:
+        """All items that may be recommended."""
+        return self.candidate_items if self.new is None else self.candidate_items.together(self.new.candidate_items)
 
     @property
     def kind(self) -> str:
@@ -99,6 +114,14 @@ def build(stored: StoredModel, candidate_items: CandidateItems, kind: str = Flat
     return ItemIndex(stored.identity, candidate_items, searcher.build(held, eligible.device))
 
 
+def with_new(stored: StoredModel, built: ItemIndex, new_items: CandidateItems, share: float) -> ItemIndex:
+    """An index together with one of new items, searched exactly in the same precision; itself without new items."""
+    if not len(new_items):
+        return built
+    kind = Float64Searcher.name if built.vectors.dtype == np.float64 else MatmulSearcher.name
+    return replace(built, new=build(stored, new_items, kind), new_share=share)
+
+
 def save(built: ItemIndex, folder: Path) -> int:
     """Write an index and its description atomically; return the size of the index in bytes."""
     from hmamba.contracts.models import IndexDescription
@@ -106,6 +129,9 @@ def save(built: ItemIndex, folder: Path) -> int:
     with atomic_folder(folder) as temporary:
         built.searcher.save(temporary)
         np.save(temporary / _CANDIDATE_ITEMS, built.candidate_items.column >= 0, allow_pickle=False)
+        if built.new is not None:
+            own = {"items": built.new.candidate_items.eligible, "vectors": built.new.vectors}
+            np.savez(temporary / _NEW_ITEMS, allow_pickle=False, share=np.float64(built.new_share), **own)
         files = sorted(temporary.iterdir())
         description = IndexDescription(
             model_version=built.model_version,
@@ -148,7 +174,13 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
             "Run the index step again."
         )
     mask = np.load(folder / _CANDIDATE_ITEMS, allow_pickle=False).astype(np.int64)
-    return ItemIndex(model_version, CandidateItems.of(mask, 1), SEARCHERS[kind].load(folder, device))
+    loaded = ItemIndex(model_version, CandidateItems.of(mask, 1), SEARCHERS[kind].load(folder, device))
+    if _NEW_ITEMS not in found:
+        return loaded
+    with np.load(folder / _NEW_ITEMS, allow_pickle=False) as new:
+        items, vectors, share = CandidateItems.only(new["items"], len(mask)), new["vectors"], float(new["share"])
+    search = Float64Searcher if vectors.dtype == np.float64 else MatmulSearcher
+    return replace(loaded, new=ItemIndex(model_version, items, search.build(vectors, device)), new_share=share)
 
 
 def write_item_points(stored: StoredModel, candidate_items: CandidateItems, path: Path) -> None:

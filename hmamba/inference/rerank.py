@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hmamba.model.hmamba import HMamba
-from hmamba.ranker import Known, RealArray, Shortlist, ValueArray, values_of
+from hmamba.ranker import Known, Ranker, RealArray, Shortlist, ValueArray, values_of
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories
 from hmamba.terms.base import AnyTerm, Entries
@@ -17,9 +17,9 @@ Evidence = Sequence[tuple[AnyTerm, Entries]]
 """A model's score terms with their entries for R users, in the order of the model."""
 
 
-def depth_of(model: HMamba, k: int) -> int:
+def depth_of(ranker: Ranker | None, k: int) -> int:
     """Number of items to retrieve for a list of ``k``."""
-    return k if model.ranker is None else max(k, model.ranker.depth)
+    return k if ranker is None else max(k, ranker.depth)
 
 
 @torch.inference_mode()
@@ -50,6 +50,7 @@ def values_for(
 
 
 def reranked(
+    ranker: Ranker,
     model: HMamba,
     histories: Histories,
     candidate_items: CandidateItems,
@@ -57,15 +58,14 @@ def reranked(
     shortlist: Shortlist,
     base_E: RealArray,
 ) -> Shortlist:
-    """The shortlist in the order of the model's ranker; entries behind its depth stay behind, with smaller scores.
+    """The shortlist in the order of a ranker; entries behind its depth stay behind, with smaller scores.
 
-    The arguments are those of :func:`values_for`; the model has a ranker.
+    The other arguments are those of :func:`values_for`.
     """
-    assert model.ranker is not None
-    head = shortlist.places < model.ranker.depth
-    first = shortlist.best(model.ranker.depth)
+    head = shortlist.places < ranker.depth
+    first = shortlist.best(ranker.depth)
     values = values_for(model, histories, candidate_items, evidence, first, base_E[head])
-    first = model.ranker.corrected(first, values)
+    first = ranker.corrected(first, values)
     if head.all():
         return first
     # Scores must descend: the others keep their distance from the last item of the shortlist.

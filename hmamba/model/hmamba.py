@@ -190,6 +190,11 @@ class HMamba(nn.Module):
         self.recount(events, users)
         return len(self.tangents.weight) - known
 
+    @torch.no_grad()
+    def forget_items(self, items: Tensor) -> None:
+        """Set the tangents of items (N,) to zero: their points are then those of their categories."""
+        self.tangents.weight[items.to(self.tangents.weight.device)] = 0.0
+
     @property
     def curvature(self) -> Tensor:
         """|c| = 1/K, learned as its logarithm and kept within a factor of ten of its initial value."""

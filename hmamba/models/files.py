@@ -10,7 +10,7 @@ safetensors is imported in the functions that need it, so that a model in memory
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hmamba.contracts.models import ModelMetrics, TrainingMetrics
     from hmamba.contracts.verdict import Verdict
 
-_ELIGIBLE = "eligible"
+_ELIGIBLE, _NEW = "eligible", "new"
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 
@@ -79,6 +79,8 @@ class StoredModel:
         item_ids: (size,) item ids by index, null for an index without an item.
         fingerprint: digest of the weights file; empty for a model that was not read from a file. It differs between
             weights of one version with other counts or after a refit.
+        new_items: (N,) item indices of new items, ascending; none is a candidate item. See
+            :mod:`hmamba.training.new_items`.
     """
 
     version: str
@@ -87,6 +89,7 @@ class StoredModel:
     candidate_items: CandidateItems
     item_ids: pa.Array
     fingerprint: str = ""
+    new_items: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def identity(self) -> str:
@@ -135,6 +138,7 @@ def save(
     candidate_items: CandidateItems,
     ids: pa.Array,
     training: TrainingMetrics | None = None,
+    new_items: IntArray | None = None,
 ) -> str:
     """Store a model version atomically; return its name.
 
@@ -145,10 +149,13 @@ def save(
         candidate_items: the candidate items.
         ids: (size,) item ids by index, null at 0 and at gaps.
         training: step metrics of the training, stored in metrics.json; None if the train step did not make the model.
+        new_items: as :attr:`StoredModel.new_items`; None for none.
     """
     from hmamba.contracts.models import ModelMetrics
 
-    stored = StoredModel(provenance.version, provenance, model, candidate_items, ids)
+    nothing = np.zeros(0, dtype=np.int64)
+    new_items = nothing if new_items is None else new_items
+    stored = StoredModel(provenance.version, provenance, model, candidate_items, ids, new_items=new_items)
     with layout.storage.write_folder(layout.model(provenance.version)) as folder:
         _write(folder, stored)
         ModelMetrics(training=training).write(folder / layout.model_metrics(provenance.version).name)
@@ -181,6 +188,8 @@ def _write(folder: Path, stored: StoredModel) -> None:
         ITEM_ID: ids.take(pa.array(index)),
         _ELIGIBLE: pa.array(candidate_items.column[index] >= 0),
     }
+    if len(stored.new_items):
+        items[_NEW] = pa.array(np.isin(index, stored.new_items))
     pq.write_table(pa.table(items), folder / ITEMS)
     for weighted in model.counted_terms:
         weighted.term.save(folder)
@@ -255,6 +264,8 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
             f"{folder}: damaged, or stored by another version of this program ({reason}). {cure}"
         ) from error
     eligible = table[ITEM_INDEX].to_numpy()[table[_ELIGIBLE].to_numpy(zero_copy_only=False)]
+    # Versions without new items, and older ones, have no such column.
+    new_items = table.filter(table[_NEW])[ITEM_INDEX].to_numpy() if _NEW in table.column_names else []
     return StoredModel(
         version,
         provenance,
@@ -262,6 +273,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         CandidateItems.only(eligible, size),
         vocabulary(folder / ITEMS, size),
         sha256(folder / _WEIGHTS),
+        np.asarray(new_items, dtype=np.int64),
     )
 
 

@@ -98,8 +98,21 @@ def rare_items(verdict: Verdict) -> str:
     reached = " and ".join(f"{metric_name(key)} {value:.4f}" for key, value in figures.items())
     return reached and (
         f"New and rare items: {counted(rare.answers, 'item')} that {counted(rare.users, 'user')} went on to take had "
-        f"{few}; with only these as relevant, what serves has {reached}. No decision is taken from this."
+        f"{few}; with only these as relevant, what serves has {reached}.{_apart(verdict)} No decision is taken from "
+        "this."
     )
+
+
+def _apart(verdict: Verdict) -> str:
+    """A sentence about items without events and with few events; empty unless there are both."""
+    parts = []
+    for group in verdict.rare_groups:
+        least, most = group.least_events, group.most_events
+        had = "no event" if not most else f"{least} to {most} events"
+        figures = group.metrics.get(serving(verdict) or "", {})
+        reached = " and ".join(f"{metric_name(key)} {value:.4f}" for key, value in figures.items())
+        parts.append(f"{counted(group.answers, 'item')} with {had}: {reached}")
+    return f" Apart: {'; '.join(parts)}." if parts else ""
 
 
 def judged_on(verdict: Verdict) -> list[str]:

@@ -43,6 +43,12 @@ class CandidateItems:
         is_allowed = pc.is_in(ids.take(pa.array(self.eligible)), value_set=allowed)
         return CandidateItems.only(self.eligible[is_allowed.to_numpy(zero_copy_only=False)], len(self.column))
 
+    def together(self, others: CandidateItems) -> CandidateItems:
+        """These and others of the same size."""
+        if not len(others):
+            return self
+        return CandidateItems.only(np.concatenate([self.eligible, others.eligible]), len(self.column))
+
     def counts(self, events: IntArray) -> IntArray:
         """(size,) number of events of each candidate item, at least 1; 0 for other items."""
         counts = np.zeros(len(self.column), dtype=np.int64)

@@ -55,6 +55,7 @@ ITEM_SCHEMA = pa.schema(
         pa.field(columns.EVENTS, pa.int64(), nullable=False),
     ]
 )
+"""first_seen is nullable in a snapshot that holds items without events."""
 
 
 class _ShardWriter:
@@ -113,6 +114,14 @@ def _write_events(
                     rows[shard] += piece[1].num_rows
                     piece = next(pieces, None)
     return rows
+
+
+def _schema_of(items: pa.Table) -> pa.Schema:
+    """``ITEM_SCHEMA``, with a nullable first_seen if there are items without events."""
+    if not items[columns.FIRST_SEEN].null_count:
+        return ITEM_SCHEMA
+    place = ITEM_SCHEMA.get_field_index(columns.FIRST_SEEN)
+    return ITEM_SCHEMA.set(place, ITEM_SCHEMA.field(place).with_nullable(True))
 
 
 def shards_for(users: int) -> int:
@@ -222,7 +231,7 @@ def write_snapshot(
     shards = shards or shards_for(totals["users"])
     rows_of = _write_events(connection, folder, end, shards, events)
     catalogue = connection.execute(statement("sequences/items"), {"end_time": end}).to_arrow_table()
-    pq.write_table(catalogue.cast(ITEM_SCHEMA), folder / ITEMS, compression="zstd")
+    pq.write_table(catalogue.cast(_schema_of(catalogue)), folder / ITEMS, compression="zstd")
     names = [shard_name(shard) for shard in range(shards)] + [ITEMS]
     files = [
         SnapshotFile(name=name, rows=count, bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))

@@ -23,9 +23,10 @@ from hmamba.recipe import Recipe, with_dropout, with_levels
 from hmamba.score_terms import chosen
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.categories import Categories
-from hmamba.sequences.histories import Histories
+from hmamba.sequences.histories import Histories, IntArray
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Plan
+from hmamba.training.new_items import described_without_events
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -53,12 +54,14 @@ class Preparation:
         plan: data and parameters of the training.
         model: the initial model.
         ids: (size,) item ids by index.
+        new_items: item indices of the catalogue's items without training events, ascending.
     """
 
     provenance: Provenance
     plan: Plan
     model: HMamba
     ids: pa.Array
+    new_items: IntArray
 
 
 def name_training(day: date, snapshot: str, parent: str | None, split: Split, config: Config) -> Provenance:
@@ -146,8 +149,10 @@ def prepare(
     if parent is None:
         model.start_from_counts(torch.from_numpy(counts), users, groups)
     else:
-        new_items = model.start_from(parent.model, torch.from_numpy(counts), users, groups)
-        log.info("train: starting from %s, %d new items", parent.version, new_items)
+        added = model.start_from(parent.model, torch.from_numpy(counts), users, groups)
+        log.info("train: starting from %s, %d new items", parent.version, added)
+    new_items = described_without_events(attributes, counts)
+    model.forget_items(torch.from_numpy(new_items))
     batches = Batches.of(learnable, candidate_items, config, recipe, model.learned_term)
     if not batches.rows:
         raise NothingToLearnError("no user has two consecutive baskets to learn from: load a longer history.")
@@ -179,7 +184,7 @@ def prepare(
         recipe=recipe,
         ranked=config.has_ranker,
     )
-    return Preparation(provenance, plan, model.to(device), ids)
+    return Preparation(provenance, plan, model.to(device), ids, new_items)
 
 
 def training_metrics(

@@ -67,7 +67,7 @@ def recount(stored: StoredModel, counts: Counts) -> None:
         counts: counts of the snapshot's items and of all terms of the model.
     """
     model, size = stored.model, len(stored.candidate_items.column)
-    events, users = (_resized(values, size) for values in (counts.events, counts.users))
+    events, users = (resized(values, size) for values in (counts.events, counts.users))
     model.recount(torch.from_numpy(events), torch.from_numpy(users))
     recounted = []
     for weighted in model.counted_terms:
@@ -79,5 +79,6 @@ def recount(stored: StoredModel, counts: Counts) -> None:
     model.counted_terms = recounted
 
 
-def _resized(values: IntArray, size: int) -> IntArray:
+def resized(values: IntArray, size: int) -> IntArray:
+    """Counts (size,) of item indices below ``size``, 0 where there were none."""
     return np.resize(np.append(values[:size], np.zeros(max(0, size - len(values)), dtype=np.int64)), size)

@@ -58,6 +58,7 @@ def load_frames(
         connection.execute(statement(name))
     if items is not None:
         apply_catalogue(connection, config, Selection((TablePart.of(items, "items"),), 0), 1)
+        connection.execute(statement("catalogue/index_items"))
         warnings += [warning for warning in [catalogue_warning(connection, "items")] if warning is not None]
     for warning in warnings:
         log.warning("%s", warning)

@@ -146,13 +146,15 @@ def _enter(
         broken={row["rule"]: row["rows"] for row in rows(connection, "ingest/broken_counts")},
     )
     _judge(request, history, figures, refusals.examples)
-    for name in ("merge/add_items", "merge/first_seen"):
+    connection.execute(statement("merge/add_items"))
+    items_new = one(connection, "merge/count_new")["items"]
+    for name in ("merge/first_seen", "merge/index_items"):
         connection.execute(statement(name))
-    ((items_new,),) = connection.execute(statement("merge/index_items")).fetchall()
     quarantine(connection, batch_id, "interactions", parts, wanted)
     connection.execute(statement("ingest/drop_staged"))
     _enter_parts(connection, batch_id, selection, read)
     apply_catalogue(connection, config, catalogue, batch_id)
+    connection.execute(statement("catalogue/index_items"))
     connection.execute(
         statement("ledger/add_batch"),
         {

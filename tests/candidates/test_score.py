@@ -10,10 +10,11 @@ import torch
 
 from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
 from hmamba.columns import FALLBACK_VERSION
-from hmamba.evaluation.ranking import rank_all
+from hmamba.evaluation.ranking import Quota, rank_all, rank_served
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users
 from hmamba.model import lorentz
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import MICROSECONDS_A_DAY
 from tests.histories import histories_of, random_histories
 from tests.stored import ITEMS, stored_model
@@ -65,6 +66,42 @@ def test_the_day_that_is_asked_for_counts_in_the_index_as_in_the_exact_ranking(w
         assert ranked.items.tolist() == expected.ravel().tolist()
         lists.append(ranked.items.tolist())
     assert lists[0] != lists[1]
+
+
+@pytest.mark.parametrize("kind", ["squared", "linear", "category vectors", "all terms"])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize(("k", "share"), [(1, 0.5), (7, 0.0), (7, 0.3), (7, 0.9), (100, 0.3)])
+@pytest.mark.parametrize("way", ["flat", "matmul", "float64"])
+def test_new_items_fill_their_share_as_in_a_dense_ranking(tmp_path, kind, exclude_seen, k, share, way):
+    stored = stored_model(eligible=range(1, ITEMS, 2), **KINDS[kind])
+    new = CandidateItems.only(np.arange(2, ITEMS, 4), ITEMS + 1)
+    histories = random_histories(items=ITEMS, baskets=False)
+    built = item_index.with_new(stored, item_index.build(stored, stored.candidate_items, way), new, share)
+    assert built.new.vectors.dtype == built.vectors.dtype
+    item_index.save(built, tmp_path / "index")
+    built = item_index.load(tmp_path / "index", stored.identity)
+    ranked = retrieve(stored, built, histories, encode_users(stored.model, histories), k=k, exclude_seen=exclude_seen)
+    quota = Quota.of(k, share)
+    expected = rank_served(
+        stored.model, histories, stored.candidate_items, new, depth=k, quota=quota, exclude_seen=exclude_seen
+    )
+    for user in range(len(histories)):
+        mine = ranked.users == user
+        assert ranked.items[mine].tolist() == [item for item in expected[user] if item >= 0]
+        assert (np.diff(ranked.scores[mine]) <= 0).all()
+        seen = set(histories.items[histories.offsets[user] : histories.offsets[user + 1]]) if exclude_seen else set()
+        left = len(set(new.eligible.tolist()) - seen)
+        assert np.isin(ranked.items[mine], new.eligible).sum() >= min(quota.least, left)
+
+
+def test_a_list_of_new_items_only(tmp_path):
+    stored, histories = stored_model(), random_histories(items=ITEMS, baskets=False)
+    none = CandidateItems.only(np.zeros(0, np.int64), ITEMS + 1)
+    new = CandidateItems.only(np.arange(1, 4), ITEMS + 1)
+    built = item_index.with_new(stored, item_index.build(stored, none, "matmul"), new, 0.0)
+    ranked = retrieve(stored, built, histories, encode_users(stored.model, histories), k=5, exclude_seen=False)
+    expected, _ = rank_all(stored.model, histories, new, k=3, exclude_seen=False)
+    assert ranked.items.reshape(-1, 3).tolist() == expected.tolist()
 
 
 def write(stored, histories, folder, **options):

@@ -18,6 +18,7 @@ from hmamba.evaluation.gate import (
     decide,
     depth,
     is_baseline,
+    measure,
     measure_baselines,
     measure_model,
     measure_rare,
@@ -301,3 +302,18 @@ def test_new_and_rare_items_are_measured_on_their_own():
         name: {"ndcg@10", "hr@12"} for name in ("popularity", "most_bought")
     }
     assert measure_baselines(counts, evaluation_set, config)["popularity"].rare == {}
+
+
+def test_items_without_events_are_measured_apart_from_those_with_few():
+    histories = histories_of([(0, 9), (1, 3)], [(0, 9), (1, 1), (1, 2)], [(0, 9), (1, 2), (1, 3)])
+    evaluation_set = EvaluationSet.of(histories, histories.offsets[:-1], histories.offsets[1:], exclude_seen=False)
+    events = np.array([0, RARE_EVENTS, 0, RARE_EVENTS + 1, 0, 0, 0, 0, 0, 50])
+    none, few = RareQueries.of(evaluation_set, events).groups
+    assert (none.events, none.evaluation_set.items.tolist(), none.rows.tolist()) == ((0, 0), [2, 2], [1, 2])
+    assert (few.events, few.evaluation_set.items.tolist(), few.rows.tolist()) == ((1, RARE_EVENTS), [1], [1])
+    config, ranked = configured(exclude_seen=False, k=12), np.full((3, 12), 8)
+    ranked[1, 0], ranked[2, 0] = 1, 2
+    rare = RareQueries.of(evaluation_set, events)
+    measured = measure(ranked, evaluation_set, config, 10, rare)
+    assert [group["hr@12"] for group in measured.rare_groups] == [0.5, 1.0]
+    assert RareQueries.of(evaluation_set, events + 1).groups == ()

@@ -23,7 +23,7 @@ from tests.scored import write_part
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 NIGHT, NEXT = date(2024, 1, 28), date(2024, 1, 29)
-STATES = TINY_ONCE + "states = true\n[gate]\ntolerance = 0.9\n"
+STATES = TINY_ONCE + "states = true\nnew_items = 0.4\n[gate]\ntolerance = 0.9\n"
 TOUCHED = ["user-000", "user-003", "user-007", "user-011"]
 KEYS = ["user_id", "rank"]
 
@@ -55,7 +55,8 @@ def after_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_landing(layout.root, make_interactions(users=30, items=40, days=28))
     products = layout.landing / "products"
     products.mkdir()
-    make_catalogue(40).assign(brand=[f"brand {number // 4}" for number in range(40)]).to_csv(products / "p.csv")
+    catalogue = make_catalogue(44)  # items 40 to 43 are new
+    catalogue.assign(brand=[f"brand {number // 4 % 10}" for number in range(44)]).to_csv(products / "p.csv")
     run(layout, NIGHT, "one", ingest, snapshot, train, gate, index)
     run_score(layout, NIGHT, "one")
     run(layout, NIGHT, "one", publish)
@@ -134,6 +135,8 @@ def test_touched_users_are_as_from_scratch_and_others_as_they_were(pulled: Layou
     known = [*TOUCHED, "aaa newcomer"]
     check_same(of_users(after, known), of_users(scratch, known))
     assert not of_users(after, TOUCHED).equals(of_users(before, TOUCHED))
+    is_new = after[after.user_id.isin(known)].item_id.isin([f"item-{number:03d}" for number in range(40, 44)])
+    assert (is_new.groupby(after.user_id).sum() >= 2).all()
     assert set(of_users(after, ["zzz stranger"]).model_version) == {"popularity"}
     assert sorted(set(after.user_id)) == sorted({*others, *TOUCHED, *newcomers})
     for part in pulled.published_parts(NIGHT):

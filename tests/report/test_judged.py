@@ -78,5 +78,11 @@ def test_new_and_rare_items_are_those_of_what_serves_or_none() -> None:
     assert rare_items(verdict(rare=nothing)) == (
         "New and rare items: none of the items that users went on to take had 0 to 5 events before the held-out part."
     )
+    groups = [
+        {"least_events": least, "most_events": most, "answers": answers, "users": 2, "metrics": {"champion": found}}
+        for least, most, answers, found in ((0, 0, 1, {"hr@100": 0.25}), (1, 5, 6, {"hr@100": 0.5}))
+    ]
+    apart = " Apart: 1 item with no event: HR@100 0.2500; 6 items with 1 to 5 events: HR@100 0.5000. No decision"
+    assert apart in rare_items(verdict(serving=CHAMPION, rare_groups=groups))
     assert rare_items(verdict(rare=None)) == ""
     assert rare_items(verdict(serving=None)) == ""

@@ -12,7 +12,7 @@ import pytest
 from hmamba.config import parse
 from hmamba.warehouse.metadata import read_as
 from tests.landing import DAY, Root
-from tests.synthetic import make_catalogue
+from tests.synthetic import DEPARTMENTS, make_catalogue
 
 HEADER = "user_id,item_id,event_time\n"
 CATALOGUE = '[catalogue]\npath = "landing/products"\ntitle = "title"\ncategory_path = ["department", "category"]\n'
@@ -44,20 +44,42 @@ def test_the_catalogue_names_items_whether_or_not_they_were_touched(loaded: Root
         ("item-000", True, "Thing 0", ["bakery", "bakery 0"]),
         ("item-001", True, "Thing 1", ["dairy 0"]),
         ("item-002", True, "garden", ["garden"]),
-        ("item-061", None, "Thing 61", ["dairy", "dairy 0"]),
+        ("item-061", True, "Thing 61", ["dairy", "dairy 0"]),
     ]
 
 
-def test_an_item_of_the_catalogue_gets_its_index_when_it_is_first_touched(loaded: Root) -> None:
+def test_an_item_of_the_catalogue_keeps_its_index_when_it_is_first_touched(loaded: Root) -> None:
     loaded.configure(CATALOGUE)
-    write_products(loaded, make_catalogue(62))
+    catalogue = make_catalogue(63)
+    catalogue.loc[60, ["department", "category"]] = None  # nothing is known of it, so it gets no index
+    write_products(loaded, catalogue)
     loaded.ok("ingest", run_id="catalogue")
-    loaded.drop("2.csv", f"{HEADER}u,item-061,2024-01-03\nu,unlisted,2024-01-04\n")
-    assert loaded.ok("ingest")["items_new"] == 2
-    assert loaded.sql("SELECT item_id, item_index, title FROM items WHERE item_index > 60 ORDER BY 2") == [
+    beyond = "SELECT item_id, item_index, title FROM items WHERE item_index > 60 OR item_index IS NULL ORDER BY 2"
+    assert loaded.sql(beyond) == [
         ("item-061", 61, "Thing 61"),
-        ("unlisted", 62, None),
+        ("item-062", 62, "Thing 62"),
+        ("item-060", None, "Thing 60"),
     ]
+    loaded.drop("2.csv", f"{HEADER}u,item-062,2024-01-03\nu,unlisted,2024-01-02\nu,item-060,2024-01-04\n")
+    assert loaded.ok("ingest")["items_new"] == 3
+    assert loaded.sql(beyond) == [
+        ("item-061", 61, "Thing 61"),
+        ("item-062", 62, "Thing 62"),
+        ("unlisted", 63, None),
+        ("item-060", 64, "Thing 60"),
+    ]
+
+
+def test_an_indexed_item_stays_when_the_catalogue_is_read_with_other_settings(loaded: Root) -> None:
+    """A model may know it. Nothing is known of it any more, so that it is not recommended."""
+    loaded.configure(CATALOGUE)
+    write_products(loaded, make_catalogue(61))
+    loaded.ok("ingest", run_id="catalogue")
+    loaded.configure(CATALOGUE + 'item_id = "title"\n')
+    loaded.ok("ingest", run_id="other")
+    found = "SELECT item_index, category_path FROM items WHERE item_id = "
+    assert loaded.sql(f"{found} 'item-060'") == [(61, None)]
+    assert loaded.sql(f"{found} 'Thing 0'") == [(62, ["bakery", "bakery 0"])]
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.jsonl"])
@@ -187,10 +209,15 @@ def test_attributes_are_kept_by_the_name_of_their_column(root: Root, name: str) 
         ("other", None),
     ]
     root.ok("snapshot")
-    items = pq.read_table(root.layout.run(DAY, "manual").sequences / "items.parquet")
-    assert dict(zip(items["item_id"].to_pylist(), items["attributes"].to_pylist(), strict=True)) == {
-        "item-000": ["category_path=bakery", "category_path=bakery\x1fbakery 0", "brand=Acme", *tags[0]],
-        "other": [],
+    items = pq.read_table(root.layout.run(DAY, "manual").sequences / "items.parquet").to_pylist()
+    found = {item["item_id"]: (item["attributes"], item["events"], item["first_seen"] is None) for item in items}
+    paths = {name: [f"category_path={name}", f"category_path={name}\x1f{name} 0"] for name in DEPARTMENTS}
+    assert found == {
+        "item-000": ([*paths["bakery"], "brand=Acme", *tags[0]], 1, False),
+        "item-001": ([*paths["dairy"], "brand=Zen", *tags[1]], 0, True),
+        "item-002": ([*paths["garden"], *tags[2]], 0, True),
+        "item-003": ([*paths["toys"], *tags[3]], 0, True),
+        "other": ([], 1, False),
     }
 
 
