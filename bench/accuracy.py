@@ -238,7 +238,9 @@ def _compare(
     if bench.protocol == "leave-one-out":
         length = options.length or int(bench.experiment.train.lengths.max())
         seconds = None if options.peer_minutes is None else 60 * options.peer_minutes
-        rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python, seconds))
+        floor_rows, peer = rows.copy(), settings.pairs(options.peer_set)
+        sasrec = bench.sasrec(peer, seeds, length, options.peers_python, seconds)
+        rows += [sasrec, bench.merged(sasrec, floor_rows, length)]
     return [*rows, ours, *ours.parts()]
 
 
