@@ -33,7 +33,7 @@ REFERENCE: dict[Protocol, str] = {"leave-one-out": SASREC, "last-day": "most bou
 _COMMON = ("bench/datasets.py", "bench/protocols.py", "hmamba/evaluation/*.py", "hmamba/sequences/*.py")
 _SASREC = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
 _MERGED = (*_SASREC, "bench/floors.py", "bench/merged.py")
-_MODEL = (*_COMMON, "bench/training.py", "hmamba/recipe.py", "hmamba/model/*.py", "hmamba/training/*.py")
+MODEL = (*_COMMON, "bench/training.py", "hmamba/recipe.py", "hmamba/model/*.py", "hmamba/training/*.py")
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Bench:
         for config in configs:
             read = self.experiment.items
             items = sha256(read) if read.is_file() else None
-            identity = self.identity("hmamba", [config.training_digest(), items], _MODEL)
+            identity = self.identity("hmamba", [config.training_digest(), items], MODEL)
             to_run = "hmamba" in self.to_run
             found = self.store.find(identity, to_run=to_run)
             if found is None and to_run:
