@@ -105,6 +105,13 @@ class Facts:
         return audience_entropy(self.experiment.train, self.names)[self.known]
 
     @cached_property
+    def popularity(self) -> Floats:
+        """Mean number of training events of the relevant items of each query (U,)."""
+        truth = self.exam.evaluation_set
+        total = np.bincount(truth.rows, weights=self.events[truth.items], minlength=len(truth.past))
+        return np.asarray(total / np.bincount(truth.rows, minlength=len(truth.past)))
+
+    @cached_property
     def rare(self) -> Group:
         """Answers with few training events."""
         return Group(RARE_ANSWERS, self.measured & (self.events[self.exam.evaluation_set.items] <= RARE))
@@ -164,19 +171,22 @@ class Measures:
         """Median seconds of training in an epoch, without its validation."""
         return float(np.median([epoch["seconds"] for epoch in self.trained.result["epochs"]]))
 
-    def of_users(self, part: str) -> tuple[Correlation, Correlation]:
-        """Radius of the user against the reciprocal rank of the answer; the same given the length of the history."""
-        rank = self.queries(part)["reciprocal rank"]
-        radius, length = self.trained.arrays["user radius"], self._facts.exam.evaluation_set.past.lengths
-        return spearman(radius, rank), spearman(radius, rank, length)
+    def of_users(self, part: str) -> tuple[Correlation, Correlation, Correlation]:
+        """Radius of the user against the reciprocal rank of the answer.
+
+        Second: given the length of the history; third: given also the popularity of the answers.
+        """
+        rank, facts = self.queries(part)["reciprocal rank"], self._facts
+        radius, length = self.trained.arrays["user radius"], facts.exam.evaluation_set.past.lengths
+        pairs = radius, rank
+        return spearman(*pairs), spearman(*pairs, length), spearman(*pairs, length, facts.popularity)
 
     def of_items(self) -> tuple[Correlation, Correlation, Correlation, Correlation]:
         """Radius of the item against its users and against the entropy of its audience, each also given its events."""
         known, facts = self._facts.known, self._facts
         radius, events = self.trained.arrays["item radius"][known], facts.events[known]
-        pairs = (facts.users[known], facts.entropy)
-        plain, partial = ([spearman(radius, other, given) for other in pairs] for given in (None, events))
-        return plain[0], partial[0], plain[1], partial[1]
+        users, entropy = (radius, facts.users[known]), (radius, facts.entropy)
+        return spearman(*users), spearman(*users, events), spearman(*entropy), spearman(*entropy, events)
 
     def spread(self, which: str) -> tuple[float, float, float]:
         """5 %, 50 % and 95 % quantiles of the radii of ``user`` or ``item``."""

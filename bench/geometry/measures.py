@@ -137,21 +137,22 @@ class Correlation:
     high: float
 
 
-def spearman(x: npt.ArrayLike, y: npt.ArrayLike, given: npt.ArrayLike | None = None) -> Correlation:
-    """Spearman's rho of x and y (N,), or its partial correlation without what ``given`` (N,) explains of the ranks.
+def spearman(x: npt.ArrayLike, y: npt.ArrayLike, *given: npt.ArrayLike) -> Correlation:
+    """Spearman's rho of x and y (N,), or their partial correlation without what ``given`` (N,) explain of the ranks.
 
     Entries with NaN are left out; ties share their mean rank. The interval is that of Fisher's z with Fieller's
     variance.
     """
-    named = {"x": x, "y": y} if given is None else {"x": x, "y": y, "given": given}
-    frame = pd.DataFrame({name: np.asarray(values, dtype=np.float64) for name, values in named.items()}).dropna()
-    r, n = frame.rank().corr().to_numpy(), len(frame) - len(named) + 2
-    rho = float(r[0, 1])
-    if given is not None:
-        left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
-        rho = float((rho - r[0, 2] * r[1, 2]) / np.sqrt(left)) if left > 1e-9 else float("nan")
-    if not np.isfinite(rho) or n <= 3:
-        return Correlation(rho, float("nan"), float("nan"))
+    frame = pd.DataFrame([np.asarray(values, dtype=np.float64) for values in (x, y, *given)]).T.dropna()
+    ranks, n = frame.rank().to_numpy(), len(frame) - len(given)
+    if n <= 3:
+        return Correlation(float("nan"), float("nan"), float("nan"))
+    explaining = np.column_stack([np.ones(len(ranks)), ranks[:, 2:]])
+    left = ranks[:, :2] - explaining @ np.linalg.lstsq(explaining, ranks[:, :2])[0]
+    square = (left**2).sum(axis=0)
+    if (square < 1e-9 * (ranks[:, :2] ** 2).sum(axis=0)).any():
+        return Correlation(float("nan"), float("nan"), float("nan"))
+    rho = float((left[:, 0] * left[:, 1]).sum() / np.sqrt(square.prod()))
     half = NORMAL_95 * np.sqrt(FIELLER / (n - 3))
     z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
     return Correlation(rho, float(np.tanh(z - half)), float(np.tanh(z + half)))

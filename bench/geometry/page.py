@@ -139,12 +139,13 @@ def distances(compared: Compared) -> str:
                     _correlation(list(column)) for column in zip(*(each.of_items() for each in found), strict=True)
                 ]
                 items.append([str(dim), variant, _spread(found, "item"), *cells])
-    given = [f"{part}{suffix}" for part in PARTS for suffix in ("", ", given the length of the history")]
+    given = [f"{part}{suffix}" for part in PARTS for suffix in ("", ", given length", ", given length and popularity")]
     spread = "radius: median (5 % to 95 %)"
     note = (
         "Spearman's rho with a 95 % interval over users or items (Fisher's z), means over seeds. The radius is the "
         "geodesic distance from the origin, for the Euclidean twin the norm; a user's is that of the test query, an "
-        "item's is over candidate items with training events. Partial correlations are those of ranks. The audience's "
+        "item's is over candidate items with training events. Given: partial correlations of ranks; for users given the "
+        "length of the history and the popularity of the answer, for items the training events. The audience's "
         "entropy is that of the category names of what an item's users take besides it. Where each user takes an item "
         "once, its users are its events, and the correlation given events is undefined."
     )

@@ -116,7 +116,7 @@ def test_entropy_of_an_audience_counts_what_its_users_take_besides(monkeypatch, 
         share = np.array(counts) / sum(counts)
         return float(-(share * np.log(share)).sum())
 
-    # Item 1: user 0 takes b and c besides, user 1 takes c twice. Item 2: a twice and c; an item without names is nothing.
+    # Item 1: user 0 takes b and c besides, user 1 takes c twice. Item 2: a twice and c; names are all that counts.
     expected = [NAN, entropy(1, 3), entropy(2, 1), entropy(2, 1), entropy(1), entropy(1), NAN]
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -143,6 +143,15 @@ def test_a_correlation_that_a_third_variable_explains_vanishes_given_it():
     ranks = [stats.rankdata(values) for values in (x, y, z)]
     left = [each - np.polyval(np.polyfit(ranks[2], each, 1), ranks[2]) for each in ranks[:2]]
     assert partial.rho == pytest.approx(np.corrcoef(*left)[0, 1])
+
+
+def test_two_variables_together_explain_what_neither_does_alone():
+    random = np.random.default_rng(3)
+    a, b, x, y = random.normal(size=(4, 3000))
+    x, y = a + b + x, a + b + y
+    assert spearman(x, y, a).rho > 0.4
+    assert spearman(x, y, b).rho > 0.4
+    assert abs(spearman(x, y, a, b).rho) < 0.1
 
 
 def test_a_correlation_given_the_same_variable_is_undefined():
