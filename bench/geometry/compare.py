@@ -168,8 +168,8 @@ class Measures:
 
     @property
     def epoch_seconds(self) -> float:
-        """Median seconds of training in an epoch, without its validation."""
-        return float(np.median([epoch["seconds"] for epoch in self.trained.result["epochs"]]))
+        """Median CPU seconds of an epoch with its validation; NaN if they are not known."""
+        return float(np.median(self.trained.result["cpu_seconds"] or [np.nan]))
 
     def of_users(self, part: str) -> tuple[Correlation, Correlation, Correlation]:
         """Radius of the user against the reciprocal rank of the answer.

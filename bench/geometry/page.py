@@ -14,7 +14,7 @@ from bench.systems import Row
 from bench.tables import origins, runs_table, table
 
 VARIANTS = (FULL, EUCLIDEAN)
-SECONDS = "seconds of training an epoch"
+SECONDS = "CPU seconds of an epoch"
 RARE_NAME = RARE_ANSWERS.removeprefix("answers with ")
 NOTES = f"""\
 Differences are Full minus Euclidean twin for the same users, as mean ± standard error over users / standard error over
@@ -24,8 +24,8 @@ queries without an answer in the group are left out. The groups by popularity ho
 (as in SGL, Wu et al., SIGIR 2021, whose groups hold equal numbers of interactions). Coverage@10: share of the candidate
 items that are in somebody's first 10. Gini of exposure@10: 0 if all candidate items are shown equally often, near 1 if
 few get all places. Diversity@10: mean Jaccard distance of the category names of two items of a list. Encoder alone: the
-base score of the same training, without any score term. {SECONDS.capitalize()}: median over the epochs of a training,
-without validation; it is wall time, so other work on the machine adds to it."""
+base score of the same training, without any score term. {SECONDS}: median over the epochs of a training, validation
+included. Wall time is under Runs; other work on the machine adds to it."""
 
 
 def _number(value: float, digits: int = 4, sign: str = "") -> str:
@@ -64,7 +64,7 @@ def _seconds(measures: Measures) -> Floats:
 
 def _ratio(compared: Compared, dim: int) -> str:
     ours, theirs = ([each.epoch_seconds for each in compared.of(name, dim)] for name in VARIANTS)
-    return f"{statistics.mean(ours) / statistics.mean(theirs):.3f}" if ours and theirs else "-"
+    return _number(statistics.mean(ours) / statistics.mean(theirs), 3) if ours and theirs else "-"
 
 
 def verdict(compared: Compared) -> str:
@@ -144,8 +144,8 @@ def distances(compared: Compared) -> str:
     note = (
         "Spearman's rho with a 95 % interval over users or items (Fisher's z), means over seeds. The radius is the "
         "geodesic distance from the origin, for the Euclidean twin the norm; a user's is that of the test query, an "
-        "item's is over candidate items with training events. Given: partial correlations of ranks; for users given the "
-        "length of the history and the popularity of the answer, for items the training events. The audience's "
+        "item's is over candidate items with training events. Given: partial correlations of ranks, of users given the "
+        "length of the history and the popularity of the answer, of items given the training events. The audience's "
         "entropy is that of the category names of what an item's users take besides it. Where each user takes an item "
         "once, its users are its events, and the correlation given events is undefined."
     )

@@ -6,6 +6,7 @@ name of a stored training depends on this file and not on the measures.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hmamba.model.hmamba import HMamba
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
 from hmamba.terms.base import Entries
+from hmamba.training.checkpoint import Place
 from hmamba.training.fit import Fit
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -104,18 +106,36 @@ def arrays_of(model: HMamba, experiment: Experiment) -> Arrays:
     return found
 
 
+class TimedFit(Fit):
+    """A fit that records the CPU time of its epochs: unlike wall time, other work on the machine adds little to it."""
+
+    cpu_seconds: list[float]
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train; the CPU times are those of the epochs of this call."""
+        self.cpu_seconds = []
+        return super().run()
+
+    def _epoch(self, place: Place) -> None:
+        started = time.process_time()
+        super()._epoch(place)
+        self.cpu_seconds.append(round(time.process_time() - started, 3))
+
+
 def train(experiment: Experiment, config: Config, version: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     """Train until the early stop, or resume from the checkpoint of ``version`` in ``folder``.
 
     Returns:
-        The facts of :func:`bench.training.train` without metrics, and :func:`arrays_of` the model.
+        The facts of :func:`bench.training.train` without metrics, with the CPU seconds of the epochs since the resume;
+        and :func:`arrays_of` the model.
     """
     model = model_of(experiment, config)
-    fit = Fit(model, plan_of(experiment, config, model, version, folder))
+    fit = TimedFit(model, plan_of(experiment, config, model, version, folder))
     epochs = fit.run()
     judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
     facts = {
         "epochs": epochs,
+        "cpu_seconds": fit.cpu_seconds,
         "weighed": fit.weighed,
         "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
         "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),

@@ -83,7 +83,8 @@ def test_the_encoder_alone_has_no_score_terms_and_the_model_keeps_its_own(tmp_pa
     experiment = shop_experiment(tmp_path)
     config = config_of(**{"candidates.exclude_seen": False})
     facts, arrays = train(experiment, config, "v", tmp_path / "run")
-    assert len(facts["epochs"]) == 2
+    assert len(facts["epochs"]) == len(facts["cpu_seconds"]) == 2
+    assert min(facts["cpu_seconds"]) > 0
     assert (arrays[f"ranks {WHOLE}"] != arrays[f"ranks {ENCODER}"]).any()
     model = model_of(experiment, config).eval()
     assert model.learned_term is not None
