@@ -99,11 +99,16 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _seeds(text: str) -> list[int]:
+def numbers(option: str, text: str) -> list[int]:
+    """The whole numbers of an option.
+
+    Raises:
+        ConfigError: the text is something else.
+    """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds {text}: give whole numbers with commas, such as 1,2,3.") from None
+        raise ConfigError(f"{option} {text}: give whole numbers with commas, such as 1,2,3.") from None
 
 
 def _systems(text: str) -> frozenset[str]:
@@ -145,7 +150,8 @@ def usual_length(data: Data) -> int:
     return LENGTHS.get(data.name, PUBLISHED_LENGTH)
 
 
-def _default_protocol(data: Data) -> Protocol:
+def default_protocol(data: Data) -> Protocol:
+    """The protocol of a data set, if none is chosen."""
     return "last-day" if data.name in LAST_DAY else "leave-one-out"
 
 
@@ -164,7 +170,7 @@ def tuned_settings(data: Data, config: Config) -> dict[str, Any]:
 def other_options(data: Data, protocol: Protocol, options: argparse.Namespace) -> dict[str, Any]:
     """The options that figures depend on and that are not the defaults; the split is not among them."""
     changed = {f"sasrec.{name}": value for name, value in settings.pairs(options.peer_set).items()}
-    if protocol != _default_protocol(data):
+    if protocol != default_protocol(data):
         changed["--protocol"] = protocol
     defaults = _arguments()
     of_protocol = ("length", "launch_late") if protocol == "leave-one-out" else ("days",)
@@ -183,7 +189,7 @@ def file_name(kind: str, data: str, split: str, changed: dict[str, Any]) -> str:
     return f"{'-'.join(parts)}.md"
 
 
-def command_of(given: list[str]) -> str:
+def command_of(given: list[str], program: str = "bench.accuracy") -> str:
     """The command without this machine's folders, so that it can be run elsewhere."""
     shown: list[str] = []
     words = iter(given)
@@ -193,7 +199,7 @@ def command_of(given: list[str]) -> str:
             shown.append(Path(word).name if word.endswith(".parquet") else word)
         elif not equals:
             next(words, None)
-    return shlex.join(["python", "-m", "bench.accuracy", *shown])
+    return shlex.join(["python", "-m", program, *shown])
 
 
 def _conditions(bench: Bench, data: Data, options: argparse.Namespace, changed: dict[str, Any]) -> str:
@@ -257,14 +263,16 @@ def _report(
 def _compare(
     bench: Bench, standard: dict[str, Any], overrides: dict[str, Any], options: argparse.Namespace, *, tuned: bool
 ) -> list[Row]:
-    seeds = _seeds(options.seeds)
+    seeds = numbers("--seeds", options.seeds)
     rows = [bench.floor(name) for name in FLOORS[bench.protocol]]
     configs = [settings.configure(standard, {**overrides, "train.seed": seed}) for seed in seeds]
     ours = bench.hmamba(HMAMBA, configs, tuned=tuned)
     if bench.protocol == "leave-one-out":
         length = options.length or int(bench.experiment.train.lengths.max())
         seconds = None if options.peer_minutes is None else 60 * options.peer_minutes
-        rows.append(bench.sasrec(settings.pairs(options.peer_set), seeds, length, options.peers_python, seconds))
+        floor_rows, peer = rows.copy(), settings.pairs(options.peer_set)
+        sasrec = bench.sasrec(peer, seeds, length, options.peers_python, seconds)
+        rows += [sasrec, bench.merged(sasrec, floor_rows, length)]
     return [*rows, ours, *ours.parts()]
 
 
@@ -277,7 +285,7 @@ def _ablate(
     *,
     tuned: bool,
 ) -> list[Row]:
-    seeds, rows = _seeds(options.seeds), []
+    seeds, rows = numbers("--seeds", options.seeds), []
     for entry in read_toml(options.ablation_file).get("row", []):
         if name not in entry.get("data", [name]):
             continue
@@ -305,7 +313,7 @@ def run(options: argparse.Namespace) -> str:
     standard = settings.standard(data.name, data.repeats, options.settings)
     overrides = settings.pairs(options.set)
     config = settings.configure(standard, overrides)
-    protocol: Protocol = options.protocol or _default_protocol(data)
+    protocol: Protocol = options.protocol or default_protocol(data)
     tuned = tuned_settings(data, config)
     changed = {**tuned, **other_options(data, protocol, options)}
     experiment, facts = split_of(data, protocol, options, config)

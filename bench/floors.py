@@ -103,7 +103,8 @@ class Neighbours:
         """Similarities (size, size) of each row's first ``k`` neighbours."""
         size = len(self.items)
         k = min(k, self.items.shape[1])
-        values, columns = self.similarity[:, :k].ravel(), self.items[:, :k].ravel()
+        # Copies: eliminate_zeros moves entries in place, and all of a row's neighbours would be a view of these arrays.
+        values, columns = self.similarity[:, :k].flatten(), self.items[:, :k].flatten()
         matrix = sparse.csr_array((values, columns, np.arange(size + 1) * k), shape=(size, size))
         matrix.eliminate_zeros()
         return matrix

@@ -1,17 +1,23 @@
-"""Store finished runs as JSON files, keyed by everything they depend on, so that no run is repeated."""
+"""Store finished runs, keyed by everything they depend on, so that no run is repeated.
+
+A result is a JSON file; arrays, such as rankings, are a compressed file beside it.
+"""
 
 from __future__ import annotations
 
 import ast
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hmamba.errors import HMambaError
-from hmamba.storage.local import digest, read_json, sha256, write_json
+from hmamba.storage.local import atomic_file, digest, read_json, sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +46,8 @@ def key_of(identity: dict[str, Any]) -> str:
 
 class Store:
     """Runs under one folder: results in ``finished/KEY.json``, checkpoints of unfinished runs in ``under-way/KEY/``.
+
+    A run may also have arrays, in ``finished/KEY.npz``.
 
     Args:
         folder: folder of the runs.
@@ -82,6 +90,25 @@ class Store:
         write_json(self._path(key), {**result, "identity": identity})
         self._made.add(key)
         shutil.rmtree(self._folder(key), ignore_errors=True)
+
+    def keep_arrays(self, identity: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the arrays of a run, compressed. Call it before :meth:`keep`: a run that is kept has its arrays."""
+        path = self._path(key_of(identity)).with_suffix(".npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # names of arrays, not an option
+
+    def arrays(self, identity: dict[str, Any]) -> dict[str, npt.NDArray[Any]] | None:
+        """The arrays of a run by name; None if it has none."""
+        path = self._path(key_of(identity)).with_suffix(".npz")
+        if not path.exists():
+            return None
+        with np.load(path) as found:
+            return dict(found)
+
+    def left(self, identity: dict[str, Any]) -> Path:
+        """Folder of what a run may have left behind; it need not exist."""
+        return self._folder(key_of(identity))
 
     def under_way(self, identity: dict[str, Any]) -> Path:
         """Folder for the checkpoints of a run of this identity."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import floors
+from bench import floors, merged
 from bench.machine import commit, machine, today
 from bench.peer import PeerError, Settings, run_sasrec, search_space
 from bench.protocols import VALIDATION, Experiment, Protocol, measure
@@ -22,6 +22,8 @@ from hmamba.text import counted
 log = logging.getLogger("hmamba")
 
 HMAMBA, SASREC = "HMamba", "SASRec (RecTools)"
+MERGED = ", merged"
+"""End of the name of the row of SASRec and a kNN merged."""
 FLOORS: dict[Protocol, tuple[str, ...]] = {
     "leave-one-out": (*floors.FIXED, *floors.TUNED),
     "last-day": ("popularity", "most recent", "most bought"),
@@ -30,8 +32,9 @@ REFERENCE: dict[Protocol, str] = {"leave-one-out": SASREC, "last-day": "most bou
 
 _COMMON = ("bench/datasets.py", "bench/protocols.py", "hmamba/evaluation/*.py", "hmamba/sequences/*.py")
 _SASREC = (*_COMMON, "bench/peer.py", "bench/peers/sasrec.py", "bench/peers/requirements.txt")
-_OURS = ("bench/training.py", "bench/new_items.py")
-_MODEL = (*_COMMON, *_OURS, "hmamba/recipe.py", "hmamba/model/*.py", "hmamba/training/*.py")
+_MERGED = (*_SASREC, "bench/floors.py", "bench/merged.py")
+_PRODUCT = ("recipe.py", "ranker.py", "inference/rerank.py", "model/*.py", "terms/*.py", "training/*.py")
+MODEL = (*_COMMON, "bench/training.py", "bench/new_items.py", *(f"hmamba/{part}" for part in _PRODUCT))
 
 
 @dataclass
@@ -120,7 +123,7 @@ class Bench:
         for config in configs:
             read = self.experiment.items
             items = sha256(read) if read.is_file() else None
-            identity = self.identity("hmamba", [config.training_digest(), items], _MODEL)
+            identity = self.identity("hmamba", [config.training_digest(), items], MODEL)
             to_run = "hmamba" in self.to_run
             found = self.store.find(identity, to_run=to_run)
             if found is None and to_run:
@@ -132,6 +135,41 @@ class Bench:
             if found is not None:
                 row.results.append(found)
         row.note = "" if row.results else "not run"
+        return row
+
+    def merged(self, sasrec: Row, floor_rows: list[Row], length: int) -> Row:
+        """Interleave the rankings of SASRec's finished runs with those of the better kNN, SASRec first.
+
+        Nothing is trained: where a finished run of SASRec has no rankings, the row says so. Finished rows are shown;
+        new ones are made if SASRec or the floors may be run.
+
+        Args:
+            sasrec: the row of :meth:`sasrec`.
+            floor_rows: the rows of :meth:`floor`.
+            length: number of events that SASRec reads of each user.
+        """
+        known = {row.name: row.results[0] for row in floor_rows if row.name in floors.TUNED and row.results}
+        if not known or not sasrec.results:
+            return Row(f"SASRec + kNN{MERGED}", note="not run: needs SASRec and a kNN")
+        name = merged.better(known, self.experiment)
+        chosen, row = known[name]["settings"], Row(f"SASRec + {name}{MERGED}")
+        peer = _Peer(self, length, Path(), None)
+        second: merged.Rankings | None = None
+        for run in sasrec.results:
+            settings = {"SASRec": run["settings"], "kNN": name, **chosen}
+            identity = self.identity("merged", {**settings, "seed": run["seed"]}, _MERGED)
+            to_run = bool({"floors", "sasrec"} & self.to_run)
+            found = self.store.find(identity, to_run=to_run)
+            first = peer.rankings(run["settings"], run["seed"]) if found is None and to_run else None
+            if first is not None:
+                second = second or merged.knn_rankings(name, chosen, self.experiment)
+                facts = {"measured": merged.measured(self.experiment, first, second)}
+                found = self.keep(identity, run["seed"], settings, facts)
+            if found is not None:
+                row.results.append(found)
+        if len(row.results) < len(sasrec.results):
+            shown = f"{len(row.results)} of {len(sasrec.results)} seeds" if row.results else "not run"
+            row.note = f"{shown}: rankings of SASRec are not stored; --again with its settings as --peer-set makes them"
         return row
 
     def sasrec(self, given: Settings, seeds: list[int], length: int, python: Path, seconds: float | None) -> Row:
@@ -178,18 +216,19 @@ class _Peer:
 
     def run(self, settings: Settings, seed: int) -> dict[str, Any] | None:
         """The run with these settings, stored or new; None if it is not to be run or does not finish."""
-        identity = self._bench.identity("sasrec", {**settings, "seed": seed}, _SASREC)
+        identity = self._identity(settings, seed)
         to_run = "sasrec" in self._bench.to_run and self._python.exists() and not self.stopped
         found = self._bench.store.find(identity, to_run=to_run)
         if found is not None or not to_run:
             return found
+        folder = self._bench.store.under_way(identity)
         try:
             facts = run_sasrec(
                 self._bench.experiment,
                 settings,
                 seed=seed,
                 length=self._length,
-                folder=self._bench.store.under_way(identity),
+                folder=folder,
                 python=self._python,
                 seconds=None if self._seconds is None else self._began + self._seconds - time.monotonic(),
             )
@@ -197,7 +236,22 @@ class _Peer:
             self.stopped = f"{reason} after {counted(round((time.monotonic() - self._began) / 60), 'minute')}"
             log.warning("sasrec: %s", self.stopped)
             return None
+        self._keep_rankings(identity)
         return self._bench.keep(identity, seed, settings, facts)
+
+    def _identity(self, settings: Settings, seed: int) -> dict[str, Any]:
+        return self._bench.identity("sasrec", {**settings, "seed": seed}, _SASREC)
+
+    def _keep_rankings(self, identity: dict[str, Any]) -> merged.Rankings | None:
+        found = merged.peer_rankings(self._bench.experiment, self._bench.store.left(identity))
+        if found is not None:
+            self._bench.store.keep_arrays(identity, found)
+        return found
+
+    def rankings(self, settings: Settings, seed: int) -> merged.Rankings | None:
+        """The rankings of a finished run: those stored, or those that are still in its folder; None without any."""
+        identity = self._identity(settings, seed)
+        return self._bench.store.arrays(identity) or self._keep_rankings(identity)
 
     def search(self, given: Settings, seed: int) -> tuple[Settings, list[str]]:
         """The best settings on validation in the view that is shown, and notes if not all were tried."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.protocols import CUTOFFS, RECALL
-from bench.systems import HMAMBA, Row
+from bench.systems import HMAMBA, MERGED, Row
 
 METRICS = (*(f"{metric}@{k}" for metric in ("hr", "ndcg", "mrr") for k in CUTOFFS), RECALL)
 RATIO = "ndcg@10"
@@ -62,6 +62,12 @@ def metrics_table(
             for name, value in figure["metrics"].items()
         ]
         text += f"\n\n{row.label} divided by {figure['system']} as published: {', '.join(parts)}."
+    merged = [row for row in rows if row.name.endswith(MERGED) and row.results]
+    for row, other in itertools.product(own, merged):
+        recall = [_values(each, place, RECALL) for each in (row, other)]
+        if any(recall[1]):
+            share = statistics.mean(recall[0]) / statistics.mean(recall[1])
+            text += f"\n\n{row.label} divided by {other.label}: R@100 {share:.3f}."
     return text
 
 

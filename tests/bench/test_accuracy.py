@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import accuracy, floors, systems
+from bench.geometry import __main__ as geometry
 from hmamba.training import fit
 from tests.bench.files import cyclic, order_only
 from tests.synthetic import make_interactions
@@ -338,9 +339,10 @@ def test_wrong_options_are_explained(command, tmp_path, caplog, options, message
 
 
 def test_the_documentation_names_options_that_exist(capsys):
-    with pytest.raises(SystemExit):
-        accuracy.main(["--help"])
+    for command in (accuracy, geometry):
+        with pytest.raises(SystemExit):
+            command.main(["--help"])
     known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     text = (accuracy.ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
-    assert {"--seeds", "--set", "--split"} <= used <= known
+    assert {"--seeds", "--set", "--split", "--dims"} <= used <= known

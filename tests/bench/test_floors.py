@@ -52,6 +52,16 @@ def test_neighbours_against_loops(experiment, shrinkage):
             assert value == pytest.approx(similarity(item, int(other)) if other in users else 0.0)
 
 
+def test_a_matrix_of_all_neighbours_leaves_the_neighbours_as_they_are(experiment):
+    found = floors.neighbours(experiment.train, experiment.size, most=6, shrinkage=1.0)
+    assert not found.similarity.all()
+    before, first = found.similarity.copy(), found.matrix(6)
+    dense = first.toarray()
+    found.matrix(6)
+    np.testing.assert_array_equal(found.similarity, before)
+    np.testing.assert_array_equal(first.toarray(), dense)
+
+
 def test_ranking_by_neighbours_against_loops(experiment):
     matrix = floors.neighbours(experiment.train, experiment.size, most=6, shrinkage=1.0).matrix(4)
     assert np.diff(matrix.indptr).max() <= 4
