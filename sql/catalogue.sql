@@ -2,7 +2,7 @@
 
 -- name: create
 -- Staged rows of the catalogue; the last row of an id wins. levels: from the widest category to the narrowest.
--- attributes: each 'column=value'. is_text: title, levels and attributes are text or absent.
+-- attributes: each 'column=value' or 'word=WORD'. is_text: title, levels and attributes are text or absent.
 CREATE OR REPLACE TEMP TABLE catalogue (
     file INTEGER,
     line BIGINT,
@@ -15,7 +15,8 @@ CREATE OR REPLACE TEMP TABLE catalogue (
 );
 
 -- name: stage
--- chunk: rows of the catalogue from files of any format, see hmamba/warehouse/metadata.py.
+-- chunk: rows of the catalogue from files of any format, see hmamba/warehouse/metadata.py. text: of its first 200 words of
+-- two or more letters and digits, each becomes an attribute.
 INSERT INTO catalogue
 SELECT
     $file,
@@ -24,7 +25,13 @@ SELECT
     CAST(item_id AS VARCHAR),
     title,
     list_filter(levels, level -> level IS NOT NULL),
-    attributes,
+    list_concat(
+        attributes,
+        list_transform(
+            list_sort(list_distinct(regexp_extract_all(lower(coalesce(text, '')), '[\p{L}\p{N}]{2,}')[1:200])),
+            word -> 'word=' || word
+        )
+    ),
     coalesce(is_text, true)
 FROM chunk;
 

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS interactions (
 );
 
 -- name: create_items
--- attributes: each 'column=value', of the columns of catalogue.attributes.
+-- attributes: each 'column=value', of the columns of catalogue.attributes, and 'word=WORD', of those of catalogue.text.
 -- item_index is dense from 1, new items get larger ones; NULL for items without events, categories and attributes.
 -- first_seen is NULL for items without events.
 CREATE TABLE IF NOT EXISTS items (

@@ -125,7 +125,13 @@ class CatalogueConfig(Section):
         "term attributes compares items by these values and the categories.",
     )
 
-    @field_validator("attributes")
+    text: tuple[str, ...] = Field(
+        (),
+        description="Columns with words about an item, such as its title or description. Each word is an attribute of "
+        "the item; words that many items have do not count.",
+    )
+
+    @field_validator("attributes", "text")
     @classmethod
     def _attributes_are_columns(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not all(name.strip() for name in names) or len(set(names)) < len(names):
@@ -135,7 +141,7 @@ class CatalogueConfig(Section):
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the columns that every file of the catalogue must have, each once."""
-        names = (self.item_id, self.title, *self.category_path, *self.attributes)
+        names = (self.item_id, self.title, *self.category_path, *self.attributes, *self.text)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
 

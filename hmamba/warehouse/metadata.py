@@ -116,6 +116,11 @@ def _stage(
         unreadable += [nested for _, nested in read]
     described = [picked.read(name, partial(_attributes, name=name, null_words=words)) for name in config.attributes]
     unreadable += [nested for _, nested in described]
+    read = [picked.read(name, partial(texts, null_words=words)) for name in config.text]
+    unreadable += [nested for _, nested in read]
+    written = pa.nulls(count, pa.string())
+    if read:
+        written = pc.binary_join_element_wise(*(text for text, _ in read), " ", null_handling="replace")
     is_text = pc.invert(reduce(pc.or_, unreadable, pa.array(np.zeros(count, dtype=bool))))
     columns = {
         "line": picked.lines,
@@ -124,6 +129,7 @@ def _stage(
         "title": titles,
         "levels": levels,
         "attributes": _joined([values for values, _ in described], count),
+        "text": written,
         "is_text": is_text,
     }
     with chunk_of(connection, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))):
@@ -133,9 +139,13 @@ def _stage(
 def read_as(config: Config) -> str:
     """Digest of the settings that determine how a catalogue file is read."""
     names = config.catalogue
-    parts = [names.item_id, names.title, names.category_path, config.source.null_words]
-    # Without attributes, the digest is that of warehouses from before this setting: nothing is read again.
-    return digest([*parts, names.attributes] if names.attributes else parts)
+    parts: list[Any] = [names.item_id, names.title, names.category_path, config.source.null_words]
+    # Without these settings, the digest is that of warehouses from before there were any: nothing is read again.
+    if names.attributes or names.text:
+        parts.append(names.attributes)
+    if names.text:
+        parts.append({"text": names.text})
+    return digest(parts)
 
 
 def apply_catalogue(connection: duckdb.DuckDBPyConnection, config: Config, selection: Selection, batch_id: int) -> None:

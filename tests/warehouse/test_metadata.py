@@ -233,15 +233,48 @@ def test_changed_attribute_columns_are_read_again(root: Root) -> None:
     assert root.ok("ingest", run_id="same")["batch_id"] is None
 
 
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.jsonl"])
+def test_each_word_of_a_text_is_an_attribute(root: Root, name: str) -> None:
+    root.configure(CATALOGUE + 'attributes = ["brand"]\ntext = ["title", "about"]\n')
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    frame = make_catalogue(4)
+    about = ["Toy Story 2: toy's (1999) - ÉTÉ, a b", None, " ".join(f"w{n:03}" for n in range(300)), "東京 Tower"]
+    title = ["Story", "NULL", None, "Жизнь"]
+    described = frame.assign(title=title, about=about, brand=["Acme", None, None, None])
+    if name.endswith("jsonl"):
+        path = root.layout.landing / "products" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(row) for row in described.to_dict("records")]
+        path.write_text("\n".join(lines).replace("NaN", "null") + "\n")
+    else:
+        write_products(root, described, name)
+    root.ok("ingest")
+    found = dict(root.sql(DESCRIBED))
+    assert found["item-000"] == ["brand=Acme", *(f"word={word}" for word in ("1999", "story", "toy", "été"))]
+    assert found["item-001"] == []
+    assert found["item-002"] == [f"word=w{n:03}" for n in range(200)]
+    assert found["item-003"] == ["word=tower", "word=жизнь", "word=東京"]
+
+
+def test_changed_columns_of_text_are_read_again(root: Root) -> None:
+    root.drop("1.csv", f"{HEADER}u,item-000,2024-01-01\n")
+    write_described(root, "p.csv", ["Acme Inc"], ["red"])
+    found = []
+    for number, columns in enumerate(["[]", '["brand"]', '["brand", "tags"]']):
+        root.configure(CATALOGUE + f"text = {columns}\n")
+        root.ok("ingest", run_id=str(number))
+        found.append(root.sql(DESCRIBED)[0][1])
+    assert found == [[], ["word=acme", "word=inc"], ["word=acme", "word=inc", "word=red"]]
+
+
 def test_without_attributes_a_catalogue_of_an_earlier_version_is_not_read_again() -> None:
     """The digest of a warehouse from before there were attributes: another one would remove all descriptions."""
     settings = {"path": "c.csv", "category_path": ["a"]}
     assert read_as(parse({"catalogue": settings}, "test")) == (
         "5d47b4f9915f7faf5510c9162b845cc416863df1f849db5c4ce3338fe4f7b57f"
     )
-    assert read_as(parse({"catalogue": {**settings, "attributes": ["b"]}}, "test")) != read_as(
-        parse({"catalogue": settings}, "test")
-    )
+    others = {"attributes": ["b"]}, {"text": ["b"]}, {"attributes": ["b"], "text": ["b"]}
+    assert len({read_as(parse({"catalogue": settings | other}, "test")) for other in ({}, *others)}) == 4
 
 
 def test_attributes_that_are_numbers_are_read_as_text(root: Root) -> None:
