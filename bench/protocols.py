@@ -80,6 +80,7 @@ class Experiment:
         exams: the reported exams; they include ``stop`` if it has the form of the test.
         ids: (size,) item ids by index.
         items: path of the item file with the categories; it may not exist.
+        countable: the events that a night has counted when it serves the test: training and validation events.
     """
 
     train: Histories
@@ -89,6 +90,7 @@ class Experiment:
     exams: dict[str, Exam]
     ids: pa.Array
     items: Path
+    countable: Histories
 
 
 def repeat_share(evaluation_set: EvaluationSet, seen: Histories) -> float:
@@ -172,7 +174,8 @@ def leave_one_out(data: Data, length: int | None) -> Experiment:
     views, groups = views_of(*tested), {"all users": rows}
     stop, test = Exam(*held_out(2), views, groups), Exam(*tested, views, groups)
     candidate_items = CandidateItems.of(histories.item_events(data.size), 1)
-    return Experiment(train, candidate_items, data.size, stop, {VALIDATION: stop, TEST: test}, data.ids, data.items)
+    exams, countable = {VALIDATION: stop, TEST: test}, histories.keep(after >= held // 2)
+    return Experiment(train, candidate_items, data.size, stop, exams, data.ids, data.items, countable)
 
 
 def last_day(
@@ -228,6 +231,7 @@ def last_day(
         {TEST: Exam(evaluation_set, past, views, groups)},
         data.ids,
         data.items,
+        before.between(None, cut),
     )
 
 

@@ -22,7 +22,8 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def _values(row: Row, place: tuple[str, str, str], metric: str) -> list[float]:
     test, group, view = place
-    return [result["measured"][test][group][view][metric] for result in row.results]
+    found = (result["measured"] for result in row.results)
+    return [measured[test][group][view][metric] for measured in found if test in measured]
 
 
 def _cell(values: list[float]) -> str:

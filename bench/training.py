@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hmamba.errors import InputError
 from hmamba.evaluation.ranking import Quota, Table, rank_all, rank_served
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
+from hmamba.models.files import Provenance, StoredModel
 from hmamba.recipe import Recipe
 from hmamba.score_terms import chosen
 from hmamba.sequences.candidate_items import CandidateItems
@@ -25,6 +27,11 @@ from hmamba.terms.base import WeightedTerm
 from hmamba.training.batches import Batches
 from hmamba.training.fit import Fit, Plan
 from hmamba.training.prepare import new_model
+from hmamba.training.recount import Counts, recount
+
+COUNTED = "validation events counted"
+"""A part that is measured on the test only: popularity and score terms also count the validation events. Tangents and
+weights are those of the training."""
 
 _OVERWHELMING = 1e4  # a factor of weights at which the base score only breaks ties
 
@@ -99,6 +106,15 @@ def _measure_new(model: HMamba, experiment: Experiment, known: CandidateItems, n
     return measure_new(experiment, experiment.exams[TEST], rank, new, category)
 
 
+def _recount(model: HMamba, experiment: Experiment, known: CandidateItems) -> None:
+    """Count the validation events too, as the gate does before a model serves."""
+    categories = read_categories(experiment.items, experiment.ids)
+    attributes = None if categories is None else attributes_of(categories)
+    provenance = Provenance(date.min, None, "", 0, "")
+    counts = Counts.of(experiment.countable, experiment.size, [model], attributes)
+    recount(StoredModel("", provenance, model, known, experiment.ids), counts)
+
+
 def _overwhelming(weighted: WeightedTerm) -> WeightedTerm:
     return replace(weighted, weights={name: weight * _OVERWHELMING for name, weight in weighted.weights.items()})
 
@@ -131,6 +147,9 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
         model.counted_terms = [_overwhelming(weighted)]
         parts[f"{weighted.term.name} alone"] = _measure(model, experiment, *items)
     model.counted_terms = terms
+    if TEST in experiment.exams:
+        _recount(model, experiment, items[0])
+        parts[COUNTED] = {TEST: _measure(model, experiment, *items)[TEST]}
     judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
     return {
         "measured": measured,

@@ -79,6 +79,10 @@ def test_parts_of_the_model_are_measured_with_it(command, tmp_path):
     assert float(alone[5]) == 1.0 > float(without[5])
     assert float(whole[5]) > float(without[5])
     assert "counted terms alone" not in text.partition("## Runs")[2]
+    served = "HMamba: validation events counted"
+    assert float(cells(text, heading, served)[5]) >= float(whole[5])
+    chosen = command(tmp_path / "cycle.parquet", *options, "--split", "validation")
+    assert set(cells(chosen, "validation, all users, masked", served)[1:]) == {"-"}
 
 
 def test_last_day_and_its_validation(command, tmp_path):

@@ -104,7 +104,7 @@ def trial(train, past, views=(UNMASKED,)):
     queries = EvaluationSet(past, np.full(len(past), past.times.max() + 1), rows, np.ones(len(past), dtype=np.int64))
     exam = Exam(queries, past, views, {"all users": rows})
     everything = CandidateItems.of(np.ones(9, dtype=np.int64), 1)
-    return Experiment(train, everything, 9, exam, {TEST: exam}, None, None), exam
+    return Experiment(train, everything, 9, exam, {TEST: exam}, None, None, train), exam
 
 
 def sessions(*users):

@@ -42,6 +42,9 @@ def test_leave_one_out_by_hand(tmp_path, length):
     assert lists(experiment.train) == {
         user: (items[:-2] if user in long else items)[newest] for user, items in everything.items()
     }
+    assert lists(experiment.countable) == {
+        user: items[:-1] if user in long else items for user, items in everything.items()
+    }
     for name, place in ((VALIDATION, 2), (TEST, 1)):
         evaluation_set = experiment.exams[name].evaluation_set
         assert lists(evaluation_set.past) == {user: everything[user][:-place][newest] for user in long}
@@ -86,6 +89,7 @@ def test_last_day_is_honest_in_time(tmp_path, split):
     stop = cut - validation_days * MICROSECONDS_A_DAY
     assert experiment.train.times.max() < stop
     assert experiment.train.times.max() >= stop - 2 * MICROSECONDS_A_DAY
+    assert stop <= experiment.countable.times.max() < cut
     early = experiment.stop.evaluation_set
     assert stop <= early.as_of.min() <= early.as_of.max() < cut
     assert (early.past.times[early.past.offsets[1:] - 1] < early.as_of).all()
