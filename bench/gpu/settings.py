@@ -32,6 +32,7 @@ def committed(*, tiny: bool = False, device: str = "cpu") -> Any:
     """
     config = json.loads(PATH.read_text(encoding="utf-8"), object_hook=lambda values: SimpleNamespace(**values))
     config.source.columns.by_position = config.source.columns.position is not None
+    config.has_ranker = False  # LightGBM, which runs on the CPU only
     config.train.device = device
     config.train.epochs = 1
     config.model.category_levels = []  # the check reads events only

@@ -286,7 +286,8 @@ class Fit:
         if value is None or value > place.best:
             place.best, place.best_epoch = place.best if value is None else value, int(record["epoch"])
             self.checkpoint.keep_best(place.step, self.model)
-        figures = [f"{name.replace('_', '-')} {figure:.4f}" for name, figure in measured.items() if figure is not None]
+        found = {name: figure for name in measured if (figure := record[name]) is not None}
+        figures = [f"{name.replace('_', '-')} {figure:.4f}" for name, figure in found.items()]
         judged = ", ".join(figures) or "no validation users"
         shown = ""
         if record["loss"] is not None:

@@ -133,6 +133,8 @@ def test_nothing_of_the_future_leaks_in(
     with duckdb.connect() as full:
         fill(full, pd.concat([events, later.astype({"event_time": "datetime64[us]", "weight": "float32"})]))
         full.execute("UPDATE items SET first_seen = TIMESTAMP '2030-01-01' WHERE item_id = 'i-new'")
+        # Items that are new on later days have come into the catalogue since.
+        full.execute("UPDATE items SET category_path = NULL WHERE first_seen >= $end", {"end": end})
         with_later = write_snapshot(full, tmp_path / "with", day, SHARDS)
     assert len(past) < len(events)
     assert with_later == without
@@ -144,8 +146,13 @@ def test_items_count_only_their_past(
     write_snapshot(connection, tmp_path / "s", date(2024, 1, 10), SHARDS)
     items = pd.read_parquet(tmp_path / "s" / "items.parquet").set_index("item_id")
     past = events[events.event_time < datetime(2024, 1, 11)].groupby("item_id").event_time
-    assert items.events.to_dict() == past.count().to_dict()
-    assert items.first_seen.to_dict() == past.min().to_dict()
+    taken = items[items.events > 0]
+    assert taken.events.to_dict() == past.count().to_dict()
+    assert taken.first_seen.to_dict() == past.min().to_dict()
+    described_only = items[items.events == 0]
+    assert len(described_only)
+    assert described_only.first_seen.isna().all()
+    assert set(described_only.index) <= set(events.item_id) - set(taken.index)
 
 
 def test_more_shards_than_users(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
