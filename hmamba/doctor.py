@@ -232,7 +232,7 @@ def _root_contents(root: Path) -> Iterator[Check]:
         yield Check("configuration", "missing", str(error))
     else:
         yield _configuration(layout, config)
-        if config.rank.model == "lightgbm":
+        if config.has_ranker:
             yield _attempt("lightgbm", _lightgbm)
     if root.is_dir():
         newest = _UNKNOWN_DAY
@@ -324,6 +324,7 @@ def _repeats(share: float, exclude_seen: bool) -> Check:
 
 def _champion(layout: Layout, night: str) -> Check:
     from hmamba.contracts.models import Promotions
+    from hmamba.ranker import RANKER_FILE, lightgbm
 
     promotions = Promotions.read_if_exists(layout.champion, layout.storage)
     if promotions is None:
@@ -333,6 +334,8 @@ def _champion(layout: Layout, night: str) -> Check:
     version = promotions.version
     if not layout.model(version).is_dir():
         return Check("champion", "missing", f"{version} is named, but {layout.model(version)} is gone", "restore it")
+    if (layout.model(version) / RANKER_FILE).exists():
+        lightgbm()
     return Check("champion", "ok", version)
 
 

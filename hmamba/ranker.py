@@ -24,7 +24,8 @@ from hmamba.terms.base import Entries
 RealArray = npt.NDArray[np.floating[Any]]
 ValueArray = npt.NDArray[np.float32]
 
-_FILE = "ranker.txt"
+RANKER_FILE = "ranker.txt"
+"""File of the trees in a model's folder."""
 
 
 def lightgbm() -> ModuleType:
@@ -39,8 +40,8 @@ def lightgbm() -> ModuleType:
         import lightgbm as module
     except (ImportError, OSError) as error:
         raise ConfigError(
-            f'rank.model = "lightgbm" needs the package lightgbm ({error}): pip install "hmamba-nightly[rank]", or '
-            'set rank.model = "none" and train again.'
+            f'A ranker needs the package lightgbm ({error}): pip install "hmamba-nightly[rank]", or set '
+            'rank.model = "none" and run a night with --full-retrain.'
         ) from error
     found: ModuleType = module
     return found
@@ -150,21 +151,23 @@ class Ranker:
 
     def save(self, folder: Path) -> None:
         """Write the trees into a model's folder, as text."""
-        (folder / _FILE).write_text(self.trees.model_to_string(), encoding="utf-8")
+        (folder / RANKER_FILE).write_text(self.trees.model_to_string(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, depth: int) -> Ranker:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ConfigError: LightGBM is not installed.
-            InputError: the file is missing or damaged.
+            InputError: LightGBM is not installed, or the file is missing or damaged.
         """
-        module = lightgbm()
         try:
-            text = (folder / _FILE).read_text(encoding="utf-8")
-            return cls(module.Booster(model_str=text), depth)
+            module = lightgbm()
+        except ConfigError as error:
+            raise InputError(f"{folder}: {error}") from error
+        file = folder / RANKER_FILE
+        try:
+            return cls(module.Booster(model_str=file.read_text(encoding="utf-8")), depth)
         except (OSError, UnicodeDecodeError, module.basic.LightGBMError) as error:
             raise InputError(
-                f"{folder / _FILE} is missing or damaged ({error}). Restore it, or train again with --full-retrain."
+                f"{file} is missing or damaged ({error}). Restore it, or train again with --full-retrain."
             ) from error

@@ -136,7 +136,9 @@ class Recommender:
         scorer = ModelScorer(fitted.stored, index, fitted.popularity, k, filter_viewed)
         blocks = [np.arange(len(rows))[start : start + _BLOCK_USERS] for start in range(0, len(rows), _BLOCK_USERS)]
         histories = fitted.histories
-        if histories.events and not self.config.source.columns.by_position:
+        if self.config.source.columns.by_position or not histories.events:
+            histories = histories.asked_next()
+        else:
             histories = histories.asked_at(day_after(int(histories.times.max())))
         parts = [scorer(histories.select(rows[block])).ranked.of(block) for block in blocks]
         ranked = Ranked.together(parts)
@@ -211,9 +213,19 @@ class Recommender:
 
     @property
     def items(self) -> list[Any]:
-        """Ids of the items that may be recommended: candidate items and new items."""
+        """Ids of the candidate items."""
         fitted = self._get()
-        ids: list[Any] = self._named(ITEM_ID, fitted.stored.item_ids, fitted.index.served_items.eligible).to_pylist()
+        ids: list[Any] = self._named(ITEM_ID, fitted.stored.item_ids, fitted.index.candidate_items.eligible).to_pylist()
+        return ids
+
+    @property
+    def new_items(self) -> list[Any]:
+        """Ids of the items without training events that may be recommended too."""
+        fitted = self._get()
+        if fitted.index.new is None:
+            return []
+        eligible = fitted.index.new.candidate_items.eligible
+        ids: list[Any] = self._named(ITEM_ID, fitted.stored.item_ids, eligible).to_pylist()
         return ids
 
     def save(self, folder: str | Path) -> None:

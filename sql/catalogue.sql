@@ -28,7 +28,7 @@ SELECT
     list_concat(
         attributes,
         list_transform(
-            list_sort(list_distinct(regexp_extract_all(lower(coalesce(text, '')), '[\p{L}\p{N}]{2,}')[1:200])),
+            list_sort(list_distinct(regexp_extract_all(lower(coalesce(text, '')), '[\p{L}\p{M}\p{N}]{2,}')[1:200])),
             word -> 'word=' || word
         )
     ),
@@ -86,7 +86,8 @@ WHERE
 
 -- name: index_items
 -- Indices after those of all other items. An item keeps its index when its first event comes. Items without a category
--- and attributes get theirs with their first event: nothing is known of them.
+-- and attributes get theirs with their first event: nothing is known of them. Items without events are at most as many as
+-- those with events, or 20,000: models and indexes grow with them.
 UPDATE items
 SET item_index = n.item_index
 FROM (
@@ -95,6 +96,12 @@ FROM (
         (SELECT coalesce(max(item_index), 0) FROM items) + row_number() OVER (ORDER BY item_id) AS item_index
     FROM items
     WHERE item_index IS NULL AND (len(category_path) > 0 OR len(attributes) > 0)
+    QUALIFY row_number() OVER (ORDER BY item_id) <= (
+        SELECT
+            greatest(20000, count(*) FILTER (WHERE first_seen IS NOT NULL))
+            - count(*) FILTER (WHERE item_index IS NOT NULL AND first_seen IS NULL)
+        FROM items
+    )
 ) AS n
 WHERE items.item_id = n.item_id;
 

@@ -95,5 +95,8 @@ def test_damaged_trees_are_named_with_a_cure(tmp_path, damage):
 
 def test_a_missing_package_is_named_with_a_cure(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(ConfigError, match=r'rank\.model = "lightgbm" needs the package lightgbm .* "none"'):
+    cure = r'A ranker needs the package lightgbm .*hmamba-nightly\[rank\].* "none" and run a night with --full-retrain'
+    with pytest.raises(ConfigError, match=cure):
+        lightgbm()
+    with pytest.raises(InputError, match=cure):  # as other faults of a stored model
         Ranker.load(tmp_path, 10)

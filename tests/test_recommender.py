@@ -62,7 +62,9 @@ def test_items_without_events_are_recommended_by_their_categories(events: pd.Dat
     }
     fitted = Recommender(settings).fit(events, catalogue)
     new = [f"item-{number:03d}" for number in range(60, 64)]
-    assert set(new) <= set(fitted.items)
+    assert fitted.new_items == new
+    assert not set(new) & set(fitted.items)
+    assert len(fitted.similar_items(fitted.items, k=1)) == len(fitted.items)
     found = fitted.recommend()
     assert (found[found.item_id.isin(new)].groupby("user_id").size() >= 2).all()
     assert found[found.item_id.isin(new)].user_id.nunique() == len(fitted.users)

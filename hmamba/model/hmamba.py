@@ -175,11 +175,15 @@ class HMamba(nn.Module):
         """
         self.start_from_counts(events, users, category)
         known = len(parent.tangents.weight)
+        own_tangents = self.tangents.weight[:known].clone()
         own = self.state_dict()
         for name, value in parent.state_dict().items():
             if name not in ("categories", "shared.weight"):  # these are of tonight's categories
                 of_known = own[name] if own[name].shape == value.shape else own[name][:known]
                 of_known.copy_(value)
+        # Zero tangents are those of new items. LayerNorm has steep gradients at zero, so training starts beside it.
+        forgotten = (self.tangents.weight[:known] == 0).all(dim=1)
+        self.tangents.weight[:known][forgotten] = own_tangents[forgotten]
         if self.shared is not None and self.shared_rows is not None and parent.shared is not None:
             # Categories are numbered from scratch each night, so they are matched through the items in them.
             row_KL, parent_row_KL = self.shared_rows[:known], cast(Tensor, parent.shared_rows)

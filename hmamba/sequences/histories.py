@@ -138,6 +138,13 @@ class Histories:
         """The same histories, with recommendations for the day that begins at this time in microseconds."""
         return replace(self, asked=np.full(len(self), moment))
 
+    def asked_next(self) -> Histories:
+        """The same histories, with recommendations for the day after each user's newest event."""
+        asked = np.zeros(len(self), dtype=np.int64)
+        known = self.lengths > 0
+        asked[known] = self.times[self.offsets[1:][known] - 1] + MICROSECONDS_A_DAY
+        return replace(self, asked=asked)
+
     def _with(
         self, users: pa.Array, offsets: IntArray, events: IntArray | BoolArray, asked: IntArray | None
     ) -> Histories:
@@ -264,7 +271,8 @@ def stream_histories(file: Path, *, events: int, users: int, asked: int | None =
         file: a shard, sorted by user and time.
         events: approximate number of events of a block; a user with more is a block of its own.
         users: maximum number of users of a block.
-        asked: time for which items are recommended to the users, microseconds; None: that of their newest events.
+        asked: time for which items are recommended to the users, microseconds; None: a day after each user's newest
+            event, for events that have positions, which are a day apart.
 
     Raises:
         InputError: the file is not a snapshot shard, or is not sorted by user.
@@ -278,8 +286,7 @@ def stream_histories(file: Path, *, events: int, users: int, asked: int | None =
         before = ids[-1]
         with _of_a_snapshot(file):
             block = _flat(table, ids, ends)
-        if asked is not None:
-            block = block.asked_at(asked)
+        block = block.asked_next() if asked is None else block.asked_at(asked)
         for start in range(0, len(block), users):
             yield block.select(np.arange(start, min(start + users, len(block))))
 

@@ -93,6 +93,10 @@ class Attributes:
         """The most similar items of R users, the most similar sets of attributes first."""
         of_item, set_vectors = self._sets
         set_of_column = of_item[candidate_items.eligible]
+        # Sets of other items cost time and give no entries: most of a large catalogue may never have been taken.
+        occurring, number = np.unique(set_of_column, return_inverse=True)
+        none = int(len(occurring) > 0 and occurring[0] < 0)
+        set_of_column, set_vectors = number - none, set_vectors[occurring[none:]]
         members = np.argsort(set_of_column, kind="stable")
         first_member = np.searchsorted(set_of_column[members], np.arange(set_vectors.shape[0] + 1))
         every = np.arange(len(histories) + 1)

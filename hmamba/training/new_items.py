@@ -76,7 +76,7 @@ def with_new_items(
     place[unknown] = old_size + unknown
     grown = replace(
         stored,
-        model=_grown(stored.model, unknown, size, counts, categories),
+        model=_grown(stored.model, new_items, size, counts, categories),
         candidate_items=CandidateItems.only(candidates, size),
         item_ids=pa.concat_arrays([stored.item_ids, ids]).take(pa.array(place, mask=place < 0)),
         new_items=new_items,
@@ -90,13 +90,14 @@ def _reads_catalogue(model: HMamba) -> bool:
     return model.shared is not None or any(isinstance(weighted.term, Attributes) for weighted in model.counted_terms)
 
 
-def _grown(model: HMamba, unknown: IntArray, size: int, counts: Counts, categories: Categories) -> HMamba:
-    """A copy of a model for item indices below ``size``, in which the unknown ones have no tangent of their own."""
+def _grown(model: HMamba, new_items: IntArray, size: int, counts: Counts, categories: Categories) -> HMamba:
+    """A copy of a model for item indices below ``size``, in which new items have no tangent of their own."""
     device = model.tangents.weight.device
     grown = HMamba(model.config, size - 1, device)
     numbers = replace(categories, size=size).numbers(model.config.category_levels or ())
     events, users = (torch.from_numpy(resized(values, size)) for values in (counts.events, counts.users))
     grown.start_from(model.cpu(), events, users, None if numbers is None else torch.from_numpy(numbers))
-    grown.forget_items(torch.from_numpy(unknown))
+    grown.forget_items(torch.from_numpy(new_items))
+    grown.ranker = model.ranker
     grown.counted_terms = list(model.counted_terms)  # of the old size, until they are recounted
     return grown.to(device).eval()

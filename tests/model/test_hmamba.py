@@ -237,3 +237,13 @@ def test_shares_do_not_depend_on_the_date_or_on_a_very_old_event():
     np.testing.assert_allclose(shares[0], [1 / (1 + ratio), ratio / (1 + ratio)], rtol=1e-6)
     first = RepeatFeatures.before(whole, candidate_items, np.array([0, 0]), np.array([1, 0]))
     assert (first.rows.tolist(), first.shares.tolist()) == ([0], [[1.0] * len(TIME_SCALES)])
+
+
+def test_a_new_item_starts_beside_zero_when_it_is_trained():
+    parent, child = (HMamba(ModelConfig(dim=8, head_dim=8), 4) for _ in range(2))
+    counts = torch.ones(5)
+    parent.start_from_counts(counts, counts)
+    parent.forget_items(torch.tensor([3]))
+    child.start_from(parent, counts, counts)
+    assert child.tangents.weight[3].abs().max() > 0
+    assert torch.equal(child.tangents.weight[[0, 1, 2, 4]], parent.tangents.weight[[0, 1, 2, 4]])

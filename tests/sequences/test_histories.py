@@ -186,3 +186,12 @@ def test_until_cuts_each_user_at_a_place_of_their_own():
     histories = histories_of([(0, 1), (1, 2), (2, 3)], [(0, 4)], [(0, 5), (1, 6)])
     cut = histories.until(np.array([2, 4, 4]))
     assert (cut.items.tolist(), cut.offsets.tolist()) == ([1, 2, 4], [0, 2, 3, 3])
+
+
+def test_a_shard_is_asked_for_a_day_or_for_the_next_step_of_each_user(tmp_path):
+    path = write_shard(tmp_path / "s.parquet", histories_of([(0, 1), (3, 2)], [(5, 1)]))
+    (day,) = stream_histories(path, events=10, users=10, asked=START + 9 * DAY)
+    assert ((day.asked - START) / DAY).tolist() == [9, 9]
+    (step,) = stream_histories(path, events=10, users=10)
+    assert ((step.asked - START) / DAY).tolist() == [4, 6]
+    assert step.select(np.array([1])).asked.tolist() == [START + 6 * DAY]

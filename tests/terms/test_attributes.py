@@ -142,3 +142,34 @@ def test_saved_vectors_are_loaded_unchanged_and_resized(tmp_path):
     assert dict(zip(zip(whole.rows, whole.columns, strict=True), whole.features.tolist(), strict=True)) == dict(
         zip(zip(part.rows, part.columns, strict=True), part.features.tolist(), strict=True)
     )
+
+
+def test_items_that_are_no_candidates_cost_no_similarities(monkeypatch):
+    """Of a catalogue of 3,000 items, ten compete: similarities are those to their sets only."""
+    size = 3_001
+    random = np.random.default_rng(0)
+    pairs = np.repeat(np.arange(1, size), 3), random.integers(0, 200, 3 * (size - 1))
+    matrix = sp.csr_array((np.ones(len(pairs[0]), np.float32), pairs), (size, 200)).sign()
+    histories = histories_of(*([(day, 1 + (user * 7 + day) % (size - 1)) for day in range(5)] for user in range(900)))
+    counted = Attributes.count(histories, size, matrix)
+    asked = []
+    whole = module._similarities
+
+    def noted(recent, last, set_vectors):
+        asked.append(set_vectors.shape[0])
+        return whole(recent, last, set_vectors)
+
+    monkeypatch.setattr(module, "_similarities", noted)
+    some = CandidateItems.only(np.arange(5, 15), size)
+    few = counted.entries(histories.select(np.arange(3)), some)
+    assert max(asked) <= 10
+    everything = counted.entries(histories.select(np.arange(3)), CandidateItems.only(np.arange(1, size), size))
+
+    def of_items(entries, eligible):
+        items = eligible[entries.columns].tolist()
+        return dict(zip(zip(entries.rows.tolist(), items, strict=True), entries.features.tolist(), strict=True))
+
+    kept, of_all = of_items(few, some.eligible), of_items(everything, np.arange(1, size))
+    common = kept.keys() & of_all.keys()
+    assert common
+    assert all(kept[key] == pytest.approx(of_all[key]) for key in common)

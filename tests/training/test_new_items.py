@@ -12,6 +12,7 @@ import torch
 
 from hmamba.evaluation.ranking import rank_all
 from hmamba.models import files as model_files
+from hmamba.ranker import Ranker
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.categories import Categories
 from hmamba.storage.layout import Layout
@@ -73,7 +74,10 @@ def test_a_model_learns_of_items_that_share_a_category_with_one_that_it_knows():
     before, _ = rank_all(stored.model, histories, stored.candidate_items, k=ITEMS, exclude_seen=False)
     points = stored.model.item_points(torch.arange(SIZE)).clone()
     counts = counts_of(stored, histories)
+    stored.model.ranker = Ranker("trees", 10)
     grown = with_new_items(stored, IDS, counts, categories(MORE), attributes(MORE))
+    assert grown.model.ranker is stored.model.ranker
+    stored.model.ranker = grown.model.ranker = None
     assert grown.new_items.tolist() == [7, SIZE, SIZE + 3]  # not those of an unknown category, or of none
     assert grown.item_ids.to_pylist() == [*IDS.to_pylist()[: SIZE + 1], None, None, IDS[SIZE + 3].as_py()]
     assert grown.candidate_items.eligible.tolist() == stored.candidate_items.eligible.tolist()
