@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import settings
+from bench.command import run_command, write_page
 from bench.datasets import Columns, Data, load
 from bench.machine import commit, machine, today
 from bench.new_items import header_of, lines_of
@@ -35,8 +36,8 @@ from bench.store import ROOT, Store
 from bench.systems import FLOORS, HMAMBA, REFERENCE, Bench, Row
 from bench.tables import metrics_table, origins, runs_table, table
 from hmamba.config import Config, read_toml
-from hmamba.errors import ConfigError, HMambaError
-from hmamba.storage.local import atomic_file, digest, sha256
+from hmamba.errors import ConfigError
+from hmamba.storage.local import digest, sha256
 
 log = logging.getLogger("hmamba")
 
@@ -328,25 +329,13 @@ def run(options: argparse.Namespace) -> str:
     text = _report(bench, data, rows, reference, options, changed)
     if not options.print_only:
         kind = "ablation" if options.ablation else "accuracy"
-        target = options.out / file_name(kind, data.name, options.split, changed)
-        with atomic_file(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        log.info("written to %s", target)
+        write_page(options.out / file_name(kind, data.name, options.split, changed), text)
     return text
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    given = sys.argv[1:] if arguments is None else arguments
-    options = _arguments().parse_args(given)
-    options.given = given
-    try:
-        print(run(options))
-    except HMambaError as error:
-        log.error("bench: %s", error)
-        return error.exit_code
-    return 0
+    return run_command(_arguments(), run, arguments)
 
 
 if __name__ == "__main__":

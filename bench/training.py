@@ -119,6 +119,20 @@ def _overwhelming(weighted: WeightedTerm) -> WeightedTerm:
     return replace(weighted, weights={name: weight * _OVERWHELMING for name, weight in weighted.weights.items()})
 
 
+def facts_of(fit: Fit, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Facts of a finished training, see :func:`train`."""
+    judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
+    return {
+        "epochs": epochs,
+        "weighed": fit.weighed,
+        "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
+        "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
+        "parameters": sum(p.numel() for p in fit.model.parameters() if p.requires_grad),
+        "curvature": float(fit.model.curvature.detach()),
+        "device": str(fit.model.tangents.weight.device),
+    }
+
+
 def train(experiment: Experiment, config: Config, version: str, folder: Path) -> dict[str, Any]:
     """Train until the early stop, or resume from the checkpoint of ``version`` in ``folder``, and measure.
 
@@ -150,16 +164,4 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
     if TEST in experiment.exams:
         _recount(model, experiment, items[0])
         parts[COUNTED] = {TEST: _measure(model, experiment, *items)[TEST]}
-    judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
-    return {
-        "measured": measured,
-        "parts": parts,
-        "new_items": new_items,
-        "epochs": epochs,
-        "weighed": fit.weighed,
-        "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
-        "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "curvature": float(model.curvature.detach()),
-        "device": str(model.tangents.weight.device),
-    }
+    return {"measured": measured, "parts": parts, "new_items": new_items, **facts_of(fit, epochs)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
-from hmamba.sequences.histories import Histories, IntArray, read_histories, shard_files
+from hmamba.sequences.histories import Histories, IntArray, midnight, read_histories, shard_files
 from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
 from hmamba.training.fit import Fit
@@ -39,7 +39,7 @@ class Fitted:
     Attributes:
         stored: the model, with counts and counted terms up to the newest event.
         index: index of its items.
-        histories: histories of all U users.
+        histories: histories of all U users, asked for the day after the last day of the sequences.
         popularity: (size,) number of events of each item index.
         types: Arrow types of user and item ids in results.
         library: frame library of results.
@@ -65,15 +65,17 @@ class Fitted:
             InputError: a file is missing or damaged.
         """
         stored = model_files.load_serving(run, version, device_of(device), kernels)
+        manifest, histories = SnapshotManifest.read(run.manifest), read_histories(shard_files(run))
+        by_position, next_day = manifest.by_position, midnight(manifest.day + timedelta(days=1))
         return cls(
             stored,
             item_index.load(run.index, stored.identity, stored.model.tangents.weight.device),
-            read_histories(shard_files(run)),
+            histories.asked_next() if by_position else histories.asked_at(next_day),
             model_files.item_events(run.items, len(stored.item_ids)),
             types,
             library,
             run,
-            SnapshotManifest.read(run.manifest).digest,
+            manifest.digest,
         )
 
 

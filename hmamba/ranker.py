@@ -149,6 +149,26 @@ class Ranker:
         order = np.lexsort((shortlist.columns, -scores, shortlist.rows))
         return Shortlist(shortlist.rows, shortlist.columns[order], scores[order])
 
+    def reranked(self, shortlist: Shortlist, values: ValueArray) -> Shortlist:
+        """A shortlist of any length with its first ``depth`` entries of each row corrected; the others stay behind.
+
+        Args:
+            shortlist: E entries.
+            values: what the trees read of ``shortlist.best(depth)``.
+        """
+        head = shortlist.places < self.depth
+        first = self.corrected(shortlist.best(self.depth), values)
+        if head.all():
+            return first
+        # Scores must descend: the others keep their distance from the last corrected entry.
+        rest = Shortlist(shortlist.rows[~head], shortlist.columns[~head], shortlist.scores[~head])
+        last = np.searchsorted(first.rows, rest.rows, side="right") - 1
+        moved = rest.scores + np.minimum(first.scores[last] - shortlist.scores[head][last], 0)
+        rows = np.concatenate([first.rows, rest.rows])
+        order = np.argsort(rows, kind="stable")  # within a row, the corrected entries are first
+        columns, scores = np.concatenate([first.columns, rest.columns]), np.concatenate([first.scores, moved])
+        return Shortlist(rows[order], columns[order], scores[order])
+
     def save(self, folder: Path) -> None:
         """Write the trees into a model's folder, as text."""
         (folder / RANKER_FILE).write_text(self.trees.model_to_string(), encoding="utf-8")

@@ -33,7 +33,7 @@ from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import IntArray, day_after, shard_files
+from hmamba.sequences.histories import IntArray, shard_files
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import atomic_folder, sha256
@@ -113,7 +113,7 @@ class Recommender:
         return self
 
     def recommend(self, users: Any = None, k: int | None = None, filter_viewed: bool = True, items: Any = None) -> Any:
-        """Recommend the ``k`` best items for each user, for the day after the newest event of all users.
+        """Recommend the ``k`` best items for each user, for the day after the last day of the events.
 
         Args:
             users: user ids, a sequence or a series; None for all users.
@@ -135,12 +135,7 @@ class Recommender:
         k = _checked(self.config.candidates.k if k is None else k)
         scorer = ModelScorer(fitted.stored, index, fitted.popularity, k, filter_viewed)
         blocks = [np.arange(len(rows))[start : start + _BLOCK_USERS] for start in range(0, len(rows), _BLOCK_USERS)]
-        histories = fitted.histories
-        if self.config.source.columns.by_position or not histories.events:
-            histories = histories.asked_next()
-        else:
-            histories = histories.asked_at(day_after(int(histories.times.max())))
-        parts = [scorer(histories.select(rows[block])).ranked.of(block) for block in blocks]
+        parts = [scorer(fitted.histories.select(rows[block])).ranked.of(block) for block in blocks]
         ranked = Ranked.together(parts)
         return self._frame(
             {

@@ -29,7 +29,7 @@ def body(context: StepContext) -> IndexMetrics:
     if is_baseline(version):
         ids = model_files.vocabulary(run.items)
         events = model_files.item_events(run.items, len(ids))
-        candidate_items = item_index.restrict(CandidateItems.of(events, 1), ids, allowed)
+        (candidate_items,) = item_index.restrict(ids, allowed, CandidateItems.of(events, 1))
         with run.storage.write_file(run.item_points) as path:
             write_eligible(candidate_items, ids, path)
         return IndexMetrics(
@@ -38,12 +38,10 @@ def body(context: StepContext) -> IndexMetrics:
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
     model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
-    candidate_items = item_index.restrict(stored.candidate_items, stored.item_ids, allowed)
-    new_items = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
+    every_new = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
     with run.storage.write_file(run.item_points) as path:
-        item_index.write_item_points(stored, stored.candidate_items.together(new_items), path)
-    if allowed is not None:
-        new_items = new_items.among(stored.item_ids, allowed.combine_chunks())
+        item_index.write_item_points(stored, stored.candidate_items.together(every_new), path)
+    candidate_items, new_items = item_index.restrict(stored.item_ids, allowed, stored.candidate_items, every_new)
     settings = config.candidates
     chosen = choose(stored, candidate_items, shard_files(run), settings)
     found = chosen.float32_recall

@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from hmamba.config import load
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.steps import TrainMetrics
-from hmamba.errors import HMambaError
+from hmamba.errors import HMambaError, InputError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
@@ -83,7 +83,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         log.info("train: %s was trained on events that this night evaluates on: training from scratch", parent.version)
         parent = None
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
-    if layout.storage.exists(layout.model(provenance.version)):
+    if _is_stored(context, provenance.version, device):
         log.info("train: %s is already trained", provenance.version)
         trained = model_files.read_metrics(layout, provenance.version).training
         if trained is None:
@@ -109,6 +109,18 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         model_files.save(layout, ready.model, provenance, known, ids, trained, ready.new_items)
         run.storage.delete(run.training)
     return TrainMetrics(day=context.day, **trained.model_dump())
+
+
+def _is_stored(context: StepContext, version: str, device: torch.device) -> bool:
+    """Whether a version is stored and can be read; a damaged one, or one of another format, is trained again."""
+    if not context.layout.storage.exists(context.layout.model(version)):
+        return False
+    try:
+        model_files.load(context.layout, version, device, context.config.model.kernels)
+    except InputError as error:
+        log.warning("train: %s is trained again: %s", version, error)
+        return False
+    return True
 
 
 def _has_seen(parent: Provenance, split: Split) -> bool:

@@ -15,6 +15,7 @@ import pytest
 import hmamba
 from hmamba.contracts.steps import GateMetrics, ScoreMetrics
 from hmamba.errors import InputError
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, midnight
 from hmamba.storage.layout import Layout
 from tests.documents import shard_metrics
 from tests.jobs.test_cli import call
@@ -63,6 +64,11 @@ def test_the_recommender_of_a_night_recommends_what_was_published(published: Lay
     found = root.recommender().recommend().sort_values(["user_id", "rank"], ignore_index=True)
     table = root.candidates().to_table().to_pandas().sort_values(["user_id", "rank"], ignore_index=True)
     pd.testing.assert_frame_equal(found[["user_id", "rank", "item_id"]], table[["user_id", "rank", "item_id"]])
+
+
+def test_a_recommender_is_asked_for_the_day_after_its_night(published: Layout) -> None:
+    histories = hmamba.open(published.root).recommender()._get().histories
+    assert set(histories.asked.tolist()) == {midnight(NIGHT) + MICROSECONDS_A_DAY}
 
 
 def test_days_without_a_table_are_named(published: Layout) -> None:

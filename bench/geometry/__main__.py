@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import settings
 from bench.accuracy import command_of, default_protocol, file_name, numbers, split_of, tuned_settings, usual_length
+from bench.command import run_command, write_page
 from bench.datasets import Data, load
 from bench.geometry.compare import EUCLIDEAN, FULL, Compared, Facts, Trained
 from bench.geometry.page import page
@@ -25,8 +26,8 @@ from bench.store import ROOT, Store, sources
 from bench.systems import MODEL
 from bench.tables import table
 from hmamba.config import Config
-from hmamba.errors import ConfigError, HMambaError
-from hmamba.storage.local import atomic_file, digest, sha256
+from hmamba.errors import ConfigError
+from hmamba.storage.local import digest, sha256
 
 log = logging.getLogger("hmamba")
 
@@ -153,7 +154,7 @@ def _conditions(
     return table(["", ""], lines)
 
 
-def run(options: argparse.Namespace, given: list[str]) -> str:
+def run(options: argparse.Namespace) -> str:
     """Train what is not stored yet, and write the page.
 
     Returns:
@@ -182,26 +183,15 @@ def run(options: argparse.Namespace, given: list[str]) -> str:
         raise ConfigError(f"no training on {data.name} with these settings is stored: leave out --stored.")
     facts, changed = Facts(experiment), tuned_settings(data, config)
     title = f"# Hyperbolic and Euclidean geometry on {data.name}, {protocol}"
-    text = page(title, _conditions(facts, data, protocol, length, changed, given), Compared(found, facts))
+    text = page(title, _conditions(facts, data, protocol, length, changed, options.given), Compared(found, facts))
     if not options.print_only:
-        target = options.out / file_name("geometry", data.name, TEST, changed)
-        with atomic_file(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        log.info("written to %s", target)
+        write_page(options.out / file_name("geometry", data.name, TEST, changed), text)
     return text
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    given = sys.argv[1:] if arguments is None else arguments
-    options = _arguments().parse_args(given)
-    try:
-        print(run(options, given))
-    except HMambaError as error:
-        log.error("bench: %s", error)
-        return error.exit_code
-    return 0
+    return run_command(_arguments(), run, arguments)
 
 
 if __name__ == "__main__":

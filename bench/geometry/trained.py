@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from bench.protocols import MASKED, TEST, Exam, Experiment
-from bench.training import model_of, plan_of
+from bench.training import facts_of, model_of, plan_of
 from hmamba.config import Config
 from hmamba.evaluation.ranking import place_of, score_blocks, shortlist_of
 from hmamba.inference.encode import encode_users
@@ -133,15 +133,4 @@ def train(experiment: Experiment, config: Config, version: str, folder: Path) ->
     model = model_of(experiment, config)
     fit = TimedFit(model, plan_of(experiment, config, model, version, folder))
     epochs = fit.run()
-    judged = [epoch["ndcg@10"] if epoch["ndcg@10"] is not None else -np.inf for epoch in epochs]
-    facts = {
-        "epochs": epochs,
-        "cpu_seconds": fit.cpu_seconds,
-        "weighed": fit.weighed,
-        "best_epoch": epochs[int(np.argmax(judged))]["epoch"],
-        "seconds": sum(epoch["seconds"] + epoch["validation_seconds"] for epoch in epochs),
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "curvature": float(model.curvature.detach()),
-        "device": str(model.tangents.weight.device),
-    }
-    return facts, arrays_of(model, experiment)
+    return {**facts_of(fit, epochs), "cpu_seconds": fit.cpu_seconds}, arrays_of(model, experiment)

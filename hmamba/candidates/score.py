@@ -23,7 +23,7 @@ from hmamba.evaluation.ranking import Quota, Table
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
-from hmamba.inference.rerank import depth_of, reranked
+from hmamba.inference.rerank import depth_of, values_for
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
 from hmamba.progress import Progress
@@ -217,10 +217,11 @@ def _search(
     found = Shortlist(*_best(depth, (plain, columns, base), (opened, raised.columns[is_open], lifted)))
     if ranker is None:
         return found
-    starts = np.searchsorted(found.rows, every)
-    of_found = score.logits(_products(index, queries, starts, found.columns).to(device)).cpu().numpy()
+    head = found.best(ranker.depth)
+    of_head = score.logits(_products(index, queries, np.searchsorted(head.rows, every), head.columns).to(device))
     evidence = [(term, entries) for term, entries, _ in raised.parts]
-    return reranked(ranker, model, histories, index.candidate_items, evidence, found, of_found).best(k)
+    values = values_for(model, histories, index.candidate_items, evidence, head, of_head.cpu().numpy())
+    return ranker.reranked(found, values).best(k)
 
 
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from hmamba.inference.encode import encode_users
-from hmamba.inference.rerank import Evidence, depth_of, reranked
+from hmamba.inference.rerank import Evidence, depth_of, values_for
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import track
-from hmamba.ranker import Shortlist
+from hmamba.ranker import Shortlist, ValueArray
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.terms.base import Entries
@@ -36,7 +36,8 @@ class ScoreBlock:
         past: (R) their histories.
         logits: (R, V) their scores, on the model's device, score terms included.
         seen: (row, column) of the items that the users have seen, on the model's device.
-        hidden: (R, d) their hidden states, on the model's device.
+        queries: (R, X) their query vectors, on the model's device.
+        items: (V, X) the item vectors, on the model's device.
         evidence: the model's score terms with their entries for the users.
     """
 
@@ -44,15 +45,18 @@ class ScoreBlock:
     past: Histories
     logits: Tensor
     seen: tuple[Tensor, Tensor]
-    hidden: Tensor
+    queries: Tensor
+    items: Tensor
     evidence: Evidence
 
 
 @torch.inference_mode()
-def score_blocks(model: HMamba, histories: Histories, candidate_items: CandidateItems) -> Iterator[ScoreBlock]:
-    """Score all candidate items, one block of users at a time."""
+def score_blocks(
+    model: HMamba, histories: Histories, candidate_items: CandidateItems, hidden_Ud: Tensor | None = None
+) -> Iterator[ScoreBlock]:
+    """Score all candidate items, one block of users at a time; users are encoded without ``hidden_Ud``."""
     device = model.tangents.weight.device
-    hidden_Ud = encode_users(model, histories).to(device)
+    hidden_Ud = (encode_users(model, histories) if hidden_Ud is None else hidden_Ud).to(device)
     score = model.score()
     items_VX = model.item_vectors(torch.from_numpy(candidate_items.eligible).to(device))
     users = len(histories)
@@ -60,13 +64,14 @@ def score_blocks(model: HMamba, histories: Histories, candidate_items: Candidate
         hidden_Rd = hidden_Ud[start : start + _RANK_ROWS]
         rows = np.arange(start, start + len(hidden_Rd))
         past = histories.select(rows)
-        logits_RV = score.logits(model.query_vectors(hidden_Rd) @ items_VX.T)
+        queries_RX = model.query_vectors(hidden_Rd)
+        logits_RV = score.logits(queries_RX @ items_VX.T)
         evidence = [(term, term.entries(past, candidate_items)) for term in model.terms]
         for term, entries in evidence:
             where = place_of(entries, device)
             logits_RV[where] = term.combine(logits_RV[where], entries, hidden_Rd)
         seen = place_of(Entries(*candidate_items.seen(past, np.arange(len(past)))), device)
-        yield ScoreBlock(rows, past, logits_RV, seen, hidden_Rd, evidence)
+        yield ScoreBlock(rows, past, logits_RV, seen, queries_RX, items_VX, evidence)
 
 
 def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -83,6 +88,7 @@ def rank_all(
     k: int,
     exclude_seen: bool,
     rerank: bool = True,
+    hidden_Ud: Tensor | None = None,
 ) -> tuple[IntArray, npt.NDArray[np.float32]]:
     """Rank all candidate items for every user, exactly.
 
@@ -93,6 +99,7 @@ def rank_all(
         k: number of items for each user.
         exclude_seen: whether items that the user has seen are left out.
         rerank: whether the model's ranker, if it has one, orders the best items.
+        hidden_Ud: hidden states of the users; None to encode them.
 
     Returns:
         Item indices (U, k), best first and -1 where none is left, and their scores.
@@ -100,13 +107,12 @@ def rank_all(
     best = np.full((len(histories), k), -1, dtype=np.int64)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
     ranker = model.ranker if rerank else None
-    for block in score_blocks(model, histories, candidate_items):
+    for block in score_blocks(model, histories, candidate_items, hidden_Ud):
         if exclude_seen:
             block.logits[block.seen] = -torch.inf
         found = shortlist_of(block, depth_of(ranker, k))
         if ranker is not None:
-            base_E = base_scores(model, block, found, candidate_items)
-            found = reranked(ranker, model, block.past, candidate_items, block.evidence, found, base_E)
+            found = ranker.reranked(found, values_of_block(model, block, found.best(ranker.depth), candidate_items))
         found = found.best(k)
         at = block.users[found.rows], found.places
         best[at], scores[at] = candidate_items.eligible[found.columns], found.scores
@@ -120,18 +126,14 @@ def shortlist_of(block: ScoreBlock, depth: int) -> Shortlist:
 
 
 @torch.inference_mode()
-def base_scores(
+def values_of_block(
     model: HMamba, block: ScoreBlock, shortlist: Shortlist, candidate_items: CandidateItems
-) -> npt.NDArray[np.float32]:
-    """Scores (E,) of a shortlist's entries without score terms."""
-    device = block.hidden.device
-    rows, columns = place_of(shortlist, device)
-    queries_RX = model.query_vectors(block.hidden)
-    items_VX = model.item_vectors(torch.from_numpy(candidate_items.eligible).to(device))
-    found: npt.NDArray[np.float32] = (
-        model.score().logits((queries_RX[rows] * items_VX[columns]).sum(-1)).float().cpu().numpy()
-    )
-    return found
+) -> ValueArray:
+    """What the ranker reads of the entries of a block's shortlist."""
+    rows, columns = place_of(shortlist, block.queries.device)
+    products_E = (block.queries[rows] * block.items[columns]).sum(-1)
+    base_E = model.score().logits(products_E).float().cpu().numpy()
+    return values_for(model, block.past, candidate_items, block.evidence, shortlist, base_E)
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,9 @@ def rank_served(
     Returns:
         Item indices (U, depth), first the user's candidates and then the best others; -1 where none is left.
     """
-    known = rank_all(model, histories, candidate_items, k=depth, exclude_seen=exclude_seen)
+    hidden_Ud = encode_users(model, histories)
+    known = rank_all(model, histories, candidate_items, k=depth, exclude_seen=exclude_seen, hidden_Ud=hidden_Ud)
     if not len(new_items):
         return known[0]
-    new = rank_all(model, histories, new_items, k=depth, exclude_seen=exclude_seen, rerank=False)
+    new = rank_all(model, histories, new_items, k=depth, exclude_seen=exclude_seen, rerank=False, hidden_Ud=hidden_Ud)
     return quota.apply(known, new, depth)[0]

@@ -63,6 +63,8 @@ def choose(
         shards: the snapshot's sequences, from which users are sampled.
         settings: number of items per user, whether seen items are excluded, and the floors.
     """
+    if not len(candidate_items):  # only new items may be recommended
+        return Choice(build(stored, candidate_items, MatmulSearcher.name), float32_recall.Float32Recall(None, 0, 0), {})
     # FAISS is optional where only matrix products are wanted, as in a notebook.
     first = FlatSearcher.name if FlatSearcher.is_available() else MatmulSearcher.name
     single, exact = build(stored, candidate_items, first), build(stored, candidate_items, Float64Searcher.name)

@@ -83,21 +83,21 @@ class ItemIndex:
         return self.searcher.search(queries, min(k, len(self.candidate_items)), excluded)
 
 
-def restrict(candidate_items: CandidateItems, ids: pa.Array, allowed: pa.ChunkedArray | None) -> CandidateItems:
-    """Restrict the candidate items to allowed ones.
+def restrict(ids: pa.Array, allowed: pa.ChunkedArray | None, *items: CandidateItems) -> tuple[CandidateItems, ...]:
+    """Restrict items to allowed ones.
 
     Args:
-        candidate_items: the items that the model can score.
         ids: (size,) item ids by index.
         allowed: allowed item ids; None for all.
+        items: the items that the model can score, in one or more parts.
 
     Raises:
-        InputError: the model knows none of the allowed items.
+        InputError: no part holds an allowed item.
     """
     if allowed is None:
-        return candidate_items
-    kept = candidate_items.among(ids, allowed.combine_chunks())
-    if not len(kept):
+        return items
+    kept = tuple(part.among(ids, allowed.combine_chunks()) for part in items)
+    if not any(len(part) for part in kept):
         raise InputError("candidates.allowed_items holds no item that the model knows: check the ids in that file.")
     return kept
 

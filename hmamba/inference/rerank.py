@@ -1,10 +1,9 @@
-"""Apply a model's ranker to shortlists, in the exact ranking and behind the index alike."""
+"""What a model's ranker reads, in the exact ranking and behind the index alike."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from hmamba.model.hmamba import HMamba
@@ -47,34 +46,3 @@ def values_for(
         if learned is not None and term is learned:
             known = Known(entries.rows * width + entries.columns, learned.inputs(entries))
     return values_of(shortlist, base_E, histories.read.lengths, of_item.float().cpu().numpy(), known, width)
-
-
-def reranked(
-    ranker: Ranker,
-    model: HMamba,
-    histories: Histories,
-    candidate_items: CandidateItems,
-    evidence: Evidence,
-    shortlist: Shortlist,
-    base_E: RealArray,
-) -> Shortlist:
-    """The shortlist in the order of a ranker; entries behind its depth stay behind, with smaller scores.
-
-    The other arguments are those of :func:`values_for`.
-    """
-    head = shortlist.places < ranker.depth
-    first = shortlist.best(ranker.depth)
-    values = values_for(model, histories, candidate_items, evidence, first, base_E[head])
-    first = ranker.corrected(first, values)
-    if head.all():
-        return first
-    # Scores must descend: the others keep their distance from the last item of the shortlist.
-    last = np.full(len(histories), np.inf)
-    np.minimum.at(last, first.rows, first.scores)
-    rest = Shortlist(shortlist.rows[~head], shortlist.columns[~head], shortlist.scores[~head])
-    best = shortlist.scores[head][np.searchsorted(shortlist.rows[head], rest.rows, side="right") - 1]
-    moved = rest.scores + np.minimum(last[rest.rows] - best, 0)
-    rows, columns = (np.concatenate(pair) for pair in ((first.rows, rest.rows), (first.columns, rest.columns)))
-    scores = np.concatenate([first.scores, moved])
-    order = np.argsort(rows, kind="stable")  # within a row, the shortlist is first
-    return Shortlist(rows[order], columns[order], scores[order])

@@ -45,12 +45,10 @@ def score_term(fit: ScoreTermFit, name: str) -> str:
     """The effect of a score term on the validation events."""
     evidence = SCORE_TERMS[name].evidence if name in SCORE_TERMS else "a score term"
     what = f"{evidence[0].upper()}{evidence[1:]} ({name})"
-    users, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
+    without, with_it = fit.ndcg_without, fit.ndcg
     if without is None or with_it is None:
         return f"{what} raises scores by {_weights(fit)}, untested: no user could be tested on the validation events."
-    change = relative(with_it, without)
-    judged = f"validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
-    judged = f"{judged} ({change + ', ' if change else ''}{users})"
+    judged = _judged(with_it, without, counted(fit.users, "user"))
     if fit.weights is None:
         why = "it does not help" if with_it <= without else "its help cannot be told from chance"
         return f"{what} is left out, because {why}: {judged}."
@@ -62,12 +60,17 @@ def ranker(fit: RankerFit) -> str:
     users, without, with_it = counted(fit.users, "user"), fit.ndcg_without, fit.ndcg
     if without is None or with_it is None:
         return f"No ranker was trained: {users} with validation events are too few, or took nothing near the top."
-    change = relative(with_it, without)
-    judged = f"validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
-    judged = f"{judged} ({change + ', ' if change else ''}{users} that its trees had not seen)"
+    judged = _judged(with_it, without, f"{users} that its trees had not seen")
     if fit.kept:
         return f"The ranker orders each user's best items: {judged}."
     return f"The ranker is left out, because its help cannot be told from chance: {judged}."
+
+
+def _judged(with_it: float, without: float, users: str) -> str:
+    """What a part of the model brings on the validation events."""
+    change = relative(with_it, without)
+    figures = f"validation NDCG@10 {with_it:.4f} with it, {without:.4f} without"
+    return f"{figures} ({change + ', ' if change else ''}{users})"
 
 
 def _weights(fit: ScoreTermFit) -> str:

@@ -37,11 +37,6 @@ def midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def day_after(moment: int) -> int:
-    """The start of the UTC day after a time, both in microseconds."""
-    return (moment // MICROSECONDS_A_DAY + 1) * MICROSECONDS_A_DAY
-
-
 @dataclass(frozen=True)
 class Histories:
     """N events of U users, grouped by user, each user's oldest first.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from hmamba.errors import InputError
+from hmamba.errors import ConfigError, InputError
 from hmamba.evaluation.split import LAST, Split
 from hmamba.inference.device import device_of
 from hmamba.model.hmamba import HMamba
@@ -125,13 +125,20 @@ def prepare(
         attributes: (size, A) 1 where an item has an attribute; None without attributes.
 
     Raises:
-        ConfigError: ``rank.model`` needs a package that is not installed.
+        ConfigError: ``rank.model = "lightgbm"``, and LightGBM is not installed or cannot be loaded.
         NothingToLearnError: no item has enough events, or no user has two consecutive baskets.
         InputError: ``model.category_levels`` are deeper than all category paths.
     """
     settings = config.train
-    if config.has_ranker:
-        lightgbm()  # missing, it is reported before the training and not after it
+    ranked = config.has_ranker
+    if ranked:
+        try:
+            lightgbm()  # missing, it is reported before the training and not after it
+        except ConfigError as error:
+            if config.rank.model != "auto":
+                raise
+            log.warning("train: no ranker: %s", error)
+            ranked = False
     learnable = split.learnt(histories).read
     recipe = Recipe.for_histories(config, learnable)
     log.info("train: %s", recipe)
@@ -182,7 +189,7 @@ def prepare(
         folder=folder,
         config=config,
         recipe=recipe,
-        ranked=config.has_ranker,
+        ranked=ranked,
     )
     return Preparation(provenance, plan, model.to(device), ids, new_items)
 

@@ -18,8 +18,7 @@ import torch
 
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import metrics_by_query
-from hmamba.evaluation.ranking import base_scores, score_blocks, shortlist_of
-from hmamba.inference.rerank import values_for
+from hmamba.evaluation.ranking import score_blocks, shortlist_of, values_of_block
 from hmamba.model.hmamba import HMamba
 from hmamba.ranker import Ranker, Shortlist, ValueArray, lightgbm
 from hmamba.sequences.candidate_items import CandidateItems
@@ -83,8 +82,7 @@ class Lists:
             if exclude_seen:
                 block.logits[block.seen] = -np.inf
             found = shortlist_of(block, depth)
-            base_E = base_scores(model, block, found, candidate_items)
-            values.append(values_for(model, block.past, candidate_items, block.evidence, found, base_E))
+            values.append(values_of_block(model, block, found, candidate_items))
             parts.append(Shortlist(block.users[found.rows], found.columns, found.scores))
         shortlist = Shortlist(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "columns", "scores"))

@@ -28,7 +28,8 @@ IDS = pa.array([None, *(f"item {n}" for n in range(1, ITEMS + 1))])
 def baseline_of(version, histories, allowed=None):
     popularity = histories.item_events(ITEMS + 1)
     wanted = None if allowed is None else pa.chunked_array([[f"item {n}" for n in allowed]])
-    return Baseline(version, restrict(CandidateItems.of(popularity, 1), IDS, wanted), IDS, popularity)
+    (allowed_items,) = restrict(IDS, wanted, CandidateItems.of(popularity, 1))
+    return Baseline(version, allowed_items, IDS, popularity)
 
 
 def write(baseline, blocks, folder, k=5, exclude_seen=False):

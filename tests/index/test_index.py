@@ -13,15 +13,20 @@ import torch
 from hmamba.errors import InputError
 from hmamba.index import index as item_index
 from hmamba.model import lorentz
+from hmamba.sequences.candidate_items import CandidateItems
 from tests.stored import stored_model
 
 
 def test_an_allowed_set_restricts_the_index():
     stored = stored_model()
     allowed = pa.chunked_array([["item 4", "item 9", "unheard of"]])
-    assert item_index.restrict(stored.candidate_items, stored.item_ids, allowed).eligible.tolist() == [4, 9]
+    (kept,) = item_index.restrict(stored.item_ids, allowed, stored.candidate_items)
+    assert kept.eligible.tolist() == [4, 9]
+    none = CandidateItems.only(np.array([1]), len(stored.item_ids))
+    parts = item_index.restrict(stored.item_ids, allowed, none, stored.candidate_items)
+    assert [part.eligible.tolist() for part in parts] == [[], [4, 9]]
     with pytest.raises(InputError, match="allowed_items"):
-        item_index.restrict(stored.candidate_items, stored.item_ids, pa.chunked_array([["unheard of"]]))
+        item_index.restrict(stored.item_ids, pa.chunked_array([["unheard of"]]), stored.candidate_items, none)
 
 
 @pytest.mark.parametrize("way", ["flat", "matmul"])

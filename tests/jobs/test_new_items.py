@@ -163,6 +163,19 @@ def test_an_item_keeps_its_index_when_its_first_event_comes_and_is_judged_apart(
     assert not set(table(shop, SECOND).query("user_id in @users").item_id) & {"novel-toys"}  # they have it now
 
 
+def test_a_night_may_recommend_new_items_only(shop: Layout) -> None:
+    allowed = shop.root / "allowed.csv"
+    allowed.write_text("\n".join(["item_id", *NOVEL]) + "\n")
+    shop.config.write_text(SETTINGS.replace("[candidates]", f"[candidates]\nallowed_items = '{allowed}'") + CATALOGUE)
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    assert index.main(arguments) == 0
+    assert score.main([*arguments, "--shards", "0-1"]) == 0
+    assert publish.main(arguments) == 0
+    found = table(shop, FIRST)
+    assert set(found.item_id) == set(NOVEL)
+    assert found.user_id.nunique() == USERS
+
+
 def test_a_champion_that_serves_on_learns_of_items_that_are_newer_than_it(shop: Layout) -> None:
     champion = read_json(shop.champion)["version"]
     late = products().tail(CLUSTERS + 2).head(CLUSTERS).assign(item_id=[f"late-{name}" for name in DEPARTMENTS])

@@ -169,7 +169,7 @@ def test_newcomers_are_served_and_old_nights_stay_what_they_were(
 
 
 def test_a_catalogue_that_comes_later_is_used_and_then_kept(tmp_path: Path) -> None:
-    """Categories are weights of the model, so it is trained anew once; a deeper path changes nothing."""
+    """Categories are weights of the model, so it is trained from scratch once; a deeper path changes nothing."""
     layout = Layout.at(tmp_path / "root")
     plain = SETTINGS.replace("category_levels = [1, 2]\n", "").replace("min_users = 10", "min_users = 60")
     bare, section, catalogue = plain.partition("[catalogue]")
@@ -280,6 +280,19 @@ def test_a_lost_champion_is_replaced_by_a_full_retrain(
     assert metrics["gate"]["promoted"]
     assert "cannot be judged" in metrics["gate"]["reason"]
     assert read_json(shop.champion)["version"] == metrics["train"]["version"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "items.parquet"])
+def test_a_first_model_that_cannot_be_read_is_trained_again(shop: Layout, name: str) -> None:
+    version = read_json(shop.champion)["version"]
+    file = shop.model(version) / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    metrics = run_night(shop, FIRST, "again", full_retrain=True)
+    assert (metrics["train"]["version"], metrics["train"]["reused"]) == (version, False)
+    assert metrics["gate"]["serving"] == version
+    if name == "model.safetensors":
+        assert file.read_bytes() == whole
 
 
 def test_other_model_settings_train_from_nothing(shop: Layout) -> None:

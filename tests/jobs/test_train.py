@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hmamba.config import whole
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs import train
@@ -125,3 +126,13 @@ def test_a_night_with_a_ranker_records_what_it_brings(loaded, capsys, caplog, mo
     assert found["ranker"]["ndcg@10"] > 0
     stored = read_json(loaded.layout.model(found["version"]) / "config.json")["ranker"]
     assert stored == ({"depth": 100} if found["ranker"]["kept"] else None)
+
+
+def test_a_ranker_that_is_not_asked_for_does_not_stop_a_night(loaded, capsys, caplog, monkeypatch):
+    loaded.configure(SETTINGS.format(processes=1, exclude_seen="false") + "[gate]\nmin_users = 5\n")
+    loaded.ok("snapshot")
+    monkeypatch.setattr(whole, "find_spec", lambda name: object())  # installed, but it cannot be loaded
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    assert train.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat()]) == 0
+    assert json.loads(capsys.readouterr().out)["ranker"] is None
+    assert "train: no ranker: A ranker needs the package lightgbm" in caplog.text
