@@ -146,6 +146,15 @@ def _nothing_published(context: StepContext) -> InputError:
 
 def _refresh(context: StepContext) -> RefreshMetrics:
     base, files = _night(context)
+    with ExitStack() as stack:
+        if files.run.folder != context.run.folder:  # otherwise the step has locked it
+            # A night that is run again, or deleted as an old one, would change what this reads.
+            wait = context.config.warehouse.wait_seconds
+            stack.enter_context(files.run.storage.lock(files.run.folder, wait_seconds=wait, shared=True))
+        return _refreshed(context, base, files)
+
+
+def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> RefreshMetrics:
     device = device_of(context.config.train.device)
     scorer = NightScorer.open(files, device, context.config.model.kernels)
     work, old = context.run.refresh, candidate_parts(files)

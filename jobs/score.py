@@ -109,7 +109,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("score", __doc__ or "", body, arguments, _options, parts=_shards)
+    return run_step("score", __doc__ or "", body, arguments, _options, shared=True, parts=_shards)
 
 
 if __name__ == "__main__":

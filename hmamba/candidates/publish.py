@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -322,11 +322,22 @@ def prune_states(layout: Layout) -> list[Path]:
 def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     """Delete working folders of old days; returns their paths.
 
-    The newest ``keep`` days, ``day`` and the day that latest.json names are kept.
+    The newest ``keep`` days, ``day`` and the day that latest.json names are kept, and so are folders that a step uses.
     """
     days = layout.run_days[::-1]
     kept = {day, _newest_day(layout), *(found for found, _ in days[:keep])}
     expired = [path for found, path in days if found not in kept]
-    for path in expired:
-        layout.storage.delete(path)
-    return expired
+    return [path for path in expired if _delete_unused(layout.storage, path)]
+
+
+def _delete_unused(storage: Storage, day: Path) -> bool:
+    """Delete the working folders of a day unless a step uses one of them; returns whether they are deleted."""
+    with ExitStack() as stack:
+        try:
+            for run in filter(Path.is_dir, storage.find(day, "*")):
+                stack.enter_context(storage.lock(run, wait_seconds=0))
+        except BusyError as error:
+            log.info("publish: %s is kept: %s", day, error)
+            return False
+        storage.delete(day)
+    return True
