@@ -22,11 +22,14 @@ from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.locks import WAIT_SECONDS
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")
 
 _GRACE_SECONDS, _PATIENCE_SECONDS = 2, 10
+_TURN_SECONDS = WAIT_SECONDS
+"""Maximum wait for another night of the root to end."""
 
 
 class StepFailedError(HMambaError):
@@ -101,7 +104,7 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
         StepFailedError: a step exited with a non-zero status. Only the report runs after it.
     """
     layout = Layout.existing(options.root)
-    with layout.storage.lock(layout.runs, ".night.lock"), _Steps(options).running() as steps:
+    with layout.storage.lock(layout.runs, ".night.lock", _TURN_SECONDS), _Steps(options).running() as steps:
         try:
             yield from _night(steps)
         except StepFailedError:

@@ -56,9 +56,10 @@ def _night(context: StepContext) -> tuple[Manifest, Snapshot]:
     night = layout.run(latest.day, latest.run_id)
     served = (read_serving(night), FALLBACK_VERSION)
     files = Snapshot.open(night)
-    written = [part.written.sha256 for part in candidate_parts(files)]
-    replaced = latest.refresh is None and written != [file.sha256 for file in latest.files]
-    if latest.snapshot != files.digest or latest.model_version not in served or replaced:
+    matches = latest.snapshot == files.digest and latest.model_version in served
+    if matches and latest.refresh is None:
+        matches = [part.written.sha256 for part in candidate_parts(files)] == [file.sha256 for file in latest.files]
+    if not matches:
         raise InputError(
             f"{night.folder} does not match {layout.latest}: the night has been run again since. "
             f"Run the night of {latest.day} to its end."

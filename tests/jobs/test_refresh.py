@@ -254,7 +254,7 @@ def test_a_broken_rule_publishes_nothing(pulled: Layout, caplog: pytest.LogCaptu
     before = table(pulled)
     edit(pulled.latest.resolve(), k=before["rank"].max() - 1)  # the users without new events have one row too many
     assert refresh.main(arguments(pulled, NEXT, "noon")) == 3
-    assert "users_missing" in caplog.text
+    assert "users_with_wrong_count" in caplog.text
     pd.testing.assert_frame_equal(table(pulled), before)
 
 
