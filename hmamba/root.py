@@ -87,13 +87,13 @@ class Root:
         """
         return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
 
-    def recommend(self, user: str, k: int = 10) -> Recommendations:
-        """A user's ``k`` best published candidates, with titles.
+    def recommend(self, user: str, k: int = 10, *, with_history: bool = False) -> Recommendations:
+        """A user's ``k`` best published candidates, with titles, and the user's ``k`` newest events on request.
 
         Raises:
             InputError: the user has no candidates, or nothing is published.
         """
-        return recommend(self.layout, str(user), k)
+        return recommend(self.layout, str(user), k, with_history=with_history)
 
     def metrics(self, day: date | str | None = None) -> dict[str, StepMetrics]:
         """The step metrics of a published night, by step; for ``score`` the sums over all shards.
