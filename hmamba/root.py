@@ -17,6 +17,8 @@ from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.upkeep.history import Night, nights
+from hmamba.upkeep.versions import Version, versions
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender
@@ -109,6 +111,18 @@ class Root:
         shards = [ShardMetrics.read(path, run.storage) for path in run.score_metrics if run.storage.exists(path)]
         found["score"] = ScoreMetrics.of(shards) if shards else None
         return {step: metrics for step, metrics in found.items() if metrics is not None}
+
+    def history(self) -> list[Night]:
+        """All nights, oldest first, from the documents that they have left."""
+        return nights(self.layout)
+
+    def models(self) -> list[Version]:
+        """All model versions, oldest first.
+
+        Raises:
+            InputError: the list of promotions is damaged.
+        """
+        return versions(self.layout)
 
     def verdict(self, day: date | str | None = None) -> Verdict:
         """The gate's measurements and decision on a published night.

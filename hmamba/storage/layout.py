@@ -280,6 +280,12 @@ class Layout:
     rolled_back = _Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
 
+    @property
+    def rolled_back_days(self) -> list[tuple[date, Path]]:
+        """Working folders of rolled-back days, oldest first; a day that was rolled back twice has two."""
+        found = [(named_day(path.name[:10]), path) for path in self.storage.find(self.rolled_back / "runs", "*/")]
+        return [(day, path) for day, path in found if day is not None]
+
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.
 

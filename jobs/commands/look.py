@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hmamba.text import printable, short
+from hmamba.text import metric_name, printable, short
 from jobs.commands.options import AsJson, Root, print_json
 
 if TYPE_CHECKING:
     from hmamba.candidates.lookup import Recommendations
+    from hmamba.upkeep.history import Night
+
+_ONE_LINE = 10_000
 
 
 def recommend(
@@ -44,7 +48,7 @@ def recommend(
 
 
 def _show_recommendations(found: Recommendations, with_history: bool) -> None:
-    console = Console()
+    console = _console()
     console.print(Text(f"User {printable(short(found.user))}: day {found.day}, model_version {found.model_version}"))
     if found.warning:
         console.print(Text(f"Warning: {printable(found.warning)}"))
@@ -58,6 +62,79 @@ def _show_recommendations(found: Recommendations, with_history: bool) -> None:
     console.print(Text("History, newest first:"))
     events = ((event.time, event.title, event.category, f"{event.weight:g}", event.item_id) for event in found.history)
     console.print(_table(("time", "item", "category", "weight", "item id"), events, right=("weight",)))
+
+
+def history(root: Root, as_json: AsJson = False) -> None:
+    """List the nights, newest last: verdict, metric with interval, rows, users, time.
+
+    The metric is that of what served. The interval is that of the difference between the new model and the champion, or
+    without a champion the best baseline. Nights of which files are missing or damaged are listed with what is wrong.
+
+    Example: `hmamba history --root demo`
+    """
+    from hmamba.storage.layout import Layout
+    from hmamba.upkeep.history import nights
+
+    found = nights(Layout.existing(root))
+    if as_json:
+        print_json([_of_night(night) for night in found])
+        return
+    names = ("day", "verdict", "metric", "difference", "rows", "users", "time", "run")
+    _console().print(_table(names, map(_night_cells, found), right=("rows", "users", "time")))
+    for night in found:
+        for problem in night.problems:
+            typer.echo(f"{night.day} {night.run_id}: {printable(problem)}", err=True)
+
+
+def _of_night(night: Night) -> dict[str, object]:
+    compared = None if night.compared is None else night.compared.model_dump()
+    return {**asdict(night), "compared": compared}
+
+
+def _night_cells(night: Night) -> tuple[object, ...]:
+    metric = difference = None
+    if night.metric is not None and night.value is not None:
+        metric = f"{metric_name(night.metric)} {night.value:.4f}"
+    if night.compared is not None:
+        one = night.compared
+        difference = f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}) against {one.other}"
+    verdict = f"{night.verdict}, rolled back" if night.rolled_back else night.verdict
+    amounts = ("" if number is None else f"{number:,}" for number in (night.rows, night.users))
+    seconds = "" if night.seconds is None else f"{night.seconds:,.0f} s"
+    return (night.day, verdict, metric, difference, *amounts, seconds, night.run_id)
+
+
+def models(root: Root, as_json: AsJson = False) -> None:
+    """List the model versions, newest last: parent, promotion, metric, size; which serves, and which are damaged.
+
+    Example: `hmamba models --root demo`
+    """
+    from hmamba.storage.layout import Layout
+    from hmamba.upkeep.sizes import shown
+    from hmamba.upkeep.versions import Version, versions
+
+    found = versions(Layout.existing(root))
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+
+    def cells(one: Version) -> tuple[object, ...]:
+        state = "serves" if one.serves else ""
+        metric = "" if one.metric is None or one.value is None else f"{metric_name(one.metric)} {one.value:.4f}"
+        promoted = "" if one.promoted_at is None else f"{one.promoted_at:%Y-%m-%d %H:%M}"
+        marks = ", ".join(filter(None, [state, "damaged" if one.damage else ""]))
+        return (one.version, one.day, one.parent, promoted, metric, shown(one.bytes), marks)
+
+    names = ("version", "day", "parent", "promoted (UTC)", "metric", "size", "state")
+    _console().print(_table(names, map(cells, found), right=("size",)))
+    for one in found:
+        if one.damage:
+            typer.echo(f"{one.version}: {printable(one.damage)}", err=True)
+
+
+def _console() -> Console:
+    """A console that folds long lines on a terminal only: a file or a pipe gets each row on one line."""
+    return Console(width=None if sys.stdout.isatty() else _ONE_LINE)
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> Table:

@@ -27,5 +27,7 @@ COMMANDS = (
     Command("refresh", night.refresh, _NIGHTS),
     Command("backtest", night.backtest, _NIGHTS),
     Command("recommend", look.recommend, _LOOK),
+    Command("history", look.history, _LOOK),
+    Command("models", look.models, _LOOK),
     Command("rollback", upkeep.rollback, _UPKEEP),
 )

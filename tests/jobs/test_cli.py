@@ -23,6 +23,8 @@ REQUIRED = {
     "rollback": ("--to", "2024-01-30"),
     "backtest": ("--from", "2024-01-30", "--to", "2024-01-30"),
     "recommend": ("u",),
+    "history": (),
+    "models": (),
 }
 """Other arguments of the commands that need an existing root."""
 
