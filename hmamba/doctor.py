@@ -327,7 +327,7 @@ def _champion(layout: Layout, night: str) -> Check:
     from hmamba.ranker import RANKER_FILE, lightgbm
 
     promotions = Promotions.read_if_exists(layout.champion, layout.storage)
-    if promotions is None:
+    if promotions is None or promotions.version is None:
         if layout.latest.exists():
             return Check("champion", "note", "none: a baseline serves, and each night trains a first model again")
         return Check("champion", "note", "no model has been promoted yet", night)

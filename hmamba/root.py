@@ -12,6 +12,7 @@ from hmamba.candidates.lookup import Recommendations, published_manifest, recomm
 from hmamba.clock import day_of
 from hmamba.config import Config, load
 from hmamba.contracts import Manifest
+from hmamba.contracts.models import Rollback
 from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, StepMetrics
 from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
@@ -115,6 +116,14 @@ class Root:
     def history(self) -> list[Night]:
         """All nights, oldest first, from the documents that they have left."""
         return nights(self.layout)
+
+    def rollbacks(self) -> tuple[Rollback, ...]:
+        """All rollbacks, oldest first.
+
+        Raises:
+            InputError: the list of promotions is damaged.
+        """
+        return promotions.rollbacks(self.layout)
 
     def models(self) -> list[Version]:
         """All model versions, oldest first.

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import Manifest
-from hmamba.contracts.steps import KEPT_METRICS, PublishMetrics, ShardMetrics, StepFailure, StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS, PublishMetrics, ShardMetrics, SnapshotMetrics, StepFailure, StepMetrics
 from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.errors import InputError
 from hmamba.report.stopped import failed_at, unfinished
@@ -122,8 +122,10 @@ def _night(run: RunLayout, day: date, table: Manifest | str | None) -> Night:
     reading, run_id = _Reading(), run.folder.name
     steps = _steps(run, reading)
     failures = [found for path in run.failed if (found := reading.document(StepFailure, path, run)) is not None]
-    shards = sum(isinstance(step, ShardMetrics) for step in steps)
-    stopped = failed_at(failures, max(shards, 1)) or unfinished([step.step for step in steps])
+    shards = max((step.shards for step in steps if isinstance(step, SnapshotMetrics)), default=0)
+    scored = sum(isinstance(step, ShardMetrics) for step in steps)
+    done = {step.step for step in steps} & {*PUBLISHING} - ({"score"} if scored < shards else set())
+    stopped = failed_at(failures, shards) or unfinished([*done])
     night = Night(day, run_id, seconds=round(sum(step.seconds for step in steps), 3) if steps else None)
     night = _judged(night, reading.document(Verdict, run.verdict, run))
     for step in steps:

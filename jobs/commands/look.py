@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ from jobs.commands.options import AsJson, Root, print_json
 
 if TYPE_CHECKING:
     from hmamba.candidates.lookup import Recommendations
+    from hmamba.contracts.models import Rollback
     from hmamba.upkeep.history import Night
 
 _ONE_LINE = 10_000
@@ -65,22 +67,27 @@ def _show_recommendations(found: Recommendations, with_history: bool) -> None:
 
 
 def history(root: Root, as_json: AsJson = False) -> None:
-    """List the nights, newest last: verdict, metric with interval, rows, users, time.
+    """List the nights and rollbacks, newest last: verdict, metric with interval, rows, users, time.
 
     The metric is that of what served. The interval is that of the difference between the new model and the champion, or
     without a champion the best baseline. Nights of which files are missing or damaged are listed with what is wrong.
 
     Example: `hmamba history --root demo`
     """
+    from hmamba.models.promotions import rollbacks
     from hmamba.storage.layout import Layout
     from hmamba.upkeep.history import nights
 
-    found = nights(Layout.existing(root))
+    layout = Layout.existing(root)
+    found, back = nights(layout), rollbacks(layout)
     if as_json:
-        print_json([_of_night(night) for night in found])
+        print_json({"nights": [_of_night(night) for night in found], "rollbacks": [one.model_dump() for one in back]})
         return
+    lines = [((night.day, 0), _night_cells(night)) for night in found]
+    lines += [((max(_days_back(one)), 1), _rollback_cells(one)) for one in back]
+    cells = [cells for _, cells in sorted(lines, key=lambda line: line[0])]
     names = ("day", "verdict", "metric", "difference", "rows", "users", "time", "run")
-    _console().print(_table(names, map(_night_cells, found), right=("rows", "users", "time")))
+    _console().print(_table(names, cells, right=("rows", "users", "time")))
     for night in found:
         for problem in night.problems:
             typer.echo(f"{night.day} {night.run_id}: {printable(problem)}", err=True)
@@ -102,6 +109,19 @@ def _night_cells(night: Night) -> tuple[object, ...]:
     amounts = ("" if number is None else f"{number:,}" for number in (night.rows, night.users))
     seconds = "" if night.seconds is None else f"{night.seconds:,.0f} s"
     return (night.day, verdict, metric, difference, *amounts, seconds, night.run_id)
+
+
+def _days_back(one: Rollback) -> list[date]:
+    """The days that a rollback undid."""
+    tables = [] if one.from_table is None else [one.from_table]
+    return [one.day, *(promotion.day for promotion in one.taken_back), *tables]
+
+
+def _rollback_cells(one: Rollback) -> tuple[object, ...]:
+    table = "" if one.table is None else f", table of {one.table}"
+    to = one.version or "no model"
+    when = f"{one.rolled_back_at:%Y-%m-%d %H:%M}"
+    return (max(_days_back(one)), f"rollback to {to}{table}", f"from {one.from_version}", "", "", "", "", f"at {when}")
 
 
 def models(root: Root, as_json: AsJson = False) -> None:

@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from hmamba.contracts.steps import IngestMetrics, StepFailure
+from hmamba.contracts.steps import ReportMetrics, StepFailure
 from hmamba.storage.layout import Layout
 from hmamba.upkeep.history import Night, nights
 from tests.documents import manifest
@@ -76,6 +76,13 @@ def test_a_night_that_was_killed_says_before_which_step(shop: Layout) -> None:
     assert (only(shop).verdict, only(shop).reason) == ("failed", "stopped before publish")
 
 
+def test_a_shard_that_was_not_scored_stops_a_night(shop: Layout) -> None:
+    shutil.rmtree(shop.published(DAY))
+    shop.run(DAY, RUN).step_metrics("score", 1).unlink()
+    shop.run(DAY, RUN).step_metrics("publish").unlink()
+    assert (only(shop).verdict, only(shop).reason) == ("failed", "stopped before score")
+
+
 @pytest.mark.parametrize("name", ["verdict.json", "metrics/train.json", "metrics/score-0001.json"])
 def test_a_damaged_document_is_named_on_the_line(shop: Layout, name: str) -> None:
     path = shop.run(DAY, RUN).folder / name
@@ -117,7 +124,7 @@ def test_the_published_run_of_a_day_comes_last(shop: Layout) -> None:
 
 
 def test_on_the_command_line(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    record(shop, IngestMetrics.model_validate(ingested().model_dump()))
+    record(shop, ReportMetrics(day=DAY, path="reports/index.html", bytes=1))
     assert call("history", "--root", str(shop.root)) == 0
     header, line = capsys.readouterr().out.splitlines()
     assert header.split() == ["day", "verdict", "metric", "difference", "rows", "users", "time", "run"]
@@ -126,7 +133,7 @@ def test_on_the_command_line(shop: Layout, capsys: pytest.CaptureFixture[str]) -
     )
     shop.run(DAY, RUN).verdict.write_text("{")
     assert call("history", "--root", str(shop.root), "--json") == 0
-    (night,) = json.loads(capsys.readouterr().out)
+    (night,) = json.loads(capsys.readouterr().out)["nights"]
     assert (night["day"], night["rows"], night["compared"]) == (str(DAY), 400, None)
     assert "verdict.json" in night["problems"][0]
     assert call("history", "--root", str(shop.root)) == 0
