@@ -214,7 +214,9 @@ def _start(root: Path) -> str:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(_nearest(root)).free / GIB
     if free < DISK_GB:
-        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or free space")
+        return Check(
+            "disk", "note", f"{free:.1f} GiB free", "lower the days in [keep] and run hmamba prune, or free space"
+        )
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 

@@ -219,31 +219,3 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         changed = _put(layout, base.model_copy(update=changes), refreshed.parts)
         return Published(totals, len(refreshed.parts), changed)
-
-
-def prune_states(layout: Layout) -> list[Path]:
-    """Delete the carried states of all runs except the one that latest.json names; returns their folders.
-
-    Nothing is deleted if latest.json cannot be read.
-    """
-    newest = _readable(layout.latest, layout.storage)
-    if newest is None:
-        return []
-    kept = layout.run(newest.day, newest.run_id).states
-    expired = [path for path in layout.carried_states if path != kept]
-    for path in expired:
-        layout.storage.delete(path)
-    return expired
-
-
-def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
-    """Delete working folders of old days; returns their paths.
-
-    The newest ``keep`` days, ``day`` and the day that latest.json names are kept.
-    """
-    days = layout.run_days[::-1]
-    kept = {day, _newest_day(layout), *(found for found, _ in days[:keep])}
-    expired = [path for found, path in days if found not in kept]
-    for path in expired:
-        layout.storage.delete(path)
-    return expired

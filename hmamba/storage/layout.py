@@ -310,6 +310,11 @@ class Layout:
         """The report of one night."""
         return self.root / "reports" / day.isoformat() / "index.html"
 
+    @property
+    def report_days(self) -> list[tuple[date, Path]]:
+        """Folders of reports, oldest first."""
+        return self._days(self.root / "reports")
+
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""
         return BacktestLayout(self.root / "backtests" / f"{first}_{last}_every-{every}")

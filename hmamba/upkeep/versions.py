@@ -27,7 +27,8 @@ class Version:
         metric: the gate's deciding metric; None before the first verdict.
         value: its mean over the evaluated users; None likewise.
         bytes: size on disk.
-        damage: why it cannot be loaded; None if it can.
+        pruned: whether it has been deleted but for its metrics.
+        damage: why it cannot be loaded; None if it can, or was pruned.
     """
 
     version: str
@@ -38,6 +39,7 @@ class Version:
     metric: str | None
     value: float | None
     bytes: int
+    pruned: bool
     damage: str | None
 
 
@@ -58,6 +60,7 @@ def versions(layout: Layout) -> list[Version]:
 
 def _version(layout: Layout, name: str, promoted: Mapping[str, Promotion], champion: str | None) -> Version:
     damage = metrics = provenance = None
+    pruned = layout.storage.find(layout.model(name), "*") == [layout.model_metrics(name)]
     try:
         provenance = verified(layout, name)
         metrics = files.read_metrics(layout, name)
@@ -75,7 +78,8 @@ def _version(layout: Layout, name: str, promoted: Mapping[str, Promotion], champ
         metric=None if gate is None else gate.metric,
         value=None if gate is None else gate.metrics.get("challenger", {}).get(gate.metric),
         bytes=size_of(layout.storage.local_path(layout.model(name))),
-        damage=damage,
+        pruned=pruned,
+        damage=None if pruned else damage,
     )
 
 

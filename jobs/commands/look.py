@@ -142,7 +142,7 @@ def models(root: Root, as_json: AsJson = False) -> None:
         state = "serves" if one.serves else ""
         metric = "" if one.metric is None or one.value is None else f"{metric_name(one.metric)} {one.value:.4f}"
         promoted = "" if one.promoted_at is None else f"{one.promoted_at:%Y-%m-%d %H:%M}"
-        marks = ", ".join(filter(None, [state, "damaged" if one.damage else ""]))
+        marks = ", ".join(filter(None, [state, "pruned" if one.pruned else "", "damaged" if one.damage else ""]))
         return (one.version, one.day, one.parent, promoted, metric, shown(one.bytes), marks)
 
     names = ("version", "day", "parent", "promoted (UTC)", "metric", "size", "state")

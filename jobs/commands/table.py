@@ -30,4 +30,5 @@ COMMANDS = (
     Command("history", look.history, _LOOK),
     Command("models", look.models, _LOOK),
     Command("rollback", upkeep.rollback, _UPKEEP),
+    Command("prune", upkeep.prune, _UPKEEP),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from hmamba.clock import named_day
-from jobs.commands.options import Root
+from jobs.commands.options import AsJson, Root, Settings, print_json
 from jobs.commands.options import day as as_day
 
 
@@ -49,3 +50,34 @@ def rollback(
         target = to_version(layout, to) if day is None else to_day(layout, day)
     for sentence in roll_back(layout, target, delete=delete):
         typer.echo(sentence)
+
+
+def prune(
+    root: Root,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete models, tables, reports, working folders and landing files that are older than `[keep]` says.
+
+    Never deletes what serves, what the gates and refreshes of kept nights read, or a file of which rows have not been
+    pulled. Every night ends with the same rules.
+
+    Example: `hmamba prune --root demo --dry-run`
+    """
+    from hmamba.config import load
+    from hmamba.storage.layout import Layout
+    from hmamba.upkeep import prune as pruning
+    from hmamba.upkeep.sizes import shown
+
+    layout = Layout.existing(root)
+    settings = load(config, layout)
+    done = pruning.plan(layout, settings) if dry_run else pruning.prune(layout, settings)
+    if as_json:
+        print_json({"deleted": not dry_run, **asdict(done), "bytes": done.bytes})
+        return
+    for note in done.notes:
+        typer.echo(note, err=True)
+    for one in done.doomed:
+        typer.echo(f"{one.kind:<10}{shown(one.bytes):>10}  {one.path.relative_to(layout.root)}")
+    typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {shown(done.bytes)}.")

@@ -25,6 +25,7 @@ REQUIRED = {
     "recommend": ("u",),
     "history": (),
     "models": (),
+    "prune": (),
 }
 """Other arguments of the commands that need an existing root."""
 
