@@ -6,22 +6,15 @@ import logging
 import sys
 from dataclasses import asdict
 
-from hmamba.candidates.publish import candidate_parts, publish
-from hmamba.contracts.steps import PublishMetrics, ShardMetrics
+from hmamba.candidates.publish import publish
+from hmamba.contracts.steps import PublishMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, explained
-from hmamba.storage.layout import RunLayout
 from hmamba.upkeep.prune import prune
 from hmamba.upkeep.sizes import shown
 from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
-
-
-def _fallback_users(run: RunLayout) -> int:
-    """Number of users, over all shards, who received popular items."""
-    shards = range(len(candidate_parts(run)))
-    return sum(ShardMetrics.read(run.step_metrics("score", shard), run.storage).fallback_users for shard in shards)
 
 
 def _prune(context: StepContext) -> None:
@@ -46,7 +39,7 @@ def body(context: StepContext) -> PublishMetrics:
     """
     config = context.config
     warning = Verdict.read(context.run.verdict, context.run.storage).warning
-    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
+    done = publish(context.layout, context.day, context.run_id, config, warning)
     if warning:
         log.warning("publish: %s", warning)
     _prune(context)

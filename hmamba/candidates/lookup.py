@@ -8,8 +8,9 @@ from datetime import date, datetime
 import duckdb
 
 from hmamba import columns
-from hmamba.contracts.manifest import Manifest, SnapshotManifest
+from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
+from hmamba.sequences.files import Snapshot
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import in_memory
@@ -160,10 +161,9 @@ def _history(
 ) -> tuple[PastEvent, ...] | None:
     """The user's newest events in that night's snapshot; None if the working folder has been deleted."""
     run = layout.run(manifest.day, manifest.run_id)
-    snapshot = SnapshotManifest.read_if_exists(run.manifest, run.storage)
-    if snapshot is None:
+    if not run.storage.exists(run.manifest):
         return None
-    shards = [str(run.storage.local_path(run.shard(number))) for number in range(snapshot.shards)]
-    bound = {"shards": shards, "items": str(run.storage.local_path(run.items)), "user": user, "most": most}
+    files = Snapshot.open(run)
+    bound = {"shards": list(map(str, files.shards)), "items": str(files.items), "user": user, "most": most}
     rows = connection.execute(statement("published/events_of_user"), bound).fetchall()
-    return tuple(PastEvent(None if snapshot.by_position else time, *event) for time, *event in rows)
+    return tuple(PastEvent(None if files.manifest.by_position else time, *event) for time, *event in rows)

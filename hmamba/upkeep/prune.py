@@ -11,13 +11,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from hmamba.config import Config
 from hmamba.contracts.manifest import Manifest
-from hmamba.errors import HMambaError, InputError
+from hmamba.errors import BusyError, HMambaError, InputError
 from hmamba.models import promotions
 from hmamba.sources.files import find_catalogue
 from hmamba.statements import rows
@@ -44,7 +45,13 @@ class Doomed:
 
 @dataclass
 class Plan:
-    """What is deleted, and a sentence for each kind of which nothing is, because a file cannot be read."""
+    """What is deleted.
+
+    Attributes:
+        doomed: each file or folder.
+        notes: a sentence for each kind of which nothing is deleted, because a file cannot be read, and for each working
+            folder that is kept, because a step works in it.
+    """
 
     doomed: list[Doomed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -91,15 +98,41 @@ def prune(layout: Layout, config: Config, day: date | None = None) -> Plan:
     """Delete what :func:`plan` finds, and return it. A table disappears as a whole; killed, run it again."""
     with layout.storage.lock(layout.candidates):
         found = plan(layout, config, day)
-        for one in found.doomed:
-            if one.kind == "tables":
-                aside = one.path.with_name(f".{one.path.name}{_PRUNED}")
-                shutil.rmtree(aside, ignore_errors=True)
-                layout.storage.move(one.path, aside)
-                layout.storage.delete(aside)
-            else:
-                layout.storage.delete(one.path)
+        with ExitStack() as stack:
+            _spare_used(layout, found, stack)
+            _delete(layout, found)
     return found
+
+
+def _spare_used(layout: Layout, found: Plan, held: ExitStack) -> None:
+    """Take from the plan the working folders in which steps work; the others are locked until the stack is closed."""
+    used: set[Path] = set()
+    for run in sorted({run for one in found.doomed for run in _runs_of(layout, one.path)}):
+        try:
+            held.enter_context(layout.storage.lock(run, wait_seconds=0))
+        except BusyError as error:
+            used.add(run)
+            found.notes.append(f"{run} is kept: {error}")
+    found.doomed = [one for one in found.doomed if used.isdisjoint(_runs_of(layout, one.path))]
+
+
+def _runs_of(layout: Layout, path: Path) -> list[Path]:
+    """The working folders that a path is, is in, or contains."""
+    if not path.is_relative_to(layout.runs):
+        return []
+    parts = path.relative_to(layout.runs).parts
+    return [layout.runs.joinpath(*parts[:2])] if len(parts) > 1 else layout.storage.find(path, "*/")
+
+
+def _delete(layout: Layout, found: Plan) -> None:
+    for one in found.doomed:
+        if one.kind == "tables":
+            aside = one.path.with_name(f".{one.path.name}{_PRUNED}")
+            shutil.rmtree(aside, ignore_errors=True)
+            layout.storage.move(one.path, aside)
+            layout.storage.delete(aside)
+        else:
+            layout.storage.delete(one.path)
 
 
 def _kept(days: Collection[date], most: int, always: Collection[date]) -> set[date]:
@@ -108,7 +141,10 @@ def _kept(days: Collection[date], most: int, always: Collection[date]) -> set[da
 
 
 def _newest_day(layout: Layout) -> date | None:
-    """Day of the table that readers have, by the link itself; None without one."""
+    """Day of the table that readers have, by the link if its manifest cannot be read; None without one."""
+    with suppress(InputError):
+        manifest = Manifest.read_if_exists(layout.latest, layout.storage)
+        return None if manifest is None else manifest.day
     link = layout.storage.local_path(layout.latest)
     folder = link.resolve().parent if link.exists() else None
     return next((day for day, path in layout.published_days if path.resolve() == folder), None)

@@ -106,6 +106,18 @@ def test_a_run_that_has_not_finished_stays_for_a_week(root_of_days: Layout, ende
     assert run.sequences.exists() == (not ended)
 
 
+def test_a_working_folder_in_which_a_step_works_stays(root_of_days: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    root_of_days.config.write_text("[keep]\nruns = 1\n")
+    run = root_of_days.run(DAYS[0], "manual")
+    with root_of_days.storage.lock(run.folder):
+        assert call("prune", "--root", str(root_of_days.root)) == 0
+        assert run.sequences.exists()
+        assert "is kept: " in capsys.readouterr().err
+        assert not root_of_days.run(DAYS[1], "manual").sequences.exists()
+    assert call("prune", "--root", str(root_of_days.root)) == 0
+    assert not run.sequences.exists()
+
+
 def test_other_folders_and_files_are_left_alone(root_of_days: Layout) -> None:
     others = [root_of_days.runs / "keep-me", root_of_days.models / "mine", root_of_days.root / "reports" / "index.html"]
     for path in others:

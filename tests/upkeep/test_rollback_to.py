@@ -104,7 +104,9 @@ def test_a_damaged_model_is_refused_before_anything_changes(
     two: Layout, capsys: pytest.CaptureFixture[str], file: str, how: str
 ) -> None:
     first, second = versions(two)
-    (two.model(first) / file).write_bytes(b"{")
+    content = bytearray((two.model(first) / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (two.model(first) / file).write_bytes(content)
     assert back(two, how, first if how == "--to" else str(FIRST)) == 2
     assert first in capsys.readouterr().err
     assert versions(two) == [first, second]

@@ -49,7 +49,7 @@ def test_every_version_with_its_promotion(shop: tuple[Layout, list[str]]) -> Non
     assert found[0].bytes == size
 
 
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "items.parquet", "metrics.json"])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "items.parquet", "metrics.json", "contents.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_version_says_what_is_wrong(shop: tuple[Layout, list[str]], file: str, damage: str) -> None:
     layout, names = shop
