@@ -214,7 +214,9 @@ def _start(root: Path) -> str:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(_nearest(root)).free / GIB
     if free < DISK_GB:
-        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or free space")
+        return Check(
+            "disk", "note", f"{free:.1f} GiB free", "lower the days in [keep] and run hmamba prune, or free space"
+        )
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 
@@ -327,7 +329,7 @@ def _champion(layout: Layout, night: str) -> Check:
     from hmamba.ranker import RANKER_FILE, lightgbm
 
     promotions = Promotions.read_if_exists(layout.champion, layout.storage)
-    if promotions is None:
+    if promotions is None or promotions.version is None:
         if layout.latest.exists():
             return Check("champion", "note", "none: a baseline serves, and each night trains a first model again")
         return Check("champion", "note", "no model has been promoted yet", night)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import resource
 import sys
 import time
@@ -88,7 +89,13 @@ def day_argument(text: str) -> date:
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """Build a parser with the arguments that all steps share."""
     result = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
-    result.add_argument("--root", required=True, help="folder of the recommender, e.g. ./demo")
+    root = os.environ.get("HMAMBA_ROOT") or None
+    result.add_argument(
+        "--root",
+        required=root is None,
+        default=root,
+        help="folder of the recommender, e.g. ./demo (default: HMAMBA_ROOT)",
+    )
     result.add_argument("--day", required=True, type=day_argument, help="the day to process, UTC, e.g. 2017-12-14")
     result.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     result.add_argument("--run-id", default="manual", help="names the run's working folder (default: manual)")

@@ -34,3 +34,17 @@ SELECT
     array_to_string(list_filter(category_path, lambda level: trim(level) <> ''), ' › ') AS category
 FROM read_parquet($file)
 WHERE list_contains($items, item_id);
+
+-- name: events_of_user
+-- The newest events of one user in a snapshot, newest first. $shards: its shards; $items: its items.parquet; $user; $most.
+SELECT
+    e.event_time,
+    i.item_id,
+    i.title,
+    array_to_string(list_filter(i.category_path, lambda level: trim(level) <> ''), ' › ') AS category,
+    e.weight
+FROM read_parquet($shards) AS e
+INNER JOIN read_parquet($items) AS i ON e.item_index = i.item_index
+WHERE e.user_id = $user
+ORDER BY e.event_time DESC, i.item_id
+LIMIT $most;

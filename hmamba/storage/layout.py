@@ -292,6 +292,19 @@ class Layout:
     rolled_back = _Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
 
+    @property
+    def rolled_back_days(self) -> list[tuple[date, Path]]:
+        """Working folders of rolled-back days, oldest first; a day that was rolled back twice has two."""
+        found = [(named_day(path.name[:10]), path) for path in self.storage.find(self.rolled_back / "runs", "*/")]
+        days = [(day, path) for day, path in found if day is not None]
+        return sorted(days, key=lambda entry: (entry[0], int(entry[1].name[11:] or 1)))
+
+    @property
+    def rolled_back_tables(self) -> list[Path]:
+        """Rolled-back tables, oldest day first; the newest of one day last."""
+        found = self.storage.find(self.rolled_back / "candidates", f"{_PUBLISHED}*/")
+        return sorted(found, key=lambda path: (path.name.partition(".")[0], int(path.name.partition(".")[2] or 1)))
+
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.
 
@@ -308,6 +321,11 @@ class Layout:
     def report(self, day: date) -> Path:
         """The report of one night."""
         return self.root / "reports" / day.isoformat() / "index.html"
+
+    @property
+    def report_days(self) -> list[tuple[date, Path]]:
+        """Folders of reports, oldest first."""
+        return self._days(self.root / "reports")
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""
