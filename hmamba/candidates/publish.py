@@ -121,7 +121,7 @@ def publish(
         created_at=_now(),
         files=_describe(parts, target, layout.storage),
     )
-    with layout.storage.lock(layout.candidates):
+    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
         return Published(totals, len(parts), _put(layout, manifest, parts))
 
 
@@ -214,7 +214,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         "created_at": _now(),
         "files": _describe(refreshed.parts, target, layout.storage),
     }
-    with layout.storage.lock(layout.candidates):
+    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
         if Manifest.read(layout.published_manifest(base.day), layout.storage) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         changed = _put(layout, base.model_copy(update=changes), refreshed.parts)

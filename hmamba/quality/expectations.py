@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmamba.errors import InputError, QualityError
-from hmamba.storage.local import alone
+from hmamba.storage.locks import alone
 
 if TYPE_CHECKING:
     from great_expectations.core.batch_definition import BatchDefinition

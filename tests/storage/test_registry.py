@@ -28,6 +28,7 @@ from hmamba.storage import local
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
+from hmamba.storage.locks import WAIT_SECONDS, alone
 from hmamba.storage.registry import STORAGES, open_storage
 from jobs.step import StepContext, record_failure
 from tests.landing import DAY
@@ -106,9 +107,9 @@ class Objects:
         LocalStorage(self.root).delete(place)
 
     def lock(
-        self, folder: Path, name: str = ".lock", wait_seconds: float | None = None
+        self, folder: Path, name: str = ".lock", wait_seconds: float = WAIT_SECONDS, *, shared: bool = False
     ) -> AbstractContextManager[None]:
-        return local.alone(folder, name, wait_seconds)
+        return alone(folder, name, wait_seconds, shared=shared)
 
 
 @pytest.fixture(params=["", "objects://"])
@@ -168,7 +169,7 @@ class TestEveryStorage:
         assert not storage.exists(storage.root / "aside" / "one" / "a")
 
     def test_a_lock_keeps_others_out(self, storage: Storage) -> None:
-        again = pytest.raises(BusyError, match="is locked by another process")
+        again = pytest.raises(BusyError, match="is locked by process")
         with storage.lock(storage.root), again, storage.lock(storage.root, wait_seconds=0):
             pass
 
