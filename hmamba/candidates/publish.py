@@ -103,7 +103,7 @@ def publish(
     settings = config.candidates
     with in_memory(config.warehouse) as connection:
         totals = check_candidates(
-            layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
+            layout.checks, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
         )
     target, parts = layout.published(day), tuple(shard.part for shard in files.shards)
     manifest = Manifest(
@@ -204,7 +204,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
     files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
     with in_memory(config.warehouse) as connection:
         name = f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}"
-        totals = check_candidates(layout.expectations, connection, files, base.k, base.exclude_seen, name)
+        totals = check_candidates(layout.checks, connection, files, base.k, base.exclude_seen, name)
     changes = {
         "model_version": totals.model_version,
         "rows": totals.rows,

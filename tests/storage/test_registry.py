@@ -183,7 +183,7 @@ def test_a_table_is_published_taken_back_and_pruned_there(tmp_path: Path, monkey
     assert publish(layout, DAY, "manual", config, 0).changed
     assert not publish(layout, DAY, "manual", config, 0).changed
     manifest = json.loads(layout.storage.local_path(layout.latest).read_text())
-    assert set(held) == {
+    assert {name for name in held if not name.startswith("gx/")} == {
         "candidates/latest.json",
         f"candidates/run_date={DAY}/_manifest.json",
         *(file["path"] for file in manifest["files"]),
@@ -195,7 +195,7 @@ def test_a_table_is_published_taken_back_and_pruned_there(tmp_path: Path, monkey
     layout.config.touch()
     assert prune_runs(layout, DAY, 1) == []
     assert any(line.endswith("deleted") for line in roll_back(layout, DAY.replace(day=1), delete=True))
-    assert held == {}
+    assert {name for name in held if not name.startswith("gx/")} == set()
 
 
 def test_documents_are_kept_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
