@@ -38,7 +38,7 @@ class _Under:
     def __init__(self, *parts: str) -> None:
         self._parts = parts
 
-    def __get__(self, layout: RunLayout | BacktestLayout | Layout, owner: object = None) -> Path:
+    def __get__(self, layout: RunLayout | ChecksLayout | BacktestLayout | Layout, owner: object = None) -> Path:
         return layout.folder.joinpath(*self._parts)
 
 
@@ -155,6 +155,45 @@ def _of_step(step: str, shard: int | None) -> str:
 
 
 @dataclass(frozen=True)
+class ChecksLayout:
+    """Paths of the checks of batches and candidates: records of Great Expectations' results, and pages (Data Docs)."""
+
+    folder: Path
+    storage: Storage
+
+    index = _Under("index.html")
+    """The page that lists all checks."""
+
+    records = _Under("checks")
+    """One folder for each kind of check."""
+
+    lock = _Under(".lock")
+    """Held while records and pages are written."""
+
+    def of_kind(self, kind: str) -> Path:
+        """Records and pages of one kind of check."""
+        return self.records / kind
+
+    def record(self, kind: str, name: str) -> Path:
+        """The record of one check."""
+        return self.of_kind(kind) / f"{name}.json"
+
+    def page(self, record: Path) -> Path:
+        """The page that belongs to a record."""
+        return record.with_suffix(".html")
+
+    @property
+    def all_records(self) -> list[Path]:
+        """The existing records."""
+        return self.storage.find(self.records, "*/*.json")
+
+    @property
+    def all_pages(self) -> list[Path]:
+        """The existing pages of records."""
+        return self.storage.find(self.records, "*/*.html")
+
+
+@dataclass(frozen=True)
 class BacktestLayout:
     """Paths of a backtest, which replays past nights."""
 
@@ -232,8 +271,10 @@ class Layout:
     warehouse = _Under("warehouse.duckdb")
     """The DuckDB file. Only ingest writes it."""
 
-    expectations = _Under("gx")
-    """The Great Expectations project, including Data Docs."""
+    @property
+    def checks(self) -> ChecksLayout:
+        """Records and pages of all checks."""
+        return ChecksLayout(self.folder / "gx", self.storage)
 
     models = _Under("models")
     """One folder per model version, and champion.json."""
