@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import CronDataIntervalTimetable, chain, dag
+
+sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
+
 from hmamba_steps import CANDIDATES, COMMON, WAREHOUSE_POOL, StepOperator, common_params, hourly_ingest
 
 ABOUT = """
@@ -34,6 +39,7 @@ def hmamba_refresh() -> None:
         task_id="refresh",
         step="refresh",
         days_back=0,
+        takes_turns=False,
         # It also loads the model, but a task has one pool; without this one a locked warehouse would fail another run.
         pool=WAREHOUSE_POOL,
         outlets=[CANDIDATES],

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
-from hmamba_steps import CANDIDATES, COMMON, GPU_POOL, WAREHOUSE_POOL, StepOperator, common_params, ranges
+
+sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
+
+from hmamba_runs import ranges
+from hmamba_steps import CANDIDATES, COMMON, GPU_POOL, WAREHOUSE_POOL, StepOperator, TurnSensor, common_params
 
 ABOUT = """
 ### The nightly recommender
@@ -25,6 +31,10 @@ More in docs/operations.md.
 """
 
 
+NIGHT_TIMEOUT = timedelta(hours=20)
+"""Longest time of a run, waiting for its turn included. Below a day, so that a night that hangs costs one night."""
+
+
 @dag(
     dag_id="hmamba_retrain",
     description="Pull, check, fine-tune, evaluate, score, publish, report",
@@ -33,6 +43,7 @@ More in docs/operations.md.
     # the run is due, so the day that it processes does not depend on when, or how often, the run starts.
     schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
     **COMMON,
+    dagrun_timeout=NIGHT_TIMEOUT,
     params={
         **common_params(),
         "full_retrain": Param(
@@ -46,6 +57,15 @@ More in docs/operations.md.
 )
 def hmamba_retrain() -> None:
     """Define the tasks and their order."""
+    turn = TurnSensor(
+        task_id="turn",
+        mode="reschedule",
+        poke_interval=60,
+        timeout=NIGHT_TIMEOUT,
+        execution_timeout=timedelta(minutes=5),
+        doc_md="Checks the params and the root, then waits until no other run of this root is under way and none of an "
+        "earlier day waits. Its log names the run that it waits for.",
+    )
     ingest = StepOperator(
         task_id="ingest",
         step="ingest",
@@ -128,8 +148,8 @@ def hmamba_retrain() -> None:
         doc_md="Writes the report of a night with a failed step: which one, why, and what was done before. It does not "
         "wait for shards that are still being scored. Skipped if no step fails. The run stays failed.",
     )
-    chain(ingest, snapshot, train, gate, index, score, publish, report)
-    chain([ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
+    chain(turn, ingest, snapshot, train, gate, index, score, publish, report)
+    chain([turn, ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
 
 
 hmamba_retrain()

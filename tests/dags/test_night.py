@@ -71,7 +71,7 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
     run = dagbag.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
 
     assert str(run.state) == "success"
-    once = ("ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
+    once = ("turn", "ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
     expected = {"score": ["success"] * SHARDS, "report_failed_night": ["skipped"]}
     assert states(run) == expected | {name: ["success"] for name in once}
 
@@ -84,7 +84,9 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
     folders = list((shop.root / "runs" / DAY.isoformat()).iterdir())
     assert [folder.name for folder in folders] == [manifest["run_id"]]
     metrics = {path.stem for path in (folders[0] / "metrics").iterdir()}
-    assert metrics == {name for name in once if name != "shards"} | {f"score-{shard:04d}" for shard in range(SHARDS)}
+    assert metrics == {name for name in once if name not in ("turn", "shards")} | {
+        f"score-{shard:04d}" for shard in range(SHARDS)
+    }
     assert json.loads(shop.champion.read_text(encoding="utf-8"))["version"] == manifest["model_version"]
     assert shop.report(DAY).is_file()
 
@@ -116,6 +118,7 @@ def test_a_night_that_cannot_be_mended_by_trying_again_fails_at_once(
 
     assert str(run.state) == "failed"
     seen = states(run)
+    assert seen.pop("turn") == ["success"]
     assert seen.pop("ingest") == ["failed"]
     assert seen.pop("report_failed_night") == ["success"]
     assert {state for after in seen.values() for state in after} == {"upstream_failed"}

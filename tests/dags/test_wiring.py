@@ -22,7 +22,8 @@ def test_all_dags_load_without_errors(dagbag: Any) -> None:
 
 def test_edges_of_the_night(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_retrain"]
-    expected = {task: {after, FAILED} for task, after in itertools.pairwise(NIGHT)} | {"report": set(), FAILED: set()}
+    steps = ["turn", *NIGHT]
+    expected = {task: {after, FAILED} for task, after in itertools.pairwise(steps)} | {"report": set(), FAILED: set()}
     expected["snapshot"] |= {"shards"}
     expected["shards"] = {"score", FAILED}
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == expected
@@ -67,6 +68,7 @@ def test_any_number_of_shards_is_mapped_within_airflows_limit(dagbag: Any, count
         (
             "hmamba_retrain",
             {
+                "turn": "default_pool",
                 "ingest": "hmamba_warehouse",
                 "snapshot": "hmamba_warehouse",
                 "train": "hmamba_gpu",
@@ -131,6 +133,7 @@ def test_one_run_at_a_time_and_no_catching_up(dagbag: Any, dag_id: str) -> None:
     dag = dagbag.dags[dag_id]
     assert dag.max_active_runs == 1
     assert dag.catchup is False
+    assert dag.dagrun_timeout is None or dag.dagrun_timeout < timedelta(days=1)
     assert dag.doc_md
     assert "hmamba" in dag.tags
 
@@ -157,6 +160,16 @@ def test_two_intervals_meet_without_a_gap(dagbag: Any, dag_id: str, first: datet
     assert (one.data_interval, one.run_after) == (DataInterval(start, start + width), start + width)
     two = timetable.next_dagrun_info(last_automated_data_interval=one.data_interval, restriction=everything)
     assert two.data_interval == DataInterval(start + width, start + 2 * width)
+
+
+def test_every_step_of_a_night_needs_the_turn_and_the_wait_for_it_is_bounded(dagbag: Any) -> None:
+    dag = dagbag.dags["hmamba_retrain"]
+    without = {task.task_id for task in dag.tasks if not getattr(task, "takes_turns", False)}
+    assert without == {"turn", "shards", "score"}
+    assert "takes_turns" not in dag.task_dict["score"].partial_kwargs  # the default is true
+    turn = dag.task_dict["turn"]
+    assert (turn.mode, turn.timeout) == ("reschedule", dag.dagrun_timeout.total_seconds())
+    assert not any(task.takes_turns for name in ("hmamba_ingest", "hmamba_refresh") for task in dagbag.dags[name].tasks)
 
 
 def test_only_publishing_emits_the_asset(dagbag: Any) -> None:

@@ -52,6 +52,7 @@ def test_metrics_are_printed_last_and_kept(layout: Layout, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     printed = json.loads(out)
+    assert printed.pop("summary") == "counted"
     assert printed == read_json(layout.root / "runs" / DAY / "manual" / "metrics" / "count.json")
     assert {"step": "count", "day": DAY, "rows": 3}.items() <= printed.items()
     assert printed["seconds"] >= 0
