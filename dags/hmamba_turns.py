@@ -49,8 +49,8 @@ class Claim:
 
     @property
     def file(self) -> str:
-        """Name of the claim's file."""
-        return folder_name(f"{self.dag_id}.{self.run_id}") + ".json"
+        """Name of the claim's file. The day is its first part: ``publish`` keeps the working folders of that day."""
+        return f"{self.day}.{folder_name(f'{self.dag_id}.{self.run_id}')}.json"
 
     def __str__(self) -> str:
         return f"{self.run_id} of {self.dag_id}, which processes {self.day}"

@@ -239,10 +239,10 @@ def prune_states(layout: Layout) -> list[Path]:
 def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
     """Delete working folders of old days; returns their paths.
 
-    The newest ``keep`` days, ``day`` and the day that latest.json names are kept.
+    The newest ``keep`` days, ``day``, the days of runs that have not ended and the day that latest.json names are kept.
     """
     days = layout.run_days[::-1]
-    kept = {day, _newest_day(layout), *(found for found, _ in days[:keep])}
+    kept = {day, _newest_day(layout), *layout.claimed_days, *(found for found, _ in days[:keep])}
     expired = [path for found, path in days if found not in kept]
     for path in expired:
         layout.storage.delete(path)

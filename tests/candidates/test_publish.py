@@ -326,6 +326,15 @@ def test_old_working_folders_are_pruned_but_never_the_current_one(
     assert len(doomed) == 6 - len(left)
 
 
+def test_the_working_folder_of_a_run_that_has_not_ended_is_kept(root: Root) -> None:
+    for number in (1, 3, 9):
+        (root.layout.run(date(2024, 1, number), "manual").folder / "x").mkdir(parents=True)
+    root.layout.turns.mkdir()
+    (root.layout.turns / "2024-01-03.hmamba_retrain.backfill.json").touch()
+    prune_runs(root.layout, date(2024, 1, 9), 1)
+    assert [day.day for day, _ in root.layout.run_days] == [3, 9]
+
+
 def test_what_latest_names_is_kept_and_pruning_follows_publishing(scored: Root) -> None:
     scored.configure(CONFIG + "[runs]\nkeep = 1\n")
     scored.ok("publish")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmamba.storage.layout import Layout
 from tests.dags import conftest  # noqa: F401 - makes the DAGs' modules importable
 
 
@@ -82,13 +84,13 @@ def test_a_run_that_ended_holds_nobody_up(runs: Runs) -> None:
     runs.ask("2024-05-01")
     runs.running.clear()
     assert runs.ask("2024-05-02") is None
-    assert sorted(path.name for path in (runs.turns.root / ".turns").iterdir()) == ["lock", "night.2024-05-02.json"]
+    assert sorted(path.name for path in (runs.turns.root / ".turns").iterdir()) == ["lock", "2024-05-02.night.2024-05-02.json"]
 
 
 def test_a_cleared_task_of_an_old_run_takes_the_turn_or_says_who_has_it(runs: Runs) -> None:
     runs.ask("2024-05-01")
     runs.running = {"2024-05-02", "2024-05-01"}
-    runs.turns._folder.joinpath("night.2024-05-01.json").unlink()
+    runs.turns._folder.joinpath("2024-05-01.night.2024-05-01.json").unlink()
     runs.ask("2024-05-02")
     assert runs.turns.hold(runs.claim("2024-05-01")).run_id == "2024-05-02"
     runs.running = {"2024-05-01"}
@@ -100,7 +102,7 @@ def test_a_cleared_task_of_an_old_run_takes_the_turn_or_says_who_has_it(runs: Ru
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"day": 1}'])
 def test_a_damaged_claim_is_dropped(runs: Runs, damage: str) -> None:
     runs.ask("2024-05-01")
-    (runs.turns._folder / "night.2024-05-01.json").write_text(damage)
+    (runs.turns._folder / "2024-05-01.night.2024-05-01.json").write_text(damage)
     assert runs.ask("2024-05-02") is None
 
 
@@ -115,3 +117,11 @@ def test_a_lock_that_another_process_holds_is_not_waited_for(runs: Runs) -> None
     os.close(lock)
     assert runs.ask("2024-05-01") is None
     assert (runs.turns._folder / "lock").stat().st_mode & 0o077 == 0
+
+
+def test_the_library_knows_the_days_of_runs_that_have_not_ended(runs: Runs) -> None:
+    layout = Layout.at(runs.turns.root)
+    assert layout.claimed_days == set()
+    runs.ask("a", day="2024-05-02")
+    runs.ask("b", day="2024-05-01")
+    assert layout.claimed_days == {date(2024, 5, 1), date(2024, 5, 2)}
