@@ -10,7 +10,15 @@ from airflow.sdk import CronDataIntervalTimetable, chain, dag
 
 sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
 
-from hmamba_steps import CANDIDATES, COMMON, WAREHOUSE_POOL, StepOperator, common_params, hourly_ingest
+from hmamba_steps import (
+    CANDIDATES,
+    CANDIDATES_BY_DAY,
+    COMMON,
+    WAREHOUSE_POOL,
+    StepOperator,
+    common_params,
+    hourly_ingest,
+)
 
 ABOUT = """
 ### Between nights
@@ -42,7 +50,7 @@ def hmamba_refresh() -> None:
         takes_turns=False,
         # It also loads the model, but a task has one pool; without this one a locked warehouse would fail another run.
         pool=WAREHOUSE_POOL,
-        outlets=[CANDIDATES],
+        outlets=[CANDIDATES, CANDIDATES_BY_DAY],
         execution_timeout=timedelta(minutes=50),
         doc_md="Scores users with new events and publishes the table with their candidates replaced, with the "
         "checks of a night. Publishes nothing if no user has new events.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,18 @@ from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
 
 sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
 
+from hmamba_notices import deadline, tell_late
 from hmamba_runs import ranges
-from hmamba_steps import CANDIDATES, COMMON, GPU_POOL, WAREHOUSE_POOL, StepOperator, TurnSensor, common_params
+from hmamba_steps import (
+    CANDIDATES,
+    CANDIDATES_BY_DAY,
+    COMMON,
+    GPU_POOL,
+    WAREHOUSE_POOL,
+    StepOperator,
+    TurnSensor,
+    common_params,
+)
 
 ABOUT = """
 ### The nightly recommender
@@ -31,8 +41,14 @@ More in docs/operations.md.
 """
 
 
+DUE = time(2)
 NIGHT_TIMEOUT = timedelta(hours=20)
 """Longest time of a run, waiting for its turn included. Below a day, so that a night that hangs costs one night."""
+
+
+def candidates_are_late(context: dict[str, Any]) -> None:
+    """Airflow's callback of a missed deadline. In this file, because Airflow finds it by the file of the DAG."""
+    tell_late(context)
 
 
 @dag(
@@ -41,9 +57,10 @@ NIGHT_TIMEOUT = timedelta(hours=20)
     doc_md=ABOUT,
     # Not a bare cron string: that is a CronTriggerTimetable, whose interval has no width. Here the interval ends when
     # the run is due, so the day that it processes does not depend on when, or how often, the run starts.
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=CronDataIntervalTimetable(f"{DUE.minute} {DUE.hour} * * *", timezone="UTC"),
     **COMMON,
     dagrun_timeout=NIGHT_TIMEOUT,
+    deadline=deadline(DUE, candidates_are_late),
     params={
         **common_params(),
         "full_retrain": Param(
@@ -126,7 +143,7 @@ def hmamba_retrain() -> None:
     publish = StepOperator(
         task_id="publish",
         step="publish",
-        outlets=[CANDIDATES],
+        outlets=[CANDIDATES, CANDIDATES_BY_DAY],
         execution_timeout=timedelta(minutes=30),
         doc_md="Checks all candidates, then makes them visible at once. Emits the asset `hmamba_candidates`, which "
         "carries the figures of the table.",

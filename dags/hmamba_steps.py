@@ -40,12 +40,18 @@ from airflow.sdk import (
     RetryRule,
 )
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.observability import stats
+from hmamba_lineage import DataDocsLink, ReportLink, gauges, lineage
+from hmamba_notices import FAILURE, notifiers, tell_failure
 from hmamba_runs import RunError, check_conf, check_root, config_of, day_of, folder_name, folder_of, root_of
 from hmamba_turns import Claim, Turns, TurnsBusyError
 
 WAREHOUSE_POOL = "hmamba_warehouse"
 GPU_POOL = "hmamba_gpu"
 CANDIDATES = Asset(name="hmamba_candidates", uri="hmamba://nightly/candidates")
+CANDIDATES_BY_DAY = Asset(name="hmamba_candidates_by_day", uri="hmamba://nightly/candidates-by-day")
+"""The same table, with its day as partition key. A second asset, because an event with a partition key does not start
+DAGs whose schedule is the asset itself."""
 
 FINAL = {
     2: "A setting or a file is wrong: fix it, then clear this task.",
@@ -94,6 +100,7 @@ COMMON = {
         "max_retry_delay": timedelta(minutes=30),
         "retry_policy": ExceptionRetryPolicy([RetryRule(StepFailedForGood, RetryAction.FAIL)]),
     },
+    "on_failure_callback": tell_failure if notifiers() else None,
 }
 """Arguments that all DAGs share."""
 
@@ -225,6 +232,7 @@ class StepOperator(_OfARun):
     """
 
     template_fields = (*_OfARun.template_fields, "shards")
+    operator_extra_links = (ReportLink(), DataDocsLink())
 
     def __init__(
         self,
@@ -241,6 +249,7 @@ class StepOperator(_OfARun):
         self.shards = shards
         self.takes_turns = takes_turns
         self._process: subprocess.Popen[str] | None = None
+        self._metrics: dict[str, Any] = {}
 
     def command(self, params: Mapping[str, Any]) -> list[str]:
         """The step's command line. Call it after the template fields are rendered."""
@@ -256,14 +265,29 @@ class StepOperator(_OfARun):
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run the step and return its metrics, which are also attached to its asset events."""
-        self.check(context)
-        if self.takes_turns:
-            self._check_turn(context)
-        metrics = self.run(self.command(context["params"]))
+        """Run the step and return its metrics, which are also attached to its asset events and sent as gauges."""
+        try:
+            self.check(context)
+            if self.takes_turns:
+                self._check_turn(context)
+            self._metrics = metrics = self.run(self.command(context["params"]))
+        except StepFailed as failed:
+            context["ti"].xcom_push(FAILURE, failed.sentence)
+            raise
+        for name, value in gauges(metrics):
+            stats.gauge(name, value, tags={"dag_id": self.dag_id})
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = metrics
+            event = context["outlet_events"][asset]
+            event.extra = metrics
+            if asset == CANDIDATES_BY_DAY:
+                event.add_partitions(metrics.get("night", self.day))
         return metrics
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """Data sets of the step. Called by the OpenLineage provider, if that is installed."""
+        return lineage(self.step, folder_of(self.root), self.day, self.run_folder, self._metrics)
+
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     def _check_turn(self, context: Context) -> None:
         turns, own = self.claim(context)

@@ -92,16 +92,28 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
 
     published = next(task for task in run.get_task_instances() if task.task_id == "publish")
     assert published.xcom_pull(task_ids="publish", key="return_value")["rows"] == 40 * K
-    assert [event.extra["rows"] for event in _asset_events(run.run_id)] == [40 * K]
+    events = {event.asset.name: event for event in _asset_events(run.run_id)}
+    assert {name: event.partition_key for name, event in events.items()} == {
+        "hmamba_candidates": None,
+        "hmamba_candidates_by_day": DAY.isoformat(),
+    }
+    assert {event.extra["rows"] for event in events.values()} == {40 * K}
+    links = {
+        key: published.xcom_pull(task_ids="publish", key=key) for key in ("_link_ReportLink", "_link_DataDocsLink")
+    }
+    for link in links.values():
+        assert Path(link.removeprefix("file://")).is_file()
 
 
 def _asset_events(run_id: str) -> list[Any]:
     from airflow.models.asset import AssetEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select
+    from sqlalchemy.orm import joinedload
 
     with create_session() as session:
-        return list(session.scalars(select(AssetEvent).where(AssetEvent.source_run_id == run_id)))
+        query = select(AssetEvent).where(AssetEvent.source_run_id == run_id).options(joinedload(AssetEvent.asset))
+        return list(session.scalars(query))
 
 
 @pytest.mark.airflow

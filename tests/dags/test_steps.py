@@ -82,6 +82,16 @@ def operator(step: str, **kwargs: Any) -> Any:
     return StepOperator(task_id=f"task-{step}", step=step, **kwargs)
 
 
+class TaskInstance:
+    """Keeps the XComs that a task pushes."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
 def rendered(task: Any, conf: dict[str, Any] | None = None, **params: Any) -> Any:
     """The context of a run of ``task``, whose template fields are rendered as Airflow does it."""
     from airflow.sdk import DAG
@@ -96,7 +106,7 @@ def rendered(task: Any, conf: dict[str, Any] | None = None, **params: Any) -> An
         conf=conf,
     )
     given = {name: param.value for name, param in common_params().items()} | {"root": "/srv/shop"} | params
-    context = {"params": given, "dag_run": run, "run_id": run.run_id, "task": task, "outlet_events": {}}
+    context = {"params": given, "dag_run": run, "run_id": run.run_id, "task": task, "ti": TaskInstance()}
     if not task.has_dag():
         task.dag = DAG("dag", schedule=None, user_defined_macros=COMMON["user_defined_macros"])
     task.render_template_fields(context)
@@ -310,7 +320,9 @@ def test_a_wrong_run_is_refused_before_anything_is_made(
     from hmamba_steps import StepFailedForGood
 
     step = operator("ends")
+    context = rendered(step, conf, root=str(tmp_path) if root == "" else root)
     with pytest.raises(StepFailedForGood) as raised:
-        step.execute(rendered(step, conf, root=str(tmp_path) if root == "" else root))
+        step.execute(context)
     assert said in str(raised.value)
+    assert context["ti"].pushed == {"failure": str(raised.value)}
     assert list(tmp_path.iterdir()) == []

@@ -84,7 +84,10 @@ def test_a_run_that_ended_holds_nobody_up(runs: Runs) -> None:
     runs.ask("2024-05-01")
     runs.running.clear()
     assert runs.ask("2024-05-02") is None
-    assert sorted(path.name for path in (runs.turns.root / ".turns").iterdir()) == ["lock", "2024-05-02.night.2024-05-02.json"]
+    assert sorted(path.name for path in (runs.turns.root / ".turns").iterdir()) == [
+        "2024-05-02.night.2024-05-02.json",
+        "lock",
+    ]
 
 
 def test_a_cleared_task_of_an_old_run_takes_the_turn_or_says_who_has_it(runs: Runs) -> None:

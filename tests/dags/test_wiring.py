@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from hmamba.steps import NIGHT, REFRESH
-from tests.dags.conftest import DAGS
+from tests.dags.conftest import DAGS, environment
 
 FAILED = "report_failed_night"
 
@@ -179,8 +181,11 @@ def test_only_publishing_emits_the_asset(dagbag: Any) -> None:
         for task in dag.tasks
         for asset in task.outlets
     }
-    asset = ("hmamba_candidates", "hmamba://nightly/candidates")
-    assert emitted == {("publish", *asset), ("refresh", *asset)}
+    assets = [
+        ("hmamba_candidates", "hmamba://nightly/candidates"),
+        ("hmamba_candidates_by_day", "hmamba://nightly/candidates-by-day"),
+    ]
+    assert emitted == {(task, *asset) for task in ("publish", "refresh") for asset in assets}
 
 
 @pytest.mark.parametrize(
@@ -204,3 +209,22 @@ def test_params_explain_and_check_themselves(dagbag: Any, param: str, good: list
     for value in bad:
         with pytest.raises(ParamValidationError):
             shown.resolve(value)
+
+
+def test_a_deadline_and_a_notifier_come_from_the_environment(dagbag: Any) -> None:
+    assert dagbag.dags["hmamba_retrain"].deadline is None
+    program = (
+        "import json, hmamba_retrain\n"
+        "from airflow.serialization.serialized_objects import DagSerialization\n"
+        "from airflow.sdk import DAG\n"
+        "dag = hmamba_retrain.hmamba_retrain()\n"
+        "data = DagSerialization.to_dict(dag)['dag']\n"
+        "print(json.dumps([data['deadline'], data['has_on_failure_callback']], default=str))"
+    )
+    settings = environment({"HMAMBA_DEADLINE": "06:00", "HMAMBA_NOTIFY": "smtp:ops@example.org"})
+    done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    alerts, has_failure_callback = json.loads(done.stdout.splitlines()[-1])
+    assert "100800" in str(alerts)  # 28 hours in seconds
+    assert "hmamba_retrain.candidates_are_late" in str(alerts)
+    assert has_failure_callback is True
