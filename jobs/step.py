@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import resource
@@ -136,7 +137,8 @@ def run_step(
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
-    Standard output is one JSON line; everything else goes to standard error. The metrics are stored under the run's
+    Standard output is one JSON line, the metrics and a ``summary`` in words. Everything else goes to standard error,
+    with time and level before each message; the DAGs read the level. The metrics are stored under the run's
     ``metrics/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
 
     Args:
@@ -183,13 +185,15 @@ def run_step(
         log.error("%s: %s", name, known)
         log.debug("%s", name, exc_info=error)
         return known.exit_code
-    print(metrics.model_dump_json(), flush=True)
+    print(json.dumps({**json.loads(metrics.model_dump_json()), "summary": metrics.in_a_line}), flush=True)
     return 0
 
 
 def _log_to_stderr(verbose: bool) -> None:
     logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s"
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
     )
     logging.captureWarnings(True)
     for noisy in ("matplotlib", "great_expectations", "py.warnings", "faiss"):

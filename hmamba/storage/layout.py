@@ -330,6 +330,15 @@ class Layout:
         """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
+    turns = _Under(".turns")
+    """Claims of Airflow's runs, which take turns on a root: files named DAY.RUN.json (``dags/hmamba_turns.py``)."""
+
+    @property
+    def claimed_days(self) -> set[date]:
+        """Days of runs that have not ended; of a run that ended, until the next one asks for its turn."""
+        found = (named_day(path.name.partition(".")[0]) for path in self.storage.find(self.turns, "*.json"))
+        return {day for day in found if day is not None}
+
     rolled_back = _Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
 

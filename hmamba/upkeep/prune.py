@@ -163,7 +163,7 @@ def _plan_runs(layout: Layout, found: Plan, most: int, documents: int, always: s
         for day, folder in layout.run_days
     }
     large = {day for day, of_day in runs.items() if any(map(_large, of_day))}
-    kept = _kept(large, most, always)
+    kept = _kept(large, most, always) | layout.claimed_days
     kept |= {day for day in large if not all(map(_has_ended, runs[day]))}
     recorded = _kept(runs, documents, kept)
     for day, of_day in runs.items():
