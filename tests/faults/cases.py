@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import time
@@ -66,7 +65,7 @@ def kinds() -> dict[str, Callable[[Case, Path, World], list[Ended]]]:
         "kill": _kill,
         "file size limit": _file_size,
         "memory limit": _memory,
-        "no permission to write": _unprivileged,
+        "read-only folders": _read_only,
         "two at once": _twice,
         **{f"damage: {how}": _damaged for how in HOW},
     }
@@ -120,8 +119,17 @@ def _memory(case: Case, root: Path, world: World) -> list[Ended]:
     return [run(arguments(root, case.step, day_of(case.step)), processes.memory(more))]
 
 
-def _unprivileged(case: Case, root: Path, world: World) -> list[Ended]:
-    return [run(arguments(root, case.step, day_of(case.step)), processes.unprivileged if os.geteuid() == 0 else None)]
+def _read_only(case: Case, root: Path, world: World) -> list[Ended]:
+    chance, folders = random.Random(case.seed), sorted(path for path in (root, *root.rglob("*")) if path.is_dir())
+    closed = folders if chance.random() < 0.3 else chance.sample(folders, 1)
+    for folder in closed:
+        for path in (folder, *(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())):
+            path.chmod(path.stat().st_mode & ~0o222)
+    ended = run(arguments(root, case.step, day_of(case.step)), processes.heed_modes)
+    for path in (root, *root.rglob("*")):
+        if path.exists() and not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+    return [ended]
 
 
 def _twice(case: Case, root: Path, world: World) -> list[Ended]:
