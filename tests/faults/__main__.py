@@ -17,7 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.faults import processes
-from tests.faults.cases import Case, Result, attempt, kinds, matrix
+from tests.faults.cases import Case, Result, attempt, matrix, random_kinds
+from tests.faults.named import NAMED
 from tests.faults.world import STEPS, World, build
 
 
@@ -48,11 +49,14 @@ def table(results: Sequence[Result]) -> str:
     failed = Counter((r.case.kind, r.case.step.partition("-")[0]) for r in results if r.end == "failed")
     steps = list(dict.fromkeys(step.partition("-")[0] for step in STEPS))
     lines = [f"| fault | {' | '.join(steps)} | all |", "|" + "---|" * (len(steps) + 2)]
-    for kind in kinds():
+    for kind in random_kinds():
         row = [tried[kind, step] - failed[kind, step] for step in steps]
         whole = [tried[kind, step] for step in steps]
         shown = [f"{good} of {all_}" for good, all_ in zip([*row, sum(row)], [*whole, sum(whole)], strict=True)]
         lines.append(f"| {kind} | {' | '.join(shown)} |")
+    named = [r for r in results if r.case.kind in NAMED]
+    lines += ["", "| once silent | step | now |", "|---|---|---|"]
+    lines += [f"| {r.case.kind} | {r.case.step.partition('-')[0]} | {r.end} |" for r in named]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,7 @@ import duckdb
 from hmamba.errors import InputError
 from tests.faults import processes
 from tests.faults.damage import HOW, damage, kind_of, targets
+from tests.faults.named import NAMED, Fault
 from tests.faults.operator import Operator
 from tests.faults.processes import Ended, Running, run
 from tests.faults.world import STEPS, Published, World, arguments, day_of, held
@@ -61,6 +63,11 @@ class Result:
 
 def kinds() -> dict[str, Callable[[Case, Path, World], list[Ended]]]:
     """Each kind of fault with what does it; returns how the disturbed processes ended."""
+    return {name: partial(_named, fault) for name, (_, fault) in NAMED.items()} | random_kinds()
+
+
+def random_kinds() -> dict[str, Callable[[Case, Path, World], list[Ended]]]:
+    """The kinds that strike any step, at a random place or moment."""
     return {
         "kill": _kill,
         "file size limit": _file_size,
@@ -72,7 +79,7 @@ def kinds() -> dict[str, Callable[[Case, Path, World], list[Ended]]]:
 
 
 def matrix(world: World, seed: int, number: int) -> list[Case]:
-    """``number`` cases: every kind and step in turn, and among the damaged files every kind of file in turn."""
+    """``number`` cases: the named ones, then every kind and step in turn, and every kind of file among the damaged."""
     chance = random.Random(seed)
     files: dict[str, list[list[Path]]] = {}
     for step in STEPS:
@@ -81,9 +88,9 @@ def matrix(world: World, seed: int, number: int) -> list[Case]:
             by_kind.setdefault(kind_of(path), []).append(path)
         files[step] = list(by_kind.values())
         chance.shuffle(files[step])
-    turns = dict.fromkeys(((step, kind) for step in STEPS for kind in kinds()), 0)
+    turns = dict.fromkeys(((step, kind) for step in STEPS for kind in random_kinds()), 0)
     pairs = list(turns)
-    cases: list[Case] = []
+    cases = [Case(step, name, seed) for name, (step, _) in NAMED.items()]
     while len(cases) < number:
         chance.shuffle(pairs)
         for step, kind in pairs[: number - len(cases)]:
@@ -96,6 +103,10 @@ def matrix(world: World, seed: int, number: int) -> list[Case]:
                 target = chance.choice(files[step][(turn + hash_of(kind)) % len(files[step])])
             cases.append(Case(step, kind, chance.randrange(1 << 32), target))
     return cases
+
+
+def _named(fault: Fault, case: Case, root: Path, world: World) -> list[Ended]:
+    return fault(root, case.step, world)
 
 
 def hash_of(text: str) -> int:
