@@ -62,7 +62,11 @@ class Operator:
         self.done.append(said)
         named = _PATH.search(said)
         path = Path(named[1]) if named else None
-        if asked := _STEP.search(said):
+        asked, restore = _STEP.search(said), _RESTORE.search(said)
+        # Of several cures, the first one.
+        if restore and (not asked or restore.start() < asked.start()) and path is not None and self._restore(path):
+            return place
+        if asked:
             name = asked[1] or asked[3]
             shard = asked[2] or asked[4]
             step = f"{name}-{shard or 0}" if name == "score" else name
@@ -70,8 +74,6 @@ class Operator:
                 return plan.index(step)
             self._earlier_night(day)
             return 0
-        if _RESTORE.search(said) and path is not None and self._restore(path):
-            return place
         if "--full-retrain" in said:
             self.full_retrain = True
             return plan.index("train") if "train" in plan else place
