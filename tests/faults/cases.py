@@ -7,21 +7,36 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
+from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from tests.faults import processes
+from hmamba.storage.layout import Layout
+from tests.faults import disks, processes
 from tests.faults.damage import HOW, damage, kind_of, targets
+from tests.faults.hostile import HOSTILE
 from tests.faults.named import NAMED, Fault
 from tests.faults.operator import Operator
 from tests.faults.processes import Ended, Running, run
-from tests.faults.world import STEPS, Published, World, arguments, day_of, held
+from tests.faults.world import (
+    FIRST,
+    NIGHT,
+    SECOND,
+    STEPS,
+    Published,
+    World,
+    arguments,
+    day_of,
+    drop_events,
+    held,
+)
 
 STATUSES = frozenset({0, 1, 2, 3})
-SLOW_SECONDS = 100
+HOSTILE_FILES, OTHER_DAYS = "hostile files", "days out of order"
 
 
 @dataclass(frozen=True)
@@ -67,14 +82,17 @@ def kinds() -> dict[str, Callable[[Case, Path, World], list[Ended]]]:
 
 
 def random_kinds() -> dict[str, Callable[[Case, Path, World], list[Ended]]]:
-    """The kinds that strike any step, at a random place or moment."""
+    """The kinds that strike any step, at a random place or moment; the last two are of nights, not of steps."""
     return {
         "kill": _kill,
         "file size limit": _file_size,
         "memory limit": _memory,
         "read-only folders": _read_only,
         "two at once": _twice,
+        **({"full disk": _full_disk} if disks.can_mount() else {}),
         **{f"damage: {how}": _damaged for how in HOW},
+        HOSTILE_FILES: _hostile,
+        OTHER_DAYS: _other_days,
     }
 
 
@@ -88,7 +106,7 @@ def matrix(world: World, seed: int, number: int) -> list[Case]:
             by_kind.setdefault(kind_of(path), []).append(path)
         files[step] = list(by_kind.values())
         chance.shuffle(files[step])
-    turns = dict.fromkeys(((step, kind) for step in STEPS for kind in random_kinds()), 0)
+    turns = dict.fromkeys(((step, kind) for step in STEPS for kind in random_kinds() if _strikes(kind, step)), 0)
     pairs = list(turns)
     cases = [Case(step, name, seed) for name, (step, _) in NAMED.items()]
     while len(cases) < number:
@@ -107,6 +125,11 @@ def matrix(world: World, seed: int, number: int) -> list[Case]:
 
 def _named(fault: Fault, case: Case, root: Path, world: World) -> list[Ended]:
     return fault(root, case.step, world)
+
+
+def _strikes(kind: str, step: str) -> bool:
+    """Whether a kind of fault has a meaning for a step."""
+    return step == "ingest" if kind in (HOSTILE_FILES, OTHER_DAYS) else True
 
 
 def hash_of(text: str) -> int:
@@ -150,6 +173,35 @@ def _twice(case: Case, root: Path, world: World) -> list[Ended]:
     return [first.wait(), second.wait()]
 
 
+def _full_disk(case: Case, root: Path, world: World) -> list[Ended]:
+    shutil.rmtree(root)
+    root.mkdir()
+    disks.mount(root, disks.size_of(world.before(case.step)) + int(2 ** random.Random(case.seed).uniform(12, 22)))
+    shutil.copytree(world.before(case.step), root, symlinks=True, dirs_exist_ok=True)
+    ended = run(arguments(root, case.step, day_of(case.step)))
+    disks.enlarge(root)  # as the operator does whom the message tells to free some space
+    return [ended]
+
+
+def _hostile(case: Case, root: Path, world: World) -> list[Ended]:
+    """A hostile file among those of the day; the operator removes what the message names."""
+    chance = random.Random(case.seed)
+    HOSTILE[chance.choice(list(HOSTILE))](root / "landing" / "interactions", chance)
+    return [run(arguments(root, case.step, day_of(case.step)))]
+
+
+def _other_days(case: Case, root: Path, world: World) -> list[Ended]:
+    """Nights of the day before, of the day after, and of the day itself, in a random order."""
+    chance = random.Random(case.seed)
+    after = SECOND + timedelta(days=1)
+    drop_events(root, after)
+    return [
+        run(arguments(root, step, day))
+        for day in chance.sample([FIRST, SECOND, after], chance.randrange(1, 4))
+        for step in NIGHT
+    ]
+
+
 def _damaged(case: Case, root: Path, world: World) -> list[Ended]:
     assert case.target is not None
     damage(root, case.target, case.kind.removeprefix("damage: "), random.Random(case.seed))
@@ -171,6 +223,7 @@ def attempt(case: Case, world: World, folder: Path) -> Result:
     except Exception as error:
         return Result(case, "failed", f"the case itself: {type(error).__name__}: {error}")
     finally:
+        disks.unmount(root)
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -189,6 +242,8 @@ def _wrong_ends(ends: list[Ended]) -> str:
 def _wrong_readers(root: Path, case: Case, world: World) -> str:
     """What is wrong with the table that readers have after the fault, before anything is repaired."""
     before = world.tables[case.step]
+    if case.kind == OTHER_DAYS:
+        before = None  # any of these nights may be the newest
     if case.target is not None and case.target.as_posix().startswith("candidates/"):
         return ""  # the damaged file is the table itself
     try:
@@ -196,16 +251,25 @@ def _wrong_readers(root: Path, case: Case, world: World) -> str:
     except InputError as error:
         return f"readers see a wrong table: {error}"
     known = (before, world.night, world.after)
-    return "" if now in known else f"readers have another table than without the fault: {now}"
+    return (
+        "" if case.kind == OTHER_DAYS or now in known else f"readers have another table than without the fault: {now}"
+    )
 
 
 def _finish(case: Case, operator: Operator, world: World) -> str:
     """Finish the night as the messages say; what is wrong with its result."""
+    for day in (FIRST, SECOND) if case.kind == OTHER_DAYS else ():
+        for step in NIGHT:
+            run(arguments(operator.root, step, day))  # in the order of the days
     ended = operator.finish(case.step)
     story = "; then: ".join([*operator.done[-3:]])
     if ended.status != 0:
         return f"the night cannot be finished: {ended.message} ({story})"
     expected = world.after if case.step == "refresh" else world.night
+    if case.kind == OTHER_DAYS:
+        files = Manifest.read(Layout.at(operator.root).published_manifest(SECOND)).files
+        same = tuple(file.sha256 for file in files) == expected.parts
+        return "" if same else "another table of the day than in the order of the days"
     try:
         table, contents = Published.of(operator.root), held(operator.root)
     except (InputError, duckdb.Error) as error:

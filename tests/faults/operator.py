@@ -74,6 +74,9 @@ class Operator:
                 return plan.index(step)
             self._earlier_night(day)
             return 0
+        if path is not None and path.is_relative_to(self.root / "landing"):
+            _delete(path)  # every message on a file of the source asks to correct it or to take it away
+            return place
         if "--full-retrain" in said:
             self.full_retrain = True
             return plan.index("train") if "train" in plan else place
