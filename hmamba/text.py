@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 LONGEST = 100
@@ -21,6 +22,12 @@ def printable(text: str) -> str:
 def short(text: str, longest: int = LONGEST) -> str:
     """``text`` cut to ``longest`` characters, the last of them an ellipsis."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The first ``most`` names from data in quotes, printable and cut, and the number of the others."""
+    shown = ", ".join(repr(short(printable(name))) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def counted(number: int, thing: str) -> str:

@@ -55,6 +55,25 @@ class InteractionColumns(Section):
         return self
 
 
+class Limits(Section):
+    """Bounds on each file. Reading one takes at most 64 times max_record_bytes of memory, without DuckDB's."""
+
+    max_columns: int = Field(4_096, ge=1, le=1_000_000, description="Columns of a file.")
+    max_record_bytes: int = Field(
+        16 * 2**20,
+        ge=2**10,
+        le=2**30,
+        description="Bytes of a record or header line. A Parquet footer may have 4 times as many, and the largest "
+        "pages of the columns of a row group 16 times as many together.",
+    )
+    max_expansion: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="Bytes that a file may expand to when it is read, relative to its size; one GiB is always allowed.",
+    )
+
+
 class SourceConfig(Section):
     """The source of interactions."""
 
@@ -73,6 +92,7 @@ class SourceConfig(Section):
     follow_links: bool = Field(
         False, description="Whether to read symbolic links that point outside of the root; otherwise they are an error."
     )
+    limits: Limits = Limits()
 
 
 class EventType(Section):

@@ -251,9 +251,9 @@ def _wrong_readers(root: Path, case: Case, world: World) -> str:
     except InputError as error:
         return f"readers see a wrong table: {error}"
     known = (before, world.night, world.after)
-    return (
-        "" if case.kind == OTHER_DAYS or now in known else f"readers have another table than without the fault: {now}"
-    )
+    if case.kind == OTHER_DAYS or now in known:
+        return ""
+    return f"readers have another table than without the fault: {now}"
 
 
 def _finish(case: Case, operator: Operator, world: World) -> str:
