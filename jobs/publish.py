@@ -6,19 +6,12 @@ import logging
 import sys
 from dataclasses import asdict
 
-from hmamba.candidates.publish import candidate_parts, prune_runs, prune_states, publish
-from hmamba.contracts.steps import PublishMetrics, ShardMetrics
+from hmamba.candidates.publish import prune_runs, prune_states, publish
+from hmamba.contracts.steps import PublishMetrics
 from hmamba.contracts.verdict import Verdict
-from hmamba.storage.layout import RunLayout
 from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
-
-
-def _fallback_users(run: RunLayout) -> int:
-    """Number of users, over all shards, who received popular items."""
-    shards = range(len(candidate_parts(run)))
-    return sum(ShardMetrics.read(run.step_metrics("score", shard), run.storage).fallback_users for shard in shards)
 
 
 def body(context: StepContext) -> PublishMetrics:
@@ -30,7 +23,7 @@ def body(context: StepContext) -> PublishMetrics:
     """
     config = context.config
     warning = Verdict.read(context.run.verdict, context.run.storage).warning
-    done = publish(context.layout, context.day, context.run_id, config, _fallback_users(context.run), warning)
+    done = publish(context.layout, context.day, context.run_id, config, warning)
     if warning:
         log.warning("publish: %s", warning)
     for folder in prune_runs(context.layout, context.day, config.runs.keep):

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -40,6 +40,15 @@ class StepContext:
     def run(self) -> RunLayout:
         """Working folder of this run."""
         return self.layout.run(self.day, self.run_id)
+
+    def alone(self, *, shared: bool) -> AbstractContextManager[None]:
+        """Lock the run during a block: another step of it, or another try of this one, waits.
+
+        Raises:
+            BusyError: the run is still locked after ``warehouse.wait_seconds``.
+        """
+        run = self.run
+        return run.storage.lock(run.folder, wait_seconds=self.config.warehouse.wait_seconds, shared=shared)
 
     def record(self, metrics: _M, started: float, shard: int | None = None) -> _M:
         """Write the metrics of the step, or of one shard, with wall time and peak memory, and return them.
@@ -115,6 +124,7 @@ def run_step(
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     *,
     records: bool = True,
+    shared: bool = False,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
@@ -128,7 +138,9 @@ def run_step(
         body: does the work and returns its metrics.
         arguments: command-line arguments; those of the process if None.
         add_options: adds the step's own options.
-        records: whether this process records and prints the metrics; one of the processes of a step does.
+        records: whether this process locks the run, and records and prints the metrics; one of the processes of a step
+            does.
+        shared: whether other processes of this step may work on the run at the same time.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
 
     Returns:
@@ -145,11 +157,13 @@ def run_step(
     shards = parts(given)
     try:
         context = _enter(name, given)
-        metrics = body(context)
         if not records:
+            body(context)
             return 0
-        if shards is None:
-            metrics = context.record(metrics, started)
+        with context.alone(shared=shared):
+            metrics = body(context)
+            if shards is None:
+                metrics = context.record(metrics, started)
     except Exception as error:
         known = explained(error, f"a file under {given.root}")
         message = str(known) if known else f"{type(error).__name__}: {error}"

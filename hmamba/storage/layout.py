@@ -17,6 +17,12 @@ ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
 """Files of a snapshot, beside its shards."""
 
+CONTENTS = "contents.json"
+"""File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
+
+INDEX_DESCRIPTION = "index.json"
+"""File that describes all others of an index's folder."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _PUBLISHED = "run_date="
 
@@ -73,11 +79,17 @@ class RunLayout:
     model = _Under("model")
     """The model that serves the night, with its counts updated to the day."""
 
+    model_contents = _Under("model", CONTENTS)
+    """Digests of the files of the model that serves."""
+
     vectors = _Under("vectors")
     """Lorentz points of items and users, as Parquet."""
 
     index = _Under("index")
     """The FAISS index and its description."""
+
+    index_description = _Under("index", INDEX_DESCRIPTION)
+    """Digests of the files of the index."""
 
     candidates = _Under("candidates")
     """Candidate parts, one per shard, before they are checked and published."""

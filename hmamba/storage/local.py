@@ -108,8 +108,12 @@ def write_json(target: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, cure: str = "Restore it, or run the step that writes it again.") -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        cure: what to do if it is not JSON; the last sentence of the error message.
 
     Raises:
         InputError: the file is missing or is not JSON.
@@ -118,8 +122,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Run the step that writes it first.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}). Restore it, or run the step that writes it again.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}). {cure}") from None
 
 
 @dataclass(frozen=True)

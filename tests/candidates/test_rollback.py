@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pytest
 from hmamba.candidates import rollback
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import LocalStorage, read_json, write_json
+from hmamba.storage.local import LocalStorage, read_json
 from jobs.cli import main
+from tests.documents import edit
 from tests.landing import DAY, Root
 from tests.scored import write_run
 from tests.synthetic import make_interactions
@@ -138,11 +138,7 @@ def test_killed_anywhere_readers_find_a_whole_table_and_it_can_be_finished(
 
 def test_a_later_refresh_of_the_table_is_pointed_out(nights: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = nights.published(DAYS[1]) / "_manifest.json"
-    write_json(
-        manifest,
-        json.loads(manifest.read_text())
-        | {"refresh": {"day": "2024-02-01", "run_id": "noon", "users": 1, "new_users": 0}},
-    )
+    edit(manifest, refresh={"day": "2024-02-01", "run_id": "noon", "users": 1, "new_users": 0})
     capsys.readouterr()
     call(nights, "--to", DAYS[1].isoformat())
     again = f"python -m jobs.publish --root {nights.root} --day {DAYS[1]} --run-id manual"

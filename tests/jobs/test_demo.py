@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba import config
-from hmamba.contracts.steps import IndexMetrics, StepMetrics
+from hmamba.contracts.steps import StepMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from jobs import demo
+from tests.documents import index_metrics
 from tests.report.metrics_of_night import verdict
 
 LOG = """\
@@ -124,7 +125,7 @@ def test_progress_is_shown_now_and_then(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_each_step_is_said_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     day, watch, reported = date(2017, 12, 14), demo.Stopwatch(), dict[Path, StepMetrics]()
-    metrics = IndexMetrics(day=day, items=66751, kind="flat", device="cpu", model_version="v1", seconds=1.25)
+    metrics = index_metrics(day=day, items=66751, seconds=1.25)
     metrics.write(layout.run(day, "manual").step_metrics("index"))
     for _ in range(2):
         demo._say_metrics(layout, day, reported, watch)

@@ -11,6 +11,7 @@ from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit, Trai
 from hmamba.contracts.steps import GateMetrics, IndexMetrics, IngestMetrics, StepMetrics, TrainMetrics
 from hmamba.contracts.verdict import Comparison, Says, Verdict
 from hmamba.storage.layout import Layout
+from tests.documents import FILE
 
 DAY = date(2024, 1, 30)
 RUN = "manual"
@@ -194,6 +195,7 @@ def index_metrics(items: int, dim: int, **changes: Any) -> IndexMetrics:
         "kind": "flat",
         "device": "cpu",
         "model_version": VERSION,
+        "points": FILE,
         "float32_recall": 0.99998,
         "float32_recall_floor": 0.999,
         "float32_recall_at": 100,
