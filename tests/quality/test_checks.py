@@ -104,10 +104,10 @@ def test_what_a_kill_left_of_old_checks_is_removed(place: ChecksLayout) -> None:
 
 
 def damage(how: str, path: Path) -> None:
-    content, at = path.read_bytes(), random.Random(str(path)).random()
+    content, at = path.read_bytes(), random.Random(path.name).random()
     match how:
         case "truncated":
-            path.write_bytes(content[: int(at * len(content))])
+            path.write_bytes(content[: int(at * (len(content) - 1))])
         case "emptied":
             path.write_bytes(b"")
         case "a flipped bit":
@@ -133,14 +133,15 @@ def test_damage_to_any_file_is_repaired_by_the_next_check(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = Layout.at(tmp_path / "whole").checks
-    keep(whole, record(0), record(1, "staged_batch"), record(2, value=0))
+    written = [record(0), record(1, "staged_batch"), record(2, value=0), record(3)]
+    keep(whole, *written[:3])
     for number, name in enumerate(files(whole)):
         place = Layout.at(tmp_path / f"{number}").checks
         shutil.copytree(whole.folder, place.folder)
         damage(how, place.folder / name)
         seen = examine(place)
         caplog.clear()
-        keep(place, record(3))
+        keep(place, written[3])
         assert is_whole(place), name
         told = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
         assert len(told) <= 1
@@ -148,6 +149,7 @@ def test_damage_to_any_file_is_repaired_by_the_next_check(
         assert all(text.startswith(f"{place.folder}: ") for text in told)
         if (how, Path(name).suffix) != ("removed", ".json"):
             assert told or how == "a flipped bit", name
+        assert all(entry in written for entry in examine(place).records.values()), name
         after = files(place)
         own = {name, str(Path(name).with_suffix(".html"))} if name.endswith(".json") else set()
         assert {other for other in files(whole) if other not in own} <= after.keys(), name
