@@ -19,6 +19,7 @@ from hmamba.warehouse.metadata import catalogue_warning
 from hmamba.warehouse.pull import Pull, batch_metrics, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
 from jobs.step import StepContext, run_step
+from jobs.sweep import sweep_root
 
 log = logging.getLogger("hmamba")
 
@@ -50,6 +51,7 @@ def body(context: StepContext) -> IngestMetrics:
         QualityError: the batch, or its absence, broke a rule.
     """
     layout, config = context.layout, context.config
+    sweep_root(layout)
     source, catalogue = open_source(layout, config), find_catalogue(layout, config)
     if source.is_empty and not layout.warehouse.exists():
         raise source.nothing(())
