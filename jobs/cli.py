@@ -19,6 +19,7 @@ from rich.text import Text
 from hmamba.clock import day_of
 from hmamba.doctor import Check, diagnose, healthy
 from hmamba.errors import INTERRUPTED, ConfigError, explained
+from hmamba.text import for_log, log_handler
 
 if TYPE_CHECKING:
     from jobs.night import StepDone
@@ -145,7 +146,7 @@ def backtest(
     from hmamba.text import near
     from jobs.backtest import Replay, run_backtest
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(handlers=[log_handler()], level=logging.INFO)
     text, path = run_backtest(Replay.of(root, _day(first), _day(last), every, config))
     typer.echo(f"{text}\nPage: {near(path)}")
 
@@ -232,9 +233,9 @@ def doctor(
 
 def _print_check(console: Console, check: Check, width: int) -> None:
     mark, colour = _MARKS[check.state]
-    console.print(Text.assemble((mark, colour), f" {check.name:<{width}}  {check.found}"), soft_wrap=True)
+    console.print(Text.assemble((mark, colour), f" {check.name:<{width}}  {for_log(check.found)}"), soft_wrap=True)
     if check.advice:
-        console.print(Text(f"  {'':<{width}}  → {check.advice}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  {'':<{width}}  → {for_log(check.advice)}", style="dim"), soft_wrap=True)
 
 
 @app.command()
@@ -306,7 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
         known = explained(error)
         if known is None:
             raise
-        print(f"hmamba: {known}", file=sys.stderr)
+        print(f"hmamba: {for_log(str(known))}", file=sys.stderr)
         return known.exit_code
     return 0
 
