@@ -121,8 +121,8 @@ class _Search:
             ) from None
         if self._inside is not None and not any(real.is_relative_to(folder) for folder in self._inside):
             raise InputError(
-                f"{shown(path, self._root)} is a link that leads out of the root, to {escaped(str(real))}. Move the files "
-                "into the root, or set source.follow_links = true to read them where they are."
+                f"{shown(path, self._root)} is a link that leads out of the root, to {escaped(str(real))}. Move the "
+                "files into the root, or set source.follow_links = true to read them where they are."
             )
         if str(real) in self._seen or real in self._home.parents:
             return
