@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hmamba.config import Config, load
 from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.text import escaped, for_log, log_handler
 
 log = logging.getLogger("hmamba")
 
@@ -74,7 +76,8 @@ class StepContext:
 
 def record_failure(run: RunLayout, step: str, shard: int | None, message: str, status: int, seconds: float) -> None:
     """Record a step's failure for the report. Write errors are ignored, because the step has failed in any case."""
-    failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=round(seconds, 3))
+    told = for_log(message)
+    failure = StepFailure(step=step, shard=shard, message=told, exit_status=status, seconds=round(seconds, 3))
     with suppress(OSError):
         failure.write(run.step_failure(step, shard), run.storage)
 
@@ -190,11 +193,7 @@ def run_step(
 
 
 def _log_to_stderr(verbose: bool) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    logging.basicConfig(handlers=[log_handler()], level=logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
     for noisy in ("matplotlib", "great_expectations", "py.warnings", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -204,4 +203,5 @@ def _log_to_stderr(verbose: bool) -> None:
 def _without_interrupts(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print no traceback for Ctrl-C. Python then ends by SIGINT, so the exit status is that of an interrupt."""
     if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+        lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
+        print("\n".join(map(escaped, lines)), file=sys.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hmamba.config import Limits
 from hmamba.errors import InputError
+from hmamba.text import escaped
 
 KINDS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _LIMITS = Limits()
@@ -120,8 +121,8 @@ class _Search:
             ) from None
         if self._inside is not None and not any(real.is_relative_to(folder) for folder in self._inside):
             raise InputError(
-                f"{shown(path, self._root)} is a link that leads out of the root, to {real}. Move the files into the "
-                "root, or set source.follow_links = true to read them where they are."
+                f"{shown(path, self._root)} is a link that leads out of the root, to {escaped(str(real))}. Move the "
+                "files into the root, or set source.follow_links = true to read them where they are."
             )
         if str(real) in self._seen or real in self._home.parents:
             return
@@ -153,15 +154,23 @@ class _Search:
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path for messages, relative to the root if inside. Bytes that are not UTF-8 become backslash escapes."""
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A path for messages, relative to the root if inside. Controls and bytes that are not UTF-8 become escapes."""
+    return escaped(os.fsencode(_name(path, root)).decode("utf-8", "backslashreplace"))
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _describe(path: Path, root: Path, limits: Limits) -> SourceFile:
     name = shown(path, root)
     if not str(path).isprintable() and any("\udc80" <= character <= "\udcff" for character in str(path)):
         raise InputError(f"{name}: the name is not UTF-8, so it cannot be stored. Rename the file or its folder.")
+    if name != _name(path, root):
+        raise InputError(
+            f"{name}: the name has characters that control a terminal or the direction of text. Rename the file or its "
+            "folder."
+        )
     kind, gzipped = kind_of(path)
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(

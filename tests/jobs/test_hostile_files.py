@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from hmamba.doctor import diagnose
 from hmamba.sources import limits
 from tests.jobs.test_start import call
-from tests.landing import Root
+from tests.landing import DAY, Root
 
 NAMES = ("user_id", "item_id", "event_time")
 GOOD = ",".join(NAMES).encode() + b"\nu,i,2024-01-02\nv,i,2024-01-03\n"
@@ -107,3 +109,19 @@ def test_a_record_with_one_open_quote_does_not_stop_a_survey(root: Root) -> None
     root.drop("a.csv", f'user_id,item_id,event_time\n"u,i,2024-01-02\n{lines}')
     (check,) = [check for check in diagnose(root.layout.root) if check.name == "pull"]
     assert "the record that starts on line 2" in check.found
+
+
+HOSTILE_TEXT = "\x1b[31m\u202e\x9b"
+
+
+def test_control_characters_of_data_reach_neither_log_nor_record(root: Root) -> None:
+    """The real process, since the test's own handler does not format what it captures."""
+    root.drop("a.csv", f"user_id,item_id,event_time\nu{HOSTILE_TEXT},i,never{HOSTILE_TEXT}\n")
+    command = [sys.executable, "-m", "jobs.ingest", "--root", str(root.layout.root), "--day", DAY.isoformat()]
+    for config, status in (("", 3), ('[source.columns]\nweight = "w\\u001b\\u202e\\u009b"\n', 2)):
+        root.configure(config)
+        done = subprocess.run(command, capture_output=True, check=False)
+        said = done.stderr.decode() + "".join(path.read_text() for path in root.layout.root.glob("runs/**/*.json"))
+        assert done.returncode == status, said
+        assert not set(said) & {"\x1b", "\u202e", "\x9b"}, said
+        assert "u202e" in said
