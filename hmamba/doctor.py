@@ -214,15 +214,22 @@ def _start(root: Path) -> str:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(_nearest(root)).free / GIB
     if free < DISK_GB:
-        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or free space")
+        return Check(
+            "disk", "note", f"{free:.1f} GiB free", "lower the days in [keep] and run hmamba prune, or free space"
+        )
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 
 def _root_contents(root: Path) -> Iterator[Check]:
     """Check the root's configuration, source files, catalogue, champion and published candidates."""
+    from hmamba.errors import HMambaError
     from hmamba.storage.layout import Layout
 
-    layout = Layout.at(root)
+    try:
+        layout = Layout.at(root)
+    except HMambaError as error:
+        yield Check("root", "missing", str(error))
+        return
     config: Config | None = None
     try:
         from hmamba.config import load
@@ -243,6 +250,7 @@ def _root_contents(root: Path) -> Iterator[Check]:
         night = layout.command("run", "--day", newest)
         yield _attempt("champion", partial(_champion, layout, night))
         yield _attempt("published", partial(_published, layout, night))
+        yield _attempt("data checks", partial(_data_checks, layout))
 
 
 def _lightgbm() -> Check:
@@ -327,7 +335,7 @@ def _champion(layout: Layout, night: str) -> Check:
     from hmamba.ranker import RANKER_FILE, lightgbm
 
     promotions = Promotions.read_if_exists(layout.champion, layout.storage)
-    if promotions is None:
+    if promotions is None or promotions.version is None:
         if layout.latest.exists():
             return Check("champion", "note", "none: a baseline serves, and each night trains a first model again")
         return Check("champion", "note", "no model has been promoted yet", night)
@@ -346,3 +354,17 @@ def _published(layout: Layout, night: str) -> Check:
         return Check("published", "note", "no candidates yet", night)
     manifest = published_manifest(layout)
     return Check("published", "ok", f"{manifest.day}: {manifest.users} users, {manifest.rows} rows")
+
+
+def _data_checks(layout: Layout) -> Check:
+    """Check the records and pages of earlier checks, which are derived: damage does not stop a night."""
+    from hmamba.quality.checks import examine
+
+    try:
+        found = examine(layout.checks)
+    except OSError as error:
+        return Check("data checks", "note", f"cannot be read: {error}", f"let $USER read {layout.checks.folder}")
+    damage = found.in_words("the next check deletes it", "the next check writes it again")
+    if damage:
+        return Check("data checks", "note", f"{layout.checks.folder}: {damage}")
+    return Check("data checks", "ok", f"{len(found.records)} kept" if found.records else "none yet")

@@ -12,7 +12,6 @@ import pyarrow as pa
 import torch
 
 from hmamba.config import Config
-from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.evaluation.split import Split
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
@@ -23,7 +22,8 @@ from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
-from hmamba.sequences.histories import Histories, IntArray, midnight, read_histories, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import Histories, IntArray, midnight, read_histories
 from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
 from hmamba.training.fit import Fit
@@ -65,13 +65,14 @@ class Fitted:
             InputError: a file is missing or damaged.
         """
         stored = model_files.load_serving(run, version, device_of(device), kernels)
-        manifest, histories = SnapshotManifest.read(run.manifest), read_histories(shard_files(run))
+        files = Snapshot.open(run)
+        manifest, histories = files.manifest, read_histories(files.shards)
         by_position, next_day = manifest.by_position, midnight(manifest.day + timedelta(days=1))
         return cls(
             stored,
             item_index.load(run.index, stored.identity, stored.model.tangents.weight.device),
             histories.asked_next() if by_position else histories.asked_at(next_day),
-            model_files.item_events(run.items, len(stored.item_ids)),
+            model_files.item_events(files.items, len(stored.item_ids)),
             types,
             library,
             run,
@@ -109,12 +110,13 @@ def nearness(stored: StoredModel, columns: IntArray) -> Iterator[tuple[slice, to
 
 def train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:
     """Train on a snapshot; its newest events are for validation, and none are held out."""
-    histories = read_histories(shard_files(run))
+    files = Snapshot.open(run)
+    histories = read_histories(files.shards)
     split = Split.of(histories, config).without_holdout(histories)
-    ids = model_files.vocabulary(run.items)
+    ids = model_files.vocabulary(files.items)
     provenance = name_training(day, snapshot, None, split, config)
-    categories = read_categories(run.items, len(ids))
-    attributes = read_attributes(run.items, len(ids))
+    categories = read_categories(files.items, len(ids))
+    attributes = read_attributes(files.items, len(ids))
     ready = prepare(histories, ids, provenance, None, split, run.training, config, categories, attributes)
     Fit(ready.model, ready.plan).run()
     shutil.rmtree(run.training, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""End a process when the process that started it ends."""
+"""This process and others: names, whether they run, and an end with the process that started them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 PARENT = "HMAMBA_PARENT"
 """Environment variable of a step: id of the process that started it. A step that outlived it would keep its locks."""
@@ -33,13 +34,14 @@ def end_with_starter() -> None:
         return
     if os.getppid() == starter:
         end_with_parent()
-    if os.getppid() != starter and not _runs(starter):  # it may have ended before the kernel was asked
+    if os.getppid() != starter and not is_running(starter):  # it may have ended before the kernel was asked
         sys.exit(
             f"{PARENT} = {starter}: this process, which started the step, has ended. To run the step alone, unset it."
         )
 
 
-def _runs(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process of this machine exists, of any user."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -47,3 +49,11 @@ def _runs(process: int) -> bool:
     except (PermissionError, OverflowError):
         pass  # another user's process; no process id
     return True
+
+
+def own_name() -> str:
+    """What this process runs, such as "publish" for ``python -m jobs.publish`` or "hmamba run"."""
+    program, *rest = sys.argv or [""]
+    name = Path(program).stem or "python"
+    command = next((argument for argument in rest if not argument.startswith("-")), "")
+    return f"{name} {command}".strip() if name == "hmamba" else name

@@ -33,7 +33,8 @@ from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import IntArray, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import IntArray
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import atomic_folder, sha256
@@ -101,7 +102,7 @@ class Recommender:
             run, stored.version, device_of(self.config.train.device), self.config.model.kernels
         )
         settings = self.config.candidates
-        chosen = choose(stored, stored.candidate_items, shard_files(run), settings)
+        chosen = choose(stored, stored.candidate_items, Snapshot.open(run).shards, settings)
         new_items = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
         item_index.save(item_index.with_new(stored, chosen.index, new_items, settings.new_items), run.index)
         named = {USER_ID: columns.user_id, ITEM_ID: columns.item_id}

@@ -47,9 +47,9 @@ class LogFormatter(logging.Formatter):
 
 
 def log_handler() -> logging.Handler:
-    """A handler that writes to standard error with :class:`LogFormatter`: time and message."""
+    """A handler that writes to standard error with :class:`LogFormatter`: time, level and message."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
 
 

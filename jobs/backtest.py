@@ -22,7 +22,8 @@ from hmamba.contracts.backtest import BacktestInputs, BacktestNight
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import ConfigError, InputError, QualityError
 from hmamba.inference.device import device_of
-from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import Histories, read_histories
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import BacktestLayout, Layout
 from hmamba.storage.local import digest
@@ -138,7 +139,7 @@ def replay(plan: Replay) -> Iterator[BacktestNight]:
         for chain in chains:
             _run_night(plan, chain, chains[0], day)
         if events is None:
-            events = read_histories(shard_files(truth_run))
+            events = read_histories(Snapshot.open(truth_run).shards)
         until = day + timedelta(days=plan.every)
         device = device_of(plan.config.train.device)
         judged = judge_night(chains, day, RUN_ID, events, until, plan.config, device)

@@ -10,7 +10,6 @@ from functools import partial
 import pyarrow as pa
 
 from hmamba.config import Config
-from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics
 from hmamba.contracts.steps import GateMetrics, TrainMetrics
 from hmamba.contracts.verdict import RareAnswers, RareGroup, Verdict
@@ -34,7 +33,8 @@ from hmamba.models import promotions
 from hmamba.models.files import StoredModel
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
-from hmamba.sequences.histories import Histories, read_histories, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import Histories, read_histories
 from hmamba.training.new_items import with_new_items
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
@@ -54,19 +54,20 @@ def body(context: StepContext) -> GateMetrics:
     trained = TrainMetrics.read(run.step_metrics("train"), run.storage)
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
-    histories = read_histories(shard_files(run))
+    files = Snapshot.open(run)
+    histories = read_histories(files.shards)
     split = Split.of(histories, config)
-    ids = model_files.vocabulary(run.items)
+    ids = model_files.vocabulary(files.items)
     contestants, unusable = _contestants(context, challenger, champion, ids)
     evaluation_set = split.holdout_set(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}
     since, caveat = unseen_from(evaluation_set, split.mode, known)
     if since is not None:
         evaluation_set = evaluation_set.since(since)
-    attributes = read_attributes(run.items, len(ids))
+    attributes = read_attributes(files.items, len(ids))
     past = split.before_holdout(histories)
     counts = Counts.of(past, len(ids), [stored.model for stored in contestants.values()], attributes)
-    categories = read_categories(run.items, len(ids))
+    categories = read_categories(files.items, len(ids))
     contestants = {
         role: with_new_items(stored, ids, counts, categories, attributes) for role, stored in contestants.items()
     }
@@ -111,7 +112,7 @@ def body(context: StepContext) -> GateMetrics:
     epoch = None
     if serving is not None:
         recount(serving, Counts.of(histories, len(ids), [serving.model], attributes))
-        epoch = _serve(context, serving, histories, split)
+        epoch = _serve(context, serving, histories, split, files.digest)
     skipped = serving is not None and config.train.refit and epoch is None
     no_refit = "nothing new to learn" if skipped else None
     return GateMetrics(**verdict.model_dump(), refit=epoch, refit_skipped_reason=no_refit)
@@ -171,7 +172,7 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     """Record the decision in the promotions, and write the verdict with the outcome."""
     layout, promoted = context.layout, verdict.serving if verdict.promoted else None
     if not promotions.record_decision(layout, context.day, promoted):
-        stays = "the list of promotions stays as it is, because a later night has promoted a model since"
+        stays = "the champion of newer nights stays, because a later night has promoted a model since"
         verdict = verdict.model_copy(update={"promoted": False, "reason": f"{verdict.reason}; {stays}"})
     verdict.write(context.run.verdict, layout.storage)
     if verdict.challenger is not None:
@@ -184,7 +185,9 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _serve(context: StepContext, stored: StoredModel, histories: Histories, split: Split) -> EpochMetrics | None:
+def _serve(
+    context: StepContext, stored: StoredModel, histories: Histories, split: Split, snapshot: str
+) -> EpochMetrics | None:
     """Refit and store the serving model, which may use all events up to the end of the day and has counted them.
 
     Returns:
@@ -192,7 +195,6 @@ def _serve(context: StepContext, stored: StoredModel, histories: Histories, spli
     """
     epoch = None
     if context.config.train.refit:
-        snapshot = SnapshotManifest.read(context.run.manifest, context.run.storage).digest
         epoch = refit(stored, histories, split, snapshot, context.run.refit, context.config)
     model_files.save_serving(context.run, stored)
     context.run.storage.delete(context.run.refit)

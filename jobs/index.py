@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from hmamba.candidates.baseline import write_eligible
+from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
@@ -13,7 +14,7 @@ from hmamba.index.choice import choose
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import shard_files
+from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from jobs.step import StepContext, run_step
 
@@ -25,25 +26,27 @@ def body(context: StepContext) -> IndexMetrics:
     """
     run, config = context.run, context.config
     version = read_serving(run)
-    allowed = allowed_items(context.layout, config)
+    files, allowed = Snapshot.open(run), allowed_items(context.layout, config)
     if is_baseline(version):
-        ids = model_files.vocabulary(run.items)
-        events = model_files.item_events(run.items, len(ids))
+        ids = model_files.vocabulary(files.items)
+        events = model_files.item_events(files.items, len(ids))
         (candidate_items,) = item_index.restrict(ids, allowed, CandidateItems.of(events, 1))
         with run.storage.write_file(run.item_points) as path:
             write_eligible(candidate_items, ids, path)
+            points = HashedFile.of(path, run.item_points.name)
         return IndexMetrics(
-            day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version
+            day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version, points=points
         )
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
-    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(run.items))
+    model_files.check_vocabulary(f"model {version}", stored.item_ids, model_files.vocabulary(files.items))
     every_new = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
     with run.storage.write_file(run.item_points) as path:
         item_index.write_item_points(stored, stored.candidate_items.together(every_new), path)
+        points = HashedFile.of(path, run.item_points.name)
     candidate_items, new_items = item_index.restrict(stored.item_ids, allowed, stored.candidate_items, every_new)
     settings = config.candidates
-    chosen = choose(stored, candidate_items, shard_files(run), settings)
+    chosen = choose(stored, candidate_items, files.shards, settings)
     found = chosen.float32_recall
     built = item_index.with_new(stored, chosen.index, new_items, settings.new_items)
     with run.storage.write_folder(run.index) as folder:
@@ -66,6 +69,7 @@ def body(context: StepContext) -> IndexMetrics:
         recall_floor=settings.recall,
         recall_at=min(settings.k, len(candidate_items)),
         model_version=stored.version,
+        points=points,
     )
 
 

@@ -12,7 +12,6 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.contracts.steps import IngestMetrics
-from hmamba.quality.expectations import data_docs
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
 from hmamba.warehouse.connection import connect
@@ -66,7 +65,7 @@ def body(context: StepContext) -> IngestMetrics:
         mismatch = None if named is None else catalogue_warning(connection, named)
     for warning in (*filter(None, [mismatch]), *outcome.warnings):
         log.warning("%s", warning)
-    docs = data_docs(layout.expectations)
+    docs = layout.checks.index
     return IngestMetrics(
         **batch,
         day=context.day,

@@ -22,11 +22,14 @@ from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.locks import WAIT_SECONDS
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")
 
 _GRACE_SECONDS, _PATIENCE_SECONDS = 2, 10
+_TURN_SECONDS = WAIT_SECONDS
+"""Maximum wait for another night of the root to end."""
 
 
 class StepFailedError(HMambaError):
@@ -92,12 +95,16 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
     """Run the steps, yielding each as it ends, and the shards of ``score`` in order.
 
     The steps inherit standard error, so that progress bars reach the terminal. If this process is interrupted or
-    terminated, so are the running steps.
+    terminated, so are the running steps. Nights of one root take turns, because each judges and replaces the champion
+    of the one before.
 
     Raises:
+        BusyError: another night of this root is still running after five minutes.
+        InputError: the root does not exist.
         StepFailedError: a step exited with a non-zero status. Only the report runs after it.
     """
-    with _Steps(options).running() as steps:
+    layout = Layout.existing(options.root)
+    with layout.storage.lock(layout.runs, ".night.lock", _TURN_SECONDS), _Steps(options).running() as steps:
         try:
             yield from _night(steps)
         except StepFailedError:

@@ -6,15 +6,15 @@ import logging
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from hmamba.candidates.night import NightScorer
-from hmamba.candidates.publish import Refreshed, publish_refresh
-from hmamba.candidates.replace import Replaced, replace_users
+from hmamba.candidates.publish import Part, Refreshed, candidate_parts, publish_refresh
+from hmamba.candidates.replace import replace_users
 from hmamba.columns import FALLBACK_VERSION, USER_ID
-from hmamba.contracts.manifest import Manifest, Refresh, SnapshotManifest
+from hmamba.contracts.contents import HashedFile
+from hmamba.contracts.manifest import Manifest, Refresh
 from hmamba.contracts.steps import RefreshMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
@@ -23,7 +23,8 @@ from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles
 from hmamba.models import files as model_files
 from hmamba.progress import Progress
-from hmamba.sequences.histories import shard_files, stream_histories
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import stream_histories
 from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
 from hmamba.storage.layout import RunLayout
@@ -34,9 +35,11 @@ from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
+_NIGHT_AGAIN = "Run that night again to its end: hmamba run --root ROOT --day DAY."
 
-def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
-    """The published manifest, and the run that made its table.
+
+def _night(context: StepContext) -> tuple[Manifest, Snapshot]:
+    """The published manifest, and the snapshot of the run that made its table.
 
     Raises:
         InputError: nothing is published, the day is before the published table's, or the run has changed since.
@@ -52,16 +55,19 @@ def _night(context: StepContext) -> tuple[Manifest, RunLayout]:
         )
     night = layout.run(latest.day, latest.run_id)
     served = (read_serving(night), FALLBACK_VERSION)
-    snapshot = SnapshotManifest.read(night.manifest, night.storage)
-    if latest.snapshot != snapshot.digest or latest.model_version not in served:
+    files = Snapshot.open(night)
+    matches = latest.snapshot == files.digest and latest.model_version in served
+    if matches and latest.refresh is None:
+        matches = [part.written.sha256 for part in candidate_parts(files)] == [file.sha256 for file in latest.files]
+    if not matches:
         raise InputError(
             f"{night.folder} does not match {layout.latest}: the night has been run again since. "
             f"Run the night of {latest.day} to its end."
         )
-    return latest, night
+    return latest, files
 
 
-def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Changes:
+def _changes(context: StepContext, files: Snapshot, scorer: NightScorer) -> Changes:
     """Write the histories of users with new events to the refresh's own folder."""
     path = context.layout.warehouse
     with connect(path, context.config.warehouse, read_only=True) as connection:
@@ -69,25 +75,25 @@ def _changes(context: StepContext, night: RunLayout, scorer: NightScorer) -> Cha
             check_gap(context.config, context.day, newest_of(connection))
         items = connection.execute(statement("sequences/vocabulary")).to_arrow_table()
         model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
-        held = SnapshotManifest.read(night.manifest, night.storage)
         work = context.run.refresh
         with work.storage.write_folder(work.sequences) as folder:
-            return write_changes(connection, folder, context.day, held, Meaning.of(context.config))
+            return write_changes(connection, folder, context.day, files.manifest, Meaning.of(context.config))
 
 
 @dataclass(frozen=True)
 class _Shard:
     """A written shard; users encoded from their carried state (``advanced``) and from their history (``reencoded``)."""
 
-    replaced: Replaced
+    part: Part
+    new_users: int
     advanced: int
     reencoded: int
 
 
 def _score(
-    context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer, number: int, histories: Path
+    context: StepContext, night: RunLayout, base: Manifest, scorer: NightScorer, number: int, old: Part
 ) -> _Shard:
-    """Write a shard's new part: the night's part with the users of ``histories`` replaced.
+    """Write a shard's new part: the night's ``old`` part with the users of the changed histories replaced.
 
     They are scored with the night's model or baseline, index, popularity, k and exclude_seen.
     """
@@ -99,7 +105,7 @@ def _score(
         if stored is not None:
             carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
         scorer.score(
-            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
+            stream_histories(work.shard(number), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
             k=base.k,
             exclude_seen=base.exclude_seen,
             candidates=stack.enter_context(write(work.candidate_part(number))),
@@ -108,12 +114,14 @@ def _score(
         )
     touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
     # The night's own part, not an earlier refresh's: these histories include the events of that one.
-    part, target = night.candidate_part(number), work.refreshed_part(number)
+    before, target = old.written.verified(old.path, _NIGHT_AGAIN), work.refreshed_part(number)
     with write(target) as path:
-        replaced = replace_users(part, touched, work.candidate_part(number), path)
+        replaced = replace_users(before, touched, work.candidate_part(number), path)
+        written = HashedFile.of(path, target.name)
+    part = Part(number, target, written, replaced.rows, replaced.fallback_users)
     if carried is None:
-        return _Shard(replaced, 0, len(touched))
-    return _Shard(replaced, carried.advanced, carried.reencoded)
+        return _Shard(part, replaced.new_users, 0, len(touched))
+    return _Shard(part, replaced.new_users, carried.advanced, carried.reencoded)
 
 
 def body(context: StepContext) -> RefreshMetrics:
@@ -138,30 +146,37 @@ def _nothing_published(context: StepContext) -> InputError:
 
 
 def _refresh(context: StepContext) -> RefreshMetrics:
-    base, night = _night(context)
+    base, files = _night(context)
+    with ExitStack() as stack:
+        if files.run.folder != context.run.folder:  # otherwise the step has locked it
+            # A night that is run again, or deleted as an old one, would change what this reads.
+            wait = context.config.warehouse.wait_seconds
+            stack.enter_context(files.run.storage.lock(files.run.folder, wait_seconds=wait, shared=True))
+        return _refreshed(context, base, files)
+
+
+def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> RefreshMetrics:
     device = device_of(context.config.train.device)
-    scorer = NightScorer.open(night, device, context.config.model.kernels)
-    work = context.run.refresh
+    scorer = NightScorer.open(files, device, context.config.model.kernels)
+    work, old = context.run.refresh, candidate_parts(files)
     try:
-        changes = _changes(context, night, scorer)
+        changes = _changes(context, files, scorer)
         if not changes.users:
             log.info("no user has new events since the night of %s; nothing to publish", base.day)
             return RefreshMetrics(
                 day=context.day, night=base.day, model_version=scorer.version, new_events=changes.new_events
             )
-        histories = shard_files(work)
         shards = []
         with Progress("refresh", changes.users, "users") as progress:
-            for number, file in enumerate(histories):
-                shards.append(_score(context, night, base, scorer, number, file))
+            for number, part in enumerate(old):
+                shards.append(_score(context, files.run, base, scorer, number, part))
                 progress.update(shards[-1].advanced + shards[-1].reencoded)
-        new_users = sum(shard.replaced.new_users for shard in shards)
+        new_users = sum(shard.new_users for shard in shards)
         refreshed = Refreshed(
             base=base,
             refresh=Refresh(day=context.day, run_id=context.run_id, users=changes.users, new_users=new_users),
-            parts=tuple(work.refreshed_part(number) for number in range(len(shards))),
-            changed=tuple(histories),
-            fallback_users=sum(shard.replaced.fallback_users for shard in shards),
+            parts=tuple(shard.part for shard in shards),
+            changed=tuple(work.shard(number) for number in range(len(shards))),
         )
         done = publish_refresh(context.layout, context.config, refreshed)
     finally:

@@ -12,12 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from hmamba.candidates.night import NightScorer
+from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.inference.user_states import StateFiles, write_states
-from hmamba.sequences.histories import midnight, shard_files, stream_histories
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import midnight, stream_histories
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
@@ -30,9 +32,11 @@ def asked(context: StepContext) -> int | None:
     return None if columns.by_position else midnight(context.day + timedelta(days=1))
 
 
-def _score(context: StepContext, scorer: NightScorer, shard: int, histories: Path) -> ShardMetrics:
+def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: int) -> ShardMetrics:
     """Write the candidates of one shard's users."""
     run, candidates, stored = context.run, context.config.candidates, scorer.stored
+    # The record of an earlier attempt must not describe the files of this one.
+    run.storage.delete(run.step_metrics(context.step, shard))
     with ExitStack() as stack:
         encode: Encode = encode_users
 
@@ -45,15 +49,24 @@ def _score(context: StepContext, scorer: NightScorer, shard: int, histories: Pat
             users, states = (write(path) for path in (run.state_users(shard), run.state_part(shard)))
             kept = StateFiles(states, users)
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
+        part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
         done = scorer.score(
-            stream_histories(histories, events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
+            stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
             k=candidates.k,
             exclude_seen=candidates.exclude_seen,
-            candidates=write(run.candidate_part(shard)),
-            vectors=write(run.user_points(shard)),
+            candidates=part,
+            vectors=points,
             encode=encode,
         )
-    return ShardMetrics(day=context.day, shard=shard, **asdict(done))
+        return ShardMetrics(
+            day=context.day,
+            shard=shard,
+            snapshot=files.digest,
+            served=scorer.served,
+            part=HashedFile.of(part, run.candidate_part(shard).name),
+            points=HashedFile.of(points, run.user_points(shard).name),
+            **asdict(done),
+        )
 
 
 def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
@@ -62,16 +75,17 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
     Raises:
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
-    shards, files = _shards(context.options), shard_files(context.run)
-    wrong = [shard for shard in shards if not 0 <= shard < len(files)]
+    shards, files = _shards(context.options), Snapshot.open(context.run)
+    number = files.manifest.shards
+    wrong = [shard for shard in shards if not 0 <= shard < number]
     if wrong:
         given = f"--shard {wrong[0]}" if len(shards) == 1 else f"--shards {shards[0]}-{shards[-1]}"
-        raise InputError(f"{given}: the snapshot has the shards 0 to {len(files) - 1}.")
+        raise InputError(f"{given}: the snapshot has the shards 0 to {number - 1}.")
     started = time.monotonic()
-    scorer = NightScorer.open(context.run, device_of(context.config.train.device), context.config.model.kernels)
+    scorer = NightScorer.open(files, device_of(context.config.train.device), context.config.model.kernels)
     kept = []
     for shard in shards:
-        kept.append(context.record(_score(context, scorer, shard, files[shard]), started, shard))
+        kept.append(context.record(_score(context, scorer, files, shard), started, shard))
         started = time.monotonic()
     return kept[0] if len(kept) == 1 else ScoreMetrics.of(kept)
 
@@ -95,7 +109,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("score", __doc__ or "", body, arguments, _options, parts=_shards)
+    return run_step("score", __doc__ or "", body, arguments, _options, shared=True, parts=_shards)
 
 
 if __name__ == "__main__":

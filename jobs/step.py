@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import resource
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -42,6 +44,15 @@ class StepContext:
     def run(self) -> RunLayout:
         """Working folder of this run."""
         return self.layout.run(self.day, self.run_id)
+
+    def alone(self, *, shared: bool) -> AbstractContextManager[None]:
+        """Lock the run during a block: another step of it, or another try of this one, waits.
+
+        Raises:
+            BusyError: the run is still locked after ``warehouse.wait_seconds``.
+        """
+        run = self.run
+        return run.storage.lock(run.folder, wait_seconds=self.config.warehouse.wait_seconds, shared=shared)
 
     def record(self, metrics: _M, started: float, shard: int | None = None) -> _M:
         """Write the metrics of the step, or of one shard, with wall time and peak memory, and return them.
@@ -82,7 +93,13 @@ def day_argument(text: str) -> date:
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """Build a parser with the arguments that all steps share."""
     result = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
-    result.add_argument("--root", required=True, help="folder of the recommender, e.g. ./demo")
+    root = os.environ.get("HMAMBA_ROOT") or None
+    result.add_argument(
+        "--root",
+        required=root is None,
+        default=root,
+        help="folder of the recommender, e.g. ./demo (default: HMAMBA_ROOT)",
+    )
     result.add_argument("--day", required=True, type=day_argument, help="the day to process, UTC, e.g. 2017-12-14")
     result.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     result.add_argument("--run-id", default="manual", help="names the run's working folder (default: manual)")
@@ -118,11 +135,13 @@ def run_step(
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     *,
     records: bool = True,
+    shared: bool = False,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
-    Standard output is one JSON line; everything else goes to standard error. The metrics are stored under the run's
+    Standard output is one JSON line, the metrics and a ``summary`` in words. Everything else goes to standard error,
+    with time and level before each message; the DAGs read the level. The metrics are stored under the run's
     ``metrics/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
 
     Args:
@@ -131,7 +150,9 @@ def run_step(
         body: does the work and returns its metrics.
         arguments: command-line arguments; those of the process if None.
         add_options: adds the step's own options.
-        records: whether this process records and prints the metrics; one of the processes of a step does.
+        records: whether this process locks the run, and records and prints the metrics; one of the processes of a step
+            does.
+        shared: whether other processes of this step may work on the run at the same time.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
 
     Returns:
@@ -148,11 +169,13 @@ def run_step(
     shards = parts(given)
     try:
         context = _enter(name, given)
-        metrics = body(context)
         if not records:
+            body(context)
             return 0
-        if shards is None:
-            metrics = context.record(metrics, started)
+        with context.alone(shared=shared):
+            metrics = body(context)
+            if shards is None:
+                metrics = context.record(metrics, started)
     except Exception as error:
         known = explained(error, f"a file under {given.root}")
         message = str(known) if known else f"{type(error).__name__}: {error}"
@@ -165,7 +188,7 @@ def run_step(
         log.error("%s: %s", name, known)
         log.debug("%s", name, exc_info=error)
         return known.exit_code
-    print(metrics.model_dump_json(), flush=True)
+    print(json.dumps({**json.loads(metrics.model_dump_json()), "summary": metrics.in_a_line}), flush=True)
     return 0
 
 

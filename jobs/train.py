@@ -16,7 +16,6 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba.config import load
-from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.steps import TrainMetrics
 from hmamba.errors import HMambaError, InputError
 from hmamba.evaluation.split import LAST, Split
@@ -27,7 +26,8 @@ from hmamba.models.files import Provenance
 from hmamba.recipe import with_levels
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
-from hmamba.sequences.histories import read_histories, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import read_histories
 from hmamba.storage.layout import Layout
 from hmamba.training.fit import Fit
 from hmamba.training.prepare import NothingToLearnError, name_training, prepare, training_metrics
@@ -62,7 +62,8 @@ def body(context: StepContext) -> TrainMetrics:
 
 def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     run, layout, config = context.run, context.layout, context.config
-    snapshot = SnapshotManifest.read(run.manifest, run.storage).digest
+    files = Snapshot.open(run)
+    snapshot = files.digest
     champion = promotions.champion_before(layout, context.day)
     device = device_of(config.train.device)
     # A full retrain does not load the champion, so it also works if the champion is lost or damaged.
@@ -71,9 +72,9 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     if parent is not None and parent.provenance.snapshot == snapshot:
         reason = f"no new events since {parent.version} was trained"
         return TrainMetrics(day=context.day, parent=champion, skipped_reason=reason)
-    histories, ids = read_histories(shard_files(run)), model_files.vocabulary(run.items)
+    histories, ids = read_histories(files.shards), model_files.vocabulary(files.items)
     split = Split.of(histories, config)
-    categories = read_categories(run.items, len(ids))
+    categories = read_categories(files.items, len(ids))
     settled = with_levels(config.model, categories.depth, None if parent is None else parent.model.config)
     if parent is not None and not parent.model.config.same_weights(settled):
         what = "the [model] settings or the catalogue's categories"
@@ -91,7 +92,7 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
         return TrainMetrics(day=context.day, reused=True, **trained.model_dump())
     if parent is not None:
         model_files.check_vocabulary(f"model {parent.version}", parent.item_ids, ids)
-    attributes = read_attributes(run.items, len(ids))
+    attributes = read_attributes(files.items, len(ids))
     try:
         ready = prepare(histories, ids, provenance, parent, split, run.training, config, categories, attributes)
     except NothingToLearnError as error:
@@ -117,6 +118,7 @@ def _is_stored(context: StepContext, version: str, device: torch.device) -> bool
         return False
     try:
         model_files.load(context.layout, version, device, context.config.model.kernels)
+        model_files.read_metrics(context.layout, version)
     except InputError as error:
         log.warning("train: %s is trained again: %s", version, error)
         return False

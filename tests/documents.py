@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 from hmamba.contracts import Manifest
+from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import (
     GateMetrics,
     IndexMetrics,
@@ -16,8 +18,18 @@ from hmamba.contracts.steps import (
     TrainMetrics,
 )
 from hmamba.contracts.verdict import Verdict
+from hmamba.storage.local import read_json, write_json
 
 DAY = date(2024, 1, 30)
+FILE = HashedFile(name="part-0000.parquet", bytes=0, sha256="89ab")
+"""A file that nobody reads."""
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change keys of a document on purpose, as a user would: without its checksum."""
+    values = read_json(path)
+    values.pop("checksum", None)
+    write_json(path, values | changes)
 
 
 def verdict(**changes: Any) -> Verdict:
@@ -66,7 +78,23 @@ def manifest(**changes: Any) -> Manifest:
 
 def shard_metrics(shard: int, fallback_users: int = 0, users: int = 20, rows: int = 200) -> ShardMetrics:
     """A shard that was scored."""
-    return ShardMetrics(day=DAY, shard=shard, users=users, fallback_users=fallback_users, rows=rows)
+    return ShardMetrics(
+        day=DAY,
+        shard=shard,
+        users=users,
+        fallback_users=fallback_users,
+        rows=rows,
+        snapshot="0123",
+        served="4567",
+        part=FILE,
+        points=FILE,
+    )
+
+
+def index_metrics(**changes: Any) -> IndexMetrics:
+    """An exact index of one item."""
+    values = {"day": DAY, "items": 1, "kind": "flat", "device": "cpu", "model_version": "v1", "points": FILE}
+    return IndexMetrics.model_validate(values | changes)
 
 
 def printed(shards: int) -> dict[str, str]:
@@ -78,7 +106,7 @@ def printed(shards: int) -> dict[str, str]:
         SnapshotMetrics(day=DAY, users=1, events=1, items=1, shards=shards, newest_event=None, digest="0123"),
         TrainMetrics(day=DAY, parent=None, skipped_reason="no new events"),
         GateMetrics(**verdict().model_dump()),
-        IndexMetrics(day=DAY, items=1, kind="flat", device="cpu", model_version="v1"),
+        index_metrics(),
         ReportMetrics(day=DAY, path="reports/2024-01-30/index.html", bytes=1),
     )
     return {one.step: one.model_dump_json() for one in metrics}

@@ -10,11 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hmamba.candidates.served import served_by
 from hmamba.columns import CANDIDATES
+from hmamba.contracts.contents import Contents, HashedFile
+from hmamba.contracts.manifest import SnapshotManifest
+from hmamba.contracts.models import IndexDescription
 from hmamba.sequences.snapshot import write_snapshot
-from hmamba.storage.layout import Layout, shard_name
+from hmamba.storage.layout import Layout, RunLayout, shard_name
 from hmamba.warehouse.tables import create_tables
-from tests.documents import shard_metrics, verdict
+from tests.documents import index_metrics, shard_metrics, verdict
 from tests.synthetic import make_catalogue
 
 SHARDS = 2
@@ -81,7 +85,22 @@ def write_run(
     items = pd.read_parquet(run.sequences / "items.parquet")
     run.vectors.mkdir(parents=True, exist_ok=True)
     items[items.events >= 5][["item_index", "item_id"]].to_parquet(run.vectors / "items.parquet", index=False)
-    verdict(day=day, warning=warning).write(run.verdict)
+    verdict(day=day, warning=warning).write(run.verdict, run.storage)
+    Contents(files=()).write(run.model_contents, run.storage)
+    IndexDescription(model_version="v1", kind="flat", sha256={}).write(run.index_description, run.storage)
+    index_metrics(points=HashedFile.of(run.item_points)).write(run.step_metrics("index"), run.storage)
     for number, part in enumerate(candidates(run.sequences, k, exclude_seen)):
         write_part(run.candidate_part(number), part)
-        shard_metrics(number, number + 1).write(run.step_metrics("score", number))
+        record_part(run, number, number + 1)
+
+
+def record_part(run: RunLayout, shard: int, fallback_users: int = 0) -> None:
+    """The record of a shard's candidates, as the score step writes it."""
+    part = run.candidate_part(shard)
+    scored = {
+        "snapshot": SnapshotManifest.read(run.manifest, run.storage).digest,
+        "served": served_by(run),
+        "part": HashedFile.of(part),
+        "rows": pq.read_metadata(part).num_rows,
+    }
+    shard_metrics(shard, fallback_users).model_copy(update=scored).write(run.step_metrics("score", shard), run.storage)

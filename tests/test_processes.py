@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hmamba.processes import PARENT
+from hmamba.processes import PARENT, own_name
 
 SAYS = f"import os, jobs; print('began', os.environ.get({PARENT!r}))"
 
@@ -34,3 +34,19 @@ def test_a_step_whose_starter_has_ended_does_not_begin() -> None:
 @pytest.mark.parametrize("value", ["", "0", "-1", "none", "1", "9" * 30])
 def test_a_value_that_does_not_name_the_starter_has_no_effect(value: str) -> None:
     assert run({PARENT: value}).stdout == "began None\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["/a/jobs/publish.py", "--root", "shop"], "publish"),
+        (["/bin/hmamba", "--verbose", "rollback", "--root", "shop"], "hmamba rollback"),
+        (["/bin/hmamba"], "hmamba"),
+        (["-c"], "-c"),
+        ([""], "python"),
+        ([], "python"),
+    ],
+)
+def test_a_process_is_named_by_its_program(arguments: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert own_name() == name

@@ -16,7 +16,6 @@ import torch
 from hmamba.columns import BASELINE_VERSION
 from hmamba.config import Config
 from hmamba.contracts.backtest import BacktestNight, SystemMetrics
-from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
@@ -25,7 +24,8 @@ from hmamba.evaluation.split import Split
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.attributes import read_attributes
-from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import MICROSECONDS_A_DAY, Histories, midnight, read_histories
 from hmamba.storage.layout import Layout
 from hmamba.training.recount import Counts, recount
 from hmamba.training.refit import refit
@@ -79,10 +79,10 @@ def judge_night(
     """
     evaluation_set = evaluation_set_after(truth, day, until, config)
     run = chains[0].layout.run(day, run_id)
-    histories = read_histories(shard_files(run))
+    files = Snapshot.open(run)
+    histories = read_histories(files.shards)
     # Users may have interacted since with items that the night did not know.
     size = int(truth.items.max(initial=0)) + 1
-    snapshot = SnapshotManifest.read(run.manifest, run.storage).digest
     runs = {chain.name: chain.layout.run(day, run_id) for chain in chains}
     serving = {name: Verdict.read(one.verdict, one.storage).serving for name, one in runs.items()}
     if not len(evaluation_set):
@@ -97,12 +97,14 @@ def judge_night(
         elif version is not None:
             models[chain.name] = model_files.load(chain.layout, version, device, config.model.kernels)
     split = Split.of(histories, config)
-    counts = Counts.of(histories, size, [stored.model for stored in models.values()], read_attributes(run.items, size))
+    counts = Counts.of(
+        histories, size, [stored.model for stored in models.values()], read_attributes(files.items, size)
+    )
     for name, stored in models.items():
         measured[f"{name}, {AS_TRAINED}"] = measure_model(stored, evaluation_set, config)
         recount(stored, counts)
         measured[f"{name}, {RECOUNTED}"] = measure_model(stored, evaluation_set, config)
-        refit(stored, histories, split, snapshot, runs[name].training / "backtest-refit", config)
+        refit(stored, histories, split, files.digest, runs[name].training / "backtest-refit", config)
         measured[f"{name}, {REFIT}"] = measure_model(stored, evaluation_set, config)
     return BacktestNight(
         day=day,

@@ -13,6 +13,7 @@ import torch
 
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
+from hmamba.candidates.served import item_points, served_by
 from hmamba.columns import ITEM_INDEX
 from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
@@ -22,8 +23,8 @@ from hmamba.inference.encode import Encode, encode_users
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.storage.layout import RunLayout
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,35 @@ class NightScorer:
 
     Attributes:
         version: the model version or baseline that serves.
+        served: as :func:`hmamba.candidates.served.served_by`.
         popularity: (size,) events of each item index.
         system: a baseline, or a model and its index.
     """
 
     version: str
+    served: str
     popularity: IntArray
     system: Baseline | tuple[StoredModel, ItemIndex]
 
     @classmethod
-    def open(cls, run: RunLayout, device: torch.device, kernels: str = "auto") -> NightScorer:
-        """Load the outputs of a run's gate and index steps.
+    def open(cls, files: Snapshot, device: torch.device, kernels: str = "auto") -> NightScorer:
+        """Load the outputs of the gate and index steps of a snapshot's run.
 
         Raises:
             InputError: one of them has not run, or its output is damaged.
         """
-        version = read_serving(run)
+        run, version, served = files.run, read_serving(files.run), served_by(files.run)
         if is_baseline(version):
-            ids = model_files.vocabulary(run.items)
-            popularity = model_files.item_events(run.items, len(ids))
-            allowed = pq.read_table(run.item_points, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
+            ids = model_files.vocabulary(files.items)
+            popularity = model_files.item_events(files.items, len(ids))
+            allowed = pq.read_table(item_points(run), columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
             candidate_items = CandidateItems.only(allowed, len(ids))
-            return cls(version, popularity, Baseline(version, candidate_items, ids, popularity))
+            return cls(version, served, popularity, Baseline(version, candidate_items, ids, popularity))
         stored = model_files.load_serving(run, version, device, kernels)
         folder = run.storage.local_path(run.index)
         searched = item_index.load(folder, stored.identity, stored.model.tangents.weight.device)
-        popularity = model_files.item_events(run.items, len(stored.candidate_items.column))
-        return cls(version, popularity, (stored, searched))
+        popularity = model_files.item_events(files.items, len(stored.candidate_items.column))
+        return cls(version, served, popularity, (stored, searched))
 
     @property
     def stored(self) -> StoredModel | None:

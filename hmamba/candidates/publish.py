@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
+from hmamba.candidates.served import item_points, served_by
 from hmamba.config import Config
-from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh, SnapshotManifest
+from hmamba.contracts.contents import HashedFile
+from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
+from hmamba.contracts.steps import ShardMetrics
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
@@ -37,54 +42,107 @@ class Published:
     changed: bool
 
 
-def candidate_parts(run: RunLayout) -> tuple[Path, ...]:
-    """Paths of the run's candidate parts, one per shard of its snapshot; parts of an earlier snapshot are ignored.
+@dataclass(frozen=True)
+class Part:
+    """Candidates of one shard.
+
+    Attributes:
+        shard: the shard.
+        path: local file.
+        written: what it was when it was written.
+        rows: number of rows.
+        fallback_users: users without usable history, who received popular items.
+    """
+
+    shard: int
+    path: Path
+    written: HashedFile
+    rows: int
+    fallback_users: int
+
+    @property
+    def cure(self) -> str:
+        """How to fix a missing or damaged file."""
+        return f"Run the score step for shard {self.shard} again (python -m jobs.score --shard {self.shard})."
+
+
+def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
+    """The candidates of all shards of a run's snapshot.
 
     Raises:
-        InputError: the snapshot is missing, or shards have not been scored.
+        InputError: an earlier step has not run, or a shard has not been scored since the snapshot, the model or the
+            index changed.
     """
-    shards = SnapshotManifest.read(run.manifest, run.storage).shards
-    parts = tuple(run.candidate_part(shard) for shard in range(shards))
-    missing = [str(shard) for shard, part in enumerate(parts) if not part.is_file()]
-    if missing:
-        raise InputError(
-            f"{parts[int(missing[0])]} does not exist. Run the score step for shard {', '.join(missing)} "
-            f"(python -m jobs.score --shard {missing[0]})."
+    run, served, parts = files.run, served_by(files.run), []
+    for shard in range(files.manifest.shards):
+        path, record = run.candidate_part(shard), run.step_metrics("score", shard)
+        cure = f"Run the score step for shard {shard} (python -m jobs.score --shard {shard})."
+        if (scored := ShardMetrics.read_if_exists(record, run.storage)) is None:
+            raise InputError(f"{record} does not exist: the shard has not been scored. {cure}")
+        if (scored.snapshot, scored.served) != (files.digest, served):
+            changed = "the snapshot" if scored.snapshot != files.digest else "the model or the index"
+            raise InputError(f"{path} was written before {changed} of this run. {cure}")
+        parts.append(Part(shard, run.storage.local_path(path), scored.part, scored.rows, scored.fallback_users))
+    return tuple(parts)
+
+
+def _copy(part: Part, folder: Path) -> Path:
+    """Copy a part and return the copy, if it is what was written.
+
+    Readers get the copy that was hashed and is checked, so that nothing can change it in between. It is no hard link,
+    because scoring again would change the published file.
+
+    Raises:
+        InputError: the part is missing, or has changed since it was written.
+    """
+    target = folder / part.path.name
+    if not part.path.is_file():
+        raise InputError(f"{part.path} does not exist. {part.cure}")
+    shutil.copyfile(part.path, target)
+    return part.written.verified(target, part.cure, name=part.path)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table to publish.
+
+    Attributes:
+        parts: its parts.
+        histories: the events of the users of each part.
+        files: the night's snapshot.
+        allowed: ids of the items that may be recommended; None for all.
+        k, exclude_seen: settings that it was made with.
+        name: name of the check in Data Docs.
+    """
+
+    parts: tuple[Part, ...]
+    histories: list[tuple[Path, ...]]
+    files: Snapshot
+    allowed: pa.ChunkedArray | None
+    k: int
+    exclude_seen: bool
+    name: str
+
+    def copied(self, folder: Path) -> CandidateFiles:
+        """Copy the parts into a folder."""
+        pairs = zip(self.parts, self.histories, strict=True)
+        shards = tuple(ShardFiles(_copy(part, folder), histories) for part, histories in pairs)
+        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed)
+
+    def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
+        """The parts as a manifest names them."""
+        return tuple(
+            PublishedFile(
+                path=(target / part.path.name).relative_to(storage.root).as_posix(),
+                rows=part.rows,
+                bytes=part.written.bytes,
+                sha256=part.written.sha256,
+            )
+            for part in self.parts
         )
-    return parts
 
 
-def _candidate_files(layout: Layout, run: RunLayout, config: Config) -> CandidateFiles:
-    parts = enumerate(candidate_parts(run))
-    return CandidateFiles(
-        shards=tuple(ShardFiles(part, (run.shard(shard),)) for shard, part in parts),
-        items=run.items,
-        indexed=run.item_points,
-        allowed=allowed_items(layout, config),
-    )
-
-
-def _describe(parts: Sequence[Path], target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
-    return tuple(
-        PublishedFile(
-            path=(target / part.name).relative_to(storage.root).as_posix(),
-            rows=pq.read_metadata(part).num_rows,
-            bytes=part.stat().st_size,
-            sha256=storage.digest(part),
-        )
-        for part in parts
-    )
-
-
-def _is_whole(manifest: Manifest, storage: Storage) -> bool:
-    """Whether every file that a manifest names exists with the recorded digest."""
-    files = [(storage.root / file.path, file.sha256) for file in manifest.files]
-    return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
-
-
-def publish(
-    layout: Layout, day: date, run_id: str, config: Config, fallback_users: int, warning: str | None = None
-) -> Published:
+def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str | None = None) -> Published:
     """Check the run's candidates and publish them for the day, and as the newest unless a later day is published.
 
     Args:
@@ -92,37 +150,49 @@ def publish(
         day: the night's day.
         run_id: the run whose candidates are published.
         config: settings of the candidates and the warehouse.
-        fallback_users: users without usable history, who received popular items; for the manifest.
         warning: a warning to readers of the table, for the manifest; None without one.
 
     Raises:
-        InputError: an earlier step has not run.
+        BusyError: another table was being published for longer than ``warehouse.wait_seconds``.
+        InputError: an earlier step has not run, or a file is damaged.
         QualityError: a rule is broken; the table published before stays.
     """
-    files = _candidate_files(layout, layout.run(day, run_id), config)
-    settings = config.candidates
-    with in_memory(config.warehouse) as connection:
-        totals = check_candidates(
-            layout.expectations, connection, files, settings.k, settings.exclude_seen, f"{day} {run_id}"
-        )
-    target, parts = layout.published(day), tuple(shard.part for shard in files.shards)
-    manifest = Manifest(
-        run_id=run_id,
-        day=day,
-        model_version=totals.model_version,
+    files, settings = Snapshot.open(layout.run(day, run_id)), config.candidates
+    table = _Table(
+        parts=candidate_parts(files),
+        histories=[(shard,) for shard in files.shards],
+        files=files,
+        allowed=allowed_items(layout, config),
         k=settings.k,
-        rows=totals.rows,
-        users=totals.users,
-        fallback_users=fallback_users,
         exclude_seen=settings.exclude_seen,
-        warning=warning,
-        snapshot=SnapshotManifest.read(layout.run(day, run_id).manifest, layout.storage).digest,
-        refresh=None,
-        created_at=_now(),
-        files=_describe(parts, target, layout.storage),
+        name=f"{day} {run_id}",
     )
-    with layout.storage.lock(layout.candidates):
-        return Published(totals, len(parts), _put(layout, manifest, parts))
+
+    def manifest(totals: CandidateTotals) -> Manifest:
+        return Manifest(
+            run_id=run_id,
+            day=day,
+            model_version=totals.model_version,
+            k=table.k,
+            rows=totals.rows,
+            users=totals.users,
+            fallback_users=sum(part.fallback_users for part in table.parts),
+            exclude_seen=table.exclude_seen,
+            warning=warning,
+            snapshot=files.digest,
+            refresh=None,
+            created_at=_now(),
+            files=table.published(layout.published(day), layout.storage),
+        )
+
+    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
+        return _put(layout, config, day, table, manifest)
+
+
+def _is_whole(manifest: Manifest, storage: Storage) -> bool:
+    """Whether every file that a manifest names exists with the recorded digest."""
+    files = [(storage.root / file.path, file.sha256) for file in manifest.files]
+    return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
 def _now() -> datetime:
@@ -147,28 +217,33 @@ def _newest_day(layout: Layout) -> date | None:
     return next((day for day, path in layout.published_days if path.name == folder), None)
 
 
-def _put(layout: Layout, manifest: Manifest, parts: Sequence[Path]) -> bool:
-    """Publish checked parts for the day, and as the newest unless a later day is; returns whether anything changed."""
-    target, storage = layout.published(manifest.day), layout.storage
-    own = layout.published_manifest(manifest.day)
+class _PublishedAlready(Exception):  # noqa: N818 - no error: it leaves the new folder unused
+    """The same table is published already, and whole."""
+
+
+def _put(
+    layout: Layout, config: Config, day: date, table: _Table, describe: Callable[[CandidateTotals], Manifest]
+) -> Published:
+    """Copy and check a table, publish it for the day, and as the newest unless a later day is."""
+    target, storage, own = layout.published(day), layout.storage, layout.published_manifest(day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
     before, newest = _readable(own, storage), _newest_day(layout)
-    if before is not None and before.same_content(manifest) and _is_whole(before, storage):
-        manifest, changed = before, False
-    else:
+    changed = False
+    with suppress(_PublishedAlready), storage.write_folder(target) as folder:
+        candidates = table.copied(folder)
+        with in_memory(config.warehouse) as connection:
+            totals = check_candidates(layout.checks, connection, candidates, table.k, table.exclude_seen, table.name)
+        manifest = describe(totals)
+        if before is not None and before.same_content(manifest) and _is_whole(before, storage):
+            raise _PublishedAlready
+        manifest.write(folder / own.name)
         changed = True
-        with storage.write_folder(target) as folder:
-            for part in parts:
-                shutil.copyfile(
-                    part, folder / part.name
-                )  # not a hard link: scoring again would change the published file
-            manifest.write(folder / own.name)
-    if newest is None or newest <= manifest.day:
+    if newest is None or newest <= day:
         storage.point(layout.latest, own)
-        changed = changed or newest != manifest.day
+        changed = changed or newest != day
     else:
-        log.info("the table of %s stays the newest; the table of %s is published as well", newest, manifest.day)
-    return changed
+        log.info("the table of %s stays the newest; the table of %s is published as well", newest, day)
+    return Published(totals, len(table.parts), changed)
 
 
 @dataclass(frozen=True)
@@ -180,14 +255,12 @@ class Refreshed:
         refresh: the refresh, for the new manifest.
         parts: the new table, one part per shard.
         changed: per shard, the complete histories of the users whose candidates are replaced.
-        fallback_users: number of fallback users in the whole table.
     """
 
     base: Manifest
     refresh: Refresh
-    parts: tuple[Path, ...]
+    parts: tuple[Part, ...]
     changed: tuple[Path, ...]
-    fallback_users: int
 
 
 def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
@@ -195,55 +268,35 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
 
     Raises:
         BusyError: another table was published in the meantime.
+        InputError: a file of the night is damaged.
         QualityError: a rule is broken; the table published before stays.
     """
     base, refresh, target = refreshed.base, refreshed.refresh, layout.published(refreshed.base.day)
-    night = _candidate_files(layout, layout.run(base.day, base.run_id), config)
-    # The night's shards hold the older events of these users; the checks need both files.
-    shards = zip(refreshed.parts, night.shards, refreshed.changed, strict=True)
-    files = replace(night, shards=tuple(ShardFiles(part, (*old.events, new)) for part, old, new in shards))
-    with in_memory(config.warehouse) as connection:
-        name = f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}"
-        totals = check_candidates(layout.expectations, connection, files, base.k, base.exclude_seen, name)
-    changes = {
-        "model_version": totals.model_version,
-        "rows": totals.rows,
-        "users": totals.users,
-        "fallback_users": refreshed.fallback_users,
-        "refresh": refresh,
-        "created_at": _now(),
-        "files": _describe(refreshed.parts, target, layout.storage),
-    }
-    with layout.storage.lock(layout.candidates):
+    files = Snapshot.open(layout.run(base.day, base.run_id))
+    table = _Table(
+        parts=refreshed.parts,
+        # The night's shards hold the older events of these users; the checks need both files.
+        histories=[(old, new) for old, new in zip(files.shards, refreshed.changed, strict=True)],
+        files=files,
+        allowed=allowed_items(layout, config),
+        k=base.k,
+        exclude_seen=base.exclude_seen,
+        name=f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}",
+    )
+
+    def manifest(totals: CandidateTotals) -> Manifest:
+        changes = {
+            "model_version": totals.model_version,
+            "rows": totals.rows,
+            "users": totals.users,
+            "fallback_users": sum(part.fallback_users for part in table.parts),
+            "refresh": refresh,
+            "created_at": _now(),
+            "files": table.published(target, layout.storage),
+        }
+        return base.model_copy(update=changes)
+
+    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
         if Manifest.read(layout.published_manifest(base.day), layout.storage) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
-        changed = _put(layout, base.model_copy(update=changes), refreshed.parts)
-        return Published(totals, len(refreshed.parts), changed)
-
-
-def prune_states(layout: Layout) -> list[Path]:
-    """Delete the carried states of all runs except the one that latest.json names; returns their folders.
-
-    Nothing is deleted if latest.json cannot be read.
-    """
-    newest = _readable(layout.latest, layout.storage)
-    if newest is None:
-        return []
-    kept = layout.run(newest.day, newest.run_id).states
-    expired = [path for path in layout.carried_states if path != kept]
-    for path in expired:
-        layout.storage.delete(path)
-    return expired
-
-
-def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
-    """Delete working folders of old days; returns their paths.
-
-    The newest ``keep`` days, ``day`` and the day that latest.json names are kept.
-    """
-    days = layout.run_days[::-1]
-    kept = {day, _newest_day(layout), *(found for found, _ in days[:keep])}
-    expired = [path for found, path in days if found not in kept]
-    for path in expired:
-        layout.storage.delete(path)
-    return expired
+        return _put(layout, config, base.day, table, manifest)

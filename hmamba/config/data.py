@@ -184,7 +184,10 @@ class WarehouseConfig(Section):
         7, ge=0, le=100_000, description="Events this much older than the watermark are counted as late."
     )
     wait_seconds: float = Field(
-        300.0, ge=0, le=604_800, description="How long to wait for another process that has the warehouse open."
+        300.0,
+        ge=0,
+        le=604_800,
+        description="How long to wait for another process that uses the warehouse or the same folder.",
     )
 
     @field_validator("memory_limit")

@@ -271,9 +271,3 @@ class CandidatesConfig(Section):
         description="Keep users' carried states (19 kB each by default; of the newest night only), so that "
         "`hmamba refresh` reads only new events instead of whole histories. It works without them, more slowly.",
     )
-
-
-class RunsConfig(Section):
-    """Working folders of nights."""
-
-    keep: int = Field(7, ge=1, le=36_500, description="Days whose working folders, runs/DAY under the root, are kept.")

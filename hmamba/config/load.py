@@ -17,11 +17,12 @@ from hmamba.text import short
 
 RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",
-    "candidates.keep_runs": "runs.keep",
+    "candidates.keep_runs": "keep.runs",
     "model.repeat": 'model.score_terms with or without "repeats" in the list',
     "model.score_term": 'model.score_terms = ["repeats"] or ["cooccurrence"] for one, [] for "none"; absent for "auto"',
     "model.transitions": 'model.score_terms with or without "cooccurrence" in the list',
     "name": None,
+    "runs": "keep.runs",
 }
 """Old names of settings and their replacements; None if the setting was removed."""
 

@@ -3,6 +3,9 @@
 A step writes a document; another step or a reader of the published table reads it. Each kind is one model with one
 ``schema_version``, which is raised by every change that readers of the previous version would misread. Unknown keys
 are ignored, so keys can be added within a version.
+
+A file ends with ``checksum``, the digest of all other keys, which is verified when the file is read. A file without it
+is accepted: one that was edited on purpose is read again once that key is removed.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, Vali
 
 from hmamba.errors import InputError
 from hmamba.storage.base import Storage, write_text
-from hmamba.storage.local import LOCAL, read_json
+from hmamba.storage.local import LOCAL, digest, read_json
 
 Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), return_type=str)]
 """A point in time with its offset, in ISO 8601."""
 
-_SCHEMA_VERSION = "schema_version"
+_SCHEMA_VERSION, _CHECKSUM = "schema_version", "checksum"
 
 
 class Part(BaseModel):
@@ -53,10 +56,18 @@ class Document(Part):
                 one inside a folder that :meth:`Storage.local_path` returned.
 
         Raises:
-            InputError: the file is missing, is not JSON, has another schema version, or a key is missing or wrong. The
-                message names the file and the cure.
+            InputError: the file is missing, is not JSON, has another schema version, a key is missing or wrong, or
+                its checksum does not agree. The message names the file and the cure.
         """
-        return cls.parse(read_json(storage.local_path(place)), place)
+        value = read_json(storage.local_path(place), cls.CURE)
+        recorded = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
+        document = cls.parse(value, place)
+        if recorded is not None and recorded != digest(value):
+            raise InputError(
+                f"{place} has been changed since it was written (its checksum does not agree). {cls.CURE} If the "
+                f'change is meant, remove the key "{_CHECKSUM}" from it.'
+            )
+        return document
 
     @classmethod
     def read_if_exists(cls, place: Path, storage: Storage = LOCAL) -> Self | None:
@@ -91,7 +102,8 @@ class Document(Part):
             place: the file; an older one is replaced.
             storage: as for :meth:`read`; a file inside a folder that :meth:`Storage.write_folder` yields is local.
         """
-        write_text(storage, place, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+        value = self.model_dump(mode="json")
+        write_text(storage, place, json.dumps({**value, _CHECKSUM: digest(value)}, indent=2) + "\n")
 
 
 def first_problem(error: ValidationError) -> str:

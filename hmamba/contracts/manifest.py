@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.document import Document, Moment, Part
 
 
@@ -22,13 +23,10 @@ class PublishedFile(Part):
     sha256: str
 
 
-class SnapshotFile(Part):
+class SnapshotFile(HashedFile):
     """One Parquet file of a snapshot. ``name`` is relative to the snapshot's folder."""
 
-    name: str
     rows: int
-    bytes: int
-    sha256: str
 
 
 class SnapshotTotals(Part):

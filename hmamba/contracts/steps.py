@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
@@ -164,6 +165,7 @@ class IndexMetrics(StepMetrics):
         kind: kind of search; "none" where a baseline serves, which has no index and no values below model_version.
         device: device on which queries are computed.
         model_version: the model or baseline that serves.
+        points: the items' points; only ids where a baseline serves.
         dim: coordinates per item.
         bytes: size of the index.
         float32_recall: share of float64's ``float32_recall_at`` best items that float32 finds, the mean over
@@ -181,6 +183,7 @@ class IndexMetrics(StepMetrics):
     kind: str
     device: str
     model_version: str
+    points: HashedFile
     dim: int | None = None
     bytes: int | None = None
     float32_recall: float | None = None
@@ -216,9 +219,21 @@ class _ScoredUsers(StepMetrics):
 
 
 class ShardMetrics(_ScoredUsers):
-    """Metrics of scoring one shard."""
+    """Metrics of scoring one shard, and what was scored.
+
+    Attributes:
+        shard: the shard.
+        snapshot: digest of the snapshot.
+        served: digest of the model and its index, or of the baseline and its candidate items.
+        part: the candidates.
+        points: the users' points.
+    """
 
     shard: int
+    snapshot: str
+    served: str
+    part: HashedFile
+    points: HashedFile
 
 
 class ScoreMetrics(_ScoredUsers):

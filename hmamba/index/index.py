@@ -30,12 +30,12 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
+from hmamba.storage.layout import INDEX_DESCRIPTION
 from hmamba.storage.local import atomic_folder, sha256
 
 ROWS = 512
 """Number of queries per search call, both in the choice of a search and in scoring."""
 
-_DESCRIPTION = "index.json"
 _CANDIDATE_ITEMS = "candidate_items.npy"
 """Whether each item index (size,) is a candidate item."""
 _NEW_ITEMS = "new_items.npz"
@@ -138,7 +138,7 @@ def save(built: ItemIndex, folder: Path) -> int:
             kind=built.kind,
             sha256={file.name: sha256(file) for file in files},
         )
-        description.write(temporary / _DESCRIPTION)
+        description.write(temporary / INDEX_DESCRIPTION)
         return sum(file.stat().st_size for file in files)
 
 
@@ -155,18 +155,18 @@ def load(folder: Path, model_version: str, device: torch.device | None = None) -
     """
     from hmamba.contracts.models import IndexDescription
 
-    description = IndexDescription.read(folder / _DESCRIPTION)
+    description = IndexDescription.read(folder / INDEX_DESCRIPTION)
     kind = description.kind
     if kind not in SEARCHERS:
         raise InputError(
-            f"{folder / _DESCRIPTION}: unknown search {kind!r}; known are {', '.join(SEARCHERS)}. "
+            f"{folder / INDEX_DESCRIPTION}: unknown search {kind!r}; known are {', '.join(SEARCHERS)}. "
             "Run the index step again."
         )
-    found = {path.name: sha256(path) for path in folder.iterdir() if path.name != _DESCRIPTION}
+    found = {path.name: sha256(path) for path in folder.iterdir() if path.name != INDEX_DESCRIPTION}
     if found != description.sha256 or _CANDIDATE_ITEMS not in found:
         names = sorted(name for name, _ in found.items() ^ description.sha256.items()) or [_CANDIDATE_ITEMS]
         raise InputError(
-            f"{folder / names[0]} is not the file that {folder / _DESCRIPTION} describes. Run the index step again."
+            f"{folder / names[0]} is not the file that {folder / INDEX_DESCRIPTION} describes. {IndexDescription.CURE}"
         )
     if description.model_version != model_version:
         raise InputError(

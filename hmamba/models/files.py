@@ -10,6 +10,7 @@ safetensors is imported in the functions that need it, so that a model in memory
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
@@ -28,8 +29,8 @@ from hmamba.ranker import Ranker
 from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.storage.layout import ITEMS, Layout, RunLayout
-from hmamba.storage.local import digest, read_json, sha256, write_json
+from hmamba.storage.layout import CONTENTS, ITEMS, Layout, RunLayout
+from hmamba.storage.local import digest, read_json, write_json
 from hmamba.terms.base import WeightedTerm
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class StoredModel:
         model: the model.
         candidate_items: the candidate items.
         item_ids: (size,) item ids by index, null for an index without an item.
-        fingerprint: digest of the weights file; empty for a model that was not read from a file. It differs between
-            weights of one version with other counts or after a refit.
+        fingerprint: digest of all files; empty for a model that was not read from files. It differs between models of
+            one version with other counts or after a refit.
         new_items: (N,) item indices of new items, ascending; none is a candidate item. See
             :mod:`hmamba.training.new_items`.
     """
@@ -93,7 +94,7 @@ class StoredModel:
 
     @property
     def identity(self) -> str:
-        """Version and fingerprint, which identify the weights; indexes and carried states record it."""
+        """Version and fingerprint, which identify weights and counts; indexes, states and candidates record it."""
         return f"{self.version}-{self.fingerprint[:8]}" if self.fingerprint else self.version
 
     def known(self, items: IntArray) -> IntArray:
@@ -171,6 +172,8 @@ def save_serving(run: RunLayout, stored: StoredModel) -> None:
 def _write(folder: Path, stored: StoredModel) -> None:
     from safetensors.torch import save_file
 
+    from hmamba.contracts.contents import Contents
+
     model, ids, candidate_items = stored.model, stored.item_ids, stored.candidate_items
     save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / _WEIGHTS)
     description = {
@@ -195,6 +198,7 @@ def _write(folder: Path, stored: StoredModel) -> None:
         weighted.term.save(folder)
     if model.ranker is not None:
         model.ranker.save(folder)
+    Contents.of(folder).write(folder / CONTENTS)
 
 
 def load(layout: Layout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -214,7 +218,8 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
         raise InputError(
             f"{folder} does not exist; model {version} is needed. Restore it, or train again with --full-retrain."
         )
-    return _read(folder, version, device, kernels, "Restore it, or train again with --full-retrain.")
+    others = (layout.model_metrics(version).name,)  # it is written after the model, and again by the gate
+    return _read(folder, version, device, kernels, "Restore it, or train again with --full-retrain.", others)
 
 
 def load_serving(run: RunLayout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:
@@ -233,15 +238,22 @@ def load_serving(run: RunLayout, version: str, device: torch.device, kernels: st
     return stored
 
 
-def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: str) -> StoredModel:
+def _read(
+    folder: Path, version: str, device: torch.device, kernels: str, cure: str, others: Sequence[str] = ()
+) -> StoredModel:
     from pydantic import ValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from hmamba.config import ModelConfig
+    from hmamba.contracts.contents import Contents
     from hmamba.contracts.document import first_problem
 
-    description = read_json(folder / _CONFIG)
+    if not (folder / CONTENTS).is_file():
+        raise InputError(f"{folder / CONTENTS} does not exist: {folder.name} is not a whole model. {cure}")
+    contents = Contents.read(folder / CONTENTS)
+    contents.verify(folder, cure, others)
+    description = read_json(folder / _CONFIG, cure)
     try:
         config = ModelConfig.model_validate({**description["model"], "kernels": kernels})
         size = int(description["size"])
@@ -272,7 +284,7 @@ def _read(folder: Path, version: str, device: torch.device, kernels: str, cure: 
         model.to(device).eval(),
         CandidateItems.only(eligible, size),
         vocabulary(folder / ITEMS, size),
-        sha256(folder / _WEIGHTS),
+        contents.digest,
         np.asarray(new_items, dtype=np.int64),
     )
 

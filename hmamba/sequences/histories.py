@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 from hmamba.columns import EVENT_TIME, IS_SEEN, IS_TARGET, ITEM_INDEX, USER_ID, WEIGHT
 from hmamba.errors import InputError
 from hmamba.sequences.sets import distinct
-from hmamba.storage.layout import RunLayout
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -191,18 +190,6 @@ def run_starts(*keys: npt.NDArray[Any]) -> IntArray:
     for key in keys:
         is_first[1:] |= key[1:] != key[:-1]
     return np.flatnonzero(is_first)
-
-
-def shard_files(run: RunLayout) -> list[Path]:
-    """Local files of the shards of a run's snapshot, in order.
-
-    Raises:
-        InputError: there are none.
-    """
-    files = [run.storage.local_path(shard) for shard in run.shards]
-    if not files:
-        raise InputError(f"{run.sequences}: no sequence shards. Run the snapshot step first (python -m jobs.snapshot).")
-    return files
 
 
 def runs(users: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from hmamba.storage.locks import WAIT_SECONDS
+
 
 class Storage(Protocol):
     """Storage of the files of a root.
@@ -16,7 +18,7 @@ class Storage(Protocol):
     folder are read in place, so a remote storage must keep their copies.
 
     Plain local files under ``root`` are only those that a library needs in place or that one process keeps for itself:
-    ``hmamba.toml``, the DuckDB file, the Great Expectations project and the checkpoints of a training.
+    ``hmamba.toml``, the DuckDB file and the checkpoints of a training.
 
     To add a storage, write a module with such a class and register it in :mod:`hmamba.storage.registry`.
     """
@@ -59,17 +61,18 @@ class Storage(Protocol):
         """Remove a file, a pointer, or a folder with its content; no error if it does not exist."""
 
     def lock(
-        self, folder: Path, name: str = ".lock", wait_seconds: float | None = None
+        self, folder: Path, name: str = ".lock", wait_seconds: float = WAIT_SECONDS, *, shared: bool = False
     ) -> AbstractContextManager[None]:
-        """Hold an exclusive lock during the block, across threads and processes.
+        """Hold a lock during the block, across threads and processes.
 
         Args:
             folder: folder of the lock; created if missing.
             name: name of the lock; a folder may have several.
-            wait_seconds: maximum wait; None waits until the lock is free.
+            wait_seconds: maximum wait.
+            shared: whether others may hold the lock at the same time, if they ask for it as shared too.
 
         Raises:
-            BusyError: the lock is still held by another thread or process after the wait.
+            BusyError: another thread or process still holds the lock after the wait.
         """
 
 

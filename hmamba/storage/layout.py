@@ -12,13 +12,22 @@ from hmamba.clock import named_day
 from hmamba.errors import ConfigError, InputError
 from hmamba.storage.base import Storage
 from hmamba.storage.registry import open_storage
+from hmamba.text import escaped
 
 ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
 """Files of a snapshot, beside its shards."""
 
+CONTENTS = "contents.json"
+"""File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
+
+INDEX_DESCRIPTION = "index.json"
+"""File that describes all others of an index's folder."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _PUBLISHED = "run_date="
+_FOREIGN = re.compile(r"[*?[]")
+"""Characters that DuckDB reads as a pattern, or as the end of a path."""
 
 
 def shard_name(shard: int) -> str:
@@ -32,7 +41,7 @@ class _Under:
     def __init__(self, *parts: str) -> None:
         self._parts = parts
 
-    def __get__(self, layout: RunLayout | BacktestLayout | Layout, owner: object = None) -> Path:
+    def __get__(self, layout: RunLayout | ChecksLayout | BacktestLayout | Layout, owner: object = None) -> Path:
         return layout.folder.joinpath(*self._parts)
 
 
@@ -73,11 +82,17 @@ class RunLayout:
     model = _Under("model")
     """The model that serves the night, with its counts updated to the day."""
 
+    model_contents = _Under("model", CONTENTS)
+    """Digests of the files of the model that serves."""
+
     vectors = _Under("vectors")
     """Lorentz points of items and users, as Parquet."""
 
     index = _Under("index")
     """The FAISS index and its description."""
+
+    index_description = _Under("index", INDEX_DESCRIPTION)
+    """Digests of the files of the index."""
 
     candidates = _Under("candidates")
     """Candidate parts, one per shard, before they are checked and published."""
@@ -143,6 +158,45 @@ def _of_step(step: str, shard: int | None) -> str:
 
 
 @dataclass(frozen=True)
+class ChecksLayout:
+    """Paths of the checks of batches and candidates: records of Great Expectations' results, and pages (Data Docs)."""
+
+    folder: Path
+    storage: Storage
+
+    index = _Under("index.html")
+    """The page that lists all checks."""
+
+    records = _Under("checks")
+    """One folder for each kind of check."""
+
+    lock = _Under(".lock")
+    """Held while records and pages are written."""
+
+    def of_kind(self, kind: str) -> Path:
+        """Records and pages of one kind of check."""
+        return self.records / kind
+
+    def record(self, kind: str, name: str) -> Path:
+        """The record of one check."""
+        return self.of_kind(kind) / f"{name}.json"
+
+    def page(self, record: Path) -> Path:
+        """The page that belongs to a record."""
+        return record.with_suffix(".html")
+
+    @property
+    def all_records(self) -> list[Path]:
+        """The existing records."""
+        return self.storage.find(self.records, "*/*.json")
+
+    @property
+    def all_pages(self) -> list[Path]:
+        """The existing pages of records."""
+        return self.storage.find(self.records, "*/*.html")
+
+
+@dataclass(frozen=True)
 class BacktestLayout:
     """Paths of a backtest, which replays past nights."""
 
@@ -177,9 +231,18 @@ class Layout:
         """Open a root.
 
         Raises:
-            ConfigError: no storage is registered for the scheme of the root's URI.
+            ConfigError: no storage is registered for the scheme of the root's URI, or a folder above the root, or the
+                root, has a name that DuckDB reads as a pattern or that controls a terminal.
         """
-        return cls(open_storage(root))
+        layout = cls(open_storage(root))
+        path = str(layout.root)
+        if found := _FOREIGN.search(path) or escaped(path) != path:
+            character = found[0] if isinstance(found, re.Match) else "a control character"
+            raise ConfigError(
+                f"--root {escaped(path)}: the path has {character}, which the files under it cannot have in their "
+                "names. Rename that folder, or give another one."
+            )
+        return layout
 
     @classmethod
     def existing(cls, root: str | Path) -> Layout:
@@ -220,8 +283,10 @@ class Layout:
     warehouse = _Under("warehouse.duckdb")
     """The DuckDB file. Only ingest writes it."""
 
-    expectations = _Under("gx")
-    """The Great Expectations project, including Data Docs."""
+    @property
+    def checks(self) -> ChecksLayout:
+        """Records and pages of all checks."""
+        return ChecksLayout(self.folder / "gx", self.storage)
 
     models = _Under("models")
     """One folder per model version, and champion.json."""
@@ -277,8 +342,30 @@ class Layout:
         """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
+    turns = _Under(".turns")
+    """Claims of Airflow's runs, which take turns on a root: files named DAY.RUN.json (``dags/hmamba_turns.py``)."""
+
+    @property
+    def claimed_days(self) -> set[date]:
+        """Days of runs that have not ended; of a run that ended, until the next one asks for its turn."""
+        found = (named_day(path.name.partition(".")[0]) for path in self.storage.find(self.turns, "*.json"))
+        return {day for day in found if day is not None}
+
     rolled_back = _Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
+
+    @property
+    def rolled_back_days(self) -> list[tuple[date, Path]]:
+        """Working folders of rolled-back days, oldest first; a day that was rolled back twice has two."""
+        found = [(named_day(path.name[:10]), path) for path in self.storage.find(self.rolled_back / "runs", "*/")]
+        days = [(day, path) for day, path in found if day is not None]
+        return sorted(days, key=lambda entry: (entry[0], int(entry[1].name[11:] or 1)))
+
+    @property
+    def rolled_back_tables(self) -> list[Path]:
+        """Rolled-back tables, oldest day first; the newest of one day last."""
+        found = self.storage.find(self.rolled_back / "candidates", f"{_PUBLISHED}*/")
+        return sorted(found, key=lambda path: (path.name.partition(".")[0], int(path.name.partition(".")[2] or 1)))
 
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.
@@ -296,6 +383,11 @@ class Layout:
     def report(self, day: date) -> Path:
         """The report of one night."""
         return self.root / "reports" / day.isoformat() / "index.html"
+
+    @property
+    def report_days(self) -> list[tuple[date, Path]]:
+        """Folders of reports, oldest first."""
+        return self._days(self.root / "reports")
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""

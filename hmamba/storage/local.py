@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote
 
-from hmamba.errors import BusyError, InputError
+from hmamba.errors import InputError
+from hmamba.storage.locks import alone
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -103,54 +102,18 @@ def _exchange(new: Path, target: Path) -> None:
     aside.rename(new)
 
 
-@contextmanager
-def alone(folder: Path, name: str = ".lock", wait_seconds: float | None = None) -> Iterator[None]:
-    """Hold an exclusive lock on a file in ``folder`` during the block, across threads and processes.
-
-    The kernel releases the lock when the process ends, also after a crash.
-
-    Args:
-        folder: folder of the lock file; created if missing.
-        name: name of the lock file.
-        wait_seconds: maximum wait; None waits until the lock is free.
-
-    Raises:
-        BusyError: the lock is still held by another thread or process after the wait.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a") as lock:
-        if wait_seconds is None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        else:
-            _lock_within(lock, folder / name, wait_seconds)
-        yield
-
-
-def _lock_within(lock: IO[str], path: Path, wait_seconds: float) -> None:
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise BusyError(
-                    f"{path} is locked by another process, also after {wait_seconds:g} seconds "
-                    "(warehouse.wait_seconds). Wait until it has ended, then run this step again."
-                ) from None
-            time.sleep(min(left, 0.5))
-        else:
-            return
-
-
 def write_json(target: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic_file(target) as temporary:
         temporary.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, cure: str = "Restore it, or run the step that writes it again.") -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        cure: what to do if it is not JSON; the last sentence of the error message.
 
     Raises:
         InputError: the file is missing or is not JSON.
@@ -159,8 +122,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Run the step that writes it first.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}). Restore it, or run the step that writes it again.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}). {cure}") from None
 
 
 @dataclass(frozen=True)

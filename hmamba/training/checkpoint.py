@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmamba.storage.local import atomic_file, read_json, sha256, write_json
+from hmamba.errors import InputError
+from hmamba.storage.local import atomic_file, digest, read_json, sha256, write_json
 from hmamba.training.average import WeightAverage
 
 log = logging.getLogger("hmamba")
@@ -73,7 +74,8 @@ class Checkpoint:
             if average is not None:
                 tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
             self._weights = self._write(name, tensors)
-        write_json(self._state, {**asdict(place), "files": {"weights": self._weights, "best": self._best}})
+        state = {**asdict(place), "files": {"weights": self._weights, "best": self._best}}
+        write_json(self._state, {**state, "checksum": digest(state)})
         self._delete_all_but(self._weights, self._best)
 
     def restore(
@@ -82,7 +84,14 @@ class Checkpoint:
         """Load the last checkpoint of ``version``; return its progress, or none if there is no undamaged checkpoint."""
         if not self._state.exists():
             return Place(version)
-        state = read_json(self._state)
+        try:
+            state = read_json(self._state)
+            whole = state.pop("checksum") == digest(state)
+        except (InputError, AttributeError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            log.warning("train: %s is damaged; starting over", self._state)
+            return Place(version)
         if state["version"] != version:
             log.info(
                 "train: the checkpoint in %s is of another training (%s); starting over", self.folder, state["version"]

@@ -8,7 +8,8 @@ import pytest
 from hmamba.candidates.lookup import recommend
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import read_json, write_json
+from hmamba.storage.local import read_json
+from tests.documents import edit
 from tests.report.metrics_of_night import DAY, RUN, VERSION
 from tests.report.night import publish
 
@@ -53,7 +54,7 @@ def test_a_hostile_id_is_only_a_value(published: Layout) -> None:
     frame.to_parquet(part, index=False)
     manifest = read_json(published.latest)
     manifest["files"][0]["bytes"] = part.stat().st_size
-    write_json(published.latest, manifest)
+    edit(published.latest, files=manifest["files"])
     assert len(recommend(published, HOSTILE_USER, 10).rows) == 10
 
 
@@ -86,7 +87,7 @@ def test_a_user_is_shown_the_version_of_their_own_rows_and_the_tables_warning(pu
     frame.to_parquet(part, index=False)
     manifest = read_json(published.latest)
     manifest["files"][0]["bytes"] = part.stat().st_size
-    write_json(published.latest, {**manifest, "warning": "No model serves."})
+    edit(published.latest, files=manifest["files"], warning="No model serves.")
     found = recommend(published, "user-000", 1)
     assert (found.model_version, found.warning) == ("popularity", "No model serves.")
     assert recommend(published, "user-003", 1).model_version == VERSION

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,16 @@ import torch
 from hmamba.candidates.baseline import write_eligible
 from hmamba.candidates.night import NightScorer
 from hmamba.columns import FALLBACK_VERSION
+from hmamba.contracts.contents import Contents, HashedFile
+from hmamba.contracts.manifest import SnapshotFile, SnapshotManifest
 from hmamba.errors import InputError
 from hmamba.index import index as item_index
 from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.sequences.files import Snapshot
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json, write_json
-from tests.documents import verdict
+from tests.documents import index_metrics, verdict
 from tests.histories import histories_of, random_histories, valued
 from tests.stored import ITEMS, stored_model
 
@@ -37,8 +40,17 @@ def run(tmp_path):
     numbers = np.arange(1, ITEMS + 1)
     ids = [f"item {n}" for n in numbers]
     items = {"item_index": pa.array(numbers, pa.int32()), "item_id": ids, "events": pa.array(numbers, pa.int64())}
-    pq.write_table(pa.table(items), run.sequences / "items.parquet")
+    pq.write_table(pa.table(items), run.items)
     return run
+
+
+def opened(run):
+    """What serves the run's night, with a snapshot of these items and no users."""
+    totals = {"users": 0, "events": 0, "items": ITEMS, "shards": 0, "newest_event": None, "digest": "0123"}
+    files = (SnapshotFile(rows=ITEMS, **HashedFile.of(run.items).model_dump()),)
+    end = datetime(2024, 2, 2)
+    manifest = SnapshotManifest(day=date(2024, 2, 1), end=end, by_position=False, batch=1, files=files, **totals)
+    return NightScorer.open(Snapshot(run, manifest), CPU)
 
 
 def score(scorer, folder, histories, exclude_seen=True):
@@ -65,10 +77,10 @@ def test_an_index_is_of_the_very_weights_that_serve(run):
         stored.model.tangents.weight.mul_(1.1)
     model_files.save_serving(run, stored)
     with pytest.raises(InputError, match="Run the index step again"):
-        NightScorer.open(run, CPU)
+        opened(run)
     stored = model_files.load_serving(run, stored.version, CPU)
     item_index.save(item_index.build(stored, stored.candidate_items), run.index)
-    assert NightScorer.open(run, CPU).version == stored.version
+    assert opened(run).version == stored.version
 
 
 def test_a_model_of_before_splits_were_named_serves(run):
@@ -78,6 +90,7 @@ def test_a_model_of_before_splits_were_named_serves(run):
     description = read_json(path)
     del description["split"]
     write_json(path, {**description, "version": "20240131-0dd0dd0d"})
+    Contents.of(run.model).write(run.model_contents)
     assert model_files.load_serving(run, "20240131-0dd0dd0d", CPU).provenance.split == "days"
     with pytest.raises(InputError, match="holds model 20240131-0dd0dd0d, but another serves"):
         model_files.load_serving(run, "another", CPU)
@@ -90,7 +103,9 @@ def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
     ids = model_files.vocabulary(run.sequences / "items.parquet")
     with run.storage.write_file(run.item_points) as path:
         write_eligible(CandidateItems.of(allowed, 1), ids, path)
-    scorer = NightScorer.open(run, CPU)
+    points = HashedFile.of(run.item_points)
+    index_metrics(kind="none", model_version="baseline-popularity", points=points).write(run.step_metrics("index"))
+    scorer = opened(run)
     assert (scorer.version, scorer.stored) == ("baseline-popularity", None)
     metrics, table = score(scorer, tmp_path, histories_of([(0, 9), (1, 1)], [(0, 1)]))
     assert table.item_id.tolist() == ["item 7", "item 5", "item 2", "item 9", "item 7", "item 5"]
@@ -100,7 +115,7 @@ def test_a_baseline_serves_from_what_may_be_recommended(run, tmp_path):
 
 def test_a_model_serves_with_its_index(run, tmp_path):
     stored = store(run)
-    scorer = NightScorer.open(run, CPU)
+    scorer = opened(run)
     assert scorer.version == scorer.stored.version == stored.version
     histories = random_histories(items=ITEMS)
     metrics, table = score(scorer, tmp_path, histories)
@@ -112,13 +127,13 @@ def test_whom_the_model_knows_nothing_of_gets_no_item_that_they_have_seen(run, t
     """Who has only returned an item, or turned one down, has no event that is read; the item was seen all the same."""
     store(run)
     histories = valued(histories_of([(0, ITEMS)], [(0, ITEMS), (1, 3)], [(0, ITEMS + 9)]), weights=[0, 0, 1, 1])
-    _, table = score(NightScorer.open(run, CPU), tmp_path, histories)
+    _, table = score(opened(run), tmp_path, histories)
     mine = table.groupby("user_id").item_id.agg(list)
     assert mine["u0"] == ["item 39", "item 38", "item 37"]
     assert mine["u2"] == ["item 40", "item 39", "item 38"]
     assert table[table.user_id != "u1"].model_version.unique().tolist() == [FALLBACK_VERSION]
     assert f"item {ITEMS}" not in mine["u1"]
-    _, table = score(NightScorer.open(run, CPU), tmp_path, histories, exclude_seen=False)
+    _, table = score(opened(run), tmp_path, histories, exclude_seen=False)
     assert table[table.user_id == "u0"].item_id.tolist() == ["item 40", "item 39", "item 38"]
 
 
@@ -126,7 +141,7 @@ def test_a_model_that_the_gate_did_not_store_is_not_served(run):
     store(run)
     verdict(serving="20240101-abcdef12").write(run.verdict)
     with pytest.raises(InputError, match=r"holds model .*, but 20240101-abcdef12 serves. Run the gate step again"):
-        NightScorer.open(run, CPU)
+        opened(run)
     verdict(serving=None, reason="too weak").write(run.verdict)
     with pytest.raises(InputError, match="no model and no baseline serves tonight: too weak"):
-        NightScorer.open(run, CPU)
+        opened(run)

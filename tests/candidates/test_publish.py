@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 
 from hmamba.candidates import publish as publishing
-from hmamba.candidates.publish import prune_runs
+from hmamba.contracts.contents import Contents, HashedFile
+from hmamba.contracts.models import IndexDescription
 from hmamba.storage import local as files
 from hmamba.storage.local import LocalStorage, sha256
 from tests.documents import shard_metrics
 from tests.landing import DAY, Root
-from tests.scored import write_part, write_run
+from tests.scored import SHARDS, record_part, write_part, write_run
 from tests.synthetic import make_interactions
 
 CONFIG = "[candidates]\nk = 10\n"
@@ -39,9 +40,9 @@ def scored(root: Root, events: pd.DataFrame) -> Root:
 
 
 def published(root: Root) -> dict[str, tuple[bytes, int]]:
-    """Every file under candidates/ with its content and time of change."""
+    """Every file under candidates/ that readers see, with its content and time of change."""
     folder = root.layout.candidates
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
@@ -58,8 +59,11 @@ def check_latest(root: Root) -> None:
 
 def rescore(root: Root, day: date = DAY) -> None:
     """Give the run other, equally good candidates."""
-    for part in root.layout.run(day, "manual").candidates.iterdir():
+    run = root.layout.run(day, "manual")
+    for shard in range(SHARDS):
+        part = run.candidate_part(shard)
         write_part(part, pd.read_parquet(part).assign(model_version="v2"))
+        record_part(run, shard, shard + 1)
 
 
 def test_the_manifest_leads_to_whole_files(scored: Root) -> None:
@@ -143,6 +147,7 @@ def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
     part = scored.layout.run(DAY, "manual").candidates / "part-0001.parquet"
     frame = pd.read_parquet(part)
     write_part(part, frame[frame["user_id"] != frame["user_id"].iloc[0]])
+    record_part(scored.layout.run(DAY, "manual"), 1)
     code, _, log = scored.step("publish")
     assert code == 3
     assert "users_missing is" in log
@@ -153,10 +158,12 @@ def test_broken_candidates_leave_the_night_before(scored: Root) -> None:
     ("missing", "told"),
     [
         ("verdict.json", "verdict.json does not exist"),
-        ("candidates", "part-0000.parquet does not exist. Run the score step for shard 0, 1 (python -m jobs.score"),
-        ("candidates/part-0001.parquet", "part-0001.parquet does not exist. Run the score step for shard 1 ("),
+        ("candidates", "part-0000.parquet does not exist. Run the score step for shard 0 again (python -m jobs.score"),
+        ("candidates/part-0001.parquet", "part-0001.parquet does not exist. Run the score step for shard 1 again ("),
         ("sequences", "manifest.json does not exist"),
         ("metrics", "score-0000.json does not exist"),
+        ("index", "index.json does not exist"),
+        ("metrics/score-0001.json", "score-0001.json does not exist: the shard has not been scored. Run the score"),
     ],
 )
 def test_a_step_that_has_not_run_is_named(scored: Root, missing: str, told: str) -> None:
@@ -164,7 +171,61 @@ def test_a_step_that_has_not_run_is_named(scored: Root, missing: str, told: str)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     code, _, log = scored.step("publish")
     assert (code, told in log) == (2, True), log
-    assert not scored.layout.candidates.exists()
+    assert not scored.layout.published_days
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "another"])
+def test_a_part_that_has_changed_since_it_was_scored_is_not_published(scored: Root, damage: str) -> None:
+    scored.ok("publish")
+    before = published(scored)
+    part = scored.layout.run(DAY, "manual").candidate_part(1)
+    content = part.read_bytes()
+    changed = {
+        "flip": content[:400] + bytes([content[400] ^ 1]) + content[401:],
+        "cut": content[:-20],
+        "another": scored.layout.run(DAY, "manual").candidate_part(0).read_bytes(),
+    }
+    part.write_bytes(changed[damage])
+    code, _, log = scored.step("publish")
+    assert (code, "part-0001.parquet is damaged" in log) == (2, True), log
+    assert published(scored) == before
+    part.write_bytes(content)
+    assert scored.ok("publish")["changed"] is False
+
+
+def test_a_part_that_changes_while_it_is_published_is_not_read(scored: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is checked is what readers get: a part that is replaced after the copy changes neither."""
+    check = publishing.check_candidates
+
+    def then_replaced(*given: Any) -> Any:
+        scored.layout.run(DAY, "manual").candidate_part(0).write_bytes(b"another")
+        return check(*given)
+
+    monkeypatch.setattr(publishing, "check_candidates", then_replaced)
+    scored.ok("publish")
+    check_latest(scored)
+    assert latest(scored)["users"] == 40
+
+
+@pytest.mark.parametrize("step", ["snapshot", "gate", "index"])
+def test_candidates_of_before_a_repeated_step_are_not_published(scored: Root, events: pd.DataFrame, step: str) -> None:
+    """A second snapshot under the same run id must not publish the parts of the first as its own."""
+    run = scored.layout.run(DAY, "manual")
+    old = [run.step_metrics("score", shard).read_bytes() for shard in range(SHARDS)]
+    if step == "snapshot":
+        write_run(scored.layout, events.iloc[:-1], DAY)
+        for shard in range(SHARDS):
+            run.step_metrics("score", shard).write_bytes(old[shard])
+    elif step == "gate":
+        Contents(files=(HashedFile.of(run.items),)).write(run.model_contents)
+    else:
+        IndexDescription(model_version="v1", kind="flat", sha256={"items.npy": "0"}).write(run.index_description)
+    code, _, log = scored.step("publish")
+    changed = "the snapshot" if step == "snapshot" else "the model or the index"
+    assert (code, f"was written before {changed} of this run. Run the score step for shard 0" in log) == (2, True), log
+    for shard in range(SHARDS):
+        record_part(run, shard)
+    scored.ok("publish")
 
 
 def test_what_a_snapshot_with_more_shards_left_is_not_published(scored: Root) -> None:
@@ -185,7 +246,8 @@ def test_publishing_again_replaces_a_damaged_manifest(scored: Root) -> None:
     code, metrics, log = scored.step("publish")
     assert (code, metrics["changed"]) == (0, True)
     assert "_manifest.json is damaged: run_id is missing." in log
-    assert latest(scored) | {"created_at": before["created_at"]} == before
+    unlike = ("created_at", "checksum")
+    assert latest(scored) | {key: before[key] for key in unlike} == before
 
 
 @pytest.mark.parametrize("content", ['{"schema_version": 99}', '{"schema_version": 1}', "no JSON"])
@@ -200,7 +262,7 @@ def test_nights_are_published_while_the_newest_manifest_cannot_be_read(
     earlier, later = DAY - timedelta(days=1), DAY + timedelta(days=1)
     for day in (earlier, later):
         write_run(scored.layout, events, day)
-    scored.configure(f"{CONFIG}[runs]\nkeep = 1\n")
+    scored.configure(f"{CONFIG}[keep]\nruns = 1\n")
     code, metrics, log = scored.step("publish", earlier)
     assert (code, metrics["changed"]) == (0, True), log
     assert scored.layout.latest.read_text() == content
@@ -303,34 +365,3 @@ def test_only_allowed_items(scored: Root) -> None:
     (scored.layout.landing / "allowed.csv").write_text("item_id\nitem-000\n")
     code, _, log = scored.step("publish")
     assert (code, "rows_with_forbidden_item is" in log) == (3, True), log
-
-
-@pytest.mark.parametrize(
-    ("keep", "day", "left"),
-    [
-        (1, 9, ["09", "keep-me"]),
-        (2, 9, ["07", "09", "keep-me"]),
-        (1, 3, ["03", "09", "keep-me"]),
-        (9, 9, ["01", "03", "05", "07", "09", "keep-me"]),
-    ],
-)
-def test_old_working_folders_are_pruned_but_never_the_current_one(
-    root: Root, keep: int, day: int, left: list[str]
-) -> None:
-    for number in (1, 3, 5, 7, 9):
-        (root.layout.run(date(2024, 1, number), "manual").folder / "x").mkdir(parents=True)
-    (root.layout.root / "runs" / "keep-me").mkdir()
-    doomed = prune_runs(root.layout, date(2024, 1, day), keep)
-    found = sorted(path.name.removeprefix("2024-01-") for path in (root.layout.root / "runs").iterdir())
-    assert found == left
-    assert len(doomed) == 6 - len(left)
-
-
-def test_what_latest_names_is_kept_and_pruning_follows_publishing(scored: Root) -> None:
-    scored.configure(CONFIG + "[runs]\nkeep = 1\n")
-    scored.ok("publish")
-    for days in (-3, -2, 2):
-        (scored.layout.run(DAY + timedelta(days=days), "manual").folder / "x").mkdir(parents=True)
-    scored.ok("publish")
-    left = sorted(path.name for path in (scored.layout.root / "runs").iterdir())
-    assert left == ["2024-01-30", "2024-02-01"]

@@ -113,6 +113,21 @@ def test_another_schema_version_is_not_read(document: Document, tmp_path: Path) 
 
 
 @every_kind
+def test_a_changed_file_is_refused_until_its_checksum_is_removed(document: Document, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    document.write(path)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    changed = values | {"added_later": 1}
+    path.write_text(json.dumps(changed), encoding="utf-8")
+    told = fault_of(type(document), path)
+    assert "has been changed since it was written" in told
+    assert type(document).CURE in told
+    del changed["checksum"]
+    path.write_text(json.dumps(changed), encoding="utf-8")
+    assert type(document).read(path) == document
+
+
+@every_kind
 def test_an_unknown_key_is_ignored(document: Document, tmp_path: Path) -> None:
     values = document.model_dump(mode="json") | {"added_later": {"a": 1}}
     (tmp_path / "a.json").write_text(json.dumps(values), encoding="utf-8")

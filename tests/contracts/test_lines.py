@@ -6,14 +6,13 @@ import pytest
 
 from hmamba.contracts.steps import (
     KEPT_METRICS,
-    IndexMetrics,
     PublishMetrics,
     RefreshMetrics,
     ReportMetrics,
     SnapshotMetrics,
     StepMetrics,
 )
-from tests.documents import DAY, shard_metrics
+from tests.documents import DAY, index_metrics, shard_metrics
 from tests.report.metrics_of_night import (
     CHAMPION,
     EPOCHS,
@@ -56,9 +55,9 @@ LINES: list[tuple[StepMetrics, str]] = [
     (nothing_trained("no new events"), "nothing trained: no new events"),
     (gate_metrics(verdict(reason="better")), "promoted: better"),
     (gate_metrics(verdict(promoted=False, reason="worse")), "not promoted: worse"),
-    (IndexMetrics(day=DAY, items=1, kind="flat", device="cpu", model_version="v1"), "1 item, flat"),
+    (index_metrics(), "1 item, flat"),
     (
-        IndexMetrics(day=DAY, items=60, kind="none", device="cpu", model_version="baseline-popularity"),
+        index_metrics(items=60, kind="none", model_version="baseline-popularity"),
         "60 items, no index: a baseline serves",
     ),
     (shard_metrics(0), "20 users, 200 rows"),

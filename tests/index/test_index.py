@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +12,7 @@ from hmamba.errors import InputError
 from hmamba.index import index as item_index
 from hmamba.model import lorentz
 from hmamba.sequences.candidate_items import CandidateItems
+from tests.documents import edit
 from tests.stored import stored_model
 
 
@@ -60,14 +59,13 @@ def test_the_index_reads_back_and_belongs_to_its_model(tmp_path, way):
 def test_an_index_holds_exactly_the_files_that_are_described(tmp_path, digests, more, missing):
     stored = stored_model()
     item_index.save(item_index.build(stored, stored.candidate_items, "matmul"), tmp_path)
-    description = json.loads((tmp_path / "index.json").read_text())
     if digests is not None:
-        (tmp_path / "index.json").write_text(json.dumps(description | {"sha256": digests}))
+        edit(tmp_path / "index.json", sha256=digests)
     for name in more:
         (tmp_path / name).write_bytes(b"")
     for name in missing:
         (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=r"is not the file that .*index\.json describes\. Run the index step again\."):
+    with pytest.raises(InputError, match=r"is not the file that .*index\.json describes\. Run the index step again"):
         item_index.load(tmp_path, "v1")
 
 

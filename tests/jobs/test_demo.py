@@ -14,15 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba import config
-from hmamba.contracts.steps import IndexMetrics, StepMetrics
+from hmamba.contracts.steps import StepMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from jobs import demo
+from tests.documents import index_metrics
 from tests.report.metrics_of_night import verdict
 
 LOG = """\
-2026-11-23T18:51:29Z [info     ] ingest | 2026-11-23 18:51:20,000 Read 10 files. [airflow.task.operators.x] loc=x:1
-2026-11-23T18:51:29Z [info     ] train | 2026-11-23 18:51:28,001 train: epoch 1: 3 of 170 batches [airflow.task] loc=x:1
+2026-11-23T18:51:29Z [info     ] ingest | Read 10 files. [airflow.task.operators.x] loc=x:1
+2026-11-23T18:51:29Z [info     ] train | epoch 1: 3 of 170 batches [airflow.task] loc=x:1
 2026-11-23T18:51:29Z [info     ] train | Traceback (most recent call last): [airflow.task.operators.x] loc=x:1
 2026-11-23T18:51:29Z [info     ] train | MemoryError [airflow.task.operators.x] loc=x:1
 2026-11-23T18:51:29Z [error    ] Task failed with exception [task] loc=y:1
@@ -107,7 +108,7 @@ def test_the_failing_step_speaks(tmp_path: Path) -> None:
     log = tmp_path / "night.log"
     log.write_text(LOG, encoding="utf-8")
     assert demo.failing_step(log).splitlines() == [
-        "  train | 2026-11-23 18:51:28,001 train: epoch 1: 3 of 170 batches",
+        "  train | epoch 1: 3 of 170 batches",
         "  train | Traceback (most recent call last):",
         "  train | MemoryError",
     ]
@@ -124,7 +125,7 @@ def test_progress_is_shown_now_and_then(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_each_step_is_said_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     day, watch, reported = date(2017, 12, 14), demo.Stopwatch(), dict[Path, StepMetrics]()
-    metrics = IndexMetrics(day=day, items=66751, kind="flat", device="cpu", model_version="v1", seconds=1.25)
+    metrics = index_metrics(day=day, items=66751, seconds=1.25)
     metrics.write(layout.run(day, "manual").step_metrics("index"))
     for _ in range(2):
         demo._say_metrics(layout, day, reported, watch)

@@ -15,7 +15,8 @@ import torch
 from hmamba.candidates.night import NightScorer
 from hmamba.evaluation.ranking import Quota, rank_served
 from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import read_histories, shard_files
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import read_histories
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs import gate, index, ingest, publish, report, score, snapshot, train
@@ -122,9 +123,10 @@ def test_its_own_tangent_is_zero_and_its_bias_that_of_no_event(after_first: Path
 def test_the_published_lists_are_those_of_a_dense_ranking(after_first: Path) -> None:
     layout = Layout.at(after_first)
     run = layout.run(FIRST, "one")
-    stored = NightScorer.open(run, torch.device("cpu")).stored
+    files = Snapshot.open(run)
+    stored = NightScorer.open(files, torch.device("cpu")).stored
     assert stored is not None
-    histories = read_histories(shard_files(run))
+    histories = read_histories(files.shards)
     size = len(stored.candidate_items.column)
     expected = rank_served(
         stored.model,

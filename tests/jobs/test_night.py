@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hmamba.contracts.steps import IndexMetrics, PublishMetrics
-from hmamba.errors import HMambaError
+from hmamba.errors import BusyError, HMambaError
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from jobs import night
@@ -22,7 +22,6 @@ def test_a_shard_that_cannot_be_scored_ends_the_night(
     layout: Layout, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """The real step, where none before it has left anything to score."""
-    layout.root.mkdir()
     command = NightOptions.command
     told = printed(shards=3)
 
@@ -60,6 +59,24 @@ def echoed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     monkeypatch.setattr(NightOptions, "command", command)
     return lines
+
+
+@pytest.fixture
+def layout(layout: Layout) -> Layout:
+    """An empty root."""
+    layout.root.mkdir()
+    return layout
+
+
+def test_nights_of_one_root_take_turns(layout: Layout, echoed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = NightOptions(str(layout.root), DAY)
+    monkeypatch.setattr(night, "_TURN_SECONDS", 0)
+    first = run_night(options)
+    next(first)
+    with pytest.raises(BusyError, match=r"\.night\.lock is locked by process"):
+        next(run_night(options))
+    list(first)
+    assert next(run_night(options)).name == NIGHT[0]
 
 
 def test_steps_run_in_order_and_every_shard_once(layout: Layout, echoed: dict[str, str]) -> None:

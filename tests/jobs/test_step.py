@@ -3,13 +3,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import time
 from datetime import date
 from typing import Any
 
 import pytest
 
-from hmamba.contracts.steps import StepMetrics
+from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
@@ -52,7 +53,9 @@ def test_metrics_are_printed_last_and_kept(layout: Layout, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     printed = json.loads(out)
-    assert printed == read_json(layout.root / "runs" / DAY / "manual" / "metrics" / "count.json")
+    assert printed.pop("summary") == "counted"
+    kept = layout.root / "runs" / DAY / "manual" / "metrics" / "count.json"
+    assert Counted.parse(printed, "the line") == Counted.read(kept)
     assert {"step": "count", "day": DAY, "rows": 3}.items() <= printed.items()
     assert printed["seconds"] >= 0
     assert printed["peak_bytes"] > 2**20
@@ -86,16 +89,11 @@ def test_a_users_error_is_one_sentence_and_a_status(
     assert capsys.readouterr().out == ""
     run = layout.run(date.fromisoformat(DAY), "manual")
     assert not run.metrics.exists()
-    failure = read_json(run.step_failure("fail"))
-    assert failure.pop("seconds") >= 0
+    failure = StepFailure.read(run.step_failure("fail"))
     message = "events.csv, row 3: no time. Add one."
-    assert failure == {
-        "schema_version": 1,
-        "step": "fail",
-        "shard": None,
-        "message": message,
-        "exit_status": status,
-    }
+    expected = StepFailure(step="fail", shard=None, message=message, exit_status=status, seconds=failure.seconds)
+    assert failure == expected
+    assert failure.seconds >= 0
 
 
 def test_a_failure_is_forgotten_when_the_step_succeeds(layout: Layout) -> None:
@@ -105,6 +103,20 @@ def test_a_failure_is_forgotten_when_the_step_succeeds(layout: Layout) -> None:
     assert run_step("count", "Counts.", failing, arguments(layout)) == 2
     assert run_step("count", "Counts.", counted, arguments(layout)) == 0
     assert not list(layout.run(date.fromisoformat(DAY), "manual").failures.iterdir())
+
+
+def test_a_run_that_another_step_works_on_is_busy(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    """A second try, after a crash of the scheduler, meets the first one still alive."""
+    layout.config.write_text("[warehouse]\nwait_seconds = 0\n", encoding="utf-8")
+    run = layout.run(date.fromisoformat(DAY), "manual")
+    with run.storage.lock(run.folder):
+        assert run_step("count", "Counts.", counted, arguments(layout)) == 1
+        assert run_step("count", "Counts.", counted, arguments(layout), shared=True) == 1
+        assert run_step("count", "Counts.", counted, arguments(layout, "--run-id", "other")) == 0
+        assert run_step("count", "Counts.", counted, arguments(layout), records=False) == 0
+    assert f"count: {run.folder}/.lock is locked by process {os.getpid()}" in caplog.text
+    with run.storage.lock(run.folder, shared=True):
+        assert run_step("count", "Counts.", counted, arguments(layout), shared=True) == 0
 
 
 def test_a_fault_keeps_its_traceback(layout: Layout) -> None:

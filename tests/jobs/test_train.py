@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from hmamba.config import whole
+from hmamba.contracts.steps import TrainMetrics
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs import train
@@ -73,7 +74,7 @@ def test_two_processes_train_the_model_of_one(loaded, tmp_path, capsys, exclude_
     (line,) = result.stdout.strip().splitlines()
     metrics = json.loads(line)
     run = shared.run(DAY, "manual")
-    assert json.loads((run.metrics / "train.json").read_text()) == metrics
+    assert TrainMetrics.read(run.step_metrics("train")) == TrainMetrics.parse(metrics, "the line")
     assert (metrics["processes"], alone["processes"]) == (2, 1)
     assert metrics["version"] == alone["version"]
     assert [round(epoch["loss"], 3) for epoch in metrics["epochs"]] == [round(e["loss"], 3) for e in alone["epochs"]]

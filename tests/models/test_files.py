@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hmamba.contracts.contents import Contents
 from hmamba.errors import InputError
 from hmamba.models import files as model_files
 from hmamba.models.files import Provenance
@@ -33,7 +34,7 @@ def test_a_stored_model_reads_back_and_a_damaged_one_is_refused(settings, tmp_pa
     assert all(torch.equal(v, again.model.state_dict()[k]) for k, v in stored.model.state_dict().items())
     weights = layout.model(version) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(InputError, match=r"damaged, or stored by another version.*train again with --full-retrain\.$"):
+    with pytest.raises(InputError, match=r"safetensors is damaged.*train again with --full-retrain\.$"):
         model_files.load(layout, version, torch.device("cpu"))
 
 
@@ -41,7 +42,7 @@ def test_a_damaged_serving_model_is_made_again_by_the_gate(tmp_path):
     run, stored = Layout.at(tmp_path).run(date(2024, 2, 1), "manual"), stored_model()
     model_files.save_serving(run, stored)
     (run.model / "model.safetensors").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"damaged, or stored by another version.*Run the gate step again") as raised:
+    with pytest.raises(InputError, match=r"safetensors is damaged.*Run the gate step again") as raised:
         model_files.load_serving(run, "v1", torch.device("cpu"))
     assert "--full-retrain" not in str(raised.value)
 
@@ -93,6 +94,7 @@ def test_a_setting_of_another_version_is_named_in_one_line(tmp_path):
     description = json.loads(path.read_text())
     description["model"]["score_term"] = "cooccurrence"
     path.write_text(json.dumps(description))
+    Contents.of(path.parent).write(path.parent / "contents.json")
     with pytest.raises(
         InputError, match=r"\(score_term = 'cooccurrence': Extra inputs are not permitted\)\."
     ) as raised:

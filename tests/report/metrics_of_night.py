@@ -11,6 +11,7 @@ from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit, Trai
 from hmamba.contracts.steps import GateMetrics, IndexMetrics, IngestMetrics, StepMetrics, TrainMetrics
 from hmamba.contracts.verdict import Comparison, Says, Verdict
 from hmamba.storage.layout import Layout
+from tests.documents import FILE
 
 DAY = date(2024, 1, 30)
 RUN = "manual"
@@ -150,7 +151,7 @@ def ingest_metrics(**changes: Any) -> IngestMetrics:
         "items_new": 4,
         "watermark_from": "2024-01-29T22:00:00",
         "watermark_to": "2024-01-30T22:00:00",
-        "data_docs": "gx/uncommitted/data_docs/local_site/index.html",
+        "data_docs": "gx/index.html",
     }
     return IngestMetrics.model_validate(values | changes)
 
@@ -194,6 +195,7 @@ def index_metrics(items: int, dim: int, **changes: Any) -> IndexMetrics:
         "kind": "flat",
         "device": "cpu",
         "model_version": VERSION,
+        "points": FILE,
         "float32_recall": 0.99998,
         "float32_recall_floor": 0.999,
         "float32_recall_at": 100,

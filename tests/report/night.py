@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from hmamba.clock import end_of
 from hmamba.contracts.manifest import PublishedFile, SnapshotManifest
 from hmamba.contracts.models import ModelMetrics
-from hmamba.contracts.steps import IndexMetrics, PublishMetrics, SnapshotMetrics, StepFailure
+from hmamba.contracts.steps import PublishMetrics, SnapshotMetrics, StepFailure
 from hmamba.contracts.verdict import Verdict
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from tests import documents
 from tests.documents import manifest, shard_metrics
 from tests.report.metrics_of_night import (
     DAY,
@@ -67,9 +68,8 @@ def write_night(
     judged = judged or verdict()
     judged.write(run.verdict)
     ModelMetrics(training=TRAINED, gate=judged).write(layout.model_metrics(VERSION))
-    page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
-    page.parent.mkdir(parents=True)
-    page.write_text("<!doctype html>", encoding="utf-8")
+    layout.checks.folder.mkdir()
+    layout.checks.index.write_text("<!doctype html>", encoding="utf-8")
     snapshot = SnapshotManifest.read(run.sequences / "manifest.json")
     record(
         layout,
@@ -120,7 +120,7 @@ def make_baseline_night(layout: Layout) -> None:
     listed = pq.read_table(run.vectors / "items.parquet", columns=["item_index", "item_id"])
     pq.write_table(listed, run.vectors / "items.parquet")
     serving = str(judged.serving)
-    record(layout, IndexMetrics(day=DAY, items=len(listed), kind="none", device="cpu", model_version=serving))
+    record(layout, documents.index_metrics(items=len(listed), kind="none", model_version=serving))
 
 
 def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from hmamba.errors import InputError
 from hmamba.storage import local as files
-from hmamba.storage.local import alone, atomic_file, atomic_folder, digest, read_json, sha256, write_json
+from hmamba.storage.local import atomic_file, atomic_folder, digest, read_json, sha256, write_json
 
 
 def visible(folder: Path) -> list[str]:
@@ -115,21 +114,3 @@ def test_bad_json_is_named(tmp_path: Path, content: bytes | None, told: str) -> 
         path.write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.json {told}"):
         read_json(path)
-
-
-def test_one_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    inside, order = threading.Event(), []
-
-    def other() -> None:
-        inside.wait()
-        with alone(tmp_path):
-            order.append("other")
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    with alone(tmp_path):
-        inside.set()
-        thread.join(0.2)
-        order.append("first")
-    thread.join(10)
-    assert order == ["first", "other"]

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.candidates.publish import prune_runs, publish
-from hmamba.candidates.rollback import roll_back
+from hmamba.candidates.publish import publish
 from hmamba.config import Config
 from hmamba.contracts.models import ModelMetrics
 from hmamba.contracts.steps import IngestMetrics, StepFailure
@@ -28,7 +27,10 @@ from hmamba.storage import local
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
+from hmamba.storage.locks import WAIT_SECONDS, alone
 from hmamba.storage.registry import STORAGES, open_storage
+from hmamba.upkeep.prune import prune
+from hmamba.upkeep.rollback import roll_back, to_day
 from jobs.step import StepContext, record_failure
 from tests.landing import DAY
 from tests.report.metrics_of_night import VERSION, ingest_metrics, verdict
@@ -106,9 +108,9 @@ class Objects:
         LocalStorage(self.root).delete(place)
 
     def lock(
-        self, folder: Path, name: str = ".lock", wait_seconds: float | None = None
+        self, folder: Path, name: str = ".lock", wait_seconds: float = WAIT_SECONDS, *, shared: bool = False
     ) -> AbstractContextManager[None]:
-        return local.alone(folder, name, wait_seconds)
+        return alone(folder, name, wait_seconds, shared=shared)
 
 
 @pytest.fixture(params=["", "objects://"])
@@ -168,7 +170,7 @@ class TestEveryStorage:
         assert not storage.exists(storage.root / "aside" / "one" / "a")
 
     def test_a_lock_keeps_others_out(self, storage: Storage) -> None:
-        again = pytest.raises(BusyError, match="is locked by another process")
+        again = pytest.raises(BusyError, match="is locked by process")
         with storage.lock(storage.root), again, storage.lock(storage.root, wait_seconds=0):
             pass
 
@@ -179,10 +181,10 @@ def test_a_table_is_published_taken_back_and_pruned_there(tmp_path: Path, monkey
     layout = Layout.at("objects://bucket")
     write_run(layout, make_interactions(), DAY)
     config = Config.model_validate({"candidates": {"k": 10, "exclude_seen": True}})
-    assert publish(layout, DAY, "manual", config, 0).changed
-    assert not publish(layout, DAY, "manual", config, 0).changed
+    assert publish(layout, DAY, "manual", config).changed
+    assert not publish(layout, DAY, "manual", config).changed
     manifest = json.loads(layout.storage.local_path(layout.latest).read_text())
-    assert set(held) == {
+    assert {name for name in held if name.startswith("candidates/")} == {
         "candidates/latest.json",
         f"candidates/run_date={DAY}/_manifest.json",
         *(file["path"] for file in manifest["files"]),
@@ -192,9 +194,9 @@ def test_a_table_is_published_taken_back_and_pruned_there(tmp_path: Path, monkey
         file["sha256"] for file in manifest["files"]
     ]
     layout.config.touch()
-    assert prune_runs(layout, DAY, 1) == []
-    assert any(line.endswith("deleted") for line in roll_back(layout, DAY.replace(day=1), delete=True))
-    assert held == {}
+    assert prune(layout, Config(), DAY).doomed == []
+    assert any(line.endswith("deleted") for line in roll_back(layout, to_day(layout, DAY.replace(day=1)), delete=True))
+    assert not any(name.startswith("candidates/") for name in held)
 
 
 def test_documents_are_kept_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from hmamba.candidates import rollback
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import LocalStorage, read_json, write_json
+from hmamba.storage.local import LocalStorage, read_json
+from hmamba.upkeep import rollback
 from jobs.cli import main
+from tests.documents import edit
 from tests.landing import DAY, Root
 from tests.scored import write_run
 from tests.synthetic import make_interactions
@@ -112,7 +112,7 @@ def test_before_the_first_night_nothing_is_published(nights: Layout, capsys: pyt
     capsys.readouterr()
     assert call(nights, "--to", (DAY - timedelta(days=1)).isoformat()) == 0
     assert not nights.latest.is_symlink()
-    assert not nights.champion.exists()
+    assert promotions.promotions(nights) == ()
     out = capsys.readouterr().out
     assert "candidates/latest.json: removed, because nothing published stays" in out
     assert out.splitlines()[-1] == "champion: none"
@@ -138,11 +138,7 @@ def test_killed_anywhere_readers_find_a_whole_table_and_it_can_be_finished(
 
 def test_a_later_refresh_of_the_table_is_pointed_out(nights: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = nights.published(DAYS[1]) / "_manifest.json"
-    write_json(
-        manifest,
-        json.loads(manifest.read_text())
-        | {"refresh": {"day": "2024-02-01", "run_id": "noon", "users": 1, "new_users": 0}},
-    )
+    edit(manifest, refresh={"day": "2024-02-01", "run_id": "noon", "users": 1, "new_users": 0})
     capsys.readouterr()
     call(nights, "--to", DAYS[1].isoformat())
     again = f"python -m jobs.publish --root {nights.root} --day {DAYS[1]} --run-id manual"
