@@ -320,16 +320,25 @@ class Layout:
 
     def report(self, day: date) -> Path:
         """The report of one night."""
-        return self.root / "reports" / day.isoformat() / "index.html"
+        return self.reports / day.isoformat() / "index.html"
 
     @property
     def report_days(self) -> list[tuple[date, Path]]:
         """Folders of reports, oldest first."""
-        return self._days(self.root / "reports")
+        return self._days(self.reports)
+
+    receipts = _Under("receipts")
+    """Receipts of erasures."""
+
+    backtests = _Under("backtests")
+    """Folders of backtests."""
+
+    reports = _Under("reports")
+    """Reports, one folder per day."""
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""
-        return BacktestLayout(self.root / "backtests" / f"{first}_{last}_every-{every}")
+        return BacktestLayout(self.backtests / f"{first}_{last}_every-{every}")
 
     def _days(self, folder: Path, prefix: str = "") -> list[tuple[date, Path]]:
         """Folders with a day as name, oldest first."""

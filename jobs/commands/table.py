@@ -31,4 +31,7 @@ COMMANDS = (
     Command("models", look.models, _LOOK),
     Command("rollback", upkeep.rollback, _UPKEEP),
     Command("prune", upkeep.prune, _UPKEEP),
+    Command("forget", upkeep.forget, _UPKEEP),
+    Command("backup", upkeep.backup, _UPKEEP),
+    Command("restore", upkeep.restore, _UPKEEP),
 )
