@@ -245,6 +245,7 @@ def _root_contents(root: Path) -> Iterator[Check]:
         night = layout.command("run", "--day", newest)
         yield _attempt("champion", partial(_champion, layout, night))
         yield _attempt("published", partial(_published, layout, night))
+        yield _attempt("data checks", partial(_data_checks, layout))
 
 
 def _lightgbm() -> Check:
@@ -348,3 +349,17 @@ def _published(layout: Layout, night: str) -> Check:
         return Check("published", "note", "no candidates yet", night)
     manifest = published_manifest(layout)
     return Check("published", "ok", f"{manifest.day}: {manifest.users} users, {manifest.rows} rows")
+
+
+def _data_checks(layout: Layout) -> Check:
+    """Check the records and pages of earlier checks, which are derived: damage does not stop a night."""
+    from hmamba.quality.checks import examine
+
+    try:
+        found = examine(layout.checks)
+    except OSError as error:
+        return Check("data checks", "note", f"cannot be read: {error}", f"let $USER read {layout.checks.folder}")
+    damage = found.in_words("the next check deletes it", "the next check writes it again")
+    if damage:
+        return Check("data checks", "note", f"{layout.checks.folder}: {damage}")
+    return Check("data checks", "ok", f"{len(found.records)} kept" if found.records else "none yet")

@@ -9,6 +9,7 @@ import typer
 
 from hmamba import __version__
 from hmamba.errors import explained
+from hmamba.text import for_log
 from jobs.commands.table import COMMANDS
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         known = explained(error)
         if known is None:
             raise
-        print(f"hmamba: {known}", file=sys.stderr)
+        print(f"hmamba: {for_log(str(known))}", file=sys.stderr)
         return known.exit_code
     return 0
 

@@ -12,7 +12,6 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.contracts.steps import IngestMetrics
-from hmamba.quality.expectations import data_docs
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
 from hmamba.warehouse.connection import connect
@@ -20,6 +19,7 @@ from hmamba.warehouse.metadata import catalogue_warning
 from hmamba.warehouse.pull import Pull, batch_metrics, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
 from jobs.step import StepContext, run_step
+from jobs.sweep import sweep_root
 
 log = logging.getLogger("hmamba")
 
@@ -51,6 +51,7 @@ def body(context: StepContext) -> IngestMetrics:
         QualityError: the batch, or its absence, broke a rule.
     """
     layout, config = context.layout, context.config
+    sweep_root(layout)
     source, catalogue = open_source(layout, config), find_catalogue(layout, config)
     if source.is_empty and not layout.warehouse.exists():
         raise source.nothing(())
@@ -66,7 +67,7 @@ def body(context: StepContext) -> IngestMetrics:
         mismatch = None if named is None else catalogue_warning(connection, named)
     for warning in (*filter(None, [mismatch]), *outcome.warnings):
         log.warning("%s", warning)
-    docs = data_docs(layout.expectations)
+    docs = layout.checks.index
     return IngestMetrics(
         **batch,
         day=context.day,

@@ -86,6 +86,8 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
     if _is_stored(context, provenance.version, device):
         log.info("train: %s is already trained", provenance.version)
+        if ranks.leads:
+            run.storage.delete(run.training)
         trained = model_files.read_metrics(layout, provenance.version).training
         if trained is None:
             return TrainMetrics(day=context.day, version=provenance.version, parent=provenance.parent, reused=True)
@@ -118,6 +120,7 @@ def _is_stored(context: StepContext, version: str, device: torch.device) -> bool
         return False
     try:
         model_files.load(context.layout, version, device, context.config.model.kernels)
+        model_files.read_metrics(context.layout, version)
     except InputError as error:
         log.warning("train: %s is trained again: %s", version, error)
         return False

@@ -12,6 +12,8 @@ import pytest
 
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
 from hmamba.models.promotions import record_decision
+from hmamba.quality.checks import check as check_figures
+from hmamba.quality.expectations import Figure
 from hmamba.storage.layout import Layout
 from tests.documents import manifest
 from tests.report.metrics_of_night import DAY
@@ -207,6 +209,22 @@ def test_what_is_named_must_be_there(used: Layout, part: str) -> None:
     check = by_name(diagnose(used.root))[part]
     assert check.state == "missing"
     assert "is gone" in check.found or "missing or cut short" in check.found
+
+
+def test_damaged_pages_of_checks_stop_nothing(used: Layout) -> None:
+    outcome = check_figures(used.checks, "candidates", "a night", [Figure("rows", 1, least=1)])
+    assert by_name(diagnose(used.root))["data checks"].found == "1 kept"
+    assert outcome.page is not None
+    outcome.page.write_text("")
+    found = diagnose(used.root)
+    check = by_name(found)["data checks"]
+    assert (check.state, healthy(found)) == ("note", True)
+    assert check.found == (
+        f"{used.checks.folder}: 1 page ({outcome.page.name}) damaged or of another version: the next check writes it "
+        "again"
+    )
+    check_figures(used.checks, "candidates", "another night", [Figure("rows", 1, least=1)])
+    assert by_name(diagnose(used.root))["data checks"].found == "2 kept"
 
 
 class TestLanding:

@@ -11,8 +11,8 @@ from hmamba.backtest.judge import AS_TRAINED, RECOUNTED, REFIT, contrast, pooled
 from hmamba.columns import BASELINES
 from hmamba.contracts.backtest import BacktestNight
 from hmamba.contracts.verdict import Comparison
+from hmamba.pages import templates
 from hmamba.report import figures
-from hmamba.report.pages import templates
 from hmamba.text import counted, metric_name, percent, signed
 
 _BESIDE = ("hr@10", "mrr@10")  # shown beside the deciding metric, as is the recall among all candidates

@@ -232,9 +232,7 @@ def _put(
     with suppress(_PublishedAlready), storage.write_folder(target) as folder:
         candidates = table.copied(folder)
         with in_memory(config.warehouse) as connection:
-            totals = check_candidates(
-                layout.expectations, connection, candidates, table.k, table.exclude_seen, table.name
-            )
+            totals = check_candidates(layout.checks, connection, candidates, table.k, table.exclude_seen, table.name)
         manifest = describe(totals)
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready

@@ -39,8 +39,9 @@ def champion_before(layout: Layout, day: date) -> str | None:
 def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
     """Enter the gate's decision on the night of ``day`` into the promotions.
 
-    The last decision on a day counts: it replaces, or takes back, what an earlier run of that day promoted. Promotions
-    before the newest one stay as they are, because later models descend from them and were judged against them.
+    The last decision on a day counts: it replaces, or takes back, what an earlier run of that day promoted. The
+    promotions of other days stay as they are, so that nights that are run again in the order of their days end with
+    the same promotions, in whichever order they were run before.
 
     Args:
         layout: the root.
@@ -48,19 +49,16 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
         promoted: the version that serves from that night on, or None if the gate promoted none.
 
     Returns:
-        Whether champion.json now says of that night what the gate has decided.
+        Whether the decision changes the champion: no later night has promoted one.
     """
     before = _read(layout)
-    past = before.history
-    if [one.version for one in past if one.day == day] == ([] if promoted is None else [promoted]):
-        return True
-    if past and past[-1].day > day:
-        return False
-    history = tuple(one for one in past if one.day < day)
-    if promoted is not None:
-        history += (Promotion(version=promoted, day=day, promoted_at=datetime.now(UTC)),)
-    _write(layout, history, before.rollbacks)
-    return True
+    earlier = tuple(one for one in before.history if one.day < day)
+    later = tuple(one for one in before.history if one.day > day)
+    known = [one.version for one in before.history if one.day == day]
+    if known != ([] if promoted is None else [promoted]):
+        own = () if promoted is None else (Promotion(version=promoted, day=day, promoted_at=datetime.now(UTC)),)
+        _write(layout, (*earlier, *own, *later), before.rollbacks)
+    return not later
 
 
 def roll_back(

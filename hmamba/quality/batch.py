@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 
 from hmamba.config import Config, QualityConfig
 from hmamba.errors import QualityError
 from hmamba.progress import Progress
-from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
+from hmamba.quality.checks import check
+from hmamba.quality.expectations import Figure
 from hmamba.quality.row_rules import EVENT_RULES, with_rules
+from hmamba.storage.layout import ChecksLayout
 
 ROWS_PER_SLICE = 4_000_000
 """Rows that are checked between two updates of the progress."""
@@ -79,20 +80,57 @@ def _figures(config: QualityConfig, batch: BatchFigures) -> list[Figure]:
     figures = []
     if batch.rows:
         figures += [
-            Figure("quarantined_share", batch.quarantined_share, most=config.max_quarantined_share),
-            Figure("files_refused_whole", batch.whole_files, most=0),
+            Figure(
+                "quarantined_share",
+                batch.quarantined_share,
+                most=config.max_quarantined_share,
+                meaning="rows that break a row rule and go to quarantine, of all new rows",
+                unit="share",
+                most_setting="quality.max_quarantined_share",
+            ),
+            Figure("files_refused_whole", batch.whole_files, most=0, meaning="files of which every row is refused"),
+            Figure(
+                "duplicate_share",
+                batch.duplicate_share,
+                most=config.max_duplicate_share,
+                meaning="rows of new files that are in the warehouse already, of all new rows",
+                unit="share",
+                most_setting="quality.max_duplicate_share",
+            ),
             *(
-                Figure(f"share_against_{rule.name}", batch.broken.get(rule.name, 0) / batch.rows)
+                Figure(
+                    f"share_against_{rule.name}",
+                    batch.broken.get(rule.name, 0) / batch.rows,
+                    meaning=f"refused: {rule.broken_by}",
+                    unit="share",
+                )
                 for rule in EVENT_RULES
             ),
-            Figure("duplicate_share", batch.duplicate_share, most=config.max_duplicate_share),
         ]
     if batch.volume_ratio is not None and (batch.rows or config.min_volume_ratio):
         figures.append(
-            Figure("volume_ratio", batch.volume_ratio, least=config.min_volume_ratio, most=config.max_volume_ratio)
+            Figure(
+                "volume_ratio",
+                batch.volume_ratio,
+                least=config.min_volume_ratio,
+                most=config.max_volume_ratio,
+                meaning="new rows, as a ratio to the median of earlier pulls",
+                unit="ratio",
+                least_setting="quality.min_volume_ratio",
+                most_setting="quality.max_volume_ratio",
+            )
         )
     if batch.staleness_days is not None and config.max_staleness_days is not None:
-        figures.append(Figure("staleness_days", batch.staleness_days, most=config.max_staleness_days))
+        figures.append(
+            Figure(
+                "staleness_days",
+                batch.staleness_days,
+                most=config.max_staleness_days,
+                meaning="age of the newest event at the end of the day",
+                unit="days",
+                most_setting="quality.max_staleness_days",
+            )
+        )
     return figures
 
 
@@ -127,15 +165,15 @@ def stale_warning(config: QualityConfig, staleness_days: float | None) -> str | 
     )
 
 
-def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_name: str, examples: str) -> None:
+def check_batch(place: ChecksLayout, config: QualityConfig, batch: BatchFigures, name: str, examples: str) -> None:
     """Check the batch rules and add a page to Data Docs.
 
     Args:
-        project: folder of the Great Expectations project.
+        place: folder of the checks.
         config: bounds.
         batch: figures. Without rows, only volume and staleness are checked, if they have bounds; otherwise this does
             nothing.
-        run_name: name of this pull in Data Docs.
+        name: name of this pull in Data Docs.
         examples: sentences about refused rows, for the error message; may be empty.
 
     Raises:
@@ -144,14 +182,12 @@ def check_batch(project: Path, config: QualityConfig, batch: BatchFigures, run_n
     figures = _figures(config, batch)
     if not figures:
         return
-    with open_project(project) as opened:
-        broken = broken_figures(opened, "staged_batch", figures, run_name)
-    if broken:
+    outcome = check(place, "staged_batch", name, figures)
+    if outcome.broken:
         what = f"The batch of {batch.rows} rows broke its rules" if batch.rows else "No new rows have come"
-        reasons = "; ".join(_in_words(figure, batch, config) for figure in broken)
+        reasons = "; ".join(_in_words(figure, batch, config) for figure in outcome.broken)
         raise QualityError(
-            f"{what} and nothing has been loaded: {reasons}. {examples}{_cure(broken, batch)} "
-            f"Details: {data_docs(project)}"
+            f"{what} and nothing has been loaded: {reasons}. {examples}{_cure(outcome.broken, batch)}{outcome.details}"
         )
 
 
@@ -160,12 +196,5 @@ def _cure(broken: Sequence[Figure], batch: BatchFigures) -> str:
     if batch.whole_files:
         return "Correct the files or the setting that reads them wrongly, or move these files out of the source."
     cure = "Correct the files" if batch.rows else "Check whether the source still delivers"
-    settings = sorted({_setting(figure) for figure in broken})
+    settings = sorted({setting for figure in broken if (setting := figure.broken_setting) is not None})
     return f"{cure}, or change {' and '.join(settings)}."
-
-
-def _setting(figure: Figure) -> str:
-    """The setting that bounds a figure."""
-    if figure.name == "volume_ratio":
-        return "quality.min_volume_ratio" if figure.value < (figure.least or 0) else "quality.max_volume_ratio"
-    return f"quality.max_{figure.name}"

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from hmamba import columns
 from hmamba.errors import QualityError
 from hmamba.progress import track
-from hmamba.quality.expectations import Figure, broken_figures, data_docs, open_project
+from hmamba.quality.checks import check
+from hmamba.quality.expectations import Figure
 from hmamba.statements import one, statement
+from hmamba.storage.layout import ChecksLayout
 
 log = logging.getLogger("hmamba")
 
@@ -124,13 +126,32 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     }
 
 
+_MEANINGS = {
+    "rows": "rows of the table",
+    "model_versions": "model versions in the table, apart from the mark of users with popular items",
+    "rows_with_null": "rows with an empty value",
+    "rows_with_infinite_score": "rows whose score is not a finite number",
+    "rows_with_rising_score": "rows with a higher score than the row above of the same user",
+    "rows_with_earlier_user": "rows whose user should come before the user of the row above",
+    "rows_with_unknown_item": "rows with an item that is not in the snapshot",
+    "rows_with_seen_item": "rows with an item that is in their user's history (`candidates.exclude_seen`)",
+    "rows_with_forbidden_item": "rows with an item that may not be recommended (`candidates.allowed_items`)",
+    "users_missing": "users of the snapshot without rows",
+    "users_unknown": "users who are not in the snapshot",
+    "users_with_wrong_count": "users with fewer or more rows than `candidates.k` and the number of items demand",
+    "users_with_wrong_ranks": "users whose rows are apart, or are not in the order of the ranks 1, 2, ...",
+    "users_with_repeated_item": "users to whom an item is recommended twice",
+}
+"""What each figure counts, in the order of the page."""
+
+
 def check_candidates(
-    project: Path,
+    place: ChecksLayout,
     connection: duckdb.DuckDBPyConnection,
     files: CandidateFiles,
     k: int,
     exclude_seen: bool,
-    run_name: str,
+    name: str,
 ) -> CandidateTotals:
     """Check candidates against their snapshot and add a page to Data Docs.
 
@@ -140,12 +161,12 @@ def check_candidates(
     settings require it. All rows have one model version, except those of users with the popular items as fallback.
 
     Args:
-        project: folder of the Great Expectations project.
+        place: folder of the checks.
         connection: DuckDB connection for the counts; temporary tables are created in it.
         files: candidates, snapshot and allowed items.
         k: maximum number of candidates per user.
         exclude_seen: whether items of a user's history are forbidden.
-        run_name: name of this run in Data Docs.
+        name: name of this run in Data Docs.
 
     Raises:
         QualityError: a rule is broken; the message names it with its figure.
@@ -155,18 +176,17 @@ def check_candidates(
     counted = _count(connection, files, k, exclude_seen)
     # The table has no rows if every user has seen all candidate items.
     least = min(1, counted["expected_users"])
+    bounds: dict[str, tuple[float | None, float | None]] = {"rows": (least, None), "model_versions": (None, 1)}
     figures = [
-        Figure("rows", counted["rows"], least=least),
-        Figure("model_versions", counted["model_versions"], most=1),
+        Figure(rule, counted[rule], *bounds.get(rule, (None, 0)), meaning=meaning)
+        for rule, meaning in _MEANINGS.items()
+        if rule in counted
     ]
-    figures += [Figure(name, counted[name], most=0) for name in counted if name.startswith(("rows_with", "users_"))]
-    with open_project(project) as opened:
-        broken = broken_figures(opened, "candidates", figures, run_name)
-    if broken:
+    outcome = check(place, "candidates", name, figures)
+    if outcome.broken:
         raise QualityError(
             f"The candidates of {counted['users']} users broke their rules and nothing has been published: "
-            f"{'; '.join(map(str, broken))}. Readers still have what was published before. "
-            f"Details: {data_docs(project)}"
+            f"{'; '.join(map(str, outcome.broken))}. Readers still have what was published before.{outcome.details}"
         )
     if not counted["rows"]:
         log.warning(

@@ -1,28 +1,22 @@
-"""Interface to Great Expectations: its project, its runs and its errors. No other module uses the library.
+"""Interface to Great Expectations: figures, one expectation each. No other module uses the library.
 
-An expectation that raised an exception is not bad data: it is reported as a bug of this project or of the library.
+The library runs without a project on disk: its results are returned, and recorded by :mod:`hmamba.quality.checks`. An
+expectation that raised an exception is not bad data: it is reported as a bug of this project or of the library.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hmamba.errors import InputError, QualityError
-from hmamba.storage.locks import alone
+from hmamba.contracts.checks import Kind, Unit
+from hmamba.errors import QualityError
 
 if TYPE_CHECKING:
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
-    from great_expectations.data_context import AbstractDataContext
-
-KEPT_RUNS = 60
-"""Number of results of each suite that are kept in Data Docs."""
 
 RULE = "rule"
 """Key of the rule's name in the meta of an expectation."""
@@ -30,12 +24,35 @@ RULE = "rule"
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a whole batch with inclusive bounds; None for no bound."""
+    """A figure of a whole batch or table, with inclusive bounds.
+
+    Attributes:
+        name: name of its rule.
+        value: the figure.
+        least, most: bounds; None for no bound.
+        meaning: what the figure is, in words.
+        unit: unit of the figure and its bounds.
+        least_setting, most_setting: the settings that give the bounds; None if they are fixed.
+    """
 
     name: str
     value: float
     least: float | None = None
     most: float | None = None
+    meaning: str = ""
+    unit: Unit = "count"
+    least_setting: str | None = None
+    most_setting: str | None = None
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that give the bounds."""
+        return tuple(setting for setting in (self.least_setting, self.most_setting) if setting is not None)
+
+    @property
+    def broken_setting(self) -> str | None:
+        """The setting that gives the bound which a broken figure breaks."""
+        return self.least_setting if self.least is not None and self.value < self.least else self.most_setting
 
     def __str__(self) -> str:
         limits = [
@@ -44,40 +61,32 @@ class Figure:
         return f"{self.name} is {self.value:.4g}, allowed {' and '.join(limits)}"
 
 
-@contextmanager
-def open_project(folder: Path) -> Iterator[AbstractDataContext]:
-    """Open the Great Expectations project at ``folder``, whose name is ``gx``; it is created if missing.
+@dataclass(frozen=True)
+class Validation:
+    """The result of Great Expectations, as that library writes it, and the names of the rules that failed."""
 
-    The folder is locked, since the library rewrites the project's files and an hourly pull may run while a night
-    publishes.
+    result: dict[str, Any]
+    failed: frozenset[str]
 
-    Raises:
-        InputError: the project's files are damaged.
-    """
+
+def _batch_definition(name: str) -> BatchDefinition[Any]:
+    """Definition of a batch that is a whole data frame, in a context that writes no files and sends nothing."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported, hence not at the top
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
-    with alone(folder):
-        try:
-            context = gx.get_context(mode="file", project_root_dir=folder.parent)
-        except OSError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{folder} cannot be opened as a Great Expectations project ({str(error).splitlines()[0]}). Delete it: "
-                "it contains only the pages about earlier checks, and is created again."
-            ) from error
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        if context.config.analytics_enabled is not False:
-            context.enable_analytics(False)  # is saved with the project
-        yield context
-
-
-def _frames(context: AbstractDataContext, name: str) -> BatchDefinition[Any]:
-    """Definition of a batch that is a whole data frame, which is passed when the checkpoint runs."""
-    source = context.data_sources.add_or_update_pandas(name)
-    return source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars=ProgressBarsConfig(globally=False),
+        analytics_enabled=False,
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
+    asset = context.data_sources.add_pandas(name).add_dataframe_asset("frame")
+    return asset.add_batch_definition_whole_dataframe("whole")
 
 
 def _rule(result: ExpectationValidationResult) -> str:
@@ -100,21 +109,13 @@ def _rule(result: ExpectationValidationResult) -> str:
     return rule
 
 
-def broken_figures(project: AbstractDataContext, name: str, figures: Sequence[Figure], run_name: str) -> list[Figure]:
-    """Check figures, one rule each, store the result and add a page to Data Docs.
-
-    Args:
-        project: from :func:`open_project`.
-        name: name of the suite.
-        figures: values and bounds.
-        run_name: name of this run in Data Docs.
-
-    Returns:
-        The figures outside of their bounds.
+def validated(kind: Kind, figures: Sequence[Figure]) -> Validation:
+    """Check figures, one rule each.
 
     Raises:
         QualityError: a rule could not be computed.
     """
+    definition = _batch_definition(kind)
     import great_expectations as gx
     import pandas as pd
     from great_expectations import expectations as gxe
@@ -125,35 +126,9 @@ def broken_figures(project: AbstractDataContext, name: str, figures: Sequence[Fi
         )
         for figure in figures
     ]
-    suite = project.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=expectations))
-    validation = project.validation_definitions.add_or_update(
-        gx.ValidationDefinition(name=name, data=_frames(project, name), suite=suite)
-    )
-    checkpoint = project.checkpoints.add_or_update(
-        gx.Checkpoint(
-            name=name,
-            validation_definitions=[validation],
-            actions=[gx.checkpoint.UpdateDataDocsAction(name="data_docs")],
-            result_format="SUMMARY",
-        )
-    )
     frame = pd.DataFrame([{figure.name: float(figure.value) for figure in figures}])
-    outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_name))
-    _prune(Path(str(project.root_directory)), name)
-    results = [result for run in outcome.run_results.values() for result in run.results]
-    failed = {_rule(result) for result in results if not result.success}
-    return [figure for figure in figures if figure.name in failed]
-
-
-def data_docs(folder: Path) -> Path:
-    """First page of the Data Docs of the project at ``folder``."""
-    return folder / "uncommitted" / "data_docs" / "local_site" / "index.html"
-
-
-def _prune(folder: Path, suite: str) -> None:
-    """Delete old results of a suite, so that hourly pulls do not fill the disk."""
-    results = folder / "uncommitted" / "validations" / suite
-    runs = sorted(results.iterdir(), key=lambda run: run.stat().st_mtime, reverse=True)
-    for run in runs[KEPT_RUNS:]:
-        shutil.rmtree(run)
-        shutil.rmtree(data_docs(folder).parent / "validations" / suite / run.name, ignore_errors=True)
+    suite = gx.ExpectationSuite(name=kind, expectations=expectations)
+    batch = definition.get_batch(batch_parameters={"dataframe": frame})
+    outcome = batch.validate(suite, result_format="SUMMARY")
+    failed = frozenset(rule for result in outcome.results if (rule := _rule(result)) and not result.success)
+    return Validation(outcome.to_json_dict(), failed)

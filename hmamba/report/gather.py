@@ -192,7 +192,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         training=_training(layout, steps.train, verdict, reading),
         candidates=candidates,
         disk=reading.attempt(vectors, lambda: statistics.disk(vectors, items)) if points and items.exists() else None,
-        data_docs=_data_docs(layout, steps.ingest, report),
+        data_docs=_relative(layout.checks.index, report) if layout.checks.index.exists() else None,
         places={
             "Candidates of this night": _relative(layout.published(day), layout.root),
             "Manifest of the newest night": _relative(layout.latest, layout.root),
@@ -257,11 +257,3 @@ def _training(
 
 def _relative(path: Path, start: Path) -> str:
     return os.path.relpath(path, start).replace(os.sep, "/")
-
-
-def _data_docs(layout: Layout, ingest: IngestMetrics | None, report: Path) -> str | None:
-    """Relative link from the report to the Data Docs, valid after the root is moved."""
-    if ingest is None or ingest.data_docs is None:
-        return None
-    path = layout.root / ingest.data_docs
-    return _relative(path, report) if path.exists() else None

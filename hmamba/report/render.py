@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
+from hmamba.pages import templates
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
-from hmamba.report.pages import templates
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout

@@ -18,7 +18,7 @@ class Storage(Protocol):
     folder are read in place, so a remote storage must keep their copies.
 
     Plain local files under ``root`` are only those that a library needs in place or that one process keeps for itself:
-    ``hmamba.toml``, the DuckDB file, the Great Expectations project and the checkpoints of a training.
+    ``hmamba.toml``, the DuckDB file and the checkpoints of a training.
 
     To add a storage, write a module with such a class and register it in :mod:`hmamba.storage.registry`.
     """

@@ -23,6 +23,9 @@ CONTENTS = "contents.json"
 INDEX_DESCRIPTION = "index.json"
 """File that describes all others of an index's folder."""
 
+CHECKPOINT = "state.json"
+"""File that names the others of a training's checkpoint."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _PUBLISHED = "run_date="
 
@@ -38,7 +41,7 @@ class _Under:
     def __init__(self, *parts: str) -> None:
         self._parts = parts
 
-    def __get__(self, layout: RunLayout | BacktestLayout | Layout, owner: object = None) -> Path:
+    def __get__(self, layout: RunLayout | ChecksLayout | BacktestLayout | Layout, owner: object = None) -> Path:
         return layout.folder.joinpath(*self._parts)
 
 
@@ -155,6 +158,45 @@ def _of_step(step: str, shard: int | None) -> str:
 
 
 @dataclass(frozen=True)
+class ChecksLayout:
+    """Paths of the checks of batches and candidates: records of Great Expectations' results, and pages (Data Docs)."""
+
+    folder: Path
+    storage: Storage
+
+    index = _Under("index.html")
+    """The page that lists all checks."""
+
+    records = _Under("checks")
+    """One folder for each kind of check."""
+
+    lock = _Under(".lock")
+    """Held while records and pages are written."""
+
+    def of_kind(self, kind: str) -> Path:
+        """Records and pages of one kind of check."""
+        return self.records / kind
+
+    def record(self, kind: str, name: str) -> Path:
+        """The record of one check."""
+        return self.of_kind(kind) / f"{name}.json"
+
+    def page(self, record: Path) -> Path:
+        """The page that belongs to a record."""
+        return record.with_suffix(".html")
+
+    @property
+    def all_records(self) -> list[Path]:
+        """The existing records."""
+        return self.storage.find(self.records, "*/*.json")
+
+    @property
+    def all_pages(self) -> list[Path]:
+        """The existing pages of records."""
+        return self.storage.find(self.records, "*/*.html")
+
+
+@dataclass(frozen=True)
 class BacktestLayout:
     """Paths of a backtest, which replays past nights."""
 
@@ -232,8 +274,10 @@ class Layout:
     warehouse = _Under("warehouse.duckdb")
     """The DuckDB file. Only ingest writes it."""
 
-    expectations = _Under("gx")
-    """The Great Expectations project, including Data Docs."""
+    @property
+    def checks(self) -> ChecksLayout:
+        """Records and pages of all checks."""
+        return ChecksLayout(self.folder / "gx", self.storage)
 
     models = _Under("models")
     """One folder per model version, and champion.json."""
@@ -276,6 +320,11 @@ class Layout:
     """Working folders, one per day."""
 
     @property
+    def training_states(self) -> list[Path]:
+        """Checkpoints of all runs whose training is under way, or was killed."""
+        return self.storage.find(self.runs, f"*/*/training/{CHECKPOINT}")
+
+    @property
     def run_days(self) -> list[tuple[date, Path]]:
         """Working folders, oldest first."""
         return self._days(self.runs)
@@ -288,6 +337,15 @@ class Layout:
     def metrics_of(self, day: date) -> list[Path]:
         """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
+
+    turns = _Under(".turns")
+    """Claims of Airflow's runs, which take turns on a root: files named DAY.RUN.json (``dags/hmamba_turns.py``)."""
+
+    @property
+    def claimed_days(self) -> set[date]:
+        """Days of runs that have not ended; of a run that ended, until the next one asks for its turn."""
+        found = (named_day(path.name.partition(".")[0]) for path in self.storage.find(self.turns, "*.json"))
+        return {day for day in found if day is not None}
 
     rolled_back = _Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
@@ -318,6 +376,9 @@ class Layout:
             )
         return RunLayout(self.runs / day.isoformat() / run_id, self.storage)
 
+    reports = _Under("reports")
+    """Reports, one folder per day."""
+
     def report(self, day: date) -> Path:
         """The report of one night."""
         return self.reports / day.isoformat() / "index.html"
@@ -332,9 +393,6 @@ class Layout:
 
     backtests = _Under("backtests")
     """Folders of backtests."""
-
-    reports = _Under("reports")
-    """Reports, one folder per day."""
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""

@@ -8,7 +8,6 @@ finished by the same command. Models know items and no users; their weights stay
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from hmamba.errors import InputError
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.storage.local import LOCAL, digest
+from hmamba.storage.temporary import sweep
 from hmamba.upkeep.names import SUFFIXES, Names
 from hmamba.upkeep.rewriting import holds, linked, without
 from hmamba.upkeep.sources import erase_from_files, files_that_name
@@ -314,7 +314,7 @@ def _without_rows(manifest: Manifest, snapshot: str, removed: dict[str, pa.Table
 def _erase_from_texts(work: _Erasure) -> None:
     """Replace the ids in reports and checks, and delete backtests that hold the users."""
     layout, storage = work.layout, work.layout.storage
-    for place in (layout.reports, layout.expectations, layout.models):
+    for place in (layout.reports, layout.checks.folder, layout.models):
         for path in work.holding(storage.local_path(place)):
             if path.suffix != ".parquet":
                 work.rewrites(path)
@@ -326,19 +326,9 @@ def _erase_from_texts(work: _Erasure) -> None:
 
 
 def _delete_leftovers(work: _Erasure) -> None:
-    """Delete hidden copies that killed steps have left, and the spill folder of a killed pull.
-
-    Steps that write hold the lock of their run, which this erasure has waited for. The source folder is not ours.
-    """
+    """Delete what killed steps have left, except in the folder of the source, which is not ours."""
     layout = work.layout
-    spill = layout.warehouse.with_name(f"{layout.warehouse.name}.tmp")
-    places = (layout.runs, layout.candidates, layout.models, layout.reports, layout.rolled_back, layout.expectations)
-    found = [path for place in places if place.is_dir() for path in place.rglob(".*.tmp-*")]
-    found += [*layout.root.glob(".*.tmp-*"), *([spill] if spill.exists() else [])]
-    if found:
-        work.deletes(*found)
-    for path in found:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    sweep(layout.root, below=False)
+    for place in (layout.runs, layout.candidates, layout.models, layout.reports, layout.checks.folder):
+        sweep(place)
+    sweep(layout.rolled_back)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.errors import BusyError, InputError, explained
+from hmamba.storage.temporary import private_folder
 
 log = logging.getLogger("hmamba")
 
@@ -27,10 +27,10 @@ _HOLDER = re.compile(r"PID (\d+)")
 _Settings = dict[str, str | bool | int | float | list[str]]
 
 
-def _settings(config: WarehouseConfig, spill: str) -> _Settings:
+def _settings(config: WarehouseConfig, spill: Path) -> _Settings:
     settings: _Settings = {
         "memory_limit": config.memory_limit,
-        "temp_directory": spill,
+        "temp_directory": str(spill),
         "autoinstall_known_extensions": False,
     }
     if config.threads is not None:
@@ -46,10 +46,7 @@ def in_memory(config: WarehouseConfig | None = None) -> Iterator[duckdb.DuckDBPy
         config: memory and thread limits; None for the defaults.
     """
     config = config or WarehouseConfig()
-    with (
-        tempfile.TemporaryDirectory(prefix="hmamba-") as spill,
-        duckdb.connect(config=_settings(config, spill)) as connection,
-    ):
+    with private_folder() as spill, duckdb.connect(config=_settings(config, spill)) as connection:
         yield connection
 
 
@@ -64,16 +61,16 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
         BusyError: another process still holds the lock, or the disk is full.
         InputError: the file is not a DuckDB file, or permission is denied.
     """
-    with _open(path, config, read_only) as connection:
+    with private_folder(path) as spill, _open(path, config, read_only, spill) as connection:
         yield connection
 
 
-def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDBPyConnection:
+def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> duckdb.DuckDBPyConnection:
     started = reported = time.monotonic()
     while True:
         before = path.stat().st_ino if path.exists() else None
         try:
-            connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
+            connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
             if before is None or path.stat().st_ino == before:
                 return connection
             connection.close()  # the file was replaced while it was opened: this is the old one

@@ -255,7 +255,7 @@ def _judge(request: Pull, history: Row, figures: BatchFigures, examples: str) ->
     if usual is not None and (figures.rows or _is_silent(request, history)):
         figures = replace(figures, volume_ratio=figures.rows / usual, usual_rows=usual)
     run_name = f"{request.day} {request.run_id}, batch {history['last_batch'] + 1}"
-    check_batch(request.layout.expectations, request.config.quality, figures, run_name, examples)
+    check_batch(request.layout.checks, request.config.quality, figures, run_name, examples)
 
 
 def _is_silent(request: Pull, history: Row) -> bool:

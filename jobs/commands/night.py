@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hmamba.errors import INTERRUPTED
+from hmamba.text import log_handler
 from jobs.commands.options import AnyDay, Root, Settings
 from jobs.commands.options import day as as_day
 
@@ -111,6 +111,6 @@ def backtest(
     from hmamba.text import near
     from jobs.backtest import Replay, run_backtest
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(handlers=[log_handler()], level=logging.INFO)
     text, path = run_backtest(Replay.of(root, as_day(first), as_day(last), every, config))
     typer.echo(f"{text}\nPage: {near(path)}")

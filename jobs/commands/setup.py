@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hmamba.doctor import Check, diagnose, healthy
 from hmamba.errors import ConfigError
+from hmamba.text import for_log
 from jobs.commands.options import ROOT_VARIABLE
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "red")}
@@ -42,9 +43,9 @@ def doctor(
 
 def _print_check(console: Console, check: Check, width: int) -> None:
     mark, colour = _MARKS[check.state]
-    console.print(Text.assemble((mark, colour), f" {check.name:<{width}}  {check.found}"), soft_wrap=True)
+    console.print(Text.assemble((mark, colour), f" {check.name:<{width}}  {for_log(check.found)}"), soft_wrap=True)
     if check.advice:
-        console.print(Text(f"  {'':<{width}}  → {check.advice}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  {'':<{width}}  → {for_log(check.advice)}", style="dim"), soft_wrap=True)
 
 
 def init(

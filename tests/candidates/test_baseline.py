@@ -18,6 +18,7 @@ from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.index.index import restrict
 from hmamba.quality.candidates import CandidateFiles, ShardFiles, check_candidates
 from hmamba.sequences.candidate_items import CandidateItems
+from hmamba.storage.layout import Layout
 from tests.histories import histories_of, random_histories, randomly_valued, valued, write_shard
 
 ITEMS = 20
@@ -72,7 +73,7 @@ def test_it_passes_the_rules_of_all_candidates(tmp_path, version, exclude_seen, 
         None if allowed is None else pa.chunked_array([[f"item {n}" for n in allowed]]),
     )
     with duckdb.connect() as connection:
-        totals = check_candidates(tmp_path / "gx", connection, files, k, exclude_seen, "a night")
+        totals = check_candidates(Layout.at(tmp_path).checks, connection, files, k, exclude_seen, "a night")
     assert totals.model_version == version
     # Who has seen everything that is allowed has no rows.
     assert 20 < totals.users <= len(histories)

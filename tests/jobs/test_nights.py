@@ -163,11 +163,13 @@ def test_verdict_and_promotions_agree_however_often_a_night_is_run(shop: Layout)
     assert judge(shop, THIRD, SETTINGS, "good")[1] == promoted
     assert read_json(shop.champion)["version"] == promoted["serving"]
 
-    after = read_json(shop.champion)
+    champion = read_json(shop.champion)["version"]
     old = judge(shop, FIRST, SETTINGS.replace("epochs = 1", "epochs = 3"), "old")[1]
     assert (old["serving"], old["promoted"]) == (old["challenger"], False)
     assert "a later night has promoted a model since" in old["reason"]
-    assert read_json(shop.champion) == after
+    promotions = read_json(shop.champion)
+    assert promotions["version"] == champion
+    assert [one["version"] for one in promotions["history"]] == [old["serving"], champion]
 
 
 @pytest.mark.parametrize(

@@ -65,16 +65,20 @@ def test_the_same_decision_again_changes_no_file(tmp_path):
     assert layout.champion.stat().st_mtime_ns == before
 
 
-def test_what_later_nights_build_on_stays(tmp_path):
+def test_an_old_day_enters_its_place_and_leaves_the_champion(tmp_path):
     layout = Layout.at(tmp_path)
-    for day, version in ((FIRST, "a"), (THIRD, "c")):
-        promotions.record_decision(layout, day, version)
-    assert promotions.record_decision(layout, FIRST, "a")
-    assert not promotions.record_decision(layout, FIRST, "z")
-    assert not promotions.record_decision(layout, FIRST, None)
-    assert promotions.record_decision(layout, SECOND, None)
-    assert not promotions.record_decision(layout, SECOND, "b")
-    assert versions(layout) == ["a", "c"]
+    assert promotions.record_decision(layout, THIRD, "c")
+    for day, version, expected in (
+        (FIRST, "a", ["a", "c"]),
+        (SECOND, "b", ["a", "b", "c"]),
+        (FIRST, "z", ["z", "b", "c"]),
+        (SECOND, None, ["z", "c"]),
+        (FIRST, None, ["c"]),
+    ):
+        assert not promotions.record_decision(layout, day, version)
+        assert versions(layout) == expected
+    assert promotions.record_decision(layout, THIRD, None)
+    assert versions(layout) == []
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,10 +11,11 @@ import pytest
 
 from hmamba.config import Config, QualityConfig
 from hmamba.errors import QualityError
-from hmamba.quality import batch, expectations
+from hmamba.quality import batch
 from hmamba.quality.batch import BatchFigures, check_batch, check_rows
 from hmamba.quality.row_rules import EVENT_RULES
 from hmamba.statements import statement
+from hmamba.storage.layout import ChecksLayout, Layout
 
 LATEST = datetime(2024, 1, 31, 6)
 CONFIG = Config.model_validate(
@@ -93,8 +93,8 @@ def check(rows: list[dict[str, Any]], config: Config = CONFIG) -> list[set[str]]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("root") / "gx"
+def place(tmp_path_factory: pytest.TempPathFactory) -> ChecksLayout:
+    return Layout.at(tmp_path_factory.mktemp("root")).checks
 
 
 @pytest.mark.parametrize("slice_rows", [7, 1000])
@@ -156,9 +156,9 @@ def changed(**changes: Any) -> BatchFigures:
         ),
     ],
 )
-def test_batch_rules(project: Path, figures: BatchFigures, told: str) -> None:
+def test_batch_rules(place: ChecksLayout, figures: BatchFigures, told: str) -> None:
     with pytest.raises(QualityError) as caught:
-        check_batch(project, LIMITS, figures, "a night", "Look there. ")
+        check_batch(place, LIMITS, figures, "a night", "Look there. ")
     message = str(caught.value)
     assert message.startswith(f"The batch of 100 rows broke its rules and nothing has been loaded: {told}. Look there.")
     assert caught.value.exit_code == 3
@@ -177,24 +177,17 @@ def test_batch_rules(project: Path, figures: BatchFigures, told: str) -> None:
         (changed(rows=0, volume_ratio=0.0), "source still delivers, or change quality.min_volume_ratio."),
     ],
 )
-def test_a_broken_batch_names_the_settings_that_let_it_pass(project: Path, figures: BatchFigures, cure: str) -> None:
+def test_a_broken_batch_names_the_settings_that_let_it_pass(
+    place: ChecksLayout, figures: BatchFigures, cure: str
+) -> None:
     with pytest.raises(QualityError) as caught:
-        check_batch(project, LIMITS, figures, "a night", "")
-    assert f"{cure} Details:" in str(caught.value)
+        check_batch(place, LIMITS, figures, "a night", "")
+    assert f"{cure} Details: {place.of_kind('staged_batch')}/" in str(caught.value)
     assert all(name in QualityConfig.model_fields for name in re.findall(r"quality\.(\w+)", str(caught.value)))
 
 
-def test_good_batches_pass_and_leave_a_page(project: Path) -> None:
-    check_batch(project, LIMITS, FINE, "a good night", "")
-    check_batch(project, LIMITS, changed(volume_ratio=None, staleness_days=None), "the first night", "")
-    check_batch(project, LIMITS, changed(broken={"weight_in_bounds": 6}), "a rule has no bound of its own", "")
-    assert "a good night" in expectations.data_docs(project).read_text(encoding="utf-8")
-
-
-def test_old_results_are_pruned(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expectations, "KEPT_RUNS", 2)
-    for night in ("one", "two", "three"):
-        check_batch(project, LIMITS, FINE, night, "")
-    docs = expectations.data_docs(project).parent
-    for kept in (project / "uncommitted" / "validations" / "staged_batch", docs / "validations" / "staged_batch"):
-        assert {path.name for path in kept.iterdir()} == {"two", "three"}
+def test_good_batches_pass_and_leave_a_page(place: ChecksLayout) -> None:
+    check_batch(place, LIMITS, FINE, "a good night", "")
+    check_batch(place, LIMITS, changed(volume_ratio=None, staleness_days=None), "the first night", "")
+    check_batch(place, LIMITS, changed(broken={"weight_in_bounds": 6}), "a rule has no bound of its own", "")
+    assert "a good night" in place.index.read_text(encoding="utf-8")

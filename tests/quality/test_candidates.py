@@ -61,7 +61,7 @@ def instead(files: CandidateFiles, parts: list[Path]) -> CandidateFiles:
 
 def check(layout: Layout, files: CandidateFiles, k: int = K, exclude_seen: bool = True) -> dict[str, object]:
     with duckdb.connect() as connection:
-        return vars(check_candidates(layout.expectations, connection, files, k, exclude_seen, "a night"))
+        return vars(check_candidates(layout.checks, connection, files, k, exclude_seen, "a night"))
 
 
 def test_good_candidates_pass(layout: Layout, files: CandidateFiles, good: pd.DataFrame) -> None:

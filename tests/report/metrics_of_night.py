@@ -151,7 +151,7 @@ def ingest_metrics(**changes: Any) -> IngestMetrics:
         "items_new": 4,
         "watermark_from": "2024-01-29T22:00:00",
         "watermark_to": "2024-01-30T22:00:00",
-        "data_docs": "gx/uncommitted/data_docs/local_site/index.html",
+        "data_docs": "gx/index.html",
     }
     return IngestMetrics.model_validate(values | changes)
 

@@ -69,9 +69,8 @@ def write_night(
     judged = judged or verdict()
     judged.write(run.verdict)
     ModelMetrics(training=TRAINED, gate=judged).write(layout.model_metrics(VERSION))
-    page = layout.expectations / "uncommitted" / "data_docs" / "local_site" / "index.html"
-    page.parent.mkdir(parents=True)
-    page.write_text("<!doctype html>", encoding="utf-8")
+    layout.checks.folder.mkdir()
+    layout.checks.index.write_text("<!doctype html>", encoding="utf-8")
     snapshot = SnapshotManifest.read(run.sequences / "manifest.json")
     record(
         layout,

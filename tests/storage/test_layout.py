@@ -20,7 +20,7 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         layout.landing,
         layout.config,
         layout.warehouse,
-        layout.expectations,
+        layout.checks.index,
         layout.champion,
         layout.model("v1"),
         layout.latest,
@@ -86,7 +86,7 @@ def test_no_other_module_builds_these_paths() -> None:
         (path.relative_to(package.parent).as_posix(), name)
         for folder in (package, package.parent / "jobs")
         for path in folder.rglob("*.py")
-        if path.name not in ("layout.py", "expectations.py")  # Great Expectations has names of its own
+        if path.name != "layout.py"
         for name in re.findall(r'/ f?"([^"{]+)', path.read_text(encoding="utf-8"))
         if name in names
     }

@@ -72,7 +72,7 @@ def after_three(after_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     failure.write(layout.run(THIRD, "three").step_failure("ingest"))
     page = layout.report(FIRST)
     page.write_text(page.read_text().replace("</body>", f"<p>{USER}</p></body>"))
-    (layout.runs / str(THIRD) / "three" / ".states.tmp-0000").write_text(USER)
+    (layout.runs / str(THIRD) / "three" / ".states.tmp-0000abcd").write_text(USER)
     return folder
 
 

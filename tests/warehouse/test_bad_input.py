@@ -135,7 +135,7 @@ def test_a_broken_batch_rule_says_figures_and_examples(root: Root) -> None:
     assert "quarantined_share is 0.5, allowed at most 0.1" in log
     assert "share_against" not in log
     assert "landing/interactions/a.csv, line 3: event_time_readable" in log
-    assert "index.html" in log
+    assert f"Details: {root.layout.checks.of_kind('staged_batch')}/" in log
 
 
 @pytest.mark.parametrize(

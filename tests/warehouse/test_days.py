@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from hmamba import clock
-from hmamba.quality.expectations import data_docs
 from hmamba.storage.local import read_json
 from jobs import train
 from tests.landing import DAY, Root
@@ -165,7 +164,7 @@ class TestSilence:
         code, metrics, log = loaded.step("ingest", DAY + timedelta(days=10), "dead-feed")
         assert (code, metrics) == (3, {})
         assert "the newest event is 10 days old, allowed 2 (staleness_days, quality.max_staleness_days)" in log
-        assert "dead-feed" in data_docs(loaded.layout.expectations).read_text(encoding="utf-8")
+        assert "dead-feed" in loaded.layout.checks.index.read_text(encoding="utf-8")
         assert loaded.contents() == before
 
     def test_a_warning_comes_first(self, loaded: Root, caplog: pytest.LogCaptureFixture) -> None:

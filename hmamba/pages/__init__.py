@@ -13,7 +13,7 @@ from hmamba.text import printable
 def templates(package: str) -> Environment:
     """Environment of the templates in a package, which may extend ``base.html`` of this package."""
     return Environment(
-        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("hmamba.report", ".")]),
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("hmamba.pages", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from hmamba.report.pages import templates
+from hmamba.pages import templates
 
 
 def rendered(text: str, **values: object) -> str:
