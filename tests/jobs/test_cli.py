@@ -25,6 +25,7 @@ REQUIRED = {
     "recommend": ("u",),
     "history": (),
     "models": (),
+    "check": (),
     "prune": (),
     "forget": ("u",),
     "backup": ("copy",),
