@@ -46,14 +46,15 @@ def _checkpoints(layout: Layout) -> Iterator[Path]:
 
 
 def _broken_models(layout: Layout) -> Iterator[Path]:
-    """Folders of models that cannot be loaded and never served.
+    """Folders of models that cannot be loaded and never served; of pruned models, the metrics stay.
 
     Raises:
         InputError: the promotions cannot be read.
     """
     served = {promotion.version for promotion in promotions(layout)}
     for folder in layout.storage.find(layout.models, "*/"):
-        if folder.name not in served and not _is_model(folder):
+        is_pruned = layout.storage.find(folder, "*") == [layout.model_metrics(folder.name)]
+        if folder.name not in served and not is_pruned and not _is_model(folder):
             yield folder
 
 

@@ -68,8 +68,13 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
 def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> duckdb.DuckDBPyConnection:
     started = reported = time.monotonic()
     while True:
+        before = path.stat().st_ino if path.exists() else None
         try:
-            return duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
+            connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
+            if before is None or path.stat().st_ino == before:
+                return connection
+            connection.close()  # the file was replaced while it was opened: this is the old one
+            continue
         except duckdb.Error as error:
             holder = _holder(error)
             if holder is None:
