@@ -2,6 +2,7 @@
 # make test    the whole test suite
 # make cases   small inputs that broke other projects, each with its expected result
 # make check   everything that a change must pass
+# make faults  steps that are killed, starved and damaged in 1,000 ways, see docs/reliability.md
 # make mutants mutation testing of the modules that decide things, see docs/development.md
 # make picture the catalogue of ROOT (./demo) on the Poincare disk, into docs/images
 # make gpu-check PYTHON=... DATA=...   what only a GPU can show; from a bare checkout, without .venv
@@ -22,7 +23,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test cases mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
+.PHONY: venv demo test cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -31,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
 		f"$(PYTHON) is Python {v[0]}.{v[1]}, but 3.11 or 3.12 is needed. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,cpu,demo,dev,rank]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,airflow-test,cpu,demo,dev,rank]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -43,6 +44,10 @@ test: $(INSTALLED)
 
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cases $(PYTEST_ARGS)
+
+# ARGS: such as ARGS='--cases 5000 --seed 7' overnight.
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(ARGS)
 
 # ARGS: patterns of mutants, such as ARGS='"hmamba.index.tuning*"'. It resumes where it was stopped.
 mutants: $(INSTALLED)

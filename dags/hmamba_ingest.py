@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from airflow.sdk import CronDataIntervalTimetable, dag
+
+sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
+
 from hmamba_steps import COMMON, common_params, hourly_ingest
 
 ABOUT = """

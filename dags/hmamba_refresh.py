@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import CronDataIntervalTimetable, chain, dag
-from hmamba_steps import CANDIDATES, COMMON, WAREHOUSE_POOL, StepOperator, common_params, hourly_ingest
+
+sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
+
+from hmamba_steps import (
+    CANDIDATES,
+    CANDIDATES_BY_DAY,
+    COMMON,
+    WAREHOUSE_POOL,
+    StepOperator,
+    common_params,
+    hourly_ingest,
+)
 
 ABOUT = """
 ### Between nights
@@ -34,9 +47,10 @@ def hmamba_refresh() -> None:
         task_id="refresh",
         step="refresh",
         days_back=0,
+        takes_turns=False,
         # It also loads the model, but a task has one pool; without this one a locked warehouse would fail another run.
         pool=WAREHOUSE_POOL,
-        outlets=[CANDIDATES],
+        outlets=[CANDIDATES, CANDIDATES_BY_DAY],
         execution_timeout=timedelta(minutes=50),
         doc_md="Scores users with new events and publishes the table with their candidates replaced, with the "
         "checks of a night. Publishes nothing if no user has new events.",

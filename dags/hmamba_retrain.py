@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import sys
+from datetime import time, timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
-from hmamba_steps import CANDIDATES, COMMON, GPU_POOL, WAREHOUSE_POOL, StepOperator, common_params, ranges
+
+sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
+
+from hmamba_notices import deadline, tell_late
+from hmamba_runs import ranges
+from hmamba_steps import (
+    CANDIDATES,
+    CANDIDATES_BY_DAY,
+    COMMON,
+    GPU_POOL,
+    WAREHOUSE_POOL,
+    StepOperator,
+    TurnSensor,
+    common_params,
+)
 
 ABOUT = """
 ### The nightly recommender
@@ -25,14 +41,26 @@ More in docs/operations.md.
 """
 
 
+DUE = time(2)
+NIGHT_TIMEOUT = timedelta(hours=20)
+"""Longest time of a run, waiting for its turn included. Below a day, so that a night that hangs costs one night."""
+
+
+def candidates_are_late(context: dict[str, Any]) -> None:
+    """Airflow's callback of a missed deadline. In this file, because Airflow finds it by the file of the DAG."""
+    tell_late(context)
+
+
 @dag(
     dag_id="hmamba_retrain",
     description="Pull, check, fine-tune, evaluate, score, publish, report",
     doc_md=ABOUT,
     # Not a bare cron string: that is a CronTriggerTimetable, whose interval has no width. Here the interval ends when
     # the run is due, so the day that it processes does not depend on when, or how often, the run starts.
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=CronDataIntervalTimetable(f"{DUE.minute} {DUE.hour} * * *", timezone="UTC"),
     **COMMON,
+    dagrun_timeout=NIGHT_TIMEOUT,
+    deadline=deadline(DUE, candidates_are_late),
     params={
         **common_params(),
         "full_retrain": Param(
@@ -46,6 +74,15 @@ More in docs/operations.md.
 )
 def hmamba_retrain() -> None:
     """Define the tasks and their order."""
+    turn = TurnSensor(
+        task_id="turn",
+        mode="reschedule",
+        poke_interval=60,
+        timeout=NIGHT_TIMEOUT,
+        execution_timeout=timedelta(minutes=5),
+        doc_md="Checks the params and the root, then waits until no other run of this root is under way and none of an "
+        "earlier day waits. Its log names the run that it waits for.",
+    )
     ingest = StepOperator(
         task_id="ingest",
         step="ingest",
@@ -106,7 +143,7 @@ def hmamba_retrain() -> None:
     publish = StepOperator(
         task_id="publish",
         step="publish",
-        outlets=[CANDIDATES],
+        outlets=[CANDIDATES, CANDIDATES_BY_DAY],
         execution_timeout=timedelta(minutes=30),
         doc_md="Checks all candidates, then makes them visible at once. Emits the asset `hmamba_candidates`, which "
         "carries the figures of the table.",
@@ -128,8 +165,8 @@ def hmamba_retrain() -> None:
         doc_md="Writes the report of a night with a failed step: which one, why, and what was done before. It does not "
         "wait for shards that are still being scored. Skipped if no step fails. The run stays failed.",
     )
-    chain(ingest, snapshot, train, gate, index, score, publish, report)
-    chain([ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
+    chain(turn, ingest, snapshot, train, gate, index, score, publish, report)
+    chain([turn, ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
 
 
 hmamba_retrain()

@@ -1,19 +1,21 @@
-"""Shared code of the DAGs: an operator that runs one step of the library as a separate process.
+"""Shared code of the DAGs: their arguments and params, and an operator that runs one step as a separate process.
 
 Airflow and the library need not share an environment: ``HMAMBA_PYTHON`` names the interpreter that has the
 library. Nothing here, and nothing in the DAG files, imports more than ``airflow.sdk`` and the standard library.
 
-Environment, read where Airflow parses and runs the DAGs:
+Environment, of all processes of Airflow:
 
 - ``HMAMBA_PYTHON``: interpreter of the steps (default: Airflow's own).
 - ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
 - ``HMAMBA_RETRIES``: number of retries of a failed step (default 2).
+- ``HMAMBA_NOTIFY``: who is told about a failed run, see ``hmamba_notices``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -21,43 +23,86 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import IO, Any
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any, NoReturn
 
-from airflow.sdk import Asset, BaseOperator, Context, Param
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import (
+    Asset,
+    BaseOperator,
+    BaseSensorOperator,
+    Context,
+    ExceptionRetryPolicy,
+    Param,
+    PokeReturnValue,
+    RetryAction,
+    RetryRule,
+)
+from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.observability import stats
+from hmamba_lineage import DataDocsLink, ReportLink, gauges, lineage
+from hmamba_notices import FAILURE, notifiers, tell_failure
+from hmamba_runs import RunError, check_conf, check_root, config_of, day_of, folder_name, folder_of, root_of
+from hmamba_turns import Claim, Turns, TurnsBusyError
 
 WAREHOUSE_POOL = "hmamba_warehouse"
 GPU_POOL = "hmamba_gpu"
 CANDIDATES = Asset(name="hmamba_candidates", uri="hmamba://nightly/candidates")
+CANDIDATES_BY_DAY = Asset(name="hmamba_candidates_by_day", uri="hmamba://nightly/candidates-by-day")
+"""The same table, with its day as partition key. A second asset, because an event with a partition key does not start
+DAGs whose schedule is the asset itself."""
+
+FINAL = {
+    2: "A setting or a file is wrong: fix it, then clear this task.",
+    3: "The data or the candidates broke a rule: see the Data Docs, then clear this task.",
+}
+"""Exit statuses that a retry cannot change: the task fails at once. All others (1, or a signal such as the kernel's
+when memory runs out) are retried."""
+
+TIMED_OUT = 124
+"""Exit status of a step that ran longer than its task's ``execution_timeout``, as of timeout(1)."""
+
+_PATIENCE_SECONDS = 10
+_TRIES, _PAUSE_SECONDS = 40, 0.25
+_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+class StepFailed(SystemExit):
+    """A step failed. Airflow logs its exit status; for any other exception it would log a traceback of this file.
+
+    The sentence of the step, which is the last line of its log, is the text of the exception, for notifications.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(status)
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class StepFailedForGood(StepFailed):
+    """A step failed with a status of ``FINAL``."""
+
 
 COMMON = {
     "start_date": datetime(2024, 1, 1, tzinfo=UTC),
     "catchup": False,
     "max_active_runs": 1,
+    "user_defined_macros": {"hmamba": {"root": root_of, "config": config_of, "day": day_of, "folder": folder_name}},
     "default_args": {
         "owner": "hmamba",
         "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),
         "retry_delay": timedelta(minutes=5),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": ExceptionRetryPolicy([RetryRule(StepFailedForGood, RetryAction.FAIL)]),
     },
+    "on_failure_callback": tell_failure if notifiers() else None,
 }
 """Arguments that all DAGs share."""
-
-FINAL = {
-    2: "A setting or a file is wrong: fix it, then clear this task.",
-    3: "The data or the candidates broke a rule: see the Data Docs under ROOT/gx, then clear this task.",
-}
-"""Exit statuses that a retry cannot change: the task fails at once. All others (1, or a signal such as the kernel's
-when memory runs out) are retried."""
-
-MOST_TASKS = 1000
-"""Most instances of a mapped task. Airflow's limit ``core.max_map_length`` is 1024 by default."""
-
-_RUN_ID_LENGTH = 128
-_PATIENCE_SECONDS = 10
 
 
 def common_params() -> dict[str, Param]:
@@ -74,13 +119,13 @@ def common_params() -> dict[str, Param]:
             os.environ.get("HMAMBA_ROOT"),
             type=["null", "string"],
             title="Root",
-            description_md="Folder of the recommender on the workers. Default: `HMAMBA_ROOT`.",
+            description_md="Folder of the recommender on the workers. Empty: `HMAMBA_ROOT`.",
         ),
         "config": Param(
             os.environ.get("HMAMBA_CONFIG"),
             type=["null", "string"],
             title="Configuration",
-            description_md="A `.toml` file or a known name. Default: `HMAMBA_CONFIG`, else `ROOT/hmamba.toml`.",
+            description_md="A `.toml` file or a known name. Empty: `HMAMBA_CONFIG`, else `ROOT/hmamba.toml`.",
         ),
         "any_day": Param(
             False,
@@ -92,99 +137,127 @@ def common_params() -> dict[str, Param]:
     }
 
 
-def ranges(shards: int) -> list[str]:
-    """Split the shards of a snapshot into ranges for mapped tasks, one shard each if Airflow allows so many tasks.
-
-    Returns:
-        At most ``MOST_TASKS`` ranges such as "7", or "14-15" if there are more shards; together they cover all shards.
-    """
-    size = max(1, -(-shards // MOST_TASKS))
-    pairs = ((first, min(first + size, shards) - 1) for first in range(0, shards, size))
-    return [str(first) if first == last else f"{first}-{last}" for first, last in pairs]
-
-
-def folder_name(run_id: str) -> str:
-    """Turn an Airflow run id into a run id of the steps, which is a folder's name.
-
-    Equal ids give equal names and different ids different names: if characters had to be replaced or cut, a digest of
-    the id is appended.
-    """
-    name = re.sub(r"[^A-Za-z0-9._+-]", "-", run_id)
-    if not name[:1].isalnum():
-        name = f"run{name}"
-    if name == run_id and len(name) <= _RUN_ID_LENGTH:
-        return name
-    mark = hashlib.sha256(run_id.encode()).hexdigest()[:8]
-    return f"{name[: _RUN_ID_LENGTH - len(mark) - 1]}-{mark}"
-
-
-def day_to_process(chosen: str | None, interval_end: datetime | None, run_after: datetime, days_back: int) -> date:
-    """The UTC day of a run.
+class _OfARun(BaseOperator):
+    """A task of a run, with the run's root, configuration, day and folder as rendered template fields.
 
     Args:
-        chosen: the param ``day``, which takes precedence.
-        interval_end: end of the run's data interval; None for some runs triggered by hand or by an asset.
-        run_after: when the run was due, used without an interval. It does not change when a task is cleared.
-        days_back: 1 for the last full day at that time, 0 for the day in progress.
+        days_back: days from the processed day to the day on which the run is due; unused if the param ``day`` is set.
     """
-    if chosen:
-        return date.fromisoformat(chosen)
-    return ((interval_end or run_after).astimezone(UTC) - timedelta(days=days_back)).date()
+
+    template_fields: Sequence[str] = ("root", "day", "config", "run_folder")
+
+    def __init__(
+        self,
+        *,
+        days_back: int = 1,
+        root: str = "{{ hmamba.root(params) }}",
+        day: str = "{{ hmamba.day(params, dag_run, task.days_back) }}",
+        config: str = "{{ hmamba.config(params) }}",
+        run_folder: str = "{{ hmamba.folder(run_id) }}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.days_back = days_back
+        self.root = root
+        self.day = day
+        self.config = config
+        self.run_folder = run_folder
+
+    def check(self, context: Context) -> None:
+        """Check the run's conf and its root, before anything is written.
+
+        Raises:
+            StepFailedForGood: one of them is wrong.
+        """
+        try:
+            check_conf(context["dag_run"].conf, context["params"])
+            check_root(self.root, self.config)
+        except RunError as error:
+            self.fail(2, str(error))
+
+    def fail(self, status: int, sentence: str) -> NoReturn:
+        """Log a sentence and fail the task."""
+        self.log.error("%s", sentence)
+        raise StepFailedForGood(status, sentence) if status in FINAL else StepFailed(status, sentence)
+
+    def claim(self, context: Context) -> tuple[Turns, Claim]:
+        """The turns on the run's root, and the run's claim."""
+        run, task_instance = context["dag_run"], context["ti"]
+
+        def is_running(dag_id: str, run_id: str) -> bool:
+            return bool(task_instance.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=["running"]))
+
+        due = run.run_after.astimezone(UTC).isoformat()
+        return Turns(folder_of(self.root), is_running), Claim(run.dag_id, run.run_id, self.day, due)
 
 
-def _last_line(stream: IO[bytes]) -> str:
-    stream.seek(0)
-    lines = stream.read().decode(errors="replace").splitlines()
-    return next((line for line in reversed(lines) if line.strip()), "")
+class TurnSensor(_OfARun, BaseSensorOperator):
+    """Waits until no other run of the root is under way and none of an earlier day waits, see ``hmamba_turns``."""
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Ask for the turn; the task's XCom is the run's root, day and folder."""
+        self.check(context)
+        turns, own = self.claim(context)
+        try:
+            other = turns.ask(own, lambda: self._before(context))
+        except TurnsBusyError:
+            return False
+        if other is not None:
+            self.log.info("Waiting for the run %s.", other)
+            return False
+        self.log.info("It is this run's turn: day %s of %s.", self.day, self.root)
+        return PokeReturnValue(True, {"root": self.root, "day": self.day, "run_folder": self.run_folder})
+
+    def _before(self, context: Context) -> tuple[str, str] | None:
+        run = context["ti"].get_previous_dagrun(state="running")
+        return None if run is None or root_of(run.conf or {}) != self.root else (run.dag_id, run.run_id)
 
 
-class StepOperator(BaseOperator):
+class StepOperator(_OfARun):
     """Runs ``python -m jobs.STEP`` and returns the metrics that it prints.
 
-    The step's standard error goes to the task's log, line by line. The last line of its standard output is a JSON
-    object of small metrics, which becomes the task's XCom. When the task is killed, cleared or times out, the step is
-    stopped with it.
+    The step's standard error goes to the task's log, line by line, with the level of each line. The last line of its
+    standard output is a JSON object of small metrics, which becomes the task's XCom. When the task is killed, cleared
+    or times out, the step is stopped with it.
 
     Args:
         step: name of the step.
-        days_back: days from the processed day to the end of the run's interval; unused if the param ``day`` is set.
         switches: params that, when true, add a flag to the command.
         shards: a shard, such as "7", or a range, such as "14-15" (mapped tasks): passed as ``--shard`` or ``--shards``.
+        takes_turns: whether the run must have the turn on its root.
 
     Raises:
-        AirflowFailException: the step exited with a status of ``FINAL``, or there is no root. No retry.
-        AirflowException: any other failure. Retried.
+        StepFailedForGood: a param or the root is wrong, or the step exited with a status of ``FINAL``. No retry.
+        StepFailed: any other failure. Retried.
     """
+
+    template_fields = (*_OfARun.template_fields, "shards")
+    operator_extra_links = (ReportLink(), DataDocsLink())
 
     def __init__(
         self,
         *,
         step: str,
-        days_back: int = 1,
         switches: Mapping[str, str] | None = None,
         shards: str | None = None,
+        takes_turns: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.step = step
-        self.days_back = days_back
         self.switches = dict(switches or {})
         self.shards = shards
+        self.takes_turns = takes_turns
         self._process: subprocess.Popen[str] | None = None
+        self._metrics: dict[str, Any] = {}
 
-    def command(self, context: Context) -> list[str]:
-        """The step's command line for one task of one run."""
-        params, run = context["params"], context["dag_run"]
-        if not params.get("root"):
-            raise AirflowFailException(
-                "No root: give the param 'root', or set HMAMBA_ROOT where Airflow parses its DAGs and restart it."
-            )
-        day = day_to_process(params.get("day"), run.data_interval_end, run.run_after, self.days_back)
+    def command(self, params: Mapping[str, Any]) -> list[str]:
+        """The step's command line. Call it after the template fields are rendered."""
         # -P: a folder named jobs in the worker's current folder must not shadow the library's.
         command = [os.environ.get("HMAMBA_PYTHON") or sys.executable, "-P", "-m", f"jobs.{self.step}"]
-        command += ["--root", params["root"], "--day", day.isoformat(), "--run-id", folder_name(run.run_id)]
-        if params.get("config"):
-            command += ["--config", params["config"]]
+        command += ["--root", self.root, "--day", self.day, "--run-id", self.run_folder]
+        if self.config:
+            command += ["--config", self.config]
         if params.get("any_day"):
             command += ["--any-day"]
         if self.shards is not None:
@@ -192,35 +265,75 @@ class StepOperator(BaseOperator):
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run the step and return its metrics, which are also attached to its asset events."""
-        metrics = self.run(self.command(context))
+        """Run the step and return its metrics, which are also attached to its asset events and sent as gauges."""
+        try:
+            self.check(context)
+            if self.takes_turns:
+                self._check_turn(context)
+            self._metrics = metrics = self.run(self.command(context["params"]))
+        except StepFailed as failed:
+            context["ti"].xcom_push(FAILURE, failed.sentence)
+            raise
+        for name, value in gauges(metrics):
+            stats.gauge(name, value, tags={"dag_id": self.dag_id})
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = metrics
+            event = context["outlet_events"][asset]
+            event.extra = metrics
+            if asset == CANDIDATES_BY_DAY:
+                event.add_partitions(metrics.get("night", self.day))
         return metrics
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """Data sets of the step. Called by the OpenLineage provider, if that is installed."""
+        return lineage(self.step, folder_of(self.root), self.day, self.run_folder, self._metrics)
+
+    get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
+
+    def _check_turn(self, context: Context) -> None:
+        turns, own = self.claim(context)
+        for _ in range(_TRIES):
+            with contextlib.suppress(TurnsBusyError):
+                holder = turns.hold(own)
+                break
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            self.fail(1, f"{turns.root}: other processes keep changing who has the turn. A retry may succeed.")
+        if holder is not None:
+            self.fail(1, f"It is the turn of the run {holder}. A retry may succeed; otherwise clear this task later.")
 
     def run(self, command: Sequence[str]) -> dict[str, Any]:
         """Run a command, log its standard error, and return the JSON object that it prints last."""
         self.log.info("$ %s", shlex.join(command))
         with tempfile.TemporaryFile() as printed:
-            said = self._follow(command, printed)
+            try:
+                level, said = self._follow(command, printed)
+            except AirflowTaskTimeout:
+                self.fail(TIMED_OUT, f"{self.step} was stopped after {self.execution_timeout}, its execution_timeout.")
             status = self._process.returncode
             last = _last_line(printed)
-        if status in FINAL:
-            raise AirflowFailException(f"{self.step} ended with status {status}. {FINAL[status]} It said: {said}")
+        if status in FINAL or status == 1:
+            if level < logging.ERROR:
+                self.log.error("%s", said)
+            sentence = (
+                f"{self.step} ended with status {status}. {FINAL.get(status, 'A retry may succeed.')} It said: {said}"
+            )
+            raise (StepFailedForGood if status in FINAL else StepFailed)(status, sentence)
         if status != 0:
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise AirflowException(f"{self.step} {how}. It said: {said}")
+            self.fail(128 - status if status < 0 else status, f"{self.step} {how}. It said: {said}")
         try:
             metrics = json.loads(last)
         except json.JSONDecodeError:
             metrics = None
         if not isinstance(metrics, dict):
-            raise AirflowException(f"{self.step} ended well, but its last line is not a JSON object: {last!r}")
+            self.fail(1, f"{self.step} ended well, but its last line is not a JSON object: {last!r}")
+        if summary := metrics.get("summary"):
+            self.log.info("%s | %s", self.step, summary)
         return metrics
 
-    def _follow(self, command: Sequence[str], printed: IO[bytes]) -> str:
-        """Run ``command``, log its standard error line by line, and return the last line."""
-        said = "nothing"
+    def _follow(self, command: Sequence[str], printed: IO[bytes]) -> tuple[int, str]:
+        """Run ``command``, log its standard error line by line, and return the level and text of the last line."""
+        level, said = logging.INFO, "nothing"
         self._process = process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -234,13 +347,14 @@ class StepOperator(BaseOperator):
         try:
             for line in process.stderr:
                 if line.strip():
-                    said = line.strip()
-                    self.log.info("%s | %s", self.step, line.rstrip())
+                    level, said = _level_and_text(line.rstrip(), level)
+                    said = said.removeprefix(f"{self.step}: ")
+                    self.log.log(level, "%s | %s", self.step, said)
             process.wait()
         finally:
             # Airflow's timeout raises inside the loop.
             self._stop(process)
-        return said
+        return level, said.strip()
 
     def _stop(self, process: subprocess.Popen[str]) -> None:
         if process.poll() is None:
@@ -259,12 +373,32 @@ class StepOperator(BaseOperator):
             self._process.terminate()
 
 
+def _level_and_text(line: str, before: int) -> tuple[int, str]:
+    """Level and text of a line of a step's log, without its time, which Airflow adds.
+
+    A line without a level, such as one of a traceback or of a library in C, has the level of the line before if that
+    was an error, which a traceback is; otherwise it is information.
+    """
+    found = _LINE.fullmatch(line)
+    if found:
+        return logging.getLevelNamesMapping()[found[1]], found[2]
+    is_error = line == _TRACEBACK or before >= logging.ERROR
+    return logging.ERROR if is_error else logging.INFO, line
+
+
+def _last_line(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    lines = stream.read().decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
 def hourly_ingest() -> StepOperator:
     """The pull of a DAG that runs every hour, for the day in progress."""
     return StepOperator(
         task_id="ingest",
         step="ingest",
         days_back=0,
+        takes_turns=False,
         pool=WAREHOUSE_POOL,
         execution_timeout=timedelta(minutes=50),
         doc_md="Pulls new files from the landing folder into the warehouse, in one transaction.",

@@ -214,15 +214,22 @@ def _start(root: Path) -> str:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(_nearest(root)).free / GIB
     if free < DISK_GB:
-        return Check("disk", "note", f"{free:.1f} GiB free", "lower runs.keep, or free space")
+        return Check(
+            "disk", "note", f"{free:.1f} GiB free", "lower the days in [keep] and run hmamba prune, or free space"
+        )
     return Check("disk", "ok", f"{free:.1f} GiB free")
 
 
 def _root_contents(root: Path) -> Iterator[Check]:
     """Check the root's configuration, source files, catalogue, champion and published candidates."""
+    from hmamba.errors import HMambaError
     from hmamba.storage.layout import Layout
 
-    layout = Layout.at(root)
+    try:
+        layout = Layout.at(root)
+    except HMambaError as error:
+        yield Check("root", "missing", str(error))
+        return
     config: Config | None = None
     try:
         from hmamba.config import load
@@ -328,7 +335,7 @@ def _champion(layout: Layout, night: str) -> Check:
     from hmamba.ranker import RANKER_FILE, lightgbm
 
     promotions = Promotions.read_if_exists(layout.champion, layout.storage)
-    if promotions is None:
+    if promotions is None or promotions.version is None:
         if layout.latest.exists():
             return Check("champion", "note", "none: a baseline serves, and each night trains a first model again")
         return Check("champion", "note", "no model has been promoted yet", night)

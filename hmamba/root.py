@@ -12,11 +12,14 @@ from hmamba.candidates.lookup import Recommendations, published_manifest, recomm
 from hmamba.clock import day_of
 from hmamba.config import Config, load
 from hmamba.contracts import Manifest
+from hmamba.contracts.models import Rollback
 from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, StepMetrics
 from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.upkeep.history import Night, nights
+from hmamba.upkeep.versions import Version, versions
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender
@@ -87,13 +90,13 @@ class Root:
         """
         return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
 
-    def recommend(self, user: str, k: int = 10) -> Recommendations:
-        """A user's ``k`` best published candidates, with titles.
+    def recommend(self, user: str, k: int = 10, *, with_history: bool = False) -> Recommendations:
+        """A user's ``k`` best published candidates, with titles, and the user's ``k`` newest events on request.
 
         Raises:
             InputError: the user has no candidates, or nothing is published.
         """
-        return recommend(self.layout, str(user), k)
+        return recommend(self.layout, str(user), k, with_history=with_history)
 
     def metrics(self, day: date | str | None = None) -> dict[str, StepMetrics]:
         """The step metrics of a published night, by step; for ``score`` the sums over all shards.
@@ -109,6 +112,26 @@ class Root:
         shards = [ShardMetrics.read(path, run.storage) for path in run.score_metrics if run.storage.exists(path)]
         found["score"] = ScoreMetrics.of(shards) if shards else None
         return {step: metrics for step, metrics in found.items() if metrics is not None}
+
+    def history(self) -> list[Night]:
+        """All nights, oldest first, from the documents that they have left."""
+        return nights(self.layout)
+
+    def rollbacks(self) -> tuple[Rollback, ...]:
+        """All rollbacks, oldest first.
+
+        Raises:
+            InputError: the list of promotions is damaged.
+        """
+        return promotions.rollbacks(self.layout)
+
+    def models(self) -> list[Version]:
+        """All model versions, oldest first.
+
+        Raises:
+            InputError: the list of promotions is damaged.
+        """
+        return versions(self.layout)
 
     def verdict(self, day: date | str | None = None) -> Verdict:
         """The gate's measurements and decision on a published night.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 LONGEST = 100
 _SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _METRICS = re.compile(r"\b(hr|ndcg|mrr)@")
 _TINY = 0.001  # of a metric; relative to a smaller value, noise is hundreds of percent
 _LARGEST = 3.0  # relative difference that is still shown as a percentage
@@ -18,9 +21,47 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("\ufffd", _SPACES.sub(" ", text))
 
 
+def escaped(text: str) -> str:
+    """``text`` on one line, with control, bidirectional-override and unencodable characters as backslash escapes."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def for_log(text: str) -> str:
+    """A message for a log or a terminal: lines after the first are indented, so that none passes for another message.
+
+    All characters of a line are as in :func:`escaped`.
+    """
+    return "\n    ".join(escaped(line) for line in text.split("\n"))
+
+
+class LogFormatter(logging.Formatter):
+    """Format log records with :func:`for_log`, because messages quote names and values from data."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        """The line of a record, without its traceback."""
+        return for_log(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback of a record."""
+        return for_log(super().formatException(ei))
+
+
+def log_handler() -> logging.Handler:
+    """A handler that writes to standard error with :class:`LogFormatter`: time, level and message."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
+
+
 def short(text: str, longest: int = LONGEST) -> str:
     """``text`` cut to ``longest`` characters, the last of them an ellipsis."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The first ``most`` names from data in quotes, printable and cut, and the number of the others."""
+    shown = ", ".join(repr(short(printable(name))) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def counted(number: int, thing: str) -> str:

@@ -42,7 +42,7 @@ SHOWN_USERS, SHOWN_ITEMS = 3, 5
 _TIME = "transaction_timestamp"
 _POLL_SECONDS = 0.5
 _STEP_LINE = re.compile(r"\] +([a-z]+) \| (.*?)(?: +\[airflow\.task|$)")
-_PROGRESS = re.compile(r"^\S+ \S+ (.*\d of \d.*)$")
+_PROGRESS = re.compile(r"\d of \d")
 _PROGRESS_SECONDS = 15.0
 
 
@@ -246,8 +246,8 @@ def run_night(layout: Layout, day: date, watch: Stopwatch) -> Night:
 def _say_progress(text: str, watch: Stopwatch) -> None:
     for line in text.splitlines():
         logged = _STEP_LINE.search(line)
-        if logged and (progress := _PROGRESS.match(logged[2])):
-            watch.progress(f"{logged[1]}: {progress[1].removeprefix(f'{logged[1]}: ')}")
+        if logged and _PROGRESS.search(logged[2]):
+            watch.progress(f"{logged[1]}: {logged[2]}")
 
 
 def _say_metrics(layout: Layout, day: date, reported: dict[Path, StepMetrics], watch: Stopwatch) -> None:

@@ -172,7 +172,7 @@ def _conclude(context: StepContext, verdict: Verdict) -> Verdict:
     """Record the decision in the promotions, and write the verdict with the outcome."""
     layout, promoted = context.layout, verdict.serving if verdict.promoted else None
     if not promotions.record_decision(layout, context.day, promoted):
-        stays = "the list of promotions stays as it is, because a later night has promoted a model since"
+        stays = "the champion of newer nights stays, because a later night has promoted a model since"
         verdict = verdict.model_copy(update={"promoted": False, "reason": f"{verdict.reason}; {stays}"})
     verdict.write(context.run.verdict, layout.storage)
     if verdict.challenger is not None:

@@ -6,16 +6,32 @@ import logging
 import sys
 from dataclasses import asdict
 
-from hmamba.candidates.publish import prune_runs, prune_states, publish
+from hmamba.candidates.publish import publish
 from hmamba.contracts.steps import PublishMetrics
 from hmamba.contracts.verdict import Verdict
+from hmamba.errors import HMambaError, explained
+from hmamba.upkeep.prune import prune
+from hmamba.upkeep.sizes import shown
 from jobs.step import StepContext, run_step
 
 log = logging.getLogger("hmamba")
 
 
+def _prune(context: StepContext) -> None:
+    """Delete what is older than ``[keep]``; the night has published, so that an error here is only a warning."""
+    try:
+        done = prune(context.layout, context.config, context.day)
+    except (HMambaError, OSError) as error:
+        log.warning("publish: nothing more is pruned: %s", explained(error) or error)
+        return
+    for note in done.notes:
+        log.warning("publish: %s", note)
+    for one in done.doomed:
+        log.info("deleted %s (%s, %s)", one.path, one.kind, shown(one.bytes))
+
+
 def body(context: StepContext) -> PublishMetrics:
-    """Check and publish the candidates, and delete the working folders of old days.
+    """Check and publish the candidates, and delete what is older than the days in ``[keep]``.
 
     Raises:
         InputError: an earlier step has not run.
@@ -26,10 +42,7 @@ def body(context: StepContext) -> PublishMetrics:
     done = publish(context.layout, context.day, context.run_id, config, warning)
     if warning:
         log.warning("publish: %s", warning)
-    for folder in prune_runs(context.layout, context.day, config.runs.keep):
-        log.info("deleted the working folder %s", folder)
-    for folder in prune_states(context.layout):
-        log.info("deleted the carried states %s of an older night", folder)
+    _prune(context)
     return PublishMetrics(
         **asdict(done.totals),
         day=context.day,

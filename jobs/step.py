@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from hmamba.config import Config, load
 from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.text import escaped, for_log, log_handler
 
 log = logging.getLogger("hmamba")
 
@@ -72,7 +76,8 @@ class StepContext:
 
 def record_failure(run: RunLayout, step: str, shard: int | None, message: str, status: int, seconds: float) -> None:
     """Record a step's failure for the report. Write errors are ignored, because the step has failed in any case."""
-    failure = StepFailure(step=step, shard=shard, message=message, exit_status=status, seconds=round(seconds, 3))
+    told = for_log(message)
+    failure = StepFailure(step=step, shard=shard, message=told, exit_status=status, seconds=round(seconds, 3))
     with suppress(OSError):
         failure.write(run.step_failure(step, shard), run.storage)
 
@@ -88,7 +93,13 @@ def day_argument(text: str) -> date:
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """Build a parser with the arguments that all steps share."""
     result = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
-    result.add_argument("--root", required=True, help="folder of the recommender, e.g. ./demo")
+    root = os.environ.get("HMAMBA_ROOT") or None
+    result.add_argument(
+        "--root",
+        required=root is None,
+        default=root,
+        help="folder of the recommender, e.g. ./demo (default: HMAMBA_ROOT)",
+    )
     result.add_argument("--day", required=True, type=day_argument, help="the day to process, UTC, e.g. 2017-12-14")
     result.add_argument("--config", help="a .toml file or a named configuration (default: ROOT/hmamba.toml)")
     result.add_argument("--run-id", default="manual", help="names the run's working folder (default: manual)")
@@ -129,7 +140,8 @@ def run_step(
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
-    Standard output is one JSON line; everything else goes to standard error. The metrics are stored under the run's
+    Standard output is one JSON line, the metrics and a ``summary`` in words. Everything else goes to standard error,
+    with time and level before each message; the DAGs read the level. The metrics are stored under the run's
     ``metrics/`` with the step's wall time (seconds) and peak resident memory (bytes), a failure under ``failures/``.
 
     Args:
@@ -176,14 +188,12 @@ def run_step(
         log.error("%s: %s", name, known)
         log.debug("%s", name, exc_info=error)
         return known.exit_code
-    print(metrics.model_dump_json(), flush=True)
+    print(json.dumps({**json.loads(metrics.model_dump_json()), "summary": metrics.in_a_line}), flush=True)
     return 0
 
 
 def _log_to_stderr(verbose: bool) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s"
-    )
+    logging.basicConfig(handlers=[log_handler()], level=logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
     for noisy in ("matplotlib", "great_expectations", "py.warnings", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -193,4 +203,5 @@ def _log_to_stderr(verbose: bool) -> None:
 def _without_interrupts(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print no traceback for Ctrl-C. Python then ends by SIGINT, so the exit status is that of an interrupt."""
     if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+        lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n")
+        print("\n".join(map(escaped, lines)), file=sys.stderr)

@@ -121,6 +121,7 @@ def _is_stored(context: StepContext, version: str, device: torch.device) -> bool
         return False
     try:
         model_files.load(context.layout, version, device, context.config.model.kernels)
+        model_files.read_metrics(context.layout, version)
     except InputError as error:
         log.warning("train: %s is trained again: %s", version, error)
         return False

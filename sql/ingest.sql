@@ -24,9 +24,15 @@ CREATE OR REPLACE TABLE staged (
 );
 
 -- name: record_keys
-SELECT DISTINCT unnest(json_keys(__record))
-FROM chunk
-WHERE CASE WHEN json_valid(__record) THEN json_type(__record) = 'OBJECT' ELSE false END;
+-- Names of members of JSON objects, for messages.
+SELECT DISTINCT name
+FROM (
+    SELECT unnest(json_keys(__record)) AS name
+    FROM chunk
+    WHERE CASE WHEN json_valid(__record) THEN json_type(__record) = 'OBJECT' ELSE false END
+    LIMIT 1000
+)
+ORDER BY name;
 
 -- name: pick_members
 -- chunk: JSON records as text. Returns kind and text of the requested members of each record; JSON pointers allow any

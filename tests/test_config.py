@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hmamba.config import CandidatesConfig, Config, EventType, ModelConfig, load, named_configs, named_text, parse
 from hmamba.config.load import RENAMED
 from hmamba.configdocs import groups
 from hmamba.errors import ConfigError
 from hmamba.storage.layout import Layout
+from hmamba.warehouse.connection import in_memory
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -124,7 +127,7 @@ def test_groceries_have_no_titles_but_those_of_their_categories(layout: Layout) 
             "add 7 to gate.cutoffs = [10, 20, 40], or set it to one of these or to candidates.k = 100",
         ),
         ("[gate]\nmetric = 'coverage@10'", "gate.metric = 'coverage@10'"),
-        ("[gate]\ncutoffs = [0]", "give at least one, and none under 1"),
+        ("[gate]\ncutoffs = [0]", "give at least one, each from 1 to 10,000"),
         ("this is not toml", "is not TOML"),
     ],
 )
@@ -242,3 +245,81 @@ def test_event_types_have_tables_of_their_own() -> None:
 def test_event_types_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(values, "here")
+
+
+NUMBERS = [
+    (f"{group.name}.{one.name}", one.type)
+    for group in groups()
+    for one in group.settings
+    if one.type.startswith(("integer", "number"))
+]
+ABSURD = [math.inf, -math.inf, math.nan, 1e308, -1e308, 5e-324, 10**30, -(10**30), 2**63, -1, 0]
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """A configuration with one setting; TYPE is an event type, and its column is named."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    types = {"source": {"columns": {"event_type": "kind"}}} if "TYPE" in key else {}
+    return {**types, **value}
+
+
+def refused(key: str, value: Any) -> str | None:
+    """What is said of a setting; None if it is valid."""
+    try:
+        parse(nested(key, value), "here")
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(("key", "kind"), NUMBERS)
+def test_every_number_has_bounds_and_one_beyond_them_is_named(key: str, kind: str) -> None:
+    assert any(sign in kind for sign in "≥>"), kind
+    assert any(sign in kind for sign in "≤<"), kind
+    told = [refusal for value in ABSURD if (refusal := refused(key, value)) is not None]
+    assert len(told) >= 5
+    assert all(key in message and len(message) < 1_000 for message in told), told
+
+
+@given(st.sampled_from(NUMBERS), st.floats() | st.integers())
+def test_a_number_is_valid_or_named(number: tuple[str, str], value: float) -> None:
+    told = refused(number[0], value)
+    assert told is None or number[0].rpartition(".")[2] in told
+
+
+@pytest.mark.parametrize("key", ["gate.cutoffs", "model.category_levels"])
+@pytest.mark.parametrize("value", [10**30, -1, 2**63, math.inf, math.nan])
+def test_a_number_of_a_list_is_named(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.").split(".")[-1]):
+        parse(nested(key, [value]), "here")
+
+
+@pytest.mark.parametrize("limit", ["0KB", "63MB", "1025TB", "9" * 400 + "GB", "1e3GB", "-1GB", "infGB", "٣GB"])
+def test_a_memory_limit_is_plausible(limit: str) -> None:
+    with pytest.raises(ConfigError, match=r"warehouse\.memory_limit = "):
+        parse({"warehouse": {"memory_limit": limit}}, "here")
+
+
+@pytest.mark.parametrize("limit", ["64MB", "1.5 GiB", "1024TB"])
+def test_a_memory_limit_is_one_of_duckdb(limit: str) -> None:
+    with in_memory(parse({"warehouse": {"memory_limit": limit, "threads": 1}}, "here").warehouse) as connection:
+        assert connection.execute("SELECT count(*) FROM range(1000)").fetchall() == [(1_000,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("[candidates]\nk = " + "9" * 5_000, "is not TOML"), ("a = " + "[" * 5_000, "nested too deeply")],
+)
+def test_a_hostile_configuration_ends_in_a_sentence(layout: Layout, text: str, told: str) -> None:
+    write(layout, text)
+    with pytest.raises(ConfigError, match=told):
+        load(None, layout)
+
+
+@pytest.mark.parametrize(
+    "values", [{"min_weight": 2.0, "max_weight": 1.0}, {"min_volume_ratio": 2.0, "max_volume_ratio": 1.0}]
+)
+def test_bounds_in_the_wrong_order_are_named(values: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=rf"quality\.{next(iter(values))} = 2 is above quality\.max"):
+        parse({"quality": values}, "here")

@@ -18,6 +18,7 @@ from hmamba.contracts.models import ModelMetrics
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from jobs.cli import main
+from jobs.commands.table import COMMANDS
 from tests.report.metrics_of_night import DAY, VERSION
 from tests.report.night import publish, write_night
 from tests.synthetic import make_catalogue, make_interactions
@@ -96,9 +97,7 @@ def test_every_step_is_documented_and_has_help(step: str, capsys: pytest.Capture
         assert option in text
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "refresh", "rollback", "backtest", "recommend", "doctor", "init", "example"]
-)
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_is_documented(command: str) -> None:
     assert any(f"hmamba {command} " in line for page, line in HMAMBA if page == "README.md")
 

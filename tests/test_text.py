@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from hmamba.text import counted, metric_name, near, percent, printable, relative, sentence, short, signed
+from hmamba.text import (
+    counted,
+    escaped,
+    for_log,
+    listed,
+    log_handler,
+    metric_name,
+    near,
+    percent,
+    printable,
+    relative,
+    sentence,
+    short,
+    signed,
+)
 
 
 def test_text_of_data_cannot_control_a_terminal_or_turn_a_line_around() -> None:
     assert printable("a\x1b[31mb\u202ec\u2066d\ufeff") == "a\ufffd[31mb\ufffdc\ufffdd\ufffd"
     assert printable("one\r\n\ttwo\u2028three") == "one two three"
     assert printable("naïve 日本 👍 a\u0301") == "naïve 日本 👍 a\u0301"
+
+
+def test_text_of_data_in_a_log_is_seen_but_not_obeyed() -> None:
+    assert escaped("a\x1b[31mb\u202ec\x9bd\r\n\u2028\udcff") == r"a\x1b[31mb\u202ec\x9bd\r\n\u2028\udcff"
+    assert escaped("naïve 日本 👍 a\u0301") == "naïve 日本 👍 a\u0301"
+    assert for_log("one\ntwo\r\n2024 three") == "one\n    two\\r\n    2024 three"
+
+
+def test_a_log_line_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+    log, handler = logging.getLogger("hmamba.test"), log_handler()
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        log.warning("file %s", "a\n2024-01-01 00:00:00,000 all is well\x1b[31m", exc_info=True)
+    first, second, *trace = capsys.readouterr().err.splitlines()
+    assert first.endswith(" file a")
+    assert second == r"    2024-01-01 00:00:00,000 all is well\x1b[31m"
+    assert trace[-1] == r"    ValueError: \x1b[2J"
+
+
+def test_names_are_listed_up_to_a_number() -> None:
+    assert listed(["a", "b\n"], 2) == "'a', 'b '"
+    assert listed([str(number) for number in range(2_000)], 2) == "'0', '1' and 1,998 more"
+    assert len(listed(["x" * 10**6])) < 200
 
 
 @pytest.mark.parametrize(("text", "expected"), [("abcd", "abcd"), ("abcde", "abc…"), ("", "")])

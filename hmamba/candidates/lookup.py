@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import duckdb
 
 from hmamba import columns
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
+from hmamba.sequences.files import Snapshot
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import in_memory
@@ -29,11 +30,28 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
+class PastEvent:
+    """An event of a user. ``time``: naive UTC; None if events are ordered by position and have no times."""
+
+    time: datetime | None
+    item_id: str
+    title: str
+    category: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class Recommendations:
     """A user's best items.
 
-    ``model_version`` is that of the user's rows; for a user without usable history it names the fallback. ``warning``
-    is the manifest's warning to readers, such as that no model serves yet; None without one.
+    Attributes:
+        user: the user's id.
+        day: the night's day.
+        model_version: that of the user's rows; for a user without usable history it names the fallback.
+        warning: the manifest's warning to readers, such as that no model serves yet; None without one.
+        rows: the items, best first.
+        history: the user's newest events in the night's snapshot, newest first; None if they were not requested, or the
+            working folder of the night has been deleted.
     """
 
     user: str
@@ -41,10 +59,17 @@ class Recommendations:
     model_version: str
     warning: str | None
     rows: tuple[Recommendation, ...]
+    history: tuple[PastEvent, ...] | None = None
 
 
-def recommend(layout: Layout, user: str, most: int) -> Recommendations:
+def recommend(layout: Layout, user: str, most: int, *, with_history: bool = False) -> Recommendations:
     """Return the user's ``most`` best published items, best first.
+
+    Args:
+        layout: the root.
+        user: the user's id.
+        most: maximum number of items, and of events of the history.
+        with_history: whether to read the user's newest events as well.
 
     Raises:
         InputError: ``most`` is not positive, nothing is published, a published file is missing or cut short, or the
@@ -67,12 +92,14 @@ def recommend(layout: Layout, user: str, most: int) -> Recommendations:
                 "their first event."
             )
         names = _names(connection, layout, manifest, [row[1] for row in rows])
+        history = _history(connection, layout, manifest, user, most) if with_history else None
     return Recommendations(
         user,
         manifest.day.isoformat(),
         rows[0][3],
         manifest.warning,
         tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
+        history,
     )
 
 
@@ -127,3 +154,16 @@ def _names(
         return {}
     rows = connection.execute(statement("published/items"), {"file": str(file), "items": items}).fetchall()
     return {item: (title, category) for item, title, category in rows}
+
+
+def _history(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str, most: int
+) -> tuple[PastEvent, ...] | None:
+    """The user's newest events in that night's snapshot; None if the working folder has been deleted."""
+    run = layout.run(manifest.day, manifest.run_id)
+    if not run.storage.exists(run.manifest):
+        return None
+    files = Snapshot.open(run)
+    bound = {"shards": list(map(str, files.shards)), "items": str(files.items), "user": user, "most": most}
+    rows = connection.execute(statement("published/events_of_user"), bound).fetchall()
+    return tuple(PastEvent(None if files.manifest.by_position else time, *event) for time, *event in rows)

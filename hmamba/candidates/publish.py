@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -300,42 +300,3 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         if Manifest.read(layout.published_manifest(base.day), layout.storage) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         return _put(layout, config, base.day, table, manifest)
-
-
-def prune_states(layout: Layout) -> list[Path]:
-    """Delete the carried states of all runs except the one that latest.json names; returns their folders.
-
-    Nothing is deleted if latest.json cannot be read.
-    """
-    newest = _readable(layout.latest, layout.storage)
-    if newest is None:
-        return []
-    kept = layout.run(newest.day, newest.run_id).states
-    expired = [path for path in layout.carried_states if path != kept]
-    for path in expired:
-        layout.storage.delete(path)
-    return expired
-
-
-def prune_runs(layout: Layout, day: date, keep: int) -> list[Path]:
-    """Delete working folders of old days; returns their paths.
-
-    The newest ``keep`` days, ``day`` and the day that latest.json names are kept, and so are folders that a step uses.
-    """
-    days = layout.run_days[::-1]
-    kept = {day, _newest_day(layout), *(found for found, _ in days[:keep])}
-    expired = [path for found, path in days if found not in kept]
-    return [path for path in expired if _delete_unused(layout.storage, path)]
-
-
-def _delete_unused(storage: Storage, day: Path) -> bool:
-    """Delete the working folders of a day unless a step uses one of them; returns whether they are deleted."""
-    with ExitStack() as stack:
-        try:
-            for run in filter(Path.is_dir, storage.find(day, "*")):
-                stack.enter_context(storage.lock(run, wait_seconds=0))
-        except BusyError as error:
-            log.info("publish: %s is kept: %s", day, error)
-            return False
-        storage.delete(day)
-    return True

@@ -5,12 +5,14 @@ from hmamba.config.data import (
     EventsConfig,
     EventType,
     InteractionColumns,
+    Limits,
     QualityConfig,
     SnapshotConfig,
     SourceConfig,
     WarehouseConfig,
 )
-from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, RunsConfig, TrainConfig
+from hmamba.config.keep import KeepConfig
+from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
@@ -23,10 +25,11 @@ __all__ = [
     "EventsConfig",
     "GateConfig",
     "InteractionColumns",
+    "KeepConfig",
+    "Limits",
     "ModelConfig",
     "QualityConfig",
     "RankConfig",
-    "RunsConfig",
     "Section",
     "SnapshotConfig",
     "SourceConfig",

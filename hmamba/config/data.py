@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -55,6 +56,25 @@ class InteractionColumns(Section):
         return self
 
 
+class Limits(Section):
+    """Bounds on each file. Reading one takes at most 64 times max_record_bytes of memory, without DuckDB's."""
+
+    max_columns: int = Field(4_096, ge=1, le=1_000_000, description="Columns of a file.")
+    max_record_bytes: int = Field(
+        16 * 2**20,
+        ge=2**10,
+        le=2**30,
+        description="Bytes of a record or header line. A Parquet footer may have 4 times as many, and the largest "
+        "pages of the columns of a row group 16 times as many together.",
+    )
+    max_expansion: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="Bytes that a file may expand to when it is read, relative to its size; one GiB is always allowed.",
+    )
+
+
 class SourceConfig(Section):
     """The source of interactions."""
 
@@ -73,12 +93,13 @@ class SourceConfig(Section):
     follow_links: bool = Field(
         False, description="Whether to read symbolic links that point outside of the root; otherwise they are an error."
     )
+    limits: Limits = Limits()
 
 
 class EventType(Section):
     """What one type of event means."""
 
-    weight: float = Field(1.0, ge=0, description="Factor applied to the weight of events of this type.")
+    weight: float = Field(1.0, ge=0, le=1e9, description="Factor applied to the weight of events of this type.")
     target: bool = Field(True, description="Whether the model is trained and evaluated to predict such events.")
     seen: bool = Field(
         True, description="Whether the item counts as seen, and is excluded if candidates.exclude_seen = true."
@@ -93,6 +114,8 @@ class EventsConfig(Section):
 
     min_weight_as_target: float | None = Field(
         None,
+        ge=-3e38,
+        le=3e38,
         description="Events with a smaller weight are inputs but not targets: with 4, the model predicts ratings of 4 "
         "and 5.",
     )
@@ -145,21 +168,38 @@ class CatalogueConfig(Section):
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
+_MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT])(i?)B")
+_LEAST_MEMORY, _MOST_MEMORY = 64e6, 1024e12
+
+
 class WarehouseConfig(Section):
     """Limits of DuckDB."""
 
     memory_limit: str = Field(
         "4GB",
-        pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$",
-        description="DuckDB's memory limit; other memory is not counted.",
+        description="DuckDB's memory limit, from 64MB to 1024TB; other memory is not counted.",
     )
-    threads: int | None = Field(None, ge=1, description="Threads of DuckDB; all cores if absent.")
+    threads: int | None = Field(None, ge=1, le=1_024, description="Threads of DuckDB; all cores if absent.")
     overlap_days: int = Field(
         7, ge=0, le=100_000, description="Events this much older than the watermark are counted as late."
     )
     wait_seconds: float = Field(
-        300.0, ge=0, description="How long to wait for another process that uses the warehouse or the same folder."
+        300.0,
+        ge=0,
+        le=604_800,
+        description="How long to wait for another process that uses the same file or folder.",
     )
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _memory_is_plausible(cls, limit: str) -> str:
+        found = _MEMORY.fullmatch(limit)
+        if found is None:
+            raise ValueError("write a number and a unit, such as 4GB or 512MiB")
+        size = float(found[1]) * (1_024 if found[3] else 1_000) ** ("KMGT".index(found[2]) + 1)
+        if not _LEAST_MEMORY <= size <= _MOST_MEMORY:
+            raise ValueError("give from 64MB to 1024TB")
+        return limit
 
 
 class QualityConfig(Section):
@@ -182,18 +222,37 @@ class QualityConfig(Section):
         0.5, ge=0, le=1, description="Share of the rows in new files that are already in the warehouse."
     )
     min_volume_ratio: float = Field(
-        0.0, ge=0, description="Lower bound on the ratio of a pull's rows to the median of the last 28 pulls."
+        0.0, ge=0, le=1e9, description="Lower bound on the ratio of a pull's rows to the median of the last 28 pulls."
     )
-    max_volume_ratio: float = Field(1000.0, gt=0, description="Upper bound on the same ratio.")
+    max_volume_ratio: float = Field(1000.0, gt=0, le=1e9, description="Upper bound on the same ratio.")
     warn_staleness_days: float | None = Field(
-        3.0, gt=0, description="Age of the newest event at the end of the day beyond which the night warns."
+        3.0,
+        gt=0,
+        le=1_000_000,
+        description="Age of the newest event at the end of the day beyond which the night warns.",
     )
     max_staleness_days: float | None = Field(
-        None, gt=0, description="Age of the newest event at the end of the day beyond which the night stops."
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Age of the newest event at the end of the day beyond which the night stops.",
     )
     max_day_gap: int = Field(
-        30, ge=1, description="Days from the newest event to --day beyond which --day is treated as a typing error."
+        30,
+        ge=1,
+        le=1_000_000,
+        description="Days from the newest event to --day beyond which --day is treated as a typing error.",
     )
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> QualityConfig:
+        for low, high in (("min_weight", "max_weight"), ("min_volume_ratio", "max_volume_ratio")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"quality.{low} = {getattr(self, low):g} is above quality.{high} = {getattr(self, high):g}: lower "
+                    "the one or raise the other"
+                )
+        return self
 
     @field_validator("min_time")
     @classmethod

@@ -9,6 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, chosen
 
+_MOST_ITEMS = 10_000
+"""Largest length of a list of recommendations."""
+_MOST_LEVELS = 100
+
 
 class ModelConfig(Section):
     """HMamba. Symbols are those of the paper (arXiv 2505.09205, Algorithm 1) and of Mamba-2."""
@@ -17,22 +21,22 @@ class ModelConfig(Section):
         "full",
         description="full: hyperbolic scan and score; half: hyperbolic embeddings only; euclidean: the flat twin.",
     )
-    dim: int = Field(64, ge=2, description="d: width of the tangent space at the origin.")
+    dim: int = Field(64, ge=2, le=8_192, description="d: width of the tangent space at the origin.")
     layers: int = Field(1, ge=1, le=16, description="Mamba blocks.")
-    d_state: int = Field(32, ge=1, description="N: width of the state of one head.")
+    d_state: int = Field(32, ge=1, le=1_024, description="N: width of the state of one head.")
     d_conv: int = Field(4, ge=1, le=4, description="Width of the causal convolution.")
-    expand: int = Field(2, ge=1, description="Inner width as a multiple of dim.")
-    head_dim: int = Field(64, ge=1, description="P: channels of one head; divides dim * expand.")
+    expand: int = Field(2, ge=1, le=16, description="Inner width as a multiple of dim.")
+    head_dim: int = Field(64, ge=1, le=8_192, description="P: channels of one head; divides dim * expand.")
     chunk: int | None = Field(
-        None, ge=1, description="Tokens in a chunk of the scan; if absent, 32 to 64 for the least padding."
+        None, ge=1, le=65_536, description="Tokens in a chunk of the scan; if absent, 32 to 64 for the least padding."
     )
     norm: Literal["pre", "post"] = Field("post", description="LayerNorm before each branch, or after each sum.")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Dropout rate during training. If absent, from the data, see docs/model.md."
     )
-    curvature: float = Field(1.0 / 64.0, gt=0, description="c0 = 1/K: initial curvature.")
+    curvature: float = Field(1.0 / 64.0, ge=1e-6, le=1e6, description="c0 = 1/K: initial curvature.")
     learn_curvature: bool = Field(True, description="Whether the curvature is learned; otherwise it stays at c0.")
-    max_norm: float = Field(4.0, gt=0, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
+    max_norm: float = Field(4.0, ge=1e-3, le=5.0, description="Bound of tangent norms in units of sqrt(K).")
     score: Literal["squared", "linear", "paper"] = Field(
         "squared",
         description="Function of the Lorentz distance: its square with a bias, the scaled distance, or the paper's.",
@@ -72,8 +76,10 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         levels = list(self.category_levels or ())
-        if levels != sorted(set(levels)) or min(levels, default=1) < 1:
-            raise ValueError(f"category_levels = {levels}: name each level once, from 1, the widest, upwards")
+        if levels != sorted(set(levels)) or not all(1 <= level <= _MOST_LEVELS for level in levels):
+            raise ValueError(
+                f"category_levels = {levels}: name each level once, from 1, the widest, upwards, to {_MOST_LEVELS}"
+            )
         if levels and "repeats" not in (self.score_terms or ()) and not self.category_vectors:
             raise ValueError(
                 f"category_levels = {levels} are used by the score term repeats and by category_vectors, and neither "
@@ -97,24 +103,28 @@ class TrainConfig(Section):
         le=1024,
         description="Number of processes that share each batch, through torchrun: one per GPU. See docs/operations.md.",
     )
-    seed: int = Field(0, description="The same seed, data and machine give the same model.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="The same seed, data and machine give the same model.")
     epochs: int | None = Field(
         None,
         ge=1,
+        le=100_000,
         description="Maximum number of epochs when training from scratch. If absent, from the number of steps in an "
         "epoch, see docs/model.md.",
     )
-    fine_tune_epochs: int = Field(2, ge=1, description="Maximum number of epochs when fine-tuning the champion.")
+    fine_tune_epochs: int = Field(
+        2, ge=1, le=100_000, description="Maximum number of epochs when fine-tuning the champion."
+    )
     patience: int | None = Field(
         None,
         ge=1,
+        le=100_000,
         description="Epochs without a better validation NDCG before stopping. If absent, likewise.",
     )
-    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate when training from scratch.")
-    fine_tune_rate: float = Field(5e-4, gt=0, description="Peak learning rate when fine-tuning the champion.")
-    weight_decay: float = Field(5e-2, ge=0, description="Weight decay of AdamW.")
+    learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate when training from scratch.")
+    fine_tune_rate: float = Field(5e-4, gt=0, le=10, description="Peak learning rate when fine-tuning the champion.")
+    weight_decay: float = Field(5e-2, ge=0, le=10, description="Weight decay of AdamW.")
     warm_up: float = Field(0.05, ge=0, lt=1, description="Share of all steps in which the learning rate warms up.")
-    clip: float = Field(5.0, gt=0, description="Maximum norm of a gradient.")
+    clip: float = Field(5.0, gt=0, le=1e6, description="Maximum norm of a gradient.")
     ema: float | None = Field(
         None,
         gt=0,
@@ -125,6 +135,7 @@ class TrainConfig(Section):
     tokens: int | None = Field(
         None,
         ge=64,
+        le=2**27,
         description="Events per optimiser step. If absent, 1/64 of the training events, from 256 to 8,192.",
     )
     row_share: float = Field(1.0, gt=0, le=1, description="Share of positions that contribute to the loss of an epoch.")
@@ -132,37 +143,46 @@ class TrainConfig(Section):
         0.0, ge=0, lt=1, description="Share of a target's weight that is spread over all items; full softmax only."
     )
     full_softmax_items: int = Field(
-        200_000, ge=1, description="Maximum number of candidate items for a full softmax; beyond, it is sampled."
+        200_000,
+        ge=1,
+        le=10_000_000,
+        description="Maximum number of candidate items for a full softmax; beyond, it is sampled.",
     )
     negatives: int = Field(
         16_384,
         ge=1,
+        le=2**22,
         description="Negatives drawn per step of the sampled softmax, in addition to the batch's own items.",
     )
     half_life_days: float | None = Field(
         None,
-        gt=0,
+        ge=0.001,
+        le=36_500,
         description="Age at which a position has half its weight in the loss; if absent, age does not matter.",
     )
     horizon: int | None = Field(
         None,
         ge=1,
+        le=10_000,
         description="Number of next baskets that the loss predicts; later ones weigh less. If absent, from the data.",
     )
-    max_length: int = Field(1024, ge=2, description="Maximum number of events in one training window.")
+    max_length: int = Field(1024, ge=2, le=2**20, description="Maximum number of events in one training window.")
     replay: float = Field(0.25, ge=0, le=1, description="Share of older windows that fine-tuning repeats.")
     min_item_events: int = Field(
         1,
         ge=1,
+        le=1_000_000_000,
         description="Items with fewer training events are neither targets nor candidates of a model, which trains "
         "faster without many rare ones. A baseline ranks every item.",
     )
-    validation_days: int = Field(1, ge=1, description="Days before the held-out days, for early stopping.")
+    validation_days: int = Field(1, ge=1, le=36_500, description="Days before the held-out days, for early stopping.")
     refit: bool = Field(
         False,
         description="Whether the serving model is fine-tuned after the verdict on the validation and held-out days.",
     )
-    checkpoint_seconds: float = Field(60.0, gt=0, description="Seconds between checkpoints of a running training.")
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, le=604_800, description="Seconds between checkpoints of a running training."
+    )
 
 
 class RankConfig(Section):
@@ -180,10 +200,11 @@ class RankConfig(Section):
 class GateConfig(Section):
     """The gate, which compares champion and challenger."""
 
-    holdout_days: int = Field(1, ge=1, description="Newest days, held out from the training of both.")
+    holdout_days: int = Field(1, ge=1, le=36_500, description="Newest days, held out from the training of both.")
     min_users: int = Field(
         200,
         ge=1,
+        le=1_000_000_000,
         description="Minimum number of users for evaluation, also on the validation days. If the days have fewer, more "
         "days are held out, up to a fifth of all events; if that is too little, each user's last basket is held out.",
     )
@@ -203,15 +224,15 @@ class GateConfig(Section):
 
     @model_validator(mode="after")
     def _cutoffs_are_positive(self) -> GateConfig:
-        if min(self.cutoffs, default=0) < 1:
-            raise ValueError(f"cutoffs = {list(self.cutoffs)}: give at least one, and none under 1")
+        if not self.cutoffs or not all(1 <= cutoff <= _MOST_ITEMS for cutoff in self.cutoffs):
+            raise ValueError(f"cutoffs = {list(self.cutoffs)}: give at least one, each from 1 to {_MOST_ITEMS:,}")
         return self
 
 
 class CandidatesConfig(Section):
     """The published candidates."""
 
-    k: int = Field(100, ge=1, le=10_000, description="Number of items per user.")
+    k: int = Field(100, ge=1, le=_MOST_ITEMS, description="Number of items per user.")
     exclude_seen: bool = Field(
         True, description="Whether seen items are excluded: true for films; false where people buy items again."
     )
@@ -225,6 +246,7 @@ class CandidatesConfig(Section):
     approximate_items: int = Field(
         200_000,
         ge=1_000,
+        le=1_000_000_000,
         description="With more candidate items, the search may be approximate, if it reaches recall and is faster.",
     )
     recall: float = Field(
@@ -249,9 +271,3 @@ class CandidatesConfig(Section):
         description="Keep users' carried states (19 kB each by default; of the newest night only), so that "
         "`hmamba refresh` reads only new events instead of whole histories. It works without them, more slowly.",
     )
-
-
-class RunsConfig(Section):
-    """Working folders of nights."""
-
-    keep: int = Field(7, ge=1, description="Days whose working folders, runs/DAY under the root, are kept.")

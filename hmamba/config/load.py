@@ -13,14 +13,16 @@ from pydantic import ValidationError
 from hmamba.config.whole import Config
 from hmamba.errors import ConfigError
 from hmamba.storage.layout import Layout
+from hmamba.text import short
 
 RENAMED = {
     "candidates.float32_overlap": "candidates.float32_recall",
-    "candidates.keep_runs": "runs.keep",
+    "candidates.keep_runs": "keep.runs",
     "model.repeat": 'model.score_terms with or without "repeats" in the list',
     "model.score_term": 'model.score_terms = ["repeats"] or ["cooccurrence"] for one, [] for "none"; absent for "auto"',
     "model.transitions": 'model.score_terms with or without "cooccurrence" in the list',
     "name": None,
+    "runs": "keep.runs",
 }
 """Old names of settings and their replacements; None if the setting was removed."""
 
@@ -44,6 +46,11 @@ def named_text(name: str) -> str:
     return (resources.files("hmamba") / "configs" / f"{name}.toml").read_text(encoding="utf-8")
 
 
+def _shown(value: Any) -> str:
+    """A value as a message shows it."""
+    return short(repr(value))
+
+
 def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors():
@@ -59,9 +66,9 @@ def _explain(error: ValidationError, where: str) -> str:
             )
         elif problem["type"] == "tuple_type":
             example = json.dumps([problem["input"]], default=str)
-            lines.append(f"{where}: {key} = {problem['input']!r}: give a list, such as {example}.")
+            lines.append(f"{where}: {key} = {_shown(problem['input'])}: give a list, such as {example}.")
         else:
-            value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+            value = "" if isinstance(problem["input"], dict) else f" = {_shown(problem['input'])}"
             named = f"{key}{value}: " if key else ""  # a rule between sections names its settings itself
             lines.append(f"{where}: {named}{problem['msg'].removeprefix('Value error, ')}.")
     return "\n".join(lines)
@@ -91,7 +98,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file. Give the path of a .toml file.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. Give the path of a .toml file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} is not a configuration: its values are nested too deeply.") from None
+    except ValueError as error:  # TOML, UTF-8, or a number with too many digits
         raise ConfigError(f"{path} is not TOML: {error}.") from None
 
 

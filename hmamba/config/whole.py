@@ -15,7 +15,8 @@ from hmamba.config.data import (
     SourceConfig,
     WarehouseConfig,
 )
-from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, RunsConfig, TrainConfig
+from hmamba.config.keep import KeepConfig
+from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -40,7 +41,7 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
-    runs: RunsConfig = RunsConfig()
+    keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hmamba.contracts.document import Document, Moment, Part
 from hmamba.contracts.verdict import Verdict
@@ -167,10 +167,44 @@ class Promotion(Part):
     promoted_at: Moment
 
 
+class Rollback(Part):
+    """A promotion that was made by hand, to go back.
+
+    Attributes:
+        version: the champion from then on; None for none.
+        day: the last day whose promotions were kept.
+        from_version: the champion before; None if there was none.
+        taken_back: the promotions of later days, oldest first.
+        table, from_table: days of the tables that readers had afterwards and before; None for none.
+        rolled_back_at: when.
+    """
+
+    version: str | None
+    day: date
+    from_version: str | None
+    taken_back: tuple[Promotion, ...] = ()
+    table: date | None
+    from_table: date | None
+    rolled_back_at: Moment
+
+
 class Promotions(Document):
-    """``models/champion.json``. ``version`` is the champion, the newest of ``history``, which is oldest first."""
+    """``models/champion.json``.
+
+    Attributes:
+        version: the champion, the newest of ``history``; None if a rollback has left none.
+        history: the promotions that hold, oldest first.
+        rollbacks: all rollbacks, oldest first.
+    """
 
     CURE: ClassVar[str] = "Restore it, or remove it to start from nothing."
 
-    version: str
-    history: tuple[Promotion, ...] = Field(min_length=1)
+    version: str | None
+    history: tuple[Promotion, ...]
+    rollbacks: tuple[Rollback, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_its_champion(self) -> Self:
+        if self.version != (self.history[-1].version if self.history else None):
+            raise ValueError("version is not the newest of history")
+        return self

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from hmamba.errors import InputError
 from hmamba.sources.values import Column, UnreadableType
+from hmamba.text import listed
 
 T = TypeVar("T")
 
@@ -174,7 +175,7 @@ def require_columns(name: str, wanted: Iterable[str], present: Sequence[str]) ->
     missing = [column for column in names if column not in present]
     if missing:
         raise InputError(
-            f"{name} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, present))}. "
+            f"{name} has no column {', '.join(map(repr, missing))}; it has {listed(present)}. "
             "Correct the file, or the names of columns in the configuration."
         )
     twice = [column for column in names if present.count(column) > 1]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -58,24 +59,31 @@ def read_csv(
         by_record: read every block by record; the result is the same, for comparison in tests.
 
     Raises:
-        InputError: a quote is not closed, or the gzip file is truncated.
+        InputError: a quote is not closed, the gzip file is truncated, or a bound of ``source.limits`` is exceeded.
     """
     line, has_header = 1, True
     with open_bytes(file) as stream:
-        blocks = Blocks(stream)
+        blocks = Blocks(file, stream)
         while block := blocks.take():
+            if not block.strip(b"\n"):
+                line += len(block)
+                continue
             layout = None if by_record else _look(block, ord(delimiter))
             piece = None if layout is None else _by_arrow(layout, delimiter, width, columns, line, has_header)
             if piece is not None and layout is not None:
-                found, line = piece, line + len(layout.newlines)
+                yield from _batches(piece, names, rows)
+                line += len(layout.newlines)
             else:
-                found, line = _by_record(file, block, blocks, delimiter, width, columns, line, has_header)
+                for piece, past in _by_record(file, block, blocks, delimiter, width, columns, line, has_header, rows):
+                    yield from _batches(piece, names, rows)
+                    line = past
             has_header = has_header and not block.strip(b"\r\n")
-            batch = pa.RecordBatch.from_arrays(
-                [found.lines, found.malformed, *found.columns], [LINE, MALFORMED, *names]
-            )
-            for start in range(0, batch.num_rows, rows):
-                yield batch.slice(start, rows)
+
+
+def _batches(piece: _Piece, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    batch = pa.RecordBatch.from_arrays([piece.lines, piece.malformed, *piece.columns], [LINE, MALFORMED, *names])
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
 
 
 def _by_record(
@@ -87,23 +95,30 @@ def _by_record(
     columns: Sequence[int],
     line: int,
     has_header: bool,
-) -> tuple[_Piece, int]:
-    """Records of a block, which may extend into the next blocks, and the number of the line after them."""
-    *records, (after, _, _) = read_records(file, block, blocks, delimiter, line)
-    records = [record for record in records if record[1]][has_header:]
+    rows: int,
+) -> Iterator[tuple[_Piece, int]]:
+    """At most ``rows`` records at a time of a block, which may extend into the next blocks, and the line after them."""
+    found = read_records(file, block, blocks, delimiter, line)
+    while taken := list(islice(found, rows)):
+        records = [record for record in taken if record[1]]
+        if has_header and records:
+            del records[0]
+            has_header = False
+        yield _piece(records, width, columns), taken[-1][0]
+
+
+def _piece(records: Sequence[tuple[int, list[str], str]], width: int, columns: Sequence[int]) -> _Piece:
+    """Records that :func:`read_records` has read, without the blank ones."""
     clean = is_unicode(raw for _, _, raw in records)
     good = [len(fields) == width and (clean or is_unicode(fields)) for _, fields, _ in records]
     malformed = [None if ok else shown(raw) for ok, (_, _, raw) in zip(good, records, strict=True)]
     values = [
         [fields[column] if ok else None for ok, (_, fields, _) in zip(good, records, strict=True)] for column in columns
     ]
-    return (
-        _Piece(
-            pa.array([start for start, _, _ in records], pa.int64()),
-            pa.array(malformed, pa.string()),
-            [pa.array(texts, pa.string()) for texts in values],
-        ),
-        after,
+    return _Piece(
+        pa.array([start for start, _, _ in records], pa.int64()),
+        pa.array(malformed, pa.string()),
+        [pa.array(texts, pa.string()) for texts in values],
     )
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from hmamba.config import Limits
 from hmamba.errors import InputError
+from hmamba.text import escaped
 
 KINDS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class SourceFile:
     """A file as it was when it was found.
 
     ``name``, used in the ledger and messages, is the path relative to the root if it is inside, else the absolute path.
+    ``limits`` bound what reading it may take.
     """
 
     path: Path
@@ -27,6 +31,7 @@ class SourceFile:
     gzipped: bool
     size: int
     modified_ns: int
+    limits: Limits = _LIMITS
 
 
 def is_left_alone(name: str) -> bool:
@@ -40,7 +45,9 @@ def kind_of(path: Path) -> tuple[str | None, bool]:
     return KINDS.get((Path(path.stem) if gzipped else path).suffix.lower()), gzipped
 
 
-def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = False) -> list[SourceFile]:
+def find_files(
+    pattern: str, root: Path, setting: str, *, follow_links: bool = False, limits: Limits = _LIMITS
+) -> list[SourceFile]:
     """Find the files of a folder (with its subfolders) or a glob, sorted by path.
 
     Files and folders whose names start with a dot or an underscore, or contain ``.tmp-``, are ignored. Symbolic links
@@ -51,6 +58,7 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
         root: the recommender's root.
         setting: name of the setting that contains the pattern, for messages.
         follow_links: whether links may point outside of both the root and the folder in the pattern.
+        limits: bounds on what reading each file may take.
 
     Raises:
         InputError: the folder does not exist or cannot be listed; a file has an unknown extension or a name that is not
@@ -69,12 +77,12 @@ def find_files(pattern: str, root: Path, setting: str, *, follow_links: bool = F
     else:
         fixed = root / pattern
         if fixed.is_file():
-            return [_describe(fixed, root)]
+            return [_describe(fixed, root, limits)]
         starts = [fixed]
     if not fixed.is_dir():
         raise InputError(f"{setting} = {pattern!r}: {fixed} does not exist. Create it, or correct the setting.")
     search = _Search(root, fixed, follow_links)
-    return [_describe(path, root) for path in sorted(search.files(starts))]
+    return [_describe(path, root, limits) for path in sorted(search.files(starts))]
 
 
 class _Search:
@@ -113,8 +121,8 @@ class _Search:
             ) from None
         if self._inside is not None and not any(real.is_relative_to(folder) for folder in self._inside):
             raise InputError(
-                f"{shown(path, self._root)} is a link that leads out of the root, to {real}. Move the files into the "
-                "root, or set source.follow_links = true to read them where they are."
+                f"{shown(path, self._root)} is a link that leads out of the root, to {escaped(str(real))}. Move the "
+                "files into the root, or set source.follow_links = true to read them where they are."
             )
         if str(real) in self._seen or real in self._home.parents:
             return
@@ -146,15 +154,23 @@ class _Search:
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path for messages, relative to the root if inside. Bytes that are not UTF-8 become backslash escapes."""
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A path for messages, relative to the root if inside. Controls and bytes that are not UTF-8 become escapes."""
+    return escaped(os.fsencode(_name(path, root)).decode("utf-8", "backslashreplace"))
 
 
-def _describe(path: Path, root: Path) -> SourceFile:
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _describe(path: Path, root: Path, limits: Limits) -> SourceFile:
     name = shown(path, root)
     if not str(path).isprintable() and any("\udc80" <= character <= "\udcff" for character in str(path)):
         raise InputError(f"{name}: the name is not UTF-8, so it cannot be stored. Rename the file or its folder.")
+    if name != _name(path, root):
+        raise InputError(
+            f"{name}: the name has characters that control a terminal or the direction of text. Rename the file or its "
+            "folder."
+        )
     kind, gzipped = kind_of(path)
     if kind is None or (gzipped and kind == "parquet"):
         raise InputError(
@@ -165,4 +181,4 @@ def _describe(path: Path, root: Path) -> SourceFile:
         status = path.stat()
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}. Restore it, or its permissions.") from None
-    return SourceFile(path, name, kind, gzipped, status.st_size, status.st_mtime_ns)
+    return SourceFile(path, name, kind, gzipped, status.st_size, status.st_mtime_ns, limits)

@@ -104,7 +104,9 @@ class FileSource(Source):
         self._layout, self._config = layout, config
         source = config.source
         try:
-            self.files = find_files(source.path, layout.root, "source.path", follow_links=source.follow_links)
+            self.files = find_files(
+                source.path, layout.root, "source.path", follow_links=source.follow_links, limits=source.limits
+            )
         except InputError as error:
             raise InputError(f"{error}{self._outside()}") from error
 
@@ -226,7 +228,10 @@ def find_catalogue(layout: Layout, config: Config) -> list[SourceFile]:
     """
     if config.catalogue.path is None:
         return []
-    return find_files(config.catalogue.path, layout.root, "catalogue.path", follow_links=config.source.follow_links)
+    source = config.source
+    return find_files(
+        config.catalogue.path, layout.root, "catalogue.path", follow_links=source.follow_links, limits=source.limits
+    )
 
 
 def select_catalogue(entries: Sequence[LedgerEntry], files: Sequence[SourceFile], read_as: str) -> Selection:

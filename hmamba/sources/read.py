@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
 from hmamba.sources.base import LINE, MALFORMED, Reading, require_columns, with_lines
@@ -13,6 +12,7 @@ from hmamba.sources.csv_blocks import read_csv
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.json_records import read_json
+from hmamba.sources.parquet import open_parquet, read_batches
 from hmamba.sources.text import check_encoding
 
 ROWS_PER_BATCH = 100_000
@@ -65,24 +65,13 @@ def open_file(file: SourceFile, wanted: Iterable[str]) -> Reading:
 
 
 def _open_parquet(file: SourceFile, names: Sequence[str]) -> Reading:
-    try:
-        schema = pq.read_schema(file.path)
-    except (pa.ArrowException, OSError) as error:
-        raise _broken_parquet(file, error) from None
-    require_columns(file.name, names, schema.names)
-    return Reading(file.name, tuple(schema.names), lambda only: _read_parquet(file, only))
+    with open_parquet(file) as parquet:
+        columns = parquet.schema_arrow.names
+    require_columns(file.name, names, columns)
+    return Reading(file.name, tuple(columns), lambda only: _read_parquet(file, only))
 
 
 def _read_parquet(file: SourceFile, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    names = None if only is None else list(only)
-    try:
-        with pq.ParquetFile(file.path) as parquet:
-            for batch in with_lines(parquet.iter_batches(ROWS_PER_BATCH, columns=names), 1):
-                batch.validate(full=True)
-                yield batch if names is None else batch.select([LINE, MALFORMED, *names])
-    except (pa.ArrowException, OSError) as error:
-        raise _broken_parquet(file, error) from None
-
-
-def _broken_parquet(file: SourceFile, error: Exception) -> InputError:
-    return InputError(f"{file.name} is not a whole Parquet file ({str(error).splitlines()[0]}). Write it again.")
+    with open_parquet(file) as parquet:
+        for batch in with_lines(read_batches(file, parquet, ROWS_PER_BATCH, only), 1):
+            yield batch if only is None else batch.select([LINE, MALFORMED, *only])

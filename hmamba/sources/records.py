@@ -24,7 +24,11 @@ def as_json(batch: pa.RecordBatch, columns: Sequence[str] | None) -> list[str]:
     if columns is None:
         return ["null" if text is None else text for text in batch.column(RECORD).to_pylist()]
     first = batch.num_columns - len(columns)
-    names = [name if name not in columns[:at] else f"{name} ({at + 1})" for at, name in enumerate(columns)]
+    before: set[str] = set()
+    names = []
+    for at, name in enumerate(columns, 1):
+        names.append(name if name not in before else f"{name} ({at})")
+        before.add(name)
     values = [_values(batch.column(first + at)) for at in range(len(columns))]
     return [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in zip(*values, strict=True)]
 

@@ -11,13 +11,15 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
-from typing import IO, cast
+from io import BufferedReader, RawIOBase, TextIOWrapper
+from typing import IO, Any, cast
 
 from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile
+from hmamba.sources.limits import Expansion
 
 _LOOKED_AT = 4096
+_BUFFER = 1 << 17
 _MARKS = {
     b"\xff\xfe\x00\x00": "UTF-32",
     b"\x00\x00\xfe\xff": "UTF-32",
@@ -28,15 +30,30 @@ _LEAST_NULS = 0.1
 """Minimum share of zeros in every second byte of UTF-16 text: in any language it has digits, commas and line ends."""
 
 
+class _Unpacked(RawIOBase):
+    """The content of a gzip file; reading it is metered."""
+
+    def __init__(self, stored: IO[bytes], expansion: Expansion) -> None:
+        self._stream, self._expansion = gzip.GzipFile(fileobj=stored), expansion
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._expansion.add(count)
+        return count
+
+
 @contextmanager
 def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     """Open a file, decompressed, positioned after its byte order mark.
 
     Raises:
-        InputError: the gzip file is truncated or corrupt.
+        InputError: the gzip file is truncated or corrupt, or expands beyond ``max_expansion``.
     """
     with file.path.open("rb") as stored:
-        stream = gzip.GzipFile(fileobj=stored) if file.gzipped else stored
+        stream = BufferedReader(_Unpacked(stored, Expansion(file)), _BUFFER) if file.gzipped else stored
         try:
             if stream.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
                 stream.read(len(codecs.BOM_UTF8))

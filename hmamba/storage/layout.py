@@ -12,6 +12,7 @@ from hmamba.clock import named_day
 from hmamba.errors import ConfigError, InputError
 from hmamba.storage.base import Storage
 from hmamba.storage.registry import open_storage
+from hmamba.text import escaped
 
 ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
@@ -28,6 +29,8 @@ CHECKPOINT = "state.json"
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _PUBLISHED = "run_date="
+_FOREIGN = re.compile(r"[*?[]")
+"""Characters that DuckDB reads as a pattern, or as the end of a path."""
 
 
 def shard_name(shard: int) -> str:
@@ -231,9 +234,18 @@ class Layout:
         """Open a root.
 
         Raises:
-            ConfigError: no storage is registered for the scheme of the root's URI.
+            ConfigError: no storage is registered for the scheme of the root's URI, or a folder above the root, or the
+                root, has a name that DuckDB reads as a pattern or that controls a terminal.
         """
-        return cls(open_storage(root))
+        layout = cls(open_storage(root))
+        path = str(layout.root)
+        if found := _FOREIGN.search(path) or escaped(path) != path:
+            character = found[0] if isinstance(found, re.Match) else "a control character"
+            raise ConfigError(
+                f"--root {escaped(path)}: the path has {character}, which the files under it cannot have in their "
+                "names. Rename that folder, or give another one."
+            )
+        return layout
 
     @classmethod
     def existing(cls, root: str | Path) -> Layout:
@@ -338,8 +350,30 @@ class Layout:
         """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
+    turns = _Under(".turns")
+    """Claims of Airflow's runs, which take turns on a root: files named DAY.RUN.json (``dags/hmamba_turns.py``)."""
+
+    @property
+    def claimed_days(self) -> set[date]:
+        """Days of runs that have not ended; of a run that ended, until the next one asks for its turn."""
+        found = (named_day(path.name.partition(".")[0]) for path in self.storage.find(self.turns, "*.json"))
+        return {day for day in found if day is not None}
+
     rolled_back = _Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
+
+    @property
+    def rolled_back_days(self) -> list[tuple[date, Path]]:
+        """Working folders of rolled-back days, oldest first; a day that was rolled back twice has two."""
+        found = [(named_day(path.name[:10]), path) for path in self.storage.find(self.rolled_back / "runs", "*/")]
+        days = [(day, path) for day, path in found if day is not None]
+        return sorted(days, key=lambda entry: (entry[0], int(entry[1].name[11:] or 1)))
+
+    @property
+    def rolled_back_tables(self) -> list[Path]:
+        """Rolled-back tables, oldest day first; the newest of one day last."""
+        found = self.storage.find(self.rolled_back / "candidates", f"{_PUBLISHED}*/")
+        return sorted(found, key=lambda path: (path.name.partition(".")[0], int(path.name.partition(".")[2] or 1)))
 
     def run(self, day: date, run_id: str) -> RunLayout:
         """Working folder of one run.
@@ -360,6 +394,11 @@ class Layout:
     def report(self, day: date) -> Path:
         """The report of one night."""
         return self.reports / day.isoformat() / "index.html"
+
+    @property
+    def report_days(self) -> list[tuple[date, Path]]:
+        """Folders of reports, oldest first."""
+        return self._days(self.root / "reports")
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""

@@ -61,13 +61,17 @@ def gather(places: Sequence[str]) -> list[Path]:
     """Data files among files, folders (with their subfolders) and globs, sorted. Other files are ignored.
 
     Raises:
-        InputError: a place does not exist, or there is no data file.
+        InputError: a place does not exist, a folder has a link out of it to a file that is not itself a place, or there
+            is no data file.
     """
     found: set[Path] = set()
+    links: dict[Path, str] = {}
     for place in places:
         path = Path(place).expanduser()
         if path.is_dir():
-            found.update(filter(_is_data, path.rglob("*")))
+            inside, outside = files_of(path)
+            found.update(inside)
+            links.update(dict.fromkeys(outside, place))
         elif path.is_file():
             found.update(filter(_is_data, [path]))
         else:
@@ -75,12 +79,24 @@ def gather(places: Sequence[str]) -> list[Path]:
             if not matches:
                 raise InputError(f"--from {place}: no such file or folder. Correct the path.")
             found.update(filter(_is_data, matches))
+    for path in links.keys() - found:
+        raise InputError(
+            f"--from {links[path]}: {path} is a link that leads out of the folder, to {path.resolve()}. Name the link "
+            "with --from as well, or remove it."
+        )
     if not found:
         raise InputError(
             f"--from {' '.join(places)}: no file with one of the endings {', '.join(KINDS)} (text also with .gz after "
             "it). Give the files or the folder of an export."
         )
     return sorted(path.absolute() for path in found)
+
+
+def files_of(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Data files in a folder and its subfolders, and links to data files out of it."""
+    home, paths = folder.resolve(), list(filter(_is_data, folder.rglob("*")))
+    inside = {path for path in paths if path.resolve().is_relative_to(home)}
+    return sorted(inside), sorted(set(paths) - inside)
 
 
 def describe(paths: Iterable[Path], root: Path) -> list[SourceFile]:

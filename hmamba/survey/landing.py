@@ -60,7 +60,8 @@ def examine(layout: Layout, config: Config) -> Examined | None:
     Raises:
         InputError: the folder does not exist, a file in it is not source data, or a first pull would find no rows.
     """
-    files = find_files(config.source.path, layout.root, "source.path", follow_links=config.source.follow_links)
+    source = config.source
+    files = find_files(source.path, layout.root, "source.path", follow_links=source.follow_links, limits=source.limits)
     if not files:
         return None
     with samples_of(spread(files)) as samples, in_memory(config.warehouse) as connection:

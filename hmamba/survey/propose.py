@@ -22,7 +22,7 @@ from hmamba.storage.layout import Layout
 from hmamba.survey.catalogue import CatalogueFound, find_catalogue
 from hmamba.survey.choose import choose, interactions
 from hmamba.survey.events import Meaning, meanings
-from hmamba.survey.groups import Group, describe, gather, group, needs_links, pattern_of
+from hmamba.survey.groups import Group, describe, files_of, gather, group, needs_links, pattern_of
 from hmamba.survey.measure import REPEATS_FROM, Figures, items, measure, repeats, typical_user
 from hmamba.survey.roles import MOST_TYPES, ROLES, Role
 from hmamba.survey.sample import samples_of, spread
@@ -136,7 +136,7 @@ def propose(layout: Layout, places: Sequence[str], given: Mapping[Role, str]) ->
 def _beside(events: Group, paths: Sequence[Path], layout: Layout) -> list[SourceFile]:
     """Data files beside the interactions that were not given; the catalogue may be among them."""
     folder = events.files[0].path.parent
-    near = [path for path in gather([str(folder)]) if path.parent == folder and path not in set(paths)]
+    near = [path for path in files_of(folder)[0] if path.parent == folder and path not in set(paths)]
     return describe(near[:_MOST_BESIDE], layout.root)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
-import json
+import io
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,7 +27,9 @@ from hmamba.errors import InputError
 from hmamba.sources.base import MALFORMED, RECORD
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
-from hmamba.sources.json_records import array_elements
+from hmamba.sources.json_records import array_elements, parsed
+from hmamba.sources.limits import require_few_columns
+from hmamba.sources.parquet import open_parquet, read_batches
 from hmamba.sources.read import open_file
 from hmamba.storage.temporary import private_folder
 
@@ -36,6 +39,10 @@ _BLOCKS = 16
 _TRIES = 64
 """Number of lines within which a CSV record must begin."""
 _GZIP_STEP = 2**20
+_RECORD_CELLS = 4_000_000
+"""Maximum number of cells of the table of a sample's JSON records, which has a column for each name."""
+_HELD_BYTES = 32 * 2**20
+"""About the most bytes of the first rows of a file."""
 _UNPACKED = 8
 """Assumed ratio of text bytes to gzip bytes."""
 
@@ -141,15 +148,15 @@ def _part(file: SourceFile, place: Path, scale: float, rows: int | None) -> Samp
 
 def _cells(file: SourceFile) -> int:
     try:
-        metadata = pq.read_metadata(file.path)
-    except (pa.ArrowException, OSError):
+        with open_parquet(file) as parquet:
+            return int(parquet.metadata.num_rows * parquet.metadata.num_columns)
+    except InputError:
         return 0
-    return int(metadata.num_rows * metadata.num_columns)
 
 
 def _of_parquet(file: SourceFile, place: Path, cells: int) -> Sample:
     try:
-        with pq.ParquetFile(file.path) as parquet:
+        with open_parquet(file) as parquet:
             rows = parquet.metadata.num_rows
             most = max(cells // max(parquet.metadata.num_columns, 1), 1000)
             if rows <= most:
@@ -159,21 +166,22 @@ def _of_parquet(file: SourceFile, place: Path, cells: int) -> Sample:
             taken = 0
             with pq.ParquetWriter(place, parquet.schema_arrow) as writer:
                 for group in chosen:
-                    batch = next(parquet.iter_batches(most // len(chosen), row_groups=[group]), None)
+                    batch = next(read_batches(file, parquet, most // len(chosen), groups=[group]), None)
                     if batch is not None:
                         writer.write_batch(batch)
                         taken += batch.num_rows
-    except (pa.ArrowException, OSError):
+    except InputError:
         return Sample(file, file, True, 1.0, None)  # reading the file raises the pull's own error
     return _part(file, place, rows / max(taken, 1), rows)
 
 
 def _head(block: bytes) -> bytes:
     """The whole records at the beginning of a file; a record continues while a quote is open at the end of a line."""
-    block = block[: block.rfind(b"\n") + 1]
-    while block.count(b'"') % 2:
-        block = block[: block.rfind(b"\n", 0, -1) + 1]
-    return block
+    data = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(data == ord("\n"))
+    quotes = np.searchsorted(np.flatnonzero(data == ord('"')), ends)
+    closed = ends[quotes % 2 == 0]
+    return block[: closed[-1] + 1] if len(closed) else b""
 
 
 @dataclass(frozen=True)
@@ -263,7 +271,7 @@ def _of_elements(file: SourceFile, place: Path, head: bytes) -> Sample:
     """The first elements of a JSON array, one on each line."""
     lines = []
     with suppress(InputError):  # at the element that the head cuts off
-        for _, text in array_elements(file, head.decode("utf-8", "ignore")):
+        for _, text in array_elements(file, io.StringIO(head.decode("utf-8", "ignore"))):
             lines.append(text.replace("\n", " ").replace("\r", " "))
     return _of_blocks(file, place, ["\n".join(lines).encode()], file.size)
 
@@ -276,7 +284,7 @@ def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None =
     Args:
         file: the file.
         only: names of the columns; None: all. A JSON object without a column has a null there.
-        rows: maximum number of rows; None: all.
+        rows: maximum number of rows, of fewer where they are long; None: all.
 
     Raises:
         InputError: the file does not have the format of its ending, or lacks a column.
@@ -289,32 +297,45 @@ def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None =
     for batch in _up_to(reading.batches(names), rows):
         batches.append(batch.filter(batch.column(MALFORMED).is_null()))
     if reading.columns is None:
-        return _of_records((text for batch in batches for text in batch.column(RECORD).to_pylist()), only)
+        return _of_records(file, (text for batch in batches for text in batch.column(RECORD).to_pylist()), only)
     if not batches:
         return pa.table({name: pa.array([], pa.string()) for name in names})
     return pa.Table.from_batches(batches).select(names)
 
 
 def _up_to(batches: Iterator[pa.RecordBatch], rows: int | None) -> Iterator[pa.RecordBatch]:
-    left = rows
+    """The first ``rows`` rows, or fewer if their values take more than :data:`_HELD_BYTES`; None for all."""
+    if rows is None:
+        yield from batches
+        return
+    held = 0
     for batch in batches:
-        yield batch if left is None else batch.slice(0, left)
-        if left is not None:
-            left -= batch.num_rows
-            if left <= 0:
-                return
+        per_row = max(batch.nbytes // max(batch.num_rows, 1), 1)
+        part = batch.slice(0, min(rows, max((_HELD_BYTES - held) // per_row, 1)))
+        yield part
+        rows, held = rows - part.num_rows, held + part.nbytes
+        if rows <= 0 or held >= _HELD_BYTES or part.num_rows < batch.num_rows:
+            return
 
 
-def _of_records(texts: Iterator[str], only: Sequence[str] | None) -> pa.Table:
+def _of_records(file: SourceFile, texts: Iterator[str], only: Sequence[str] | None) -> pa.Table:
     objects: list[dict[str, Any]] = []
+    deep = 0
     for text in texts:
         try:
-            value = json.loads(text)
+            value = parsed(text)
+        except RecursionError:
+            deep += 1
+            continue
         except ValueError:
             continue
         if isinstance(value, dict):
             objects.append(value)
+    if deep and not objects:
+        raise InputError(f"{file.name}: its records are nested too deeply to be examined. Write flat objects.")
     names = list(only) if only is not None else list(dict.fromkeys(name for record in objects for name in record))
+    require_few_columns(file, len(names))
+    objects = objects[: max(_RECORD_CELLS // max(len(names), 1), 1)]
     return pa.table({name: _column([record.get(name) for record in objects]) for name in names})
 
 

@@ -72,6 +72,11 @@ class Picked:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def has_member(self, name: str) -> bool:
+        """Whether one of the records, which are JSON objects, has a member of this name."""
+        members = self.columns[name]
+        return isinstance(members, Members) and members.kinds.null_count < len(members.kinds)
+
     def read(self, column: str, convert: Callable[[Column], T]) -> T:
         """Convert a column.
 
@@ -124,14 +129,14 @@ def read_unchanged(
     """
     reading = part.open(wanted)
     records = 0
-    keys: set[str] = set()
+    missing = set() if reading.columns is not None else set(wanted)
     try:
         for batch in reading.batches(wanted):
-            if reading.columns is None:
-                with chunk_of(connection, batch):
-                    keys.update(key for (key,) in connection.execute(statement("ingest/record_keys")).fetchall())
-            each(_picked(connection, reading, batch, wanted, records))
+            picked = _picked(connection, reading, batch, wanted, records)
+            missing -= {name for name in missing if picked.has_member(name)}
+            each(picked)
             records += batch.num_rows
+        keys = _member_names(connection, reading) if missing else []
     except Exception as error:
         # A file that is still being written is the likeliest cause, so report that first. KeyboardInterrupt is not an
         # Exception: Ctrl-C does not wait for the hash.
@@ -142,8 +147,18 @@ def read_unchanged(
         raise
     part.require_unchanged()
     if keys:
-        require_columns(part.name, wanted, sorted(keys))
+        require_columns(part.name, [name for name in wanted if name in missing], keys)
     return records
+
+
+def _member_names(connection: duckdb.DuckDBPyConnection, reading: Reading) -> list[str]:
+    """Names of members of the first JSON objects that have any."""
+    for batch in reading.batches(()):
+        with chunk_of(connection, batch):
+            found = connection.execute(statement("ingest/record_keys")).fetchall()
+        if found:
+            return [name for (name,) in found]
+    return []
 
 
 def _events(picked: Picked, source: SourceConfig, first: int) -> tuple[pa.RecordBatch, str]:

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from hmamba.candidates import publish as publishing
-from hmamba.candidates.publish import prune_runs
 from hmamba.contracts.contents import Contents, HashedFile
 from hmamba.contracts.models import IndexDescription
 from hmamba.storage import local as files
@@ -263,7 +262,7 @@ def test_nights_are_published_while_the_newest_manifest_cannot_be_read(
     earlier, later = DAY - timedelta(days=1), DAY + timedelta(days=1)
     for day in (earlier, later):
         write_run(scored.layout, events, day)
-    scored.configure(f"{CONFIG}[runs]\nkeep = 1\n")
+    scored.configure(f"{CONFIG}[keep]\nruns = 1\n")
     code, metrics, log = scored.step("publish", earlier)
     assert (code, metrics["changed"]) == (0, True), log
     assert scored.layout.latest.read_text() == content
@@ -366,34 +365,3 @@ def test_only_allowed_items(scored: Root) -> None:
     (scored.layout.landing / "allowed.csv").write_text("item_id\nitem-000\n")
     code, _, log = scored.step("publish")
     assert (code, "rows_with_forbidden_item is" in log) == (3, True), log
-
-
-@pytest.mark.parametrize(
-    ("keep", "day", "left"),
-    [
-        (1, 9, ["09", "keep-me"]),
-        (2, 9, ["07", "09", "keep-me"]),
-        (1, 3, ["03", "09", "keep-me"]),
-        (9, 9, ["01", "03", "05", "07", "09", "keep-me"]),
-    ],
-)
-def test_old_working_folders_are_pruned_but_never_the_current_one(
-    root: Root, keep: int, day: int, left: list[str]
-) -> None:
-    for number in (1, 3, 5, 7, 9):
-        (root.layout.run(date(2024, 1, number), "manual").folder / "x").mkdir(parents=True)
-    (root.layout.root / "runs" / "keep-me").mkdir()
-    doomed = prune_runs(root.layout, date(2024, 1, day), keep)
-    found = sorted(path.name.removeprefix("2024-01-") for path in (root.layout.root / "runs").iterdir())
-    assert found == left
-    assert len(doomed) == 6 - len(left)
-
-
-def test_what_latest_names_is_kept_and_pruning_follows_publishing(scored: Root) -> None:
-    scored.configure(CONFIG + "[runs]\nkeep = 1\n")
-    scored.ok("publish")
-    for days in (-3, -2, 2):
-        (scored.layout.run(DAY + timedelta(days=days), "manual").folder / "x").mkdir(parents=True)
-    scored.ok("publish")
-    left = sorted(path.name for path in (scored.layout.root / "runs").iterdir())
-    assert left == ["2024-01-30", "2024-02-01"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from hmamba.config import SourceConfig
 from hmamba.sources.ids import read_ids
 from tests.cases import files, values
 from tests.cases.build import DAY, EVENTS, FILE, Case, parquet, table
@@ -57,6 +58,6 @@ def test_allowed_items(root: Root, kind: str) -> None:
         typed = wanted.cast(pa.decimal128(30, 2) if kind == "decimal" else kind)
         path.write_bytes(parquet(pa.table({"item_id": typed})))
     root.ok("ingest", DAY)
-    allowed = set(read_ids(path, "item_id", "candidates.allowed_items", ("\\N", "")).to_pylist())
+    allowed = set(read_ids(path, "item_id", "candidates.allowed_items", SourceConfig()).to_pylist())
     assert allowed == {str(item.as_py()) for item in wanted}
     assert allowed <= {item for (item,) in root.sql("SELECT item_id FROM items")}

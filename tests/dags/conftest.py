@@ -30,10 +30,16 @@ LEAN = {
     "HMAMBA_RETRIES": "0",
 }
 assert "airflow" not in sys.modules
-for setting in ("HMAMBA_ROOT", "HMAMBA_CONFIG", "HMAMBA_PYTHON"):
+for setting in ("HMAMBA_ROOT", "HMAMBA_CONFIG", "HMAMBA_PYTHON", "HMAMBA_NOTIFY", "HMAMBA_DEADLINE", "HMAMBA_PAGES"):
     os.environ.pop(setting, None)
 os.environ.update(LEAN)
 sys.path.append(str(DAGS))
+
+
+def environment(more: dict[str, str]) -> dict[str, str]:
+    """Environment of a process that can import the DAGs' modules."""
+    path = os.pathsep.join(filter(None, [str(DAGS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 @pytest.fixture(scope="session")

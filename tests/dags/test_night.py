@@ -71,7 +71,7 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
     run = dagbag.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
 
     assert str(run.state) == "success"
-    once = ("ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
+    once = ("turn", "ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
     expected = {"score": ["success"] * SHARDS, "report_failed_night": ["skipped"]}
     assert states(run) == expected | {name: ["success"] for name in once}
 
@@ -84,22 +84,36 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
     folders = list((shop.root / "runs" / DAY.isoformat()).iterdir())
     assert [folder.name for folder in folders] == [manifest["run_id"]]
     metrics = {path.stem for path in (folders[0] / "metrics").iterdir()}
-    assert metrics == {name for name in once if name != "shards"} | {f"score-{shard:04d}" for shard in range(SHARDS)}
+    assert metrics == {name for name in once if name not in ("turn", "shards")} | {
+        f"score-{shard:04d}" for shard in range(SHARDS)
+    }
     assert json.loads(shop.champion.read_text(encoding="utf-8"))["version"] == manifest["model_version"]
     assert shop.report(DAY).is_file()
 
     published = next(task for task in run.get_task_instances() if task.task_id == "publish")
     assert published.xcom_pull(task_ids="publish", key="return_value")["rows"] == 40 * K
-    assert [event.extra["rows"] for event in _asset_events(run.run_id)] == [40 * K]
+    events = {event.asset.name: event for event in _asset_events(run.run_id)}
+    assert {name: event.partition_key for name, event in events.items()} == {
+        "hmamba_candidates": None,
+        "hmamba_candidates_by_day": DAY.isoformat(),
+    }
+    assert {event.extra["rows"] for event in events.values()} == {40 * K}
+    links = {
+        key: published.xcom_pull(task_ids="publish", key=key) for key in ("_link_ReportLink", "_link_DataDocsLink")
+    }
+    for link in links.values():
+        assert Path(link.removeprefix("file://")).is_file()
 
 
 def _asset_events(run_id: str) -> list[Any]:
     from airflow.models.asset import AssetEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select
+    from sqlalchemy.orm import joinedload
 
     with create_session() as session:
-        return list(session.scalars(select(AssetEvent).where(AssetEvent.source_run_id == run_id)))
+        query = select(AssetEvent).where(AssetEvent.source_run_id == run_id).options(joinedload(AssetEvent.asset))
+        return list(session.scalars(query))
 
 
 @pytest.mark.airflow
@@ -116,6 +130,7 @@ def test_a_night_that_cannot_be_mended_by_trying_again_fails_at_once(
 
     assert str(run.state) == "failed"
     seen = states(run)
+    assert seen.pop("turn") == ["success"]
     assert seen.pop("ingest") == ["failed"]
     assert seen.pop("report_failed_night") == ["success"]
     assert {state for after in seen.values() for state in after} == {"upstream_failed"}

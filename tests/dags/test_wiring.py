@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from hmamba.steps import NIGHT, REFRESH
-from tests.dags.conftest import DAGS
+from tests.dags.conftest import DAGS, environment
 
 FAILED = "report_failed_night"
 
@@ -22,7 +24,8 @@ def test_all_dags_load_without_errors(dagbag: Any) -> None:
 
 def test_edges_of_the_night(dagbag: Any) -> None:
     dag = dagbag.dags["hmamba_retrain"]
-    expected = {task: {after, FAILED} for task, after in itertools.pairwise(NIGHT)} | {"report": set(), FAILED: set()}
+    steps = ["turn", *NIGHT]
+    expected = {task: {after, FAILED} for task, after in itertools.pairwise(steps)} | {"report": set(), FAILED: set()}
     expected["snapshot"] |= {"shards"}
     expected["shards"] = {"score", FAILED}
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == expected
@@ -67,6 +70,7 @@ def test_any_number_of_shards_is_mapped_within_airflows_limit(dagbag: Any, count
         (
             "hmamba_retrain",
             {
+                "turn": "default_pool",
                 "ingest": "hmamba_warehouse",
                 "snapshot": "hmamba_warehouse",
                 "train": "hmamba_gpu",
@@ -131,6 +135,7 @@ def test_one_run_at_a_time_and_no_catching_up(dagbag: Any, dag_id: str) -> None:
     dag = dagbag.dags[dag_id]
     assert dag.max_active_runs == 1
     assert dag.catchup is False
+    assert dag.dagrun_timeout is None or dag.dagrun_timeout < timedelta(days=1)
     assert dag.doc_md
     assert "hmamba" in dag.tags
 
@@ -159,6 +164,16 @@ def test_two_intervals_meet_without_a_gap(dagbag: Any, dag_id: str, first: datet
     assert two.data_interval == DataInterval(start + width, start + 2 * width)
 
 
+def test_every_step_of_a_night_needs_the_turn_and_the_wait_for_it_is_bounded(dagbag: Any) -> None:
+    dag = dagbag.dags["hmamba_retrain"]
+    without = {task.task_id for task in dag.tasks if not getattr(task, "takes_turns", False)}
+    assert without == {"turn", "shards", "score"}
+    assert "takes_turns" not in dag.task_dict["score"].partial_kwargs  # the default is true
+    turn = dag.task_dict["turn"]
+    assert (turn.mode, turn.timeout) == ("reschedule", dag.dagrun_timeout.total_seconds())
+    assert not any(task.takes_turns for name in ("hmamba_ingest", "hmamba_refresh") for task in dagbag.dags[name].tasks)
+
+
 def test_only_publishing_emits_the_asset(dagbag: Any) -> None:
     emitted = {
         (task.task_id, asset.name, asset.uri)
@@ -166,8 +181,11 @@ def test_only_publishing_emits_the_asset(dagbag: Any) -> None:
         for task in dag.tasks
         for asset in task.outlets
     }
-    asset = ("hmamba_candidates", "hmamba://nightly/candidates")
-    assert emitted == {("publish", *asset), ("refresh", *asset)}
+    assets = [
+        ("hmamba_candidates", "hmamba://nightly/candidates"),
+        ("hmamba_candidates_by_day", "hmamba://nightly/candidates-by-day"),
+    ]
+    assert emitted == {(task, *asset) for task in ("publish", "refresh") for asset in assets}
 
 
 @pytest.mark.parametrize(
@@ -191,3 +209,22 @@ def test_params_explain_and_check_themselves(dagbag: Any, param: str, good: list
     for value in bad:
         with pytest.raises(ParamValidationError):
             shown.resolve(value)
+
+
+def test_a_deadline_and_a_notifier_come_from_the_environment(dagbag: Any) -> None:
+    assert dagbag.dags["hmamba_retrain"].deadline is None
+    program = (
+        "import json, hmamba_retrain\n"
+        "from airflow.serialization.serialized_objects import DagSerialization\n"
+        "from airflow.sdk import DAG\n"
+        "dag = hmamba_retrain.hmamba_retrain()\n"
+        "data = DagSerialization.to_dict(dag)['dag']\n"
+        "print(json.dumps([data['deadline'], data['has_on_failure_callback']], default=str))"
+    )
+    settings = environment({"HMAMBA_DEADLINE": "06:00", "HMAMBA_NOTIFY": "smtp:ops@example.org"})
+    done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    alerts, has_failure_callback = json.loads(done.stdout.splitlines()[-1])
+    assert "100800" in str(alerts)  # 28 hours in seconds
+    assert "hmamba_retrain.candidates_are_late" in str(alerts)
+    assert has_failure_callback is True

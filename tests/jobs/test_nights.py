@@ -14,62 +14,16 @@ import pytest
 
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
-from jobs import gate, index, ingest, publish, report, score, snapshot, train
-from tests.landing import TINY_ONCE
+from jobs import gate, index, ingest, publish, score, snapshot, train
+from tests.nights import FIRST, QUIET, SETTINGS, THIRD, USERS, newcomers, open_shop, run_night, state
 from tests.synthetic import make_catalogue, make_interactions, write_landing
-
-USERS = 120
-FIRST, QUIET, THIRD = date(2024, 1, 28), date(2024, 1, 29), date(2024, 1, 30)
-SETTINGS = (
-    TINY_ONCE.replace("[model]", "[model]\ncategory_levels = [1, 2]").replace("epochs = 4", "epochs = 1")
-    + """
-[gate]
-min_users = 10
-tolerance = 0.9
-[catalogue]
-path = "landing/products/*.parquet"
-category_path = ["department", "category"]
-attributes = ["brand"]
-"""
-)
-
-
-def run_night(layout: Layout, day: date, run_id: str, *, full_retrain: bool = False) -> dict[str, Any]:
-    """Run all steps; the metrics of each."""
-    arguments = ["--root", str(layout.root), "--day", day.isoformat(), "--run-id", run_id]
-    extra = {"train": ["--full-retrain"] if full_retrain else []}
-    for step in (ingest, snapshot, train, gate, index):
-        name = step.__name__.removeprefix("jobs.")
-        assert step.main([*arguments, *extra.get(name, [])]) == 0, name
-    for shard in range(2):
-        assert score.main([*arguments, "--shard", str(shard)]) == 0
-    assert publish.main(arguments) == 0
-    assert report.main(arguments) == 0
-    folder = layout.run(day, run_id).metrics
-    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-
-
-def state(layout: Layout) -> dict[str, Any]:
-    """What must not change when a night is run again."""
-    with duckdb.connect(str(layout.warehouse), read_only=True) as connection:
-        tables = {
-            table: sorted(connection.table(table).fetchall(), key=repr)
-            for table in ("interactions", "items", "batches", "quarantine")
-        }
-    return {**tables, "latest": read_json(layout.latest), "champion": read_json(layout.champion)}
 
 
 @pytest.fixture(scope="module")
 def after_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A root after its first night, and that night's metrics. Tests copy it."""
     layout = Layout.at(tmp_path_factory.mktemp("nights"))
-    layout.config.write_text(SETTINGS)
-    events = make_interactions(users=USERS, items=80, days=28)
-    write_landing(layout.root, events)
-    products = layout.landing / "products"
-    products.mkdir()
-    brands = [[f"brand {number // 4 % 5}"] for number in range(79)]  # one item has no category and no brand
-    make_catalogue(79).assign(brand=brands).to_parquet(products / "products.parquet", index=False)
+    open_shop(layout)
     return layout.root, run_night(layout, FIRST, "one")
 
 
@@ -126,21 +80,6 @@ def test_on_a_quiet_night_the_champion_still_publishes(shop: Layout, after_first
     assert metrics["gate"]["serving"] == after_first[1]["train"]["version"]
     latest = read_json(shop.latest)
     assert (latest["day"], latest["rows"]) == (QUIET.isoformat(), USERS * 5)
-
-
-def newcomers() -> pd.DataFrame:
-    """Two ordinary days, a user with one event, and an item that nobody has had before."""
-    events = make_interactions(users=USERS, items=80, days=30)
-    late = events[events["event_time"] >= datetime(2024, 1, 29)]
-    odd = pd.DataFrame(
-        {
-            "user_id": ["newcomer", late["user_id"].iloc[0]],
-            "item_id": [late["item_id"].iloc[0], "brand new"],
-            "event_time": [datetime(2024, 1, 30, 12), datetime(2024, 1, 30, 13)],
-            "weight": [1.0, 1.0],
-        }
-    )
-    return pd.concat([late, odd], ignore_index=True)
 
 
 def test_newcomers_are_served_and_old_nights_stay_what_they_were(
@@ -224,11 +163,13 @@ def test_verdict_and_promotions_agree_however_often_a_night_is_run(shop: Layout)
     assert judge(shop, THIRD, SETTINGS, "good")[1] == promoted
     assert read_json(shop.champion)["version"] == promoted["serving"]
 
-    after = read_json(shop.champion)
+    champion = read_json(shop.champion)["version"]
     old = judge(shop, FIRST, SETTINGS.replace("epochs = 1", "epochs = 3"), "old")[1]
     assert (old["serving"], old["promoted"]) == (old["challenger"], False)
     assert "a later night has promoted a model since" in old["reason"]
-    assert read_json(shop.champion) == after
+    promotions = read_json(shop.champion)
+    assert promotions["version"] == champion
+    assert [one["version"] for one in promotions["history"]] == [old["serving"], champion]
 
 
 @pytest.mark.parametrize(
@@ -293,6 +234,21 @@ def test_a_first_model_that_cannot_be_read_is_trained_again(shop: Layout, name: 
     assert metrics["gate"]["serving"] == version
     if name == "model.safetensors":
         assert file.read_bytes() == whole
+
+
+def test_a_lost_warehouse_is_not_replaced_in_silence(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    before = state(shop)
+    shop.warehouse.unlink()
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    assert ingest.main(arguments) == 2
+    assert not shop.warehouse.exists()
+    command = f"python -m jobs.ingest --root {shop.root} --day {FIRST} --new-warehouse; then run the night with --full"
+    assert command in caplog.text
+    assert ingest.main([*arguments, "--new-warehouse"]) == 0
+    run_night(shop, FIRST, "one", full_retrain=True)
+    after = state(shop)
+    assert [row[:4] for row in after["interactions"]] == [row[:4] for row in before["interactions"]]
+    assert after["latest"]["files"] == before["latest"]["files"]  # all its events came from files that are still there
 
 
 def test_other_model_settings_train_from_nothing(shop: Layout) -> None:

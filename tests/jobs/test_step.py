@@ -53,6 +53,7 @@ def test_metrics_are_printed_last_and_kept(layout: Layout, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     printed = json.loads(out)
+    assert printed.pop("summary") == "counted"
     kept = layout.root / "runs" / DAY / "manual" / "metrics" / "count.json"
     assert Counted.parse(printed, "the line") == Counted.read(kept)
     assert {"step": "count", "day": DAY, "rows": 3}.items() <= printed.items()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +31,7 @@ FIRST, SECOND, THIRD = (date(2024, 1, day) for day in (1, 2, 3))
 def versions(layout: Layout) -> list[str]:
     """Who has been promoted, oldest first; champion.json names the last one."""
     found = [promotion.version for promotion in promotions.promotions(layout)]
-    assert not layout.champion.exists() or json.loads(layout.champion.read_text())["version"] == found[-1]
+    assert not layout.champion.exists() or not found or json.loads(layout.champion.read_text())["version"] == found[-1]
     return found
 
 
@@ -63,24 +65,74 @@ def test_the_same_decision_again_changes_no_file(tmp_path):
     assert layout.champion.stat().st_mtime_ns == before
 
 
-def test_what_later_nights_build_on_stays(tmp_path):
+def test_an_old_day_enters_its_place_and_leaves_the_champion(tmp_path):
     layout = Layout.at(tmp_path)
-    for day, version in ((FIRST, "a"), (THIRD, "c")):
-        promotions.record_decision(layout, day, version)
-    assert promotions.record_decision(layout, FIRST, "a")
-    assert not promotions.record_decision(layout, FIRST, "z")
-    assert not promotions.record_decision(layout, FIRST, None)
-    assert promotions.record_decision(layout, SECOND, None)
-    assert not promotions.record_decision(layout, SECOND, "b")
-    assert versions(layout) == ["a", "c"]
+    assert promotions.record_decision(layout, THIRD, "c")
+    for day, version, expected in (
+        (FIRST, "a", ["a", "c"]),
+        (SECOND, "b", ["a", "b", "c"]),
+        (FIRST, "z", ["z", "b", "c"]),
+        (SECOND, None, ["z", "c"]),
+        (FIRST, None, ["c"]),
+    ):
+        assert not promotions.record_decision(layout, day, version)
+        assert versions(layout) == expected
+    assert promotions.record_decision(layout, THIRD, None)
+    assert versions(layout) == []
 
 
-def test_promotions_of_later_nights_can_be_taken_back(tmp_path):
+@pytest.fixture
+def three(tmp_path: Path) -> Layout:
+    """Three nights, each with a promotion."""
     layout = Layout.at(tmp_path)
     for day, version in ((FIRST, "a"), (SECOND, "b"), (THIRD, "c")):
         promotions.record_decision(layout, day, version)
-    assert promotions.take_back(layout, THIRD) == ()
-    assert [promotion.version for promotion in promotions.take_back(layout, FIRST)] == ["b", "c"]
-    assert versions(layout) == ["a"]
-    assert [promotion.version for promotion in promotions.take_back(layout, date(2023, 12, 31))] == ["a"]
-    assert not layout.champion.exists()
+    return layout
+
+
+def go_back(layout: Layout, day: date, version: str | None, **table: Any) -> list[str]:
+    """Versions whose promotions were taken back."""
+    given = {"table": None, "from_table": None, "changes_table": False, "newest": None, **table}
+    return [one.version for one in promotions.roll_back(layout, day, version, **given)]
+
+
+def test_promotions_of_later_nights_can_be_taken_back(three):
+    assert go_back(three, THIRD, "c") == []
+    assert promotions.rollbacks(three) == ()
+    assert go_back(three, FIRST, "a") == ["b", "c"]
+    assert versions(three) == ["a"]
+    (done,) = promotions.rollbacks(three)
+    assert (done.version, done.day, done.from_version) == ("a", FIRST, "c")
+    assert [one.version for one in done.taken_back] == ["b", "c"]
+    assert go_back(three, date(2023, 12, 31), None) == ["a"]
+    assert promotions.promotions(three) == ()
+    assert json.loads(three.champion.read_text())["version"] is None
+    assert promotions.record_decision(three, SECOND, "b")
+    assert versions(three) == ["b"]
+    assert [(one.version, one.from_version) for one in promotions.rollbacks(three)] == [("a", "c"), (None, "a")]
+
+
+def test_a_version_that_was_never_promoted_is_promoted_on_the_day(three):
+    assert go_back(three, SECOND, "loser") == ["c"]
+    assert versions(three) == ["a", "b", "loser"]
+    assert promotions.champion_before(three, THIRD) == "loser"
+    assert promotions.champion_before(three, SECOND) == "a"
+    assert promotions.record_decision(three, THIRD, "d")
+    assert versions(three) == ["a", "b", "loser", "d"]
+
+
+def test_a_rollback_of_a_rollback(three):
+    assert go_back(three, FIRST, "a") == ["b", "c"]
+    assert go_back(three, THIRD, "c") == []
+    assert versions(three) == ["a", "c"]
+    assert [(one.from_version, one.version) for one in promotions.rollbacks(three)] == [("c", "a"), ("a", "c")]
+
+
+def test_the_same_rollback_is_recorded_once_unless_something_was_published_since(three):
+    table = {"table": FIRST, "from_table": THIRD, "changes_table": True}
+    early, late = datetime(2024, 1, 4, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
+    for _ in range(2):
+        go_back(three, FIRST, "a", newest=early, **table)
+        assert len(promotions.rollbacks(three)) == 1
+    go_back(three, FIRST, "a", newest=late, **table)
+    assert len(promotions.rollbacks(three)) == 2

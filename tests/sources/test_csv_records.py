@@ -51,10 +51,12 @@ def test_a_file_without_a_readable_header_is_named(tmp_path: Path, content: byte
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 100])
-def test_blocks_end_at_line_ends_and_lose_nothing(monkeypatch: pytest.MonkeyPatch, size: int, newline: bytes) -> None:
+def test_blocks_end_at_line_ends_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, newline: bytes
+) -> None:
     monkeypatch.setattr(csv_records, "BLOCK_BYTES", size)
     content = newline.join([b"a,b", b"", b"cd,efgh", b"i"])
-    blocks, taken = Blocks(io.BytesIO(content)), []
+    blocks, taken = Blocks(file_of(tmp_path, b""), io.BytesIO(content)), []
     while block := blocks.take():
         taken.append(block)
     assert b"".join(taken) == content
@@ -65,7 +67,7 @@ def test_blocks_end_at_line_ends_and_lose_nothing(monkeypatch: pytest.MonkeyPatc
 
 def test_records_have_the_number_of_their_first_line_and_their_text(tmp_path: Path) -> None:
     file, block = file_of(tmp_path, ""), b'a,b\n\n"c\nd",e\r\nf\n'
-    assert list(read_records(file, block, Blocks(io.BytesIO()), ",", 7)) == [
+    assert list(read_records(file, block, Blocks(file, io.BytesIO()), ",", 7)) == [
         (7, ["a", "b"], "a,b"),
         (8, [], ""),
         (9, ["c\nd", "e"], '"c\nd",e'),
@@ -75,12 +77,13 @@ def test_records_have_the_number_of_their_first_line_and_their_text(tmp_path: Pa
 
 
 def test_a_record_goes_on_in_the_next_block(tmp_path: Path) -> None:
-    blocks = Blocks(io.BytesIO(b'two",b\nc,d\n'))
-    found = list(read_records(file_of(tmp_path, ""), b'"one\n', blocks, ",", 1))
+    file = file_of(tmp_path, "")
+    found = list(read_records(file, b'"one\n', Blocks(file, io.BytesIO(b'two",b\nc,d\n')), ",", 1))
     assert found[0] == (1, ["one\ntwo", "b"], '"one\ntwo",b')
 
 
 def test_an_ambiguous_quote_names_the_line_of_its_record(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "")
     for block in (b'a,b\n"c,d\n', b'a,b\n"c"d,e\n'):
         with pytest.raises(InputError, match=r"the record that starts on line 5: .*quote"):
-            list(read_records(file_of(tmp_path, ""), block, Blocks(io.BytesIO()), ",", 4))
+            list(read_records(file, block, Blocks(file, io.BytesIO()), ",", 4))

@@ -173,3 +173,17 @@ def test_a_name_that_is_not_utf8_is_refused_with_its_bytes(tmp_path: Path) -> No
         stream.write("x")
     with pytest.raises(InputError, match=r"landing/caf\\xe9\.csv: the name is not UTF-8.*Rename"):
         names(tmp_path)
+
+
+@pytest.mark.parametrize("letter", ["\n", "\x1b", "\u202e", "\x7f"])
+def test_a_name_that_controls_a_terminal_is_refused_and_shown_escaped(tmp_path: Path, letter: str) -> None:
+    put(tmp_path, f"landing/a{letter}b.csv")
+    shown = letter.encode("unicode_escape").decode()
+    with pytest.raises(InputError) as raised:
+        names(tmp_path)
+    assert str(raised.value).startswith(f"landing/a{shown}b.csv: the name has characters that control a terminal")
+    (tmp_path / "landing" / f"a{letter}b.csv").rename(tmp_path / "landing" / "b.csv")
+    (tmp_path / "landing" / f"c{letter}d").symlink_to("gone")
+    with pytest.raises(InputError) as raised:
+        names(tmp_path)
+    assert str(raised.value).startswith(f"landing/c{shown}d is a link that leads nowhere")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hmamba.config import SourceConfig
 from hmamba.errors import InputError
 from hmamba.sources.ids import read_ids
 
@@ -15,7 +16,7 @@ SETTING = "candidates.allowed_items"
 
 
 def read(path: Path) -> list[str]:
-    found: list[str] = read_ids(path, "item_id", SETTING, ["NULL", ""]).to_pylist()
+    found: list[str] = read_ids(path, "item_id", SETTING, SourceConfig(null_words=("NULL", ""))).to_pylist()
     return found
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hmamba.errors import InputError
+from hmamba.sources import json_records
 from hmamba.sources.base import LINE, MALFORMED, RECORD
 from hmamba.sources.discover import find_files
-from hmamba.sources.json_records import parsed, read_json
+from hmamba.sources.json_records import array_elements, parsed, read_json
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -53,3 +59,25 @@ def test_a_deep_value_is_a_record_of_lines_and_refused_in_an_array(tmp_path: Pat
         read(tmp_path, b'[{"a": 1}, ' + line + b"]")
     with pytest.raises(InputError, match="line 1 is not a JSON object"):
         read(tmp_path, b'"' + DEEP.encode() + b'"\n')
+
+
+def test_an_array_is_read_element_by_element(tmp_path: Path) -> None:
+    """Not held in memory: hours of events may be one array."""
+    (tmp_path / "log.json").touch()
+    (file,) = find_files(str(tmp_path / "log.json"), tmp_path, "source.path")
+    stream = io.StringIO("[" + ",\n".join(f'{{"a": {number}}}' for number in range(500_000)) + "]")
+    elements = array_elements(file, stream)
+    assert next(elements) == (1, '{"a": 0}')
+    assert stream.tell() < 2_000_000
+    *_, last = elements
+    assert last == (500_000, '{"a": 499999}')
+
+
+@given(st.recursive(st.none() | st.integers() | st.text('ab"\\[{, \n'), lambda inner: st.lists(inner, max_size=3)))
+@example([1, 23, 456])
+def test_elements_do_not_depend_on_where_pieces_end(value: object) -> None:
+    text = f" {json.dumps([value, 12, {'k': value}], indent=1)}\n"
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_records, "_PIECE", 1)
+        found = [batch.column(RECORD).to_pylist() for batch in read(Path(folder), text.encode())]
+    assert [json.loads(element) for batch in found for element in batch] == [value, 12, {"k": value}]

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.candidates.publish import prune_runs, publish
-from hmamba.candidates.rollback import roll_back
+from hmamba.candidates.publish import publish
 from hmamba.config import Config
 from hmamba.contracts.models import ModelMetrics
 from hmamba.contracts.steps import IngestMetrics, StepFailure
@@ -30,6 +29,8 @@ from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
 from hmamba.storage.locks import WAIT_SECONDS, alone
 from hmamba.storage.registry import STORAGES, open_storage
+from hmamba.upkeep.prune import prune
+from hmamba.upkeep.rollback import roll_back, to_day
 from jobs.step import StepContext, record_failure
 from tests.landing import DAY
 from tests.report.metrics_of_night import VERSION, ingest_metrics, verdict
@@ -193,8 +194,8 @@ def test_a_table_is_published_taken_back_and_pruned_there(tmp_path: Path, monkey
         file["sha256"] for file in manifest["files"]
     ]
     layout.config.touch()
-    assert prune_runs(layout, DAY, 1) == []
-    assert any(line.endswith("deleted") for line in roll_back(layout, DAY.replace(day=1), delete=True))
+    assert prune(layout, Config(), DAY).doomed == []
+    assert any(line.endswith("deleted") for line in roll_back(layout, to_day(layout, DAY.replace(day=1)), delete=True))
     assert not any(name.startswith("candidates/") for name in held)
 
 

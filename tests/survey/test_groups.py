@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from hmamba.errors import InputError
-from hmamba.survey.groups import describe, gather, group, needs_links, pattern_of, widened
+from hmamba.survey.groups import describe, files_of, gather, group, needs_links, pattern_of, widened
 
 EVENTS, ITEMS = "user_id,item_id,event_time\nu,i,2024-01-01\n", "item_id,title\ni,Apple\n"
 
@@ -84,3 +84,14 @@ def test_links_out_of_the_root_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.csv").write_text(EVENTS)
     (root / "in" / "linked.csv").symlink_to(tmp_path / "elsewhere.csv")
     assert needs_links("in", root)
+
+
+def test_a_link_out_of_a_folder_is_read_only_if_it_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "exports", log_csv=EVENTS)
+    put(tmp_path / "elsewhere", private_csv=EVENTS)
+    link = tmp_path / "exports" / "linked.csv"
+    link.symlink_to(tmp_path / "elsewhere" / "private.csv")
+    with pytest.raises(InputError, match=r"linked\.csv is a link that leads out of the folder.*Name the link"):
+        gather([str(tmp_path / "exports")])
+    assert gather([str(tmp_path / "exports"), str(link)]) == [link, tmp_path / "exports" / "log.csv"]
+    assert files_of(tmp_path / "exports") == ([tmp_path / "exports" / "log.csv"], [link])

@@ -8,10 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from hmamba.candidates import rollback
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, read_json
+from hmamba.upkeep import rollback
 from jobs.cli import main
 from tests.documents import edit
 from tests.landing import DAY, Root
@@ -112,7 +112,7 @@ def test_before_the_first_night_nothing_is_published(nights: Layout, capsys: pyt
     capsys.readouterr()
     assert call(nights, "--to", (DAY - timedelta(days=1)).isoformat()) == 0
     assert not nights.latest.is_symlink()
-    assert not nights.champion.exists()
+    assert promotions.promotions(nights) == ()
     out = capsys.readouterr().out
     assert "candidates/latest.json: removed, because nothing published stays" in out
     assert out.splitlines()[-1] == "champion: none"
