@@ -8,7 +8,8 @@ Environment, of all processes of Airflow:
 - ``HMAMBA_PYTHON``: interpreter of the steps (default: Airflow's own).
 - ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
 - ``HMAMBA_RETRIES``: number of retries of a failed step (default 2).
-- ``HMAMBA_NOTIFY``: who is told about a failed run, see ``hmamba_notices``.
+- ``HMAMBA_NOTIFY``, ``HMAMBA_DEADLINE``: who is told about a failed or late run, see ``hmamba_notices``.
+- ``HMAMBA_PAGES``: URL at which the root is served, see ``hmamba_lineage``.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class TurnSensor(_OfARun, BaseSensorOperator):
         except TurnsBusyError:
             return False
         if other is not None:
-            self.log.info("Waiting for the run %s.", other)
+            self.log.info("Waiting for the run %s. If nothing runs it any more, mark it as failed.", other)
             return False
         self.log.info("It is this run's turn: day %s of %s.", self.day, self.root)
         return PokeReturnValue(True, {"root": self.root, "day": self.day, "run_folder": self.run_folder})

@@ -196,6 +196,8 @@ def _read(path: Path) -> Claim | None:
     """A claim; None if the file is damaged."""
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
-        return Claim(**values)
+        claim = Claim(**values)
     except (OSError, ValueError, TypeError):
         return None
+    texts = (claim.dag_id, claim.run_id, claim.day, claim.due)
+    return claim if all(isinstance(text, str) for text in texts) and isinstance(claim.has_turn, bool) else None
