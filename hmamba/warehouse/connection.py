@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,14 +60,43 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
     """Open the DuckDB file at ``path`` and close it after the block.
 
     DuckDB locks its file: a writer excludes all other processes, a reader excludes writers. A lock held by another
-    process is awaited for up to ``config.wait_seconds``.
+    process is awaited for up to ``config.wait_seconds``. A writer makes a missing file, whole or not at all.
 
     Raises:
         BusyError: another process still holds the lock, or the disk is full.
         InputError: the file is not a DuckDB file, or permission is denied.
     """
+    if not read_only and not path.exists():
+        _create(path)
     with _open(path, config, read_only) as connection:
         yield connection
+
+
+def _create(path: Path) -> None:
+    """Make an empty database under another name, and give it its own unless another process was faster.
+
+    DuckDB writes three headers; a file that a full disk or a kill cut among them is not a database.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        duckdb.connect(str(temporary)).close()
+        wal_of(path).unlink(missing_ok=True)  # of a database that was removed: DuckDB would replay it into the new one
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                temporary.rename(path)
+    except duckdb.Error as error:
+        raise explained(error, str(path)) or error from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def wal_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of a database."""
+    return path.with_name(f"{path.name}.wal")
 
 
 def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDBPyConnection:
