@@ -222,9 +222,14 @@ def _disk(root: Path) -> Check:
 
 def _root_contents(root: Path) -> Iterator[Check]:
     """Check the root's configuration, source files, catalogue, champion and published candidates."""
+    from hmamba.errors import HMambaError
     from hmamba.storage.layout import Layout
 
-    layout = Layout.at(root)
+    try:
+        layout = Layout.at(root)
+    except HMambaError as error:
+        yield Check("root", "missing", str(error))
+        return
     config: Config | None = None
     try:
         from hmamba.config import load

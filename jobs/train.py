@@ -23,6 +23,7 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
+from hmamba.processes import PARENT
 from hmamba.recipe import with_levels
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
@@ -154,6 +155,7 @@ def _start(processes: int, arguments: list[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     if sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ[PARENT] = str(os.getpid())  # for the processes, which must not outlive this one
     command = ["--standalone", "--nproc-per-node", str(processes), "-m", "jobs.train", *arguments]
     try:
         torchrun.run(torchrun.parse_args(command))

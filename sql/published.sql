@@ -3,14 +3,14 @@
 -- name: of_user
 -- The best candidates of one user. $files: the published parts; $user; $most.
 SELECT rank, item_id, score, model_version
-FROM read_parquet($files)
+FROM read_parquet($files, hive_partitioning = false)
 WHERE user_id = $user AND rank <= $most
 ORDER BY rank;
 
 -- name: similar_users
 -- Published users with the ids most similar to an unknown id. $files: the published parts; $user; $most.
 SELECT user_id
-FROM (SELECT DISTINCT user_id FROM read_parquet($files))
+FROM (SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false))
 ORDER BY jaro_winkler_similarity(user_id, $user) DESC, user_id
 LIMIT $most;
 
@@ -19,9 +19,9 @@ LIMIT $most;
 -- $fallback: the model_version of users with popular items.
 SELECT user_id
 FROM (
-    (SELECT user_id, 0 AS place FROM read_parquet($files) WHERE model_version <> $fallback LIMIT 1)
+    (SELECT user_id, 0 AS place FROM read_parquet($files, hive_partitioning = false) WHERE model_version <> $fallback LIMIT 1)
     UNION ALL
-    (SELECT user_id, 1 AS place FROM read_parquet($files) LIMIT 1)
+    (SELECT user_id, 1 AS place FROM read_parquet($files, hive_partitioning = false) LIMIT 1)
 )
 ORDER BY place
 LIMIT 1;
@@ -32,7 +32,7 @@ SELECT
     item_id,
     title,
     array_to_string(list_filter(category_path, lambda level: trim(level) <> ''), ' › ') AS category
-FROM read_parquet($file)
+FROM read_parquet($file, hive_partitioning = false)
 WHERE list_contains($items, item_id);
 
 -- name: events_of_user
@@ -43,8 +43,8 @@ SELECT
     i.title,
     array_to_string(list_filter(i.category_path, lambda level: trim(level) <> ''), ' › ') AS category,
     e.weight
-FROM read_parquet($shards) AS e
-INNER JOIN read_parquet($items) AS i ON e.item_index = i.item_index
+FROM read_parquet($shards, hive_partitioning = false) AS e
+INNER JOIN read_parquet($items, hive_partitioning = false) AS i ON e.item_index = i.item_index
 WHERE e.user_id = $user
 ORDER BY e.event_time DESC, i.item_id
 LIMIT $most;

@@ -16,7 +16,7 @@ FROM (
 -- Items in the index, and those of them that are allowed.
 CREATE OR REPLACE TEMP TABLE eligible_items AS
 SELECT DISTINCT item_index
-FROM read_parquet($indexed)
+FROM read_parquet($indexed, hive_partitioning = false)
 WHERE $everything OR item_id IN (SELECT item_id FROM allowed);
 
 -- name: expected_users
@@ -29,7 +29,7 @@ SELECT
         (SELECT count(*) FROM eligible_items)
             - CASE WHEN $exclude_seen THEN count(DISTINCT e.item_index) FILTER (s.is_seen) ELSE 0 END
     ) AS candidates
-FROM read_parquet($events) AS s
+FROM read_parquet($events, hive_partitioning = false) AS s
 LEFT JOIN eligible_items AS e ON s.item_index = e.item_index
 GROUP BY s.user_id;
 
@@ -43,7 +43,7 @@ SELECT
     max(rank) AS highest,
     min(rank - file_row_number) = max(rank - file_row_number) AS together_in_order,
     list_unique(list(item_id)) AS items
-FROM read_parquet($part, file_row_number = true)
+FROM read_parquet($part, file_row_number = true, hive_partitioning = false)
 GROUP BY user_id;
 
 -- name: candidate_rows
@@ -54,7 +54,7 @@ SELECT
         WHERE user_id IS NULL OR rank IS NULL OR item_id IS NULL OR score IS NULL OR model_version IS NULL
     ) AS rows_with_null,
     count(*) FILTER (WHERE NOT isfinite(score)) AS rows_with_infinite_score
-FROM read_parquet($part);
+FROM read_parquet($part, hive_partitioning = false);
 
 -- name: user_figures
 SELECT
@@ -77,27 +77,27 @@ SELECT
     count(*) FILTER (WHERE user_id < user_before) AS rows_with_earlier_user
 FROM (
     SELECT user_id, score, lag(user_id) OVER () AS user_before, lag(score) OVER () AS score_before
-    FROM read_parquet($part)
+    FROM read_parquet($part, hive_partitioning = false)
 );
 
 -- name: unknown_items
 SELECT count(*) AS rows_with_unknown_item
-FROM read_parquet($part) AS c
-ANTI JOIN read_parquet($items) AS i ON c.item_id = i.item_id
+FROM read_parquet($part, hive_partitioning = false) AS c
+ANTI JOIN read_parquet($items, hive_partitioning = false) AS i ON c.item_id = i.item_id
 WHERE c.item_id IS NOT NULL;
 
 -- name: seen_items
 SELECT count(*) AS rows_with_seen_item
-FROM read_parquet($part) AS c
-INNER JOIN read_parquet($items) AS i ON c.item_id = i.item_id
-SEMI JOIN (SELECT user_id, item_index FROM read_parquet($events) WHERE is_seen) AS s
+FROM read_parquet($part, hive_partitioning = false) AS c
+INNER JOIN read_parquet($items, hive_partitioning = false) AS i ON c.item_id = i.item_id
+SEMI JOIN (SELECT user_id, item_index FROM read_parquet($events, hive_partitioning = false) WHERE is_seen) AS s
     ON s.user_id = c.user_id AND s.item_index = i.item_index;
 
 -- name: forbidden_items
 SELECT count(*) AS rows_with_forbidden_item
-FROM read_parquet($part) AS c
+FROM read_parquet($part, hive_partitioning = false) AS c
 ANTI JOIN allowed AS a ON c.item_id = a.item_id;
 
 -- name: distinct_items
 -- $parts: the parts of all shards.
-SELECT count(DISTINCT item_id) AS distinct_items FROM read_parquet($parts);
+SELECT count(DISTINCT item_id) AS distinct_items FROM read_parquet($parts, hive_partitioning = false);

@@ -2,7 +2,7 @@
 
 -- name: row_count
 -- $file: a Parquet file.
-SELECT count(*) AS rows FROM read_parquet($file);
+SELECT count(*) AS rows FROM read_parquet($file, hive_partitioning = false);
 
 -- name: candidate_totals
 -- Size of the candidates. $candidates: Parquet parts.
@@ -10,7 +10,7 @@ SELECT
     count(*) AS rows,
     count(DISTINCT user_id) AS users,
     coalesce(max(rank), 0) AS k
-FROM read_parquet($candidates);
+FROM read_parquet($candidates, hive_partitioning = false);
 
 -- name: recommended_items
 -- Number of recommendations per item, in descending order.
@@ -21,10 +21,10 @@ SELECT
     counted.recommended
 FROM (
     SELECT item_id, count(*) AS recommended
-    FROM read_parquet($candidates)
+    FROM read_parquet($candidates, hive_partitioning = false)
     GROUP BY item_id
 ) AS counted
-LEFT JOIN read_parquet($items) AS items USING (item_id)
+LEFT JOIN read_parquet($items, hive_partitioning = false) AS items USING (item_id)
 ORDER BY counted.recommended DESC, counted.item_id;
 
 -- name: categories
@@ -32,7 +32,7 @@ ORDER BY counted.recommended DESC, counted.item_id;
 -- $candidates: Parquet parts; $items: the snapshot's items.
 WITH counted AS (
     SELECT item_id, count(*) AS recommended
-    FROM read_parquet($candidates)
+    FROM read_parquet($candidates, hive_partitioning = false)
     GROUP BY item_id
 ),
 labelled AS (
@@ -43,7 +43,7 @@ labelled AS (
         ) AS category,
         coalesce(counted.recommended, 0) AS recommended,
         items.events
-    FROM read_parquet($items) AS items
+    FROM read_parquet($items, hive_partitioning = false) AS items
     LEFT JOIN counted USING (item_id)
 )
 SELECT
@@ -60,11 +60,11 @@ LIMIT $most;
 -- Number of recommendations of items that their user has never interacted with.
 -- $candidates: Parquet parts; $shards: the snapshot's sequences; $items: the snapshot's items.
 SELECT count(*) AS rows
-FROM read_parquet($candidates) AS candidates
+FROM read_parquet($candidates, hive_partitioning = false) AS candidates
 WHERE NOT EXISTS (
     SELECT 1
-    FROM read_parquet($shards) AS events
-    INNER JOIN read_parquet($items) AS items USING (item_index)
+    FROM read_parquet($shards, hive_partitioning = false) AS events
+    INNER JOIN read_parquet($items, hive_partitioning = false) AS items USING (item_index)
     WHERE events.user_id = candidates.user_id AND items.item_id = candidates.item_id
 );
 
@@ -76,7 +76,7 @@ SELECT
     coalesce(nullif(trim(items.title), ''), vectors.item_id) AS title,
     coalesce(nullif(trim(items.category_path[1]), ''), '(no category)') AS department,
     coalesce(items.events, 0) AS events
-FROM read_parquet($vectors) AS vectors
-LEFT JOIN read_parquet($items) AS items USING (item_id)
+FROM read_parquet($vectors, hive_partitioning = false) AS vectors
+LEFT JOIN read_parquet($items, hive_partitioning = false) AS items USING (item_id)
 ORDER BY events DESC, vectors.item_index
 LIMIT $most;

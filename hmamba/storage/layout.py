@@ -12,6 +12,7 @@ from hmamba.clock import named_day
 from hmamba.errors import ConfigError, InputError
 from hmamba.storage.base import Storage
 from hmamba.storage.registry import open_storage
+from hmamba.text import escaped
 
 ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
@@ -28,6 +29,8 @@ CHECKPOINT = "state.json"
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _PUBLISHED = "run_date="
+_FOREIGN = re.compile(r"[*?[]")
+"""Characters that DuckDB reads as a pattern, or as the end of a path."""
 
 
 def shard_name(shard: int) -> str:
@@ -231,9 +234,18 @@ class Layout:
         """Open a root.
 
         Raises:
-            ConfigError: no storage is registered for the scheme of the root's URI.
+            ConfigError: no storage is registered for the scheme of the root's URI, or a folder above the root, or the
+                root, has a name that DuckDB reads as a pattern or that controls a terminal.
         """
-        return cls(open_storage(root))
+        layout = cls(open_storage(root))
+        path = str(layout.root)
+        if found := _FOREIGN.search(path) or escaped(path) != path:
+            character = found[0] if isinstance(found, re.Match) else "a control character"
+            raise ConfigError(
+                f"--root {escaped(path)}: the path has {character}, which the files under it cannot have in their "
+                "names. Rename that folder, or give another one."
+            )
+        return layout
 
     @classmethod
     def existing(cls, root: str | Path) -> Layout:

@@ -149,7 +149,7 @@ def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame)
         newest_event=datetime(2024, 1, 30, 21, 15),
         batch=1,
         files=tuple(
-            SnapshotFile(**HashedFile.of(path).model_dump(), rows=pq.read_metadata(path).num_rows)
+            SnapshotFile(rows=pq.read_metadata(path).num_rows, **HashedFile.of(path).model_dump())
             for path in sorted(folder.glob("*.parquet"))
         ),
         digest="0123",
