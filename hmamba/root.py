@@ -18,12 +18,12 @@ from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
-from hmamba.upkeep.check import Area, check
 from hmamba.upkeep.history import Night, nights
-from hmamba.upkeep.versions import Version, versions
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender
+    from hmamba.upkeep.check import Area
+    from hmamba.upkeep.versions import Version
 
 
 def open_root(root: str | Path) -> Root:
@@ -128,6 +128,8 @@ class Root:
 
     def check(self) -> list[Area]:
         """Verify every digest, every sum of the ledger and every document."""
+        from hmamba.upkeep.check import check
+
         return list(check(self.layout))
 
     def models(self) -> list[Version]:
@@ -136,6 +138,8 @@ class Root:
         Raises:
             InputError: the list of promotions is damaged.
         """
+        from hmamba.upkeep.versions import versions
+
         return versions(self.layout)
 
     def verdict(self, day: date | str | None = None) -> Verdict:

@@ -25,6 +25,7 @@ from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.storage.local import atomic_file, atomic_folder
+from hmamba.upkeep.prune import large_parts
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.rewrite import copy_to
 
@@ -66,7 +67,8 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
         stack.enter_context(layout.storage.lock(layout.candidates, ".refresh.lock", wait))
         for _, day in layout.run_days:
             for run in layout.storage.find(day, "*/"):
-                stack.enter_context(layout.storage.lock(run, wait_seconds=wait))
+                if large_parts(RunLayout(run, layout.storage)):  # pulls and pruned nights only leave documents
+                    stack.enter_context(layout.storage.lock(run, wait_seconds=wait))
         stack.enter_context(layout.storage.lock(layout.candidates, wait_seconds=wait))
         if mode is None:
             with atomic_folder(target) as folder:

@@ -95,22 +95,26 @@ def prune(layout: Layout, config: Config, day: date | None = None) -> Plan:
     """Delete what :func:`plan` finds, and return it. A table disappears as a whole."""
     with layout.storage.lock(layout.candidates):
         found = plan(layout, config, day)
-        with ExitStack() as stack:
-            _spare_used(layout, found, stack)
-            _delete(layout, found)
+        found.doomed = [one for one in found.doomed if _delete(layout, one, found.notes)]
     return found
 
 
-def _spare_used(layout: Layout, found: Plan, held: ExitStack) -> None:
-    """Take from the plan the working folders in which steps work; the others are locked until the stack is closed."""
-    used: set[Path] = set()
-    for run in sorted({run for one in found.doomed for run in _runs_of(layout, one.path)}):
+def _delete(layout: Layout, one: Doomed, notes: list[str]) -> bool:
+    """Delete something, unless a step works in its working folder; returns whether it is deleted."""
+    with ExitStack() as stack:
         try:
-            held.enter_context(layout.storage.lock(run, wait_seconds=0))
+            for run in _runs_of(layout, one.path):
+                stack.enter_context(layout.storage.lock(run, wait_seconds=0))
         except BusyError as error:
-            used.add(run)
-            found.notes.append(f"{run} is kept: {error}")
-    found.doomed = [one for one in found.doomed if used.isdisjoint(_runs_of(layout, one.path))]
+            notes.append(f"{one.path} is kept: {error}")
+            return False
+        if one.kind == "tables":
+            with claimed(one.path) as aside:
+                layout.storage.move(one.path, aside)
+                layout.storage.delete(aside)
+        else:
+            layout.storage.delete(one.path)
+        return True
 
 
 def _runs_of(layout: Layout, path: Path) -> list[Path]:
@@ -119,16 +123,6 @@ def _runs_of(layout: Layout, path: Path) -> list[Path]:
         return []
     parts = path.relative_to(layout.runs).parts
     return [layout.runs.joinpath(*parts[:2])] if len(parts) > 1 else layout.storage.find(path, "*/")
-
-
-def _delete(layout: Layout, found: Plan) -> None:
-    for one in found.doomed:
-        if one.kind == "tables":
-            with claimed(one.path) as aside:
-                layout.storage.move(one.path, aside)
-                layout.storage.delete(aside)
-        else:
-            layout.storage.delete(one.path)
 
 
 def _kept(days: Collection[date], most: int, always: Collection[date]) -> set[date]:
@@ -152,7 +146,7 @@ def _plan_runs(layout: Layout, found: Plan, most: int, documents: int, always: s
         day: [RunLayout(path, layout.storage) for path in layout.storage.find(folder, "*/")]
         for day, folder in layout.run_days
     }
-    large = {day for day, of_day in runs.items() if any(map(_large, of_day))}
+    large = {day for day, of_day in runs.items() if any(map(large_parts, of_day))}
     kept = _kept(large, most, always) | layout.claimed_days
     kept |= {day for day in large if not all(map(_has_ended, runs[day]))}
     recorded = _kept(runs, documents, kept)
@@ -160,11 +154,11 @@ def _plan_runs(layout: Layout, found: Plan, most: int, documents: int, always: s
         if day not in recorded:
             found.add("documents", layout.runs / day.isoformat())
         elif day not in kept:
-            found.add("runs", *(path for run in of_day for path in _large(run)))
+            found.add("runs", *(path for run in of_day for path in large_parts(run)))
     return kept
 
 
-def _large(run: RunLayout) -> list[Path]:
+def large_parts(run: RunLayout) -> list[Path]:
     """Everything in a working folder but its documents."""
     small = {run.verdict, run.metrics, run.failures}
     return [path for path in run.storage.find(run.folder, "*") if path not in small]
@@ -172,7 +166,7 @@ def _large(run: RunLayout) -> list[Path]:
 
 def _has_ended(run: RunLayout) -> bool:
     """Whether a run has published, has nothing to lose, or has not written anything for a week."""
-    if not _large(run) or run.storage.exists(run.step_metrics(PUBLISHING[-1])):
+    if not large_parts(run) or run.storage.exists(run.step_metrics(PUBLISHING[-1])):
         return True
     written = max((path.lstat().st_mtime for path in run.storage.local_path(run.folder).rglob("*")), default=0.0)
     return time.time() - written > ABANDONED_SECONDS
