@@ -14,6 +14,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.contracts.steps import IngestMetrics
+from hmamba.errors import InputError
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
 from hmamba.warehouse.connection import connect

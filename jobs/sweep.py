@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hmamba.contracts.contents import Contents
 from hmamba.errors import HMambaError, InputError
-from hmamba.models.promotions import promotions
+from hmamba.models.promotions import promotions, rollbacks
 from hmamba.storage.layout import CONTENTS, Layout
 from hmamba.storage.local import read_json
 from hmamba.storage.locks import alone
@@ -51,7 +51,8 @@ def _broken_models(layout: Layout) -> Iterator[Path]:
     Raises:
         InputError: the promotions cannot be read.
     """
-    served = {promotion.version for promotion in promotions(layout)}
+    taken_back = [promotion for rollback in rollbacks(layout) for promotion in rollback.taken_back]
+    served = {promotion.version for promotion in (*promotions(layout), *taken_back)}
     for folder in layout.storage.find(layout.models, "*/"):
         if folder.name not in served and not _is_model(folder):
             yield folder

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hmamba.contracts.contents import Contents
-from hmamba.models.promotions import record_decision, take_back
+from hmamba.models.promotions import record_decision, roll_back
 from hmamba.storage.layout import CHECKPOINT, CONTENTS, Layout
 from hmamba.storage.local import write_json
 from hmamba.storage.locks import alone
@@ -85,7 +85,9 @@ def test_models_that_cannot_be_loaded_are_deleted_unless_they_served(layout: Lay
     record_decision(layout, DAY, "v4")
     assert sweep_root(layout).count == 2
     assert [path.exists() for path in (good, half, damaged, served)] == [True, False, False, True]
-    take_back(layout, DAY.replace(year=2000))
+    rollback = {"table": None, "from_table": None, "changes_table": False, "newest": None}
+    assert roll_back(layout, DAY.replace(year=2000), None, **rollback)
+    assert sweep_root(layout).count == 0  # the rollback may be undone
     layout.champion.write_text("{")  # who served is not known
     assert sweep_root(layout).count == 0
     assert served.exists()
@@ -107,7 +109,7 @@ WRITES = """
 import sys; from pathlib import Path; from hmamba.storage.local import LOCAL
 from hmamba.config import WarehouseConfig; from hmamba.warehouse.connection import connect, in_memory
 root = Path(sys.argv[1])
-limits = WarehouseConfig(memory_limit="50MB", threads=1)
+limits = WarehouseConfig(memory_limit="64MB", threads=1)
 with LOCAL.write_folder(root / "candidates" / "run_date=2024-01-30") as folder, in_memory(limits) as connection:
     (folder / "part").touch()
     print(flush=True)
