@@ -18,6 +18,7 @@ from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
+from hmamba.upkeep.check import Area, check
 from hmamba.upkeep.history import Night, nights
 from hmamba.upkeep.versions import Version, versions
 
@@ -124,6 +125,10 @@ class Root:
             InputError: the list of promotions is damaged.
         """
         return promotions.rollbacks(self.layout)
+
+    def check(self) -> list[Area]:
+        """Verify every digest, every sum of the ledger and every document."""
+        return list(check(self.layout))
 
     def models(self) -> list[Version]:
         """All model versions, oldest first.

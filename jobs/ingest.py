@@ -7,7 +7,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,7 @@ from hmamba.contracts.steps import IngestMetrics
 from hmamba.errors import InputError
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
-from hmamba.warehouse.connection import connect
+from hmamba.warehouse.connection import connect, wal_of
 from hmamba.warehouse.metadata import catalogue_warning
 from hmamba.warehouse.pull import Pull, batch_metrics, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
@@ -36,12 +36,14 @@ def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBP
         connection.begin()
         try:
             yield connection
+            connection.commit()
         except BaseException:
-            connection.rollback()
-            if is_own:
-                path.unlink()  # while this process holds its lock, so that no other process has begun to fill it
+            with suppress(duckdb.Error):  # a failed commit has ended the transaction
+                connection.rollback()
+            if is_own:  # while this process holds its lock, so that no other process has begun to fill it
+                path.unlink()
+                wal_of(path).unlink(missing_ok=True)
             raise
-        connection.commit()
 
 
 def body(context: StepContext) -> IngestMetrics:

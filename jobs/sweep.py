@@ -46,7 +46,7 @@ def _checkpoints(layout: Layout) -> Iterator[Path]:
 
 
 def _broken_models(layout: Layout) -> Iterator[Path]:
-    """Folders of models that cannot be loaded and never served.
+    """Folders of models that cannot be loaded and never served; of pruned models, the metrics stay.
 
     Raises:
         InputError: the promotions cannot be read.
@@ -54,7 +54,8 @@ def _broken_models(layout: Layout) -> Iterator[Path]:
     taken_back = [promotion for rollback in rollbacks(layout) for promotion in rollback.taken_back]
     served = {promotion.version for promotion in (*promotions(layout), *taken_back)}
     for folder in layout.storage.find(layout.models, "*/"):
-        if folder.name not in served and not _is_model(folder):
+        is_pruned = layout.storage.find(folder, "*") == [layout.model_metrics(folder.name)]
+        if folder.name not in served and not is_pruned and not _is_model(folder):
             yield folder
 
 

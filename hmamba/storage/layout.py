@@ -398,11 +398,17 @@ class Layout:
     @property
     def report_days(self) -> list[tuple[date, Path]]:
         """Folders of reports, oldest first."""
-        return self._days(self.root / "reports")
+        return self._days(self.reports)
+
+    receipts = _Under("receipts")
+    """Receipts of erasures."""
+
+    backtests = _Under("backtests")
+    """Folders of backtests."""
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""
-        return BacktestLayout(self.root / "backtests" / f"{first}_{last}_every-{every}")
+        return BacktestLayout(self.backtests / f"{first}_{last}_every-{every}")
 
     def _days(self, folder: Path, prefix: str = "") -> list[tuple[date, Path]]:
         """Folders with a day as name, oldest first."""

@@ -8,7 +8,6 @@ for ``keep.documents`` days, so that ``hmamba history`` lists the nights of a ye
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -25,13 +24,12 @@ from hmamba.statements import rows
 from hmamba.steps import PUBLISHING
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.storage.local import sha256
+from hmamba.storage.temporary import claimed
 from hmamba.upkeep.sizes import size_of
 from hmamba.warehouse.connection import connect
 
 ABANDONED_SECONDS = 7 * 86_400
 """A run that has not finished and has written nothing for so long does not continue."""
-
-_PRUNED = ".tmp-pruned"
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,12 @@ def plan(layout: Layout, config: Config, day: date | None = None) -> Plan:
     _plan_reports(layout, found, keep.reports, day)
     if keep.landing is not None:
         _plan_landing(layout, found, config, keep.landing)
-    found.add("leftovers", *_leftovers(layout))
     found.doomed.sort(key=lambda one: (one.kind, one.path))
     return found
 
 
 def prune(layout: Layout, config: Config, day: date | None = None) -> Plan:
-    """Delete what :func:`plan` finds, and return it. A table disappears as a whole; killed, run it again."""
+    """Delete what :func:`plan` finds, and return it. A table disappears as a whole."""
     with layout.storage.lock(layout.candidates):
         found = plan(layout, config, day)
         with ExitStack() as stack:
@@ -127,10 +124,9 @@ def _runs_of(layout: Layout, path: Path) -> list[Path]:
 def _delete(layout: Layout, found: Plan) -> None:
     for one in found.doomed:
         if one.kind == "tables":
-            aside = one.path.with_name(f".{one.path.name}{_PRUNED}")
-            shutil.rmtree(aside, ignore_errors=True)
-            layout.storage.move(one.path, aside)
-            layout.storage.delete(aside)
+            with claimed(one.path) as aside:
+                layout.storage.move(one.path, aside)
+                layout.storage.delete(aside)
         else:
             layout.storage.delete(one.path)
 
@@ -148,12 +144,6 @@ def _newest_day(layout: Layout) -> date | None:
     link = layout.storage.local_path(layout.latest)
     folder = link.resolve().parent if link.exists() else None
     return next((day for day, path in layout.published_days if path.resolve() == folder), None)
-
-
-def _leftovers(layout: Layout) -> list[Path]:
-    """Tables of an earlier pruning that was killed."""
-    folder = layout.storage.local_path(layout.candidates)
-    return sorted(folder.glob(f".*{_PRUNED}")) if folder.is_dir() else []
 
 
 def _plan_runs(layout: Layout, found: Plan, most: int, documents: int, always: set[date]) -> set[date]:

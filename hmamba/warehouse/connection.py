@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.errors import BusyError, InputError, explained
-from hmamba.storage.temporary import private_folder
+from hmamba.storage.temporary import claimed, private_folder
 
 log = logging.getLogger("hmamba")
 
@@ -55,21 +56,55 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
     """Open the DuckDB file at ``path`` and close it after the block.
 
     DuckDB locks its file: a writer excludes all other processes, a reader excludes writers. A lock held by another
-    process is awaited for up to ``config.wait_seconds``.
+    process is awaited for up to ``config.wait_seconds``. A writer makes a missing file, whole or not at all.
 
     Raises:
         BusyError: another process still holds the lock, or the disk is full.
         InputError: the file is not a DuckDB file, or permission is denied.
     """
+    if not read_only and not path.exists():
+        _create(path)
     with private_folder(path) as spill, _open(path, config, read_only, spill) as connection:
         yield connection
+
+
+def _create(path: Path) -> None:
+    """Make an empty database under another name, and give it its own unless another process was faster.
+
+    DuckDB writes three headers; a file that a full disk or a kill cut among them is not a database.
+    """
+    try:
+        with claimed(path) as temporary:
+            duckdb.connect(str(temporary)).close()
+            wal_of(path).unlink(
+                missing_ok=True
+            )  # of a database that was removed: it would be replayed into the new one
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not path.exists():
+                    temporary.rename(path)
+    except duckdb.Error as error:
+        raise explained(error, str(path)) or error from None
+
+
+def wal_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of a database."""
+    return path.with_name(f"{path.name}.wal")
 
 
 def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> duckdb.DuckDBPyConnection:
     started = reported = time.monotonic()
     while True:
+        before = path.stat().st_ino if path.exists() else None
         try:
-            return duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
+            connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
+            if before is None or path.stat().st_ino == before:
+                return connection
+            connection.close()  # the file was replaced while it was opened: this is the old one
+            continue
         except duckdb.Error as error:
             holder = _holder(error)
             if holder is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -9,7 +12,7 @@ import pytest
 
 from hmamba.config import WarehouseConfig
 from hmamba.errors import InputError
-from hmamba.warehouse.connection import connect, in_memory
+from hmamba.warehouse.connection import _create, connect, in_memory, wal_of
 
 LIMITS = WarehouseConfig(memory_limit="512MiB", threads=1)
 
@@ -63,3 +66,26 @@ def test_a_file_that_is_none_is_named_once_and_not_waited_for(tmp_path: Path, co
     ):
         pass
     assert "\n" not in str(raised.value)
+
+
+def test_a_log_without_its_database_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    script = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); "
+        "c.execute('CREATE TABLE numbers AS SELECT 1'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert wal_of(path).stat().st_size
+    path.unlink()
+    with connect(path, LIMITS) as connection:
+        assert connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
+    assert [found.name for found in tmp_path.iterdir()] == ["w.duckdb"]
+
+
+def test_of_two_that_make_a_database_one_gives_way(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: _create(path), range(8)))
+    with connect(path, LIMITS) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT 1")
+    assert [found.name for found in tmp_path.iterdir()] == ["w.duckdb"]
