@@ -25,7 +25,9 @@ def sweep_root(layout: Layout) -> Swept:
     checkpoints of trainings whose model is stored; and model folders without a readable list of contents, unless the
     version serves or has served. What a running process writes is kept.
     """
-    swept = sweep(private_place().parent, below=False) + sweep(layout.root, below=False)
+    swept = sweep(layout.root, below=False)
+    with suppress(OSError):  # where no temporary file can be written, Python knows no folder for them
+        swept += sweep(private_place().parent, below=False)
     for folder in (layout.runs, layout.models, layout.candidates, layout.checks.folder, layout.reports):
         swept += sweep(folder)
     for find in (_checkpoints, _broken_models):
