@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from hmamba.config import WarehouseConfig
-from hmamba.errors import BusyError, InputError, explained
+from hmamba.errors import BusyError, InputError, explained, reasons
 
 log = logging.getLogger("hmamba")
 
@@ -23,6 +23,10 @@ REPORT_SECONDS = 10.0
 """Interval between log lines while a step waits for the lock."""
 
 _TRY_SECONDS = 0.5
+_DAMAGE = re.compile(
+    r"Corrupt database file|Corrupt WAL file|replaying WAL|Could not read enough bytes|Serialization Err"
+)
+"""What DuckDB says of a damaged file. It verifies the checksum of every block that it reads."""
 _HOLDER = re.compile(r"PID (\d+)")
 
 
@@ -64,12 +68,18 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
 
     Raises:
         BusyError: another process still holds the lock, or the disk is full.
-        InputError: the file is not a DuckDB file, or permission is denied.
+        InputError: the file is not a DuckDB file, permission is denied, or a block that the caller reads is damaged.
     """
     if not read_only and not path.exists():
         _create(path)
     with _open(path, config, read_only) as connection:
-        yield connection
+        try:
+            yield connection
+        except Exception as error:
+            damage = next((reason for reason in reasons(error) if _DAMAGE.search(str(reason))), None)
+            if damage is None:
+                raise
+            raise InputError(f"{path} is damaged ({_first_line(damage)}). {_rebuild(path)}") from error
 
 
 def _create(path: Path) -> None:
@@ -94,6 +104,17 @@ def _create(path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
+
+
+def _rebuild(path: Path) -> str:
+    return (
+        f"Restore it from a backup, with {wal_of(path).name} if there was one. Without a backup, move both away, put "
+        "back files that were pulled and are gone, and run a night with --full-retrain: it pulls all files again."
+    )
+
+
 def wal_of(path: Path) -> Path:
     """DuckDB's write-ahead log of a database."""
     return path.with_name(f"{path.name}.wal")
@@ -108,7 +129,7 @@ def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDB
             holder = _holder(error)
             if holder is None:
                 raise explained(error) or InputError(
-                    f"{path} cannot be opened as a DuckDB file ({str(error).splitlines()[0]}). Restore it."
+                    f"{path} cannot be opened as a DuckDB file ({_first_line(error)}). {_rebuild(path)}"
                 ) from None
         now = time.monotonic()
         if now - started >= config.wait_seconds:
