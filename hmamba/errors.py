@@ -78,7 +78,11 @@ _TO_RETRY = {
 _OVERRIDING = {*_TO_RETRY, errno.EACCES, errno.EPERM, errno.EROFS}
 """Conditions that replace the message of an HMambaError they caused, which may be a wrong guess (a damaged file)."""
 
-_LIBRARIES = {"duckdb", "pyarrow", "safetensors"}
+_LIBRARIES = {"duckdb", "pyarrow", "safetensors", "torch", "lightgbm"}
+_NO_MEMORY = re.compile(
+    r"bad_alloc|bad allocation|can't allocate memory|out of memory|can't start new thread|cannot create thread",
+    re.IGNORECASE,
+)
 _BY_TEXT = {os.strerror(code): code for code in (*_TO_FIX, *_TO_RETRY)}
 _PATH = re.compile(r"""(?:["'](/[^"']+)["']| in (/\S+): )""")
 
@@ -87,7 +91,7 @@ def explained(error: BaseException, where: str | None = None) -> HMambaError | N
     """Convert an error of the operating system (permission, space, missing folder) to an :class:`HMambaError`.
 
     DuckDB, Arrow, safetensors, FAISS and PyTorch wrap such errors in their own types; these are recognised by their
-    text. An :class:`HMambaError` is returned unchanged, unless its cause is in ``_OVERRIDING``.
+    text. An :class:`HMambaError` is returned unchanged, unless its cause is in ``_OVERRIDING`` or a lack of memory.
 
     Args:
         error: the caught exception.
@@ -96,7 +100,14 @@ def explained(error: BaseException, where: str | None = None) -> HMambaError | N
     Returns:
         The error to report, or None if it is a bug of this project.
     """
-    for found in _reasons(error):
+    for found in reasons(error):
+        if type(found).__name__ == "OutOfMemoryException":
+            return BusyError(
+                f"DuckDB ran out of memory, or of disk space to spill to ({_first_line(found)}). Free some disk space, "
+                "or change warehouse.memory_limit."
+            )
+        if _lacks_memory(found):
+            return BusyError(f"{_first_line(found)}: {_TO_RETRY[errno.ENOMEM]}")
         code, path = _code(found), _place(found) or where or _first_line(found)
         if isinstance(error, HMambaError) and code not in _OVERRIDING:
             continue
@@ -109,15 +120,10 @@ def explained(error: BaseException, where: str | None = None) -> HMambaError | N
                 "PyTorch could not write a file to its end, most likely because the disk is full. Free some space, "
                 "then run the step again."
             )
-        if type(found).__name__ == "OutOfMemoryException":
-            return BusyError(
-                f"DuckDB ran out of memory, or of disk space to spill to ({_first_line(found)}). Free some disk space, "
-                "or change warehouse.memory_limit."
-            )
     return error if isinstance(error, HMambaError) else None
 
 
-def _reasons(error: BaseException) -> Iterator[BaseException]:
+def reasons(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and its chain of causes; for wrappers, also the exception that was being handled."""
     visited: list[BaseException] = []
     reason: BaseException | None = error
@@ -130,6 +136,14 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
 
 def _is_wrapper(error: BaseException) -> bool:
     return type(error) is RuntimeError or type(error).__module__.partition(".")[0].lstrip("_") in _LIBRARIES
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether memory ran out: by type in Python, NumPy, Arrow and FAISS, by text in PyTorch, DuckDB and LightGBM."""
+    if isinstance(error, MemoryError):
+        return True
+    is_wrapper = _is_wrapper(error) or (isinstance(error, OSError) and error.errno is None)  # Arrow's, of a reader
+    return is_wrapper and _NO_MEMORY.search(str(error)) is not None
 
 
 def _code(error: BaseException) -> int | None:

@@ -78,7 +78,7 @@ def record_failure(run: RunLayout, step: str, shard: int | None, message: str, s
     """Record a step's failure for the report. Write errors are ignored, because the step has failed in any case."""
     told = for_log(message)
     failure = StepFailure(step=step, shard=shard, message=told, exit_status=status, seconds=round(seconds, 3))
-    with suppress(OSError):
+    with suppress(OSError, MemoryError):
         failure.write(run.step_failure(step, shard), run.storage)
 
 

@@ -124,5 +124,11 @@ ALTER TABLE items ADD COLUMN IF NOT EXISTS attributes VARCHAR[];
 -- name: tables
 SELECT count(*) AS tables FROM duckdb_tables() WHERE table_name = 'interactions' AND NOT temporary;
 
+-- name: foreign_tables
+-- A table of something else, in a file without a table of the warehouse.
+SELECT min(table_name) AS name, count(*) FILTER (WHERE table_name = 'interactions') AS own
+FROM duckdb_tables()
+WHERE NOT temporary;
+
 -- name: newest_event
 SELECT max(event_time) AS event_time FROM interactions;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import resource
 import subprocess
@@ -210,3 +211,77 @@ class TestSteps:
         metrics.touch()
         code, _, log = loaded.step("ingest")
         assert (code, f"{metrics}: a file is in the place of a folder" in log) == (2, True), log
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+import duckdb, faiss, numpy as np, pyarrow as pa, torch
+from hmamba.errors import InputError, explained
+
+def reader():
+    connection = duckdb.connect(config={"memory_limit": "64MB", "threads": 1, "temp_directory": ""})
+    query = "SELECT list(range::VARCHAR) FROM range(20_000_000)"
+    return connection.execute(query).to_arrow_reader().read_all()
+
+def added():
+    index = faiss.IndexFlatIP(1 << 16)
+    index.add(np.zeros((4096, 1 << 16), "float32"))
+    index.add(np.zeros((4096, 1 << 16), "float32"))
+
+def wrapped():
+    try:
+        np.ones(1 << 40)
+    except MemoryError:
+        raise InputError("x is not a whole file. Write it again.") from None
+
+CALLS = {
+    "python": lambda: b"x" * (1 << 40),
+    "numpy": lambda: np.ones(1 << 40),
+    "arrow": lambda: pa.allocate_buffer(1 << 40),
+    "torch": lambda: torch.ones(1 << 40),
+    "faiss": added,
+    "duckdb": lambda: duckdb.execute("SELECT count(DISTINCT range) FROM range(1_000_000_000)"),
+    "a reader of duckdb": reader,
+    "a guess": wrapped,
+}
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (2 << 30)
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+duckdb.execute("SET memory_limit = '100GB'; SET threads = 1")
+try:
+    CALLS[sys.argv[1]]()
+except Exception as error:
+    found = explained(error)
+    print(type(found).__name__, found)
+"""
+
+
+@pytest.mark.parametrize(
+    "what", ["python", "numpy", "arrow", "torch", "faiss", "duckdb", "a reader of duckdb", "a guess"]
+)
+def test_a_lack_of_memory_is_said_whoever_meets_it(what: str) -> None:
+    command = [sys.executable, "-c", OUT_OF_MEMORY, what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.stdout.startswith("BusyError "), done.stdout + done.stderr
+    assert "memory ran out. Give the step more" in done.stdout or "DuckDB ran out of memory" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["Out of Memory Error: ArrowBuffer: failed to allocate 524288 bytes", "std::bad_alloc"]
+)
+def test_errors_of_readers_without_a_number_are_recognised(text: str) -> None:
+    found = explained(OSError(text))
+    assert isinstance(found, BusyError)
+    assert explained(OSError("some other text")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["ingest", "snapshot", "train", "gate", "index", "score", "publish", "refresh", "report"]
+)
+def test_every_step_exits_with_1_if_memory_runs_out(
+    loaded: Root, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    step = importlib.import_module(f"jobs.{name}")
+    monkeypatch.setattr(step, "body", lambda *_: np.ones(1 << 50))
+    more = ["--shard", "0"] if name == "score" else []
+    assert step.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat(), *more]) == 1
+    assert "memory ran out. Give the step more" in caplog.text

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 from hmamba.contracts.models import Promotion, Promotions, Rollback
+from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 
 
 def promotions(layout: Layout) -> tuple[Promotion, ...]:
-    """All promotions, oldest first.
+    """All promotions, oldest first; none before the first gate.
 
     Raises:
         InputError: champion.json is damaged.
@@ -30,8 +31,27 @@ def _read(layout: Layout) -> Promotions:
     return Promotions.read_if_exists(layout.champion, layout.storage) or Promotions(version=None, history=())
 
 
+def require(layout: Layout) -> None:
+    """Check that champion.json has not been lost, which would look like a first night.
+
+    Raises:
+        InputError: it does not exist, although a night has been published: each gate writes it.
+    """
+    if layout.published_days and not layout.storage.exists(layout.champion):
+        raise InputError(
+            f"{layout.champion} does not exist, although nights of this root have been published. Restore it from a "
+            f"backup, or name the champion: {layout.command('rollback', '--to', 'VERSION')}. "
+            f"{layout.command('models')} lists the versions; if only baselines have served, give the newest day."
+        )
+
+
 def champion_before(layout: Layout, day: date) -> str | None:
-    """The version that served before the night of ``day``; running a night again meets the same one."""
+    """The version that served before the night of ``day``; running a night again meets the same one.
+
+    Raises:
+        InputError: champion.json is damaged, or gone.
+    """
+    require(layout)
     earlier = [one for one in promotions(layout) if one.day < day]
     return earlier[-1].version if earlier else None
 
@@ -55,7 +75,8 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
     earlier = tuple(one for one in before.history if one.day < day)
     later = tuple(one for one in before.history if one.day > day)
     known = [one.version for one in before.history if one.day == day]
-    if known != ([] if promoted is None else [promoted]):
+    is_new = not layout.storage.exists(layout.champion)
+    if is_new or known != ([] if promoted is None else [promoted]):
         own = () if promoted is None else (Promotion(version=promoted, day=day, promoted_at=datetime.now(UTC)),)
         _write(layout, (*earlier, *own, *later), before.rollbacks)
     return not later
@@ -96,7 +117,9 @@ def roll_back(
         kept = ()
     elif not kept or kept[-1].version != version:
         kept += (Promotion(version=version, day=day, promoted_at=now),)
-    if kept == before.history and (not changes_table or _continues(before, day, version, table, newest)):
+    is_lost = not layout.storage.exists(layout.champion)
+    unchanged = kept == before.history and (not changes_table or _continues(before, day, version, table, newest))
+    if unchanged and not is_lost:
         return ()
     done = Rollback(
         version=version,
@@ -121,8 +144,5 @@ def _continues(before: Promotions, day: date, version: str | None, table: date |
 
 
 def _write(layout: Layout, history: tuple[Promotion, ...], rollbacks: tuple[Rollback, ...]) -> None:
-    if history or rollbacks:
-        version = history[-1].version if history else None
-        Promotions(version=version, history=history, rollbacks=rollbacks).write(layout.champion, layout.storage)
-    else:
-        layout.storage.delete(layout.champion)
+    version = history[-1].version if history else None
+    Promotions(version=version, history=history, rollbacks=rollbacks).write(layout.champion, layout.storage)

@@ -194,6 +194,7 @@ def _plan_models(layout: Layout, found: Plan, config: Config, tables: set[date],
     manifests = [_manifest(layout, layout.published_manifest(day), found) for day in tables]
     try:
         history = promotions.promotions(layout)
+        champions = {promotions.champion_before(layout, day) for day in runs}
     except InputError as error:
         found.notes.append(str(error))
         return
@@ -202,7 +203,7 @@ def _plan_models(layout: Layout, found: Plan, config: Config, tables: set[date],
         return
     needed = {manifest.model_version for manifest in manifests if manifest is not None}
     needed |= {one.version for one in history[-1:]}
-    needed |= {version for day in runs if (version := promotions.champion_before(layout, day)) is not None}
+    needed |= {version for version in champions if version is not None}
     stored = {path.name: path for path in layout.storage.find(layout.models, "*/")}
     days = {name: _day_of(name) for name in stored}
     known = [day for day in days.values() if day is not None]

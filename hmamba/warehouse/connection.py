@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from hmamba.config import WarehouseConfig
-from hmamba.errors import BusyError, InputError, explained
+from hmamba.errors import BusyError, InputError, explained, reasons
 from hmamba.storage.temporary import claimed, private_folder
 
 log = logging.getLogger("hmamba")
@@ -22,6 +22,10 @@ REPORT_SECONDS = 10.0
 """Interval between log lines while a step waits for the lock."""
 
 _TRY_SECONDS = 0.5
+_DAMAGE = re.compile(
+    r"Corrupt database file|Corrupt WAL file|replaying WAL|Could not read enough bytes|Serialization Err"
+)
+"""What DuckDB says of a damaged file. It verifies the checksum of every block that it reads."""
 _HOLDER = re.compile(r"PID (\d+)")
 
 
@@ -60,12 +64,18 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
 
     Raises:
         BusyError: another process still holds the lock, or the disk is full.
-        InputError: the file is not a DuckDB file, or permission is denied.
+        InputError: the file is not a DuckDB file, permission is denied, or a block that the caller reads is damaged.
     """
     if not read_only and not path.exists():
         _create(path)
     with private_folder(path) as spill, _open(path, config, read_only, spill) as connection:
-        yield connection
+        try:
+            yield connection
+        except Exception as error:
+            damage = next((reason for reason in reasons(error) if _DAMAGE.search(str(reason))), None)
+            if damage is None:
+                raise
+            raise InputError(f"{path} is damaged ({_first_line(damage)}). {_rebuild(path)}") from error
 
 
 def _create(path: Path) -> None:
@@ -76,9 +86,8 @@ def _create(path: Path) -> None:
     try:
         with claimed(path) as temporary:
             duckdb.connect(str(temporary)).close()
-            wal_of(path).unlink(
-                missing_ok=True
-            )  # of a database that was removed: it would be replayed into the new one
+            # The log of a database that was removed would be replayed into the new one.
+            wal_of(path).unlink(missing_ok=True)
             try:
                 os.link(temporary, path)
             except FileExistsError:
@@ -88,6 +97,18 @@ def _create(path: Path) -> None:
                     temporary.rename(path)
     except duckdb.Error as error:
         raise explained(error, str(path)) or error from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
+
+
+def _rebuild(path: Path) -> str:
+    return (
+        f"Restore it from a backup, with {wal_of(path).name} if there was one. Without a backup, move both away, put "
+        "back files that were pulled and are gone, pull all files again (python -m jobs.ingest --new-warehouse), and "
+        "run a night with --full-retrain."
+    )
 
 
 def wal_of(path: Path) -> Path:
@@ -109,7 +130,7 @@ def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> 
             holder = _holder(error)
             if holder is None:
                 raise explained(error) or InputError(
-                    f"{path} cannot be opened as a DuckDB file ({str(error).splitlines()[0]}). Restore it."
+                    f"{path} cannot be opened as a DuckDB file ({_first_line(error)}). {_rebuild(path)}"
                 ) from None
         now = time.monotonic()
         if now - started >= config.wait_seconds:

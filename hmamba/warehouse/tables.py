@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
+from hmamba.errors import InputError
 from hmamba.statements import one, statement
 
 _TABLES = (
@@ -28,7 +29,17 @@ _ADDITIONS = (
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create missing tables, and columns that warehouses of earlier versions lack. The caller commits."""
+    """Create missing tables, and columns that warehouses of earlier versions lack. The caller commits.
+
+    Raises:
+        InputError: the DuckDB file belongs to something else.
+    """
+    found = one(connection, "warehouse/foreign_tables")
+    if found["name"] is not None and not found["own"]:
+        raise InputError(
+            f"The warehouse's file is a DuckDB file of something else: it has the table {found['name']!r} and no "
+            "interactions. Move it away, and restore the warehouse, or pull all files again."
+        )
     for name in (*_TABLES, *_ADDITIONS):
         connection.execute(statement(name))
 

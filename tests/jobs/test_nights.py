@@ -15,6 +15,7 @@ import pytest
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs import gate, index, ingest, publish, score, snapshot, train
+from tests.jobs.commands.call import call
 from tests.nights import FIRST, QUIET, SETTINGS, THIRD, USERS, newcomers, open_shop, run_night, state
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
@@ -181,7 +182,20 @@ def test_a_first_model_that_is_refused_when_run_again_does_not_go_on_serving(
     settings = RUINED.replace("tolerance", f'first_night = "{first_night}"\ntolerance')
     found, verdict = judge(shop, FIRST, settings, "one")
     assert (found, verdict["serving"], verdict["promoted"]) == (code, serving, False)
-    assert not shop.champion.exists()
+    assert read_json(shop.champion)["version"] is None
+
+
+def test_a_lost_champion_is_not_a_first_night(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    champion = read_json(shop.champion)["version"]
+    shop.champion.unlink()
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    for step in (train, gate):
+        caplog.clear()
+        assert step.main(arguments) == 2
+        assert f"hmamba rollback --root {shop.root} --to VERSION" in caplog.text
+    assert call("rollback", "--root", str(shop.root), "--to", champion) == 0
+    assert read_json(shop.champion)["version"] == champion
+    assert train.main(arguments) == gate.main(arguments) == 0
 
 
 def test_no_model_is_judged_on_days_that_it_was_trained_on(shop: Layout) -> None:

@@ -53,7 +53,7 @@ def test_the_last_decision_on_a_day_counts(tmp_path):
     promotions.record_decision(layout, SECOND, None)
     assert promotions.record_decision(layout, FIRST, None)
     assert versions(layout) == []
-    assert not layout.champion.exists()
+    assert promotions.champion_before(layout, THIRD) is None
     assert promotions.record_decision(layout, FIRST, None)
 
 
