@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hmamba.contracts.contents import Contents
 from hmamba.errors import HMambaError, InputError
-from hmamba.models.promotions import promotions
+from hmamba.models.promotions import promotions, rollbacks
 from hmamba.storage.layout import CONTENTS, Layout
 from hmamba.storage.local import read_json
 from hmamba.storage.locks import alone
@@ -25,7 +25,9 @@ def sweep_root(layout: Layout) -> Swept:
     checkpoints of trainings whose model is stored; and model folders without a readable list of contents, unless the
     version serves or has served. What a running process writes is kept.
     """
-    swept = sweep(private_place().parent, below=False) + sweep(layout.root, below=False)
+    swept = sweep(layout.root, below=False)
+    with suppress(OSError):  # where no temporary file can be written, Python knows no folder for them
+        swept += sweep(private_place().parent, below=False)
     for folder in (layout.runs, layout.models, layout.candidates, layout.checks.folder, layout.reports):
         swept += sweep(folder)
     for find in (_checkpoints, _broken_models):
@@ -51,7 +53,8 @@ def _broken_models(layout: Layout) -> Iterator[Path]:
     Raises:
         InputError: the promotions cannot be read.
     """
-    served = {promotion.version for promotion in promotions(layout)}
+    taken_back = [promotion for rollback in rollbacks(layout) for promotion in rollback.taken_back]
+    served = {promotion.version for promotion in (*promotions(layout), *taken_back)}
     for folder in layout.storage.find(layout.models, "*/"):
         is_pruned = layout.storage.find(folder, "*") == [layout.model_metrics(folder.name)]
         if folder.name not in served and not is_pruned and not _is_model(folder):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 
 import torch
 from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba.config import load
@@ -162,6 +164,9 @@ def _start(processes: int, arguments: list[str]) -> int:
     except ChildFailedError as error:
         status = error.get_first_failure()[1].exitcode
         return status if status > 0 else 1
+    except SignalException as ended:  # its processes have ended; so does this one, as every step does by this signal
+        signal.signal(ended.sigval, signal.SIG_DFL)
+        signal.raise_signal(ended.sigval)
     return 0
 
 

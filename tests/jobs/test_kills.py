@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.storage.layout import Layout
+from hmamba.storage.layout import CHECKPOINT, Layout
 from jobs import snapshot
 from tests.documents import printed
 from tests.landing import DAY, Root
@@ -129,19 +129,42 @@ def test_a_night_under_nohup_goes_on(layout: Layout) -> None:
     assert alive(step) == set()
 
 
+@pytest.fixture
+def training(loaded: Root) -> Layout:
+    """A root whose next step is a training of two processes without end."""
+    loaded.configure(SETTINGS)
+    assert snapshot.main(["--root", str(loaded.layout.root), "--day", DAY.isoformat()]) == 0
+    return loaded.layout
+
+
+def trains(layout: Layout, pid: int, moment: str = "training") -> bool:
+    """Whether a process has started both processes of the training, and they have trained an epoch if that is asked."""
+    state = layout.run(DAY, "manual").training / CHECKPOINT
+    return len(children(pid)) >= 2 and (moment == "started" or state.exists())
+
+
 @pytest.mark.parametrize(
     ("moment", "sent"),
     [("started", signal.SIGKILL), ("training", signal.SIGKILL), ("training", signal.SIGTERM)],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_processes_of_a_training_end_with_the_night(loaded: Root, moment: str, sent: signal.Signals) -> None:
+def test_the_processes_of_a_training_end_with_the_night(training: Layout, moment: str, sent: signal.Signals) -> None:
     """torchrun starts two more processes; those that have only started have not joined the others yet."""
-    loaded.configure(SETTINGS)
-    arguments = ["--root", str(loaded.layout.root), "--day", DAY.isoformat()]
-    assert snapshot.main(arguments) == 0
-    checkpoint = loaded.layout.run(DAY, "manual").training
 
     def ready(pid: int) -> bool:
-        return len(children(pid)) >= 3 and (moment == "started" or any(checkpoint.glob("state.json")))
+        return len(children(pid)) >= 3 and trains(training, pid, moment)
 
-    ends_all(TRAIN, [str(loaded.layout.root)], ready, sent)
+    ends_all(TRAIN, [str(training.root)], ready, sent)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda sent: sent.name)
+def test_a_training_of_several_processes_ends_by_its_signal(training: Layout, sent: signal.Signals) -> None:
+    command = [sys.executable, "-m", "jobs.train", "--root", str(training.root), "--day", DAY.isoformat()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        await_that(lambda: trains(training, process.pid))
+        started = children(process.pid)
+        process.send_signal(sent)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == -sent
+    assert "SignalException" not in said
+    assert not alive(started)

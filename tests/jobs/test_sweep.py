@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hmamba.contracts.contents import Contents
-from hmamba.models.promotions import record_decision
+from hmamba.models.promotions import record_decision, roll_back
 from hmamba.storage.layout import CHECKPOINT, CONTENTS, Layout
 from hmamba.storage.local import write_json
 from hmamba.storage.locks import alone
@@ -85,6 +85,9 @@ def test_models_that_cannot_be_loaded_are_deleted_unless_they_served(layout: Lay
     record_decision(layout, DAY, "v4")
     assert sweep_root(layout).count == 2
     assert [path.exists() for path in (good, half, damaged, served)] == [True, False, False, True]
+    rollback = {"table": None, "from_table": None, "changes_table": False, "newest": None}
+    assert roll_back(layout, DAY.replace(year=2000), None, **rollback)
+    assert sweep_root(layout).count == 0  # the rollback may be undone
     layout.champion.write_text("{")  # who served is not known
     assert sweep_root(layout).count == 0
     assert served.exists()
