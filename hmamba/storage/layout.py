@@ -284,7 +284,7 @@ class Layout:
     """The root's own configuration, used when no --config is given."""
 
     warehouse = _Under("warehouse.duckdb")
-    """The DuckDB file. Only ingest writes it."""
+    """The DuckDB file. Only ingest and the erasure of users write it."""
 
     @property
     def checks(self) -> ChecksLayout:

@@ -44,7 +44,7 @@ class Version:
 
 
 def versions(layout: Layout) -> list[Version]:
-    """All versions, the oldest day first, and those that are promoted but missing from the disk.
+    """All versions, the oldest day first; the champion also if it is missing from the disk.
 
     Raises:
         InputError: the list of promotions is damaged.
@@ -53,7 +53,7 @@ def versions(layout: Layout) -> list[Version]:
     promoted = {one.version: one for one in history}
     champion = history[-1].version if history else None
     stored = [path.name for path in layout.storage.find(layout.models, "*/")]
-    missing = [name for name in promoted if name not in stored]
+    missing = [champion] if champion is not None and champion not in stored else []
     found = [_version(layout, name, promoted, champion) for name in [*stored, *missing]]
     return sorted(found, key=lambda one: (one.day or date.min, one.version))
 
