@@ -139,7 +139,7 @@ class _OfARun(BaseOperator):
             StepFailedForGood: one of them is wrong.
         """
         try:
-            check_conf(context["dag_run"].conf, context["params"])
+            check_conf(context["dag_run"].conf, self.dag.params)  # the context's params include the conf
             check_root(self.root, self.config)
         except RunError as error:
             self.fail(2, str(error))

@@ -109,9 +109,11 @@ def rendered(task: Any, conf: dict[str, Any] | None = None, **params: Any) -> An
         conf=conf,
     )
     given = {name: param.value for name, param in common_params().items()} | {"root": "/srv/shop"} | params
+    given |= conf or {}  # as Airflow does, known or not
     context = {"params": given, "dag_run": run, "run_id": run.run_id, "task": task, "ti": TaskInstance()}
     if not task.has_dag():
-        task.dag = DAG("dag", schedule=None, user_defined_macros=COMMON["user_defined_macros"])
+        macros = COMMON["user_defined_macros"]
+        task.dag = DAG("dag", schedule=None, user_defined_macros=macros, params=common_params())
     task.render_template_fields(context)
     return context
 
