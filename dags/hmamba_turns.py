@@ -152,7 +152,12 @@ class Turns:
                     if time.monotonic() > deadline:
                         raise TurnsBusyError from None
                     time.sleep(min(1.0, patience_seconds))
-            yield lock
+            try:
+                yield lock
+            finally:
+                (folder / task).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # other tasks of the run have their locks in it
+                    folder.rmdir()
         finally:
             os.close(lock)
 
