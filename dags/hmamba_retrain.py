@@ -31,6 +31,7 @@ Every night at 02:00 UTC, for the day that ended at midnight: pull new interacti
 write a snapshot, fine-tune the champion, evaluate the challenger, score all users and publish the candidates.
 
 * **By hand**: *Trigger*, and fill in the form. `day` reprocesses one day, `full_retrain` trains from scratch.
+* **Runs of one root take turns**, the earliest day first. The log of `turn` says for which run it waits.
 * **When a task fails**, its log ends with a sentence that says what to fix. Fix it, then *Clear* the task: steps are
   idempotent, and finished work is kept. Until `publish` has run, readers have last night's table.
   `report_failed_night` writes `reports/DAY/index.html`; the run still fails.

@@ -139,10 +139,20 @@ class _OfARun(BaseOperator):
             StepFailedForGood: one of them is wrong.
         """
         try:
-            check_conf(context["dag_run"].conf, context["params"])
+            check_conf(context["dag_run"].conf, self.dag.params)  # the context's params include the conf
             check_root(self.root, self.config)
         except RunError as error:
             self.fail(2, str(error))
+
+    @contextlib.contextmanager
+    def reported(self, context: Context) -> Iterator[None]:
+        """Keep the sentence of a failure for notifications."""
+        try:
+            yield
+        except StepFailed as failed:
+            with contextlib.suppress(Exception):  # whose own failure must not replace the step's
+                context["ti"].xcom_push(FAILURE, failed.sentence)
+            raise
 
     def fail(self, status: int, sentence: str) -> NoReturn:
         """Log a sentence and fail the task."""
@@ -165,7 +175,8 @@ class TurnSensor(_OfARun, BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask for the turn; the task's XCom is the run's root, day and folder."""
-        self.check(context)
+        with self.reported(context):
+            self.check(context)
         turns, own = self.claim(context)
         try:
             other = turns.ask(own, lambda: self._before(context))
@@ -237,15 +248,12 @@ class StepOperator(_OfARun):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the step and return its metrics, which are also attached to its asset events and sent as gauges."""
-        try:
+        with self.reported(context):
             self.check(context)
             if self.takes_turns:
                 self._check_turn(context)
             with self._only_try(context) as lock:
                 self._metrics = metrics = self.run(self.command(context["params"]), lock)
-        except StepFailed as failed:
-            context["ti"].xcom_push(FAILURE, failed.sentence)
-            raise
         for name, value in gauges(metrics):
             stats.gauge(name, value, tags={"dag_id": self.dag_id})
         for asset in self.outlets:

@@ -25,6 +25,7 @@ from typing import Any
 from hmamba_runs import folder_name
 
 FOLDER = ".turns"
+_MOST_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,7 @@ class Turns:
             TurnsBusyError: the other try still runs.
         """
         folder = self._folder / own.name
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / task, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _open_in(folder, task)
         deadline = None
         try:
             while True:
@@ -152,7 +152,12 @@ class Turns:
                     if time.monotonic() > deadline:
                         raise TurnsBusyError from None
                     time.sleep(min(1.0, patience_seconds))
-            yield lock
+            try:
+                yield lock
+            finally:
+                (folder / task).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # other tasks of the run have their locks in it
+                    folder.rmdir()
         finally:
             os.close(lock)
 
@@ -190,6 +195,15 @@ class Turns:
         temporary = self._folder / f"{claim.file}.new"
         temporary.write_text(json.dumps(asdict(claim)), encoding="utf-8")
         temporary.replace(self._folder / claim.file)
+
+
+def _open_in(folder: Path, name: str) -> int:
+    """Open a lock file in a folder, which another task deletes when it was the last one in it."""
+    for _ in range(_MOST_TRIES):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    raise TurnsBusyError
 
 
 def _read(path: Path) -> Claim | None:

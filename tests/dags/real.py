@@ -102,8 +102,7 @@ class Airflow:
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
             "NO_COLOR": "1",
             "USER": getpass.getuser(),
             **more,
@@ -197,3 +196,9 @@ class Airflow:
         for task in self.tasks(run_id):
             found.setdefault(task["task_id"], set()).add(str(task["state"]))
         return found
+
+    def errors(self, run_id: str) -> list[str]:
+        """The errors in the logs of a run's tasks, for the message of a failed test."""
+        logs = (self.home / "logs" / "dag_id=hmamba_retrain" / f"run_id={run_id}").rglob("*.log")
+        lines = (line for log in sorted(logs) for line in log.read_text(errors="replace").splitlines())
+        return [line[:2000] for line in lines if '"level":"error"' in line or '"level": "error"' in line]

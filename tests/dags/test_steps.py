@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.conftest import DAGS
+from tests.dags.conftest import DAGS, environment
 
 ENDS = """
 import json, sys
@@ -109,9 +109,11 @@ def rendered(task: Any, conf: dict[str, Any] | None = None, **params: Any) -> An
         conf=conf,
     )
     given = {name: param.value for name, param in common_params().items()} | {"root": "/srv/shop"} | params
+    given |= conf or {}  # as Airflow does, known or not
     context = {"params": given, "dag_run": run, "run_id": run.run_id, "task": task, "ti": TaskInstance()}
     if not task.has_dag():
-        task.dag = DAG("dag", schedule=None, user_defined_macros=COMMON["user_defined_macros"])
+        macros = COMMON["user_defined_macros"]
+        task.dag = DAG("dag", schedule=None, user_defined_macros=macros, params=common_params())
     task.render_template_fields(context)
     return context
 
@@ -363,18 +365,35 @@ def test_a_second_try_waits_for_the_first_one(steps: Path, tmp_path: Path, monke
     assert len(failed) == 1
 
 
-def test_the_lock_of_a_try_is_the_steps(steps: Path, tmp_path: Path) -> None:
-    """It outlives the operator's process, which a kill of the scheduler may take along."""
+LOST = """
+import os, pathlib, subprocess, sys
+from hmamba_turns import Claim, Turns
+turns = Turns(pathlib.Path(sys.argv[1]), lambda *_: True)
+held = turns.only_try(Claim("dag", "run", "2024-05-01", ""), "train", 0, lambda: None)
+lock = held.__enter__()
+step = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
+print(step.pid, flush=True)
+os._exit(9)
+"""
+
+
+def test_the_lock_of_a_try_is_the_steps(tmp_path: Path) -> None:
+    """It outlives the process of the task, which ends here as by kill -9."""
     from hmamba_turns import Claim, Turns, TurnsBusyError
 
     turns, own = Turns(tmp_path, lambda *_: True), Claim("dag", "run", "2024-05-01", "")
-    with turns.only_try(own, "train", 0, lambda: None) as lock:
-        step = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
+    with subprocess.Popen(
+        [sys.executable, "-c", LOST, str(tmp_path)], env=environment({}), stdout=subprocess.PIPE, text=True
+    ) as task:
+        assert task.stdout is not None
+        step = int(task.stdout.readline())
+        task.wait()
     with pytest.raises(TurnsBusyError), turns.only_try(own, "train", 0, lambda: None):
         pass
     with turns.only_try(own, "score-1", 0, lambda: None):
         pass
-    step.kill()
-    step.wait()
-    with turns.only_try(own, "train", 0, lambda: None):
+    os.kill(step, signal.SIGKILL)
+    assert _gone(step)
+    with turns.only_try(own, "train", 5, lambda: None):
         pass
+    assert list((tmp_path / ".turns").iterdir()) == []

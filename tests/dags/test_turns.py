@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,16 @@ def test_the_library_knows_the_days_of_runs_that_have_not_ended(runs: Runs) -> N
     runs.ask("a", day="2024-05-02")
     runs.ask("b", day="2024-05-01")
     assert layout.claimed_days == {date(2024, 5, 1), date(2024, 5, 2)}
+
+
+def test_many_tasks_of_a_run_come_and_go(runs: Runs) -> None:
+    own = runs.claim("2024-05-01")
+
+    def one(task: int) -> None:
+        for _ in range(50):
+            with runs.turns.only_try(own, f"score-{task}", 0, lambda: None):
+                pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(8)))
+    assert list((runs.turns.root / ".turns").iterdir()) == []

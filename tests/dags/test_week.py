@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from tests.dags.conftest import DAGS
 from tests.dags.real import Airflow, postgres, until
@@ -69,7 +70,7 @@ QUICKER = {
         ("datetime(2024, 1, 1, tzinfo=UTC)", "datetime.fromisoformat(os.environ['WEEK_STARTS'])"),
         ('"retry_delay": timedelta(minutes=5)', '"retry_delay": timedelta(seconds=5)'),
     ],
-    "hmamba_retrain.py": [("poke_interval=60", "poke_interval=5")],
+    "hmamba_retrain.py": [("poke_interval=60", "poke_interval=20")],
 }
 """Edits of the DAG files: past nights are scheduled one after another, and nothing waits for minutes."""
 
@@ -207,7 +208,7 @@ def test_1_a_scheduled_night(airflow: Airflow, week: Week) -> None:
     until("the DAGs", lambda: len(airflow.api("GET", "dags")["dags"]) == 3, 120, airflow.home / "dag-processor.log")
     airflow.command("dags", "unpause", "hmamba_retrain")
     run_id = scheduled(airflow, 0)
-    assert ended(airflow, run_id) == "success", airflow.states(run_id)
+    assert ended(airflow, run_id) == "success", (airflow.states(run_id), airflow.errors(run_id))
     assert airflow.states(run_id)["report_failed_night"] == {"skipped"}
     assert week.published["day"] == week.day(4).isoformat()
     assert week.layout.report(week.day(4)).is_file()
@@ -226,7 +227,7 @@ def test_2_a_scheduler_that_is_killed(airflow: Airflow, week: Week) -> None:
     until("the second try", lambda: not alive(first) or waits in log.read_text(errors="replace"), NIGHT_SECONDS, log)
     with contextlib.suppress(ProcessLookupError):
         os.kill(first, signal.SIGCONT)
-    assert ended(airflow, run_id, nights=2) == "success", airflow.states(run_id)
+    assert ended(airflow, run_id, nights=2) == "success", (airflow.states(run_id), airflow.errors(run_id))
     assert week.published["day"] == week.day(3).isoformat()
 
 
@@ -257,7 +258,7 @@ def test_4_a_stop_within_the_grace_period(airflow: Airflow, week: Week) -> None:
     assert not alive(step)
     print(f"stopped in {time.monotonic() - started:.1f} s")
     airflow.start("scheduler")
-    assert ended(airflow, run_id, nights=2) == "success", airflow.states(run_id)
+    assert ended(airflow, run_id, nights=2) == "success", (airflow.states(run_id), airflow.errors(run_id))
     assert week.published["day"] == week.day(1).isoformat()
 
 
@@ -280,7 +281,7 @@ def test_6_a_backfill_and_a_run_by_hand_take_turns(airflow: Airflow, week: Week)
     backfilled = [run_id for run_id, run in airflow.runs().items() if run["run_type"] == "backfill"]
     assert len(backfilled) == 3
     for run_id in (*backfilled, made["dag_run_id"]):
-        assert ended(airflow, run_id, nights=4) == "success", airflow.states(run_id)
+        assert ended(airflow, run_id, nights=4) == "success", (airflow.states(run_id), airflow.errors(run_id))
 
     spans = sorted(span(airflow, run_id) for run_id in (*backfilled, made["dag_run_id"]))
     for (_, end, _), (start, _, _) in itertools.pairwise(spans):
@@ -294,8 +295,8 @@ def test_6_a_backfill_and_a_run_by_hand_take_turns(airflow: Airflow, week: Week)
 
 
 def span(airflow: Airflow, run_id: str) -> tuple[str, str, str]:
-    """When the first step of a run began and its last one ended in its last attempt, and its day."""
-    steps = [task for task in airflow.tasks(run_id) if task["task_id"] not in ("turn",) and task["start_date"]]
+    """When the first step of a run began and its last one ended, each in its last try, and the run's day."""
+    steps = [task for task in airflow.tasks(run_id) if task["task_id"] in NIGHT]
     day = next(task["rendered_fields"]["day"] for task in steps if task["task_id"] == "ingest")
     return min(task["start_date"] for task in steps), max(task["end_date"] for task in steps), day
 
