@@ -275,6 +275,15 @@ def test_errors_of_readers_without_a_number_are_recognised(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "error",
+    [RuntimeError("could not create a primitive"), ImportError("a.so: failed to map segment from shared object")],
+)
+def test_a_lack_of_memory_behind_other_words_is_recognised(error: Exception) -> None:
+    assert isinstance(explained(error), BusyError)
+    assert explained(type(error)("some other text")) is None
+
+
+@pytest.mark.parametrize(
     "name", ["ingest", "snapshot", "train", "gate", "index", "score", "publish", "refresh", "report"]
 )
 def test_every_step_exits_with_1_if_memory_runs_out(
