@@ -1,5 +1,6 @@
 # make demo    two nights on real data, in Airflow, kept in ./demo
 # make test    the whole test suite
+# make test-airflow   a week of nights on a real Airflow with PostgreSQL
 # make cases   small inputs that broke other projects, each with its expected result
 # make check   everything that a change must pass
 # make faults  steps that are killed, starved and damaged in 1,000 ways, see docs/reliability.md
@@ -23,7 +24,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
+.PHONY: venv demo test test-airflow cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -41,6 +42,10 @@ demo: $(INSTALLED)
 # One thread for each test process: two processes that each use every core get in one another's way.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Needs PostgreSQL's programs (apt-get install postgresql). About 12 minutes.
+test-airflow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m week tests/dags/test_week.py
 
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cases $(PYTEST_ARGS)

@@ -92,13 +92,19 @@ def _filled(name: str, words: Mapping[str, Any]) -> str | None:
 
 def expectations(root: Path, step: str, day: str, run_folder: str) -> Iterator[tuple[str, str, bool]]:
     """The expectations that a step checked last: type, column and result; none if the step checks none."""
-    suite = root / "gx" / "uncommitted" / "validations" / SUITES.get(step, "none")
-    found = sorted(suite.glob(f"{day} {run_folder}*/*/*.json"), key=lambda path: path.parent.name)
-    if not found:
+    run = re.escape(run_folder)
+    names = rf".* refreshed to {day} by {run}" if step == "refresh" else rf"{day} {run}(, batch \d+)?"
+    for path in sorted((root / "gx" / "checks" / SUITES.get(step, "none")).glob("*.json"), reverse=True):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not re.fullmatch(names, record["name"]):
+                continue
+            results = [(one["expectation_config"], one["success"]) for one in record["great_expectations"]["results"]]
+            found = [(config["type"], config["kwargs"]["column"], bool(success)) for config, success in results]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged; the next check of this root deletes it
+        yield from found
         return
-    for result in json.loads(found[-1].read_text(encoding="utf-8")).get("results", ()):
-        config = result["expectation_config"]
-        yield config["type"], config["kwargs"].get("column", ""), bool(result["success"])
 
 
 def gauges(metrics: Mapping[str, Any], prefix: str = "hmamba") -> Iterator[tuple[str, float]]:
@@ -135,7 +141,7 @@ class ReportLink(_Page):
 
 
 class DataDocsLink(_Page):
-    """Great Expectations' pages about all checks."""
+    """The pages about all checks."""
 
     name = "Data Docs"
-    path = "gx/uncommitted/data_docs/local_site/index.html"
+    path = "gx/index.html"

@@ -8,7 +8,8 @@ Environment, of all processes of Airflow:
 - ``HMAMBA_PYTHON``: interpreter of the steps (default: Airflow's own).
 - ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
 - ``HMAMBA_RETRIES``: number of retries of a failed step (default 2).
-- ``HMAMBA_NOTIFY``: who is told about a failed run, see ``hmamba_notices``.
+- ``HMAMBA_NOTIFY``, ``HMAMBA_DEADLINE``: who is told about a failed or late run, see ``hmamba_notices``.
+- ``HMAMBA_PAGES``: URL at which the root is served, see ``hmamba_lineage``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import contextlib
 import json
 import logging
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any, NoReturn
 
@@ -43,6 +43,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow.sdk.observability import stats
 from hmamba_lineage import DataDocsLink, ReportLink, gauges, lineage
 from hmamba_notices import FAILURE, notifiers, tell_failure
+from hmamba_outcomes import FINAL, TIMED_OUT, StepFailed, StepFailedForGood, last_line, level_and_text
 from hmamba_runs import RunError, check_conf, check_root, config_of, day_of, folder_name, folder_of, root_of
 from hmamba_turns import Claim, Turns, TurnsBusyError
 
@@ -53,40 +54,8 @@ CANDIDATES_BY_DAY = Asset(name="hmamba_candidates_by_day", uri="hmamba://nightly
 """The same table, with its day as partition key. A second asset, because an event with a partition key does not start
 DAGs whose schedule is the asset itself."""
 
-FINAL = {
-    2: "A setting or a file is wrong: fix it, then clear this task.",
-    3: "The data or the candidates broke a rule: see the Data Docs, then clear this task.",
-}
-"""Exit statuses that a retry cannot change: the task fails at once. All others (1, or a signal such as the kernel's
-when memory runs out) are retried."""
-
-TIMED_OUT = 124
-"""Exit status of a step that ran longer than its task's ``execution_timeout``, as of timeout(1)."""
-
 _PATIENCE_SECONDS = 10
 _TRIES, _PAUSE_SECONDS = 40, 0.25
-_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
-_TRACEBACK = "Traceback (most recent call last):"
-
-
-class StepFailed(SystemExit):
-    """A step failed. Airflow logs its exit status; for any other exception it would log a traceback of this file.
-
-    The sentence of the step, which is the last line of its log, is the text of the exception, for notifications.
-    """
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(status)
-        self.sentence = sentence
-
-    def __str__(self) -> str:
-        return self.sentence
-
-
-class StepFailedForGood(StepFailed):
-    """A step failed with a status of ``FINAL``."""
-
-
 COMMON = {
     "start_date": datetime(2024, 1, 1, tzinfo=UTC),
     "catchup": False,
@@ -203,7 +172,7 @@ class TurnSensor(_OfARun, BaseSensorOperator):
         except TurnsBusyError:
             return False
         if other is not None:
-            self.log.info("Waiting for the run %s.", other)
+            self.log.info("Waiting for the run %s. If nothing runs it any more, mark it as failed.", other)
             return False
         self.log.info("It is this run's turn: day %s of %s.", self.day, self.root)
         return PokeReturnValue(True, {"root": self.root, "day": self.day, "run_folder": self.run_folder})
@@ -233,6 +202,8 @@ class StepOperator(_OfARun):
 
     template_fields = (*_OfARun.template_fields, "shards")
     operator_extra_links = (ReportLink(), DataDocsLink())
+    patience_seconds = 300
+    """Longest wait for an earlier try. Airflow ends a task that it has given up at its next heartbeat."""
 
     def __init__(
         self,
@@ -270,7 +241,8 @@ class StepOperator(_OfARun):
             self.check(context)
             if self.takes_turns:
                 self._check_turn(context)
-            self._metrics = metrics = self.run(self.command(context["params"]))
+            with self._only_try(context) as lock:
+                self._metrics = metrics = self.run(self.command(context["params"]), lock)
         except StepFailed as failed:
             context["ti"].xcom_push(FAILURE, failed.sentence)
             raise
@@ -301,16 +273,39 @@ class StepOperator(_OfARun):
         if holder is not None:
             self.fail(1, f"It is the turn of the run {holder}. A retry may succeed; otherwise clear this task later.")
 
-    def run(self, command: Sequence[str]) -> dict[str, Any]:
-        """Run a command, log its standard error, and return the JSON object that it prints last."""
+    @contextlib.contextmanager
+    def _only_try(self, context: Context) -> Iterator[int]:
+        """Wait for an earlier try of this task whose step still runs; yields a lock, which the step inherits."""
+        (turns, own), index = self.claim(context), context["ti"].map_index
+        task = self.task_id if index is None or index < 0 else f"{self.task_id}-{index}"
+
+        def wait() -> None:
+            self.log.warning("Waiting for an earlier try of this task, whose step still runs.")
+
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(turns.only_try(own, task, self.patience_seconds, wait))
+            except TurnsBusyError:
+                self.fail(
+                    1, f"The step of an earlier try still runs after {self.patience_seconds} s. A retry may succeed."
+                )
+            yield lock
+
+    def run(self, command: Sequence[str], lock: int | None = None) -> dict[str, Any]:
+        """Run a command, log its standard error, and return the JSON object that it prints last.
+
+        Args:
+            command: the command.
+            lock: a descriptor that the command inherits.
+        """
         self.log.info("$ %s", shlex.join(command))
         with tempfile.TemporaryFile() as printed:
             try:
-                level, said = self._follow(command, printed)
+                level, said = self._follow(command, printed, () if lock is None else (lock,))
             except AirflowTaskTimeout:
                 self.fail(TIMED_OUT, f"{self.step} was stopped after {self.execution_timeout}, its execution_timeout.")
             status = self._process.returncode
-            last = _last_line(printed)
+            last = last_line(printed)
         if status in FINAL or status == 1:
             if level < logging.ERROR:
                 self.log.error("%s", said)
@@ -331,13 +326,14 @@ class StepOperator(_OfARun):
             self.log.info("%s | %s", self.step, summary)
         return metrics
 
-    def _follow(self, command: Sequence[str], printed: IO[bytes]) -> tuple[int, str]:
+    def _follow(self, command: Sequence[str], printed: IO[bytes], inherited: Sequence[int]) -> tuple[int, str]:
         """Run ``command``, log its standard error line by line, and return the level and text of the last line."""
         level, said = logging.INFO, "nothing"
         self._process = process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=printed,
+            pass_fds=inherited,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -347,7 +343,7 @@ class StepOperator(_OfARun):
         try:
             for line in process.stderr:
                 if line.strip():
-                    level, said = _level_and_text(line.rstrip(), level)
+                    level, said = level_and_text(line.rstrip(), level)
                     said = said.removeprefix(f"{self.step}: ")
                     self.log.log(level, "%s | %s", self.step, said)
             process.wait()
@@ -371,25 +367,6 @@ class StepOperator(_OfARun):
         if self._process is not None and self._process.poll() is None:
             self.log.info("Stopping %s.", self.step)
             self._process.terminate()
-
-
-def _level_and_text(line: str, before: int) -> tuple[int, str]:
-    """Level and text of a line of a step's log, without its time, which Airflow adds.
-
-    A line without a level, such as one of a traceback or of a library in C, has the level of the line before if that
-    was an error, which a traceback is; otherwise it is information.
-    """
-    found = _LINE.fullmatch(line)
-    if found:
-        return logging.getLevelNamesMapping()[found[1]], found[2]
-    is_error = line == _TRACEBACK or before >= logging.ERROR
-    return logging.ERROR if is_error else logging.INFO, line
-
-
-def _last_line(stream: IO[bytes]) -> str:
-    stream.seek(0)
-    lines = stream.read().decode(errors="replace").splitlines()
-    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def hourly_ingest() -> StepOperator:

@@ -6,7 +6,7 @@ know roots, and stops all later nights after a failed one. A pool limits tasks, 
 
 A run asks for the turn with a file in ``ROOT/.turns/``, which says whether it has the turn. A file counts only while
 its DAG run is running, according to Airflow. So nothing has to be released, and a run that was killed, failed or
-deleted holds nobody up.
+deleted holds nobody up. A folder beside the file has a lock for each task of the run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -48,9 +50,14 @@ class Claim:
         return self.day, self.due, self.dag_id, self.run_id
 
     @property
+    def name(self) -> str:
+        """Name of the run. The day is its first part: ``publish`` keeps the working folders of that day."""
+        return f"{self.day}.{folder_name(f'{self.dag_id}.{self.run_id}')}"
+
+    @property
     def file(self) -> str:
-        """Name of the claim's file. The day is its first part: ``publish`` keeps the working folders of that day."""
-        return f"{self.day}.{folder_name(f'{self.dag_id}.{self.run_id}')}.json"
+        """Name of the claim's file."""
+        return f"{self.name}.json"
 
     def __str__(self) -> str:
         return f"{self.run_id} of {self.dag_id}, which processes {self.day}"
@@ -113,6 +120,42 @@ class Turns:
                 self._write(replace(own, has_turn=True))
             return holder
 
+    @contextlib.contextmanager
+    def only_try(self, own: Claim, task: str, patience_seconds: float, wait: Callable[[], None]) -> Iterator[int]:
+        """Exclude another try of a task, which may still run after the scheduler was killed and lost it.
+
+        Args:
+            own: the claim of the task's run.
+            task: name of the task, with its map index.
+            patience_seconds: longest time to wait.
+            wait: called once before waiting.
+
+        Yields:
+            The descriptor of the lock. A process that inherits it keeps the lock until it ends.
+
+        Raises:
+            TurnsBusyError: the other try still runs.
+        """
+        folder = self._folder / own.name
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / task, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = None
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if deadline is None:
+                        deadline = time.monotonic() + patience_seconds
+                        wait()
+                    if time.monotonic() > deadline:
+                        raise TurnsBusyError from None
+                    time.sleep(min(1.0, patience_seconds))
+            yield lock
+        finally:
+            os.close(lock)
+
     @property
     def _folder(self) -> Path:
         return self.root / FOLDER
@@ -138,6 +181,7 @@ class Turns:
             claim = _read(path)
             if claim is None or not (path.name == own.file or self.is_running(claim.dag_id, claim.run_id)):
                 path.unlink(missing_ok=True)
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
             elif path.name != own.file:
                 found.append(claim)
         return sorted(found, key=lambda claim: claim.order)
@@ -152,6 +196,8 @@ def _read(path: Path) -> Claim | None:
     """A claim; None if the file is damaged."""
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
-        return Claim(**values)
+        claim = Claim(**values)
     except (OSError, ValueError, TypeError):
         return None
+    texts = (claim.dag_id, claim.run_id, claim.day, claim.due)
+    return claim if all(isinstance(text, str) for text in texts) and isinstance(claim.has_turn, bool) else None

@@ -6,12 +6,15 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 PARENT = "HMAMBA_PARENT"
 """Environment variable of a step: id of the process that started it. A step that outlived it would keep its locks."""
 
 _PR_SET_PDEATHSIG = 1
+_ENDED = "ZX"
+"""States in /proc of a process that has ended: its parent has not asked how, or is just doing so."""
 
 
 def end_with_parent() -> None:
@@ -41,13 +44,15 @@ def end_with_starter() -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this machine exists, of any user."""
+    """Whether a process of this machine, of any user, exists and has not ended."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
         pass  # another user's process; no process id
+    with suppress(OSError, IndexError):  # without /proc, a process that nobody has waited for counts as running
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0] not in _ENDED
     return True
 
 

@@ -19,10 +19,11 @@ from hmamba.errors import InputError
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.upkeep.history import Night, nights
-from hmamba.upkeep.versions import Version, versions
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender
+    from hmamba.upkeep.check import Area
+    from hmamba.upkeep.versions import Version
 
 
 def open_root(root: str | Path) -> Root:
@@ -125,12 +126,20 @@ class Root:
         """
         return promotions.rollbacks(self.layout)
 
+    def check(self) -> list[Area]:
+        """Verify every digest, every sum of the ledger and every document."""
+        from hmamba.upkeep.check import check
+
+        return list(check(self.layout))
+
     def models(self) -> list[Version]:
         """All model versions, oldest first.
 
         Raises:
             InputError: the list of promotions is damaged.
         """
+        from hmamba.upkeep.versions import versions
+
         return versions(self.layout)
 
     def verdict(self, day: date | str | None = None) -> Verdict:

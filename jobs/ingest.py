@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +14,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.contracts.steps import IngestMetrics
+from hmamba.errors import InputError
 from hmamba.sources.files import find_catalogue
 from hmamba.sources.registry import open_source
 from hmamba.warehouse.connection import connect, wal_of
@@ -19,6 +22,7 @@ from hmamba.warehouse.metadata import catalogue_warning
 from hmamba.warehouse.pull import Pull, batch_metrics, batch_of_run, pull
 from hmamba.warehouse.tables import is_empty
 from jobs.step import StepContext, run_step
+from jobs.sweep import sweep_root
 
 log = logging.getLogger("hmamba")
 
@@ -48,13 +52,16 @@ def body(context: StepContext) -> IngestMetrics:
     A repeated run reports the batch that its first try loaded.
 
     Raises:
-        InputError: a file is invalid, there is no data yet, or the day is implausible.
+        InputError: a file is invalid, there is no data yet, the warehouse is gone, or the day is implausible.
         QualityError: the batch, or its absence, broke a rule.
     """
     layout, config = context.layout, context.config
+    sweep_root(layout)
     source, catalogue = open_source(layout, config), find_catalogue(layout, config)
-    if source.is_empty and not layout.warehouse.exists():
-        raise source.nothing(())
+    if not layout.warehouse.exists():
+        if source.is_empty:
+            raise source.nothing(())
+        _require_new(context)
     request = Pull(layout, config, context.day, context.run_id, source, catalogue, context.options.any_day)
     with _transaction(layout.warehouse, config.warehouse) as connection:
         outcome = pull(connection, request)
@@ -80,9 +87,35 @@ def body(context: StepContext) -> IngestMetrics:
     )
 
 
+def _require_new(context: StepContext) -> None:
+    """Check that a root without a warehouse has never had one.
+
+    A new warehouse would hold only the events of files that are still there, and the same items under other numbers.
+
+    Raises:
+        InputError: a night of the root has been published, and ``--new-warehouse`` is not given.
+    """
+    layout = context.layout
+    if layout.published_days and not context.options.new_warehouse:
+        command = f"python -m jobs.ingest --root {shlex.quote(str(layout.root))} --day {context.day} --new-warehouse"
+        raise InputError(
+            f"{layout.warehouse} does not exist, although nights of this root have been published. Restore it from a "
+            f"backup. Without one, pull the files that are still in {layout.landing} into a new one with: {command}; "
+            "then run the night with --full-retrain."
+        )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--new-warehouse",
+        action="store_true",
+        help="make a new warehouse, although nights have been published from one that is gone",
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("ingest", __doc__ or "", body, arguments)
+    return run_step("ingest", __doc__ or "", body, arguments, _options)
 
 
 if __name__ == "__main__":

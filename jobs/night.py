@@ -28,6 +28,7 @@ from jobs.step import record_failure
 log = logging.getLogger("hmamba")
 
 _GRACE_SECONDS, _PATIENCE_SECONDS = 2, 10
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 _TURN_SECONDS = WAIT_SECONDS
 """Maximum wait for another night of the root to end."""
 
@@ -194,15 +195,17 @@ class _Steps:
 
     @contextmanager
     def running(self) -> Iterator[_Steps]:
-        """End every step when the block ends, also when SIGTERM ends it (with status 143)."""
-        is_main = threading.current_thread() is threading.main_thread()  # only the main thread may set a handler
-        before = signal.signal(signal.SIGTERM, _exit) if is_main else None
+        """End every step when the block ends, also when SIGTERM or SIGHUP ends it (with status 143 or 129)."""
+        before = {}
+        if threading.current_thread() is threading.main_thread():  # no other thread may set a handler
+            ends = [number for number in _ENDS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup does
+            before = {number: signal.signal(number, _exit) for number in ends}
         try:
             yield self
         finally:
             self.stop()
-            if is_main:
-                signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def run(
         self, step: str, shard: int | None = None, shards: int = 1, environment: dict[str, str] | None = None

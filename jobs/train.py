@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 
 import torch
 from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from hmamba.config import load
@@ -23,6 +25,7 @@ from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import Provenance
+from hmamba.processes import PARENT
 from hmamba.recipe import with_levels
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
@@ -86,6 +89,8 @@ def _train(context: StepContext, ranks: Ranks) -> TrainMetrics:
     provenance = name_training(context.day, snapshot, parent.version if parent else None, split, config)
     if _is_stored(context, provenance.version, device):
         log.info("train: %s is already trained", provenance.version)
+        if ranks.leads:
+            run.storage.delete(run.training)
         trained = model_files.read_metrics(layout, provenance.version).training
         if trained is None:
             return TrainMetrics(day=context.day, version=provenance.version, parent=provenance.parent, reused=True)
@@ -152,12 +157,16 @@ def _start(processes: int, arguments: list[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     if sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ[PARENT] = str(os.getpid())  # for the processes, which must not outlive this one
     command = ["--standalone", "--nproc-per-node", str(processes), "-m", "jobs.train", *arguments]
     try:
         torchrun.run(torchrun.parse_args(command))
     except ChildFailedError as error:
         status = error.get_first_failure()[1].exitcode
         return status if status > 0 else 1
+    except SignalException as ended:  # its processes have ended; so does this one, as every step does by this signal
+        signal.signal(ended.sigval, signal.SIG_DFL)
+        signal.raise_signal(ended.sigval)
     return 0
 
 

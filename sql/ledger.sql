@@ -41,13 +41,13 @@ VALUES (
 INSERT INTO batches (
     batch_id, day, run_id, source, started_at, loaded_at, watermark_from, watermark_to,
     rows_read, rows_loaded, rows_duplicate, rows_quarantined, rows_late, items_new, rows_left,
-    by_position
+    by_position, rows_forgotten
 )
 SELECT
     $batch_id, $day, $run_id, $source, $started_at, $loaded_at,
     $watermark_from, (SELECT max(event_time) FROM interactions),
     $rows_read, $rows_loaded, $rows_duplicate, $rows_quarantined, $rows_late, $items_new, $rows_left,
-    $by_position;
+    $by_position, $rows_forgotten;
 
 -- name: check_batch
 -- Counts from the tables, independent of the recorded metrics.
@@ -65,7 +65,8 @@ SELECT
     (SELECT count(*)
         FROM batch_files AS f
         WHERE f.batch_id = b.batch_id AND f.kind = 'interactions' AND f.state <> 'duplicate') AS files,
-    rows_read, rows_loaded, rows_duplicate, rows_quarantined, rows_late, rows_left, items_new, watermark_from, watermark_to
+    rows_read, rows_loaded, rows_duplicate, rows_quarantined, rows_forgotten, rows_late, rows_left, items_new,
+    watermark_from, watermark_to
 FROM batches AS b
 WHERE batch_id = $batch_id;
 

@@ -131,7 +131,8 @@ ORDER BY n.number, e.event_time, i.item_index, e.event_type;
 -- attributes: a category on each level of the path, named by the path down to it, and the columns of catalogue.attributes.
 -- first_seen and events use only events before the end, so that nothing leaks from the future. events: number of targets
 -- that have not been returned completely. Items without events before the end are included if the catalogue describes
--- them, and, so that a model never knows more items than a later snapshot, if a former catalogue described them.
+-- them, and, so that a model never knows more items than a later snapshot, if a former catalogue described them or if
+-- their events have been deleted.
 SELECT
     i.item_index,
     i.item_id,
@@ -154,7 +155,10 @@ LEFT JOIN (
 ) AS e ON i.item_id = e.item_id
 WHERE
     e.item_id IS NOT NULL
-    OR (i.item_index IS NOT NULL AND (i.first_seen IS NULL OR len(i.category_path) > 0 OR len(i.attributes) > 0))
+    OR (
+        i.item_index IS NOT NULL
+        AND (i.first_seen IS NULL OR i.first_seen < $end_time OR len(i.category_path) > 0 OR len(i.attributes) > 0)
+    )
 ORDER BY i.item_index;
 
 -- name: changed_users

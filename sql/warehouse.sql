@@ -27,8 +27,9 @@ CREATE TABLE IF NOT EXISTS items (
 );
 
 -- name: create_batches
--- One row per pull with new data: rows_read = rows_loaded + rows_duplicate + rows_quarantined. rows_left: rows of later
--- days, which stay in their files and are not in rows_read. by_position: events were ordered by position.
+-- One row per pull with new data: rows_read = rows_loaded + rows_duplicate + rows_quarantined + rows_forgotten, the rows
+-- of users who were forgotten before the pull or since. rows_left: rows of later days, which stay in their files and are
+-- not in rows_read. by_position: events were ordered by position.
 CREATE TABLE IF NOT EXISTS batches (
     batch_id BIGINT NOT NULL,
     day DATE NOT NULL,
@@ -46,7 +47,8 @@ CREATE TABLE IF NOT EXISTS batches (
     items_new BIGINT NOT NULL,
     rows_left BIGINT DEFAULT 0,
     by_position BOOLEAN,
-    CHECK (rows_read = rows_loaded + rows_duplicate + rows_quarantined)
+    rows_forgotten BIGINT NOT NULL,
+    CHECK (rows_read = rows_loaded + rows_duplicate + rows_quarantined + rows_forgotten)
 );
 
 -- name: create_batch_files
@@ -79,6 +81,20 @@ CREATE TABLE IF NOT EXISTS quarantine (
     rules VARCHAR[] NOT NULL,
     record JSON NOT NULL
 );
+
+-- name: create_forgotten
+-- One row per forgotten user, without the id: user_hash is SHA-256 of the salt and the id. events, quarantined: number of
+-- deleted rows.
+CREATE TABLE IF NOT EXISTS forgotten (
+    user_hash VARCHAR NOT NULL,
+    forgotten_at TIMESTAMP NOT NULL,
+    events BIGINT NOT NULL,
+    quarantined BIGINT NOT NULL
+);
+
+-- name: create_forgotten_salt
+-- One row: a random text.
+CREATE TABLE IF NOT EXISTS forgotten_salt (salt VARCHAR NOT NULL);
 
 -- name: add_event_type
 -- This and the next statements complete warehouses of earlier versions.

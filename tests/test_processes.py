@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hmamba.processes import PARENT, own_name
+from hmamba.processes import PARENT, is_running, own_name
 
 SAYS = f"import os, jobs; print('began', os.environ.get({PARENT!r}))"
 
@@ -29,6 +29,20 @@ def test_a_step_whose_starter_has_ended_does_not_begin() -> None:
     done = run({PARENT: str(starter.pid)})
     assert (done.stdout, done.returncode) == ("", 1)
     assert f"{PARENT} = {starter.pid}: this process, which started the step, has ended" in done.stderr
+
+
+def test_a_starter_that_nobody_has_waited_for_has_ended() -> None:
+    """As for a moment after a kill: a step that took it for running would outlive its night."""
+    starter = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    try:
+        assert starter.stdout is not None
+        starter.stdout.read()
+        os.waitid(os.P_PID, starter.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_running(starter.pid)
+        assert run({PARENT: str(starter.pid)}).returncode == 1
+    finally:
+        starter.wait()
+    assert is_running(os.getpid())
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "none", "1", "9" * 30])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.machine import commit, machine, today
-from bench.speed import csv_files, encode, epoch, refresh, scan, search
+from bench.speed import csv_files, encode, epoch, refresh, scan, search, verify
 from bench.speed.rounds import Figure, Hot, hot
 from bench.store import ROOT
 from bench.tables import table
@@ -28,6 +28,7 @@ PARTS = {
     "refresh": refresh.figures,
     "epoch": epoch.figures,
     "csv": csv_files.figures,
+    "verify": verify.figures,
 }
 
 

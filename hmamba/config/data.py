@@ -187,7 +187,7 @@ class WarehouseConfig(Section):
         300.0,
         ge=0,
         le=604_800,
-        description="How long to wait for another process that uses the warehouse or the same folder.",
+        description="How long to wait for another process that uses the same file or folder.",
     )
 
     @field_validator("memory_limit")

@@ -14,15 +14,13 @@ class KeepConfig(Section):
     models: int = Field(
         30, ge=1, le=36_500, description="Days whose model versions are kept. Versions of kept tables are kept as well."
     )
-    tables: int = Field(
-        90, ge=1, le=36_500, description="Days whose published tables, candidates/run_date=DAY, are kept."
-    )
+    tables: int = Field(90, ge=1, le=36_500, description="Days whose published tables are kept.")
     reports: int = Field(400, ge=1, le=36_500, description="Days whose reports are kept.")
     documents: int = Field(
         400,
         ge=1,
         le=36_500,
-        description="Days whose verdicts and metrics are kept, for `hmamba history`; a few kB per night.",
+        description="Days whose verdicts and metrics are kept, for `hmamba history`; a few kB each.",
     )
     landing: int | None = Field(
         None,

@@ -57,7 +57,7 @@ class Contents(Document):
     @classmethod
     def of(cls, folder: Path) -> Self:
         """Describe all files of a local folder and of the folders in it, but no earlier description."""
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CONTENTS)
+        paths = [path for path in _files(folder) if path != folder / CONTENTS]
         return cls(files=tuple(HashedFile.of(path, path.relative_to(folder).as_posix()) for path in paths))
 
     @property
@@ -79,9 +79,14 @@ class Contents(Document):
         for file in self.files:
             file.verified(folder / file.name, cure)
         known = {file.name for file in self.files} | {CONTENTS, *others}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.relative_to(folder).as_posix() not in known:
+        for path in _files(folder):
+            if path.relative_to(folder).as_posix() not in known:
                 raise InputError(f"{path} does not belong there: {folder / CONTENTS} does not name it. {cure}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files of a folder, without hidden ones, which are being written or were left by a killed process."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
 def digest_of(files: Iterable[HashedFile]) -> str:

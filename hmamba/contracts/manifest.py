@@ -56,6 +56,7 @@ class SnapshotManifest(Document, SnapshotTotals):
         by_position: whether events are ordered by position and have no times.
         batch: id of the newest pull in it.
         files: the shards and the item file.
+        former: digests of the snapshot before users were forgotten, oldest first.
     """
 
     CURE: ClassVar[str] = "Run the snapshot step again (python -m jobs.snapshot)."
@@ -65,6 +66,7 @@ class SnapshotManifest(Document, SnapshotTotals):
     by_position: bool
     batch: int
     files: tuple[SnapshotFile, ...]
+    former: tuple[str, ...] = ()
 
 
 class Refresh(Part):

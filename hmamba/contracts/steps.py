@@ -41,13 +41,14 @@ class StepMetrics(Document):
 
 
 class IngestMetrics(StepMetrics):
-    """Metrics of a pull. Rows read are the sum of rows loaded, duplicate and quarantined.
+    """Metrics of a pull. Rows read are the sum of rows loaded, duplicate, quarantined and forgotten.
 
     Attributes:
         batch_id: the batch in the ledger; None without new files.
         repeated: whether an earlier try of this run entered the batch, and this one found nothing new.
         files, files_skipped: number of new files, and of files read by an earlier pull.
         quarantined_by_rule: rows per broken rule; a row may break several.
+        rows_forgotten: rows of users who have been forgotten, which are not loaded.
         rows_late: loaded rows older than ``warehouse.overlap_days`` before the watermark.
         rows_left: rows of later days, left in their files.
         items_new: items seen for the first time.
@@ -67,6 +68,7 @@ class IngestMetrics(StepMetrics):
     rows_loaded: int = 0
     rows_duplicate: int = 0
     rows_quarantined: int = 0
+    rows_forgotten: int = 0
     quarantined_by_rule: dict[str, int] = Field(default_factory=dict)
     rows_late: int = 0
     rows_left: int = 0

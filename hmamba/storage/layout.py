@@ -24,6 +24,9 @@ CONTENTS = "contents.json"
 INDEX_DESCRIPTION = "index.json"
 """File that describes all others of an index's folder."""
 
+CHECKPOINT = "state.json"
+"""File that names the others of a training's checkpoint."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _PUBLISHED = "run_date="
 _FOREIGN = re.compile(r"[*?[]")
@@ -329,6 +332,11 @@ class Layout:
     """Working folders, one per day."""
 
     @property
+    def training_states(self) -> list[Path]:
+        """Checkpoints of all runs whose training is under way, or was killed."""
+        return self.storage.find(self.runs, f"*/*/training/{CHECKPOINT}")
+
+    @property
     def run_days(self) -> list[tuple[date, Path]]:
         """Working folders, oldest first."""
         return self._days(self.runs)
@@ -380,18 +388,27 @@ class Layout:
             )
         return RunLayout(self.runs / day.isoformat() / run_id, self.storage)
 
+    reports = _Under("reports")
+    """Reports, one folder per day."""
+
     def report(self, day: date) -> Path:
         """The report of one night."""
-        return self.root / "reports" / day.isoformat() / "index.html"
+        return self.reports / day.isoformat() / "index.html"
 
     @property
     def report_days(self) -> list[tuple[date, Path]]:
         """Folders of reports, oldest first."""
-        return self._days(self.root / "reports")
+        return self._days(self.reports)
+
+    receipts = _Under("receipts")
+    """Receipts of erasures."""
+
+    backtests = _Under("backtests")
+    """Folders of backtests."""
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:
         """Working folder of a backtest of every ``every``-th night from ``first`` to ``last``."""
-        return BacktestLayout(self.root / "backtests" / f"{first}_{last}_every-{every}")
+        return BacktestLayout(self.backtests / f"{first}_{last}_every-{every}")
 
     def _days(self, folder: Path, prefix: str = "") -> list[tuple[date, Path]]:
         """Folders with a day as name, oldest first."""

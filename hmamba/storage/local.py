@@ -1,6 +1,7 @@
 """Local storage with atomic writes: write to a temporary name beside the target, flush, rename.
 
-Readers ignore names that start with a dot or contain ``.tmp-``.
+Readers ignore names that start with a dot or contain ``.tmp-``. :mod:`hmamba.storage.temporary`
+sweeps those that killed processes leave.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from urllib.parse import unquote
 
 from hmamba.errors import InputError
 from hmamba.storage.locks import alone
+from hmamba.storage.temporary import claimed, delete
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -37,11 +37,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _beside(target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.parent / f".{target.name}.tmp-{uuid.uuid4().hex[:8]}"
-
-
 def _sync(path: Path) -> None:
     """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -54,14 +49,11 @@ def _sync(path: Path) -> None:
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; rename it onto ``target`` if the block succeeds, delete it if not."""
-    temporary = _beside(target)
-    try:
+    with claimed(target) as temporary:
         yield temporary
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -71,9 +63,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     An existing ``target`` is exchanged in one system call (Linux ``renameat2``), so that a reader lists the old
     folder or the new folder. If the kernel or file system does not support this, the old folder is moved aside first.
     """
-    temporary = _beside(target)
-    temporary.mkdir()
-    try:
+    with claimed(target) as temporary:
+        temporary.mkdir()
         yield temporary
         for path in temporary.rglob("*"):
             _sync(path)
@@ -82,8 +73,6 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         else:
             temporary.rename(target)
         _sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _exchange(new: Path, target: Path) -> None:
@@ -96,10 +85,10 @@ def _exchange(new: Path, target: Path) -> None:
         code = ctypes.get_errno()
         if code not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
             raise OSError(code, os.strerror(code), str(target))
-    aside = _beside(target)
-    target.rename(aside)
-    new.rename(target)
-    aside.rename(new)
+    with claimed(target) as aside:
+        target.rename(aside)
+        new.rename(target)
+        aside.rename(new)
 
 
 def write_json(target: Path, value: Any) -> None:
@@ -141,6 +130,7 @@ class LocalStorage:
     write_file = staticmethod(atomic_file)
     write_folder = staticmethod(atomic_folder)
     lock = staticmethod(alone)
+    delete = staticmethod(delete)
     digest = staticmethod(sha256)
 
     def exists(self, place: Path) -> bool:
@@ -167,13 +157,6 @@ class LocalStorage:
         """Rename a file or folder."""
         target.parent.mkdir(parents=True, exist_ok=True)
         place.rename(target)
-
-    def delete(self, place: Path) -> None:
-        """Remove a file, link or folder, if it exists."""
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
 
 
 LOCAL = LocalStorage(Path("/"))

@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import gzip
 import io
-import tempfile
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -32,6 +31,7 @@ from hmamba.sources.json_records import array_elements, parsed
 from hmamba.sources.limits import require_few_columns
 from hmamba.sources.parquet import open_parquet, read_batches
 from hmamba.sources.read import open_file
+from hmamba.storage.temporary import private_folder
 
 MAX_FILES = 200
 """Maximum number of files to sample; of more, an evenly spread selection with the first and the last."""
@@ -120,8 +120,8 @@ def take(files: Sequence[SourceFile], folder: Path, budget: Budget = FULL) -> li
 @contextmanager
 def samples_of(files: Sequence[SourceFile], budget: Budget = FULL) -> Iterator[list[Sample]]:
     """Samples of files, as :func:`take` makes them, in a temporary folder that is deleted after the block."""
-    with tempfile.TemporaryDirectory(prefix="hmamba-") as folder:
-        yield take(files, Path(folder), budget)
+    with private_folder() as folder:
+        yield take(files, folder, budget)
 
 
 def total_rows(files: Sequence[SourceFile], samples: Sequence[Sample], counts: Sequence[int]) -> tuple[int, bool]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hmamba.errors import InputError
+from hmamba.storage.layout import CHECKPOINT
 from hmamba.storage.local import atomic_file, digest, read_json, sha256, write_json
 from hmamba.training.average import WeightAverage
 
@@ -58,7 +59,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._state = folder / "state.json"
+        self._state = folder / CHECKPOINT
         self._weights: dict[str, str] | None = None
         self._best: dict[str, str] | None = None
 

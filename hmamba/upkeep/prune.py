@@ -8,7 +8,6 @@ for ``keep.documents`` days, so that ``hmamba history`` lists the nights of a ye
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -25,13 +24,12 @@ from hmamba.statements import rows
 from hmamba.steps import PUBLISHING
 from hmamba.storage.layout import Layout, RunLayout
 from hmamba.storage.local import sha256
+from hmamba.storage.temporary import claimed
 from hmamba.upkeep.sizes import size_of
 from hmamba.warehouse.connection import connect
 
 ABANDONED_SECONDS = 7 * 86_400
 """A run that has not finished and has written nothing for so long does not continue."""
-
-_PRUNED = ".tmp-pruned"
 
 
 @dataclass(frozen=True)
@@ -89,31 +87,34 @@ def plan(layout: Layout, config: Config, day: date | None = None) -> Plan:
     _plan_reports(layout, found, keep.reports, day)
     if keep.landing is not None:
         _plan_landing(layout, found, config, keep.landing)
-    found.add("leftovers", *_leftovers(layout))
     found.doomed.sort(key=lambda one: (one.kind, one.path))
     return found
 
 
 def prune(layout: Layout, config: Config, day: date | None = None) -> Plan:
-    """Delete what :func:`plan` finds, and return it. A table disappears as a whole; killed, run it again."""
+    """Delete what :func:`plan` finds, and return it. A table disappears as a whole."""
     with layout.storage.lock(layout.candidates):
         found = plan(layout, config, day)
-        with ExitStack() as stack:
-            _spare_used(layout, found, stack)
-            _delete(layout, found)
+        found.doomed = [one for one in found.doomed if _delete(layout, one, found.notes)]
     return found
 
 
-def _spare_used(layout: Layout, found: Plan, held: ExitStack) -> None:
-    """Take from the plan the working folders in which steps work; the others are locked until the stack is closed."""
-    used: set[Path] = set()
-    for run in sorted({run for one in found.doomed for run in _runs_of(layout, one.path)}):
+def _delete(layout: Layout, one: Doomed, notes: list[str]) -> bool:
+    """Delete something, unless a step works in its working folder; returns whether it is deleted."""
+    with ExitStack() as stack:
         try:
-            held.enter_context(layout.storage.lock(run, wait_seconds=0))
+            for run in _runs_of(layout, one.path):
+                stack.enter_context(layout.storage.lock(run, wait_seconds=0))
         except BusyError as error:
-            used.add(run)
-            found.notes.append(f"{run} is kept: {error}")
-    found.doomed = [one for one in found.doomed if used.isdisjoint(_runs_of(layout, one.path))]
+            notes.append(f"{one.path} is kept: {error}")
+            return False
+        if one.kind == "tables":
+            with claimed(one.path) as aside:
+                layout.storage.move(one.path, aside)
+                layout.storage.delete(aside)
+        else:
+            layout.storage.delete(one.path)
+        return True
 
 
 def _runs_of(layout: Layout, path: Path) -> list[Path]:
@@ -122,17 +123,6 @@ def _runs_of(layout: Layout, path: Path) -> list[Path]:
         return []
     parts = path.relative_to(layout.runs).parts
     return [layout.runs.joinpath(*parts[:2])] if len(parts) > 1 else layout.storage.find(path, "*/")
-
-
-def _delete(layout: Layout, found: Plan) -> None:
-    for one in found.doomed:
-        if one.kind == "tables":
-            aside = one.path.with_name(f".{one.path.name}{_PRUNED}")
-            shutil.rmtree(aside, ignore_errors=True)
-            layout.storage.move(one.path, aside)
-            layout.storage.delete(aside)
-        else:
-            layout.storage.delete(one.path)
 
 
 def _kept(days: Collection[date], most: int, always: Collection[date]) -> set[date]:
@@ -150,19 +140,13 @@ def _newest_day(layout: Layout) -> date | None:
     return next((day for day, path in layout.published_days if path.resolve() == folder), None)
 
 
-def _leftovers(layout: Layout) -> list[Path]:
-    """Tables of an earlier pruning that was killed."""
-    folder = layout.storage.local_path(layout.candidates)
-    return sorted(folder.glob(f".*{_PRUNED}")) if folder.is_dir() else []
-
-
 def _plan_runs(layout: Layout, found: Plan, most: int, documents: int, always: set[date]) -> set[date]:
     """Plan what goes of working folders; returns the days of which all is kept."""
     runs = {
         day: [RunLayout(path, layout.storage) for path in layout.storage.find(folder, "*/")]
         for day, folder in layout.run_days
     }
-    large = {day for day, of_day in runs.items() if any(map(_large, of_day))}
+    large = {day for day, of_day in runs.items() if any(map(large_parts, of_day))}
     kept = _kept(large, most, always) | layout.claimed_days
     kept |= {day for day in large if not all(map(_has_ended, runs[day]))}
     recorded = _kept(runs, documents, kept)
@@ -170,11 +154,11 @@ def _plan_runs(layout: Layout, found: Plan, most: int, documents: int, always: s
         if day not in recorded:
             found.add("documents", layout.runs / day.isoformat())
         elif day not in kept:
-            found.add("runs", *(path for run in of_day for path in _large(run)))
+            found.add("runs", *(path for run in of_day for path in large_parts(run)))
     return kept
 
 
-def _large(run: RunLayout) -> list[Path]:
+def large_parts(run: RunLayout) -> list[Path]:
     """Everything in a working folder but its documents."""
     small = {run.verdict, run.metrics, run.failures}
     return [path for path in run.storage.find(run.folder, "*") if path not in small]
@@ -182,7 +166,7 @@ def _large(run: RunLayout) -> list[Path]:
 
 def _has_ended(run: RunLayout) -> bool:
     """Whether a run has published, has nothing to lose, or has not written anything for a week."""
-    if not _large(run) or run.storage.exists(run.step_metrics(PUBLISHING[-1])):
+    if not large_parts(run) or run.storage.exists(run.step_metrics(PUBLISHING[-1])):
         return True
     written = max((path.lstat().st_mtime for path in run.storage.local_path(run.folder).rglob("*")), default=0.0)
     return time.time() - written > ABANDONED_SECONDS

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +25,9 @@ from hmamba.evaluation.gate import is_baseline
 from hmamba.models import promotions
 from hmamba.models.verify import verified
 from hmamba.storage.layout import Layout
+
+BUSY_SECONDS = 60.0
+"""Maximum wait for each step that works in a folder of a later day."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,13 @@ def roll_back(layout: Layout, target: Target, *, delete: bool = False) -> Iterat
         A message for each change, as it is made.
 
     Raises:
+        BusyError: a step still works in a working folder of a later day; nothing has been changed.
         InputError: the list of promotions is damaged; nothing has been changed.
     """
-    with layout.storage.lock(layout.candidates):
+    with ExitStack() as stack:
+        stack.enter_context(layout.storage.lock(layout.candidates))
+        if not target.keeps_tables:
+            _lock_later_runs(layout, target.day, stack)
         yield from target.notes
         if target.table is not None:
             yield from _restore(layout, target.table)
@@ -131,6 +139,14 @@ def roll_back(layout: Layout, target: Target, *, delete: bool = False) -> Iterat
                     yield _remove(path, layout, delete)
         champion = promotions.promotions(layout)
         yield f"champion: {champion[-1].version}, since {champion[-1].day}" if champion else "champion: none"
+
+
+def _lock_later_runs(layout: Layout, day: date, held: ExitStack) -> None:
+    """Wait for the steps that work in folders that will be moved."""
+    for when, folder in layout.run_days:
+        if when > day:
+            for run in layout.storage.find(folder, "*/"):
+                held.enter_context(layout.storage.lock(run, wait_seconds=BUSY_SECONDS))
 
 
 def require_root(layout: Layout) -> None:

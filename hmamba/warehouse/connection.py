@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.errors import BusyError, InputError, explained, reasons
+from hmamba.storage.temporary import claimed, private_folder
 
 log = logging.getLogger("hmamba")
 
@@ -33,10 +32,10 @@ _HOLDER = re.compile(r"PID (\d+)")
 _Settings = dict[str, str | bool | int | float | list[str]]
 
 
-def _settings(config: WarehouseConfig, spill: str) -> _Settings:
+def _settings(config: WarehouseConfig, spill: Path) -> _Settings:
     settings: _Settings = {
         "memory_limit": config.memory_limit,
-        "temp_directory": spill,
+        "temp_directory": str(spill),
         "autoinstall_known_extensions": False,
     }
     if config.threads is not None:
@@ -52,10 +51,7 @@ def in_memory(config: WarehouseConfig | None = None) -> Iterator[duckdb.DuckDBPy
         config: memory and thread limits; None for the defaults.
     """
     config = config or WarehouseConfig()
-    with (
-        tempfile.TemporaryDirectory(prefix="hmamba-") as spill,
-        duckdb.connect(config=_settings(config, spill)) as connection,
-    ):
+    with private_folder() as spill, duckdb.connect(config=_settings(config, spill)) as connection:
         yield connection
 
 
@@ -72,7 +68,7 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
     """
     if not read_only and not path.exists():
         _create(path)
-    with _open(path, config, read_only) as connection:
+    with private_folder(path) as spill, _open(path, config, read_only, spill) as connection:
         try:
             yield connection
         except Exception as error:
@@ -87,21 +83,20 @@ def _create(path: Path) -> None:
 
     DuckDB writes three headers; a file that a full disk or a kill cut among them is not a database.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
     try:
-        duckdb.connect(str(temporary)).close()
-        wal_of(path).unlink(missing_ok=True)  # of a database that was removed: DuckDB would replay it into the new one
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            if not path.exists():
-                temporary.rename(path)
+        with claimed(path) as temporary:
+            duckdb.connect(str(temporary)).close()
+            # The log of a database that was removed would be replayed into the new one.
+            wal_of(path).unlink(missing_ok=True)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not path.exists():
+                    temporary.rename(path)
     except duckdb.Error as error:
         raise explained(error, str(path)) or error from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _first_line(error: BaseException) -> str:
@@ -111,7 +106,7 @@ def _first_line(error: BaseException) -> str:
 def _rebuild(path: Path) -> str:
     return (
         f"Restore it from a backup, with {wal_of(path).name} if there was one. Without a backup, move both away, put "
-        "back files that were pulled and are gone, and run a night with --full-retrain: it pulls all files again."
+        "back files that were pulled and are gone, and pull all files again: docs/warehouse.md#a-damaged-warehouse."
     )
 
 
@@ -120,11 +115,16 @@ def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.wal")
 
 
-def _open(path: Path, config: WarehouseConfig, read_only: bool) -> duckdb.DuckDBPyConnection:
+def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> duckdb.DuckDBPyConnection:
     started = reported = time.monotonic()
     while True:
+        before = path.stat().st_ino if path.exists() else None
         try:
-            return duckdb.connect(str(path), read_only=read_only, config=_settings(config, f"{path}.tmp"))
+            connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
+            if before is None or path.stat().st_ino == before:
+                return connection
+            connection.close()  # the file was replaced while it was opened: this is the old one
+            continue
         except duckdb.Error as error:
             holder = _holder(error)
             if holder is None:

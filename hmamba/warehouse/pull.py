@@ -20,6 +20,7 @@ from hmamba.sources.files import select_catalogue
 from hmamba.statements import Row, one, rows, statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.days import Considered, check_gap, consider, everything, staleness
+from hmamba.warehouse.forgotten import drop_forgotten
 from hmamba.warehouse.ledger import entries, record
 from hmamba.warehouse.merge import Entry, Merged, merge
 from hmamba.warehouse.metadata import apply_catalogue, read_as
@@ -120,6 +121,7 @@ def _enter(
     batch_id, parts = history["last_batch"] + 1, selection.to_load
     read = _stage(connection, request, parts, refused_from)
     total, wanted = sum(read.rows), config.source.columns.wanted
+    forgotten = drop_forgotten(connection) if total else 0
     refused = refuse_rows(connection, config, refused_from, read.positions if total else 0)
     if read.first_left is not None and total == refused and history["newest"] is None:
         raise _all_later(request.day, read)
@@ -169,13 +171,14 @@ def _enter(
             "rows_loaded": merged.loaded,
             "rows_duplicate": merged.duplicate,
             "rows_quarantined": refused,
+            "rows_forgotten": forgotten,
             "rows_late": merged.late,
             "items_new": items_new,
             "rows_left": sum(read.left),
             "by_position": request.config.source.columns.by_position,
         },
     )
-    _check(connection, batch_id, total, merged)
+    _check(connection, batch_id, total - forgotten, merged)
     return batch_id, newest, warnings
 
 

@@ -13,6 +13,8 @@ _TABLES = (
     "warehouse/create_batches",
     "warehouse/create_batch_files",
     "warehouse/create_quarantine",
+    "warehouse/create_forgotten",
+    "warehouse/create_forgotten_salt",
 )
 _ADDITIONS = (
     "warehouse/add_event_type",

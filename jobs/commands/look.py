@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hmamba.text import metric_name, printable, short
+from hmamba.text import counted, metric_name, printable, short
 from jobs.commands.options import AsJson, Root, print_json
 
 if TYPE_CHECKING:
@@ -150,6 +150,33 @@ def models(root: Root, as_json: AsJson = False) -> None:
     for one in found:
         if one.damage:
             typer.echo(f"{one.version}: {printable(one.damage)}", err=True)
+
+
+def check(root: Root, as_json: AsJson = False) -> None:
+    """Verify a root: every digest, every sum of the ledger, every manifest and document.
+
+    Prints what is wrong and what to do. Exits with 1 if anything is. Run it while no night runs.
+
+    Example: `hmamba check --root demo`
+    """
+    from hmamba.storage.layout import Layout
+    from hmamba.upkeep.check import check as verify
+
+    areas, wrong = [], 0
+    for area in verify(Layout.existing(root)):
+        areas.append(area)
+        wrong += len(area.wrong)
+        if not as_json:
+            typer.echo(f"{'✗' if area.wrong else '✓'} {area.name:<16}{area.looked}")
+            for sentence in area.wrong:
+                typer.echo(f"  {printable(sentence)}")
+    if as_json:
+        print_json([asdict(area) for area in areas])
+    else:
+        typer.echo(
+            "Everything is as it was written." if not wrong else f"{counted(wrong, 'thing')} wrong: see ✗ above."
+        )
+    raise typer.Exit(1 if wrong else 0)
 
 
 def _console() -> Console:

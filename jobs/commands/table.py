@@ -29,6 +29,10 @@ COMMANDS = (
     Command("recommend", look.recommend, _LOOK),
     Command("history", look.history, _LOOK),
     Command("models", look.models, _LOOK),
+    Command("check", look.check, _LOOK),
     Command("rollback", upkeep.rollback, _UPKEEP),
     Command("prune", upkeep.prune, _UPKEEP),
+    Command("forget", upkeep.forget, _UPKEEP),
+    Command("backup", upkeep.backup, _UPKEEP),
+    Command("restore", upkeep.restore, _UPKEEP),
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hmamba.clock import named_day
+from hmamba.errors import InputError
+from hmamba.text import counted, printable
 from jobs.commands.options import AsJson, Root, Settings, print_json
 from jobs.commands.options import day as as_day
 
@@ -81,3 +84,90 @@ def prune(
     for one in done.doomed:
         typer.echo(f"{one.kind:<10}{shown(one.bytes):>10}  {one.path.relative_to(layout.root)}")
     typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {shown(done.bytes)}.")
+
+
+def forget(
+    root: Root,
+    users: Annotated[list[str] | None, typer.Argument(help="Ids of users.", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Option(help="A text file with an id on each line.", show_default=False)] = None,
+    landing: Annotated[
+        bool, typer.Option("--landing", help="Also write source files again without the rows of these users.")
+    ] = False,
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase users from the warehouse and from everything that nights have made of it.
+
+    Later files do not bring them back: a salted hash of each id stays. Source files are only named, unless `--landing`
+    is given. The models stay, and the next night goes on with the same champion. Safe to run again. Writes a receipt
+    without the ids under `ROOT/receipts`.
+
+    Example: `hmamba forget 2375 --root demo`
+    """
+    from hmamba.config import load
+    from hmamba.storage.layout import Layout
+    from hmamba.upkeep.forget import forget as erase
+
+    layout = Layout.existing(root)
+    given = [*(users or ()), *(_lines(file) if file is not None else ())]
+    receipt = erase(layout, load(config, layout), given, landing=landing)
+    if as_json:
+        print_json(receipt.model_dump(mode="json"))
+        return
+    events, refused = (sum(getattr(user, name) for user in receipt.users) for name in ("events", "quarantined"))
+    typer.echo(f"Erased from the warehouse: {counted(events, 'event')}, {counted(refused, 'refused row')}.")
+    typer.echo(f"Written again: {', '.join(receipt.rewritten)}.")
+    if receipt.deleted:
+        typer.echo(f"Deleted: {', '.join(receipt.deleted)}.")
+    for name in receipt.landing:
+        typer.echo(
+            f"{printable(name)} still holds rows of them. Add --landing, or remove the rows at its origin.", err=True
+        )
+    for reason in receipt.unreadable:
+        typer.echo(f"Not searched: {printable(reason)}", err=True)
+    if not events and not refused:
+        typer.echo("The warehouse held no rows of them. Check the ids; rows that come later are not loaded.", err=True)
+
+
+def backup(
+    target: Annotated[
+        Path, typer.Argument(help="A new folder, or an archive: .tar, .tar.gz, .tgz or .tar.xz.", show_default=False)
+    ],
+    root: Root,
+    config: Settings = None,
+) -> None:
+    """Copy what cannot be derived: warehouse, models, promotions, published tables, configuration, documents.
+
+    Waits until no step of the root runs. The backup appears when it is complete, and names the digest of each file.
+
+    Example: `hmamba backup /mnt/backups/shop-2024-05-31.tar.gz --root demo`
+    """
+    from hmamba.config import load
+    from hmamba.storage.layout import Layout
+    from hmamba.upkeep.backup import back_up
+    from hmamba.upkeep.sizes import shown
+
+    layout = Layout.existing(root)
+    made = back_up(layout, load(config, layout), target)
+    typer.echo(f"{target}: {counted(len(made.files), 'file')}, {shown(sum(file.bytes for file in made.files))}.")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="The folder or archive that hmamba backup has made.")],
+    root: Root,
+) -> None:
+    """Bring a backup back as a new root. Every file is verified before the folder appears.
+
+    Example: `hmamba restore /mnt/backups/shop-2024-05-31.tar.gz --root demo`
+    """
+    from hmamba.upkeep.backup import restore as bring_back
+
+    made = bring_back(source, Path(root))
+    typer.echo(f"{root}: {counted(len(made.files), 'file')}, as of {made.made_at:%Y-%m-%d %H:%M} UTC.")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--file {file} cannot be read: {error}. Give a text file in UTF-8.") from None

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmamba.contracts.checks import Kind
+from hmamba.quality.checks import check
+from hmamba.quality.expectations import Figure
 from hmamba.steps import NIGHT, REFRESH
+from hmamba.storage.layout import Layout
 from tests.dags import conftest
 from tests.dags.test_steps import operator, rendered
 
 DAY, RUN = "2024-02-29", "manual"
 
 
-def validation(root: Path, suite: str, run: str, at: str, success: bool) -> None:
-    file = root / "gx" / "uncommitted" / "validations" / suite / run / at / "frame.json"
-    file.parent.mkdir(parents=True)
-    config = {"type": "expect_column_max_to_be_between", "kwargs": {"column": "rows", "min_value": 1}}
-    file.write_text(json.dumps({"results": [{"expectation_config": config, "success": success}]}))
+def validation(root: Path, kind: Kind, name: str, success: bool) -> None:
+    """A check that has been made, as steps make it."""
+    check(Layout.at(root).checks, kind, name, [Figure("rows", int(success), least=1)])
 
 
 def test_every_step_has_its_data() -> None:
@@ -31,11 +32,26 @@ def test_every_step_has_its_data() -> None:
 def test_expectations_are_those_of_the_last_try(tmp_path: Path) -> None:
     from hmamba_lineage import expectations
 
-    validation(tmp_path, "staged_batch", f"{DAY} {RUN}, batch 1", "1", False)
-    validation(tmp_path, "staged_batch", f"{DAY} {RUN}, batch 2", "2", True)
-    validation(tmp_path, "staged_batch", f"{DAY} other, batch 3", "3", False)
+    validation(tmp_path, "staged_batch", f"{DAY} {RUN}, batch 1", False)
+    validation(tmp_path, "staged_batch", f"{DAY} {RUN}, batch 2", True)
+    validation(tmp_path, "staged_batch", f"{DAY} other, batch 3", False)
     assert list(expectations(tmp_path, "ingest", DAY, RUN)) == [("expect_column_max_to_be_between", "rows", True)]
     assert list(expectations(tmp_path, "train", DAY, RUN)) == []
+    assert list(expectations(tmp_path, "publish", DAY, RUN)) == []
+    validation(tmp_path, "candidates", f"{DAY} {RUN} refreshed to 2024-03-01 by noon", False)
+    assert list(expectations(tmp_path, "publish", DAY, RUN)) == []
+    (found,) = expectations(tmp_path, "refresh", "2024-03-01", "noon")
+    assert found == ("expect_column_max_to_be_between", "rows", False)
+
+
+def test_damaged_records_are_passed_over(tmp_path: Path) -> None:
+    from hmamba_lineage import expectations
+
+    validation(tmp_path, "candidates", f"{DAY} {RUN}", True)
+    place = Layout.at(tmp_path).checks
+    for name, content in enumerate([b"{", b"\xff", b"[]", b'{"name": 1}']):
+        place.record("candidates", f"9{name}").write_bytes(content)
+    assert len(list(expectations(tmp_path, "publish", DAY, RUN))) == 1
 
 
 def lineage_of(step: str, root: Path, metrics: dict[str, Any], *, failed: bool = False) -> Any:
@@ -51,7 +67,7 @@ def lineage_of(step: str, root: Path, metrics: dict[str, Any], *, failed: bool =
 
 
 def test_a_pull_has_inputs_outputs_rows_and_expectations(tmp_path: Path) -> None:
-    validation(tmp_path, "staged_batch", f"{DAY} {RUN}, batch 1", "1", True)
+    validation(tmp_path, "staged_batch", f"{DAY} {RUN}, batch 1", True)
     found = lineage_of("ingest", tmp_path, {"step": "ingest", "rows_read": 9, "rows_loaded": 7})
     (landing,), (warehouse,) = found.inputs, found.outputs
     assert (landing.namespace, landing.name) == ("file", str(tmp_path / "landing"))
@@ -67,7 +83,7 @@ def test_a_pull_has_inputs_outputs_rows_and_expectations(tmp_path: Path) -> None
 
 
 def test_a_table_that_broke_a_rule_says_which(tmp_path: Path) -> None:
-    validation(tmp_path, "candidates", f"{DAY} {RUN}", "1", False)
+    validation(tmp_path, "candidates", f"{DAY} {RUN}", False)
     found = lineage_of("publish", tmp_path, {}, failed=True)
     (assertion,) = found.inputs[0].inputFacets["dataQualityAssertions"].assertions
     assert assertion.success is False
@@ -147,5 +163,5 @@ def test_links_lead_to_pages(base: str | None, monkeypatch: pytest.MonkeyPatch) 
     start = "file:///srv/shop/" if base is None else base
     assert links == {
         "Report": f"{start}reports/{DAY}/index.html",
-        "Data Docs": f"{start}gx/uncommitted/data_docs/local_site/index.html",
+        "Data Docs": f"{start}gx/index.html",
     }

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +86,8 @@ def operator(step: str, **kwargs: Any) -> Any:
 class TaskInstance:
     """Keeps the XComs that a task pushes."""
 
+    map_index = -1
+
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
 
@@ -137,7 +140,7 @@ def test_no_optional_argument_without_need(steps: Path) -> None:
     ("status", "final"), [("1", False), ("2", True), ("3", True), ("77", False)], ids=["one", "two", "three", "other"]
 )
 def test_statuses(steps: Path, status: str, final: bool) -> None:
-    from hmamba_steps import StepFailed, StepFailedForGood
+    from hmamba_outcomes import StepFailed, StepFailedForGood
 
     step = operator("ends")
     with pytest.raises(StepFailed) as raised:
@@ -149,7 +152,8 @@ def test_statuses(steps: Path, status: str, final: bool) -> None:
 
 def test_a_status_that_no_retry_can_change_is_not_retried() -> None:
     from airflow.sdk import RetryAction
-    from hmamba_steps import COMMON, StepFailed, StepFailedForGood
+    from hmamba_outcomes import StepFailed, StepFailedForGood
+    from hmamba_steps import COMMON
 
     policy = COMMON["default_args"]["retry_policy"]
     assert policy.evaluate(StepFailedForGood(2, "wrong"), 1, 3).action is RetryAction.FAIL
@@ -157,7 +161,7 @@ def test_a_status_that_no_retry_can_change_is_not_retried() -> None:
 
 
 def test_a_step_that_the_kernel_kills_is_tried_again(steps: Path) -> None:
-    from hmamba_steps import StepFailed, StepFailedForGood
+    from hmamba_outcomes import StepFailed, StepFailedForGood
 
     step = operator("dies")
     with pytest.raises(StepFailed) as raised:
@@ -167,7 +171,7 @@ def test_a_step_that_the_kernel_kills_is_tried_again(steps: Path) -> None:
 
 
 def test_a_step_without_facts_is_a_failure(steps: Path) -> None:
-    from hmamba_steps import StepFailed
+    from hmamba_outcomes import StepFailed
 
     step = operator("silent")
     with pytest.raises(StepFailed) as raised:
@@ -317,7 +321,7 @@ def test_the_task_shows_what_it_runs_on() -> None:
 def test_a_wrong_run_is_refused_before_anything_is_made(
     tmp_path: Path, conf: dict[str, Any], root: str | None, said: str
 ) -> None:
-    from hmamba_steps import StepFailedForGood
+    from hmamba_outcomes import StepFailedForGood
 
     step = operator("ends")
     context = rendered(step, conf, root=str(tmp_path) if root == "" else root)
@@ -326,3 +330,51 @@ def test_a_wrong_run_is_refused_before_anything_is_made(
     assert said in str(raised.value)
     assert context["ti"].pushed == {"failure": str(raised.value)}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_try_waits_for_the_first_one(steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one's task was lost; its step still runs."""
+    from hmamba_outcomes import StepFailed
+    from hmamba_steps import StepOperator
+
+    root = tmp_path / "shop"
+    (root / "landing").mkdir(parents=True)
+    first, second = operator("sleeps", takes_turns=False), operator("ends", takes_turns=False)
+    second.task_id = first.task_id
+    failed: list[SystemExit] = []
+
+    def begin() -> None:
+        try:
+            first.execute(rendered(first, root=str(root), config="0"))
+        except SystemExit as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    step = _await(root / "pid")
+    monkeypatch.setattr(StepOperator, "patience_seconds", 0.1)
+    with pytest.raises(StepFailed) as raised:
+        second.execute(rendered(second, root=str(root), config="0"))
+    assert (raised.value.code, "still runs" in str(raised.value)) == (1, True)
+    monkeypatch.setattr(StepOperator, "patience_seconds", 60)
+    os.kill(step, signal.SIGKILL)
+    assert second.execute(rendered(second, root=str(root), config="0"))["summary"] == "3 things"
+    thread.join()
+    assert len(failed) == 1
+
+
+def test_the_lock_of_a_try_is_the_steps(steps: Path, tmp_path: Path) -> None:
+    """It outlives the operator's process, which a kill of the scheduler may take along."""
+    from hmamba_turns import Claim, Turns, TurnsBusyError
+
+    turns, own = Turns(tmp_path, lambda *_: True), Claim("dag", "run", "2024-05-01", "")
+    with turns.only_try(own, "train", 0, lambda: None) as lock:
+        step = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
+    with pytest.raises(TurnsBusyError), turns.only_try(own, "train", 0, lambda: None):
+        pass
+    with turns.only_try(own, "score-1", 0, lambda: None):
+        pass
+    step.kill()
+    step.wait()
+    with turns.only_try(own, "train", 0, lambda: None):
+        pass

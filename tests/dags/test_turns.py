@@ -102,7 +102,9 @@ def test_a_cleared_task_of_an_old_run_takes_the_turn_or_says_who_has_it(runs: Ru
     assert runs.ask("2024-05-03") == "2024-05-01"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"day": 1}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"day": 1}', '{"dag_id": 1, "run_id": "x", "day": "y", "due": "z"}']
+)
 def test_a_damaged_claim_is_dropped(runs: Runs, damage: str) -> None:
     runs.ask("2024-05-01")
     (runs.turns._folder / "2024-05-01.night.2024-05-01.json").write_text(damage)

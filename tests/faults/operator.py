@@ -15,7 +15,7 @@ _TRIES = 10
 _STEP = re.compile(r"python -m jobs\.(\w+)(?: --shard (\d+))?|Run the (\w+) step(?: for shard (\d+))?")
 _RESTORE = re.compile(r"(?:Restore|restore|backup)")
 _DELETE = re.compile(r"(?:[Dd]elete|[Rr]emove|Move) (?:it|that file|the file)")
-_PATH = re.compile(r"(/\S+?)[:,;]?(?= |$)")
+_PATH = re.compile(r"((?:/|landing/)\S+?)[:,;]?(?= |$)")
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Operator:
         said = ended.message
         self.done.append(said)
         named = _PATH.search(said)
-        path = Path(named[1]) if named else None
+        path = self.root / named[1] if named else None  # an absolute path stays as it is
         asked, restore = _STEP.search(said), _RESTORE.search(said)
         # Of several cures, the first one.
         if restore and (not asked or restore.start() < asked.start()) and path is not None and self._restore(path):

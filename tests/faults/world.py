@@ -12,6 +12,7 @@ import duckdb
 
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
+from hmamba.evaluation.gate import is_baseline
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
 from tests.faults.processes import Ended, run
@@ -26,11 +27,12 @@ SETTINGS = """
 shards = 2
 [model]
 dim = 8
+category_levels = [1, 2]
 d_state = 4
 head_dim = 8
 [train]
-epochs = 1
-min_item_events = 1
+epochs = 4
+min_item_events = 3
 [candidates]
 k = 5
 exclude_seen = true
@@ -144,7 +146,7 @@ class World:
 
 def drop_events(root: Path, day: date) -> None:
     """Put the file of a day into landing/, as a source does during the day."""
-    frame = make_interactions(users=30, items=40, days=31)
+    frame = make_interactions(users=80, items=80, days=31)
     days = frame.event_time.dt.date
     one = frame[days <= day] if day == FIRST else frame[days == day]
     write_landing(root, one, f"{day}.csv")
@@ -158,7 +160,7 @@ def build(folder: Path) -> World:
     root.mkdir(parents=True)
     Layout.at(root).config.write_text(SETTINGS, encoding="utf-8")
     (root / "landing" / "products").mkdir(parents=True)
-    make_catalogue(40).to_parquet(root / "landing" / "products" / "products.parquet", index=False)
+    make_catalogue(80).to_parquet(root / "landing" / "products" / "products.parquet", index=False)
     drop_events(root, FIRST)
     for step in NIGHT:
         _done(run(arguments(root, step, FIRST)))
@@ -174,6 +176,9 @@ def build(folder: Path) -> World:
         seconds[step] = _done(run(arguments(root, step, day))).seconds
         contents[step] = held(root)
     tables["after"] = Published.of(root)
+    served = tables["refresh"]
+    assert served is not None
+    assert not is_baseline(served.version), "no model serves the second night: there is little to damage"
     return World(folder, seconds, tables, contents)
 
 

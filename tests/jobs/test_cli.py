@@ -25,7 +25,10 @@ REQUIRED = {
     "recommend": ("u",),
     "history": (),
     "models": (),
+    "check": (),
     "prune": (),
+    "forget": ("u",),
+    "backup": ("copy",),
 }
 """Other arguments of the commands that need an existing root."""
 
@@ -60,7 +63,7 @@ def test_a_root_that_is_not_there_is_told_by_every_command(
 
 
 def test_commands_without_such_a_root_are_few() -> None:
-    assert {command.name for command in COMMANDS} - REQUIRED.keys() == {"init", "example", "doctor"}
+    assert {command.name for command in COMMANDS} - REQUIRED.keys() == {"init", "example", "doctor", "restore"}
 
 
 @pytest.mark.parametrize("command", [*REQUIRED])

@@ -236,6 +236,21 @@ def test_a_first_model_that_cannot_be_read_is_trained_again(shop: Layout, name: 
         assert file.read_bytes() == whole
 
 
+def test_a_lost_warehouse_is_not_replaced_in_silence(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    before = state(shop)
+    shop.warehouse.unlink()
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    assert ingest.main(arguments) == 2
+    assert not shop.warehouse.exists()
+    command = f"python -m jobs.ingest --root {shop.root} --day {FIRST} --new-warehouse; then run the night with --full"
+    assert command in caplog.text
+    assert ingest.main([*arguments, "--new-warehouse"]) == 0
+    run_night(shop, FIRST, "one", full_retrain=True)
+    after = state(shop)
+    assert [row[:4] for row in after["interactions"]] == [row[:4] for row in before["interactions"]]
+    assert after["latest"]["files"] == before["latest"]["files"]  # all its events came from files that are still there
+
+
 def test_other_model_settings_train_from_nothing(shop: Layout) -> None:
     shop.config.write_text(SETTINGS.replace("d_state = 4", "d_state = 2"))
     write_landing(shop.root, newcomers(), "later.parquet")

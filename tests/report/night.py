@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.clock import end_of
-from hmamba.contracts.manifest import PublishedFile, SnapshotManifest
+from hmamba.contracts.contents import HashedFile
+from hmamba.contracts.manifest import PublishedFile, SnapshotFile, SnapshotManifest
 from hmamba.contracts.models import ModelMetrics
 from hmamba.contracts.steps import PublishMetrics, SnapshotMetrics, StepFailure
 from hmamba.contracts.verdict import Verdict
@@ -147,7 +148,10 @@ def _write_snapshot(folder: Path, events: pd.DataFrame, catalogue: pd.DataFrame)
         items=len(items),
         newest_event=datetime(2024, 1, 30, 21, 15),
         batch=1,
-        files=(),
+        files=tuple(
+            SnapshotFile(rows=pq.read_metadata(path).num_rows, **HashedFile.of(path).model_dump())
+            for path in sorted(folder.glob("*.parquet"))
+        ),
         digest="0123",
     ).write(folder / "manifest.json")
     return items

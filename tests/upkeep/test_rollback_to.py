@@ -12,6 +12,7 @@ from hmamba.candidates.lookup import published_manifest
 from hmamba.models import promotions
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
+from hmamba.upkeep import rollback
 from hmamba.upkeep.history import nights
 from tests.jobs.commands.call import call
 from tests.nights import FIRST, THIRD, run_night
@@ -120,6 +121,19 @@ def test_what_is_not_there_is_told(two: Layout, capsys: pytest.CaptureFixture[st
     assert f"Tables that can be read: {FIRST}, {THIRD}." in capsys.readouterr().err
     assert back(two) == back(two, "--to", str(FIRST), "--table", str(FIRST)) == 2
     assert "give one of --to and --table" in capsys.readouterr().err
+
+
+def test_a_step_that_works_in_a_later_folder_is_waited_for(
+    two: Layout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollback, "BUSY_SECONDS", 0.1)
+    before = two.champion.read_text()
+    with two.storage.lock(two.run(THIRD, "three").folder):
+        assert back(two, "--to", str(FIRST)) == 1
+    assert "is locked by process" in capsys.readouterr().err
+    assert two.champion.read_text() == before
+    assert published_manifest(two).day == THIRD
+    assert back(two, "--to", str(FIRST)) == 0
 
 
 @pytest.mark.parametrize("place", ["move", "point", "write_file"])

@@ -30,7 +30,10 @@ def test_limits_are_those_of_the_settings(tmp_path: Path, where: str) -> None:
         assert setting(connection, "threads") == 1
         assert setting(connection, "autoinstall_known_extensions") is False
         spill = Path(str(setting(connection, "temp_directory")))
-    assert spill == tmp_path / "w.duckdb.tmp" if where == "file" else not spill.exists()
+        assert spill.stat().st_mode & 0o077 == 0
+        assert spill.name.startswith(".w.duckdb.tmp-" if where == "file" else ".hmamba.tmp-")
+    assert not spill.exists()
+    assert not spill.with_name(f"{spill.name}.lock").exists()
 
 
 def test_a_connection_is_closed_after_its_block(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_steps_say_what_to_do_and_it_works(shop: Layout, caplog: pytest.LogCaptu
     assert ingest.main(arguments) == snapshot.main(arguments) == 0
     shop.warehouse.write_bytes(damaged)
     shop.warehouse.rename(shop.root.parent / "damaged")
+    assert ingest.main([*arguments, "--new-warehouse"]) == 0
     run_night(shop, FIRST, "three", full_retrain=True)
     with duckdb.connect(str(shop.warehouse), read_only=True) as connection:
         assert connection.execute(EVENTS).fetchall() == before
@@ -132,4 +133,4 @@ def test_a_database_of_something_else_is_left_alone(shop: Layout, caplog: pytest
     with duckdb.connect(str(shop.warehouse)) as connection:
         assert connection.execute("SHOW TABLES").fetchall() == [("orders",)]
     shop.warehouse.unlink()
-    assert ingest.main(["--root", str(shop.root), "--day", FIRST.isoformat()]) == 0
+    assert ingest.main(["--root", str(shop.root), "--day", FIRST.isoformat(), "--new-warehouse"]) == 0

@@ -42,8 +42,8 @@ def test_rows_are_dictionaries_and_one_is_the_only_one(connection: duckdb.DuckDB
 def test_counts_of_a_batch_must_add_up(connection: duckdb.DuckDBPyConnection) -> None:
     create_tables(connection)
     columns = "batch_id, day, run_id, source, started_at, loaded_at, rows_read, rows_loaded, rows_duplicate, "
-    columns += "rows_quarantined, rows_late, items_new"
+    columns += "rows_quarantined, rows_forgotten, rows_late, items_new"
     values = "1, DATE '2024-01-01', 'r', 's', now(), now()"
-    connection.execute(f"INSERT INTO batches ({columns}) VALUES ({values}, 6, 3, 2, 1, 0, 0)")
+    connection.execute(f"INSERT INTO batches ({columns}) VALUES ({values}, 7, 3, 2, 1, 1, 0, 0)")
     with pytest.raises(duckdb.ConstraintException):
-        connection.execute(f"INSERT INTO batches ({columns}) VALUES ({values}, 6, 3, 2, 2, 0, 0)")
+        connection.execute(f"INSERT INTO batches ({columns}) VALUES ({values}, 7, 3, 2, 2, 1, 0, 0)")
