@@ -59,7 +59,7 @@ def chunk_size(handle: int, column: pq.ColumnChunkMetaData, fixed_length: int, m
     is_text = column.physical_type == "BYTE_ARRAY"
     dictionary = largest = values = 0
     longest = 0 if is_text else _WIDTHS.get(column.physical_type, fixed_length)
-    for place, header in _pages(handle, column):
+    for place, header in _pages(handle, column) if column.num_values else ():
         size = header[_UNCOMPRESSED]
         if header[_TYPE] == _DICTIONARY_PAGE:
             dictionary = max(dictionary, size)
@@ -73,6 +73,8 @@ def chunk_size(handle: int, column: pq.ColumnChunkMetaData, fixed_length: int, m
                 values += _size(data, _VALUES)
                 if is_text and data.get(encoding) == _DELTA_BYTE_ARRAY:
                     longest = max(longest, size)
+        if values >= column.num_values:  # as Arrow, which reads no further
+            break
     return ChunkSize(dictionary + largest, values, longest)
 
 
