@@ -81,7 +81,8 @@ _OVERRIDING = {*_TO_RETRY, errno.EACCES, errno.EPERM, errno.EROFS}
 _LIBRARIES = {"duckdb", "pyarrow", "safetensors", "torch", "lightgbm"}
 _NO_MEMORY = re.compile(
     r"bad_alloc|bad allocation|can't allocate memory|out of memory|can't start new thread|cannot create thread"
-    r"|could not create a primitive|failed to map segment",  # oneDNN; the loader of shared libraries
+    # oneDNN; the loader of shared libraries; an extension whose allocation failed
+    r"|could not create a primitive|failed to map segment|error return without exception set",
     re.IGNORECASE,
 )
 _BY_TEXT = {os.strerror(code): code for code in (*_TO_FIX, *_TO_RETRY)}
@@ -143,7 +144,7 @@ def _lacks_memory(error: BaseException) -> bool:
     """Whether memory ran out: by type in Python, NumPy, Arrow and FAISS, by text in PyTorch, DuckDB and LightGBM."""
     if isinstance(error, MemoryError):
         return True
-    is_wrapper = _is_wrapper(error) or isinstance(error, ImportError)
+    is_wrapper = _is_wrapper(error) or isinstance(error, ImportError | SystemError)
     is_wrapper |= isinstance(error, OSError) and error.errno is None  # Arrow's, of a reader
     return is_wrapper and _NO_MEMORY.search(str(error)) is not None
 

@@ -276,7 +276,11 @@ def test_errors_of_readers_without_a_number_are_recognised(text: str) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("could not create a primitive"), ImportError("a.so: failed to map segment from shared object")],
+    [
+        RuntimeError("could not create a primitive"),
+        ImportError("a.so: failed to map segment from shared object"),
+        SystemError("error return without exception set"),
+    ],
 )
 def test_a_lack_of_memory_behind_other_words_is_recognised(error: Exception) -> None:
     assert isinstance(explained(error), BusyError)

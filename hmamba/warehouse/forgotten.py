@@ -64,8 +64,8 @@ def erase(connection: duckdb.DuckDBPyConnection, users: Sequence[str], column: s
     connection.execute(statement("forget/create_erased_events"))
     connection.execute(statement("forget/add_forgotten"), {**salt, "now": clock.now()})
     connection.execute(statement("forget/count_erased"), salt)
-    for name in ("update_batches", "delete_events", "delete_quarantined", "first_seen"):
-        connection.execute(statement(f"forget/{name}"))
+    for name in ("forget/update_batches", "forget/delete_events", "forget/delete_quarantined", "forget/first_seen"):
+        connection.execute(statement(name))
     return [Tombstone(**row) for row in rows(connection, "forget/of_erased", salt)]
 
 

@@ -21,6 +21,12 @@ from tests.landing import DAY, Root
 
 ALL = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL)
 
+
+def heeding_hangups() -> None:
+    """Heed SIGHUP in a child, also where the tests run under nohup, which children inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 NIGHT = """
 import json, sys
 from jobs import night
@@ -89,7 +95,9 @@ def await_that(what: Callable[[], object], seconds: float = 120) -> None:
 def ends_all(program: str, arguments: list[str], ready: Callable[[int], bool], sent: signal.Signals) -> int:
     """Start a program, end it once it is ready, and see that nothing of it is left; returns its exit status."""
     command = [sys.executable, "-c", program, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, preexec_fn=heeding_hangups, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             await_that(lambda: ready(process.pid))
             started = children(process.pid)
@@ -118,7 +126,7 @@ def test_a_night_under_nohup_goes_on(layout: Layout) -> None:
     layout.root.mkdir()
     ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{NIGHT}"
     command = [sys.executable, "-c", ignoring, str(layout.root), "{}"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, preexec_fn=heeding_hangups, stderr=subprocess.DEVNULL) as process:
         await_that(lambda: children(process.pid))
         step = children(process.pid)
         process.send_signal(signal.SIGHUP)
@@ -160,7 +168,9 @@ def test_the_processes_of_a_training_end_with_the_night(training: Layout, moment
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda sent: sent.name)
 def test_a_training_of_several_processes_ends_by_its_signal(training: Layout, sent: signal.Signals) -> None:
     command = [sys.executable, "-m", "jobs.train", "--root", str(training.root), "--day", DAY.isoformat()]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, preexec_fn=heeding_hangups, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         await_that(lambda: trains(training, process.pid))
         started = children(process.pid)
         process.send_signal(sent)

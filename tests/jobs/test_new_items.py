@@ -107,7 +107,7 @@ def test_a_new_item_reaches_the_users_who_take_items_like_it(after_first: Path) 
 
 def test_its_own_tangent_is_zero_and_its_bias_that_of_no_event(after_first: Path) -> None:
     layout = Layout.at(after_first)
-    stored = NightScorer.open(layout.run(FIRST, "one"), torch.device("cpu")).stored
+    stored = NightScorer.open(Snapshot.open(layout.run(FIRST, "one")), torch.device("cpu")).stored
     assert stored is not None
     place = indices(layout, FIRST)
     assert stored.new_items.tolist() == sorted(place[name] for name in NOVEL)

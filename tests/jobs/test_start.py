@@ -67,7 +67,7 @@ def test_init_says_what_later_nights_read(root: Root, tmp_path: Path, capsys: py
     assert root.ok("ingest", day, "second")["rows_loaded"] == first
 
 
-@pytest.mark.parametrize("name", ["my [1] exports", "exports"])
+@pytest.mark.parametrize("name", ["my (1) exports", "exports"])
 def test_a_pattern_that_would_read_other_files_is_not_suggested(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_pattern_that_would_read_other_files_is_not_suggested(
 
 
 def test_the_pattern_is_one_whatever_the_folder_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    layout = Layout.at(tmp_path / "shop [1]")
+    layout = Layout.at(tmp_path / "shop (1)")
     folder = exports.sessions(layout.root)
     (folder / "items.csv").write_text("itemid,name\n1,Thing\n", encoding="utf-8")
     assert call("init", str(layout.root), "--from", str(folder)) == 0

@@ -124,7 +124,7 @@ def test_fine_tuning_starts_from_the_parent_and_never_ends_worse_on_the_validati
     Fit(first.model, first.plan).run()
     model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
-    config = settings(train={"fine_tune_epochs": 1, "fine_tune_rate": 20.0})  # a rate that can only do harm
+    config = settings(train={"fine_tune_epochs": 1, "fine_tune_rate": 10.0})  # a rate that can only do harm
     second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
     epochs = Fit(second.model, second.plan).run()
     assert [epoch["epoch"] for epoch in epochs] == [0, 1]
@@ -223,7 +223,7 @@ def test_after_a_warm_start_patience_counts_from_the_parent(tmp_path, patience, 
     Fit(first.model, first.plan).run()
     model_files.save(layout, first.model, first.provenance, first.plan.candidate_items, first.ids)
     parent = model_files.load(layout, first.provenance.version, torch.device("cpu"))
-    config = settings(train={"fine_tune_epochs": 4, "fine_tune_rate": 20.0, "patience": patience})
+    config = settings(train={"fine_tune_epochs": 4, "fine_tune_rate": 10.0, "patience": patience})
     second = prepared(histories, tmp_path / "b", config, parent, date(2024, 2, 2))
     assert [epoch["epoch"] for epoch in Fit(second.model, second.plan).run()] == epochs
 

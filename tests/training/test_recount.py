@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hmamba.contracts.contents import Contents
 from hmamba.model.hmamba import HMamba
 from hmamba.models import files as model_files
 from hmamba.storage.layout import Layout
@@ -107,6 +108,7 @@ def test_versions_without_a_stored_prior_load_and_keep_their_bias(tmp_path, kind
     weights = load_file(path)
     assert ("prior" in weights) == (kind.get("score") != "linear")
     save_file({name: value for name, value in weights.items() if name != "prior"}, path)
+    Contents.of(path.parent).write(path.parent / "contents.json")
     again = model_files.load(layout, version, torch.device("cpu"))
     recount(again, Counts.of(random_histories(users=90, items=ITEMS, seed=1), SIZE, []))
     if stored.model.bias is not None:
