@@ -20,10 +20,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import hmamba
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from tests.dags.conftest import DAGS
 from tests.dags.real import Airflow, postgres, until
+from tests.jobs.commands.call import call
 from tests.synthetic import make_interactions, write_landing
 
 pytestmark = [pytest.mark.week, pytest.mark.airflow, pytest.mark.timeout(1500)]
@@ -60,8 +62,8 @@ exclude_seen = true
 [quality]
 max_staleness_days = 1.0
 
-[runs]
-keep = 1
+[keep]
+runs = 1
 """
 
 QUICKER = {
@@ -301,7 +303,33 @@ def span(airflow: Airflow, run_id: str) -> tuple[str, str, str]:
     return min(task["start_date"] for task in steps), max(task["end_date"] for task in steps), day
 
 
-# A place for a rollback (`hmamba rollback`) and a forgotten user (`hmamba forget`), when those commands are here.
+def users(week: Week) -> set[str]:
+    """Users of the table that readers have."""
+    parts = [week.layout.root / file["path"] for file in week.published["files"]]
+    return set(pd.concat([pd.read_parquet(part) for part in parts]).user_id)
+
+
+def test_7_a_rollback_and_a_forgotten_user(airflow: Airflow, week: Week) -> None:
+    """The next night goes on from the champion of the rollback, without the user."""
+    from hmamba_runs import folder_name
+
+    root, user = str(week.layout.root), "user-003"
+    assert user in users(week)
+    assert call("rollback", "--root", root, "--to", week.day(2).isoformat()) == 0
+    assert week.published["day"] == week.day(2).isoformat()
+    champion = json.loads(week.layout.champion.read_text(encoding="utf-8"))["version"]
+    assert call("forget", user, "--root", root) == 0
+    assert week.published["day"] == week.day(2).isoformat()
+    assert user not in users(week)
+    made = airflow.api(
+        "POST", "dags/hmamba_retrain/dagRuns", {"logical_date": None, "conf": {"day": week.day(1).isoformat()}}
+    )
+    run_id = made["dag_run_id"]
+    assert ended(airflow, run_id) == "success", (airflow.states(run_id), airflow.errors(run_id))
+    assert week.published["day"] == week.day(1).isoformat()
+    assert user not in users(week)
+    night = next(one for one in hmamba.open(root).history() if one.run_id == folder_name(run_id))
+    assert json.loads(week.layout.run(night.day, night.run_id).verdict.read_text())["champion"] == champion
 
 
 def test_8_a_wrong_run_is_refused_before_anything_is_made(airflow: Airflow, week: Week, tmp_path: Path) -> None:
