@@ -123,7 +123,9 @@ def _is_stored(context: StepContext, version: str, device: torch.device) -> bool
         return False
     try:
         model_files.load(context.layout, version, device, context.config.model.kernels)
-        model_files.read_metrics(context.layout, version)
+        trained = model_files.read_metrics(context.layout, version).training
+        if trained is not None and trained.version != version:
+            raise InputError(f"{context.layout.model_metrics(version)} is of model {trained.version}")
     except InputError as error:
         log.warning("train: %s is trained again: %s", version, error)
         return False

@@ -32,7 +32,7 @@ def _second_snapshot(root: Path, step: str, world: World) -> list[Ended]:
     """A snapshot of other settings under the same run id, after scoring."""
     config = Layout.at(root).config
     text = config.read_text(encoding="utf-8")
-    config.write_text(text + '[events]\nweight_scale = "linear"\n', encoding="utf-8")
+    config.write_text(text.replace("shards = 2", "shards = 1"), encoding="utf-8")
     made = run(arguments(root, "snapshot", SECOND))
     config.write_text(text, encoding="utf-8")
     return [made, run(arguments(root, step, SECOND))]
