@@ -6,6 +6,7 @@ files and logs. After each step all ranks hold the same weights.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -128,6 +129,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         )
     if cuda:
         torch.cuda.set_device(local)
+    # Default arguments of this module hold the process group that exists at its first import. An optimiser imports it:
+    # the group would outlive destroy_process_group, and its threads could abort the interpreter at exit.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if cuda else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield Ranks(device, dist.get_rank(), dist.get_world_size())
