@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from hmamba.columns import CANDIDATES
 from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
 from hmamba.storage.layout import ITEMS
@@ -105,6 +106,7 @@ class Manifest(Document):
     refresh: Refresh | None = Field(description="Null for a night's own table.")
     created_at: Moment
     files: tuple[PublishedFile, ...]
+    columns: tuple[str, ...] = Field(tuple(CANDIDATES), description="Names of the columns of the table.")
 
     @property
     def last_day(self) -> date:
