@@ -105,20 +105,24 @@ class Attribution:
         stored: the model.
         index: the index that is searched.
         popularity: (size,) events of each item index.
+
+    Attributes:
+        model: the model in the precision of the index.
+        names: kinds of evidence, those of the base score first.
     """
 
     def __init__(self, stored: StoredModel, index: ItemIndex, popularity: IntArray) -> None:
         is_double = index.vectors.dtype == np.float64
-        self._model = stored.model.in_float64() if is_double else stored.model
+        self.model = stored.model.in_float64() if is_double else stored.model
         self._indexes = [index] if index.new is None else [index, index.new]
         counts = index.served_items.counts(popularity)
         shares = [counts[part.candidate_items.eligible] / counts.sum() for part in self._indexes]
         # Item vectors end with the bias, whose factor in a query is 1.
         self._vectors = list(zip((part.vectors for part in self._indexes), shares, strict=True))
         self._mean_vector = _mean(self._vectors, index.vectors.shape[1])
-        self._learned = [] if self._model.learned_term is None else [self._model.learned_term]
-        self._terms = [SCORE_TERMS[name].because for name in self._model.learned_terms]
-        self._terms += [SCORE_TERMS[weighted.term.name].because for weighted in self._model.counted_terms]
+        self._learned = [] if self.model.learned_term is None else [self.model.learned_term]
+        self._terms = [SCORE_TERMS[name].because for name in self.model.learned_terms]
+        self._terms += [SCORE_TERMS[weighted.term.name].because for weighted in self.model.counted_terms]
         self.names = (*_OF_BASE, *self._terms)
 
     @torch.inference_mode()
@@ -135,8 +139,8 @@ class Attribution:
         means, is_new = np.zeros(len(users)), np.zeros(len(users), dtype=bool)
         for place, block, rows in _blocks(users):
             past, hidden_Rd = histories.select(block), hidden_Ud[torch.from_numpy(block)]
-            hidden_Rd = hidden_Rd.to(self._model.tangents.weight.device, self._model.tangents.weight.dtype)
-            queries_RX = self._model.query_vectors(hidden_Rd)
+            hidden_Rd = hidden_Rd.to(self.model.tangents.weight.device, self.model.tangents.weight.dtype)
+            queries_RX = self.model.query_vectors(hidden_Rd)
             means[place] = self._means(queries_RX)[rows]
             for number, index in enumerate(self._indexes):
                 columns = index.candidate_items.column[items[place]]
@@ -163,7 +167,7 @@ class Attribution:
         for start in range(0, len(rows), _VECTORS):
             part = slice(start, start + _VECTORS)
             products[part] = np.einsum("px,px->p", queries[rows[part]], index.vectors[columns[part]])
-        base = self._model.score().logits(torch.from_numpy(products).to(device)).double().cpu().numpy()
+        base = self.model.score().logits(torch.from_numpy(products).to(device)).double().cpu().numpy()
         bias = index.vectors[columns, -1].astype(np.float64)
         width = len(index.candidate_items)
         keys = rows * width + columns
@@ -176,14 +180,14 @@ class Attribution:
             rate = _at(entries.rows * width + entries.columns, rates, keys, -np.inf)
             found.append(np.logaddexp(running, rate) - running)
             running = running + found[-1]
-        for weighted in self._model.counted_terms:
+        for weighted in self.model.counted_terms:
             added = weighted.added(past, index.candidate_items)
             found.append(_at(added.rows * width + added.columns, added.added, keys, 0.0))
         return np.stack(found, axis=1)
 
     def _means(self, queries_RX: Tensor) -> DoubleArray:
         """Mean base scores (R,) over all events."""
-        score = self._model.score()
+        score = self.model.score()
         if score.is_affine:
             mean_X = torch.from_numpy(self._mean_vector).to(queries_RX.device)
             means: DoubleArray = score.logits(queries_RX.double() @ mean_X.double()).double().cpu().numpy()
@@ -244,7 +248,7 @@ class Attribution:
         Returns:
             (P, size); None for a term whose evidence does not come from single items.
         """
-        for weighted in self._model.counted_terms:
+        for weighted in self.model.counted_terms:
             if SCORE_TERMS[weighted.term.name].because == name:
                 return weighted.term.behind(weighted.weights, histories, rows, items)
         return None
