@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-TASTE, POPULAR, NEW, AGAIN = "taste", "popular", "new", "again"
-"""Values of the column ``because`` without a counted term: what the model has learned, popularity, an item without
-events, and repeat consumption."""
+TASTE, POPULAR, SEGMENT, NEW, AGAIN = "taste", "popular", "segment", "new", "again"
+"""Values of the column ``because`` without a counted term: what the model has learned, popularity among all users and
+among those of a segment, an item without events, and repeat consumption."""
 
 
 @dataclass(frozen=True)
@@ -67,4 +67,4 @@ def chosen(names: Iterable[str], *, learned: bool) -> tuple[str, ...]:
 
 def reason_names() -> tuple[str, ...]:
     """All values of the column ``because``."""
-    return tuple(dict.fromkeys((TASTE, POPULAR, NEW, AGAIN, *(term.because for term in SCORE_TERMS.values()))))
+    return tuple(dict.fromkeys((TASTE, POPULAR, SEGMENT, NEW, AGAIN, *(term.because for term in SCORE_TERMS.values()))))

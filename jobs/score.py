@@ -20,6 +20,7 @@ from hmamba.inference.encode import Encode, encode_users
 from hmamba.inference.user_states import StateFiles, write_states
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import midnight, stream_histories
+from hmamba.sequences.without_events import with_users
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
@@ -50,14 +51,16 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             kept = StateFiles(states, users)
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
         part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
+        blocks = stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context))
         done = scorer.score(
-            stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
+            with_users(blocks, files.users_without_events(shard), BLOCK_USERS),
             k=candidates.k,
             exclude_seen=candidates.exclude_seen,
             candidates=part,
             vectors=points,
             encode=encode,
             because=candidates.because,
+            shard=shard,
         )
         return ShardMetrics(
             day=context.day,

@@ -7,6 +7,7 @@ import sys
 from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.sequences.described import describe
+from hmamba.sequences.segments import segment
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
@@ -30,6 +31,7 @@ def body(context: StepContext) -> SnapshotMetrics:
         with context.run.storage.write_folder(context.run.sequences) as folder:
             manifest = write_snapshot(connection, folder, context.day, shards, meaning)
             manifest = describe(connection, folder, context.layout.root, context.config, manifest)
+            manifest = segment(connection, folder, context.config.users, manifest)
     return SnapshotMetrics(**manifest.model_dump(exclude={"schema_version"}))
 
 

@@ -33,6 +33,13 @@ FROM read_parquet($events, hive_partitioning = false) AS s
 LEFT JOIN eligible_items AS e ON s.item_index = e.item_index
 GROUP BY s.user_id;
 
+-- name: expected_without_events
+-- Adds the users of $users without events.
+INSERT INTO expected_users
+SELECT u.user_id, least($k, (SELECT count(*) FROM eligible_items))
+FROM read_parquet($users, hive_partitioning = false) AS u
+ANTI JOIN expected_users AS e ON u.user_id = e.user_id;
+
 -- name: candidate_users
 -- Row numbers are distinct, so ranks that increase with them are distinct as well.
 CREATE OR REPLACE TEMP TABLE candidate_users AS

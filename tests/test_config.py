@@ -323,3 +323,17 @@ def test_a_hostile_configuration_ends_in_a_sentence(layout: Layout, text: str, t
 def test_bounds_in_the_wrong_order_are_named(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=rf"quality\.{next(iter(values))} = 2 is above quality\.max"):
         parse({"quality": values}, "here")
+
+
+@pytest.mark.parametrize(
+    ("users", "told"),
+    [
+        ({"segments": ["country"]}, "users.segments needs a file of users: set users.path"),
+        ({"include_without_events": True}, "users.include_without_events needs a file of users: set users.path"),
+        ({"path": "u.csv", "segments": ["a", "a"]}, "users.segments names a column twice"),
+    ],
+)
+def test_segments_are_columns_of_a_file(users: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parse({"users": users}, "here")
+    assert parse({"users": {"path": "u.csv", "segments": ["a", "b"]}}, "here").users.segments == ("a", "b")

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.candidates.because import Reasons
+from hmamba.candidates.fallback import Fallback
 from hmamba.candidates.score import Ranked, ScoredBlock, shares_of
-from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
+from hmamba.columns import BASELINE_VERSION, FALLBACK_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.score_terms import AGAIN, POPULAR
 from hmamba.sequences.candidate_items import CandidateItems
@@ -34,12 +35,42 @@ class Baseline:
     item_ids: pa.Array
     popularity: IntArray
 
-    def block(self, histories: Histories, k: int, *, exclude_seen: bool, because: bool = False) -> ScoredBlock:
-        """Candidates of a block of users, without Lorentz points."""
-        ranked, own = self._rank(histories, k, exclude_seen=exclude_seen)
-        versions = pa.array([self.version] * len(histories), pa.string())
-        reasons = Reasons.of_names(np.where(own > 0, AGAIN, POPULAR)) if because else None
-        return ScoredBlock(ranked, versions, None, 0, reasons)
+    def block(
+        self,
+        histories: Histories,
+        k: int,
+        *,
+        exclude_seen: bool,
+        because: bool = False,
+        fallback: Fallback | None = None,
+    ) -> ScoredBlock:
+        """Candidates of a block of users, without Lorentz points.
+
+        Args:
+            histories: the users.
+            k: items per user.
+            exclude_seen: exclude items that the user has seen.
+            because: whether to give reasons.
+            fallback: ranks the items of users without an event that is read; None if the baseline does.
+        """
+        is_known = np.ones(len(histories), dtype=bool) if fallback is None else histories.read.lengths > 0
+        served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+        ranked, own = self._rank(histories.select(served), k, exclude_seen=exclude_seen)
+        names = np.where(own > 0, AGAIN, POPULAR)
+        if fallback is not None and len(unknown):
+            others = histories.select(unknown)
+            others = replace(others, items=self._counted(others.items))
+            popular = Ranked(*fallback.rank(others, k, exclude_seen=exclude_seen))
+            why = fallback.reasons(others, popular.users, popular.items)
+            order = np.argsort(np.concatenate([served[ranked.users], unknown[popular.users]]), kind="stable")
+            names = np.concatenate([names, why])[order]
+            ranked = Ranked.together([ranked.of(served), popular.of(unknown)])
+        versions = pa.array(np.where(is_known, self.version, FALLBACK_VERSION), pa.string())
+        return ScoredBlock(ranked, versions, None, len(unknown), Reasons.of_names(names) if because else None)
+
+    def _counted(self, items: IntArray) -> IntArray:
+        """Item indices, with padding for those that were added after the popularity was counted."""
+        return np.where(items < len(self.popularity), items, PADDING_INDEX)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """Rank the ``k`` best items of each user. The score is the share of all events plus the user's own count.
@@ -51,7 +82,7 @@ class Baseline:
     def _rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> tuple[Ranked, IntArray]:
         """As :meth:`rank`, and the part of each score that is the user's own count."""
         counts = self.candidate_items.counts(self.popularity)
-        histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
+        histories = replace(histories, items=self._counted(histories.items))
         is_personal = self.version == f"{BASELINE_VERSION}most_bought"
         if is_personal:
             ranked = most_bought(histories, counts, k)

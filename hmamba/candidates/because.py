@@ -27,12 +27,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from hmamba.candidates.fallback import Fallback
 from hmamba.columns import BECAUSE, BECAUSE_ITEM, PADDING_INDEX
 from hmamba.index.base import DoubleArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex
 from hmamba.models.files import StoredModel
 from hmamba.ranker import Known
-from hmamba.score_terms import NEW, POPULAR, SCORE_TERMS, TASTE, reason_names
+from hmamba.score_terms import NEW, POPULAR, SCORE_TERMS, SEGMENT, TASTE, reason_names
 from hmamba.sequences.histories import Histories, IntArray
 
 if TYPE_CHECKING:
@@ -202,7 +203,13 @@ class Attribution:
         return total
 
     def reasons(
-        self, histories: Histories, hidden_Ud: Tensor, is_known: npt.NDArray[np.bool_], users: IntArray, items: IntArray
+        self,
+        histories: Histories,
+        hidden_Ud: Tensor,
+        is_known: npt.NDArray[np.bool_],
+        users: IntArray,
+        items: IntArray,
+        fallback: Fallback,
     ) -> Reasons:
         """The reasons of n rows of candidates.
 
@@ -212,10 +219,15 @@ class Attribution:
             is_known: (U,) whether each user's items were ranked by the model; others got popular ones.
             users: (n,) position of each row's user, ascending.
             items: (n,) its item index.
+            fallback: ranked the items of the others.
         """
         names = reason_names()
-        codes, sources = np.full(len(users), names.index(POPULAR)), np.zeros(len(users), dtype=np.int64)
-        ranked = np.flatnonzero(is_known[users])
+        codes, sources = np.zeros((2, len(users)), dtype=np.int64)
+        ranked, others = np.flatnonzero(is_known[users]), np.flatnonzero(~is_known[users])
+        if len(others):
+            unknown = np.flatnonzero(~is_known)
+            own = fallback.reasons(histories.select(unknown), np.searchsorted(unknown, users[others]), items[others])
+            codes[others] = np.array([names.index(name) for name in (POPULAR, SEGMENT)])[(own == SEGMENT).astype(int)]
         users, items = users[ranked], items[ranked]
         parts = self.parts(histories, hidden_Ud, users, items)
         best = parts.largest

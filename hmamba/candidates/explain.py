@@ -19,12 +19,10 @@ from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.because import Attribution
 from hmamba.candidates.lookup import SUGGESTIONS, published_manifest, unknown_user
 from hmamba.candidates.night import NightScorer
-from hmamba.candidates.score import shares_of
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.contracts.manifest import Manifest
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
-from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index.index import ItemIndex
 from hmamba.inference.encode import encode_users
@@ -149,11 +147,11 @@ def explain(layout: Layout, user: str, item: str) -> Explanation:
     with in_memory() as connection:
         rows = _published(connection, layout, manifest, user)
         number, name = _item(connection, files, item)
-        history = _history(connection, files, manifest, user)
+        shard, history = _history(connection, files, manifest, user)
         if not rows and not history.events:
             raise unknown_user(connection, layout, manifest, user)
         scorer = NightScorer.open(files, torch.device("cpu"))
-        found = _Explainer(files, connection, scorer, manifest).ranked(history, number)
+        found = _Explainer(files, connection, scorer, manifest, shard).ranked(history, number)
     return _explanation(manifest, user, item, name, number, history, rows, found)
 
 
@@ -203,18 +201,16 @@ def _item(connection: duckdb.DuckDBPyConnection, files: Snapshot, item: str) -> 
     return int(found[0]), found[1]
 
 
-def _history(connection: duckdb.DuckDBPyConnection, files: Snapshot, manifest: Manifest, user: str) -> Histories:
-    """The history of one user in the night's snapshot, without events if they have none."""
+def _history(
+    connection: duckdb.DuckDBPyConnection, files: Snapshot, manifest: Manifest, user: str
+) -> tuple[int, Histories]:
+    """The shard of one user, and their history in the night's snapshot, without events if they have none."""
     connection.execute(statement("sequences/create_shard_of"))
     bound = {"user": user, "shards": files.manifest.shards}
-    shard = one(connection, "sequences/shard_of_user", bound)["shard"]
+    shard = int(one(connection, "sequences/shard_of_user", bound)["shard"])
     history = read_user(files.shard(shard), user)
-    return history.asked_next() if files.manifest.by_position else history.asked_at(_asked(manifest))
-
-
-def _asked(manifest: Manifest) -> int:
-    """The start of the day after the night's, microseconds."""
-    return midnight(manifest.day + timedelta(days=1))
+    next_day = midnight(manifest.day + timedelta(days=1))
+    return shard, history.asked_next() if files.manifest.by_position else history.asked_at(next_day)
 
 
 @dataclass(frozen=True)
@@ -225,6 +221,7 @@ class _Explainer:
     connection: duckdb.DuckDBPyConnection
     scorer: NightScorer
     manifest: Manifest
+    shard: int
 
     def ranked(self, history: Histories, item: int) -> _Ranked:
         """Rank all items for one user, and divide the score of one of them."""
@@ -234,20 +231,24 @@ class _Explainer:
         stored, index = system
         read, is_known = stored.readable(history)
         if not is_known[0]:
-            counts = index.served_items.counts(self.scorer.popularity)
-            best = popular(read, counts, len(counts), exclude_seen=self.manifest.exclude_seen)
-            _, items, shares = shares_of(best, counts)
-            return _Ranked(FALLBACK_VERSION, items, np.log(shares), refused=_not_served(stored, index, item))
+            return self._by_popularity(read, len(index.served_items), _not_served(stored, index, item))
         return self._by_model(stored, index, read, item)
 
     def _by_baseline(self, baseline: Baseline, history: Histories, item: int) -> _Ranked:
-        most = len(baseline.candidate_items)
-        ranked = baseline.rank(history, most, exclude_seen=self.manifest.exclude_seen)
-        column = baseline.candidate_items.column
+        most, column = len(baseline.candidate_items), baseline.candidate_items.column
         refused = None
         if item >= len(column) or column[item] < 0:
             refused = "The item may not be recommended: it has no events, or is not in candidates.allowed_items."
+        if self.scorer.has_fallback and not history.read.events:
+            return self._by_popularity(history, most, refused)
+        ranked = baseline.rank(history, most, exclude_seen=self.manifest.exclude_seen)
         return _Ranked(baseline.version, ranked.items, ranked.scores, refused=refused)
+
+    def _by_popularity(self, history: Histories, most: int, refused: str | None) -> _Ranked:
+        """What a user without usable history gets."""
+        fallback = self.scorer.fallback(self.shard)
+        _, items, scores = fallback.rank(history, most, exclude_seen=self.manifest.exclude_seen)
+        return _Ranked(FALLBACK_VERSION, items, scores, refused=refused)
 
     def _by_model(self, stored: StoredModel, index: ItemIndex, read: Histories, item: int) -> _Ranked:
         hidden, attribution = encode_users(stored.model, read), Attribution(stored, index, self.scorer.popularity)

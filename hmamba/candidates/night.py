@@ -13,6 +13,7 @@ import torch
 
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.because import Attribution
+from hmamba.candidates.fallback import Fallback
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.candidates.served import item_points, served_by
 from hmamba.columns import ITEM_INDEX
@@ -26,6 +27,7 @@ from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray
+from hmamba.sequences.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class NightScorer:
         served: as :func:`hmamba.candidates.served.served_by`.
         popularity: (size,) events of each item index.
         system: a baseline, or a model and its index.
+        files: the snapshot, which describes users.
     """
 
     version: str
     served: str
     popularity: IntArray
     system: Baseline | tuple[StoredModel, ItemIndex]
+    files: Snapshot
 
     @classmethod
     def open(cls, files: Snapshot, device: torch.device, kernels: str = "auto") -> NightScorer:
@@ -57,12 +61,12 @@ class NightScorer:
             popularity = model_files.item_events(files.items, len(ids))
             allowed = pq.read_table(item_points(run), columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
             candidate_items = CandidateItems.only(allowed, len(ids))
-            return cls(version, served, popularity, Baseline(version, candidate_items, ids, popularity))
+            return cls(version, served, popularity, Baseline(version, candidate_items, ids, popularity), files)
         stored = model_files.load_serving(run, version, device, kernels)
         folder = run.storage.local_path(run.index)
         searched = item_index.load(folder, stored.identity, stored.model.tangents.weight.device)
         popularity = model_files.item_events(files.items, len(stored.candidate_items.column))
-        return cls(version, served, popularity, (stored, searched))
+        return cls(version, served, popularity, (stored, searched), files)
 
     @property
     def stored(self) -> StoredModel | None:
@@ -84,6 +88,7 @@ class NightScorer:
         vectors: Path,
         encode: Encode = encode_users,
         because: bool = False,
+        shard: int,
     ) -> ShardCounts:
         """Write the candidates and points of a shard's users; see :func:`hmamba.candidates.score.write_candidates`.
 
@@ -95,12 +100,31 @@ class NightScorer:
             vectors: file to write.
             encode: computes hidden states from histories; unused where a baseline serves.
             because: whether to write the reason of each row.
+            shard: the shard.
         """
+        fallback = self.fallback(shard)
         if isinstance(self.system, Baseline):
             score: Callable[[Histories], ScoredBlock] = partial(
-                self.system.block, k=k, exclude_seen=exclude_seen, because=because
+                self.system.block,
+                k=k,
+                exclude_seen=exclude_seen,
+                because=because,
+                fallback=fallback if self.has_fallback else None,
             )
         else:
             attribution = Attribution(*self.system, self.popularity) if because else None
-            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode, attribution)
+            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode, attribution, fallback)
         return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors, because=because)
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether users without usable history are ranked by something other than a baseline would."""
+        return self.files.segments is not None or self.files.manifest.without_events
+
+    def fallback(self, shard: int) -> Fallback:
+        """Ranks the items of users of a shard without usable history."""
+        system = self.system
+        served = system.candidate_items if isinstance(system, Baseline) else system[1].served_items
+        segments = None if self.files.segments is None else Segments.read(self.files.segments)
+        users = None if segments is None else self.files.described_users(shard)
+        return Fallback(served.counts(self.popularity), segments, users)

@@ -130,7 +130,10 @@ class _Table:
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
         pairs = zip(self.parts, self.histories, strict=True)
-        shards = tuple(ShardFiles(_copy(part, folder), histories) for part, histories in pairs)
+        shards = tuple(
+            ShardFiles(_copy(part, folder), histories, self.files.users_without_events(part.shard))
+            for part, histories in pairs
+        )
         return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:

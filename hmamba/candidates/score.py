@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import torch
 
 from hmamba.candidates.because import Attribution, Reasons
+from hmamba.candidates.fallback import Fallback
 from hmamba.candidates.part import part_writer, plain
 from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, REASON, SCORE, USER_ID
-from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import Quota, Table
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
 from hmamba.index.index import ROWS, ItemIndex, point_column
@@ -344,6 +344,7 @@ class ModelScorer:
         exclude_seen: exclude items that the user has seen.
         encode: computes hidden states from histories; it may store carried states or resume from them.
         attribution: gives the reasons of the candidates; None without reasons.
+        fallback: ranks the items of users whose history holds no item of the model; None for popularity among all.
     """
 
     stored: StoredModel
@@ -353,32 +354,33 @@ class ModelScorer:
     exclude_seen: bool
     encode: Encode = encode_users
     attribution: Attribution | None = None
+    fallback: Fallback | None = None
 
     @torch.inference_mode()
     def __call__(self, histories: Histories) -> ScoredBlock:
         """Compute the candidates and points of a block of users.
 
-        Users whose history holds no item of the model receive the most popular candidate items; their score is the log
-        of the item's share of events.
+        Users whose history holds no item of the model receive popular candidate items, see :class:`.Fallback`.
         """
         stored, k, exclude_seen = self.stored, self.k, self.exclude_seen
         read, is_known = stored.readable(histories)
         hidden_Ud = self.encode(stored.model, read)
         served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+        fallback = self.fallback or Fallback(self.index.served_items.counts(self.popularity))
         hidden_Rd = hidden_Ud[torch.from_numpy(served)]
         known = retrieve(stored, self.index, read.select(served), hidden_Rd, k=k, exclude_seen=exclude_seen)
         parts = [known.of(served)]
         if len(unknown):
             # They may still have seen items of the index, because events of weight 0 are not read.
-            counts = self.index.served_items.counts(self.popularity)
-            best = popular(read.select(unknown), counts, k, exclude_seen=exclude_seen)
-            users, items, shares = shares_of(best, counts)
-            parts.append(Ranked(unknown[users], items, np.log(shares).astype(np.float32)))
+            popular = Ranked(*fallback.rank(read.select(unknown), k, exclude_seen=exclude_seen))
+            parts.append(popular.of(unknown))
         ranked = Ranked.together(parts)
         points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
         versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
         give = self.attribution
-        reasons = None if give is None else give.reasons(read, hidden_Ud, is_known, ranked.users, ranked.items)
+        reasons = (
+            None if give is None else give.reasons(read, hidden_Ud, is_known, ranked.users, ranked.items, fallback)
+        )
         return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()), reasons)
 
 

@@ -175,6 +175,30 @@ class UsersConfig(Section):
         None, description="File or glob (Parquet, CSV or JSON lines), relative to the root or absolute."
     )
     user_id: str = Field("user_id", description="Column with the user's id, as in the interactions.")
+    segments: tuple[str, ...] = Field(
+        (),
+        description='Columns of the users file, the narrowest first, such as ["segment", "country"]: users without '
+        "usable history get the items that are popular among users with the same values. See docs/candidates.md.",
+    )
+    min_users: int = Field(
+        100,
+        ge=1,
+        le=1_000_000_000,
+        description="Users with events that a value of a column in users.segments needs to count. A value of so many "
+        "users counts as much as the next column, and finally as all users.",
+    )
+    include_without_events: bool = Field(
+        False, description="Whether users of the file without any event get candidates too: the popular items."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_file(self) -> UsersConfig:
+        if len(set(self.segments)) < len(self.segments):
+            raise ValueError("users.segments names a column twice: name each once")
+        for name in ("segments", "include_without_events"):
+            if getattr(self, name) and self.path is None:
+                raise ValueError(f"users.{name} needs a file of users: set users.path, or remove users.{name}")
+        return self
 
 
 _MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT])(i?)B")

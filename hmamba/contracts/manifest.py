@@ -61,6 +61,7 @@ class SnapshotManifest(Document, SnapshotTotals):
         by_position: whether events are ordered by position and have no times.
         batch: id of the newest pull in it.
         files: the shards and the item file, and the files that describe items and users for rules.
+        without_events: whether users of the users file without events get candidates.
         former: digests of the snapshot before users were forgotten, oldest first.
     """
 
@@ -71,6 +72,7 @@ class SnapshotManifest(Document, SnapshotTotals):
     by_position: bool
     batch: int
     files: tuple[SnapshotFile, ...]
+    without_events: bool = False
     former: tuple[str, ...] = ()
 
     @property

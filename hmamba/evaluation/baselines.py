@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from hmamba.sequences.histories import Histories, IntArray
+
+Popularity: TypeAlias = IntArray | npt.NDArray[np.float64]
+"""(size,) number or share of the events of each item index."""
 
 _ROWS = 256
 
 
-def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool, exclude_seen: bool) -> IntArray:
+def _rank(histories: Histories, popularity: Popularity, k: int, *, personal: bool, exclude_seen: bool) -> IntArray:
     """Rank by the user's own count (if ``personal``), then popularity, then index: (U, k), padded with -1.
 
     No user is scored against all items: a user's own items are few, and all others that can be ranked are among the
@@ -50,8 +56,8 @@ def _rank(histories: Histories, popularity: IntArray, k: int, *, personal: bool,
     return result
 
 
-def popular(histories: Histories, popularity: IntArray, k: int, *, exclude_seen: bool) -> IntArray:
-    """The most popular items (U, k) for each user; ``popularity`` (size,) is the number of events of each item."""
+def popular(histories: Histories, popularity: Popularity, k: int, *, exclude_seen: bool) -> IntArray:
+    """The most popular items (U, k) for each user."""
     return _rank(histories, popularity, k, personal=False, exclude_seen=exclude_seen)
 
 

@@ -35,10 +35,12 @@ class ShardFiles:
     Attributes:
         part: candidates.
         events: complete histories (user_id, item_index).
+        users: described users (user_id) who have candidates even without events; None without such users.
     """
 
     part: Path
     events: tuple[Path, ...]
+    users: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
         }
         for name, bound in _TABLES.items():
             connection.execute(statement(name), {key: values[key] for key in bound})
+        if shard.users is not None:
+            bound_users = {"users": str(shard.users), "k": k}
+            connection.execute(statement("quality/expected_without_events"), bound_users)
         for name, bound in _FIGURES.items():
             if not skipped.get(name, False):
                 found = one(connection, name, {key: values[key] for key in bound})
@@ -166,11 +171,12 @@ def check_candidates(
 ) -> CandidateTotals:
     """Check candidates against their snapshot and add a page to Data Docs.
 
-    The rules: every user of the snapshot has exactly min(k, eligible items) rows. The rows of a user are contiguous in
-    the shard's part and ordered by rank 1, 2, ...; users are ordered by id. No item occurs twice for a user. Scores are
-    finite and do not increase with the rank. All items are in the snapshot; they are allowed and not seen, if the
-    settings require it. All rows have one model version, except those of users with the popular items as fallback. If
-    the table has reasons, each is a known one, and names an item of the user's history or none.
+    The rules: every user of the snapshot, and every described user of a shard that names them, has exactly min(k,
+    eligible items) rows. The rows of a user are contiguous in the shard's part and ordered by rank 1, 2, ...; users are
+    ordered by id. No item occurs twice for a user. Scores are finite and do not increase with the rank. All items are
+    in the snapshot; they are allowed and not seen, if the settings require it. All rows have one model version, except
+    those of users with the popular items as fallback. If the table has reasons, each is a known one, and names an item
+    of the user's history or none.
 
     Args:
         place: folder of the checks.

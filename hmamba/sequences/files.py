@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import InputError
-from hmamba.storage.layout import DESCRIBED_ITEMS, ITEMS, RunLayout, shard_name, users_name
+from hmamba.storage.layout import DESCRIBED_ITEMS, ITEMS, SEGMENTS, RunLayout, shard_name, users_name
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,23 @@ class Snapshot:
             InputError: it is missing or damaged.
         """
         return self._verified(users_name(shard)) if self.names(users_name(shard)) else None
+
+    @cached_property
+    def segments(self) -> Path | None:
+        """Local file of the events of items by segment; None without segments.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        return self._verified(SEGMENTS) if self.names(SEGMENTS) else None
+
+    def users_without_events(self, shard: int) -> Path | None:
+        """Local file of a shard's users who get candidates even without events; None if there are no such users.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        return self.described_users(shard) if self.manifest.without_events else None
 
     def names(self, name: str) -> bool:
         """Whether the manifest names a file."""

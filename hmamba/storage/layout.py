@@ -21,6 +21,9 @@ MANIFEST = "manifest.json"
 DESCRIBED_ITEMS = "described_items.parquet"
 """Items with the columns of the catalogue, in a snapshot's folder."""
 
+SEGMENTS = "segments.parquet"
+"""Events of items by segment of users, in a snapshot's folder."""
+
 CONTENTS = "contents.json"
 """File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
 

@@ -217,8 +217,8 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
             changes["fallback_users"] = old.fallback_users - _fallback_users(rows)
         if points in removed:
             changes["points"] = HashedFile.of(new.user_points(old.shard), points.name)
-        if shard is not None:
-            changes["users"] = old.users - _users(shard)
+        if shard is not None or part in removed:  # a user without events is in the part only
+            changes["users"] = old.users - _users(*(rows for rows in (shard, removed.get(part)) if rows is not None))
         if changes:
             old.model_copy(update=changes).write(new.metrics / path.name)
 
@@ -251,8 +251,11 @@ def _write_manifest(
     return after
 
 
-def _users(rows: pa.Table) -> int:
-    return len(pc.unique(rows[USER_ID]))
+def _users(*tables: pa.Table) -> int:
+    """Number of users of all tables together."""
+    return len(
+        pc.unique(pa.chunked_array([chunk.cast(pa.string()) for rows in tables for chunk in rows[USER_ID].chunks]))
+    )
 
 
 def _fallback_users(rows: pa.Table) -> int:

@@ -86,4 +86,4 @@ def _source(source: Source) -> str:
 def _without_parts(found: Explanation) -> str:
     if found.model_version.startswith("baseline-"):
         return "A baseline serves. It ranks by popularity; most_bought by the user's own count before that."
-    return "The model knows no item of the user's history, so the list has popular items."
+    return "The user has no usable history, so the list has popular items (users.segments)."

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hmamba.candidates.because import Attribution
+from hmamba.candidates.fallback import Fallback
 from hmamba.candidates.score import ModelScorer, retrieve
 from hmamba.columns import PADDING_INDEX
 from hmamba.index import index as item_index
@@ -36,7 +37,8 @@ def explained(stored, index, histories, k=20):
     attribution = Attribution(stored, index, POPULARITY)
     known = np.ones(len(histories), dtype=bool)
     parts = attribution.parts(histories, hidden, ranked.users, ranked.items)
-    return ranked, parts, attribution.reasons(histories, hidden, known, ranked.users, ranked.items)
+    fallback = Fallback(index.served_items.counts(POPULARITY))
+    return ranked, parts, attribution.reasons(histories, hidden, known, ranked.users, ranked.items, fallback)
 
 
 @pytest.mark.parametrize("kind", KINDS)

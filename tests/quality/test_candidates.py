@@ -218,6 +218,27 @@ def test_reasons_are_known_and_of_the_users_history(
         check(layout, in_one(files, part))
 
 
+def test_described_users_without_events_are_expected_where_a_shard_names_them(
+    layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path
+) -> None:
+    pd.DataFrame({"user_id": [FIRST, "zoe"], "age": [7, 8]}).to_parquet(tmp_path / "users.parquet", index=False)
+    everybody = in_one(files, tmp_path / "part-0000.parquet")
+    (shard,) = everybody.shards
+    named = replace(everybody, shards=(replace(shard, users=tmp_path / "users.parquet"),))
+    write_part(shard.part, good)
+    check(layout, everybody)
+    with pytest.raises(QualityError, match=r"published: users_missing is 1, allowed at most 0\. Readers"):
+        check(layout, named)
+    zoe = good[good.user_id == FIRST].assign(user_id="zoe", model_version=FALLBACK_VERSION)
+    write_part(shard.part, pd.concat([good, zoe]))
+    assert check(layout, named)["users"] == 41
+    with pytest.raises(QualityError, match=r"published: users_unknown is 1"):
+        check(layout, everybody)
+    write_part(shard.part, pd.concat([good, zoe[:3]]))
+    with pytest.raises(QualityError, match=r"published: users_with_wrong_count is 1"):
+        check(layout, named)
+
+
 def test_rows_are_compared_as_they_lie_whoever_reads_them(tmp_path: Path) -> None:
     """Many groups of rows, several threads: DuckDB's window over nothing still goes through the file in order."""
     users = pd.Series(range(20_000)).map("{:06d}".format)
