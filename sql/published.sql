@@ -7,6 +7,13 @@ FROM read_parquet($files, hive_partitioning = false)
 WHERE user_id = $user AND rank <= $most
 ORDER BY rank;
 
+-- name: reasons_of_user
+-- Of a table with reasons: why each of the best candidates of one user is recommended. $files, $user and $most as above.
+SELECT because, because_item
+FROM read_parquet($files, hive_partitioning = false)
+WHERE user_id = $user AND rank <= $most
+ORDER BY rank;
+
 -- name: similar_users
 -- Published users with the ids most similar to an unknown id. $files: the published parts; $user; $most.
 SELECT user_id

@@ -56,6 +56,7 @@ def test_the_results_of_a_night_can_be_read(published: Layout) -> None:
     assert 0 < gate.metrics["challenger"]["recall@5"] <= 1
     assert (gate.metrics, gate.rare, gate.k) == (verdict.metrics, verdict.rare, root.config.candidates.k)
     user = table.user_id[0]
+    assert root.explain(user, table.item_id[1]).rank == 2
     assert [row.item_id for row in root.recommend(user, 3).rows] == table.item_id[:3].tolist()
 
 
@@ -97,7 +98,11 @@ def test_the_page_runs(published: Layout, tmp_path: Path, monkeypatch: pytest.Mo
     ran = 0
     for block in BLOCKS:
         code = block.replace('"u1"', repr(first)).replace('"u2"', repr(last)).replace('"i1"', repr(item))
-        code = code.replace('"2375"', repr(first)).replace('{"train": {"epochs": 5}}', repr(TINY))
+        code = (
+            code.replace('"2375"', repr(first))
+            .replace('"1082185"', repr(item))
+            .replace('{"train": {"epochs": 5}}', repr(TINY))
+        )
         exec(compile(code, "docs/library.md", "exec"), names)
         ran += 1
     assert ran == PAGE.count("```python")

@@ -120,6 +120,7 @@ class _Ranked:
         items, scores: all items that the user may get, best first, and their scores.
         mean, parts: as in :class:`Explanation`.
         refused: why the item has no score, a sentence; None if it has one.
+        is_new: whether the item is a new item.
     """
 
     version: str
@@ -128,6 +129,7 @@ class _Ranked:
     mean: float | None = None
     parts: tuple[Part, ...] = ()
     refused: str | None = None
+    is_new: bool = False
 
 
 def explain(layout: Layout, user: str, item: str) -> Explanation:
@@ -282,7 +284,8 @@ class _Explainer:
             if abs(correction) > _SAME:
                 parts.append(Part("ranker", "the correction of the order by trees ([rank])", correction))
         parts.sort(key=lambda part: -part.value)
-        return _Ranked(found.version, found.items, found.scores, float(divided.means[0]), tuple(parts))
+        mean, is_new = float(divided.means[0]), bool(divided.is_new[0])
+        return _Ranked(found.version, found.items, found.scores, mean, tuple(parts), is_new=is_new)
 
     def _sources(self, attribution: Attribution, name: str, read: Histories, item: int) -> tuple[Source, ...]:
         """The items of the history behind a kind of evidence."""
@@ -337,6 +340,8 @@ def _explanation(
     if published is not None and (score is None or abs(published - score) > _SAME * (1 + abs(score))):
         since = "a refresh has read newer events" if manifest.refresh is not None else "the list was made otherwise"
         note = f"The published score is {published:.4f}: {since}. This explanation is of the night's own histories."
+    elif published is not None and found.is_new and place[0] >= manifest.k:
+        note = "Its score is not among the best: a share of the places is for new items (candidates.new_items)."
     why_not = None
     if rank is None:
         why_not = found.refused or _left_out(manifest, history, taken, place, rows, found)
@@ -350,7 +355,7 @@ def _explanation(
         rank=rank,
         place=int(place[0]) + 1 if len(place) else None,
         places=len(found.items),
-        score=score if published is None or note is not None else published,
+        score=score,
         mean=found.mean,
         parts=found.parts,
         times_taken=len(taken),

@@ -20,13 +20,23 @@ SUGGESTIONS = 5
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item. ``title`` and ``category`` are None if the night's item metadata has been deleted."""
+    """One recommended item.
+
+    Attributes:
+        rank, item_id, score: as in the table.
+        title, category: None if the night's item metadata has been deleted.
+        because, because_item: as in the table; None in a table without reasons.
+        because_title: title of ``because_item``; None without one.
+    """
 
     rank: int
     item_id: str
     score: float
     title: str | None
     category: str | None
+    because: str | None = None
+    because_item: str | None = None
+    because_title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,14 +94,21 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
             raise unknown_user(connection, layout, manifest, user)
-        names = _names(connection, layout, manifest, [row[1] for row in rows])
+        reasons: list[tuple[str | None, str | None]] = [(None, None)] * len(rows)
+        if columns.BECAUSE in manifest.columns:
+            reasons = connection.execute(statement("published/reasons_of_user"), bound).fetchall()
+        shown = {*(row[1] for row in rows), *(item for _, item in reasons if item is not None)}
+        names = _names(connection, layout, manifest, sorted(shown))
         history = _history(connection, layout, manifest, user, most) if with_history else None
     return Recommendations(
         user,
         manifest.day.isoformat(),
         rows[0][3],
         manifest.warning,
-        tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
+        tuple(
+            Recommendation(rank, item, score, *names.get(item, (None, None)), *why, names.get(why[1] or "", (None,))[0])
+            for (rank, item, score, _), why in zip(rows, reasons, strict=True)
+        ),
         history,
     )
 

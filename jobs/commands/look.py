@@ -54,8 +54,14 @@ def _show_recommendations(found: Recommendations, with_history: bool) -> None:
     console.print(Text(f"User {printable(short(found.user))}: day {found.day}, model_version {found.model_version}"))
     if found.warning:
         console.print(Text(f"Warning: {printable(found.warning)}"))
-    cells = ((row.rank, row.title or row.item_id, row.category, f"{row.score:.4f}", row.item_id) for row in found.rows)
-    console.print(_table(("rank", "item", "category", "score", "item id"), cells, right=("rank", "score")))
+    names = ["rank", "item", "category", "score", "item id"]
+    cells = [[row.rank, row.title or row.item_id, row.category, f"{row.score:.4f}", row.item_id] for row in found.rows]
+    if any(row.because for row in found.rows):
+        names.append("because")
+        for cell, row in zip(cells, found.rows, strict=True):
+            behind = row.because_title or row.because_item
+            cell.append(f"{row.because}: {behind}" if behind else row.because)
+    console.print(_table(names, cells, right=("rank", "score")))
     if not with_history:
         return
     if found.history is None:
