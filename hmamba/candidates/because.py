@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 _VECTORS = 1 << 16  # vectors that are gathered, or converted to float64, at a time
+_PAIRS = 1 << 15  # pairs whose parts by item of the history are computed at a time
 _LOGITS = 1 << 22  # logits that are computed at a time for a mean
 _OF_BASE = (TASTE, POPULAR)
 
@@ -227,26 +228,30 @@ class Attribution:
         if len(others):
             unknown = np.flatnonzero(~is_known)
             own = fallback.reasons(histories.select(unknown), np.searchsorted(unknown, users[others]), items[others])
-            codes[others] = np.array([names.index(name) for name in (POPULAR, SEGMENT)])[(own == SEGMENT).astype(int)]
-        users, items = users[ranked], items[ranked]
-        parts = self.parts(histories, hidden_Ud, users, items)
-        best = parts.largest
-        own = np.array([names.index(name) for name in parts.names])[best]
-        own[parts.is_new & (best < len(_OF_BASE))] = names.index(NEW)
-        codes[ranked] = own
-        for name in self._terms:
-            wanted = np.flatnonzero(best == parts.names.index(name))
-            sources[ranked[wanted]] = self._sources(name, histories, users[wanted], items[wanted])
+            codes[others] = np.where(own == SEGMENT, names.index(SEGMENT), names.index(POPULAR))
+        for place, _, _ in _blocks(users[ranked]):  # so that memory does not grow with k times all users
+            rows = ranked[place]
+            codes[rows], sources[rows] = self._of_ranked(histories, hidden_Ud, users[rows], items[rows])
         return Reasons(pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names)), sources)
 
-    def _sources(self, name: str, histories: Histories, users: IntArray, items: IntArray) -> IntArray:
-        """The item of the history (P,) with the largest part of a term; 0 where there is none."""
-        found = np.zeros(len(users), dtype=np.int64)
-        for place, block, rows in _blocks(users):
-            matrix = self.behind(name, histories.select(block), rows, items[place])
-            if matrix is not None:
-                found[place] = _largest(matrix)
-        return found
+    def _of_ranked(
+        self, histories: Histories, hidden_Ud: Tensor, users: IntArray, items: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """Positions (n,) of the reasons among all names, and items (n,) of the history, 0 where there is none."""
+        names, sources = reason_names(), np.zeros(len(users), dtype=np.int64)
+        parts = self.parts(histories, hidden_Ud, users, items)
+        best = parts.largest
+        codes = np.array([names.index(name) for name in parts.names])[best]
+        codes[parts.is_new & (best < len(_OF_BASE))] = names.index(NEW)
+        for name in self._terms:
+            wanted = np.flatnonzero(best == parts.names.index(name))
+            for start in range(0, len(wanted), _PAIRS):
+                some = wanted[start : start + _PAIRS]
+                block, rows = np.unique(users[some], return_inverse=True)
+                matrix = self.behind(name, histories.select(block), rows, items[some])
+                if matrix is not None:
+                    sources[some] = _largest(matrix)
+        return codes, sources
 
     def behind(self, name: str, histories: Histories, rows: IntArray, items: IntArray) -> sp.csr_array | None:
         """What each item of the history contributes to a term, see :meth:`hmamba.terms.base.CountedTerm.behind`.

@@ -139,6 +139,7 @@ def test_blocks_of_users_make_no_difference(monkeypatch):
     _, parts, reasons = explained(stored, index, histories)
     monkeypatch.setattr("hmamba.candidates.because.ROWS", 7)
     monkeypatch.setattr("hmamba.candidates.because._VECTORS", 5)
+    monkeypatch.setattr("hmamba.candidates.because._PAIRS", 11)
     monkeypatch.setattr("hmamba.candidates.because._LOGITS", 50)
     _, again, others = explained(stored, index, histories)
     np.testing.assert_allclose(again.values, parts.values, rtol=1e-4, atol=1e-5)
