@@ -14,6 +14,7 @@ from hmamba.config.data import (
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
+from hmamba.config.publishing import DeliverConfig, PublishConfig, TargetConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -21,6 +22,7 @@ __all__ = [
     "CandidatesConfig",
     "CatalogueConfig",
     "Config",
+    "DeliverConfig",
     "EventType",
     "EventsConfig",
     "GateConfig",
@@ -28,11 +30,13 @@ __all__ = [
     "KeepConfig",
     "Limits",
     "ModelConfig",
+    "PublishConfig",
     "QualityConfig",
     "RankConfig",
     "Section",
     "SnapshotConfig",
     "SourceConfig",
+    "TargetConfig",
     "TrainConfig",
     "WarehouseConfig",
     "load",

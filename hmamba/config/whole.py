@@ -17,6 +17,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
+from hmamba.config.publishing import DeliverConfig, PublishConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -41,6 +42,8 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    publish: PublishConfig = PublishConfig()
+    deliver: DeliverConfig = DeliverConfig()
     keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="before")
@@ -100,6 +103,11 @@ class Config(Section):
         if self.rank.model == "auto":
             return bool(chosen(self.model.score_terms or (), learned=True)) and find_spec("lightgbm") is not None
         return self.rank.model == "lightgbm"
+
+    @property
+    def publishes_changes(self) -> bool:
+        """Whether the table of changed users is published, see ``publish.changes``."""
+        return bool(self.deliver.targets) if self.publish.changes is None else self.publish.changes
 
     def training_digest(self) -> str:
         """Digest of the settings that determine a trained model, without those of execution and serving."""

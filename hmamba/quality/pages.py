@@ -16,12 +16,13 @@ from hmamba.pages import templates
 from hmamba.storage.layout import ChecksLayout
 from hmamba.text import counted, printable
 
-KINDS = {"staged_batch": "New events", "candidates": "Candidates"}
+KINDS = {"staged_batch": "New events", "candidates": "Candidates", "changes": "Changed users"}
 """Kinds of checks, in words."""
 
 _STOPPED = {
     "staged_batch": "Nothing was loaded: the rows stay in their files.",
     "candidates": "Nothing was published: what was published before stays.",
+    "changes": "Nothing was published: what was published before stays.",
 }
 
 

@@ -92,8 +92,9 @@ def test_no_byte_of_the_user_is_left(shop: Layout) -> None:
     others = traces(shop, OTHER)
     assert forget(shop, USER) == 0
     assert traces(shop) == []
-    states = {name for name in others if "/states/" in name}  # of one shard, computed again when they are needed
-    assert {*others} - {*traces(shop, OTHER)} <= states
+    # States of one shard are computed again when they are needed; changes are left out, so that all users are delivered.
+    left_out = {name for name in others if "/states/" in name or "/_tables/changes/" in name}
+    assert {*others} - {*traces(shop, OTHER)} <= left_out
 
 
 def test_the_tables_and_working_folders_are_whole(shop: Layout) -> None:
@@ -113,6 +114,17 @@ def test_the_tables_and_working_folders_are_whole(shop: Layout) -> None:
     arguments = ["--root", str(shop.root), "--day", str(THIRD), "--run-id", "three"]
     assert publish.main(arguments) == 0  # verifies every part against what made it
     assert published_manifest(shop) == after
+
+
+def test_a_delivery_after_it_is_of_all_users(shop: Layout) -> None:
+    """Changes without the user would leave them in a target that holds the table before."""
+    before = published_manifest(shop)
+    assert before.tables["changes"][0].rows
+    assert forget(shop, USER) == 0
+    after = published_manifest(shop)
+    assert (after.tables, after.changes_from) == ({}, None)
+    assert after.digest != before.digest
+    assert not list(shop.published(THIRD).rglob("changes"))
 
 
 def test_the_next_night_goes_on_with_the_same_champion(shop: Layout) -> None:
