@@ -1,5 +1,5 @@
 # make demo    two nights on real data, in Airflow, kept in ./demo
-# make test    the whole test suite
+# make test    the whole test suite; tests of deliveries need the programs of postgresql and redis-server, or are skipped
 # make test-airflow   a week of nights on a real Airflow with PostgreSQL
 # make cases   small inputs that broke other projects, each with its expected result
 # make check   everything that a change must pass
@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
 		f"$(PYTHON) is Python {v[0]}.{v[1]}, but 3.11 or 3.12 is needed. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,airflow-test,cpu,demo,dev,rank]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,airflow-test,cpu,demo,dev,postgres,rank,redis]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -45,7 +45,7 @@ test: $(INSTALLED)
 
 # Needs PostgreSQL's programs (apt-get install postgresql). About 12 minutes.
 test-airflow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m week tests/dags/test_week.py
+	HMAMBA_NEEDS_SERVERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m week tests/dags/test_week.py
 
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cases $(PYTEST_ARGS)

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -136,6 +136,7 @@ def run_step(
     *,
     records: bool = True,
     shared: bool = False,
+    locks: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
@@ -153,6 +154,7 @@ def run_step(
         records: whether this process locks the run, and records and prints the metrics; one of the processes of a step
             does.
         shared: whether other processes of this step may work on the run at the same time.
+        locks: whether the step locks the run; not if it only records its metrics there.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
 
     Returns:
@@ -172,7 +174,7 @@ def run_step(
         if not records:
             body(context)
             return 0
-        with context.alone(shared=shared):
+        with context.alone(shared=shared) if locks else nullcontext():
             metrics = body(context)
             if shards is None:
                 metrics = context.record(metrics, started)

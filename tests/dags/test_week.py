@@ -24,8 +24,9 @@ import hmamba
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from tests.dags.conftest import DAGS
-from tests.dags.real import Airflow, postgres, until
+from tests.dags.real import Airflow
 from tests.jobs.commands.call import call
+from tests.servers import postgres, until
 from tests.synthetic import make_interactions, write_landing
 
 pytestmark = [pytest.mark.week, pytest.mark.airflow, pytest.mark.timeout(1500)]
@@ -149,8 +150,10 @@ def airflow(
         "HMAMBA_ROOT": str(week.layout.root),
         "WEEK_STARTS": f"{week.day(4)}T00:00:00+00:00",
     }
-    with postgres() as database, Airflow(home, home / "dags", database, settings).up(folder / "pools.json") as running:
-        yield running
+    with postgres() as url:
+        database = url.replace("postgresql:", "postgresql+psycopg2:")
+        with Airflow(home, home / "dags", database, settings).up(folder / "pools.json") as running:
+            yield running
 
 
 def scheduled(airflow: Airflow, number: int) -> str:

@@ -92,7 +92,7 @@ def test_no_byte_of_the_user_is_left(shop: Layout) -> None:
     others = traces(shop, OTHER)
     assert forget(shop, USER) == 0
     assert traces(shop) == []
-    # States of one shard are computed again when they are needed; changes are left out, so that all users are delivered.
+    # States of one shard are computed again when they are needed; without changes, all users are delivered.
     left_out = {name for name in others if "/states/" in name or "/_tables/changes/" in name}
     assert {*others} - {*traces(shop, OTHER)} <= left_out
 
