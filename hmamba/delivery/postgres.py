@@ -139,7 +139,12 @@ class PostgresTarget:
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         connection = psycopg.connect(
-            self._address, autocommit=True, row_factory=dict_row, application_name="hmamba deliver", **self._defaults
+            self._address,
+            autocommit=True,
+            row_factory=dict_row,
+            application_name="hmamba deliver",
+            prepare_threshold=None,  # each statement runs once or twice
+            **self._defaults,
         )
         with connection:
             with suppress(errors.UndefinedObject, errors.InvalidParameterValue):  # before 14, or not on Linux

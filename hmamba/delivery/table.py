@@ -26,6 +26,7 @@ from hmamba.warehouse.connection import in_memory
 
 _ROWS = 1 << 16
 _ALL_RANKS = 2**31 - 1
+_VALUES = {"items": "delivery/items_of_users", "rows": "delivery/rows_of_users"}
 _FORMAT = 1
 """Raised when what targets are given changes for the same table and settings."""
 
@@ -102,7 +103,7 @@ class Table:
             changed: whether only changed users who are not gone.
         """
         for part in self._parts(changed):
-            yield from self._query(f"delivery/{self.content}_of_users", part, changed)
+            yield from self._query(_VALUES[self.content], part, changed)
 
     def lines(self, part: Path) -> Iterator[pa.RecordBatch]:
         """The rows of a part as JSON objects (line)."""

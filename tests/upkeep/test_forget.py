@@ -127,6 +127,17 @@ def test_a_delivery_after_it_is_of_all_users(shop: Layout) -> None:
     assert not list(shop.published(THIRD).rglob("changes"))
 
 
+def test_targets_are_cleared_by_the_next_delivery(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.config.write_text(shop.config.read_text() + '[deliver.export]\nkind = "csv"\n')
+    deliver = ("deliver", "--root", str(shop.root))
+    assert call(*deliver) == 0
+    assert forget(shop, USER) == 0
+    assert f"Deliver the table again: hmamba {' '.join(deliver)}" in capsys.readouterr().err
+    assert {name.split("/")[0] for name in traces(shop)} == {"delivered"}
+    assert call(*deliver) == 0
+    assert traces(shop) == []
+
+
 def test_the_next_night_goes_on_with_the_same_champion(shop: Layout) -> None:
     champion = promotions.promotions(shop)[-1].version
     assert forget(shop, USER) == 0
