@@ -76,13 +76,13 @@ def deliver(
     if unknown:
         raise ConfigError(f"--to {unknown[0]}: no such target. hmamba.toml has {', '.join(targets)}.")
     wait = config.warehouse.wait_seconds
-    chosen = [Settings(name, targets[name], layout.root, wait) for name in dict.fromkeys(names or targets)]
-    served = [(settings, open_target(settings)) for settings in chosen]
+    served = [Settings(name, targets[name], layout.root, wait) for name in dict.fromkeys(names or targets)]
     done, failed = [], []
     with copied(layout, config, day) as (manifest, folder):
-        for settings, target in served:
+        for settings in served:
             started = time.monotonic()
             try:
+                target = open_target(settings)
                 with opened(manifest, folder, config, settings.config) as table:
                     outcome = target.deliver(table, older=older)
             except Exception as error:

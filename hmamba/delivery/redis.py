@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -67,6 +68,7 @@ class _Version(Document):
 
     Attributes:
         digest, settings: see :class:`~hmamba.contracts.delivery.Delivered`.
+        batch: number of users of a batch.
         upon: the versions that readers look up after it; empty for a base.
         state: left: readers have been sent to others, and the keys must expire.
     """
@@ -75,6 +77,7 @@ class _Version(Document):
     settings: str
     upon: tuple[str, ...]
     state: State
+    batch: int = _BATCH
 
 
 class RedisTarget:
@@ -216,20 +219,30 @@ class RedisTarget:
                 self._forget(lock, name, 0)
         if resumed is not None:
             return resumed
-        name = f"{new.day:%Y%m%d}-{self._client.incr(self._key('serial'))}"
+        # Not a number that Redis counts: it may have lost that, and not the keys of the versions before.
+        name = f"{new.day:%Y%m%d}-{uuid.uuid4().hex[:8]}"
         self._commit(lock, ("HSET", self._key("versions"), name, mine.model_dump_json()))
         return name
 
     def _write(self, lock: Lock, version: str, users: Iterable[tuple[str, str]]) -> int:
-        """Write the values of users; returns their number. Batches that are in the journal are there already."""
+        """Write the values of users; returns their number. Batches that are in the journal are there already.
+
+        Raises:
+            BusyError: a batch is missing at the end.
+        """
         journal = self._key("journal", version)
-        written, total = set(self._client.hkeys(journal)), 0
+        written, total, number = set(self._client.hkeys(journal)), 0, -1
         for number, batch in enumerate(_batches(users)):
             total += len(batch)
             if str(number) not in written:
                 pairs = [text for user, value in batch for text in (self._key(version, user), value)]
                 names = json.dumps([user for user, _ in batch], ensure_ascii=False)
                 self._commit(lock, ("MSET", *pairs), ("HSET", journal, number, names))
+        if (found := self._client.hlen(journal)) != number + 1:
+            raise BusyError(
+                f"{self._where}: Redis has {found} of {number + 1} batches that were written, for instance because a "
+                "replica without the last of them has taken over. Readers have the table before. Deliver again."
+            )
         return total
 
     def _point(self, lock: Lock, new: Delivered, versions: tuple[str, ...]) -> None:

@@ -124,6 +124,14 @@ def test_one_target_that_fails_does_not_stop_the_others(shop: Layout) -> None:
     assert (shop.root / "delivered/two/delivery.json").is_file()
 
 
+def test_a_missing_address_does_not_stop_the_others(shop: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HMAMBA_DELIVER_CACHE", raising=False)
+    config = parse({"deliver": {"cache": {"kind": "redis"}, "two": {"kind": "csv"}}}, "a test")
+    with pytest.raises(ConfigError, match=r"deliver.cache: the environment variable HMAMBA_DELIVER_CACHE is not set"):
+        delivering.deliver(shop, config)
+    assert (shop.root / "delivered/two/delivery.json").is_file()
+
+
 def test_errors_of_several_targets_are_told_together(shop: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retry is worth it if it can help one of them."""
     errors: Iterator[Exception] = iter([InputError("one is wrong"), BusyError("two is busy")])
