@@ -192,7 +192,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:
     """Whether every file that a manifest names exists with the recorded digest."""
-    files = [(storage.root / file.path, file.sha256) for file in manifest.all_files]
+    files = [(storage.root / file.path, file.sha256) for file in manifest.every_file]
     return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 

@@ -100,14 +100,16 @@ class Manifest(Document):
     refresh: Refresh | None = Field(description="Null for a night's own table.")
     created_at: Moment
     files: tuple[PublishedFile, ...]
-    tables: dict[str, tuple[PublishedFile, ...]] = Field({}, description="Tables beside the candidates, by name.")
+    tables: dict[str, tuple[PublishedFile, ...]] = Field(
+        default_factory=dict, description="Files of the tables beside the candidates, by the table's name."
+    )
     changes_from: str | None = Field(
         None, description="The digest of the table that `tables.changes` is relative to; null without that table."
     )
 
     @property
-    def all_files(self) -> tuple[PublishedFile, ...]:
-        """The files of the candidates and of the tables beside them."""
+    def every_file(self) -> tuple[PublishedFile, ...]:
+        """The files of the candidates and of all tables beside them."""
         return (*self.files, *(file for files in self.tables.values() for file in files))
 
     @property

@@ -160,7 +160,7 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
     """
     manifest = Manifest.read(place, layout.storage)
     total = sum(file.rows for file in manifest.files)
-    for file in manifest.all_files:
+    for file in manifest.every_file:
         part = layout.storage.local_path(layout.root / file.path)
         if not part.is_file():
             raise InputError(f"{part} does not exist. {cure}")
@@ -170,7 +170,7 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
             raise InputError(f"{part} has other rows than its manifest says. {cure}")
     if total != manifest.rows:
         raise InputError(f"{place}: the files have {total} rows, and the manifest says {manifest.rows}. {cure}")
-    known = {layout.root / file.path for file in manifest.all_files}
+    known = {layout.root / file.path for file in manifest.every_file}
     more = [path for path in layout.storage.find(folder, "**/*.parquet") if path not in known]
     if more:
         raise InputError(f"{more[0]} does not belong there: {place} does not name it. {cure}")
