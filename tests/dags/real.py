@@ -221,12 +221,8 @@ class Airflow:
             found.setdefault(task["task_id"], set()).add(str(task["state"]))
         return found
 
-    def log_lines(self, run_id: str) -> list[str]:
-        """The lines of the logs of a run's tasks."""
-        logs = (self.home / "logs" / "dag_id=hmamba_retrain" / f"run_id={run_id}").rglob("*.log")
-        return [line for log in sorted(logs) for line in log.read_text(errors="replace").splitlines()]
-
     def errors(self, run_id: str) -> list[str]:
         """The errors in the logs of a run's tasks, for the message of a failed test."""
-        lines = self.log_lines(run_id)
+        logs = (self.home / "logs" / "dag_id=hmamba_retrain" / f"run_id={run_id}").rglob("*.log")
+        lines = (line for log in sorted(logs) for line in log.read_text(errors="replace").splitlines())
         return [line[:2000] for line in lines if '"level":"error"' in line or '"level": "error"' in line]
