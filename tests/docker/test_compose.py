@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ def test_image_copies_what_exists_and_runs_unprivileged() -> None:
     allowed = (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert allowed[0] == "*"
     assert {f"!{name}" for name in copied if name != "${CONSTRAINTS}"} <= set(allowed)
+
+
+def test_the_image_has_all_of_the_wheel_before_it_is_installed() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", settings["project"]["readme"], *wheel["packages"], *wheel["force-include"]}
+    before, install, _ = (DOCKER / "Dockerfile").read_text(encoding="utf-8").partition("RUN case")
+    assert install
+    copied = {name for line in before.splitlines() if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert needed <= copied
 
 
 def test_the_cpu_image_has_no_cuda() -> None:
