@@ -122,7 +122,7 @@ def command_of(task: Any, **params: Any) -> list[str]:
     return task.command(rendered(task, **params)["params"])
 
 
-def test_facts_are_the_last_line(steps: Path) -> None:
+def test_metrics_are_the_last_line(steps: Path) -> None:
     step = operator("ends", shards="3", switches={"full_retrain": "--full-retrain"})
     metrics = step.run(command_of(step, day="2017-12-14", config="0", full_retrain=True, any_day=True))
     assert metrics["arguments"] == [
@@ -172,7 +172,7 @@ def test_a_step_that_the_kernel_kills_is_tried_again(steps: Path) -> None:
     assert not isinstance(raised.value, StepFailedForGood)
 
 
-def test_a_step_without_facts_is_a_failure(steps: Path) -> None:
+def test_a_step_without_metrics_is_a_failure(steps: Path) -> None:
     from hmamba_outcomes import StepFailed
 
     step = operator("silent")

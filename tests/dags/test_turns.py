@@ -81,7 +81,7 @@ def test_a_run_that_was_before_but_has_another_day_is_not_waited_for(runs: Runs)
     assert runs.ask("second", before="first", day="2024-05-07") is None
 
 
-def test_a_run_that_ended_holds_nobody_up(runs: Runs) -> None:
+def test_a_run_that_has_ended_is_not_waited_for(runs: Runs) -> None:
     runs.ask("2024-05-01")
     runs.running.clear()
     assert runs.ask("2024-05-02") is None
