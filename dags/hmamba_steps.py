@@ -61,7 +61,7 @@ COMMON = {
     "user_defined_macros": {"hmamba": {"root": root_of, "config": config_of, "day": day_of, "folder": folder_name}},
     "default_args": {
         "owner": "hmamba",
-        "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),
+        "retries": int(os.environ.get("HMAMBA_RETRIES") or 2),
         "retry_delay": timedelta(minutes=5),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=30),
@@ -181,7 +181,8 @@ class TurnSensor(_OfARun, BaseSensorOperator):
             turns, own = self.claim(context)
             try:
                 other = turns.ask(own, lambda: self._before(context))
-            except TurnsBusyError:
+            except TurnsBusyError as error:
+                self.log.info("%s", error)
                 return False
         if other is not None:
             self.log.info("Waiting for the run %s. If nothing runs it any more, mark it as failed.", other)
@@ -271,8 +272,8 @@ class StepOperator(_OfARun):
         turns, own = self.claim(context)
         try:
             holder = turns.hold(own)
-        except TurnsBusyError:
-            self.fail(1, f"{turns.root}: other processes keep changing who has the turn. A retry may succeed.")
+        except TurnsBusyError as error:
+            self.fail(1, f"{error} A retry may succeed.")
         if holder is not None:
             self.fail(1, f"It is the turn of the run {holder}. A retry may succeed; otherwise clear this task later.")
 

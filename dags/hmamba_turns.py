@@ -131,7 +131,7 @@ class Turns:
                     break
                 time.sleep(_PAUSE_SECONDS)
             else:
-                raise TurnsBusyError
+                raise TurnsBusyError(f"{self._folder}: other processes keep changing who has the turn.")
             yield
         finally:
             os.close(lock)

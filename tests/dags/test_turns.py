@@ -124,7 +124,7 @@ def test_a_lock_that_another_process_holds_is_waited_for_briefly(runs: Runs, mon
     monkeypatch.setattr(hmamba_turns, "_PAUSE_SECONDS", 0)
     lock = os.open(runs.turns._folder / "lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(hmamba_turns.TurnsBusyError):
+    with pytest.raises(hmamba_turns.TurnsBusyError, match=r"\.turns: other processes keep changing who has the turn"):
         runs.ask("2024-05-01")
     os.close(lock)
     assert runs.ask("2024-05-01") is None
