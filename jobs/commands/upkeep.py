@@ -34,8 +34,8 @@ def rollback(
     get the table of that day, and the model that made it is the champion. `--to DAY`: both as they were at the end of
     that day. The next night starts from this champion.
 
-    Later tables and working folders are moved to `ROOT/.rolled-back`, and come back if a later rollback names them.
-    Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
+    Later tables and working folders are moved to `ROOT/.rolled-back`, from which `--to VERSION` and `--table DAY` bring
+    them back. Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
