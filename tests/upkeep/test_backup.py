@@ -99,16 +99,20 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(
     assert not (tmp_path / "back").exists()
 
 
-def test_a_truncated_archive_and_a_file_that_is_no_archive_are_refused(
-    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz"])
+def test_a_damaged_archive_and_a_file_that_is_no_archive_are_refused(
+    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    archive = tmp_path / "copy.tar.gz"
+    archive = tmp_path / f"copy{kind}"
     assert back_up(two, archive) == 0
     whole = archive.read_bytes()
-    for content in (whole[: len(whole) // 2], b"no archive"):
+    half = len(whole) // 2
+    for content in (whole[:half], whole[:half] + bytes(100) + whole[half + 100 :], b"no archive"):
         archive.write_bytes(content)
+        capsys.readouterr()
         assert restore(archive, tmp_path / "back") == 2
-        assert "is not a whole archive" in capsys.readouterr().err
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Use another backup" in line
     assert restore(tmp_path / "none.tar", tmp_path / "back") == 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
