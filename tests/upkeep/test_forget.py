@@ -288,7 +288,7 @@ def test_ids_from_a_file(loaded: Root, tmp_path: Path, capsys: pytest.CaptureFix
     assert "No user is given" in capsys.readouterr().err
 
 
-def test_an_unknown_id_is_reported(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_id_is_told(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
     assert forget(loaded.layout, "nobody at all") == 0
     assert "The warehouse held no rows of them." in capsys.readouterr().err
 

@@ -114,7 +114,7 @@ def test_a_damaged_model_is_refused_before_anything_changes(
     assert published_manifest(two).day == THIRD
 
 
-def test_an_unknown_version_or_table_is_refused(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_is_told(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     assert back(two, "--to", "20240101-none") == 2
     assert "hmamba models --root" in capsys.readouterr().err
     assert back(two, "--table", "2024-01-02") == 2
