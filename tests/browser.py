@@ -31,7 +31,7 @@ def _chromium() -> str:
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         assert "HMAMBA_NEEDS_CHROMIUM" not in os.environ, "Chromium is not installed"
-        pytest.skip("needs Chromium: apt-get install chromium")
+        pytest.skip("Chromium is not installed: make browser as root, or apt-get install chromium")
     return path
 
 

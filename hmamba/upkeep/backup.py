@@ -8,10 +8,12 @@ and the landing folder are not in it.
 from __future__ import annotations
 
 import logging
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -180,10 +182,11 @@ def _opened(source: Path) -> Iterator[Path]:
         try:
             with tarfile.open(source) as archive:
                 archive.extractall(work, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InputError(f"{source} is not a whole archive ({error}). {Backup.CURE}") from None
+            why = " ".join(str(error).split())  # tarfile names every format that it has tried on a line of its own
+            raise InputError(f"{source} is not a whole archive ({why}). {Backup.CURE}") from None
         yield Path(work)
 
 

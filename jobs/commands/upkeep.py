@@ -34,8 +34,8 @@ def rollback(
     get the table of that day, and the model that made it is the champion. `--to DAY`: both as they were at the end of
     that day. The next night starts from this champion.
 
-    Later tables and working folders are moved to `ROOT/.rolled-back`, and come back if a later rollback names them.
-    Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
+    Later tables and working folders are moved to `ROOT/.rolled-back`, from which `--to VERSION` and `--table DAY` bring
+    them back. Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
@@ -99,8 +99,7 @@ def forget(
     """Erase users from the warehouse and from everything that nights have made of it.
 
     Later files do not bring them back: a salted hash of each id stays. Source files are only named, unless `--landing`
-    is given. The models stay, and the next night goes on with the same champion. Safe to run again. Writes a receipt
-    without the ids under `ROOT/receipts`.
+    is given. Models and the champion stay. Safe to run again. Writes a receipt without the ids under `ROOT/receipts`.
 
     Example: `hmamba forget 2375 --root demo`
     """

@@ -298,6 +298,18 @@ def test_a_shard_that_does_not_exist_is_refused(shop: Layout, caplog: pytest.Log
         score.main([*arguments, "--shard", "0", "--shards", "0-1"])
 
 
+def test_another_try_of_a_shard_waits_and_other_shards_do_not(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    run = shop.run(FIRST, "one")
+    shop.config.write_text(f"{shop.config.read_text()}\n[warehouse]\nwait_seconds = 0\n")
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    with run.storage.lock(run.folder, ".score-0000.lock"):
+        assert score.main([*arguments, "--shard", "0"]) == 1
+        assert "is locked by process" in caplog.text
+        assert run.step_metrics("score", 0).is_file()  # that of the other try
+        assert score.main([*arguments, "--shard", "1"]) == 0
+    assert score.main([*arguments, "--shard", "0"]) == 0
+
+
 def test_a_range_of_shards_is_scored_as_its_shards_are(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     run = shop.run(FIRST, "one")
     parts = [run.candidate_part(shard) for shard in range(2)]

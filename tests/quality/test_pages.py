@@ -15,7 +15,7 @@ from hmamba.quality.pages import allowed, coded, figure, render_check, render_in
 from hmamba.statements import statement
 from hmamba.storage.layout import ChecksLayout, Layout
 
-PLACE: ChecksLayout = Layout.at("/root/shop").checks
+PLACE: ChecksLayout = Layout.at("/srv/shop").checks
 
 
 def rule(name: str = "staleness_days", **changes: Any) -> CheckedRule:

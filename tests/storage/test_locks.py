@@ -1,4 +1,4 @@
-"""Locks: who is let in, what those who wait are told, and who cannot lock."""
+"""Locks: exclusion, the messages of processes that wait, and users who cannot lock."""
 
 from __future__ import annotations
 

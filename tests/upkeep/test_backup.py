@@ -1,4 +1,4 @@
-"""A backup, and a root that goes on from it as the original does."""
+"""A backup, and a restored root whose nights are those of the original."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def restore(source: Path, root: Path) -> int:
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz", "copy.tgz", "copy.tar.xz"])
-def test_what_comes_back_is_what_was_there(two: Layout, tmp_path: Path, name: str) -> None:
+def test_a_restored_root_equals_the_original(two: Layout, tmp_path: Path, name: str) -> None:
     assert back_up(two, tmp_path / name) == 0
     assert (tmp_path / name).is_dir() == (name == "copy")
     assert restore(tmp_path / name, tmp_path / "back") == 0
@@ -65,7 +65,7 @@ def test_a_night_on_the_restored_root_equals_one_on_the_original(two: Layout, tm
     assert found[0] == found[1]
 
 
-def test_a_refresh_goes_on(two: Layout, tmp_path: Path) -> None:
+def test_a_refresh_of_the_restored_root(two: Layout, tmp_path: Path) -> None:
     assert back_up(two, tmp_path / "copy") == 0
     assert restore(tmp_path / "copy", tmp_path / "back") == 0
     shutil.copytree(two.landing, tmp_path / "back" / "landing")
@@ -99,14 +99,20 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(
     assert not (tmp_path / "back").exists()
 
 
-def test_a_cut_archive_and_a_file_that_is_none(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    archive = tmp_path / "copy.tar.gz"
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz"])
+def test_a_damaged_archive_and_a_file_that_is_no_archive_are_refused(
+    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    archive = tmp_path / f"copy{kind}"
     assert back_up(two, archive) == 0
     whole = archive.read_bytes()
-    for content in (whole[: len(whole) // 2], b"no archive"):
+    half = len(whole) // 2
+    for content in (whole[:half], whole[:half] + bytes(100) + whole[half + 100 :], b"no archive"):
         archive.write_bytes(content)
+        capsys.readouterr()
         assert restore(archive, tmp_path / "back") == 2
-        assert "is not a whole archive" in capsys.readouterr().err
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Use another backup" in line
     assert restore(tmp_path / "none.tar", tmp_path / "back") == 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -142,7 +148,7 @@ def test_nothing_is_overwritten(two: Layout, tmp_path: Path, capsys: pytest.Capt
     assert restore(tmp_path / "copy", tmp_path / "empty") == 0
 
 
-def test_what_runs_is_waited_for(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_waits_for_a_running_step(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two.config.write_text("[warehouse]\nwait_seconds = 0.1\n" + two.config.read_text())
     with two.storage.lock(two.run(THIRD, "three").folder):
         assert back_up(two, tmp_path / "copy") == 1
@@ -150,7 +156,7 @@ def test_what_runs_is_waited_for(two: Layout, tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "copy").exists()
 
 
-def test_killed_it_leaves_no_backup(two: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_that_is_killed_leaves_no_file(two: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(*_: object) -> None:
         raise SystemError("as if killed")
 
@@ -162,7 +168,9 @@ def test_killed_it_leaves_no_backup(two: Layout, tmp_path: Path, monkeypatch: py
     assert back_up(two, tmp_path / "copy.tar") == 0
 
 
-def test_a_backup_of_nothing(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_of_an_empty_folder_is_refused(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     layout.root.mkdir()
     assert back_up(layout, tmp_path / "copy") == 2
     assert "nothing to back up" in capsys.readouterr().err

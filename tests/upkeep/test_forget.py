@@ -1,4 +1,4 @@
-"""Erasing users: no byte of them is left, nothing brings them back, and the nights go on."""
+"""Erasing users: no byte of them is left, later files do not bring them back, and later nights succeed."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_tables_and_working_folders_are_whole(shop: Layout) -> None:
     assert published_manifest(shop) == after
 
 
-def test_the_next_night_goes_on_with_the_same_champion(shop: Layout) -> None:
+def test_the_next_night_starts_from_the_same_champion(shop: Layout) -> None:
     champion = promotions.promotions(shop)[-1].version
     assert forget(shop, USER) == 0
     assert promotions.promotions(shop)[-1].version == champion
@@ -137,7 +137,7 @@ def test_the_user_of_the_newest_item_does_not_stop_the_night(two: Layout) -> Non
     assert metrics["gate"]["champion"] == champion
 
 
-def test_a_refresh_goes_on(shop: Layout) -> None:
+def test_a_refresh_after_forgetting(shop: Layout) -> None:
     assert forget(shop, USER) == 0
     new = pd.DataFrame({"user_id": ["user-001", "user-002", USER], "item_id": "item-001", "weight": 1.0})
     write_landing(shop.root, new.assign(event_time=pd.Timestamp("2024-01-31 10:00")), "noon.parquet")
@@ -272,7 +272,7 @@ class TestLanding:
         metrics = root.ok("ingest", date(2024, 1, 20), "later")
         assert (metrics["rows_loaded"], metrics["rows_duplicate"], metrics["rows_forgotten"]) == (1, 0, 0)
 
-    def test_a_file_that_cannot_be_read_is_told(self, loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_file_that_cannot_be_read_is_reported(self, loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
         loaded.drop("broken.parquet", b"PAR1")
         assert forget(loaded.layout, USER, "--landing") == 0
         assert "Not searched: landing/interactions/broken.parquet" in capsys.readouterr().err
@@ -293,7 +293,7 @@ def test_an_unknown_id_is_told(loaded: Root, capsys: pytest.CaptureFixture[str])
     assert "The warehouse held no rows of them." in capsys.readouterr().err
 
 
-def test_without_a_warehouse_there_is_nothing(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_root_without_a_warehouse_is_refused(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     layout.root.mkdir()
     assert forget(layout, "u") == 2
     assert "there is nothing to erase" in capsys.readouterr().err
