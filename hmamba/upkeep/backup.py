@@ -36,6 +36,8 @@ log = logging.getLogger("hmamba")
 ARCHIVES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}
 """Endings of archives, with the mode of :mod:`tarfile` that writes them."""
 
+_OTHER_ARCHIVES = (".zip", ".7z", ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz")
+
 DESCRIPTION = "backup.json"
 
 
@@ -53,7 +55,7 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
 
     Raises:
         BusyError: something still runs after ``warehouse.wait_seconds``.
-        InputError: the folder is not a root, or the target exists, or is inside of the root.
+        InputError: the folder is not a root, or the target exists, is inside it, or is another kind of archive.
     """
     target = target.expanduser().absolute()
     if not layout.warehouse.is_file():
@@ -83,7 +85,12 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
 
 
 def _mode(target: Path) -> str | None:
-    return next((mode for ending, mode in ARCHIVES.items() if target.name.endswith(ending)), None)
+    mode = next((mode for ending, mode in ARCHIVES.items() if target.name.endswith(ending)), None)
+    if mode is None and target.suffix in _OTHER_ARCHIVES:
+        raise InputError(
+            f"{target}: archives end with {', '.join(ARCHIVES)}. Give one of these, or the name of a folder."
+        )
+    return mode
 
 
 def _fill(layout: Layout, config: Config, folder: Path) -> Backup:

@@ -139,6 +139,9 @@ def test_a_backup_cannot_write_outside_of_the_root(
 def test_nothing_is_overwritten(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert back_up(two, two.root / "copy") == 2
     assert "inside of the root" in capsys.readouterr().err
+    assert back_up(two, tmp_path / "copy.zip") == 2
+    assert "archives end with .tar, .tar.gz, .tgz, .tar.xz" in capsys.readouterr().err
+    assert not (tmp_path / "copy.zip").exists()
     assert back_up(two, tmp_path / "copy") == 0
     assert back_up(two, tmp_path / "copy") == 2
     assert "backups are not overwritten" in capsys.readouterr().err
