@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
-from hmamba.sources.base import MALFORMED, RECORD
+from hmamba.sources.base import LINE, MALFORMED, RECORD
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.json_records import array_elements, parsed
@@ -326,6 +326,19 @@ def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None =
     if not batches:
         return pa.table({name: pa.array([], pa.string()) for name in names})
     return pa.Table.from_batches(batches).select(names)
+
+
+def first_malformed(file: SourceFile) -> tuple[int, str] | None:
+    """Line and text of the first record of a file that is malformed, among the first rows; None if none is.
+
+    Raises:
+        InputError: as :func:`read`.
+    """
+    batch = next(open_file(file, ()).batches(None), None)
+    malformed = None if batch is None else batch.filter(batch.column(MALFORMED).is_valid())
+    if not malformed:
+        return None
+    return malformed.column(LINE)[0].as_py(), malformed.column(MALFORMED)[0].as_py()
 
 
 def _up_to(batches: Iterator[pa.RecordBatch], rows: int | None) -> Iterator[pa.RecordBatch]:
