@@ -102,7 +102,7 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
                 found.looked = "empty"
                 return
             size = one(connection, "upkeep/warehouse_size")
-            found.looked = f"{size['batches']:,} batches, {counted(size['events'], 'event')}"
+            found.looked = f"{counted(size['batches'], 'pull')}, {counted(size['events'], 'event')}"
             cure = f"{path.name} was changed by hand, or is damaged: restore a backup (hmamba restore)."
             for row in rows(connection, "upkeep/ledger_differences"):
                 counts = ", ".join(f"{name} {value:,}" for name, value in row.items() if name != "batch_id")

@@ -12,6 +12,7 @@ import duckdb
 
 from hmamba.statements import rows, statement
 from hmamba.storage.local import atomic_file
+from hmamba.warehouse.connection import wal_of
 
 log = logging.getLogger("hmamba")
 
@@ -45,6 +46,5 @@ def rewrite(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(statement("forget/checkpoint"))
     with atomic_file(path) as fresh:
         copy_to(connection, fresh)
-    wal = path.with_name(f"{path.name}.wal")
-    wal.unlink(missing_ok=True)
+    wal_of(path).unlink(missing_ok=True)
     log.info("%s: written again, %d bytes", path, path.stat().st_size)

@@ -36,7 +36,7 @@ def test_a_root_after_nights_is_whole(two: Layout, capsys: pytest.CaptureFixture
     assert call("check", "--root", str(two.root)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:1] for line in lines[:-1]] == ["✓"] * 6
-    assert lines[1].split() == ["✓", "warehouse", "2", "batches,", "2,710", "events"]
+    assert lines[1].split() == ["✓", "warehouse", "2", "pulls,", "2,710", "events"]
     assert lines[-1] == "Everything is as it was written."
 
 
