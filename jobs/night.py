@@ -21,8 +21,9 @@ from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics, SnapshotMetrics, 
 from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.locks import WAIT_SECONDS
+from hmamba.storage.run_layout import RunLayout
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")

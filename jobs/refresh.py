@@ -27,7 +27,7 @@ from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import stream_histories
 from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
-from hmamba.storage.layout import RunLayout
+from hmamba.storage.run_layout import RunLayout
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS, asked

@@ -21,7 +21,8 @@ from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 from hmamba.text import escaped, for_log, log_handler
 
 log = logging.getLogger("hmamba")

@@ -10,9 +10,10 @@ from pathlib import Path
 from hmamba.contracts.contents import Contents
 from hmamba.errors import HMambaError, InputError
 from hmamba.models.promotions import promotions, rollbacks
-from hmamba.storage.layout import CONTENTS, Layout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from hmamba.storage.locks import alone
+from hmamba.storage.run_layout import CONTENTS
 from hmamba.storage.temporary import Swept, discard, private_place, sweep
 
 log = logging.getLogger("hmamba")

@@ -29,8 +29,9 @@ from hmamba.ranker import Ranker
 from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.storage.layout import CONTENTS, ITEMS, Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import digest, read_json, write_json
+from hmamba.storage.run_layout import CONTENTS, ITEMS, RunLayout
 from hmamba.terms.base import WeightedTerm
 
 if TYPE_CHECKING:

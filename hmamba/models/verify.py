@@ -8,8 +8,9 @@ from datetime import date
 from hmamba.contracts.contents import Contents
 from hmamba.errors import InputError
 from hmamba.models.files import Provenance
-from hmamba.storage.layout import CONTENTS, Layout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
+from hmamba.storage.run_layout import CONTENTS
 
 CURE = "Restore it, or train again with --full-retrain."
 

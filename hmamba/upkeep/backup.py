@@ -23,8 +23,9 @@ from hmamba.contracts.backup import Backup
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import atomic_file, atomic_folder
+from hmamba.storage.run_layout import RunLayout
 from hmamba.upkeep.prune import large_parts
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.rewrite import copy_to

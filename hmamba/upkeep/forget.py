@@ -24,8 +24,9 @@ from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
+from hmamba.storage.run_layout import RunLayout
 from hmamba.storage.temporary import sweep
 from hmamba.upkeep.names import SUFFIXES, Names
 from hmamba.upkeep.rewriting import holds, linked, without

@@ -22,8 +22,9 @@ from hmamba.models import promotions
 from hmamba.sources.files import find_catalogue
 from hmamba.statements import rows
 from hmamba.steps import PUBLISHING
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from hmamba.storage.run_layout import RunLayout
 from hmamba.storage.temporary import claimed
 from hmamba.upkeep.sizes import size_of
 from hmamba.warehouse.connection import connect

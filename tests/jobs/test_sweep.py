@@ -14,9 +14,10 @@ import pytest
 
 from hmamba.contracts.contents import Contents
 from hmamba.models.promotions import record_decision, roll_back
-from hmamba.storage.layout import CHECKPOINT, CONTENTS, Layout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import write_json
 from hmamba.storage.locks import alone
+from hmamba.storage.run_layout import CHECKPOINT, CONTENTS
 from hmamba.storage.temporary import Swept
 from jobs.sweep import sweep_root
 from tests.landing import DAY, Root
