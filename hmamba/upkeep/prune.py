@@ -24,6 +24,7 @@ from hmamba.statements import rows
 from hmamba.steps import PUBLISHING
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from hmamba.storage.root_locks import tables
 from hmamba.storage.run_layout import RunLayout
 from hmamba.storage.temporary import claimed
 from hmamba.upkeep.sizes import size_of
@@ -94,7 +95,7 @@ def plan(layout: Layout, config: Config, day: date | None = None) -> Plan:
 
 def prune(layout: Layout, config: Config, day: date | None = None) -> Plan:
     """Delete what :func:`plan` finds, and return it. A table disappears as a whole."""
-    with layout.storage.lock(layout.candidates):
+    with tables(layout):
         found = plan(layout, config, day)
         found.doomed = [one for one in found.doomed if _delete(layout, one, found.notes)]
     return found
