@@ -22,6 +22,7 @@ from hmamba.storage.under import Under
 from hmamba.text import escaped
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_VERSION = re.compile(r"(\d{4})(\d\d)(\d\d)-[0-9a-f]{8}")
 _PUBLISHED = "run_date="
 _FOREIGN = re.compile(r"[*?[]")
 """Characters that DuckDB reads as a pattern, or as the end of a path."""
@@ -100,6 +101,13 @@ class Layout:
 
     champion = Under("models", "champion.json")
     """The model version that serves, and the versions that served before."""
+
+    @property
+    def model_days(self) -> list[tuple[date, Path]]:
+        """Folders of model versions with the nights that trained them, oldest first; no other folders."""
+        found = [(_VERSION.fullmatch(path.name), path) for path in self.storage.find(self.models, "*/")]
+        days = [(named_day("-".join(name.groups())), path) for name, path in found if name is not None]
+        return [(day, path) for day, path in days if day is not None]
 
     def model(self, version: str) -> Path:
         """Folder of one model version."""
