@@ -51,14 +51,14 @@ def body(context: StepContext) -> GateMetrics:
         QualityError: there is no champion, no model is better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    trained = TrainMetrics.read(run.step_metrics("train"), run.storage)
+    trained = _trained(context)
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
     files = Snapshot.open(run)
     histories = read_histories(files.shards)
     split = Split.of(histories, config)
     ids = model_files.vocabulary(files.items)
-    contestants, unusable = _contestants(context, challenger, champion, ids)
+    contestants, unusable = _contestants(context, trained, champion, ids)
     evaluation_set = split.holdout_set(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}
     since, caveat = unseen_from(evaluation_set, split.mode, known)
@@ -118,10 +118,28 @@ def body(context: StepContext) -> GateMetrics:
     return GateMetrics(**verdict.model_dump(), refit=epoch, refit_skipped_reason=no_refit)
 
 
+def _trained(context: StepContext) -> TrainMetrics:
+    """What the train step has made of this day.
+
+    Raises:
+        InputError: it has not run, or its record is damaged or of another day.
+    """
+    place = context.run.step_metrics("train")
+    trained = TrainMetrics.read(place, context.run.storage)
+    if trained.day != context.day:
+        raise InputError(f"{place} is of {trained.day}. Run the train step again (python -m jobs.train).")
+    return trained
+
+
 def _contestants(
-    context: StepContext, challenger: str | None, champion: str | None, ids: pa.Array
+    context: StepContext, trained: TrainMetrics, champion: str | None, ids: pa.Array
 ) -> tuple[dict[str, StoredModel], str | None]:
-    """The models to evaluate, by role; and why the champion cannot be, if there is a challenger to replace it."""
+    """The models to evaluate, by role; and why the champion cannot be, if a model trained from scratch replaces it.
+
+    Raises:
+        InputError: a model cannot be read. If it is the champion, the challenger was trained from it.
+    """
+    challenger = trained.version
     device, kernels = device_of(context.config.train.device), context.config.model.kernels
     found: dict[str, StoredModel] = {}
     for role, version in ((CHALLENGER, challenger), (CHAMPION, champion)):
@@ -130,7 +148,7 @@ def _contestants(
                 stored = model_files.load(context.layout, version, device, kernels)
                 model_files.check_vocabulary(f"model {version}", stored.item_ids, ids)
             except InputError as error:
-                if role == CHALLENGER or challenger is None:
+                if role == CHALLENGER or challenger is None or trained.parent == champion:
                     raise
                 return found, f"the champion cannot be judged: {str(error).rstrip('.')}"
             found[role] = stored

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from hmamba.columns import BASELINE_VERSION
 from hmamba.contracts.document import Document, Part
 from hmamba.errors import InputError
-from hmamba.storage.layout import RunLayout
+from hmamba.storage.run_layout import RunLayout
 
 Says = Literal["better", "worse", "cannot be told"]
 

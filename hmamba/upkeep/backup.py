@@ -25,8 +25,10 @@ from hmamba.contracts.backup import Backup
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import atomic_file, atomic_folder
+from hmamba.storage.root_locks import quiet, tables
+from hmamba.storage.run_layout import RunLayout
 from hmamba.upkeep.prune import large_parts
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.rewrite import copy_to
@@ -67,13 +69,12 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
     mode = _mode(target)
     with ExitStack() as stack:
         wait = config.warehouse.wait_seconds
-        stack.enter_context(layout.storage.lock(layout.runs, ".night.lock", wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, ".refresh.lock", wait))
+        stack.enter_context(quiet(layout, wait))
         for _, day in layout.run_days:
             for run in layout.storage.find(day, "*/"):
                 if large_parts(RunLayout(run, layout.storage)):  # pulls and pruned nights only leave documents
                     stack.enter_context(layout.storage.lock(run, wait_seconds=wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, wait_seconds=wait))
+        stack.enter_context(tables(layout, wait))
         if mode is None:
             with atomic_folder(target) as folder:
                 return _fill(layout, config, folder)

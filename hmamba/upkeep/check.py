@@ -24,8 +24,9 @@ from hmamba.models import promotions
 from hmamba.models.verify import verified
 from hmamba.sequences.files import Snapshot
 from hmamba.statements import one, rows
-from hmamba.storage.layout import CONTENTS, INDEX_DESCRIPTION, Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from hmamba.storage.run_layout import CONTENTS, INDEX_DESCRIPTION, RunLayout
 from hmamba.text import counted
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.tables import is_empty

@@ -24,8 +24,10 @@ from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
+from hmamba.storage.root_locks import quiet, tables
+from hmamba.storage.run_layout import RunLayout
 from hmamba.storage.temporary import sweep
 from hmamba.upkeep.names import SUFFIXES, Names
 from hmamba.upkeep.rewriting import holds, linked, without
@@ -113,8 +115,7 @@ def forget(layout: Layout, config: Config, users: Sequence[str], *, landing: boo
         raise InputError(f"{layout.warehouse} does not exist: there is nothing to erase. Correct --root.")
     wait = config.warehouse.wait_seconds
     with ExitStack() as stack:
-        stack.enter_context(layout.storage.lock(layout.runs, ".night.lock", wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, ".refresh.lock", wait))
+        stack.enter_context(quiet(layout, wait))
         work = _Erasure(layout, config, given, _erase_from_warehouse(layout, config, given))
         work.rewrites(layout.warehouse)
         for step in (_erase_from_runs, _erase_from_tables, _erase_from_texts, _delete_leftovers):
@@ -258,7 +259,7 @@ def _fallback_users(rows: pa.Table) -> int:
 def _erase_from_tables(work: _Erasure) -> None:
     """Exchange published tables for ones without the users; their manifests name the new snapshots."""
     layout, storage = work.layout, work.layout.storage
-    with storage.lock(layout.candidates, wait_seconds=work.config.warehouse.wait_seconds):
+    with tables(layout, work.config.warehouse.wait_seconds):
         for folder in (*(path for _, path in layout.published_days), *layout.rolled_back_tables):
             local = storage.local_path(folder)
             found = [path for path in work.holding(local) if path.suffix == ".parquet"]

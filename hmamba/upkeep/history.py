@@ -15,7 +15,8 @@ from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.errors import InputError
 from hmamba.report.stopped import failed_at, unfinished
 from hmamba.steps import PUBLISHING
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 
 _D = TypeVar("_D", bound=Document)
 _T = TypeVar("_T")

@@ -40,19 +40,21 @@ def rollback(
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
     from hmamba.storage.layout import Layout
-    from hmamba.upkeep.rollback import require_root, roll_back, to_day, to_table, to_version
+    from hmamba.storage.root_locks import quiet
+    from hmamba.upkeep.rollback import BUSY_SECONDS, require_root, roll_back, to_day, to_table, to_version
 
     layout = Layout.existing(root)
     require_root(layout)
     if (to is None) == (table is None):
         raise typer.BadParameter("give one of --to and --table.")
-    if table is not None:
-        target = to_table(layout, as_day(table))
-    elif to is not None:
-        day = named_day(to)
-        target = to_version(layout, to) if day is None else to_day(layout, day)
-    for sentence in roll_back(layout, target, delete=delete):
-        typer.echo(sentence)
+    with quiet(layout, BUSY_SECONDS):
+        if table is not None:
+            target = to_table(layout, as_day(table))
+        elif to is not None:
+            day = named_day(to)
+            target = to_version(layout, to) if day is None else to_day(layout, day)
+        for sentence in roll_back(layout, target, delete=delete):
+            typer.echo(sentence)
 
 
 def prune(
@@ -70,12 +72,17 @@ def prune(
     """
     from hmamba.config import load
     from hmamba.storage.layout import Layout
+    from hmamba.storage.root_locks import nights
     from hmamba.upkeep import prune as pruning
     from hmamba.upkeep.sizes import shown
 
     layout = Layout.existing(root)
     settings = load(config, layout)
-    done = pruning.plan(layout, settings) if dry_run else pruning.prune(layout, settings)
+    if dry_run:
+        done = pruning.plan(layout, settings)
+    else:
+        with nights(layout):  # a night whose day is run again looks like one that has ended
+            done = pruning.prune(layout, settings)
     if as_json:
         print_json({"deleted": not dry_run, **asdict(done), "bytes": done.bytes})
         return

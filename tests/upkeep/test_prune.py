@@ -188,6 +188,13 @@ class TestModels:
         assert versions(two)[0].serves
         assert second
 
+    def test_the_model_of_a_night_that_is_run_again_stays_until_its_gate(self, two: Layout) -> None:
+        first = next(one.version for one in versions(two))
+        challenger = f"{FIRST:%Y%m%d}-00000000"
+        shutil.copytree(two.model(first), two.model(challenger))
+        (two.run(FIRST, "one").step_metrics("publish")).unlink()  # it has not ended
+        assert names(two, "models", models=1) == []
+
     def test_a_model_that_goes_leaves_its_metrics(self, two: Layout) -> None:
         _, second = (one.version for one in versions(two))
         stale = two.model("20240101-00000000")

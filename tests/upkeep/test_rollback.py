@@ -42,7 +42,8 @@ def call(layout: Layout, *arguments: str) -> int:
 
 def tree(layout: Layout) -> list[str]:
     folders = (layout.candidates, layout.runs, layout.rolled_back)
-    return sorted(path.relative_to(layout.root).as_posix() for folder in folders for path in folder.rglob("*"))
+    found = (path for folder in folders for path in folder.rglob("*") if not path.name.endswith(".lock"))
+    return sorted(path.relative_to(layout.root).as_posix() for path in found)
 
 
 def test_readers_and_the_champion_go_back(nights: Layout, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import date
+from typing import Any
 
 import pytest
 
 from hmamba.candidates.lookup import published_manifest
 from hmamba.models import promotions
+from hmamba.storage import root_locks
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
 from hmamba.upkeep import rollback
@@ -121,6 +123,30 @@ def test_what_is_not_there_is_told(two: Layout, capsys: pytest.CaptureFixture[st
     assert f"Tables that can be read: {FIRST}, {THIRD}." in capsys.readouterr().err
     assert back(two) == back(two, "--to", str(FIRST), "--table", str(FIRST)) == 2
     assert "give one of --to and --table" in capsys.readouterr().err
+
+
+def test_a_rollback_that_waits_for_a_step_does_not_hold_up_its_publication(
+    two: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = rollback._lock_later_runs
+
+    def waits(*given: Any) -> None:
+        with root_locks.tables(two, 0):
+            wait(*given)
+
+    monkeypatch.setattr(rollback, "_lock_later_runs", waits)
+    list(rollback.roll_back(two, rollback.to_day(two, FIRST)))
+
+
+@pytest.mark.parametrize("lock", [root_locks.nights, root_locks.refreshes])
+def test_a_night_and_a_refresh_are_waited_for(
+    two: Layout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lock: Any
+) -> None:
+    monkeypatch.setattr(rollback, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(rollback, "to_day", lambda *_: pytest.fail("it has looked for the table too early"))
+    with lock(two):
+        assert back(two, "--to", str(FIRST)) == 1
+    assert "is locked by process" in capsys.readouterr().err
 
 
 def test_a_step_that_works_in_a_later_folder_is_waited_for(
