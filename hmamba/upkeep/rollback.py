@@ -120,9 +120,9 @@ def roll_back(layout: Layout, target: Target, *, delete: bool = False) -> Iterat
         InputError: the list of promotions is damaged; nothing has been changed.
     """
     with ExitStack() as stack:
-        stack.enter_context(layout.storage.lock(layout.candidates))
         if not target.keeps_tables:
-            _lock_later_runs(layout, target.day, stack)
+            _lock_later_runs(layout, target.day, stack)  # before the tables, as a step does that publishes
+        stack.enter_context(layout.storage.lock(layout.candidates))
         yield from target.notes
         if target.table is not None:
             yield from _restore(layout, target.table)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from datetime import date
 
 import pytest
@@ -134,6 +136,26 @@ def test_a_step_that_works_in_a_later_folder_is_waited_for(
     assert two.champion.read_text() == before
     assert published_manifest(two).day == THIRD
     assert back(two, "--to", str(FIRST)) == 0
+
+
+def test_a_step_that_publishes_can_end_while_it_is_waited_for(two: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds its run when it asks for the tables."""
+    monkeypatch.setattr(rollback, "BUSY_SECONDS", 3.0)
+    holds, ended = threading.Event(), []
+
+    def publish() -> None:
+        with two.storage.lock(two.run(THIRD, "three").folder):
+            holds.set()
+            time.sleep(1)  # the rollback waits meanwhile
+            with two.storage.lock(two.candidates, wait_seconds=1):
+                ended.append(True)
+
+    step = threading.Thread(target=publish)
+    step.start()
+    holds.wait()
+    assert back(two, "--to", str(FIRST)) == 0
+    step.join()
+    assert ended == [True]
 
 
 @pytest.mark.parametrize("place", ["move", "point", "write_file"])
