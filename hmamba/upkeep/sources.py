@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,9 @@ from hmamba.storage.local import atomic_file, sha256
 from hmamba.upkeep.names import Names
 from hmamba.warehouse.connection import connect, in_memory
 from hmamba.warehouse.staging import Picked, read_unchanged
+
+_TOKENS = (re.compile(r'[^\s,;|"{}\[\]:]+'), re.compile(r'[^\t,;|"]+'))
+"""Words and fields of an unreadable record, as in sql/forget.sql."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,13 @@ def _rows(file: SourceFile, config: Config, users: Sequence[str]) -> _Rows:
     starts: list[int] = []
     hits: list[bool] = []
 
+    def is_named(text: str) -> bool:
+        tokens = {token.strip() for pattern in _TOKENS for token in pattern.findall(text)}
+        return names.among(text) or not tokens.isdisjoint(users)
+
     def each(picked: Picked) -> None:
         values = picked.read(column, partial(ids, null_words=config.source.null_words)).texts()
-        named = [text is not None and names.among(text) for text in picked.malformed.to_pylist()]
+        named = [text is not None and is_named(text) for text in picked.malformed.to_pylist()]
         starts.extend(picked.lines.to_pylist())
         hits.extend(np.logical_or(np.asarray(pc.is_in(values, value_set=wanted)), named).tolist())
 

@@ -256,11 +256,12 @@ class TestLanding:
         root.configure("[quality]\nmax_quarantined_share = 0.9\n")
         header = "user_id,item_id,event_time,note\n"
         kept = ['u1,i1,2024-01-01,"two\nlines"\n', "u2,i1,2024-01-02,x\n"]
-        csv = root.drop("a.csv", f'{header}{kept[0]}{USER},i1,2024-01-01,"three\n\nlines"\n{USER},i1\n{kept[1]}')
+        rows = f'{USER},i1,2024-01-01,"three\n\nlines"\n{USER},i1\n5,i1\n'
+        csv = root.drop("a.csv", f"{header}{kept[0]}{rows}{kept[1]}")
         records = [{"user_id": user, "item_id": "i2", "event_time": "2024-01-03"} for user in ("u1", USER, "u2")]
         array = root.drop("b.json", json.dumps(records))
         root.ok("ingest")
-        assert forget(root.layout, USER, "--landing") == 0
+        assert forget(root.layout, USER, "5", "--landing") == 0
         assert csv.read_text() == header + "".join(kept)
         assert [one["user_id"] for one in json.loads(array.read_text())] == ["u1", "u2"]
 
@@ -286,6 +287,29 @@ def test_ids_from_a_file(loaded: Root, tmp_path: Path, capsys: pytest.CaptureFix
     assert forget(loaded.layout, "--file", str(tmp_path / "none.txt")) == 2
     assert forget(loaded.layout) == 2
     assert "No user is given" in capsys.readouterr().err
+
+
+def test_refused_rows_of_the_user_in_every_notation(root: Root) -> None:
+    root.configure("[quality]\nmax_quarantined_share = 0.99\n")
+    root.drop("a.csv", "user_id,item_id,event_time\nu,i,2024-01-01\n\t5 ,i,bad\n5,i\na b,i\nu:7,i\n55,i\nab,i\n")
+    objects = [{"user_id": user, "item_id": "i", "event_time": "bad"} for user in (5, 5.0, "a b")]
+    objects.append({"user_id": "u", "item_id": "i", "event_time": "2024-01-01"})
+    root.drop("b.jsonl", "\n".join(map(json.dumps, objects)) + '\n{"user_id": "a b", "item_id\n')
+    times = ["2024-01-01", "bad", "bad"]
+    pd.DataFrame({"user_id": [6.0, 5.0, 55.0], "item_id": "i", "event_time": times}).to_parquet(
+        root.layout.landing / "interactions" / "c.parquet"
+    )
+    root.ok("ingest")
+    assert forget(root.layout, "5", "a b", "u:7") == 0
+    left = root.sql("SELECT CAST(record AS VARCHAR) FROM quarantine ORDER BY path, line")
+    assert [text for (text,) in left] == [
+        '"55,i"',
+        '"ab,i"',
+        '{"user_id": 55.0, "item_id": "i", "event_time": "bad"}',
+    ]
+    root.drop("again.csv", "user_id,item_id,event_time\nu,i,2024-01-02\n5,i\na b,i\nu:7,i\n55,i\n")
+    metrics = root.ok("ingest", DAY, "again")
+    assert (metrics["rows_forgotten"], metrics["rows_quarantined"]) == (3, 1)
 
 
 def test_an_unknown_id_is_told(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
