@@ -312,6 +312,20 @@ def test_refused_rows_of_the_user_in_every_notation(root: Root) -> None:
     assert (metrics["rows_forgotten"], metrics["rows_quarantined"]) == (3, 1)
 
 
+def test_a_file_that_cannot_be_searched_stops_with_a_sentence(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = shop.run(FIRST, "one").shards[0]
+    half = shard.read_bytes()[:300]
+    leftover = shop.run(THIRD, "three").folder / ".sequences.tmp-0123abcd"
+    leftover.mkdir()
+    (leftover / shard.name).write_bytes(half)  # of a killed step: swept before
+    shard.write_bytes(half)
+    assert forget(shop, USER) == 2
+    assert f"{shard} cannot be searched" in capsys.readouterr().err
+    shard.unlink()
+    assert forget(shop, USER) == 0
+    assert traces(shop) == []
+
+
 def test_an_unknown_id_is_told(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
     assert forget(loaded.layout, "nobody at all") == 0
     assert "The warehouse held no rows of them." in capsys.readouterr().err
