@@ -99,8 +99,7 @@ def forget(
     """Erase users from the warehouse and from everything that nights have made of it.
 
     Later files do not bring them back: a salted hash of each id stays. Source files are only named, unless `--landing`
-    is given. The models stay, and the next night goes on with the same champion. Safe to run again. Writes a receipt
-    without the ids under `ROOT/receipts`.
+    is given. Models and the champion stay. Safe to run again. Writes a receipt without the ids under `ROOT/receipts`.
 
     Example: `hmamba forget 2375 --root demo`
     """

@@ -25,7 +25,6 @@ from hmamba.sequences.files import Snapshot
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, sha256
 from hmamba.upkeep import forget as forgetting
-from hmamba.upkeep.names import Names
 from hmamba.warehouse import rewrite
 from jobs import publish
 from tests.jobs.commands.call import call
@@ -336,27 +335,6 @@ def test_without_a_warehouse_there_is_nothing(layout: Layout, capsys: pytest.Cap
     assert forget(layout, "u") == 2
     assert "there is nothing to erase" in capsys.readouterr().err
     assert [*layout.root.iterdir()] == []
-
-
-@pytest.mark.parametrize(
-    ("user", "text", "left"),
-    [
-        (
-            "user-003",
-            "user-003, user-0031, xuser-003 and (user-003)",
-            "(forgotten), user-0031, xuser-003 and ((forgotten))",
-        ),
-        (
-            "12",
-            "12 of 120 rows, user '12', \"12\", &#39;12&#39;",
-            "12 of 120 rows, user '(forgotten)', \"(forgotten)\", &#39;(forgotten)&#39;",
-        ),
-        ("a<b", "'a&lt;b' and 'a<b'", "'(forgotten)' and '(forgotten)'"),
-        ("1234567", "1234567 rows", "(forgotten) rows"),
-    ],
-)
-def test_ids_in_texts(user: str, text: str, left: str) -> None:
-    assert Names([user]).removed(text) == left
 
 
 def test_backtests_that_hold_the_user_are_deleted(loaded: Root) -> None:
