@@ -89,8 +89,8 @@ def _configuration(layout: Layout, found: _Findings) -> None:
 
 def _warehouse(layout: Layout, found: _Findings) -> None:
     path = layout.warehouse
-    found.looked = "none"
     if not path.exists():
+        found.looked = "none"
         if layout.published_days:
             found.wrong.append(
                 f"{path} does not exist, but tables are published. Restore it: hmamba restore BACKUP --root NEW."
