@@ -130,6 +130,16 @@ def test_a_backup_cannot_write_outside_of_the_root(
     assert not (tmp_path.parent / "evil").exists()
 
 
+def test_a_link_out_of_the_root_is_refused_as_it_could_not_be_restored(
+    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = two.models / "20240101-0000abcd"
+    link.symlink_to(tmp_path)
+    assert back_up(two, tmp_path / "copy") == 2
+    assert f"{link} is a link out of the root" in capsys.readouterr().err
+    assert not (tmp_path / "copy").exists()
+
+
 def test_nothing_is_overwritten(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert back_up(two, two.root / "copy") == 2
     assert "inside of the root" in capsys.readouterr().err
