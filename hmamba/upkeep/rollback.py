@@ -73,7 +73,7 @@ def to_version(layout: Layout, version: str) -> Target:
     Raises:
         InputError: there is no such version, or it is damaged.
     """
-    if not layout.storage.exists(layout.model(version)):
+    if layout.model(version) not in layout.storage.find(layout.models, "*/"):
         raise InputError(
             f"--to {version}: there is no such day or model version. {layout.command('models')} lists the versions."
         )

@@ -119,9 +119,9 @@ def _days_back(one: Rollback) -> list[date]:
 
 def _rollback_cells(one: Rollback) -> tuple[object, ...]:
     table = "" if one.table is None else f", table of {one.table}"
-    to = one.version or "no model"
+    before, after = (version or "no model" for version in (one.from_version, one.version))
     when = f"{one.rolled_back_at:%Y-%m-%d %H:%M}"
-    return (max(_days_back(one)), f"rollback to {to}{table}", f"from {one.from_version}", "", "", "", "", f"at {when}")
+    return (max(_days_back(one)), f"rollback to {after}{table}", f"from {before}", "", "", "", "", f"at {when}")
 
 
 def models(root: Root, as_json: AsJson = False) -> None:

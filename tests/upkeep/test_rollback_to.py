@@ -70,6 +70,19 @@ def test_a_rollback_of_a_rollback_brings_table_and_working_folder_back(
     assert [line.split()[3].rstrip(",") for line in lines] == [first, second]
 
 
+def test_a_rollback_to_and_from_no_model_is_listed(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = versions(two)
+    assert back(two, "--to", "2024-01-01") == back(two, "--to", first) == 0
+    assert versions(two) == [first]
+    capsys.readouterr()
+    assert call("history", "--root", str(two.root)) == 0
+    listed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "rollback to" in line]
+    assert sorted(line.partition(" at ")[0] for line in listed) == [
+        f"{FIRST} rollback to {first}, table of {FIRST} from no model",
+        f"{THIRD} rollback to no model from {second}",
+    ]
+
+
 def test_a_rolled_back_night_that_is_run_again_promotes_again(two: Layout) -> None:
     first, second = versions(two)
     assert back(two, "--to", first) == 0
@@ -117,8 +130,9 @@ def test_a_damaged_model_is_refused_before_anything_changes(
 
 
 def test_what_is_not_there_is_told(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    assert back(two, "--to", "20240101-none") == 2
-    assert "hmamba models --root" in capsys.readouterr().err
+    for version in ("20240101-none", "", "..", "champion.json"):
+        assert back(two, "--to", version) == 2
+        assert "hmamba models --root" in capsys.readouterr().err
     assert back(two, "--table", "2024-01-02") == 2
     assert f"Tables that can be read: {FIRST}, {THIRD}." in capsys.readouterr().err
     assert back(two) == back(two, "--to", str(FIRST), "--table", str(FIRST)) == 2
