@@ -36,6 +36,8 @@ ARCHIVES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}
 
 DESCRIPTION = "backup.json"
 
+_GIVE = "Give the folder or the archive that hmamba backup has made."
+
 
 def back_up(layout: Layout, config: Config, target: Path) -> Backup:
     """Copy a root, while no night, refresh or step of it runs.
@@ -147,6 +149,8 @@ def restore(source: Path, root: Path) -> Backup:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"--root {root} exists and is not empty. Restore to a new folder, then exchange the two.")
     with _opened(source) as backup:
+        if not (backup / DESCRIPTION).is_file():
+            raise InputError(f"{source} is no backup, as it holds no {DESCRIPTION}. {_GIVE}")
         made = Backup.read(backup / DESCRIPTION)
         cure = Backup.CURE
         for file in made.files:
@@ -178,7 +182,7 @@ def _opened(source: Path) -> Iterator[Path]:
         yield source
         return
     if not source.is_file():
-        raise InputError(f"{source} does not exist. Give the folder or the archive that hmamba backup has made.")
+        raise InputError(f"{source} does not exist. {_GIVE}")
     with tempfile.TemporaryDirectory(dir=source.parent, prefix=".restore.tmp-") as work:
         try:
             with tarfile.open(source) as archive:

@@ -108,6 +108,8 @@ def test_a_cut_archive_and_a_file_that_is_none(two: Layout, tmp_path: Path, caps
         assert restore(archive, tmp_path / "back") == 2
         assert "is not a whole archive" in capsys.readouterr().err
     assert restore(tmp_path / "none.tar", tmp_path / "back") == 2
+    assert restore(two.root, tmp_path / "back") == 2
+    assert "is no backup, as it holds no backup.json. Give the folder or the archive" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
