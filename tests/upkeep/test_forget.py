@@ -337,6 +337,18 @@ def test_without_a_warehouse_there_is_nothing(layout: Layout, capsys: pytest.Cap
     assert [*layout.root.iterdir()] == []
 
 
+def test_a_damaged_receipt_is_named_and_can_be_deleted(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
+    assert forget(loaded.layout, USER) == 0
+    (place,) = loaded.layout.receipts.iterdir()
+    before = Receipt.read(place)
+    place.write_text(place.read_text()[:100])
+    assert forget(loaded.layout, USER) == 2
+    assert Receipt.CURE in capsys.readouterr().err
+    place.unlink()
+    assert forget(loaded.layout, USER) == 0
+    assert Receipt.read(place).users == before.users
+
+
 def test_backtests_that_hold_the_user_are_deleted(loaded: Root) -> None:
     folder = loaded.layout.backtest(DAY, DAY, 1).folder
     (folder / "nights").mkdir(parents=True)
