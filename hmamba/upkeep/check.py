@@ -126,6 +126,7 @@ def _models(layout: Layout, found: _Findings) -> None:
         found.attempt(partial(model_files.read_metrics, layout, name))
     for name in whole:
         found.attempt(partial(verified, layout, name))
+    found.attempt(partial(promotions.require, layout))
     history = promotions.promotions(layout)
     if history and history[-1].version not in whole:
         found.attempt(partial(verified, layout, history[-1].version))
