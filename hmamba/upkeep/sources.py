@@ -52,9 +52,13 @@ class _Rows:
 
 
 def files_that_name(layout: Layout, config: Config, users: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Source files with rows of the users, and a sentence for each file that cannot be read."""
+    """Source files with rows of the users, and a sentence for each file, or the folder, that cannot be read."""
     found, unreadable = [], []
-    for file in _files(layout, config):
+    try:
+        files = _files(layout, config)
+    except InputError as error:
+        return [], [str(error)]
+    for file in files:
         try:
             if _rows(file, config, users).found:
                 found.append(file.path)
@@ -67,10 +71,14 @@ def erase_from_files(layout: Layout, config: Config, users: Sequence[str]) -> li
     """Write source files again without the rows of the users; returns their paths.
 
     The ledger gets the new content, so that a pull does not read the file again. Files that cannot be read stay as they
-    are, see :func:`files_that_name`.
+    are, and so do all if the folder cannot be listed, see :func:`files_that_name`.
     """
-    done = []
-    for file in _files(layout, config):
+    done: list[Path] = []
+    try:
+        files = _files(layout, config)
+    except InputError:
+        return done
+    for file in files:
         try:
             rows = _rows(file, config, users)
         except InputError:
@@ -83,10 +91,7 @@ def erase_from_files(layout: Layout, config: Config, users: Sequence[str]) -> li
 
 def _files(layout: Layout, config: Config) -> list[SourceFile]:
     source = config.source
-    try:
-        return find_files(source.path, layout.root, "source.path", follow_links=source.follow_links)
-    except InputError:
-        return []  # the folder is gone, and so are its files
+    return find_files(source.path, layout.root, "source.path", follow_links=source.follow_links, limits=source.limits)
 
 
 def _rows(file: SourceFile, config: Config, users: Sequence[str]) -> _Rows:
@@ -117,7 +122,7 @@ def _rows(file: SourceFile, config: Config, users: Sequence[str]) -> _Rows:
 
 def _write(layout: Layout, config: Config, file: SourceFile, rows: _Rows) -> None:
     former = sha256(file.path)
-    with atomic_file(file.path) as fresh:
+    with atomic_file(file.path.resolve()) as fresh:  # behind a link, which stays
         if file.kind == "parquet":
             _write_parquet(file.path, fresh, rows)
         else:

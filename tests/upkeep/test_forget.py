@@ -251,6 +251,28 @@ class TestLanding:
         assert (metrics["rows_read"], metrics["files_skipped"]) == (0, 1)
         assert root.contents() == before
 
+    def test_behind_a_link_and_above_the_default_limits(self, root: Root, tmp_path: Path) -> None:
+        root.configure("[source]\nfollow_links = true\n[source.limits]\nmax_columns = 5000\n")
+        header = "user_id,item_id,event_time," + ",".join(f"c{number}" for number in range(4_200))
+        real = tmp_path / "real.csv"
+        real.write_text(f"{header}\nu,i,2024-01-01\n{USER},i,2024-01-01\n".replace("-01\n", "-01" + "," * 4_200 + "\n"))
+        (root.layout.landing / "interactions").mkdir(parents=True, exist_ok=True)
+        link = root.layout.landing / "interactions" / "a.csv"
+        link.symlink_to(real)
+        root.ok("ingest")
+        assert forget(root.layout, USER, "--landing") == 0
+        assert link.is_symlink()
+        assert USER not in real.read_text()
+        (receipt,) = root.layout.receipts.iterdir()
+        assert Receipt.read(receipt).unreadable == ()
+        assert root.ok("ingest", DAY, "again")["files_skipped"] == 1
+
+    def test_a_folder_that_cannot_be_listed_is_named(self, loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
+        loaded.drop("notes.docx", "no events")
+        assert forget(loaded.layout, USER, "--landing") == 0
+        assert "Not searched: " in (err := capsys.readouterr().err)
+        assert "notes.docx" in err
+
     def test_records_over_several_lines_arrays_and_malformed_ones(self, root: Root) -> None:
         root.configure("[quality]\nmax_quarantined_share = 0.9\n")
         header = "user_id,item_id,event_time,note\n"
