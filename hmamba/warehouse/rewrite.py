@@ -40,10 +40,10 @@ def rewrite(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
     Args:
         connection: the warehouse, opened for writing, without an open transaction; close it afterwards.
-        path: its file.
+        path: its file, or a link to it, which stays.
     """
     connection.execute(statement("forget/checkpoint"))
-    with atomic_file(path) as fresh:
+    with atomic_file(path.resolve()) as fresh:
         copy_to(connection, fresh)
     wal = path.with_name(f"{path.name}.wal")
     wal.unlink(missing_ok=True)
