@@ -205,7 +205,7 @@ def _if_exists(kind: type[Document], place: Path, run: RunLayout) -> object:
 
 
 def _snapshot(run: RunLayout) -> None:
-    if run.storage.exists(run.manifest):
+    if run.storage.exists(run.sequences):
         files = Snapshot.open(run)
         assert files.shards
         assert files.items
@@ -230,7 +230,7 @@ def _index(run: RunLayout) -> None:
             (name, *_) = sorted(name for name, _ in digests.items() ^ description.sha256.items())
             raise InputError(f"{folder / name} is not the file that was written. {IndexDescription.CURE}")
     metrics = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
-    if metrics is not None and run.storage.exists(run.item_points):
+    if metrics is not None and run.storage.exists(run.item_points.parent):
         metrics.points.verified(run.storage.local_path(run.item_points), IndexDescription.CURE)
 
 

@@ -98,7 +98,10 @@ def test_damage_is_named_with_its_place(
     assert "wrong: see ✗ above." in out
 
 
-@pytest.mark.parametrize("name", ["champion.json", "weights", "table", "shard", "candidates", "index", "verdict"])
+@pytest.mark.parametrize(
+    "name",
+    ["champion.json", "weights", "table", "shard", "snapshot", "candidates", "index", "item points", "verdict"],
+)
 def test_what_is_missing_is_named(two: Layout, name: str) -> None:
     path = PLACES[name](two)
     path.unlink()
