@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from hmamba import __version__
 from hmamba.config import Config, WarehouseConfig
@@ -42,6 +42,8 @@ _OTHER_ARCHIVES = (".zip", ".7z", ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz")
 
 DESCRIPTION = "backup.json"
 
+_GIVE = "Give the folder or the archive that hmamba backup has made."
+
 
 def back_up(layout: Layout, config: Config, target: Path) -> Backup:
     """Copy a root, while no night, refresh or step of it runs.
@@ -57,7 +59,8 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
 
     Raises:
         BusyError: something still runs after ``warehouse.wait_seconds``.
-        InputError: the folder is not a root, or the target exists, is inside it, or is another kind of archive.
+        InputError: the folder is not a root or holds a link out of it, or the target exists, is inside it, or is
+            another kind of archive.
     """
     target = target.expanduser().absolute()
     if not layout.warehouse.is_file():
@@ -103,7 +106,10 @@ def _fill(layout: Layout, config: Config, folder: Path) -> Backup:
         place = folder / path.relative_to(layout.root)
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
-            links[path.relative_to(layout.root).as_posix()] = str(path.readlink())
+            name, leads_to = path.relative_to(layout.root), path.readlink()
+            if _leads_out(_target(name, leads_to)):
+                raise InputError(f"{path} is a link out of the root. Replace it by what it leads to.")
+            links[name.as_posix()] = str(leads_to)
         else:
             shutil.copy2(path, place)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -154,6 +160,8 @@ def restore(source: Path, root: Path) -> Backup:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"--root {root} exists and is not empty. Restore to a new folder, then exchange the two.")
     with _opened(source) as backup:
+        if not (backup / DESCRIPTION).is_file():
+            raise InputError(f"{source} is no backup, as it holds no {DESCRIPTION}. {_GIVE}")
         made = Backup.read(backup / DESCRIPTION)
         cure = Backup.CURE
         for file in made.files:
@@ -170,7 +178,7 @@ def restore(source: Path, root: Path) -> Backup:
                 file.verified(place, "Check the disk, then restore again.")
             for name, leads_to in made.links.items():
                 place = _inside(folder, name)
-                _inside(folder, os.path.normpath(PurePosixPath(name).parent / leads_to))
+                _inside(folder, _target(PurePosixPath(name), leads_to))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(leads_to)
             with connect(folder / Layout.at(root).warehouse.name, WarehouseConfig(), read_only=True):
@@ -185,7 +193,7 @@ def _opened(source: Path) -> Iterator[Path]:
         yield source
         return
     if not source.is_file():
-        raise InputError(f"{source} does not exist. Give the folder or the archive that hmamba backup has made.")
+        raise InputError(f"{source} does not exist. {_GIVE}")
     with tempfile.TemporaryDirectory(dir=source.parent, prefix=".restore.tmp-") as work:
         try:
             with tarfile.open(source) as archive:
@@ -202,12 +210,21 @@ def _names(folder: Path) -> Iterator[str]:
     return (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _inside(folder: Path, name: str | PurePosixPath) -> Path:
+def _target(name: PurePath, leads_to: str | PurePath) -> str:
+    """Where a link leads to, relative to the root."""
+    return os.path.normpath(name.parent / leads_to)
+
+
+def _leads_out(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+
+
+def _inside(folder: Path, name: str) -> Path:
     """A path in a folder.
 
     Raises:
         InputError: the name leads out of it.
     """
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+    if _leads_out(name):
         raise InputError(f"{DESCRIPTION} names {name}, which is outside of the root. {Backup.CURE}")
     return folder / name

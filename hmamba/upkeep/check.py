@@ -90,8 +90,8 @@ def _configuration(layout: Layout, found: _Findings) -> None:
 
 def _warehouse(layout: Layout, found: _Findings) -> None:
     path = layout.warehouse
-    found.looked = "none"
     if not path.exists():
+        found.looked = "none"
         if layout.published_days:
             found.wrong.append(
                 f"{path} does not exist, but tables are published. Restore it: hmamba restore BACKUP --root NEW."
@@ -127,6 +127,7 @@ def _models(layout: Layout, found: _Findings) -> None:
         found.attempt(partial(model_files.read_metrics, layout, name))
     for name in whole:
         found.attempt(partial(verified, layout, name))
+    found.attempt(partial(promotions.require, layout))
     history = promotions.promotions(layout)
     if history and history[-1].version not in whole:
         found.attempt(partial(verified, layout, history[-1].version))
@@ -205,7 +206,7 @@ def _if_exists(kind: type[Document], place: Path, run: RunLayout) -> object:
 
 
 def _snapshot(run: RunLayout) -> None:
-    if run.storage.exists(run.manifest):
+    if run.storage.exists(run.sequences):
         files = Snapshot.open(run)
         assert files.shards
         assert files.items
@@ -230,7 +231,7 @@ def _index(run: RunLayout) -> None:
             (name, *_) = sorted(name for name, _ in digests.items() ^ description.sha256.items())
             raise InputError(f"{folder / name} is not the file that was written. {IndexDescription.CURE}")
     metrics = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
-    if metrics is not None and run.storage.exists(run.item_points):
+    if metrics is not None and run.storage.exists(run.item_points.parent):
         metrics.points.verified(run.storage.local_path(run.item_points), IndexDescription.CURE)
 
 

@@ -118,7 +118,7 @@ def forget(layout: Layout, config: Config, users: Sequence[str], *, landing: boo
         stack.enter_context(quiet(layout, wait))
         work = _Erasure(layout, config, given, _erase_from_warehouse(layout, config, given))
         work.rewrites(layout.warehouse)
-        for step in (_erase_from_runs, _erase_from_tables, _erase_from_texts, _delete_leftovers):
+        for step in (_delete_leftovers, _erase_from_runs, _erase_from_tables, _erase_from_texts):
             step(work)
         if landing:
             work.rewrites(*erase_from_files(layout, config, given))

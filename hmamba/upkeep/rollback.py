@@ -74,7 +74,7 @@ def to_version(layout: Layout, version: str) -> Target:
     Raises:
         InputError: there is no such version, or it is damaged.
     """
-    if not layout.storage.exists(layout.model(version)):
+    if layout.model(version) not in layout.storage.find(layout.models, "*/"):
         raise InputError(
             f"--to {version}: there is no such day or model version. {layout.command('models')} lists the versions."
         )
@@ -122,7 +122,7 @@ def roll_back(layout: Layout, target: Target, *, delete: bool = False) -> Iterat
     """
     with ExitStack() as stack:
         if not target.keeps_tables:
-            _lock_later_runs(layout, target.day, stack)
+            _lock_later_runs(layout, target.day, stack)  # before the tables, as a step does that publishes
         stack.enter_context(tables(layout, BUSY_SECONDS))
         yield from target.notes
         if target.table is not None:

@@ -41,10 +41,10 @@ def rewrite(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
     Args:
         connection: the warehouse, opened for writing, without an open transaction; close it afterwards.
-        path: its file.
+        path: its file, or a link to it, which stays.
     """
     connection.execute(statement("forget/checkpoint"))
-    with atomic_file(path) as fresh:
+    with atomic_file(path.resolve()) as fresh:
         copy_to(connection, fresh)
     wal_of(path).unlink(missing_ok=True)
     log.info("%s: written again, %d bytes", path, path.stat().st_size)

@@ -114,6 +114,8 @@ def test_a_damaged_archive_and_a_file_that_is_no_archive_are_refused(
         (line,) = capsys.readouterr().err.splitlines()
         assert "Use another backup" in line
     assert restore(tmp_path / "none.tar", tmp_path / "back") == 2
+    assert restore(two.root, tmp_path / "back") == 2
+    assert "is no backup, as it holds no backup.json. Give the folder or the archive" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -134,6 +136,16 @@ def test_a_backup_cannot_write_outside_of_the_root(
         archive.add(two.config, arcname="../evil")
     assert restore(tmp_path / "evil.tar", tmp_path / "back") == 2
     assert not (tmp_path.parent / "evil").exists()
+
+
+def test_a_link_out_of_the_root_is_refused_as_it_could_not_be_restored(
+    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = two.models / "20240101-0000abcd"
+    link.symlink_to(tmp_path)
+    assert back_up(two, tmp_path / "copy") == 2
+    assert f"{link} is a link out of the root" in capsys.readouterr().err
+    assert not (tmp_path / "copy").exists()
 
 
 def test_nothing_is_overwritten(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
