@@ -181,6 +181,8 @@ def restore(source: Path, root: Path) -> Backup:
                 _inside(folder, _target(PurePosixPath(name), leads_to))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(leads_to)
+                if not place.resolve().is_relative_to(folder.resolve()):  # by way of another link
+                    raise _outside(name)
             with connect(folder / Layout.at(root).warehouse.name, WarehouseConfig(), read_only=True):
                 pass  # it can be opened
     return made
@@ -226,5 +228,9 @@ def _inside(folder: Path, name: str) -> Path:
         InputError: the name leads out of it.
     """
     if _leads_out(name):
-        raise InputError(f"{DESCRIPTION} names {name}, which is outside of the root. {Backup.CURE}")
+        raise _outside(name)
     return folder / name
+
+
+def _outside(name: str | PurePosixPath) -> InputError:
+    return InputError(f"{DESCRIPTION} names {name}, which is outside of the root. {Backup.CURE}")

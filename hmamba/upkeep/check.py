@@ -121,7 +121,7 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
 
 def _models(layout: Layout, found: _Findings) -> None:
     stored = [path.name for path in layout.storage.find(layout.models, "*/")]
-    whole = [name for name in stored if not _is_pruned(layout, name)]
+    whole = [name for name in stored if not model_files.is_pruned(layout, name)]
     found.looked = counted(len(whole), "version")
     for name in stored:
         found.attempt(partial(model_files.read_metrics, layout, name))
@@ -131,10 +131,6 @@ def _models(layout: Layout, found: _Findings) -> None:
     history = promotions.promotions(layout)
     if history and history[-1].version not in whole:
         found.attempt(partial(verified, layout, history[-1].version))
-
-
-def _is_pruned(layout: Layout, version: str) -> bool:
-    return layout.storage.find(layout.model(version), "*") == [layout.model_metrics(version)]
 
 
 def _tables(layout: Layout, found: _Findings) -> None:

@@ -132,6 +132,10 @@ def test_a_backup_cannot_write_outside_of_the_root(
     )
     assert restore(tmp_path / "copy", tmp_path / "back") == 2
     assert "outside of the root" in capsys.readouterr().err
+    by_way_of_another = {"here": ".", "there": "here/../out"}
+    made.model_copy(update={"links": by_way_of_another}).write(tmp_path / "copy" / "backup.json")
+    assert restore(tmp_path / "copy", tmp_path / "back") == 2
+    assert "names there, which is outside of the root" in capsys.readouterr().err
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.add(two.config, arcname="../evil")
     assert restore(tmp_path / "evil.tar", tmp_path / "back") == 2
