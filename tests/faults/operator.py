@@ -83,6 +83,10 @@ class Operator:
                 return plan.index(step)
             self._earlier_night(day)
             return 0
+        if "Run that step again" in said and path is not None and path.parent.name == "metrics":
+            name, _, shard = path.stem.partition("-")  # the file has the name of its step
+            step = f"{name}-{int(shard)}" if shard else name
+            return plan.index(step) if step in plan else place
         if path is not None and path.is_relative_to(self.root / "landing"):
             _delete(path)  # every message on a file of the source asks to correct it or to take it away
             return place
