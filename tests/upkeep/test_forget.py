@@ -347,7 +347,7 @@ def test_a_file_that_cannot_be_searched_stops_with_a_sentence(shop: Layout, caps
     assert traces(shop) == []
 
 
-def test_an_unknown_id_is_told(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_id_is_named(loaded: Root, capsys: pytest.CaptureFixture[str]) -> None:
     assert forget(loaded.layout, "nobody at all") == 0
     assert "The warehouse held no rows of them." in capsys.readouterr().err
 

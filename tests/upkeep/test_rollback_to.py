@@ -131,7 +131,7 @@ def test_a_damaged_model_is_refused_before_anything_changes(
     assert published_manifest(two).day == THIRD
 
 
-def test_what_is_not_there_is_told(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_target_is_named(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     for version in ("20240101-none", "", "..", "champion.json"):
         assert back(two, "--to", version) == 2
         assert "hmamba models --root" in capsys.readouterr().err
