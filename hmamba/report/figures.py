@@ -1,5 +1,7 @@
 """Plots as inline SVG that use the page's CSS variables as colours, so that they follow dark mode.
 
+A plot is 317 units wide and its text 11 units high, so that the text has at least 10 CSS pixels on a phone.
+
 Matplotlib supports fixed colours only: each colour here is a placeholder, replaced by a variable in the SVG. The same
 input gives the same bytes: ids are salted with the figure's name and no date is written.
 """
@@ -9,13 +11,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hmamba.report.judged import Contrast
 from hmamba.text import counted
@@ -33,16 +37,19 @@ _VARIABLES = {
 }
 _STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
-    "font.size": 10.0,
+    "font.size": 11.0,
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": LINE,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 11.0,
     "axes.titlecolor": INK,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": INK,
+    "legend.fontsize": 11.0,
+    "xtick.labelsize": 11.0,
+    "ytick.labelsize": 11.0,
     "grid.color": LINE,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -152,6 +159,95 @@ def forest(name: str, title: str, rows: Sequence[Contrast]) -> Markup:
         return _inline(figure, name, f"{title}. {spoken}")
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line of :func:`trend`.
+
+    Attributes:
+        label: in the legend.
+        colour: palette index, from 1.
+        values: N values; None leaves a gap.
+        intervals: N bounds, drawn as a band; None leaves a gap. Empty without a band.
+        dashed: whether the line is a reference and not what the plot is about.
+    """
+
+    label: str
+    colour: int
+    values: Sequence[float | None]
+    intervals: Sequence[tuple[float, float] | None] = ()
+    dashed: bool = False
+
+
+def trend(name: str, title: str, days: Sequence[date], rows: Sequence[Line], form: str, floor: float) -> Markup:
+    """Line plot over days, a point for each.
+
+    Args:
+        name: unique on the page; becomes part of the ids.
+        title: drawn above the plot.
+        days: N days, ascending, at least one.
+        rows: the lines; at least one with a value.
+        form: format of the values in words, such as ``,.0f``.
+        floor: a value that the axis always includes.
+    """
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure, axes = _axes(2.9)
+        places = [day.toordinal() for day in days]
+        for row in rows:
+            colour = SERIES[row.colour - 1]
+            drawn = [_or_gap(value) for value in row.values]
+            if row.intervals:
+                low, high = zip(*(bounds or (float("nan"),) * 2 for bounds in row.intervals), strict=True)
+                axes.fill_between(places, low, high, color=colour, alpha=0.25, linewidth=0)
+                axes.vlines(places, low, high, color=colour, linewidth=1)
+            axes.plot(
+                places, drawn, "--" if row.dashed else "-", color=colour, linewidth=1.5 if row.dashed else 2,
+                marker=None if row.dashed and len(days) > 1 else "o", markersize=4, label=row.label,
+            )  # fmt: skip
+        axes.set_xticks(*_date_ticks(days))
+        lowest, highest = axes.get_ylim()
+        lowest, highest = min(lowest, floor), max(highest, floor)
+        axes.set_ylim(lowest, highest + 0.06 * (highest - lowest))
+        axes.tick_params("x", pad=8)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.grid(axis="y", linewidth=0.8)
+        axes.set_title(title, loc="left")
+        if len(rows) > 1:
+            figure.legend(loc="outside lower left", frameon=False, labelcolor=INK)
+        return _inline(
+            figure,
+            name,
+            f"{title}, {days[0]} to {days[-1]}: " + "; ".join(_told(row, form) for row in rows) + ".",
+        )
+
+
+def _date_ticks(days: Sequence[date]) -> tuple[list[int], list[str]]:
+    """Places and labels of at most four days, evenly spaced; a year is named where it begins."""
+    first, last = days[0].toordinal(), days[-1].toordinal()
+    steps = min(3, last - first) or 1
+    places = sorted({first + round((last - first) * step / steps) for step in range(steps + 1)})
+    shown = [date.fromordinal(place) for place in places]
+    before = [None, *shown[:-1]]
+    labels = [
+        f"{day.day} {day:%b}" + ("" if last is not None and last.year == day.year else f"\n{day.year}")
+        for last, day in zip(before, shown, strict=True)
+    ]
+    return places, labels
+
+
+def _or_gap(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _told(row: Line, form: str) -> str:
+    """The first, last, smallest and largest value of a line."""
+    known = [value for value in row.values if value is not None]
+    if not known:
+        return f"{row.label} none"
+    ends = f"from {known[0]:{form}} to {known[-1]:{form}}"
+    return f"{row.label} {ends}, between {min(known):{form}} and {max(known):{form}}"
+
+
 def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:
     """Line plot of several series over the same positions, with a legend.
 
@@ -166,7 +262,7 @@ def lines(name: str, title: str, labels: Sequence[str], rows: Sequence[tuple[str
         axes = figure.add_subplot()
         for row, (label, values) in enumerate(rows):
             style = ("-", "--", ":")[row // len(SERIES) % 3]
-            drawn = [float("nan") if value is None else value for value in values]
+            drawn = [_or_gap(value) for value in values]
             axes.plot(
                 range(len(labels)), drawn, style, color=SERIES[row % len(SERIES)], marker="o", markersize=4, label=label
             )

@@ -101,7 +101,7 @@ class Night:
     """One run of one day.
 
     ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
-    ``unreadable``: a message for each file that could not be read.
+    ``reports``: days that have a report. ``unreadable``: a message for each file that could not be read.
     """
 
     day: date
@@ -117,6 +117,7 @@ class Night:
     disk: Disk | None
     data_docs: str | None
     places: dict[str, str]
+    reports: tuple[date, ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -199,6 +200,7 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
             "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
+        reports=tuple(when for when, _ in layout.report_days),
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +26,7 @@ from tests.report.metrics_of_night import (
     verdict,
 )
 from tests.report.night import HOSTILE, make_baseline_night
-
-
-class Page(HTMLParser):
-    """The tags, attributes and visible text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.headings: list[str] = []
-        self.open = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.open = tag
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        self.open = ""
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-        if self.open == "h2":
-            self.headings.append(data)
-
-    @property
-    def labels(self) -> list[str]:
-        """What is read aloud instead of the pictures."""
-        return [value for _, name, value in self.attributes if name == "aria-label"]
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+from tests.report.page import Page
 
 
 def page_of(layout: Layout) -> Page:
@@ -176,7 +141,7 @@ def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expec
 
 
 def test_data_docs_are_linked_relatively(page: Page, night_layout: Layout) -> None:
-    link = next(value for tag, name, value in page.attributes if tag == "a" and name == "href")
+    link = next(link for link in page.links if "gx" in link)
     assert (night_layout.report(DAY).parent / link).resolve().is_file()
 
 
@@ -323,7 +288,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(copied: Layout, name: str
 def test_the_template_travels_with_the_package() -> None:
     import hmamba.report
 
-    assert (Path(hmamba.report.__file__).parent / "template.html").is_file()
+    assert (Path(hmamba.report.__file__).parent / "night.html").is_file()
 
 
 def test_the_comparisons_are_read_aloud(page: Page) -> None:

@@ -9,8 +9,8 @@ from datetime import date
 import pytest
 
 from hmamba.contracts.steps import ReportMetrics, StepFailure
+from hmamba.report.history import Night, nights
 from hmamba.storage.layout import Layout
-from hmamba.upkeep.history import Night, nights
 from tests.documents import manifest
 from tests.jobs.commands.call import call
 from tests.report.metrics_of_night import DAY, RUN, VERSION, baseline_verdict, record, verdict
