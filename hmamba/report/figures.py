@@ -133,24 +133,24 @@ def forest(name: str, title: str, rows: Sequence[Contrast]) -> Markup:
         rows: from top to bottom, at least one.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure, axes = _axes(0.85 + 0.48 * len(rows))
+        figure, axes = _axes(0.85 + 0.62 * len(rows))
         for place, row in enumerate(rows):
             colour = {"better": GOOD, "worse": BAD}.get(row.says, MUTED)
             # One piece per row: a continuous line would cross the labels.
-            axes.plot([0, 0], [place - 0.2, place + 0.3], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
+            axes.plot([0, 0], [place - 0.18, place + 0.24], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
             axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot([row.low, row.high], [place, place], "|", color=colour, markersize=8, markeredgewidth=2)
             fill = "none" if colour == MUTED else colour
             axes.plot(row.difference, place, "o", markersize=7, markeredgecolor=colour, markerfacecolor=fill)
             across = axes.get_yaxis_transform()
-            axes.text(0, place - 0.42, row.label, transform=across, va="center", color=INK)
-            axes.text(1, place - 0.42, row.word, transform=across, va="center", ha="right", color=colour)
+            axes.text(0, place - 0.64, row.label, transform=across, va="center", color=INK)
+            axes.text(0, place - 0.33, row.word, transform=across, va="center", color=colour)
         widest = max(abs(bound) for row in rows for bound in (row.low, row.high)) or 1.0
         # With a margin, and always with 0.
         axes.set_xlim(
             min(0.0, *(row.low for row in rows)) - 0.08 * widest, max(0.0, *(row.high for row in rows)) + 0.08 * widest
         )
-        axes.set_ylim(len(rows) - 0.6, -0.7)
+        axes.set_ylim(len(rows) - 0.7, -0.85)
         axes.set_yticks([])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(title, loc="left")

@@ -40,6 +40,7 @@ class Night:
         baselines: its mean of each baseline.
         compared: the model compared with the champion, or without one with the best baseline; None if neither was
             possible.
+        items: number of different items in the published table; None if the run published none.
         rows, users: those of the published table; None if the run published none.
         seconds: wall time of all steps, added up; None if no step left its metrics.
         published_at: when its table was published; None unless it is the table of that day.
@@ -57,6 +58,7 @@ class Night:
     interval: tuple[float, float] | None = None
     baselines: dict[str, float] = field(default_factory=dict)
     compared: Comparison | None = None
+    items: int | None = None
     rows: int | None = None
     users: int | None = None
     seconds: float | None = None
@@ -91,6 +93,11 @@ def nights(layout: Layout) -> list[Night]:
         if isinstance(table, str) or (day, table.run_id) not in known
     ]
     return sorted(found, key=lambda night: (night.day, night.published_at is not None, night.run_id))
+
+
+def night_of(layout: Layout, day: date, run_id: str) -> Night:
+    """One run of one day, as in :func:`nights`, by its own documents."""
+    return _night(layout.run(day, run_id), day, None)
 
 
 def _published(layout: Layout) -> Iterator[tuple[date, Manifest | str]]:
@@ -141,10 +148,10 @@ def _night(run: RunLayout, day: date, table: Manifest | str | None) -> Night:
     night = _judged(night, reading.document(Verdict, run.verdict, run))
     for step in steps:
         if isinstance(step, PublishMetrics):
-            night = replace(night, rows=step.rows, users=step.users)
+            night = replace(night, rows=step.rows, users=step.users, items=step.distinct_items)
     if stopped is not None and night.verdict != "refused":
         why = f"stopped before {stopped.step}" if stopped.failure is None else stopped.failure.message
-        night = replace(night, verdict="failed", reason=why, rows=None, users=None)
+        night = replace(night, verdict="failed", reason=why, rows=None, users=None, items=None)
         if stopped.failure is not None:
             night = replace(night, reason=f"{stopped.step}: {why}")
     if isinstance(table, Manifest) and table.run_id == run_id:

@@ -10,12 +10,14 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
+from hmamba.config import ReportConfig
 from hmamba.pages import templates
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
 from hmamba.report.neighbours import link_neighbours, links_of
+from hmamba.report.plainly import changed, compared_with, groups, plainly
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.trend import write_trend
 from hmamba.report.words import FILTERS
@@ -27,10 +29,16 @@ _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "recall", "coverage")
 
 
-def write_report(layout: Layout, day: date, run_id: str) -> Path:
+def write_report(layout: Layout, day: date, run_id: str, config: ReportConfig | None = None) -> Path:
     """Write the report of one run, atomically replacing an earlier one of the same day, and the page of all nights.
 
     The links of neighbouring reports are corrected.
+
+    Args:
+        layout: the root.
+        day: the night's day.
+        run_id: the run.
+        config: what to show; None for the defaults.
 
     Returns:
         The page's path.
@@ -40,14 +48,14 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
     """
     target = layout.report(day)
     with layout.storage.lock(layout.reports):
-        write_text(layout.storage, target, render(gather(layout, day, run_id)))
+        write_text(layout.storage, target, render(gather(layout, day, run_id, config), config))
         link_neighbours(layout, day)
         write_trend(layout)
     return target
 
 
-def render(night: Night) -> str:
-    """The whole page. It loads no other resource and runs no script."""
+def render(night: Night, config: ReportConfig | None = None) -> str:
+    """The whole page. It loads no other resource and runs no script. ``config``: None for the defaults."""
     environment = templates("hmamba.report")
     environment.filters |= {
         **FILTERS,
@@ -58,6 +66,7 @@ def render(night: Night) -> str:
     }
     return environment.get_template("night.html").render(
         night=night,
+        examples_wanted=(config or ReportConfig()).examples > 0,
         links=links_of(night.day, night.reports),
         summary=summarise(night),
         names=NAMES,
@@ -68,6 +77,10 @@ def render(night: Night) -> str:
         depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
         rare_items=rare_items(night.verdict) if night.verdict else "",
         contrasts=contrasts(night),
+        groups=groups(night),
+        groups_are_of=compared_with(night),
+        plainly=plainly(night),
+        changed=changed(night.changes),
         forest=_forest(night),
         what_serves_knows=what_serves_knows(night),
         epochs=_epoch_plots(night),
