@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,15 @@ def opened(page: Path, folder: Path) -> tuple[str, list[str]]:
     requests = [event["params"] for event in found["events"] if event["type"] == start and "url" in event["params"]]
     asked = [request["url"] for request in requests if request["initiator"] != _OF_THE_BROWSER]
     return done.stdout, [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+_WIRED = """
+import fcntl, os, sys
+for number, end in enumerate([fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]], 3):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Becomes a program with two descriptors as 3 and 4: Chromium reads commands from one and answers on the other."""
 
 
 class Browser:
@@ -128,9 +138,8 @@ def browser(folder: Path) -> Iterator[Browser]:
     """Start a browser; ``folder`` is for its profile and must not exist."""
     folder.mkdir()
     reads, writes = os.pipe(), os.pipe()
-    # Chromium reads commands from descriptor 3 and answers on 4.
     command = [_chromium(), *_FLAGS, "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"]
-    wired = ["sh", "-c", f'exec "$@" 3<&{reads[0]} 4>&{writes[1]}', "sh", *command]
+    wired = [sys.executable, "-c", _WIRED, str(reads[0]), str(writes[1]), *command]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(wired, pass_fds=(reads[0], writes[1]), stderr=log, stdout=log)
     os.close(reads[0])

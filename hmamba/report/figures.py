@@ -87,7 +87,9 @@ def curve(name: str, title: str, epochs: Sequence[int], values: Sequence[float],
         axes.margins(x=0.1, y=0.28)
         axes.set_title(title, loc="left")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if len(epochs) == 1:
+            axes.set_xticks(epochs)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", linewidth=0.8)
         word = "lowest" if best == "min" else "highest"
@@ -167,7 +169,7 @@ class Line:
         label: in the legend.
         colour: palette index, from 1.
         values: N values; None leaves a gap.
-        intervals: N bounds, drawn as a band; None leaves a gap. Empty without a band.
+        intervals: N bounds, drawn as bars; None leaves a gap. Empty without bars.
         dashed: whether the line is a reference and not what the plot is about.
     """
 
@@ -197,8 +199,7 @@ def trend(name: str, title: str, days: Sequence[date], rows: Sequence[Line], for
             drawn = [_or_gap(value) for value in row.values]
             if row.intervals:
                 low, high = zip(*(bounds or (float("nan"),) * 2 for bounds in row.intervals), strict=True)
-                axes.fill_between(places, low, high, color=colour, alpha=0.25, linewidth=0)
-                axes.vlines(places, low, high, color=colour, linewidth=1)
+                axes.vlines(places, low, high, color=colour, linewidth=1.2)
             axes.plot(
                 places, drawn, "--" if row.dashed else "-", color=colour, linewidth=1.5 if row.dashed else 2,
                 marker=None if row.dashed and len(days) > 1 else "o", markersize=4, label=row.label,
