@@ -197,7 +197,7 @@ SELECT
     CASE
         WHEN first_time >= $new_time THEN 'new'
         WHEN events >= long AND long > short THEN 'long'
-        WHEN events <= greatest(short, $short) THEN 'short'
+        WHEN events <= $short OR (events <= short AND short < long) THEN 'short'
     END AS kind
 FROM histories
 CROSS JOIN lengths

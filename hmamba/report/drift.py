@@ -36,6 +36,13 @@ _MOVES = 3
 _LEVEL = 0.05
 
 Level = Literal["stable", "chance", "moderate", "large"]
+Kind = Literal["items", "categories", "histories"]
+NAMES: dict[Kind, str] = {
+    "items": "items",
+    "categories": "categories",
+    "histories": "lengths of history of active users",
+}
+"""What is distributed, in words."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,21 @@ class Shift:
     """The drift of one distribution.
 
     Attributes:
-        name: what is distributed.
+        kind: what is distributed.
         psi: the index.
         chance: what the index would stay below in 95 % of cases without drift.
         moves: the bins that contribute most, with their shares.
     """
 
-    name: str
+    kind: Kind
     psi: float
     chance: float
     moves: tuple[Move, ...]
+
+    @property
+    def name(self) -> str:
+        """What is distributed, in words."""
+        return NAMES[self.kind]
 
     @property
     def level(self) -> Level:
@@ -129,15 +141,15 @@ def measure(manifest: SnapshotManifest, shards: list[Path], items: Path, days: i
     else:
         missing.append("Categories are left out: the items of these days have no more than one.")
     banded = [(_band(row["band"]), row["earlier"], row["recent"]) for row in of_users]
-    shifts.append(shift_of("lengths of history of active users", banded))
+    shifts.append(shift_of("histories", banded))
     return Drift(*period, tuple(shifts), tuple(missing))
 
 
-def shift_of(name: str, bins: Sequence[tuple[str, int, int]]) -> Shift:
+def shift_of(kind: Kind, bins: Sequence[tuple[str, int, int]]) -> Shift:
     """Compare two distributions.
 
     Args:
-        name: what is distributed.
+        kind: what is distributed.
         bins: for each bin its name and its numbers before and in the last days; at least one of each is positive.
     """
     counts = np.array([numbers for _, *numbers in bins], dtype=np.float64)
@@ -148,7 +160,7 @@ def shift_of(name: str, bins: Sequence[tuple[str, int, int]]) -> Shift:
     shares = counts / totals
     chance = float(chdtri(len(bins) - 1, _LEVEL) * (1 / totals).sum()) if len(bins) > 1 else 0.0
     moves = tuple(Move(bins[place][0], *map(float, shares[place])) for place in order if parts[place] > 0)
-    return Shift(name, float(parts.sum()), chance, moves)
+    return Shift(kind, float(parts.sum()), chance, moves)
 
 
 def _band(least: int) -> str:

@@ -49,7 +49,7 @@ def measured(folder: Path, *weeks: pd.DataFrame, by_position: bool = False, cate
 
 
 def test_the_index_is_its_definition() -> None:
-    shift = shift_of("things", [("a", 100, 50), ("b", 100, 150), ("c", 0, 0)])
+    shift = shift_of("items", [("a", 100, 50), ("b", 100, 150), ("c", 0, 0)])
     before, recent = np.array([100.5, 100.5, 0.5]) / 201.5, np.array([50.5, 150.5, 0.5]) / 201.5
     assert shift.psi == pytest.approx(((recent - before) * np.log(recent / before)).sum())
     assert shift.level == "large"
