@@ -17,9 +17,9 @@ from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, Ste
 from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
+from hmamba.report.history import Night, nights
 from hmamba.storage.layout import Layout
 from hmamba.storage.run_layout import RunLayout
-from hmamba.upkeep.history import Night, nights
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender

@@ -14,6 +14,7 @@ from hmamba.config.data import (
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
+from hmamba.config.publishing import ReportConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -30,6 +31,7 @@ __all__ = [
     "ModelConfig",
     "QualityConfig",
     "RankConfig",
+    "ReportConfig",
     "Section",
     "SnapshotConfig",
     "SourceConfig",

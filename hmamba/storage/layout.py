@@ -203,6 +203,9 @@ class Layout:
     reports = Under("reports")
     """Reports, one folder per day."""
 
+    all_reports = Under("reports", "index.html")
+    """The page of all nights."""
+
     def report(self, day: date) -> Path:
         """The report of one night."""
         return self.reports / day.isoformat() / "index.html"

@@ -23,6 +23,7 @@ from hmamba.contracts.manifest import Manifest, SnapshotFile, SnapshotManifest
 from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
 from hmamba.errors import InputError
+from hmamba.report.examples import without_users
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
@@ -313,9 +314,16 @@ def _without_rows(manifest: Manifest, snapshot: str, removed: dict[str, pa.Table
 
 
 def _erase_from_texts(work: _Erasure) -> None:
-    """Replace the ids in reports and checks, and delete backtests that hold the users."""
+    """Remove examples from reports, replace the ids in texts, and delete backtests that hold the users."""
     layout, storage = work.layout, work.layout.storage
-    for place in (layout.reports, layout.checks.folder, layout.models):
+    for place in (*(layout.report(day) for day, _ in layout.report_days), layout.all_reports):
+        path = storage.local_path(place)
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if (changed := work.names.removed(without_users(text, work.users))) != text:
+                work.rewrites(place)
+                write_text(storage, place, changed)
+    for place in (layout.checks.folder, layout.models):
         for path in work.holding(storage.local_path(place)):
             if path.suffix != ".parquet":
                 work.rewrites(path)

@@ -19,7 +19,7 @@ from jobs.commands.options import AsJson, Root, print_json
 if TYPE_CHECKING:
     from hmamba.candidates.lookup import Recommendations
     from hmamba.contracts.models import Rollback
-    from hmamba.upkeep.history import Night
+    from hmamba.report.history import Night
 
 _ONE_LINE = 10_000
 
@@ -75,8 +75,8 @@ def history(root: Root, as_json: AsJson = False) -> None:
     Example: `hmamba history --root demo`
     """
     from hmamba.models.promotions import rollbacks
+    from hmamba.report.history import nights
     from hmamba.storage.layout import Layout
-    from hmamba.upkeep.history import nights
 
     layout = Layout.existing(root)
     found, back = nights(layout), rollbacks(layout)

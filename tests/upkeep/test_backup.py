@@ -14,9 +14,9 @@ import pytest
 
 from hmamba.candidates.lookup import published_manifest
 from hmamba.contracts.backup import Backup
+from hmamba.report.history import nights
 from hmamba.storage.layout import Layout
 from hmamba.upkeep import backup as backups
-from hmamba.upkeep.history import nights
 from hmamba.upkeep.versions import versions
 from tests.jobs.commands.call import call
 from tests.nights import FIRST, THIRD, run_night, state

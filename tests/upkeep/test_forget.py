@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -21,6 +22,7 @@ from hmamba.contracts.manifest import Manifest
 from hmamba.contracts.receipt import Receipt
 from hmamba.contracts.steps import StepFailure
 from hmamba.models import promotions
+from hmamba.report.examples import digest_of
 from hmamba.sequences.files import Snapshot
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, sha256
@@ -93,6 +95,23 @@ def test_no_byte_of_the_user_is_left(shop: Layout) -> None:
     assert traces(shop) == []
     states = {name for name in others if "/states/" in name}  # of one shard, computed again when they are needed
     assert {*others} - {*traces(shop, OTHER)} <= states
+
+
+def test_an_example_in_a_report_is_removed_with_its_history(shop: Layout) -> None:
+    page = shop.report(THIRD)
+    before = page.read_text()
+    user = next(user for user in re.findall(r"user \"<code>([^<]+)</code>", before))
+    example = re.search(rf'<article class="example" data-user="{digest_of(user)}">.*?</article>', before, re.DOTALL)
+    assert example is not None
+    assert "Taken last" in example[0]
+    assert forget(shop, user) == 0
+    after = page.read_text()
+    assert digest_of(user) not in after
+    assert example[0] not in after
+    assert "This user has been forgotten." in after
+    assert after.count("<article") == before.count("<article")
+    (receipt,) = (Receipt.read(path) for path in shop.receipts.glob("*.json"))
+    assert f"reports/{THIRD}/index.html" in receipt.rewritten
 
 
 def test_the_tables_and_working_folders_are_whole(shop: Layout) -> None:

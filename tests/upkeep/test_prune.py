@@ -17,9 +17,9 @@ from hmamba.candidates.lookup import published_manifest
 from hmamba.config import Config, load, parse
 from hmamba.contracts.steps import PublishMetrics
 from hmamba.models import promotions
+from hmamba.report.history import nights
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
-from hmamba.upkeep.history import nights
 from hmamba.upkeep.prune import ABANDONED_SECONDS, plan, prune
 from hmamba.upkeep.versions import versions
 from jobs.sweep import sweep_root

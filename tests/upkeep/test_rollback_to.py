@@ -13,11 +13,11 @@ import pytest
 
 from hmamba.candidates.lookup import published_manifest
 from hmamba.models import promotions
+from hmamba.report.history import nights
 from hmamba.storage import root_locks
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
 from hmamba.upkeep import rollback
-from hmamba.upkeep.history import nights
 from tests.jobs.commands.call import call
 from tests.nights import FIRST, THIRD, run_night
 from tests.synthetic import make_interactions, write_landing

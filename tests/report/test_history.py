@@ -10,8 +10,8 @@ import pytest
 
 from hmamba.contracts.models import Promotions, Rollback
 from hmamba.contracts.steps import ReportMetrics, StepFailure
+from hmamba.report.history import Night, nights
 from hmamba.storage.layout import Layout
-from hmamba.upkeep.history import Night, nights
 from tests.documents import manifest
 from tests.jobs.commands.call import call
 from tests.report.metrics_of_night import DAY, RUN, VERSION, baseline_verdict, record, verdict
