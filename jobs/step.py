@@ -21,7 +21,8 @@ from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 from hmamba.text import escaped, for_log, log_handler
 
 log = logging.getLogger("hmamba")
@@ -138,6 +139,7 @@ def run_step(
     shared: bool = False,
     locks: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
+    turn: Callable[[StepContext], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
@@ -156,6 +158,7 @@ def run_step(
         shared: whether other processes of this step may work on the run at the same time.
         locks: whether the step locks the run; not if it only records its metrics there.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
+        turn: a lock that comes before that of the run, see :mod:`hmamba.storage.root_locks`.
 
     Returns:
         The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (a retry cannot
@@ -174,7 +177,7 @@ def run_step(
         if not records:
             body(context)
             return 0
-        with context.alone(shared=shared) if locks else nullcontext():
+        with turn(context), context.alone(shared=shared) if locks else nullcontext():
             metrics = body(context)
             if shards is None:
                 metrics = context.record(metrics, started)

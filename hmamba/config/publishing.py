@@ -1,4 +1,4 @@
-"""Settings of what is published beside the candidates, and of their delivery to other systems."""
+"""Settings of what a night publishes beside the candidates, of deliveries to other systems, and of the report."""
 
 from __future__ import annotations
 
@@ -85,3 +85,21 @@ class DeliverConfig(Section):
     def targets(self) -> dict[str, TargetConfig]:
         """Settings of each target by its name."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class ReportConfig(Section):
+    """The report of a night."""
+
+    examples: int = Field(
+        1,
+        ge=0,
+        le=5,
+        description="Users whose history and recommendations are shown, for each of three kinds: a long, a short and a "
+        "new history. These are personal data; 0 shows nobody.",
+    )
+    drift_days: int = Field(
+        7,
+        ge=1,
+        le=366,
+        description="Days at the end of the night's events that are compared with as many days before them.",
+    )

@@ -17,7 +17,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
-from hmamba.config.publishing import DeliverConfig, PublishConfig
+from hmamba.config.publishing import DeliverConfig, PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -44,6 +44,7 @@ class Config(Section):
     candidates: CandidatesConfig = CandidatesConfig()
     publish: PublishConfig = PublishConfig()
     deliver: DeliverConfig = DeliverConfig()
+    report: ReportConfig = ReportConfig()
     keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="before")

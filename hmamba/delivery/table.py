@@ -19,6 +19,7 @@ from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.delivery import Delivered
 from hmamba.contracts.manifest import CHANGES, Manifest, PublishedFile
 from hmamba.statements import statement
+from hmamba.storage import root_locks
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import digest, link_or_copy
 from hmamba.storage.temporary import private_folder
@@ -138,7 +139,7 @@ def copied(layout: Layout, config: Config, day: date | None) -> Iterator[tuple[M
         InputError: nothing is published, or a file is missing or damaged.
     """
     with private_folder(layout.root / "deliver") as folder:
-        with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds, shared=True):
+        with root_locks.tables(layout, config.warehouse.wait_seconds, shared=True):
             manifest = published_manifest(layout, day)
             cure = f"Publish that night again: {layout.command('run', '--day', str(manifest.day))}."
             for file in (*manifest.files, *manifest.tables.get(CHANGES, ())):

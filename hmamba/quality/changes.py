@@ -11,7 +11,7 @@ from hmamba.errors import QualityError
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
 from hmamba.statements import one
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 
 _MEANINGS = {
     "rows": "users whose rows differ from the table before",

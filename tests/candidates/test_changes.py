@@ -17,7 +17,8 @@ from hmamba.config import WarehouseConfig
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import QualityError
 from hmamba.quality.changes import check_changes
-from hmamba.storage.layout import ChecksLayout, Layout
+from hmamba.storage.checks_layout import ChecksLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, sha256
 from hmamba.warehouse.connection import in_memory
 from tests.landing import DAY, Root
