@@ -16,6 +16,7 @@ from hmamba.contracts.steps import IndexMetrics, ReportMetrics
 from hmamba.report.render import write_report
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
+from jobs import report
 from tests.report.metrics_of_night import (
     COOCCURRENCE,
     DAY,
@@ -352,6 +353,14 @@ def test_examples_are_shown_and_can_be_switched_off(copied: Layout) -> None:
     text = write_report(copied, DAY, RUN, ReportConfig(examples=0)).read_text(encoding="utf-8")
     assert "Examples of users" not in text
     assert "user-0" not in text
+
+
+def test_the_step_shows_what_the_settings_say(copied: Layout) -> None:
+    copied.config.write_text("[report]\nexamples = 2\ndrift_days = 3\n")
+    assert report.main(["--root", str(copied.root), "--day", str(DAY), "--run-id", RUN]) == 0
+    text = copied.report(DAY).read_text(encoding="utf-8")
+    assert text.count('<article class="example"') == 4  # two of each kind; nobody is new
+    assert "Drift: 2024-01-28 to 2024-01-30 against 2024-01-25 to the day before" in Page(text).text
 
 
 def test_drift_is_a_table_with_bands_in_words(page: Page) -> None:
