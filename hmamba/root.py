@@ -22,6 +22,7 @@ from hmamba.storage.layout import Layout
 from hmamba.storage.run_layout import RunLayout
 
 if TYPE_CHECKING:
+    from hmamba.candidates.explain import Explanation
     from hmamba.recommender import Recommender
     from hmamba.upkeep.check import Area
     from hmamba.upkeep.versions import Version
@@ -99,6 +100,16 @@ class Root:
             InputError: the user has no candidates, or nothing is published.
         """
         return recommend(self.layout, str(user), k, with_history=with_history)
+
+    def explain(self, user: str, item: str) -> Explanation:
+        """Why an item is in a user's newest published list, or is not.
+
+        Raises:
+            InputError: see :func:`hmamba.candidates.explain.explain`.
+        """
+        from hmamba.candidates.explain import explain
+
+        return explain(self.layout, str(user), str(item))
 
     def metrics(self, day: date | str | None = None) -> dict[str, StepMetrics]:
         """The step metrics of a published night, by step; for ``score`` the sums over all shards.

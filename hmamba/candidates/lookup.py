@@ -83,14 +83,7 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
-            similar = connection.execute(
-                statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
-            ).fetchall()
-            raise InputError(
-                f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
-                f"Most similar ids: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
-                "their first event."
-            )
+            raise unknown_user(connection, layout, manifest, user)
         names = _names(connection, layout, manifest, [row[1] for row in rows])
         history = _history(connection, layout, manifest, user, most) if with_history else None
     return Recommendations(
@@ -100,6 +93,18 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         manifest.warning,
         tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
         history,
+    )
+
+
+def unknown_user(connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str) -> InputError:
+    """The error of a user without candidates, with similar ids."""
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
+    bound = {"files": files, "user": user, "most": SUGGESTIONS}
+    similar = connection.execute(statement("published/similar_users"), bound).fetchall()
+    return InputError(
+        f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
+        f"Most similar ids: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
+        "their first event."
     )
 
 

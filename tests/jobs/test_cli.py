@@ -23,6 +23,7 @@ REQUIRED = {
     "rollback": ("--to", "2024-01-30"),
     "backtest": ("--from", "2024-01-30", "--to", "2024-01-30"),
     "recommend": ("u",),
+    "explain": ("u", "i"),
     "history": (),
     "models": (),
     "check": (),
