@@ -17,6 +17,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
+from hmamba.config.publishing import PublishConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -41,6 +42,7 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    publish: PublishConfig = PublishConfig()
     keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="before")

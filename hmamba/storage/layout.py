@@ -82,6 +82,9 @@ class RunLayout:
     verdict = _Under("verdict.json")
     """Metrics and decision of the gate."""
 
+    accepted = _Under("accepted.json")
+    """Guards that a person has lifted for the table of this run."""
+
     model = _Under("model")
     """The model that serves the night, with its counts updated to the day."""
 

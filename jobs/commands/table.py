@@ -25,6 +25,7 @@ COMMANDS = (
     Command("doctor", setup.doctor, _BEGIN),
     Command("run", night.run, _NIGHTS),
     Command("refresh", night.refresh, _NIGHTS),
+    Command("accept", night.accept, _NIGHTS),
     Command("backtest", night.backtest, _NIGHTS),
     Command("recommend", look.recommend, _LOOK),
     Command("history", look.history, _LOOK),

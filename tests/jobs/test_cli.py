@@ -22,6 +22,7 @@ REQUIRED = {
     "refresh": ("--day", "2024-01-30"),
     "rollback": ("--to", "2024-01-30"),
     "backtest": ("--from", "2024-01-30", "--to", "2024-01-30"),
+    "accept": ("churn", "--day", "2024-01-30"),
     "recommend": ("u",),
     "history": (),
     "models": (),
