@@ -115,6 +115,15 @@ def test_the_tables_and_working_folders_are_whole(shop: Layout) -> None:
     assert published_manifest(shop) == after
 
 
+def test_what_was_accepted_for_a_table_holds_without_the_user(shop: Layout) -> None:
+    shop.config.write_text(shop.config.read_text() + "\n[publish.guards]\nmax_top_item = 0\n")
+    where = ["--root", str(shop.root), "--day", str(THIRD), "--run-id", "three"]
+    assert publish.main(where) == 3
+    assert call("accept", "top_item", *where) == 0
+    assert forget(shop, USER) == 0
+    assert publish.main(where) == 0
+
+
 def test_the_next_night_goes_on_with_the_same_champion(shop: Layout) -> None:
     champion = promotions.promotions(shop)[-1].version
     assert forget(shop, USER) == 0
