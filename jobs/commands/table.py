@@ -28,6 +28,7 @@ COMMANDS = (
     Command("accept", night.accept, _NIGHTS),
     Command("backtest", night.backtest, _NIGHTS),
     Command("recommend", look.recommend, _LOOK),
+    Command("compare", look.compare, _LOOK),
     Command("history", look.history, _LOOK),
     Command("models", look.models, _LOOK),
     Command("check", look.check, _LOOK),

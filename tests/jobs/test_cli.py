@@ -24,6 +24,7 @@ REQUIRED = {
     "backtest": ("--from", "2024-01-30", "--to", "2024-01-30"),
     "accept": ("churn", "--day", "2024-01-30"),
     "recommend": ("u",),
+    "compare": (),
     "history": (),
     "models": (),
     "check": (),
