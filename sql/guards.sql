@@ -1,4 +1,5 @@
--- Figures of the guards on a table before it is published: see hmamba/quality/guards.py.
+-- Figures of the guards on a table before it is published, and of two tables: see hmamba/quality/guards.py and
+-- hmamba/report/changes.py.
 -- $parts: Parquet files of the new table; $earlier: those of the table before with the same users; $first: the number of
 -- items of each list that are compared.
 

@@ -24,7 +24,7 @@ from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
 from hmamba.quality.guards import Guarded, Guarding, measure
 from hmamba.statements import one, statement
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 
 log = logging.getLogger("hmamba")
 
