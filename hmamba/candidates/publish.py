@@ -18,7 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from hmamba.candidates import guarding
+from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
+from hmamba.columns import REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
@@ -114,6 +116,7 @@ class _Table:
         histories: the events of the users of each part.
         files: the night's snapshot.
         allowed: ids of the items that may be recommended; None for all.
+        columns: names of the columns.
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
         guarding: bounds of the guards, and the table before.
@@ -123,6 +126,7 @@ class _Table:
     histories: list[tuple[Path, ...]]
     files: Snapshot
     allowed: pa.ChunkedArray | None
+    columns: tuple[str, ...]
     k: int
     exclude_seen: bool
     name: str
@@ -132,7 +136,7 @@ class _Table:
         """Copy the parts into a folder."""
         pairs = zip(self.parts, self.histories, strict=True)
         shards = tuple(ShardFiles(_copy(part, folder), histories) for part, histories in pairs)
-        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed)
+        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
         """The parts as a manifest names them."""
@@ -169,6 +173,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         histories=[(shard,) for shard in files.shards],
         files=files,
         allowed=allowed_items(layout, config),
+        columns=tuple(plain(REASON if settings.because else ()).names),
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
@@ -190,6 +195,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             refresh=None,
             created_at=_now(),
             files=table.published(layout.published(day), layout.storage),
+            columns=table.columns,
         )
 
     with tables(layout, config.warehouse.wait_seconds):
@@ -288,6 +294,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         histories=[(old, new) for old, new in zip(files.shards, refreshed.changed, strict=True)],
         files=files,
         allowed=allowed_items(layout, config),
+        columns=base.columns,
         k=base.k,
         exclude_seen=base.exclude_seen,
         name=f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}",

@@ -9,6 +9,7 @@ from hmamba.config.data import (
     QualityConfig,
     SnapshotConfig,
     SourceConfig,
+    UsersConfig,
     WarehouseConfig,
 )
 from hmamba.config.keep import KeepConfig
@@ -38,6 +39,7 @@ __all__ = [
     "SnapshotConfig",
     "SourceConfig",
     "TrainConfig",
+    "UsersConfig",
     "WarehouseConfig",
     "load",
     "named_configs",

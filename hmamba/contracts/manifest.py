@@ -10,8 +10,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from hmamba.contracts.contents import HashedFile
+from hmamba.columns import CANDIDATES
+from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
+from hmamba.storage.run_layout import ITEMS
+
+_SHARD = "shard-"
+"""First characters of the names of the files of events."""
 
 
 class PublishedFile(Part):
@@ -55,7 +60,7 @@ class SnapshotManifest(Document, SnapshotTotals):
         end: exclusive upper bound of event times, UTC without offset.
         by_position: whether events are ordered by position and have no times.
         batch: id of the newest pull in it.
-        files: the shards and the item file.
+        files: the shards and the item file, and the files that describe items and users for rules.
         former: digests of the snapshot before users were forgotten, oldest first.
     """
 
@@ -67,6 +72,11 @@ class SnapshotManifest(Document, SnapshotTotals):
     batch: int
     files: tuple[SnapshotFile, ...]
     former: tuple[str, ...] = ()
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of the events and items. Descriptions and rules do not count: they change nothing that is learnt."""
+        return digest_of(file for file in self.files if file.name == ITEMS or file.name.startswith(_SHARD))
 
 
 class Refresh(Part):
@@ -96,6 +106,7 @@ class Manifest(Document):
     refresh: Refresh | None = Field(description="Null for a night's own table.")
     created_at: Moment
     files: tuple[PublishedFile, ...]
+    columns: tuple[str, ...] = Field(tuple(CANDIDATES), description="Names of the columns of the table.")
 
     @property
     def last_day(self) -> date:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from hmamba.progress import track
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
 from hmamba.quality.guards import Guarded, Guarding, measure
+from hmamba.score_terms import reason_names
 from hmamba.statements import one, statement
 from hmamba.storage.checks_layout import ChecksLayout
 
@@ -51,12 +52,14 @@ class CandidateFiles:
         items: the snapshot's items (item_index, item_id).
         indexed: the items that were scored (item_index, item_id).
         allowed: ids (strings) of the items that may be recommended; None for all items.
+        columns: names of the columns of the candidates.
     """
 
     shards: tuple[ShardFiles, ...]
     items: Path
     indexed: Path
     allowed: pa.ChunkedArray | None
+    columns: tuple[str, ...] = tuple(columns.CANDIDATES)
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,16 @@ class CandidateTotals:
     guards: Mapping[str, GuardResult] = field(default_factory=dict)
 
 
-def _check_columns(part: Path) -> None:
+def _check_columns(part: Path, names: Sequence[str]) -> None:
     try:
         schema = pq.read_schema(part)
     except (pa.ArrowException, OSError) as error:
         raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
     found = dict(zip(schema.names, schema.types, strict=True))
-    if found != columns.CANDIDATES:
-        expected = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
+    known = columns.CANDIDATES | columns.REASON
+    wanted = {name: known[name] for name in names}
+    if list(found.items()) != list(wanted.items()):
+        expected = ", ".join(f"{name} {kind}" for name, kind in wanted.items())
         present = ", ".join(f"{name} {kind}" for name, kind in found.items())
         raise QualityError(f"{part} has the columns {present}; candidates have {expected}. Nothing has been published.")
 
@@ -93,6 +98,7 @@ _FIGURES = {
     "quality/unknown_items": ("part", "items"),
     "quality/seen_items": ("part", "items", "events"),
     "quality/forbidden_items": ("part",),
+    "quality/reasons": ("part", "items", "events", "reasons"),
 }
 """Statements and the names of their bound values. They run shard by shard, so that memory is bounded by one shard."""
 
@@ -104,6 +110,7 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
     connection.execute(statement("quality/eligible_items"), eligible)
     skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
+    skipped["quality/reasons"] = columns.BECAUSE not in files.columns
     figures: Counter[str] = Counter()
     versions: set[str] = set()
     for shard in track(files.shards, "publish: check", len(files.shards), "shards"):
@@ -114,6 +121,7 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
             "fallback": columns.FALLBACK_VERSION,
             "k": k,
             "exclude_seen": exclude_seen,
+            "reasons": list(reason_names()),
         }
         for name, bound in _TABLES.items():
             connection.execute(statement(name), {key: values[key] for key in bound})
@@ -140,6 +148,8 @@ _MEANINGS = {
     "rows_with_unknown_item": "rows with an item that is not in the snapshot",
     "rows_with_seen_item": "rows with an item that is in their user's history (`candidates.exclude_seen`)",
     "rows_with_forbidden_item": "rows with an item that may not be recommended (`candidates.allowed_items`)",
+    "rows_with_unknown_reason": "rows whose `because` is empty or no known kind of evidence (`candidates.because`)",
+    "rows_with_foreign_reason": "rows whose `because_item` is not in their user's history",
     "users_missing": "users of the snapshot without rows",
     "users_unknown": "users who are not in the snapshot",
     "users_with_wrong_count": "users with fewer or more rows than `candidates.k` and the number of items demand",
@@ -163,7 +173,8 @@ def check_candidates(
     The rules: every user of the snapshot has exactly min(k, eligible items) rows. The rows of a user are contiguous in
     the shard's part and ordered by rank 1, 2, ...; users are ordered by id. No item occurs twice for a user. Scores are
     finite and do not increase with the rank. All items are in the snapshot; they are allowed and not seen, if the
-    settings require it. All rows have one model version, except those of users with the popular items as fallback.
+    settings require it. All rows have one model version, except those of users with the popular items as fallback. If
+    the table has reasons, each is a known one, and names an item of the user's history or none.
 
     Args:
         place: folder of the checks.
@@ -178,7 +189,7 @@ def check_candidates(
         QualityError: a rule is broken; the message names it with its figure and, for a guard, how to accept it.
     """
     for shard in files.shards:
-        _check_columns(shard.part)
+        _check_columns(shard.part, files.columns)
     counted = _count(connection, files, k, exclude_seen)
     # The table has no rows if every user has seen all candidate items.
     least = min(1, counted["expected_users"])

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from hmamba.config import load
-from hmamba.contracts.contents import Contents, digest_of
+from hmamba.contracts.contents import Contents
 from hmamba.contracts.document import Document
 from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import Manifest, SnapshotManifest
@@ -208,7 +208,8 @@ def _snapshot(run: RunLayout) -> None:
         files = Snapshot.open(run)
         assert files.shards
         assert files.items
-        if digest_of(files.manifest.files) != files.digest:
+        files.verify_descriptions()
+        if files.manifest.content_digest != files.digest:
             raise InputError(f"{run.manifest}: its digest is not that of its files. {SnapshotManifest.CURE}")
 
 

@@ -29,7 +29,7 @@ from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
 from hmamba.storage.root_locks import quiet, tables
-from hmamba.storage.run_layout import RunLayout
+from hmamba.storage.run_layout import RunLayout, shard_name
 from hmamba.storage.temporary import sweep
 from hmamba.upkeep.names import SUFFIXES, Names
 from hmamba.upkeep.rewriting import holds, linked, without
@@ -244,6 +244,7 @@ def _write_manifest(
 ) -> SnapshotManifest:
     """Write the manifest of a snapshot, and the metrics of its step, with the digests of the new files."""
     files, users, events = [], before.users, before.events
+    shards = {shard_name(shard) for shard in range(before.shards)}
     for file in before.files:
         rows = removed.get(run.sequences / file.name)
         if rows is None:
@@ -251,12 +252,17 @@ def _write_manifest(
             continue
         written = HashedFile.of(new.sequences / file.name)
         files.append(SnapshotFile(**written.model_dump(), rows=file.rows - len(rows)))
-        users, events = users - _users(rows), events - len(rows)
-    totals = {"users": users, "events": events, "digest": digest_of(files)}
-    after = before.model_copy(update={**totals, "files": tuple(files), "former": (*before.former, before.digest)})
+        if file.name in shards:
+            users, events = users - _users(rows), events - len(rows)
+    after = before.model_copy(update={"files": tuple(files)})
+    totals: dict[str, object] = {"users": users, "events": events, "digest": after.content_digest}
+    if after.content_digest != before.digest:
+        totals["former"] = (*before.former, before.digest)
+    after = after.model_copy(update=totals)
     after.write(new.manifest)
     metrics = SnapshotMetrics.read_if_exists(run.step_metrics("snapshot"), run.storage)
     if metrics is not None and metrics.digest == before.digest:
+        totals.pop("former", None)
         metrics.model_copy(update=totals).write(new.step_metrics("snapshot"))
     return after
 

@@ -29,7 +29,7 @@ from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 NIGHT, NEXT = date(2024, 1, 28), date(2024, 1, 29)
-STATES = TINY_ONCE + "states = true\nnew_items = 0.4\n[gate]\ntolerance = 0.9\n"
+STATES = TINY_ONCE + "states = true\nbecause = true\nnew_items = 0.4\n[gate]\ntolerance = 0.9\n"
 TOUCHED = ["user-000", "user-003", "user-007", "user-011"]
 KEYS = ["user_id", "rank"]
 
@@ -122,7 +122,7 @@ def of_users(frame: pd.DataFrame, users: list[str]) -> pd.DataFrame:
 
 def check_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     """The same items in the same order, and scores within 1e-4, as far apart as two orders of float32 sums may be."""
-    columns = ["user_id", "rank", "item_id", "model_version"]
+    columns = ["user_id", "rank", "item_id", "model_version", "because", "because_item"]
     pd.testing.assert_frame_equal(found[columns], expected[columns])
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-4)
 
@@ -144,6 +144,8 @@ def test_touched_users_are_as_from_scratch_and_others_as_they_were(pulled: Layou
     is_new = after[after.user_id.isin(known)].item_id.isin([f"item-{number:03d}" for number in range(40, 44)])
     assert (is_new.groupby(after.user_id).sum() >= 2).all()
     assert set(of_users(after, ["zzz stranger"]).model_version) == {"popularity"}
+    assert set(of_users(after, ["zzz stranger"]).because) == {"popular"}
+    assert after.because_item.notna().any()
     assert sorted(set(after.user_id)) == sorted({*others, *TOUCHED, *newcomers})
     for part in pulled.published_parts(NIGHT):
         frame = pd.read_parquet(part)
