@@ -196,6 +196,7 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
         reencoded=sum(shard.reencoded for shard in shards),
         rows=done.totals.rows,
         changed=done.changed,
+        guards=dict(done.totals.guards),
     )
 
 

@@ -84,8 +84,8 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
             raise unknown_user(connection, layout, manifest, user)
-        names = _names(connection, layout, manifest, [row[1] for row in rows])
-        history = _history(connection, layout, manifest, user, most) if with_history else None
+        names = names_of(connection, layout, manifest, [row[1] for row in rows])
+        history = history_of(connection, layout, manifest, user, most) if with_history else None
     return Recommendations(
         user,
         manifest.day.isoformat(),
@@ -149,7 +149,7 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
     return manifest
 
 
-def _names(
+def names_of(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, items: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; empty if the working folder has been deleted."""
@@ -161,7 +161,7 @@ def _names(
     return {item: (title, category) for item, title, category in rows}
 
 
-def _history(
+def history_of(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str, most: int
 ) -> tuple[PastEvent, ...] | None:
     """The user's newest events in that night's snapshot; None if the working folder has been deleted."""

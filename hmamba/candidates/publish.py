@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hmamba.candidates import guarding
 from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
 from hmamba.columns import REASON
@@ -26,6 +27,7 @@ from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
 from hmamba.contracts.steps import ShardMetrics
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.quality.guards import Guarding
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
@@ -117,6 +119,7 @@ class _Table:
         columns: names of the columns.
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
+        guarding: bounds of the guards, and the table before.
     """
 
     parts: tuple[Part, ...]
@@ -127,6 +130,7 @@ class _Table:
     k: int
     exclude_seen: bool
     name: str
+    guarding: Guarding
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
@@ -163,8 +167,9 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         QualityError: a rule is broken; the table published before stays.
     """
     files, settings = Snapshot.open(layout.run(day, run_id)), config.candidates
+    parts = candidate_parts(files)
     table = _Table(
-        parts=candidate_parts(files),
+        parts=parts,
         histories=[(shard,) for shard in files.shards],
         files=files,
         allowed=allowed_items(layout, config),
@@ -172,6 +177,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
+        guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -239,7 +245,9 @@ def _put(
     with suppress(_PublishedAlready), storage.write_folder(target) as folder:
         candidates = table.copied(folder)
         with in_memory(config.warehouse) as connection:
-            totals = check_candidates(layout.checks, connection, candidates, table.k, table.exclude_seen, table.name)
+            totals = check_candidates(
+                layout.checks, connection, candidates, table.k, table.exclude_seen, table.name, table.guarding
+            )
         manifest = describe(totals)
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
@@ -290,6 +298,9 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         k=base.k,
         exclude_seen=base.exclude_seen,
         name=f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}",
+        guarding=guarding.of_refresh(
+            layout, config.publish.guards, base, [part.written for part in candidate_parts(files)]
+        ),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba import columns
+from hmamba.contracts.guards import GuardResult
 from hmamba.errors import QualityError
 from hmamba.progress import track
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
+from hmamba.quality.guards import Guarded, Guarding, measure
 from hmamba.score_terms import reason_names
 from hmamba.statements import one, statement
 from hmamba.storage.checks_layout import ChecksLayout
@@ -62,12 +64,13 @@ class CandidateFiles:
 
 @dataclass(frozen=True)
 class CandidateTotals:
-    """Totals of valid candidates."""
+    """Totals of valid candidates, and what the guards found in them."""
 
     rows: int
     users: int
     distinct_items: int
     model_version: str
+    guards: Mapping[str, GuardResult] = field(default_factory=dict)
 
 
 def _check_columns(part: Path, names: Sequence[str]) -> None:
@@ -163,8 +166,9 @@ def check_candidates(
     k: int,
     exclude_seen: bool,
     name: str,
+    guarding: Guarding | None = None,
 ) -> CandidateTotals:
-    """Check candidates against their snapshot and add a page to Data Docs.
+    """Check candidates against their snapshot and the table before, and add a page to Data Docs.
 
     The rules: every user of the snapshot has exactly min(k, eligible items) rows. The rows of a user are contiguous in
     the shard's part and ordered by rank 1, 2, ...; users are ordered by id. No item occurs twice for a user. Scores are
@@ -179,9 +183,10 @@ def check_candidates(
         k: maximum number of candidates per user.
         exclude_seen: whether items of a user's history are forbidden.
         name: name of this run in Data Docs.
+        guarding: bounds of the guards, and the table before; None for no guards.
 
     Raises:
-        QualityError: a rule is broken; the message names it with its figure.
+        QualityError: a rule is broken; the message names it with its figure and, for a guard, how to accept it.
     """
     for shard in files.shards:
         _check_columns(shard.part, files.columns)
@@ -194,11 +199,17 @@ def check_candidates(
         for rule, meaning in _MEANINGS.items()
         if rule in counted
     ]
-    outcome = check(place, "candidates", name, figures)
+    guarded = Guarded()
+    if guarding is not None:
+        parts = [shard.part for shard in files.shards]
+        guarded = measure(connection, parts, k, counted["users"], counted["distinct_items"], guarding)
+    outcome = check(place, "candidates", name, [*figures, *guarded.figures], guarded.notes)
     if outcome.broken:
+        cure = "" if guarding is None else guarding.how_to_accept(outcome.broken)
         raise QualityError(
             f"The candidates of {counted['users']} users broke their rules and nothing has been published: "
-            f"{'; '.join(map(str, outcome.broken))}. Readers still have what was published before.{outcome.details}"
+            f"{'; '.join(map(guarded.in_words, outcome.broken))}. Readers still have what was published before.{cure}"
+            f"{outcome.details}"
         )
     if not counted["rows"]:
         log.warning(
@@ -206,4 +217,7 @@ def check_candidates(
             "again, set candidates.exclude_seen = false; otherwise load more events, or allow more items "
             "(candidates.allowed_items)."
         )
-    return CandidateTotals(counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"])
+    results = {} if guarding is None else guarded.results(guarding, outcome.warned)
+    return CandidateTotals(
+        counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"], results
+    )

@@ -69,6 +69,9 @@ class RunLayout:
     verdict = Under("verdict.json")
     """Metrics and decision of the gate."""
 
+    accepted = Under("accepted.json")
+    """Guards that a person has lifted for the table of this run."""
+
     model = Under("model")
     """The model that serves the night, with its counts updated to the day."""
 

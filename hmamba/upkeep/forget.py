@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.config import Config
-from hmamba.contracts.contents import HashedFile
+from hmamba.contracts.contents import HashedFile, digest_of
+from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import Manifest, SnapshotFile, SnapshotManifest
 from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
@@ -223,6 +224,19 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
             changes["users"] = old.users - _users(shard)
         if changes:
             old.model_copy(update=changes).write(new.metrics / path.name)
+    _accept_still(run, new)
+
+
+def _accept_still(run: RunLayout, new: RunLayout) -> None:
+    """Let what was accepted for the candidates of a run hold for them without the users."""
+    found = Acceptance.read_if_exists(run.accepted, run.storage)
+    if found is not None and found.table == _candidates_digest(run):
+        found.model_copy(update={"table": _candidates_digest(new)}).write(new.accepted)
+
+
+def _candidates_digest(run: RunLayout) -> str:
+    scored = (ShardMetrics.read_if_exists(path, run.storage) for path in run.score_metrics)
+    return digest_of(one.part for one in scored if one is not None)
 
 
 def _write_manifest(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from hmamba.storage.local import LocalStorage, read_json, sha256
 from hmamba.storage.locks import alone
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.documents import edit
+from tests.jobs.commands.call import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
@@ -304,3 +307,26 @@ def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(pulled
     assert (manifest["day"], manifest["refresh"], manifest["users"]) == ("2024-01-29", None, 32)
     assert not pulled.run(NIGHT, "one").states.exists()
     assert len(list(pulled.run(NEXT, "manual").states.iterdir())) == 4
+
+
+def test_guards_hold_for_refreshes_and_what_was_accepted_for_the_night_as_well(
+    pulled: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Churn is not judged, the rest is compared with the table that is replaced."""
+    guards = "[publish.guards]\nmax_churn = 0\nmax_users_lost = 0\nmin_coverage = 1\n"
+    pulled.config.write_text(pulled.config.read_text() + guards)
+    before = pulled.latest.read_bytes()
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 3
+    assert pulled.latest.read_bytes() == before
+    assert "coverage), less than publish.guards.min_coverage = 1." in caplog.text
+    (command,) = re.findall(r"let it through once: hmamba (.*), then refresh again\.", caplog.text)
+    assert call(*shlex.split(command)) == 0
+    run(pulled, NEXT, "noon", refresh)
+    found = metrics(pulled, NEXT, "noon", "refresh")["guards"]
+    assert {name: result["outcome"] for name, result in found.items()} == {
+        "churn": "skipped",
+        "coverage": "accepted",
+        "users_lost": "passed",
+    }
+    assert found["churn"]["detail"] == "churn is not judged: a refresh changes only the users with new events."
+    assert (found["users_lost"]["value"], found["users_lost"]["against"]) == (0, NIGHT.isoformat())

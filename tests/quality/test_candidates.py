@@ -70,6 +70,7 @@ def test_good_candidates_pass(layout: Layout, files: CandidateFiles, good: pd.Da
         "users": 40,
         "distinct_items": good.item_id.nunique(),
         "model_version": "v1",
+        "guards": {},
     }
 
 
