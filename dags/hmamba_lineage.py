@@ -27,6 +27,7 @@ DATA = {
     "publish": (["{run}/candidates"], ["candidates/run_date={day}"]),
     "refresh": (["warehouse.duckdb", "candidates/run_date={night}"], ["candidates/run_date={night}"]),
     "report": (["{run}"], ["reports/{day}"]),
+    "deliver": (["candidates/run_date={night}"], []),
 }
 """Inputs and outputs of each step, relative to the root. Metrics of the step fill the braces; a data set without its
 metric, such as the model of a night that trained none, is left out."""

@@ -22,6 +22,7 @@ from hmamba_steps import (
     StepOperator,
     TurnSensor,
     common_params,
+    delivery,
 )
 
 ABOUT = """
@@ -167,6 +168,9 @@ def hmamba_retrain() -> None:
         "wait for shards that are still being scored. Skipped if no step fails. The run stays failed.",
     )
     chain(turn, ingest, snapshot, train, gate, index, score, publish, report)
+    # Beside the report: a target that is down must not keep the night from its report, and fails the run as well.
+    for deliver in delivery(execution_timeout=timedelta(hours=2)):
+        chain(publish, deliver)
     chain([turn, ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
 
 

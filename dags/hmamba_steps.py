@@ -9,6 +9,7 @@ Environment, of all processes of Airflow:
 - ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
 - ``HMAMBA_RETRIES``: number of retries of a failed step (default 2).
 - ``HMAMBA_NOTIFY``, ``HMAMBA_DEADLINE``: notifications of failed and late runs, see ``hmamba_notices``.
+- ``HMAMBA_DELIVER``: targets of deliveries, see ``hmamba_targets``.
 - ``HMAMBA_PAGES``: URL at which the root is served, see ``hmamba_lineage``.
 """
 
@@ -44,6 +45,7 @@ from hmamba_lineage import DataDocsLink, ReportLink, gauges, lineage
 from hmamba_notices import FAILURE, notifiers, tell_failure
 from hmamba_outcomes import FINAL, TIMED_OUT, StepFailed, StepFailedForGood, last_line, level_and_text, of_the_system
 from hmamba_runs import RunError, check_conf, check_root, config_of, day_of, folder_name, folder_of, root_of
+from hmamba_targets import addresses, targets
 from hmamba_turns import Claim, Turns, TurnsBusyError
 
 WAREHOUSE_POOL = "hmamba_warehouse"
@@ -246,6 +248,10 @@ class StepOperator(_OfARun):
             command += ["--shards" if "-" in self.shards else "--shard", self.shards]
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
+    def environment(self) -> dict[str, str]:
+        """Environment variables that the step gets besides those of the worker."""
+        return {}
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the step and return its metrics, which are also attached to its asset events and sent as gauges."""
         with self.reported(context):
@@ -318,7 +324,7 @@ class StepOperator(_OfARun):
             text=True,
             errors="replace",
             # The step ends with the process of that id, even after kill -9 (hmamba/processes.py).
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "HMAMBA_PARENT": str(os.getpid())},
+            env={**os.environ, **self.environment(), "PYTHONUNBUFFERED": "1", "HMAMBA_PARENT": str(os.getpid())},
         )
         try:
             for line in process.stderr:
@@ -347,6 +353,46 @@ class StepOperator(_OfARun):
         if self._process is not None and self._process.poll() is None:
             self.log.info("Stopping %s.", self.step)
             self._process.terminate()
+
+
+class DeliverOperator(StepOperator):
+    """Runs the delivery to targets, with the addresses of their connections in the environment.
+
+    Args:
+        connections: the connection of each target, "" without one.
+    """
+
+    def __init__(self, *, connections: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(step="deliver", **kwargs)
+        self.connections = dict(connections)
+
+    def command(self, params: Mapping[str, Any]) -> list[str]:
+        """The command line: that of a step, with the targets."""
+        return [*super().command(params), *(word for name in self.connections for word in ("--to", name))]
+
+    def environment(self) -> dict[str, str]:
+        """The addresses of the targets; not in the command, which is logged."""
+        return addresses(self.connections)
+
+
+def delivery(**kwargs: Any) -> list[DeliverOperator]:
+    """The task that delivers what was published, in a list; an empty list without ``HMAMBA_DELIVER``.
+
+    Args:
+        kwargs: arguments of the operator.
+    """
+    connections = targets()
+    if not connections:
+        return []
+    return [
+        DeliverOperator(
+            task_id="deliver",
+            connections=connections,
+            doc_md="Delivers the newest table to the targets that `HMAMBA_DELIVER` names. Readers of a target find the "
+            "table before or the new one. If it fails, the published table stays, and the next delivery catches up.",
+            **kwargs,
+        )
+    ]
 
 
 def hourly_ingest() -> StepOperator:

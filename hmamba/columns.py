@@ -21,6 +21,7 @@ EVENTS: Final = "events"
 RANK: Final = "rank"
 SCORE: Final = "score"
 MODEL_VERSION: Final = "model_version"
+IS_GONE: Final = "is_gone"
 
 POINT: Final = "point"
 """Lorentz coordinates, the time coordinate first."""

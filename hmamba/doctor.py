@@ -241,6 +241,7 @@ def _root_contents(root: Path) -> Iterator[Check]:
         yield _configuration(layout, config)
         if config.has_ranker:
             yield _attempt("lightgbm", _lightgbm)
+        yield from (_target(layout, config, name) for name in config.deliver.targets)
     if root.is_dir():
         newest = _UNKNOWN_DAY
         if config is not None:
@@ -257,6 +258,20 @@ def _lightgbm() -> Check:
     from hmamba.ranker import lightgbm
 
     return Check("lightgbm", "ok", str(lightgbm().__version__))
+
+
+def _target(layout: Layout, config: Config, name: str) -> Check:
+    """Whether a target of deliveries has its library and its address; it is not connected to."""
+    from hmamba.delivery.base import Settings
+    from hmamba.delivery.registry import open_target
+    from hmamba.errors import ConfigError
+
+    settings = config.deliver.targets[name]
+    try:
+        open_target(Settings(name, settings, layout.root, 0))
+    except ConfigError as error:  # it does not stop a night, and Airflow may know what is missing here
+        return Check(f"deliver.{name}", "note", f"{settings.kind}; cannot be delivered to from here", str(error))
+    return Check(f"deliver.{name}", "ok", settings.kind)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:

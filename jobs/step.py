@@ -137,6 +137,7 @@ def run_step(
     *,
     records: bool = True,
     shared: bool = False,
+    locks: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
     turn: Callable[[StepContext], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> int:
@@ -155,6 +156,7 @@ def run_step(
         records: whether this process locks the run, and records and prints the metrics; one of the processes of a step
             does.
         shared: whether other processes of this step may work on the run at the same time.
+        locks: whether the step locks the run; not if it only records its metrics there.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
         turn: a lock that comes before that of the run, see :mod:`hmamba.storage.root_locks`.
 
@@ -175,7 +177,7 @@ def run_step(
         if not records:
             body(context)
             return 0
-        with turn(context), context.alone(shared=shared):
+        with turn(context), context.alone(shared=shared) if locks else nullcontext():
             metrics = body(context)
             if shards is None:
                 metrics = context.record(metrics, started)

@@ -27,6 +27,8 @@ tolerance = 0.9
 path = "landing/products/*.parquet"
 category_path = ["department", "category"]
 attributes = ["brand"]
+[publish]
+changes = true
 """
 )
 

@@ -191,6 +191,19 @@ def test_the_package_of_a_chosen_ranker_must_be_there(
     assert installed or 'pip install "hmamba-nightly[rank]"' in check.found
 
 
+def test_targets_of_deliveries(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that cannot be reached from here is a note with what to do, because it stops no night."""
+    layout.root.mkdir()
+    layout.config.write_text('[deliver.shop]\nkind = "redis"\n[deliver.export]\nkind = "csv"\n', encoding="utf-8")
+    monkeypatch.delenv("HMAMBA_DELIVER_SHOP", raising=False)
+    checks = by_name(diagnose(layout.root))
+    assert (checks["deliver.export"].state, checks["deliver.export"].found) == ("ok", "csv")
+    assert checks["deliver.shop"].state == "note"
+    assert "HMAMBA_DELIVER_SHOP is not set" in checks["deliver.shop"].advice
+    monkeypatch.setenv("HMAMBA_DELIVER_SHOP", "redis://localhost/0")
+    assert by_name(diagnose(layout.root))["deliver.shop"].state == "ok"
+
+
 @pytest.fixture
 def used(layout: Layout) -> Layout:
     """A root with a published night."""

@@ -18,12 +18,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from hmamba.candidates import guarding
+from hmamba.candidates.changes import with_changes
 from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
 from hmamba.columns import REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
+from hmamba.contracts.manifest import CHANGES, Manifest, PublishedFile, Refresh
 from hmamba.contracts.steps import ShardMetrics
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
@@ -204,7 +205,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:
     """Whether every file that a manifest names exists with the recorded digest."""
-    files = [(storage.root / file.path, file.sha256) for file in manifest.files]
+    files = [(storage.root / file.path, file.sha256) for file in manifest.every_file]
     return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
@@ -221,9 +222,9 @@ def _readable(place: Path, storage: Storage) -> Manifest | None:
         return None
 
 
-def _newest_day(layout: Layout) -> date | None:
+def _newest_day(layout: Layout, manifest: Manifest | None) -> date | None:
     """Day of the newest published table, by the link's target if its manifest cannot be read; None if there is none."""
-    if (manifest := _readable(layout.latest, layout.storage)) is not None:
+    if manifest is not None:
         return manifest.day
     link = layout.storage.local_path(layout.latest)
     folder = link.resolve().parent.name if link.exists() else None
@@ -240,7 +241,8 @@ def _put(
     """Copy and check a table, publish it for the day, and as the newest unless a later day is."""
     target, storage, own = layout.published(day), layout.storage, layout.published_manifest(day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
-    before, newest = _readable(own, storage), _newest_day(layout)
+    before, base = _readable(own, storage), _readable(layout.latest, storage)
+    newest = _newest_day(layout, base)
     changed = False
     with suppress(_PublishedAlready), storage.write_folder(target) as folder:
         candidates = table.copied(folder)
@@ -251,6 +253,8 @@ def _put(
         manifest = describe(totals)
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
+        if config.publishes_changes and base is not None and base.day <= day and _is_whole(base, storage):
+            manifest = with_changes(layout, config, manifest, base, folder, table.name)
         manifest.write(folder / own.name)
         changed = True
     if newest is None or newest <= day:
@@ -312,6 +316,8 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             "refresh": refresh,
             "created_at": _now(),
             "files": table.published(target, layout.storage),
+            "tables": {name: files for name, files in base.tables.items() if name != CHANGES},
+            "changes_from": None,
         }
         return base.model_copy(update=changes)
 

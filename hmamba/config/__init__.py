@@ -15,7 +15,7 @@ from hmamba.config.data import (
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
-from hmamba.config.publishing import GuardsConfig, PublishConfig, ReportConfig
+from hmamba.config.publishing import DeliverConfig, GuardsConfig, PublishConfig, ReportConfig, TargetConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -23,6 +23,7 @@ __all__ = [
     "CandidatesConfig",
     "CatalogueConfig",
     "Config",
+    "DeliverConfig",
     "EventType",
     "EventsConfig",
     "GateConfig",
@@ -38,6 +39,7 @@ __all__ = [
     "Section",
     "SnapshotConfig",
     "SourceConfig",
+    "TargetConfig",
     "TrainConfig",
     "UsersConfig",
     "WarehouseConfig",

@@ -18,7 +18,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
-from hmamba.config.publishing import PublishConfig, ReportConfig
+from hmamba.config.publishing import DeliverConfig, PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -45,6 +45,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     publish: PublishConfig = PublishConfig()
+    deliver: DeliverConfig = DeliverConfig()
     report: ReportConfig = ReportConfig()
     keep: KeepConfig = KeepConfig()
 
@@ -105,6 +106,11 @@ class Config(Section):
         if self.rank.model == "auto":
             return bool(chosen(self.model.score_terms or (), learned=True)) and find_spec("lightgbm") is not None
         return self.rank.model == "lightgbm"
+
+    @property
+    def publishes_changes(self) -> bool:
+        """Whether the table of changed users is published, see ``publish.changes``."""
+        return bool(self.deliver.targets) if self.publish.changes is None else self.publish.changes
 
     def training_digest(self) -> str:
         """Digest of the settings that determine a trained model, without those of execution and serving."""

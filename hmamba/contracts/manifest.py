@@ -6,17 +6,21 @@ That of a table is the content of ``candidates/latest.json`` (docs/candidates.md
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from hmamba.columns import CANDIDATES
 from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
+from hmamba.storage.local import digest
 from hmamba.storage.run_layout import ITEMS
 
 _SHARD = "shard-"
 """First characters of the names of the files of events."""
+
+CHANGES = "changes"
+"""Name of the table of users whose rows differ from the table before."""
 
 
 class PublishedFile(Part):
@@ -107,6 +111,22 @@ class Manifest(Document):
     created_at: Moment
     files: tuple[PublishedFile, ...]
     columns: tuple[str, ...] = Field(tuple(CANDIDATES), description="Names of the columns of the table.")
+    tables: dict[str, tuple[PublishedFile, ...]] = Field(
+        default_factory=dict, description="Files of the tables beside the candidates, by the table's name."
+    )
+    changes_from: str | None = Field(
+        None, description="The digest of the table that `tables.changes` is relative to; null without that table."
+    )
+
+    @property
+    def every_file(self) -> tuple[PublishedFile, ...]:
+        """The files of the candidates and of all tables beside them."""
+        return (*self.files, *(file for files in self.tables.values() for file in files))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content of the candidates, in hex digits. Tables with the same files have the same."""
+        return digest([file.sha256 for file in self.files])
 
     @property
     def last_day(self) -> date:
@@ -114,8 +134,13 @@ class Manifest(Document):
         return self.day if self.refresh is None else self.refresh.day
 
     def same_content(self, other: Manifest) -> bool:
-        """Whether both describe the same table, ignoring run ids and the time of creation."""
-        own, others = (
-            one.model_dump(exclude={"run_id": True, "created_at": True, "refresh": {"run_id"}}) for one in (self, other)
-        )
+        """Whether both describe the same table, ignoring run ids, the time of creation and the table before."""
+        ignored: Any = {
+            "run_id": True,
+            "created_at": True,
+            "refresh": {"run_id"},
+            "tables": {CHANGES},
+            "changes_from": True,
+        }
+        own, others = (one.model_dump(exclude=ignored) for one in (self, other))
         return own == others

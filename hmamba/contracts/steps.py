@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.document import Document
+from hmamba.contracts.delivery import Way
+from hmamba.contracts.document import Document, Part
 from hmamba.contracts.guards import GuardResult
 from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
@@ -326,6 +327,34 @@ class RefreshMetrics(StepMetrics):
         )
 
 
+class Delivery(Part):
+    """A delivery to one target; see :class:`hmamba.delivery.deliver.Done`."""
+
+    target: str
+    day: date
+    way: Way
+    users: int
+    seconds: float
+
+
+class DeliverMetrics(StepMetrics):
+    """Metrics of a delivery of the newest table.
+
+    Attributes:
+        night: day of the table.
+        deliveries: what each target got.
+    """
+
+    step: Literal["deliver"] = "deliver"
+    night: date
+    deliveries: tuple[Delivery, ...]
+
+    @property
+    def in_a_line(self) -> str:
+        """The targets, and how many users they got."""
+        return ", ".join(f"{one.target}: {one.way}, {counted(one.users, 'user')}" for one in self.deliveries)
+
+
 class ReportMetrics(StepMetrics):
     """Metrics of the report; ``path`` is relative to the root."""
 
@@ -369,5 +398,6 @@ KEPT_METRICS: dict[str, type[StepMetrics]] = {
     "publish": PublishMetrics,
     "report": ReportMetrics,
     "refresh": RefreshMetrics,
+    "deliver": DeliverMetrics,
 }
 """The kind of metrics that each step stores. ``score`` stores one file per shard."""

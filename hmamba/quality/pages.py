@@ -16,7 +16,7 @@ from hmamba.pages import templates
 from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.text import counted, printable
 
-KINDS = {"staged_batch": "New events", "candidates": "Candidates"}
+KINDS = {"staged_batch": "New events", "candidates": "Candidates", "changes": "Changed users"}
 """Kinds of checks, in words."""
 
 _TONES = ("broken", "warned", "passed")
@@ -25,6 +25,7 @@ _TONES = ("broken", "warned", "passed")
 _STOPPED = {
     "staged_batch": "Nothing was loaded: the rows stay in their files.",
     "candidates": "Nothing was published: what was published before stays.",
+    "changes": "Nothing was published: what was published before stays.",
 }
 
 

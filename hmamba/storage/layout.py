@@ -135,6 +135,10 @@ class Layout:
         """Manifest of the published candidate table of one day."""
         return self.published(day) / "_manifest.json"
 
+    def published_table(self, folder: Path, name: str, part: int = 0) -> Path:
+        """A file of a table beside the candidates, in a folder of :meth:`published`."""
+        return folder / "_tables" / name / f"part-{part:04d}.parquet"
+
     @property
     def published_days(self) -> list[tuple[date, Path]]:
         """Published candidate tables, oldest first."""

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ def _exchange(new: Path, target: Path) -> None:
         target.rename(aside)
         new.rename(target)
         aside.rename(new)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` a second name of a file, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def write_json(target: Path, value: Any) -> None:

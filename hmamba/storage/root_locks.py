@@ -39,9 +39,9 @@ def quiet(layout: Layout, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
         yield
 
 
-def tables(layout: Layout, wait_seconds: float = WAIT_SECONDS) -> AbstractContextManager[None]:
-    """Keep tables from being published, moved or deleted by another process."""
-    return layout.storage.lock(layout.candidates, wait_seconds=wait_seconds)
+def tables(layout: Layout, wait_seconds: float = WAIT_SECONDS, *, shared: bool = False) -> AbstractContextManager[None]:
+    """Keep tables from being published, moved or deleted by another process. Shared: others may read them too."""
+    return layout.storage.lock(layout.candidates, wait_seconds=wait_seconds, shared=shared)
 
 
 def champion(layout: Layout) -> AbstractContextManager[None]:

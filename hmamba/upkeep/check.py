@@ -158,8 +158,8 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
         InputError: one is missing, damaged or too many, or their rows do not add up.
     """
     manifest = Manifest.read(place, layout.storage)
-    total = 0
-    for file in manifest.files:
+    total = sum(file.rows for file in manifest.files)
+    for file in manifest.every_file:
         part = layout.storage.local_path(layout.root / file.path)
         if not part.is_file():
             raise InputError(f"{part} does not exist. {cure}")
@@ -167,11 +167,10 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
             raise InputError(f"{part} is damaged: its content is not what the manifest says (SHA-256). {cure}")
         if pq.read_metadata(part).num_rows != file.rows:
             raise InputError(f"{part} has other rows than its manifest says. {cure}")
-        total += file.rows
     if total != manifest.rows:
         raise InputError(f"{place}: the files have {total} rows, and the manifest says {manifest.rows}. {cure}")
-    known = {layout.root / file.path for file in manifest.files}
-    more = [path for path in layout.storage.find(folder, "*.parquet") if path not in known]
+    known = {layout.root / file.path for file in manifest.every_file}
+    more = [path for path in layout.storage.find(folder, "**/*.parquet") if path not in known]
     if more:
         raise InputError(f"{more[0]} does not belong there: {place} does not name it. {cure}")
 

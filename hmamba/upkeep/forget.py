@@ -20,7 +20,7 @@ from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.guards import Acceptance
-from hmamba.contracts.manifest import Manifest, SnapshotFile, SnapshotManifest
+from hmamba.contracts.manifest import CHANGES, Manifest, SnapshotFile, SnapshotManifest
 from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
 from hmamba.errors import InputError
@@ -283,15 +283,18 @@ def _erase_from_tables(work: _Erasure) -> None:
     with tables(layout, work.config.warehouse.wait_seconds):
         for folder in (*(path for _, path in layout.published_days), *layout.rolled_back_tables):
             local = storage.local_path(folder)
-            found = [path for path in work.holding(local) if path.suffix == ".parquet"]
+            # Changes are left out: with fewer rows they would leave the user in what was delivered before.
+            changes = layout.published_table(local, CHANGES).parent
+            held = [path for path in work.holding(local) if path.suffix == ".parquet"]
+            found = [path for path in held if not path.is_relative_to(changes)]
             own = local / layout.published_manifest(datetime.min.date()).name
             manifest = Manifest.read_if_exists(own)
             snapshot = None if manifest is None else _snapshot_now(layout, manifest)
-            if not found and (manifest is None or snapshot == manifest.snapshot):
+            if not held and (manifest is None or snapshot == manifest.snapshot):
                 continue
             work.rewrites(folder)
             with storage.write_folder(folder) as target:
-                linked(local, target, [path.name for path in (*found, own)])
+                linked(local, target, [path.relative_to(local).as_posix() for path in (*found, own, changes)])
                 removed = {path.name: without(path, target / path.name, work.ids) for path in found}
                 if manifest is not None and snapshot is not None:
                     _without_rows(manifest, snapshot, removed, target).write(target / own.name)
@@ -325,6 +328,8 @@ def _without_rows(manifest: Manifest, snapshot: str, removed: dict[str, pa.Table
     return manifest.model_copy(
         update={
             "files": tuple(files),
+            "tables": {name: files for name, files in manifest.tables.items() if name != CHANGES},
+            "changes_from": None,
             "snapshot": snapshot,
             "rows": manifest.rows - sum(map(len, rows)),
             "users": manifest.users - sum(map(_users, rows)),

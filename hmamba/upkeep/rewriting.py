@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import USER_ID
 from hmamba.errors import InputError
+from hmamba.storage.local import link_or_copy
 
 _ROWS = 131_072
 
@@ -90,7 +89,4 @@ def linked(source: Path, target: Path, besides: Iterable[str] = ()) -> None:
             place.mkdir(parents=True, exist_ok=True)
         else:
             place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, place, follow_symlinks=False)
-            except OSError:
-                shutil.copy2(path, place, follow_symlinks=False)
+            link_or_copy(path, place)

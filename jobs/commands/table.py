@@ -26,6 +26,7 @@ COMMANDS = (
     Command("run", night.run, _NIGHTS),
     Command("refresh", night.refresh, _NIGHTS),
     Command("accept", night.accept, _NIGHTS),
+    Command("deliver", night.deliver, _NIGHTS),
     Command("backtest", night.backtest, _NIGHTS),
     Command("recommend", look.recommend, _LOOK),
     Command("explain", explain.explain, _LOOK),

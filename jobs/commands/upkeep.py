@@ -116,7 +116,8 @@ def forget(
 
     layout = Layout.existing(root)
     given = [*(users or ()), *(_lines(file) if file is not None else ())]
-    receipt = erase(layout, load(config, layout), given, landing=landing)
+    settings = load(config, layout)
+    receipt = erase(layout, settings, given, landing=landing)
     if as_json:
         print_json(receipt.model_dump(mode="json"))
         return
@@ -131,6 +132,10 @@ def forget(
         )
     for reason in receipt.unreadable:
         typer.echo(f"Not searched: {printable(reason)}", err=True)
+    if settings.deliver.targets:
+        typer.echo(
+            f"Targets of deliveries may still hold them. Deliver the table again: {layout.command('deliver')}", err=True
+        )
     if not events and not refused:
         typer.echo("The warehouse held no rows of them. Check the ids; rows that come later are not loaded.", err=True)
 

@@ -55,8 +55,8 @@ LEAN = {
     "HMAMBA_RETRIES": "0",
 }
 assert "airflow" not in sys.modules
-for setting in ("HMAMBA_ROOT", "HMAMBA_CONFIG", "HMAMBA_PYTHON", "HMAMBA_NOTIFY", "HMAMBA_DEADLINE", "HMAMBA_PAGES"):
-    os.environ.pop(setting, None)
+for setting in ("CONFIG", "DEADLINE", "DELIVER", "NOTIFY", "PAGES", "PYTHON", "ROOT"):
+    os.environ.pop(f"HMAMBA_{setting}", None)
 os.environ.update(LEAN)
 sys.path.append(str(DAGS))
 

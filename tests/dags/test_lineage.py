@@ -26,7 +26,7 @@ def validation(root: Path, kind: Kind, name: str, success: bool) -> None:
 def test_every_step_has_its_data() -> None:
     from hmamba_lineage import DATA
 
-    assert set(DATA) == {*NIGHT, *REFRESH}
+    assert set(DATA) == {*NIGHT, *REFRESH, "deliver"}
 
 
 def test_expectations_are_those_of_the_last_try(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba.storage.layout import Layout
-from tests.dags.conftest import SMALL
+from tests.dags.conftest import DAGS, SMALL
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 START, DAYS = date(2024, 1, 1), 30
@@ -45,12 +45,23 @@ def states(run: Any) -> dict[str, list[str]]:
     return found
 
 
+@pytest.fixture
+def delivering(metadata_database: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The DAGs where HMAMBA_DELIVER names a target without a connection."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    monkeypatch.setenv("HMAMBA_DELIVER", "export")
+    return BundleDagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name="dags-folder")
+
+
 @pytest.mark.airflow
-def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
-    run = dagbag.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
+def test_a_whole_night(delivering: Any, shop: Layout) -> None:
+    config = shop.config.read_text(encoding="utf-8")
+    shop.config.write_text(config + '[deliver.export]\nkind = "jsonl"\n', encoding="utf-8")
+    run = delivering.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
 
     assert str(run.state) == "success"
-    once = ("turn", "ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
+    once = ("turn", "ingest", "snapshot", "train", "gate", "index", "shards", "publish", "deliver", "report")
     expected = {"score": ["success"] * SHARDS, "report_failed_night": ["skipped"]}
     assert states(run) == expected | {name: ["success"] for name in once}
 
@@ -68,6 +79,8 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
     }
     assert json.loads(shop.champion.read_text(encoding="utf-8"))["version"] == manifest["model_version"]
     assert shop.report(DAY).is_file()
+    lines = [path.read_text(encoding="utf-8") for path in (shop.root / "delivered" / "export").glob("part-*.jsonl")]
+    assert sum(text.count("\n") for text in lines) == 40 * K
 
     published = next(task for task in run.get_task_instances() if task.task_id == "publish")
     assert published.xcom_pull(task_ids="publish", key="return_value")["rows"] == 40 * K

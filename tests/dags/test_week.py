@@ -20,8 +20,9 @@ import hmamba
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
 from tests.dags.conftest import DAGS, SMALL
-from tests.dags.real import Airflow, postgres, until, web_service
+from tests.dags.real import Airflow, web_service
 from tests.jobs.commands.call import call
+from tests.servers import postgres, until
 from tests.synthetic import make_interactions, write_landing
 
 pytestmark = [pytest.mark.week, pytest.mark.airflow, pytest.mark.timeout(1500)]
@@ -108,8 +109,10 @@ def airflow(
         "HMAMBA_ROOT": str(week.layout.root),
         "WEEK_STARTS": f"{week.day(4)}T00:00:00+00:00",
     }
-    with postgres() as database, Airflow(home, home / "dags", database, settings).up(folder / "pools.json") as running:
-        yield running
+    with postgres() as url:
+        database = url.replace("postgresql:", "postgresql+psycopg2:")
+        with Airflow(home, home / "dags", database, settings).up(folder / "pools.json") as running:
+            yield running
 
 
 def scheduled(airflow: Airflow, number: int) -> str:

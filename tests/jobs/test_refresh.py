@@ -19,6 +19,7 @@ import pytest
 
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import publish_refresh
+from hmamba.contracts.manifest import Manifest
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, read_json, sha256
 from hmamba.storage.locks import alone
@@ -177,6 +178,22 @@ def test_again_changes_nothing_and_later_events_are_added_to_it(shop: Layout) ->
     run(shop, NEXT, "evening", ingest, refresh)
     assert read_json(shop.latest)["refresh"]["users"] == 6
     check_same(of_users(table(shop), TOUCHED), of_users(from_scratch(shop, NEXT), TOUCHED))
+
+
+def test_the_changes_are_relative_to_the_table_that_is_replaced(shop: Layout) -> None:
+    shop.config.write_text(shop.config.read_text() + "[publish]\nchanges = true\n")
+    events = new_events()
+    for number, some in enumerate((events.head(2), events)):
+        write_landing(shop.root, some, f"later-{number}.parquet")
+        base, before = Manifest.read(shop.latest), table(shop)
+        run(shop, NEXT, f"hour-{number}", ingest, refresh)
+        manifest, after = Manifest.read(shop.latest), table(shop)
+        changed = pd.read_parquet(shop.root / manifest.tables["changes"][0].path)
+        users = sorted({*before.user_id, *after.user_id})
+        differ = [user for user in users if not of_users(before, [user]).equals(of_users(after, [user]))]
+        assert (sorted(changed.user_id), manifest.changes_from) == (differ, base.digest)
+        assert differ
+        assert not changed.is_gone.any()
 
 
 def test_nobody_new_publishes_nothing(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:

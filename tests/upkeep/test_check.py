@@ -72,6 +72,7 @@ PLACES: dict[str, Callable[[Layout], Path]] = {
     "metrics of a model": lambda two: two.model_metrics(champion(two)),
     "table": lambda two: two.published_parts(FIRST)[0],
     "manifest": lambda two: two.published_manifest(THIRD),
+    "changed users": lambda two: two.published_table(two.published(THIRD), "changes"),
     "verdict": lambda two: two.run(THIRD, "three").verdict,
     "step metrics": lambda two: two.run(FIRST, "one").step_metrics("train"),
     "shard": lambda two: two.run(FIRST, "one").shard(1),
@@ -100,7 +101,18 @@ def test_damage_is_named_with_its_place(
 
 @pytest.mark.parametrize(
     "name",
-    ["champion.json", "weights", "table", "shard", "snapshot", "candidates", "index", "item points", "verdict"],
+    [
+        "champion.json",
+        "weights",
+        "table",
+        "changed users",
+        "shard",
+        "snapshot",
+        "candidates",
+        "index",
+        "item points",
+        "verdict",
+    ],
 )
 def test_what_is_missing_is_named(two: Layout, name: str) -> None:
     path = PLACES[name](two)
@@ -112,8 +124,9 @@ def test_what_is_missing_is_named(two: Layout, name: str) -> None:
     assert path.name in str(found)
 
 
-def test_the_advice_about_a_table_works(two: Layout) -> None:
-    part = two.published_parts(THIRD)[0]
+@pytest.mark.parametrize("name", ["candidates", "changes"])
+def test_the_advice_about_a_table_works(two: Layout, name: str) -> None:
+    part = two.published_parts(THIRD)[0] if name == "candidates" else two.published_table(two.published(THIRD), name)
     flip(part)
     ((sentence,),) = wrong(two).values()
     assert f"{part} is damaged" in sentence

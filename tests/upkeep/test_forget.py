@@ -93,8 +93,9 @@ def test_no_byte_of_the_user_is_left(shop: Layout) -> None:
     others = traces(shop, OTHER)
     assert forget(shop, USER) == 0
     assert traces(shop) == []
-    states = {name for name in others if "/states/" in name}  # of one shard, computed again when they are needed
-    assert {*others} - {*traces(shop, OTHER)} <= states
+    # States of one shard are computed again when they are needed; without changes, all users are delivered.
+    left_out = {name for name in others if "/states/" in name or "/_tables/changes/" in name}
+    assert {*others} - {*traces(shop, OTHER)} <= left_out
 
 
 def test_an_example_in_a_report_is_removed_with_its_history(shop: Layout) -> None:
@@ -131,6 +132,28 @@ def test_the_tables_and_working_folders_are_whole(shop: Layout) -> None:
     arguments = ["--root", str(shop.root), "--day", str(THIRD), "--run-id", "three"]
     assert publish.main(arguments) == 0  # verifies every part against what made it
     assert published_manifest(shop) == after
+
+
+def test_a_delivery_after_it_is_of_all_users(shop: Layout) -> None:
+    """Changes without the user would leave them in a target that holds the table before."""
+    before = published_manifest(shop)
+    assert before.tables["changes"][0].rows
+    assert forget(shop, USER) == 0
+    after = published_manifest(shop)
+    assert (after.tables, after.changes_from) == ({}, None)
+    assert after.digest != before.digest
+    assert not list(shop.published(THIRD).rglob("changes"))
+
+
+def test_targets_are_cleared_by_the_next_delivery(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.config.write_text(shop.config.read_text() + '[deliver.export]\nkind = "csv"\n')
+    deliver = ("deliver", "--root", str(shop.root))
+    assert call(*deliver) == 0
+    assert forget(shop, USER) == 0
+    assert f"Deliver the table again: hmamba {' '.join(deliver)}" in capsys.readouterr().err
+    assert {name.split("/")[0] for name in traces(shop)} == {"delivered"}
+    assert call(*deliver) == 0
+    assert traces(shop) == []
 
 
 def test_the_next_night_starts_from_the_same_champion(shop: Layout) -> None:
