@@ -35,6 +35,11 @@ CANDIDATES: Final = {
 }
 """Columns and types of the published candidates."""
 
+BECAUSE: Final = "because"
+BECAUSE_ITEM: Final = "because_item"
+REASON: Final = {BECAUSE: pa.string(), BECAUSE_ITEM: pa.string()}
+"""Optional columns of the candidates: the kind of evidence that contributed most, and the item of the history."""
+
 FALLBACK_VERSION: Final = "popularity"
 """model_version of users whose history holds no item of the model."""
 

@@ -22,6 +22,8 @@ from hmamba.storage.layout import Layout
 from hmamba.storage.run_layout import RunLayout
 
 if TYPE_CHECKING:
+    from hmamba.candidates.compare import TableComparison
+    from hmamba.candidates.explain import Explanation
     from hmamba.recommender import Recommender
     from hmamba.upkeep.check import Area
     from hmamba.upkeep.versions import Version
@@ -72,12 +74,7 @@ class Root:
         Raises:
             InputError: nothing is published for that day, or a file of the manifest is missing or truncated.
         """
-        if isinstance(day, str):
-            try:
-                day = day_of(day)
-            except ValueError as error:
-                raise InputError(f"{error}.") from None
-        return published_manifest(self.layout, day.date() if isinstance(day, datetime) else day)
+        return published_manifest(self.layout, self._day(day))
 
     def candidates(self, day: date | str | None = None) -> ds.Dataset:
         """The published candidates as an Arrow dataset: user_id, rank, item_id, score, model_version.
@@ -99,6 +96,34 @@ class Root:
             InputError: the user has no candidates, or nothing is published.
         """
         return recommend(self.layout, str(user), k, with_history=with_history)
+
+    def explain(self, user: str, item: str) -> Explanation:
+        """Why an item is in a user's newest published list, or is not.
+
+        Raises:
+            InputError: see :func:`hmamba.candidates.explain.explain`.
+        """
+        from hmamba.candidates.explain import explain
+
+        return explain(self.layout, str(user), str(item))
+
+    def compare(
+        self, first: date | str | None = None, second: date | str | None = None, *, users: int = 3
+    ) -> TableComparison:
+        """Compare two published tables: churn, order, coverage, items gained and lost, and examples of users.
+
+        Args:
+            first: day of the table before; None for the newest one before ``second``.
+            second: day of the table now; None for the newest.
+            users: number of users that are shown, from the most changed to the least.
+
+        Raises:
+            InputError: a day has no published table, or a file of one is missing or truncated.
+        """
+        from hmamba.candidates.compare import compare, two_days
+
+        days = two_days(self.layout, self._day(first), self._day(second))
+        return compare(self.layout, *days, users=users, config=self.config.warehouse)
 
     def metrics(self, day: date | str | None = None) -> dict[str, StepMetrics]:
         """The step metrics of a published night, by step; for ``score`` the sums over all shards.
@@ -175,3 +200,12 @@ class Root:
     def _run(self, day: date | str | None) -> RunLayout:
         manifest = self.manifest(day)
         return self.layout.run(manifest.day, manifest.run_id)
+
+    @staticmethod
+    def _day(day: date | str | None) -> date | None:
+        if isinstance(day, str):
+            try:
+                day = day_of(day)
+            except ValueError as error:
+                raise InputError(f"{error}.") from None
+        return day.date() if isinstance(day, datetime) else day

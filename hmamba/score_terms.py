@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+TASTE, POPULAR, NEW, AGAIN = "taste", "popular", "new", "again"
+"""Values of the column ``because`` without a counted term: what the model has learned, popularity, an item without
+events, and repeat consumption."""
+
 
 @dataclass(frozen=True)
 class RegisteredTerm:
@@ -21,12 +25,14 @@ class RegisteredTerm:
         learned: whether the term has parameters that are trained with the model.
         exclude_seen: value of ``candidates.exclude_seen`` that the term requires; None for any.
         evidence: the evidence that raises a score, as a noun phrase.
+        because: the word for it in the column ``because``.
     """
 
     path: str
     learned: bool
     exclude_seen: bool | None
     evidence: str
+    because: str
 
     def load(self) -> Any:
         """Import the class."""
@@ -35,12 +41,16 @@ class RegisteredTerm:
 
 
 SCORE_TERMS: dict[str, RegisteredTerm] = {
-    "repeats": RegisteredTerm("hmamba.model.repeats:Repeats", True, False, "a user's own repeat consumption"),
+    "repeats": RegisteredTerm("hmamba.model.repeats:Repeats", True, False, "a user's own repeat consumption", AGAIN),
     "cooccurrence": RegisteredTerm(
-        "hmamba.terms.cooccurrence:Cooccurrence", False, None, "what followed a user's items in other histories"
+        "hmamba.terms.cooccurrence:Cooccurrence",
+        False,
+        None,
+        "what followed a user's items in other histories",
+        "together",
     ),
     "attributes": RegisteredTerm(
-        "hmamba.terms.attributes:Attributes", False, None, "the overlap of attributes with a user's items"
+        "hmamba.terms.attributes:Attributes", False, None, "the overlap of attributes with a user's items", "alike"
     ),
 }
 
@@ -53,3 +63,8 @@ def automatic(exclude_seen: bool) -> tuple[str, ...]:
 def chosen(names: Iterable[str], *, learned: bool) -> tuple[str, ...]:
     """The learned terms (or else the counted ones) among ``model.score_terms``, in the order of the registry."""
     return tuple(name for name, term in SCORE_TERMS.items() if name in names and term.learned == learned)
+
+
+def reason_names() -> tuple[str, ...]:
+    """All values of the column ``because``."""
+    return tuple(dict.fromkeys((TASTE, POPULAR, NEW, AGAIN, *(term.because for term in SCORE_TERMS.values()))))

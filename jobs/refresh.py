@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hmamba.candidates.night import NightScorer
 from hmamba.candidates.publish import Part, Refreshed, candidate_parts, publish_refresh
 from hmamba.candidates.replace import replace_users
-from hmamba.columns import FALLBACK_VERSION, USER_ID
+from hmamba.columns import BECAUSE, FALLBACK_VERSION, USER_ID
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, Refresh
 from hmamba.contracts.steps import RefreshMetrics
@@ -127,6 +127,7 @@ def _score(
             candidates=stack.enter_context(write(work.candidate_part(number))),
             vectors=stack.enter_context(write(work.user_points(number))),
             encode=encode_users if carried is None else carried.encode,
+            because=BECAUSE in base.columns,
         )
     touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
     # The night's own part, not an earlier refresh's: these histories include the events of that one.
@@ -195,6 +196,7 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
         reencoded=sum(shard.reencoded for shard in shards),
         rows=done.totals.rows,
         changed=done.changed,
+        guards=dict(done.totals.guards),
     )
 
 

@@ -57,6 +57,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             candidates=part,
             vectors=points,
             encode=encode,
+            because=candidates.because,
         )
         return ShardMetrics(
             day=context.day,

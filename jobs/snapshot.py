@@ -6,6 +6,7 @@ import sys
 
 from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.errors import InputError
+from hmamba.sequences.described import describe
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
@@ -16,7 +17,8 @@ def body(context: StepContext) -> SnapshotMetrics:
     """Write the run's ``sequences/``.
 
     Raises:
-        InputError: there is no warehouse, it holds no event before the end of the day, or a long gap before the day.
+        InputError: there is no warehouse, it holds no event before the end of the day, or a long gap before the day;
+            or a file of the catalogue or of the users cannot be read.
     """
     path = context.layout.warehouse
     if not path.exists():
@@ -27,6 +29,7 @@ def body(context: StepContext) -> SnapshotMetrics:
         shards, meaning = context.config.snapshot.shards, Meaning.of(context.config)
         with context.run.storage.write_folder(context.run.sequences) as folder:
             manifest = write_snapshot(connection, folder, context.day, shards, meaning)
+            manifest = describe(connection, folder, context.layout.root, context.config, manifest)
     return SnapshotMetrics(**manifest.model_dump(exclude={"schema_version"}))
 
 

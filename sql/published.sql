@@ -35,6 +35,17 @@ SELECT
 FROM read_parquet($file, hive_partitioning = false)
 WHERE list_contains($items, item_id);
 
+-- name: index_of_item
+-- $file: an items.parquet; $item: an id.
+SELECT item_index, title FROM read_parquet($file, hive_partitioning = false) WHERE item_id = $item;
+
+-- name: similar_items
+-- Items with the ids most similar to an unknown id. $file: an items.parquet; $item; $most.
+SELECT item_id
+FROM read_parquet($file, hive_partitioning = false)
+ORDER BY jaro_winkler_similarity(item_id, $item) DESC, item_id
+LIMIT $most;
+
 -- name: events_of_user
 -- The newest events of one user in a snapshot, newest first. $shards: its shards; $items: its items.parquet; $user; $most.
 SELECT

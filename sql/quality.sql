@@ -98,6 +98,16 @@ SELECT count(*) AS rows_with_forbidden_item
 FROM read_parquet($part, hive_partitioning = false) AS c
 ANTI JOIN allowed AS a ON c.item_id = a.item_id;
 
+-- name: reasons
+-- $reasons: the known kinds of evidence.
+SELECT
+    count(*) FILTER (WHERE because IS NULL OR NOT list_contains($reasons, because)) AS rows_with_unknown_reason,
+    count(*) FILTER (WHERE because_item IS NOT NULL AND s.user_id IS NULL) AS rows_with_foreign_reason
+FROM read_parquet($part, hive_partitioning = false) AS c
+LEFT JOIN read_parquet($items, hive_partitioning = false) AS i ON c.because_item = i.item_id
+LEFT JOIN (SELECT DISTINCT user_id, item_index FROM read_parquet($events, hive_partitioning = false)) AS s
+    ON s.user_id = c.user_id AND s.item_index = i.item_index;
+
 -- name: distinct_items
 -- $parts: the parts of all shards.
 SELECT count(DISTINCT item_id) AS distinct_items FROM read_parquet($parts, hive_partitioning = false);

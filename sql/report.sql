@@ -81,27 +81,6 @@ LEFT JOIN read_parquet($items, hive_partitioning = false) AS items USING (item_i
 ORDER BY events DESC, vectors.item_index
 LIMIT $most;
 
--- name: churn
--- Users and the pairs of user and item among the first $depth ranks, of two tables or of the same part of both.
--- $candidates: Parquet parts; $earlier: those of the earlier table.
-WITH tonight AS (
-    SELECT user_id, item_id
-    FROM read_parquet($candidates, hive_partitioning = false)
-    WHERE rank <= $depth
-),
-before AS (
-    SELECT user_id, item_id
-    FROM read_parquet($earlier, hive_partitioning = false)
-    WHERE rank <= $depth
-),
-users_tonight AS (SELECT DISTINCT user_id FROM tonight),
-users_before AS (SELECT DISTINCT user_id FROM before)
-SELECT
-    (SELECT count(*) FROM users_tonight ANTI JOIN users_before USING (user_id)) AS users_new,
-    (SELECT count(*) FROM users_before ANTI JOIN users_tonight USING (user_id)) AS users_gone,
-    (SELECT count(*) FROM tonight SEMI JOIN users_before USING (user_id)) AS pairs,
-    (SELECT count(*) FROM tonight SEMI JOIN before USING (user_id, item_id)) AS kept;
-
 -- name: item_drift
 -- Number of events in two periods of the $most items with the most events in both; all others under the name null.
 -- $shards: the snapshot's sequences; $items: its items; $from_time, $split_time: start of the periods.

@@ -90,6 +90,9 @@ FROM meant(end_time);
 CREATE OR REPLACE TEMP MACRO shard_of(user_id, shards) AS
     CAST(CAST('0x' || left(md5(user_id), 8) AS BIGINT) % shards AS INTEGER);
 
+-- name: shard_of_user
+SELECT shard_of($user, $shards) AS shard;
+
 -- name: count_events
 CREATE OR REPLACE TEMP TABLE counted AS
 SELECT user_id, count(*) AS events, count(*) FILTER (WHERE is_target AND weight > 0) AS targets FROM valued($end_time) GROUP BY user_id;

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hmamba.candidates.part import plain
 from hmamba.candidates.served import served_by
 from hmamba.columns import CANDIDATES
 from hmamba.contracts.contents import Contents, HashedFile
@@ -65,7 +66,7 @@ def write_part(path: Path, frame: pd.DataFrame) -> None:
     """Write one part of candidates with the types that readers are promised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
-        pa.Table.from_pandas(frame, pa.schema(CANDIDATES), preserve_index=False).replace_schema_metadata(), path
+        pa.Table.from_pandas(frame, plain(frame.columns), preserve_index=False).replace_schema_metadata(), path
     )
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hmamba.candidates.because import Reasons
 from hmamba.candidates.score import Ranked, ScoredBlock, shares_of
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.score_terms import AGAIN, POPULAR
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -32,16 +34,22 @@ class Baseline:
     item_ids: pa.Array
     popularity: IntArray
 
-    def block(self, histories: Histories, k: int, *, exclude_seen: bool) -> ScoredBlock:
+    def block(self, histories: Histories, k: int, *, exclude_seen: bool, because: bool = False) -> ScoredBlock:
         """Candidates of a block of users, without Lorentz points."""
-        ranked = self.rank(histories, k, exclude_seen=exclude_seen)
-        return ScoredBlock(ranked, pa.array([self.version] * len(histories), pa.string()), None, 0)
+        ranked, own = self._rank(histories, k, exclude_seen=exclude_seen)
+        versions = pa.array([self.version] * len(histories), pa.string())
+        reasons = Reasons.of_names(np.where(own > 0, AGAIN, POPULAR)) if because else None
+        return ScoredBlock(ranked, versions, None, 0, reasons)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """Rank the ``k`` best items of each user. The score is the share of all events plus the user's own count.
 
         Items added after the popularity was counted are ignored.
         """
+        return self._rank(histories, k, exclude_seen=exclude_seen)[0]
+
+    def _rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> tuple[Ranked, IntArray]:
+        """As :meth:`rank`, and the part of each score that is the user's own count."""
         counts = self.candidate_items.counts(self.popularity)
         histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
         is_personal = self.version == f"{BASELINE_VERSION}most_bought"
@@ -50,14 +58,15 @@ class Baseline:
         else:
             ranked = popular(histories, counts, k, exclude_seen=exclude_seen)
         rows, items, scores = shares_of(ranked, counts)
+        own = np.zeros(len(rows), dtype=np.int64)
         if is_personal:
             read = histories.read
             pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)
             keys = rows * len(counts) + items
             place = np.minimum(np.searchsorted(pairs, keys), max(len(pairs) - 1, 0))
             if len(pairs):
-                scores += np.where(pairs[place] == keys, number[place], 0)
-        return Ranked(rows, items, scores.astype(np.float32))
+                own = np.where(pairs[place] == keys, number[place], 0)
+        return Ranked(rows, items, (scores + own).astype(np.float32)), own
 
 
 def write_eligible(candidate_items: CandidateItems, item_ids: pa.Array, path: Path) -> None:

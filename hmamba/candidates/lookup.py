@@ -83,16 +83,9 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         bound = {"files": files, "user": user, "most": most}
         rows = connection.execute(statement("published/of_user"), bound).fetchall()
         if not rows:
-            similar = connection.execute(
-                statement("published/similar_users"), {"files": files, "user": user, "most": SUGGESTIONS}
-            ).fetchall()
-            raise InputError(
-                f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
-                f"Most similar ids: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
-                "their first event."
-            )
-        names = _names(connection, layout, manifest, [row[1] for row in rows])
-        history = _history(connection, layout, manifest, user, most) if with_history else None
+            raise unknown_user(connection, layout, manifest, user)
+        names = names_of(connection, layout, manifest, [row[1] for row in rows])
+        history = history_of(connection, layout, manifest, user, most) if with_history else None
     return Recommendations(
         user,
         manifest.day.isoformat(),
@@ -100,6 +93,18 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         manifest.warning,
         tuple(Recommendation(rank, item, score, *names.get(item, (None, None))) for rank, item, score, _ in rows),
         history,
+    )
+
+
+def unknown_user(connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str) -> InputError:
+    """The error of a user without candidates, with similar ids."""
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
+    bound = {"files": files, "user": user, "most": SUGGESTIONS}
+    similar = connection.execute(statement("published/similar_users"), bound).fetchall()
+    return InputError(
+        f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
+        f"Most similar ids: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
+        "their first event."
     )
 
 
@@ -144,7 +149,7 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
     return manifest
 
 
-def _names(
+def names_of(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, items: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; empty if the working folder has been deleted."""
@@ -156,7 +161,7 @@ def _names(
     return {item: (title, category) for item, title, category in rows}
 
 
-def _history(
+def history_of(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str, most: int
 ) -> tuple[PastEvent, ...] | None:
     """The user's newest events in that night's snapshot; None if the working folder has been deleted."""

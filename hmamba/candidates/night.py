@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.because import Attribution
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.candidates.served import item_points, served_by
 from hmamba.columns import ITEM_INDEX
@@ -82,6 +83,7 @@ class NightScorer:
         candidates: Path,
         vectors: Path,
         encode: Encode = encode_users,
+        because: bool = False,
     ) -> ShardCounts:
         """Write the candidates and points of a shard's users; see :func:`hmamba.candidates.score.write_candidates`.
 
@@ -92,9 +94,13 @@ class NightScorer:
             candidates: file to write.
             vectors: file to write.
             encode: computes hidden states from histories; unused where a baseline serves.
+            because: whether to write the reason of each row.
         """
         if isinstance(self.system, Baseline):
-            score: Callable[[Histories], ScoredBlock] = partial(self.system.block, k=k, exclude_seen=exclude_seen)
+            score: Callable[[Histories], ScoredBlock] = partial(
+                self.system.block, k=k, exclude_seen=exclude_seen, because=because
+            )
         else:
-            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode)
-        return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors)
+            attribution = Attribution(*self.system, self.popularity) if because else None
+            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode, attribution)
+        return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors, because=because)

@@ -17,14 +17,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hmamba.candidates import guarding
 from hmamba.candidates.changes import with_changes
+from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
+from hmamba.columns import REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import CHANGES, Manifest, PublishedFile, Refresh
 from hmamba.contracts.steps import ShardMetrics
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.quality.guards import Guarding
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
@@ -113,23 +117,27 @@ class _Table:
         histories: the events of the users of each part.
         files: the night's snapshot.
         allowed: ids of the items that may be recommended; None for all.
+        columns: names of the columns.
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
+        guarding: bounds of the guards, and the table before.
     """
 
     parts: tuple[Part, ...]
     histories: list[tuple[Path, ...]]
     files: Snapshot
     allowed: pa.ChunkedArray | None
+    columns: tuple[str, ...]
     k: int
     exclude_seen: bool
     name: str
+    guarding: Guarding
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
         pairs = zip(self.parts, self.histories, strict=True)
         shards = tuple(ShardFiles(_copy(part, folder), histories) for part, histories in pairs)
-        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed)
+        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
         """The parts as a manifest names them."""
@@ -160,14 +168,17 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         QualityError: a rule is broken; the table published before stays.
     """
     files, settings = Snapshot.open(layout.run(day, run_id)), config.candidates
+    parts = candidate_parts(files)
     table = _Table(
-        parts=candidate_parts(files),
+        parts=parts,
         histories=[(shard,) for shard in files.shards],
         files=files,
         allowed=allowed_items(layout, config),
+        columns=tuple(plain(REASON if settings.because else ()).names),
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
+        guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -185,6 +196,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             refresh=None,
             created_at=_now(),
             files=table.published(layout.published(day), layout.storage),
+            columns=table.columns,
         )
 
     with tables(layout, config.warehouse.wait_seconds):
@@ -235,7 +247,9 @@ def _put(
     with suppress(_PublishedAlready), storage.write_folder(target) as folder:
         candidates = table.copied(folder)
         with in_memory(config.warehouse) as connection:
-            totals = check_candidates(layout.checks, connection, candidates, table.k, table.exclude_seen, table.name)
+            totals = check_candidates(
+                layout.checks, connection, candidates, table.k, table.exclude_seen, table.name, table.guarding
+            )
         manifest = describe(totals)
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
@@ -284,9 +298,13 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         histories=[(old, new) for old, new in zip(files.shards, refreshed.changed, strict=True)],
         files=files,
         allowed=allowed_items(layout, config),
+        columns=base.columns,
         k=base.k,
         exclude_seen=base.exclude_seen,
         name=f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}",
+        guarding=guarding.of_refresh(
+            layout, config.publish.guards, base, [part.written for part in candidate_parts(files)]
+        ),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:

@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hmamba.candidates.part import CODED, PLAIN, part_writer
+from hmamba.candidates.part import coded, part_writer, plain
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.sequences.histories import IntArray, run_starts, runs, spans
 
 _ROWS = 1 << 17
-_TEXT = [field.name for field in CODED if pa.types.is_dictionary(field.type)]
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,18 @@ def replace_users(before: Path, touched: pa.Array, fresh: Path, target: Path) ->
     Args:
         before: a part of the candidates, sorted by user and rank; so is ``target``.
         touched: (U,) ascending user ids; a user without rows in ``fresh`` has none in ``target``.
-        fresh: rows of the touched users, sorted by user and rank. It is loaded into memory completely.
+        fresh: rows of the touched users with the same columns, sorted by user and rank. It is loaded into memory
+            completely.
         target: the part to write.
     """
     touched = touched.cast(pa.large_string())
-    merge = _Merge(pq.read_table(fresh, schema=PLAIN))
+    schema = plain(pq.read_schema(before).names)
+    merge = _Merge(pq.read_table(fresh, schema=schema))
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
     rows = fallback = 0
     with ExitStack() as stack:
-        source = stack.enter_context(pq.ParquetFile(before, read_dictionary=_TEXT))
-        writer = stack.enter_context(part_writer(target, CODED))
+        source = stack.enter_context(pq.ParquetFile(before, read_dictionary=text))
+        writer = stack.enter_context(part_writer(target, coded(schema)))
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="part"))
         written = pool.submit(lambda: None)
         for table in merge.pieces(source.iter_batches(_ROWS), touched):
@@ -65,7 +67,7 @@ class _Merge:
     """
 
     def __init__(self, fresh: pa.Table) -> None:
-        self._fresh = fresh
+        self._fresh, self._coded = fresh, coded(fresh.schema)
         self._users, self._ends = runs(fresh[USER_ID])
         self._names = self._users.to_pylist()
         self._done = 0
@@ -85,7 +87,7 @@ class _Merge:
             kept = ~np.asarray(is_touched)
             yield self._with_fresh(table, users.filter(pa.array(kept)), starts[kept], (ends - starts)[kept], stop)
         empty = np.zeros(0, dtype=np.int64)
-        yield self._with_fresh(CODED.empty_table(), self._users.slice(0, 0), empty, empty, len(self._names))
+        yield self._with_fresh(self._coded.empty_table(), self._users.slice(0, 0), empty, empty, len(self._names))
 
     def _with_fresh(self, table: pa.Table, users: pa.Array, starts: IntArray, lengths: IntArray, stop: int) -> pa.Table:
         """Rows of these users from a table, with the fresh rows of users up to ``stop``, sorted by user."""
@@ -94,7 +96,7 @@ class _Merge:
         order = np.asarray(pc.sort_indices(names))
         first = np.concatenate([starts, len(table) + bounds[:-1] - bounds[0]])
         count = np.concatenate([lengths, np.diff(bounds)])
-        fresh = self._fresh.slice(bounds[0], bounds[-1] - bounds[0]).cast(CODED)
+        fresh = self._fresh.slice(bounds[0], bounds[-1] - bounds[0]).cast(self._coded)
         both = pa.concat_tables([table, fresh]).unify_dictionaries().combine_chunks()
         self._done = stop
         return both.take(pa.array(spans(first[order], count[order])))

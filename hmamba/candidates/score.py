@@ -1,7 +1,4 @@
-"""Compute the candidates of one shard of users: encode, search, combine with score terms, exclude seen items, write.
-
-Score terms and exclusion keep the search exact; see :func:`_search`.
-"""
+"""Compute the candidates of one shard of users: encode, search, combine with score terms, exclude seen items, write."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.candidates.part import PLAIN, part_writer
-from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
+from hmamba.candidates.because import Attribution, Reasons
+from hmamba.candidates.part import part_writer, plain
+from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, REASON, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import Quota, Table
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
@@ -288,12 +286,14 @@ class ScoredBlock:
         versions: (U,) model_version of each user's candidates.
         points: (U, d + 1) the users' Lorentz points; None from a baseline.
         fallback_users: number of users without usable history, who received popular items.
+        reasons: the reason of each candidate; None if they are not asked for.
     """
 
     ranked: Ranked
     versions: pa.Array
     points: FloatArray | None
     fallback_users: int
+    reasons: Reasons | None = None
 
 
 def write_candidates(
@@ -303,6 +303,7 @@ def write_candidates(
     *,
     candidates: Path,
     vectors: Path,
+    because: bool = False,
 ) -> ShardCounts:
     """Write the candidates and the Lorentz points of a shard's users, block by block.
 
@@ -310,12 +311,13 @@ def write_candidates(
         score: ranks a block of users.
         item_ids: (size,) item ids by index.
         blocks: the shard's users; one block is in memory at a time.
-        candidates: file to write: user_id, rank, item_id, score, model_version.
+        candidates: file to write: user_id, rank, item_id, score, model_version, and with ``because`` the reasons.
         vectors: file to write: user_id, point; the point is null from a baseline.
+        because: whether ``score`` gives reasons, which are written.
     """
     counts = ShardCounts()
     with ExitStack() as stack:
-        tables = stack.enter_context(part_writer(candidates))
+        tables = stack.enter_context(part_writer(candidates, plain(REASON if because else ())))
         points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
         for histories in blocks:
             block = score(histories)
@@ -341,6 +343,7 @@ class ModelScorer:
         k: items per user.
         exclude_seen: exclude items that the user has seen.
         encode: computes hidden states from histories; it may store carried states or resume from them.
+        attribution: gives the reasons of the candidates; None without reasons.
     """
 
     stored: StoredModel
@@ -349,6 +352,7 @@ class ModelScorer:
     k: int
     exclude_seen: bool
     encode: Encode = encode_users
+    attribution: Attribution | None = None
 
     @torch.inference_mode()
     def __call__(self, histories: Histories) -> ScoredBlock:
@@ -373,7 +377,9 @@ class ModelScorer:
         ranked = Ranked.together(parts)
         points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
         versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
-        return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()))
+        give = self.attribution
+        reasons = None if give is None else give.reasons(read, hidden_Ud, is_known, ranked.users, ranked.items)
+        return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()), reasons)
 
 
 def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.Table:
@@ -386,4 +392,6 @@ def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.T
         SCORE: pa.array(ranked.scores, pa.float32()),
         MODEL_VERSION: block.versions.take(pa.array(users)),
     }
-    return pa.table(columns, schema=PLAIN)
+    if block.reasons is not None:
+        columns |= block.reasons.columns(item_ids)
+    return pa.table(columns, schema=plain(columns))

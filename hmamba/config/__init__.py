@@ -9,12 +9,13 @@ from hmamba.config.data import (
     QualityConfig,
     SnapshotConfig,
     SourceConfig,
+    UsersConfig,
     WarehouseConfig,
 )
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
-from hmamba.config.publishing import DeliverConfig, PublishConfig, ReportConfig, TargetConfig
+from hmamba.config.publishing import DeliverConfig, GuardsConfig, PublishConfig, ReportConfig, TargetConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -26,6 +27,7 @@ __all__ = [
     "EventType",
     "EventsConfig",
     "GateConfig",
+    "GuardsConfig",
     "InteractionColumns",
     "KeepConfig",
     "Limits",
@@ -39,6 +41,7 @@ __all__ = [
     "SourceConfig",
     "TargetConfig",
     "TrainConfig",
+    "UsersConfig",
     "WarehouseConfig",
     "load",
     "named_configs",

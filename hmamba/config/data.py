@@ -168,6 +168,15 @@ class CatalogueConfig(Section):
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
+class UsersConfig(Section):
+    """The optional file of users. All its columns can be used in rules, and by tables for segments of users."""
+
+    path: str | None = Field(
+        None, description="File or glob (Parquet, CSV or JSON lines), relative to the root or absolute."
+    )
+    user_id: str = Field("user_id", description="Column with the user's id, as in the interactions.")
+
+
 _MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT])(i?)B")
 _LEAST_MEMORY, _MOST_MEMORY = 64e6, 1024e12
 

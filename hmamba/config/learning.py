@@ -266,6 +266,11 @@ class CandidatesConfig(Section):
         description="Share of k that are new items at least: items of the catalogue without a training event, the best "
         "by score. 0: a new item is recommended only where its score is among the k best. See docs/model.md.",
     )
+    because: bool = Field(
+        False,
+        description="Add the columns because and because_item: the kind of evidence that contributed most to the "
+        "score, and the item of the user's history behind it. See docs/candidates.md.",
+    )
     states: bool = Field(
         False,
         description="Keep users' carried states (19 kB each by default; of the newest night only), so that "

@@ -1,4 +1,4 @@
-"""Settings of what a night publishes beside the candidates, of deliveries to other systems, and of the report."""
+"""Settings of what a night publishes and what stops it, of deliveries to other systems, and of the report."""
 
 from __future__ import annotations
 
@@ -11,16 +11,74 @@ from hmamba.config.section import Section
 
 _TARGET_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OF_FIRST = "10 items of each user's list (of all, if candidates.k is smaller)"
+
+
+class GuardsConfig(Section):
+    """Bounds on a table before it is published.
+
+    Beyond a warn_ bound the night warns. Beyond the other one it stops, and readers keep the table that they have. A
+    guard without bounds is not measured. See docs/operations.md.
+    """
+
+    warn_churn: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description=f"Share of the first {_OF_FIRST} that were not among them in the table of the night before, over "
+        "the users of both tables; a larger share warns.",
+    )
+    max_churn: float | None = Field(None, ge=0, le=1, description="The same share; a larger one stops the night.")
+    warn_top_item: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description=f"Share of users who have the most recommended item among the first {_OF_FIRST}; a larger share "
+        "warns.",
+    )
+    max_top_item: float | None = Field(None, ge=0, le=1, description="The same share; a larger one stops the night.")
+    warn_coverage: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Number of distinct items in the table, as a share of the items that may be recommended; a smaller "
+        "share warns.",
+    )
+    min_coverage: float | None = Field(None, ge=0, le=1, description="The same share; a smaller one stops the night.")
+    warn_users_lost: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the users of the table before who have no rows now; a larger share warns. Users only "
+        "leave a table if their events are gone from the warehouse or nothing is left to recommend to them.",
+    )
+    max_users_lost: float | None = Field(None, ge=0, le=1, description="The same share; a larger one stops the night.")
+
+    @model_validator(mode="after")
+    def _warnings_come_first(self) -> GuardsConfig:
+        for name in ("churn", "top_item", "coverage", "users_lost"):
+            kind = "min" if name == "coverage" else "max"
+            warn, stop = getattr(self, f"warn_{name}"), getattr(self, f"{kind}_{name}")
+            if warn is None or stop is None or f"warn_{name}" not in self.model_fields_set:
+                continue  # a default beyond the bound that stops is none of the user's doing
+            if (warn < stop) if kind == "min" else (warn > stop):
+                side = "below" if kind == "min" else "above"
+                raise ValueError(
+                    f"publish.guards.warn_{name} = {warn:g} is {side} publish.guards.{kind}_{name} = {stop:g}, so that "
+                    "the night would stop before it warns: exchange them, or remove one"
+                )
+        return self
 
 
 class PublishConfig(Section):
-    """Tables that are published beside the candidates."""
+    """What is published, and what stops it."""
 
     changes: bool | None = Field(
         None,
         description="Whether to publish the table changes: the users whose rows differ from the table before. If "
         "absent, it is published if [deliver] has a target.",
     )
+    guards: GuardsConfig = GuardsConfig()
 
 
 class TargetConfig(Section):

@@ -13,6 +13,7 @@ from hmamba.config.data import (
     QualityConfig,
     SnapshotConfig,
     SourceConfig,
+    UsersConfig,
     WarehouseConfig,
 )
 from hmamba.config.keep import KeepConfig
@@ -34,6 +35,7 @@ class Config(Section):
     source: SourceConfig = SourceConfig()
     events: EventsConfig = EventsConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
+    users: UsersConfig = UsersConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     quality: QualityConfig = QualityConfig()
     snapshot: SnapshotConfig = SnapshotConfig()

@@ -10,9 +10,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from hmamba.contracts.contents import HashedFile
+from hmamba.columns import CANDIDATES
+from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
 from hmamba.storage.local import digest
+from hmamba.storage.run_layout import ITEMS
+
+_SHARD = "shard-"
+"""First characters of the names of the files of events."""
 
 CHANGES = "changes"
 """Name of the table of users whose rows differ from the table before."""
@@ -59,7 +64,7 @@ class SnapshotManifest(Document, SnapshotTotals):
         end: exclusive upper bound of event times, UTC without offset.
         by_position: whether events are ordered by position and have no times.
         batch: id of the newest pull in it.
-        files: the shards and the item file.
+        files: the shards and the item file, and the files that describe items and users for rules.
         former: digests of the snapshot before users were forgotten, oldest first.
     """
 
@@ -71,6 +76,11 @@ class SnapshotManifest(Document, SnapshotTotals):
     batch: int
     files: tuple[SnapshotFile, ...]
     former: tuple[str, ...] = ()
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of the events and items. Descriptions and rules do not count: they change nothing that is learnt."""
+        return digest_of(file for file in self.files if file.name == ITEMS or file.name.startswith(_SHARD))
 
 
 class Refresh(Part):
@@ -100,6 +110,7 @@ class Manifest(Document):
     refresh: Refresh | None = Field(description="Null for a night's own table.")
     created_at: Moment
     files: tuple[PublishedFile, ...]
+    columns: tuple[str, ...] = Field(tuple(CANDIDATES), description="Names of the columns of the table.")
     tables: dict[str, tuple[PublishedFile, ...]] = Field(
         default_factory=dict, description="Files of the tables beside the candidates, by the table's name."
     )

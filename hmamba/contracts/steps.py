@@ -12,6 +12,7 @@ from pydantic import Field
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.delivery import Way
 from hmamba.contracts.document import Document, Part
+from hmamba.contracts.guards import GuardResult
 from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.contracts.verdict import Verdict
@@ -265,6 +266,7 @@ class PublishMetrics(StepMetrics):
         files: number of Parquet files.
         changed: false if the same content was already published.
         distinct_items: number of items recommended to at least one user.
+        guards: what each guard of ``[publish.guards]`` with a bound found.
     """
 
     step: Literal["publish"] = "publish"
@@ -276,13 +278,16 @@ class PublishMetrics(StepMetrics):
     model_version: str
     warning: str | None
     distinct_items: int
+    guards: dict[str, GuardResult] = Field(default_factory=dict)
 
     @property
     def in_a_line(self) -> str:
         """The table."""
         same = "" if self.changed else "; the same as already published"
         rows, users = counted(self.rows, "row"), counted(self.users, "user")
-        return f"{rows} for {users}, at most {self.k} each{same}"
+        warnings = sum(result.warning is not None for result in self.guards.values())
+        warned = f"; {counted(warnings, 'warning')} of the guards" if warnings else ""
+        return f"{rows} for {users}, at most {self.k} each{same}{warned}"
 
 
 class RefreshMetrics(StepMetrics):
@@ -296,6 +301,7 @@ class RefreshMetrics(StepMetrics):
         advanced, reencoded: users encoded from their carried state, and from their whole history.
         rows: rows of the whole table; None if nothing was published.
         changed: whether anything was published.
+        guards: as of a night; empty if nothing was published.
     """
 
     step: Literal["refresh"] = "refresh"
@@ -308,6 +314,7 @@ class RefreshMetrics(StepMetrics):
     reencoded: int = 0
     rows: int | None = None
     changed: bool = False
+    guards: dict[str, GuardResult] = Field(default_factory=dict)
 
     @property
     def in_a_line(self) -> str:

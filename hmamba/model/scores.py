@@ -33,6 +33,11 @@ class Score:
     K: Tensor
     scale: Tensor
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether logits are affine in the inner product, so that the mean logit is the logit of the mean product."""
+        return self.kind in ("squared", "inner", "euclidean")
+
     def queries(self, u_Rd1: Tensor) -> Tensor:
         """Query vectors (R, d + 2) of users' points (R, d + 1); the last coordinate, 1, multiplies the item bias."""
         if self.kind == "squared":

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba import columns
+from hmamba.contracts.guards import GuardResult
 from hmamba.errors import QualityError
 from hmamba.progress import track
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
+from hmamba.quality.guards import Guarded, Guarding, measure
+from hmamba.score_terms import reason_names
 from hmamba.statements import one, statement
 from hmamba.storage.checks_layout import ChecksLayout
 
@@ -48,32 +52,37 @@ class CandidateFiles:
         items: the snapshot's items (item_index, item_id).
         indexed: the items that were scored (item_index, item_id).
         allowed: ids (strings) of the items that may be recommended; None for all items.
+        columns: names of the columns of the candidates.
     """
 
     shards: tuple[ShardFiles, ...]
     items: Path
     indexed: Path
     allowed: pa.ChunkedArray | None
+    columns: tuple[str, ...] = tuple(columns.CANDIDATES)
 
 
 @dataclass(frozen=True)
 class CandidateTotals:
-    """Totals of valid candidates."""
+    """Totals of valid candidates, and what the guards found in them."""
 
     rows: int
     users: int
     distinct_items: int
     model_version: str
+    guards: Mapping[str, GuardResult] = field(default_factory=dict)
 
 
-def _check_columns(part: Path) -> None:
+def _check_columns(part: Path, names: Sequence[str]) -> None:
     try:
         schema = pq.read_schema(part)
     except (pa.ArrowException, OSError) as error:
         raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
     found = dict(zip(schema.names, schema.types, strict=True))
-    if found != columns.CANDIDATES:
-        expected = ", ".join(f"{name} {kind}" for name, kind in columns.CANDIDATES.items())
+    known = columns.CANDIDATES | columns.REASON
+    wanted = {name: known[name] for name in names}
+    if list(found.items()) != list(wanted.items()):
+        expected = ", ".join(f"{name} {kind}" for name, kind in wanted.items())
         present = ", ".join(f"{name} {kind}" for name, kind in found.items())
         raise QualityError(f"{part} has the columns {present}; candidates have {expected}. Nothing has been published.")
 
@@ -89,6 +98,7 @@ _FIGURES = {
     "quality/unknown_items": ("part", "items"),
     "quality/seen_items": ("part", "items", "events"),
     "quality/forbidden_items": ("part",),
+    "quality/reasons": ("part", "items", "events", "reasons"),
 }
 """Statements and the names of their bound values. They run shard by shard, so that memory is bounded by one shard."""
 
@@ -100,6 +110,7 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
     connection.execute(statement("quality/eligible_items"), eligible)
     skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
+    skipped["quality/reasons"] = columns.BECAUSE not in files.columns
     figures: Counter[str] = Counter()
     versions: set[str] = set()
     for shard in track(files.shards, "publish: check", len(files.shards), "shards"):
@@ -110,6 +121,7 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
             "fallback": columns.FALLBACK_VERSION,
             "k": k,
             "exclude_seen": exclude_seen,
+            "reasons": list(reason_names()),
         }
         for name, bound in _TABLES.items():
             connection.execute(statement(name), {key: values[key] for key in bound})
@@ -136,6 +148,8 @@ _MEANINGS = {
     "rows_with_unknown_item": "rows with an item that is not in the snapshot",
     "rows_with_seen_item": "rows with an item that is in their user's history (`candidates.exclude_seen`)",
     "rows_with_forbidden_item": "rows with an item that may not be recommended (`candidates.allowed_items`)",
+    "rows_with_unknown_reason": "rows whose `because` is empty or no known kind of evidence (`candidates.because`)",
+    "rows_with_foreign_reason": "rows whose `because_item` is not in their user's history",
     "users_missing": "users of the snapshot without rows",
     "users_unknown": "users who are not in the snapshot",
     "users_with_wrong_count": "users with fewer or more rows than `candidates.k` and the number of items demand",
@@ -152,13 +166,15 @@ def check_candidates(
     k: int,
     exclude_seen: bool,
     name: str,
+    guarding: Guarding | None = None,
 ) -> CandidateTotals:
-    """Check candidates against their snapshot and add a page to Data Docs.
+    """Check candidates against their snapshot and the table before, and add a page to Data Docs.
 
     The rules: every user of the snapshot has exactly min(k, eligible items) rows. The rows of a user are contiguous in
     the shard's part and ordered by rank 1, 2, ...; users are ordered by id. No item occurs twice for a user. Scores are
     finite and do not increase with the rank. All items are in the snapshot; they are allowed and not seen, if the
-    settings require it. All rows have one model version, except those of users with the popular items as fallback.
+    settings require it. All rows have one model version, except those of users with the popular items as fallback. If
+    the table has reasons, each is a known one, and names an item of the user's history or none.
 
     Args:
         place: folder of the checks.
@@ -167,12 +183,13 @@ def check_candidates(
         k: maximum number of candidates per user.
         exclude_seen: whether items of a user's history are forbidden.
         name: name of this run in Data Docs.
+        guarding: bounds of the guards, and the table before; None for no guards.
 
     Raises:
-        QualityError: a rule is broken; the message names it with its figure.
+        QualityError: a rule is broken; the message names it with its figure and, for a guard, how to accept it.
     """
     for shard in files.shards:
-        _check_columns(shard.part)
+        _check_columns(shard.part, files.columns)
     counted = _count(connection, files, k, exclude_seen)
     # The table has no rows if every user has seen all candidate items.
     least = min(1, counted["expected_users"])
@@ -182,11 +199,17 @@ def check_candidates(
         for rule, meaning in _MEANINGS.items()
         if rule in counted
     ]
-    outcome = check(place, "candidates", name, figures)
+    guarded = Guarded()
+    if guarding is not None:
+        parts = [shard.part for shard in files.shards]
+        guarded = measure(connection, parts, k, counted["users"], counted["distinct_items"], guarding)
+    outcome = check(place, "candidates", name, [*figures, *guarded.figures], guarded.notes)
     if outcome.broken:
+        cure = "" if guarding is None else guarding.how_to_accept(outcome.broken)
         raise QualityError(
             f"The candidates of {counted['users']} users broke their rules and nothing has been published: "
-            f"{'; '.join(map(str, outcome.broken))}. Readers still have what was published before.{outcome.details}"
+            f"{'; '.join(map(guarded.in_words, outcome.broken))}. Readers still have what was published before.{cure}"
+            f"{outcome.details}"
         )
     if not counted["rows"]:
         log.warning(
@@ -194,4 +217,7 @@ def check_candidates(
             "again, set candidates.exclude_seen = false; otherwise load more events, or allow more items "
             "(candidates.allowed_items)."
         )
-    return CandidateTotals(counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"])
+    results = {} if guarding is None else guarded.results(guarding, outcome.warned)
+    return CandidateTotals(
+        counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"], results
+    )

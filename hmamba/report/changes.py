@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from hmamba.contracts.manifest import Manifest
+from hmamba.quality.guards import FIRST, aligned
 from hmamba.report.history import Night, night_of
 from hmamba.report.statistics import LIMITS
 from hmamba.statements import one
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import in_memory
-
-DEPTH = 10
-"""Ranks that are compared, or fewer if a table has fewer."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,16 @@ def since_last(layout: Layout, manifest: Manifest, parts: list[Path]) -> Changes
     before = None if day is None else Manifest.read_if_exists(layout.published_manifest(day), layout.storage)
     if day is None or before is None:
         return None
-    depth = min(DEPTH, manifest.k, before.k)
-    found = _churn(parts, _files(layout, day, before), depth)
+    depth = min(FIRST, manifest.k, before.k)
+    found = _counts(parts, _files(layout, day, before), depth)
     return Changes(
         before=night_of(layout, before.day, before.run_id),
         tonight=night_of(layout, manifest.day, manifest.run_id),
         models=(before.model_version, manifest.model_version),
         depth=depth,
-        churn=1 - found["kept"] / found["pairs"] if found["pairs"] else None,
-        users_new=found["users_new"],
-        users_gone=found["users_gone"],
+        churn=found["new_entries"] / found["entries"] if found["entries"] else None,
+        users_new=manifest.users - (found["users_before"] - found["users_lost"]),
+        users_gone=found["users_lost"],
     )
 
 
@@ -72,14 +71,12 @@ def _files(layout: Layout, day: date, manifest: Manifest) -> list[Path]:
     return [layout.storage.local_path(folder / Path(file.path).name) for file in manifest.files]
 
 
-def _churn(parts: list[Path], earlier: list[Path], depth: int) -> dict[str, int]:
-    """Sums over parts. With equally many parts, a user is in the same part of both tables: one pair at a time."""
-    same = len(parts) == len(earlier)
-    pairs = [([one], [other]) for one, other in zip(parts, earlier, strict=True)] if same else [(parts, earlier)]
-    total = dict.fromkeys(("users_new", "users_gone", "pairs", "kept"), 0)
+def _counts(parts: list[Path], earlier: list[Path], depth: int) -> Counter[str]:
+    """Sums over groups of parts that can share users."""
+    total: Counter[str] = Counter()
     with in_memory(LIMITS) as connection:
-        for ours, theirs in pairs:
-            bound = {"candidates": list(map(str, ours)), "earlier": list(map(str, theirs)), "depth": depth}
-            for key, number in one(connection, "report/churn", bound).items():
-                total[key] += number
+        for ours, theirs in aligned(parts, earlier):
+            files = {"parts": ours, "earlier": theirs}
+            total.update(one(connection, "guards/churn", {**files, "first": depth}))
+            total.update(one(connection, "guards/users_lost", files))
     return total

@@ -51,6 +51,9 @@ def link_neighbours(layout: Layout, day: date) -> None:
         path = layout.storage.local_path(place)
         if not path.is_file():
             continue
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a damaged page of another night, which stays as it is
         if (found := _LINKS.search(text)) is not None and found[0] != (links := links_of(one, days)):
             write_text(layout.storage, place, text.replace(found[0], links, 1))

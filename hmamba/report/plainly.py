@@ -22,6 +22,13 @@ _MEANING = {
 }
 
 
+_AGAINST_CHAMPION: dict[str, str] = {
+    "better": "The new model is better than the champion",
+    "worse": "The new model is worse than the champion",
+    "cannot be told": "Between the new model and the champion there is no clear difference",
+}
+
+
 @dataclass(frozen=True)
 class Tile:
     """A figure of tonight, and what it was in the table before."""
@@ -90,15 +97,20 @@ def _noise(night: Night, verdict: Verdict) -> Iterator[str]:
     role, metric = serving(verdict), verdict.metric
     one = deciding(night)
     if one is not None and one.other == "champion":
-        yield f"The new model against the champion: {_said(one)}"
+        yield f"{_AGAINST_CHAMPION[one.says]}: {_said(one)}"
     rules = [entry for entry in contrasts(night) if entry.other in BASELINES and entry.one == role]
     best = max(rules, key=lambda entry: night.metrics[entry.other][metric], default=None)
     if best is not None:
         value, reference = night.metrics[best.one][metric], night.metrics[best.other][metric]
-        times = f"{value / reference:.2f} times as much as" if reference >= 0.001 else "compared with"
-        yield f"What serves has {times} {BASELINES[best.other]}, the best rule that needs no model: {_said(best)}"
+        # A ratio to next to nothing says nothing.
+        what = f"reaches {value / reference:.2f} times the {metric_name(metric)} of" if reference >= 0.001 else "beside"
+        yield f"What serves {what} {_rule(best)}: {_said(best)}"
     elif one is not None and one.other in BASELINES:
-        yield f"The new model against {BASELINES[one.other]}, the best rule that needs no model: {_said(one)}"
+        yield f"The new model compared with {_rule(one)}: {_said(one)}"
+
+
+def _rule(entry: Comparison) -> str:
+    return f'"{BASELINES[entry.other]}", the best rule that needs no model'
 
 
 def _said(entry: Comparison) -> str:
@@ -110,7 +122,7 @@ def _said(entry: Comparison) -> str:
             f"the difference of {signed(entry.difference)} may be noise ({bounds}). With "
             f"{counted(entry.users, 'user')}, differences below about {reach:.4f} cannot be told from chance."
         )
-    return f"{entry.says}. The difference of {signed(entry.difference)} is more than noise ({bounds})."
+    return f"the difference of {signed(entry.difference)} is more than noise ({bounds})."
 
 
 def _limits(verdict: Verdict) -> Iterator[str]:
@@ -140,13 +152,15 @@ def changed(changes: Changes | None) -> list[Tile]:
         tiles.append(Tile(f"new among the first {changes.depth}", share, "of users who had recommendations before"))
     if tonight.ratio is not None:
         was = "" if before.ratio is None else f"was {before.ratio:.2f}"
-        tiles.append(Tile(f"{metric_name(str(tonight.metric))} : best baseline", f"{tonight.ratio:.2f}", was))
+        tiles.append(Tile(f"{metric_name(str(tonight.metric))}, ratio to best baseline", f"{tonight.ratio:.2f}", was))
     return tiles
 
 
 def _was(before: int | None, now: int) -> str:
     if before is None:
         return "not known of the night before"
+    if now == before:
+        return "as before"
     return f"was {before:,}" + (f" ({percent(now / before - 1)})" if before and percent(now / before - 1) else "")
 
 

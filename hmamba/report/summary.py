@@ -189,6 +189,9 @@ def _say_candidates(night: Night, summary: Summary) -> None:
     publish, index, score = night.steps.publish, night.steps.index, night.steps.score
     if publish is not None:
         summary.sentences.append(f"Published: {publish.in_a_line}.")
+        warnings = [result.warning for result in publish.guards.values() if result.warning]
+        summary.alerts += warnings
+        summary.tone = "warn" if warnings else summary.tone
     if index is not None and index.kind == "float64" and index.float32_recall is not None:
         summary.alerts.append(
             f"Single precision found only {100 * index.float32_recall:.2f}\N{NO-BREAK SPACE}% of each user's best "

@@ -17,7 +17,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "counted": counted,
     "count": lambda number: f"{number:,}",
     "metric": metric_name,
-    "percent": lambda share: f"{share * 100:.1f} %",
+    "percent": lambda share: f"{share * 100:.1f}\N{NO-BREAK SPACE}%",
     "seconds": seconds,
     "sentence": sentence,
     "short": short,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import InputError
-from hmamba.storage.run_layout import ITEMS, RunLayout, shard_name
+from hmamba.storage.run_layout import DESCRIBED_ITEMS, ITEMS, RunLayout, shard_name, users_name
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,38 @@ class Snapshot:
             InputError: it is missing or damaged.
         """
         return self._verified(ITEMS)
+
+    @cached_property
+    def described_items(self) -> Path:
+        """Local file of the items, with the columns of the catalogue if one is set.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        return self._verified(DESCRIBED_ITEMS) if self.names(DESCRIBED_ITEMS) else self.items
+
+    def described_users(self, shard: int) -> Path | None:
+        """Local file of the described users of a shard; None without a users file.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        return self._verified(users_name(shard)) if self.names(users_name(shard)) else None
+
+    def names(self, name: str) -> bool:
+        """Whether the manifest names a file."""
+        return any(file.name == name for file in self.manifest.files)
+
+    def verify_descriptions(self) -> None:
+        """Verify all files other than the shards and the items.
+
+        Raises:
+            InputError: one is missing or damaged.
+        """
+        known = {ITEMS, *(shard_name(number) for number in range(self.manifest.shards))}
+        for file in self.manifest.files:
+            if file.name not in known:
+                self._verified(file.name)
 
     def _verified(self, name: str) -> Path:
         place = self.run.sequences / name

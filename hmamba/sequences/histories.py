@@ -273,6 +273,17 @@ def stream_histories(file: Path, *, events: int, users: int, asked: int | None =
             yield block.select(np.arange(start, min(start + users, len(block))))
 
 
+def read_user(file: Path, user: str) -> Histories:
+    """The history of one user of a shard, without events if the shard has none of theirs.
+
+    Raises:
+        InputError: the file is not a snapshot shard.
+    """
+    with _of_a_snapshot(file):
+        table = pq.read_table(file, columns=_COLUMNS, filters=[(USER_ID, "==", user)])
+        return _flat(table, pa.array([user], pa.large_string()), np.array([len(table)]))
+
+
 def row_groups(file: Path) -> int:
     """Number of row groups of a shard.
 

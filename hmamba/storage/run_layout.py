@@ -12,6 +12,9 @@ ITEMS = "items.parquet"
 MANIFEST = "manifest.json"
 """Files of a snapshot, beside its shards."""
 
+DESCRIBED_ITEMS = "described_items.parquet"
+"""Items with the columns of the catalogue, in a snapshot's folder."""
+
 CONTENTS = "contents.json"
 """File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
 
@@ -25,6 +28,11 @@ CHECKPOINT = "state.json"
 def shard_name(shard: int) -> str:
     """File name of a shard of a snapshot."""
     return f"shard-{shard:04d}.parquet"
+
+
+def users_name(shard: int) -> str:
+    """File name of the described users of a shard of a snapshot."""
+    return f"users-{shard:04d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,9 @@ class RunLayout:
 
     verdict = Under("verdict.json")
     """Metrics and decision of the gate."""
+
+    accepted = Under("accepted.json")
+    """Guards that a person has lifted for the table of this run."""
 
     model = Under("model")
     """The model that serves the night, with its counts updated to the day."""

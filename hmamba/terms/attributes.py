@@ -31,7 +31,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners, run_starts, spans
 from hmamba.sequences.sets import among
 from hmamba.terms.base import Evidence, FloatArray
-from hmamba.terms.sparse import RecentEvents, read_matrix, write_matrix
+from hmamba.terms.sparse import RecentEvents, contributions, read_matrix, write_matrix
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -42,6 +42,7 @@ _COMMON = 0.1  # share of the items above which an attribute is left out
 _MOST_ITEMS = 5_000  # the same as a number, which bounds the cost of a user
 _ENTRIES = 1_000  # largest number of entries of a user
 _BLOCK = 1 << 21  # similarities that are computed at a time
+_PAIRS = 1 << 16  # pairs of items that are compared at a time
 _FILE = "attributes.parquet"
 
 
@@ -103,7 +104,7 @@ class Attributes:
         seen_rows, seen_columns = candidate_items.seen(histories, every[:-1])
         seen = np.searchsorted(seen_rows, every)
 
-        recent_RA, last_RA = self._profiles(RecentEvents.of(histories))
+        recent_RA, last_RA = (share @ self.vectors for share in self._shares(RecentEvents.of(histories)))
         parts = []
         for start, end in pairwise(_blocks(recent_RA, set_vectors)):
             recent, last = _similarities(recent_RA[start:end], last_RA[start:end], set_vectors)
@@ -125,15 +126,29 @@ class Attributes:
         fields = zip(*((part.rows, part.columns, part.features) for part in parts), strict=True)
         return Evidence(*map(np.concatenate, fields))
 
-    def _profiles(self, recent: RecentEvents) -> tuple[sp.csr_array, sp.csr_array]:
-        """Mean attribute vectors (R, A) of R users' recent events, and of the last basket."""
+    def _shares(self, recent: RecentEvents) -> tuple[sp.csr_array, sp.csr_array]:
+        """Weights (R, size) of the items in the means over R users' recent events, and over the last basket."""
 
-        def mean(weight: npt.NDArray[np.float32]) -> sp.csr_array:
+        def shares(weight: npt.NDArray[np.float32]) -> sp.csr_array:
             total = np.bincount(recent.owner, weights=weight, minlength=recent.users)
-            found: sp.csr_array = recent.matrix(weight / total[recent.owner], self.vectors.shape[0]) @ self.vectors
+            return recent.matrix(weight / total[recent.owner], self.vectors.shape[0])
+
+        return shares(recent.faded), shares(recent.weights * (recent.ago == 0))
+
+    def behind(
+        self, weights: Mapping[str, float], histories: Histories, rows: IntArray, items: IntArray
+    ) -> sp.csr_array:
+        """The parts of the weighted sum of both means, which add up to what the term adds to the score."""
+
+        def similar(sources: IntArray, targets: IntArray) -> npt.NDArray[np.float32]:
+            found = np.empty(len(sources), dtype=np.float32)
+            for start in range(0, len(sources), _PAIRS):
+                part = slice(start, start + _PAIRS)
+                found[part] = self.vectors[sources[part]].multiply(self.vectors[targets[part]]).sum(axis=1)
             return found
 
-        return mean(recent.faded), mean(recent.weights * (recent.ago == 0))
+        recent, last = self._shares(RecentEvents.of(histories))
+        return contributions(weights["recent"] * recent + weights["last"] * last, rows, items, similar)
 
     def resized(self, size: int) -> Attributes:
         """The vectors of item indices below ``size``."""

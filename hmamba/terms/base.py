@@ -107,6 +107,22 @@ class CountedTerm(Protocol):
     def entries(self, histories: Histories, candidate_items: CandidateItems) -> Evidence:
         """The features of candidate items for R users, as :meth:`ScoreTerm.entries`."""
 
+    def behind(
+        self, weights: Mapping[str, float], histories: Histories, rows: IntArray, items: IntArray
+    ) -> sp.csr_array:
+        """How much each item of a user's history has contributed to the evidence for an item.
+
+        Args:
+            weights: weight of each feature by name.
+            histories: histories of R users.
+            rows: (P,) user of each pair, of R.
+            items: (P,) item index of each pair.
+
+        Returns:
+            (P, size) by item index of the history, none below 0. Only ratios within a row have a meaning; a row is
+            empty where the evidence comes from no item of the history.
+        """
+
     def resized(self, size: int) -> Self:
         """These counts for item indices below ``size``."""
 

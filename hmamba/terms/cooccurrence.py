@@ -32,7 +32,7 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners
 from hmamba.sequences.sets import among
 from hmamba.terms.base import Evidence
-from hmamba.terms.sparse import RecentEvents, read_matrix, write_matrix
+from hmamba.terms.sparse import RecentEvents, contributions, read_matrix, write_matrix
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -112,6 +112,14 @@ class Cooccurrence:
         features = np.empty((len(row), 2), dtype=np.float32)
         features[:, 0], features[:, 1] = value * is_new, value * ~is_new
         return Evidence(row, columns, features)
+
+    def behind(
+        self, weights: Mapping[str, float], histories: Histories, rows: IntArray, items: IntArray
+    ) -> sp.csr_array:
+        """The parts of the sum over the user's last 50 events, w_i 0.8^i T(x_i, v)."""
+        recent = RecentEvents.of(histories)
+        history = recent.matrix(recent.faded, self.table.shape[0])
+        return contributions(history, rows, items, lambda sources, targets: self.table[sources, targets])
 
     def resized(self, size: int) -> Cooccurrence:
         """The table of item indices below ``size``."""

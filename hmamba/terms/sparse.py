@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.sequences.histories import Histories, IntArray, owners, spans
+from hmamba.sequences.histories import Histories, IntArray, offsets_of, owners, spans
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -70,6 +71,29 @@ def baskets_ago(owner: IntArray, times: IntArray) -> IntArray:
     last = np.flatnonzero(np.diff(owner, append=-1) != 0)
     ago: IntArray = np.repeat(basket[last], np.diff(last, prepend=-1)) - basket
     return ago
+
+
+def contributions(
+    history: sp.csr_array,
+    rows: IntArray,
+    items: IntArray,
+    similar: Callable[[IntArray, IntArray], npt.NDArray[np.floating]],
+) -> sp.csr_array:
+    """The parts of sum over x of history[r, x] similar(x, v), for pairs of a row r and an item v: (P, size) by x.
+
+    Args:
+        history: (R, size) weight of each item in each user's history.
+        rows: (P,) row of each pair.
+        items: (P,) item index of each pair.
+        similar: values (N,) for item indices x (N,) and v (N,).
+    """
+    import scipy.sparse as sp
+
+    lengths = np.diff(history.indptr)[rows].astype(np.int64)
+    entries = spans(history.indptr[rows].astype(np.int64), lengths)
+    sources = history.indices[entries]
+    parts = history.data[entries] * similar(sources, np.repeat(items, lengths))
+    return sp.csr_array((parts, sources, offsets_of(lengths)), (len(rows), history.shape[1]))
 
 
 def write_matrix(matrix: sp.csr_array, path: Path, names: tuple[str, str, str]) -> None:

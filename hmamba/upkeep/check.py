@@ -11,8 +11,9 @@ import duckdb
 import pyarrow.parquet as pq
 
 from hmamba.config import load
-from hmamba.contracts.contents import Contents, digest_of
+from hmamba.contracts.contents import Contents
 from hmamba.contracts.document import Document
+from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import Manifest, SnapshotManifest
 from hmamba.contracts.models import IndexDescription
 from hmamba.contracts.receipt import Receipt
@@ -187,6 +188,7 @@ def _runs(layout: Layout, found: _Findings) -> None:
         for path in run.failed:
             found.attempt(partial(StepFailure.read, path, run.storage))
         found.attempt(partial(_if_exists, Verdict, run.verdict, run))
+        found.attempt(partial(_if_exists, Acceptance, run.accepted, run))
         found.attempt(partial(_snapshot, run))
         found.attempt(partial(_folder, run.model, CONTENTS, "Run the gate step again (python -m jobs.gate)."))
         found.attempt(partial(_index, run))
@@ -205,7 +207,8 @@ def _snapshot(run: RunLayout) -> None:
         files = Snapshot.open(run)
         assert files.shards
         assert files.items
-        if digest_of(files.manifest.files) != files.digest:
+        files.verify_descriptions()
+        if files.manifest.content_digest != files.digest:
             raise InputError(f"{run.manifest}: its digest is not that of its files. {SnapshotManifest.CURE}")
 
 

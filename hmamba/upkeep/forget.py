@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile, digest_of
+from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import CHANGES, Manifest, SnapshotFile, SnapshotManifest
 from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
@@ -28,7 +29,7 @@ from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
 from hmamba.storage.root_locks import quiet, tables
-from hmamba.storage.run_layout import RunLayout
+from hmamba.storage.run_layout import RunLayout, shard_name
 from hmamba.storage.temporary import sweep
 from hmamba.upkeep.names import SUFFIXES, Names
 from hmamba.upkeep.rewriting import holds, linked, without
@@ -223,6 +224,19 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
             changes["users"] = old.users - _users(shard)
         if changes:
             old.model_copy(update=changes).write(new.metrics / path.name)
+    _accept_still(run, new)
+
+
+def _accept_still(run: RunLayout, new: RunLayout) -> None:
+    """Let what was accepted for the candidates of a run hold for them without the users."""
+    found = Acceptance.read_if_exists(run.accepted, run.storage)
+    if found is not None and found.table == _candidates_digest(run):
+        found.model_copy(update={"table": _candidates_digest(new)}).write(new.accepted)
+
+
+def _candidates_digest(run: RunLayout) -> str:
+    scored = (ShardMetrics.read_if_exists(path, run.storage) for path in run.score_metrics)
+    return digest_of(one.part for one in scored if one is not None)
 
 
 def _write_manifest(
@@ -230,6 +244,7 @@ def _write_manifest(
 ) -> SnapshotManifest:
     """Write the manifest of a snapshot, and the metrics of its step, with the digests of the new files."""
     files, users, events = [], before.users, before.events
+    shards = {shard_name(shard) for shard in range(before.shards)}
     for file in before.files:
         rows = removed.get(run.sequences / file.name)
         if rows is None:
@@ -237,12 +252,17 @@ def _write_manifest(
             continue
         written = HashedFile.of(new.sequences / file.name)
         files.append(SnapshotFile(**written.model_dump(), rows=file.rows - len(rows)))
-        users, events = users - _users(rows), events - len(rows)
-    totals = {"users": users, "events": events, "digest": digest_of(files)}
-    after = before.model_copy(update={**totals, "files": tuple(files), "former": (*before.former, before.digest)})
+        if file.name in shards:
+            users, events = users - _users(rows), events - len(rows)
+    after = before.model_copy(update={"files": tuple(files)})
+    totals: dict[str, object] = {"users": users, "events": events, "digest": after.content_digest}
+    if after.content_digest != before.digest:
+        totals["former"] = (*before.former, before.digest)
+    after = after.model_copy(update=totals)
     after.write(new.manifest)
     metrics = SnapshotMetrics.read_if_exists(run.step_metrics("snapshot"), run.storage)
     if metrics is not None and metrics.digest == before.digest:
+        totals.pop("former", None)
         metrics.model_copy(update=totals).write(new.step_metrics("snapshot"))
     return after
 

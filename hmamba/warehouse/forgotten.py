@@ -36,6 +36,13 @@ def _salt(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return one(connection, "forget/salt")
 
 
+def forgotten_salt(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """The salt of the tombstones; None if nobody has been forgotten. The warehouse is only read."""
+    if not one(connection, "forget/count_forgotten")["users"]:
+        return None
+    return str(one(connection, "forget/salt")["salt"])
+
+
 def drop_forgotten(connection: duckdb.DuckDBPyConnection) -> int:
     """Delete the rows of forgotten users from ``staged``; returns their number. The caller commits."""
     if not one(connection, "forget/count_forgotten")["users"]:

@@ -1,4 +1,4 @@
-"""Commands that run nights: run, refresh, deliver, backtest."""
+"""Commands that run nights: run, refresh, accept, deliver, backtest."""
 
 from __future__ import annotations
 
@@ -91,6 +91,31 @@ def refresh(
     options = NightOptions(str(layout.root), as_day(day), config, run_id, any_day=any_day)
     layout.run(options.day, run_id)
     _show(run_refresh(options))
+
+
+def accept(
+    guards: Annotated[list[str], typer.Argument(help="Names of guards: churn, top_item, coverage, users_lost.")],
+    root: Root,
+    day: Annotated[str, typer.Option(help="The UTC day of the night, such as 2017-12-14.")],
+    run_id: Annotated[str, typer.Option(help="Name of the run's working folder.")] = "manual",
+) -> None:
+    """Let a table through that guards of `[publish.guards]` have stopped, this table only.
+
+    Publish again afterwards. The guards hold again for every other table, also for one of the same day. The step
+    metrics record what was accepted.
+
+    Example: `hmamba accept churn --root demo --day 2017-12-15`
+    """
+    from hmamba.candidates.accept import accept as record
+    from hmamba.storage.layout import Layout
+
+    layout, when = Layout.existing(root), as_day(day)
+    found = record(layout, when, run_id, guards)
+    where = f"--root {shlex.quote(root)} --day {when} --run-id {run_id}"
+    typer.echo(f"Accepted for this table of {when}: {', '.join(found.guards)}. Next, publish again:")
+    typer.echo("  in Airflow, clear the task publish, or without it:")
+    typer.echo(f"  python -m jobs.publish {where}")
+    typer.echo(f"  python -m jobs.report {where}")
 
 
 def deliver(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.commands import look, night, setup, upkeep
+from jobs.commands import explain, look, night, setup, upkeep
 
 _BEGIN, _NIGHTS, _LOOK, _UPKEEP = "To begin", "Nights", "To look at a root", "To look after a root"
 
@@ -25,9 +25,12 @@ COMMANDS = (
     Command("doctor", setup.doctor, _BEGIN),
     Command("run", night.run, _NIGHTS),
     Command("refresh", night.refresh, _NIGHTS),
+    Command("accept", night.accept, _NIGHTS),
     Command("deliver", night.deliver, _NIGHTS),
     Command("backtest", night.backtest, _NIGHTS),
     Command("recommend", look.recommend, _LOOK),
+    Command("explain", explain.explain, _LOOK),
+    Command("compare", look.compare, _LOOK),
     Command("history", look.history, _LOOK),
     Command("models", look.models, _LOOK),
     Command("check", look.check, _LOOK),

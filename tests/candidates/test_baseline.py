@@ -107,6 +107,16 @@ def test_most_bought_ranks_as_it_is_measured_and_adds_the_users_own_count(tmp_pa
     assert table.score.tolist() == pytest.approx(found)
 
 
+def test_reasons_are_the_users_own_items_and_popular_ones(tmp_path):
+    histories = some_shop(0)
+    for version, reasons in ((POPULARITY, {"popular"}), (MOST_BOUGHT, {"again", "popular"})):
+        block = baseline_of(version, histories).block(histories, 7, exclude_seen=False, because=True)
+        names = np.array(block.reasons.names.to_pylist())
+        assert set(names) == reasons
+        assert ((block.ranked.scores >= 1) == (names == "again")).all()
+        assert not block.reasons.items.any()
+
+
 def check_ranked(table, histories, expected):
     names = histories.users.to_pylist()
     items = [(names[user], f"item {item}") for user, row in enumerate(expected) for item in row if item >= 0]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hmamba.candidates.part import CODED, PLAIN, part_writer
+from hmamba.candidates.part import PLAIN, coded, part_writer
 
 ROWS = pa.table(
     {
@@ -19,7 +19,7 @@ ROWS = pa.table(
 )
 
 
-@pytest.mark.parametrize("schema", [PLAIN, CODED])
+@pytest.mark.parametrize("schema", [PLAIN, coded(PLAIN)])
 def test_readers_see_strings_whichever_way_a_part_was_written(tmp_path, schema):
     with part_writer(tmp_path / "part.parquet", schema) as writer:
         writer.write_table(ROWS.cast(schema))

@@ -64,6 +64,14 @@ def test_it_is_what_a_sort_makes_of_it(size, share, tmp_path, monkeypatch):
     assert told.new_users == len(set(new) & set(touched[1:]))
 
 
+def test_reasons_stay_with_their_rows(tmp_path):
+    before = rows("abc").assign(because="taste", because_item=None)
+    fresh = rows("b", "v2").assign(because="together", because_item="item 9")
+    _, after = run(tmp_path, before, ["b"], fresh)
+    expected = pd.concat([before[before.user_id == "a"], fresh, before[before.user_id == "c"]], ignore_index=True)
+    pd.testing.assert_frame_equal(after.fillna("none"), expected.fillna("none"), check_dtype=False)
+
+
 def test_an_empty_part_and_users_with_popular_items(tmp_path):
     fresh = rows(["b", "a"], FALLBACK_VERSION)
     told, after = run(tmp_path, rows([]), ["a", "b"], fresh)

@@ -81,6 +81,14 @@ def test_a_pull_has_inputs_outputs_rows_and_expectations(tmp_path: Path) -> None
     )
 
 
+def test_a_warning_is_no_broken_rule(tmp_path: Path) -> None:
+    figures = [Figure("churn", 0.5, most=0.6, warn_most=0.4)]
+    check(Layout.at(tmp_path).checks, "candidates", f"{DAY} {RUN}", figures)
+    found = lineage_of("publish", tmp_path, {})
+    assertions = found.inputs[0].inputFacets["dataQualityAssertions"].assertions
+    assert [(one.column, one.success) for one in assertions] == [("churn", True)]
+
+
 def test_a_table_that_broke_a_rule_says_which(tmp_path: Path) -> None:
     validation(tmp_path, "candidates", f"{DAY} {RUN}", False)
     found = lineage_of("publish", tmp_path, {}, failed=True)

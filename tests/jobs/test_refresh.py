@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,11 +25,12 @@ from hmamba.storage.local import LocalStorage, read_json, sha256
 from hmamba.storage.locks import alone
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.documents import edit
+from tests.jobs.commands.call import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 NIGHT, NEXT = date(2024, 1, 28), date(2024, 1, 29)
-STATES = TINY_ONCE + "states = true\nnew_items = 0.4\n[gate]\ntolerance = 0.9\n"
+STATES = TINY_ONCE + "states = true\nbecause = true\nnew_items = 0.4\n[gate]\ntolerance = 0.9\n"
 TOUCHED = ["user-000", "user-003", "user-007", "user-011"]
 KEYS = ["user_id", "rank"]
 
@@ -120,7 +123,7 @@ def of_users(frame: pd.DataFrame, users: list[str]) -> pd.DataFrame:
 
 def check_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     """The same items in the same order, and scores within 1e-4, as far apart as two orders of float32 sums may be."""
-    columns = ["user_id", "rank", "item_id", "model_version"]
+    columns = ["user_id", "rank", "item_id", "model_version", "because", "because_item"]
     pd.testing.assert_frame_equal(found[columns], expected[columns])
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-4)
 
@@ -142,6 +145,8 @@ def test_touched_users_are_as_from_scratch_and_others_as_they_were(pulled: Layou
     is_new = after[after.user_id.isin(known)].item_id.isin([f"item-{number:03d}" for number in range(40, 44)])
     assert (is_new.groupby(after.user_id).sum() >= 2).all()
     assert set(of_users(after, ["zzz stranger"]).model_version) == {"popularity"}
+    assert set(of_users(after, ["zzz stranger"]).because) == {"popular"}
+    assert after.because_item.notna().any()
     assert sorted(set(after.user_id)) == sorted({*others, *TOUCHED, *newcomers})
     for part in pulled.published_parts(NIGHT):
         frame = pd.read_parquet(part)
@@ -319,3 +324,26 @@ def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(pulled
     assert (manifest["day"], manifest["refresh"], manifest["users"]) == ("2024-01-29", None, 32)
     assert not pulled.run(NIGHT, "one").states.exists()
     assert len(list(pulled.run(NEXT, "manual").states.iterdir())) == 4
+
+
+def test_guards_hold_for_refreshes_and_what_was_accepted_for_the_night_as_well(
+    pulled: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Churn is not judged, the rest is compared with the table that is replaced."""
+    guards = "[publish.guards]\nmax_churn = 0\nmax_users_lost = 0\nmin_coverage = 1\n"
+    pulled.config.write_text(pulled.config.read_text() + guards)
+    before = pulled.latest.read_bytes()
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 3
+    assert pulled.latest.read_bytes() == before
+    assert "coverage), less than publish.guards.min_coverage = 1." in caplog.text
+    (command,) = re.findall(r"let it through once: hmamba (.*), then refresh again\.", caplog.text)
+    assert call(*shlex.split(command)) == 0
+    run(pulled, NEXT, "noon", refresh)
+    found = metrics(pulled, NEXT, "noon", "refresh")["guards"]
+    assert {name: result["outcome"] for name, result in found.items()} == {
+        "churn": "skipped",
+        "coverage": "accepted",
+        "users_lost": "passed",
+    }
+    assert found["churn"]["detail"] == "churn is not judged: a refresh changes only the users with new events."
+    assert (found["users_lost"]["value"], found["users_lost"]["against"]) == (0, NIGHT.isoformat())

@@ -70,6 +70,7 @@ def test_good_candidates_pass(layout: Layout, files: CandidateFiles, good: pd.Da
         "users": 40,
         "distinct_items": good.item_id.nunique(),
         "model_version": "v1",
+        "guards": {},
     }
 
 
@@ -189,6 +190,33 @@ def test_what_shards_have_is_put_together(layout: Layout, files: CandidateFiles,
 def test_parts_in_each_others_place(layout: Layout, files: CandidateFiles) -> None:
     with pytest.raises(QualityError, match="users_missing is 40, allowed at most 0; users_unknown is 40"):
         check(layout, instead(files, [shard.part for shard in reversed(files.shards)]))
+
+
+def reasoned(files: CandidateFiles, good: pd.DataFrame, part: Path, **changes: object) -> CandidateFiles:
+    """All users in one part, with reasons: half of the rows name an item that their user has had."""
+    names = pd.read_parquet(files.items).set_index("item_index").item_id
+    events = pd.concat(pd.read_parquet(path) for shard in files.shards for path in shard.events)
+    had = events.groupby("user_id").item_index.min().map(names)
+    own = good.user_id.map(had).where(good["rank"] % 2 == 0)
+    frame = good.assign(because=own.notna().map({True: "together", False: "taste"}), because_item=own)
+    write_part(part, frame.assign(**changes))
+    return replace(in_one(files, part), columns=tuple(frame.columns))
+
+
+def test_reasons_are_known_and_of_the_users_history(
+    layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path
+) -> None:
+    part = tmp_path / "part-0000.parquet"
+    check(layout, reasoned(files, good, part))
+    with pytest.raises(QualityError, match=r"published: rows_with_unknown_reason is 400, allowed at most 0\. Readers"):
+        check(layout, reasoned(files, good, part, because="a whim"))
+    with pytest.raises(QualityError, match=r"published: rows_with_unknown_reason is 400"):
+        check(layout, reasoned(files, good, part, because=None))
+    # Items that are recommended while seen ones are excluded are in nobody's own history.
+    with pytest.raises(QualityError, match=r"published: rows_with_foreign_reason is 400, allowed at most 0\. Readers"):
+        check(layout, reasoned(files, good, part, because_item=good.item_id))
+    with pytest.raises(QualityError, match="has the columns user_id"):
+        check(layout, in_one(files, part))
 
 
 def test_rows_are_compared_as_they_lie_whoever_reads_them(tmp_path: Path) -> None:

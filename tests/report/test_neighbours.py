@@ -55,3 +55,10 @@ def test_a_page_that_is_right_or_has_no_links_is_left_alone(layout: Layout) -> N
     before = layout.report(DAYS[1]).stat().st_mtime_ns
     link_neighbours(layout, DAYS[2])
     assert layout.report(DAYS[1]).stat().st_mtime_ns == before
+
+
+def test_a_damaged_page_of_another_night_is_left_alone(layout: Layout) -> None:
+    write(layout, DAYS[0])
+    layout.report(DAYS[0]).write_bytes(b"\xff<nav")
+    write(layout, DAYS[1])
+    assert layout.report(DAYS[0]).read_bytes() == b"\xff<nav"

@@ -34,11 +34,11 @@ def group(kind: str, least: int, most: int | None, says: str | None = "better") 
 def test_a_difference_that_is_more_than_noise_and_one_that_may_be_noise(night: Night) -> None:
     text = said(night)
     assert "NDCG@10 decides. It says how far up among a user's first 10 recommendations" in text
-    assert "The new model against the champion: better. The difference of +0.0160 is more than noise" in text
+    assert "The new model is better than the champion: the difference of +0.0160 is more than noise (95 %" in text
     assert (
-        "What serves has 1.22 times as much as what each user had most, the best rule that needs no model: the "
-        "difference of +0.0320 may be noise (95 % interval \u22120.0040 to +0.0660). With 31 users, differences below "
-        "about 0.0360 cannot be told from chance."
+        'What serves reaches 1.22 times the NDCG@10 of "what each user had most", the best rule that needs no model: '
+        "the difference of +0.0320 may be noise (95 % interval \u22120.0040 to +0.0660). With 31 users, differences "
+        "below about 0.0360 cannot be told from chance."
     ) in text
     assert "Of 100 users, 55 went on to take at least one of their first 10 recommendations." in text
 
@@ -48,6 +48,14 @@ def test_the_interval_of_what_serves_is_said(night: Night) -> None:
     text = said(night, intervals=intervals, serving=CHAMPION, promoted=False)
     assert "What serves (champion) reaches 0.1600; with other users of the same kind" in text
     assert "between 0.1500 and 0.1700." in text
+
+
+def test_no_ratio_is_made_of_next_to_nothing(night: Night) -> None:
+    judged = verdict()
+    judged.metrics["most_bought"]["ndcg@10"] = judged.metrics["popularity"]["ndcg@10"] = 0.0004
+    text = " ".join(plainly(replace(night, verdict=judged)))
+    assert 'What serves beside "' in text
+    assert "times" not in text
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ def test_every_metric_is_explained(night: Night, metric: str, words: str) -> Non
 def test_a_baseline_that_serves_is_compared_with_the_new_model(night: Night) -> None:
     text = " ".join(plainly(replace(night, verdict=baseline_verdict())))
     assert "What serves (what each user had most) reaches 0.1440." in text
-    assert "The new model against what each user had most, the best rule that needs no model:" in text
+    assert 'The new model compared with "what each user had most", the best rule that needs no model:' in text
 
 
 def test_a_night_without_figures_says_so(night: Night) -> None:

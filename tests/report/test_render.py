@@ -16,6 +16,7 @@ from hmamba.contracts.steps import IndexMetrics, ReportMetrics
 from hmamba.report.render import write_report
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
+from jobs import report
 from tests.report.metrics_of_night import (
     COOCCURRENCE,
     DAY,
@@ -354,9 +355,19 @@ def test_examples_are_shown_and_can_be_switched_off(copied: Layout) -> None:
     assert "user-0" not in text
 
 
+def test_the_step_shows_what_the_settings_say(copied: Layout) -> None:
+    copied.config.write_text("[report]\nexamples = 2\ndrift_days = 3\n")
+    assert report.main(["--root", str(copied.root), "--day", str(DAY), "--run-id", RUN]) == 0
+    text = copied.report(DAY).read_text(encoding="utf-8")
+    assert text.count('<article class="example"') == 4  # two of each kind; nobody is new
+    assert "Drift: 2024-01-28 to 2024-01-30 against 2024-01-25 to the day before" in Page(text).text
+
+
 def test_drift_is_a_table_with_bands_in_words(page: Page) -> None:
     assert "Drift: 2024-01-24 to 2024-01-30 against 2024-01-17 to the day before" in page.text
-    assert re.search(r"items [\d.]+ by chance up to [\d.]+ may be chance", page.text)
+    assert re.search(
+        r"share of, and its largest changes PSI items (\S.*? → \S+ % )+may be chance 0\.\d+ by chance to", page.text
+    )
     assert "Usual bands: below 0.1 stable, from 0.25 strong." in page.text
 
 
@@ -388,7 +399,7 @@ def test_the_night_before_is_compared_and_linked(copied: Layout) -> None:
     page = page_of(copied)
     assert "Since the table of 2024-01-29" in page.headings
     assert "new among the first 10 0.0 % of users who had recommendations before" in page.text
-    assert f"Both tables come from {VERSION} . 0 users had no recommendations before" in page.text
+    assert f"Both tables come from {VERSION} . The users are the same." in page.text
     assert {"../index.html", "../2024-01-29/index.html"} <= set(page.links)
 
 

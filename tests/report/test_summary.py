@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hmamba.contracts.guards import GuardResult
 from hmamba.contracts.steps import ScoreMetrics
 from hmamba.report.drift import shift_of
 from hmamba.report.gather import Night, gather
@@ -186,3 +187,15 @@ def test_shards_add_up(copied: Layout) -> None:
     assert found.steps.score is not None
     assert (found.steps.score.users, found.steps.score.fallback_users, found.steps.score.rows) == (40, 4, 400)
     assert any("4 users without usable history" in alert for alert in summarise(found).alerts)
+
+
+def test_a_guard_that_warned_is_an_alert(night: Night) -> None:
+    passed = GuardResult(value=0.1, warn=0.4, stop=None, outcome="passed", detail="Few items are new.")
+    warned = passed.model_copy(update={"value": 0.5, "outcome": "warned", "detail": "Half of the items are new."})
+    publish = night.steps.publish
+    assert publish is not None
+    guarded = publish.model_copy(update={"guards": {"users_lost": passed, "churn": warned}})
+    found = summarise(with_steps(night, publish=guarded))
+    assert found.tone == "warn"
+    assert "Half of the items are new." in found.alerts
+    assert "Few items are new." not in found.alerts

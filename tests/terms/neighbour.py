@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 
 from hmamba.terms.base import Evidence
 
@@ -32,6 +33,11 @@ class Neighbour:
         rows, columns = rows[inside], candidate_items.column[wanted[inside]]
         rows, columns = rows[columns >= 0], columns[columns >= 0]
         return Evidence(rows, columns, np.ones((len(rows), 1), dtype=np.float32))
+
+    def behind(self, weights, histories, rows, items):
+        size = max(int(histories.items.max(initial=0)), *self.known) + 1
+        newest = histories.items[histories.offsets[1:][rows] - 1]
+        return sp.csr_array((np.ones(len(rows)), newest, np.arange(len(rows) + 1)), (len(rows), size))
 
     def resized(self, size):
         return Neighbour(tuple(item for item in self.known if item < size))

@@ -173,3 +173,18 @@ def test_items_that_are_no_candidates_cost_no_similarities(monkeypatch):
     common = kept.keys() & of_all.keys()
     assert common
     assert all(kept[key] == pytest.approx(of_all[key]) for key in common)
+
+
+@pytest.mark.parametrize("values", [lambda histories: histories, randomly_valued])
+def test_what_is_behind_the_evidence_adds_up_to_what_is_added(values, monkeypatch):
+    monkeypatch.setattr(module, "_PAIRS", 7)
+    histories = values(random_histories(items=ITEMS))
+    counted = Attributes.count(histories, ITEMS + 1, some_attributes(ITEMS + 1))
+    everything = CandidateItems.of(np.r_[0, np.ones(ITEMS, dtype=np.int64)], 1)
+    entries = counted.entries(histories, everything)
+    weights = {"recent": 3.0, "last": 0.5}
+    parts = counted.behind(weights, histories, entries.rows, everything.eligible[entries.columns])
+    np.testing.assert_allclose(parts.sum(axis=1), entries.features @ [3.0, 0.5], rtol=1e-4, atol=1e-6)
+    read = histories.read
+    for row, found in zip(entries.rows[::11], parts[::11].toarray(), strict=True):
+        assert set(np.flatnonzero(found)) <= set(read.items[read.offsets[row] : read.offsets[row + 1]][-50:])

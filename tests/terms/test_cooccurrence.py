@@ -114,6 +114,21 @@ def test_items_not_counted_as_seen_are_raised_and_events_of_weight_0_are_ignored
     assert set(raised(weights=[0, 1, 0], seen=[False, True, True])) == {2}
 
 
+def test_what_is_behind_the_evidence_adds_up_to_it():
+    histories = randomly_valued(random_histories(items=ITEMS))
+    counted = Cooccurrence.count(histories, ITEMS + 1)
+    table = counted.table.toarray()
+    rows, items = np.repeat(np.arange(len(histories)), 5), np.tile([1, 2, 3, 5, 8], len(histories))
+    parts = counted.behind({}, histories, rows, items).toarray()
+    for row, item, found in zip(rows, items, parts, strict=True):
+        own, baskets = baskets_of(histories.read, row)
+        expected = np.zeros(ITEMS + 1)
+        ages = baskets.max(initial=0) - baskets
+        for source, age, weight in list(zip(own, ages, weights_of(histories.read, row), strict=True))[-50:]:
+            expected[source] += weight * 0.8**age * table[source, item]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
 def test_only_the_neighbours_with_the_largest_weights_are_kept(monkeypatch):
     monkeypatch.setattr(module, "_NEIGHBOURS", 2)
     histories = random_histories(items=ITEMS)

@@ -31,7 +31,7 @@ def weighted(weight):
 
 @pytest.fixture
 def registered(monkeypatch):
-    term = RegisteredTerm("tests.terms.neighbour:Neighbour", False, None, "the item after the newest one")
+    term = RegisteredTerm("tests.terms.neighbour:Neighbour", False, None, "the item after the newest one", "next")
     monkeypatch.setitem(SCORE_TERMS, "neighbour", term)
 
 

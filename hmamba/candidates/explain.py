@@ -1,0 +1,387 @@
+"""Explain one item for one user: its place, what each kind of evidence adds to its score, or why it is not listed.
+
+The night's own model, index and histories are read from its run folder, and scores are divided by the code that writes
+the column ``because`` (:mod:`hmamba.candidates.because`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import torch
+
+from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.because import Attribution
+from hmamba.candidates.lookup import SUGGESTIONS, published_manifest, unknown_user
+from hmamba.candidates.night import NightScorer
+from hmamba.candidates.score import shares_of
+from hmamba.columns import FALLBACK_VERSION
+from hmamba.contracts.manifest import Manifest
+from hmamba.contracts.verdict import read_serving
+from hmamba.errors import InputError
+from hmamba.evaluation.baselines import popular
+from hmamba.evaluation.ranking import rank_all
+from hmamba.index.index import ItemIndex
+from hmamba.inference.encode import encode_users
+from hmamba.models.files import StoredModel
+from hmamba.score_terms import POPULAR, SCORE_TERMS, TASTE
+from hmamba.sequences.files import Snapshot
+from hmamba.sequences.histories import Histories, IntArray, midnight, read_user
+from hmamba.statements import one, statement
+from hmamba.storage.layout import Layout
+from hmamba.warehouse.connection import in_memory
+
+_SOURCES = 5
+"""Most items of the history that are named for one kind of evidence."""
+_SAME = 1e-3
+"""Scores that differ less are the same, computed in another order."""
+_WORDS = {
+    TASTE: "the model's base score for the user, without the item's popularity",
+    POPULAR: "the item's popularity, as the model has learned it",
+    **{term.because: term.evidence for term in SCORE_TERMS.values()},
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An item of the history, and its share of a kind of evidence."""
+
+    item_id: str
+    title: str | None
+    share: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a score.
+
+    Attributes:
+        because: kind of evidence, as in the column ``because``; ranker for the correction by trees.
+        evidence: the same in words.
+        value: what it adds, in logits.
+        sources: items of the history behind it, the largest share first; of more than a few the largest.
+    """
+
+    because: str
+    evidence: str
+    value: float
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item is in a user's list, or is not.
+
+    Attributes:
+        user, item_id, title: the user and the item.
+        day: the night's day.
+        model_version: what ranks the user's items.
+        k: most rows of a user.
+        rank: published rank; None if the item is not in the list.
+        place: place of the item by score among all items that the user may get, from 1; None for an item that they may
+            not get.
+        places: number of these items.
+        score: the score; None for an item without one.
+        mean: the user's mean base score over all events, to which the parts are added; None without parts.
+        parts: what adds to the score, the largest first; empty where popularity or a baseline ranks the items.
+        times_taken, last_taken: number of events of the user with the item, and the newest time (naive UTC; None if
+            there is none, or events have no times).
+        why_not: why the item is not in the list, a sentence; None if it is.
+        note: what else a reader of the explanation must know, a sentence; None if nothing.
+    """
+
+    user: str
+    item_id: str
+    title: str | None
+    day: str
+    model_version: str
+    k: int
+    rank: int | None
+    place: int | None
+    places: int
+    score: float | None
+    mean: float | None = None
+    parts: tuple[Part, ...] = ()
+    times_taken: int = 0
+    last_taken: datetime | None = None
+    why_not: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """What ranks an item for the user.
+
+    Attributes:
+        version: as the column model_version.
+        items, scores: all items that the user may get, best first, and their scores.
+        mean, parts: as in :class:`Explanation`.
+        refused: why the item has no score, a sentence; None if it has one.
+    """
+
+    version: str
+    items: IntArray
+    scores: np.ndarray
+    mean: float | None = None
+    parts: tuple[Part, ...] = ()
+    refused: str | None = None
+
+
+def explain(layout: Layout, user: str, item: str) -> Explanation:
+    """Explain an item for a user by the night of the newest published table.
+
+    Args:
+        layout: the root.
+        user: the user's id.
+        item: the item's id.
+
+    Raises:
+        InputError: nothing is published, the night's run folder has been deleted or has changed since, or the user or
+            the item is unknown (the message lists similar ids).
+    """
+    manifest = published_manifest(layout)
+    files = _night(layout, manifest)
+    with in_memory() as connection:
+        rows = _published(connection, layout, manifest, user)
+        number, name = _item(connection, files, item)
+        history = _history(connection, files, manifest, user)
+        if not rows and not history.events:
+            raise unknown_user(connection, layout, manifest, user)
+        scorer = NightScorer.open(files, torch.device("cpu"))
+        found = _Explainer(files, connection, scorer, manifest).ranked(history, number)
+    return _explanation(manifest, user, item, name, number, history, rows, found)
+
+
+def _night(layout: Layout, manifest: Manifest) -> Snapshot:
+    """The snapshot of the night that has published a table.
+
+    Raises:
+        InputError: its folder has been deleted, or holds another night since.
+    """
+    run = layout.run(manifest.day, manifest.run_id)
+    again = f"Run the night again: {layout.command('run', '--day', manifest.day.isoformat())}."
+    if not run.storage.exists(run.manifest):
+        raise InputError(
+            f"{run.folder} has been deleted: without it, an item cannot be explained. {again} To keep more of these "
+            "folders, raise keep.runs."
+        )
+    files = Snapshot.open(run)
+    if manifest.snapshot != files.digest or manifest.model_version not in (read_serving(run), FALLBACK_VERSION):
+        raise InputError(f"{run.folder} does not match {layout.latest}: it has been run again since. {again}")
+    return files
+
+
+def _published(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str
+) -> dict[str, tuple[int, float]]:
+    """Rank and score of the user's published items."""
+    files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
+    bound = {"files": files, "user": user, "most": manifest.k}
+    rows = connection.execute(statement("published/of_user"), bound).fetchall()
+    return {item: (rank, score) for rank, item, score, _ in rows}
+
+
+def _item(connection: duckdb.DuckDBPyConnection, files: Snapshot, item: str) -> tuple[int, str | None]:
+    """Index and title of an item.
+
+    Raises:
+        InputError: the snapshot has no such item.
+    """
+    bound = {"file": str(files.items), "item": item}
+    found = connection.execute(statement("published/index_of_item"), bound).fetchone()
+    if found is None:
+        similar = connection.execute(statement("published/similar_items"), {**bound, "most": SUGGESTIONS}).fetchall()
+        raise InputError(
+            f"item {item!r} is not among the {files.manifest.items:,} items of {files.manifest.day}. Ids that look "
+            f"alike: {', '.join(repr(row[0]) for row in similar)}. Neither an event nor the catalogue names it."
+        )
+    return int(found[0]), found[1]
+
+
+def _history(connection: duckdb.DuckDBPyConnection, files: Snapshot, manifest: Manifest, user: str) -> Histories:
+    """The history of one user in the night's snapshot, without events if they have none."""
+    connection.execute(statement("sequences/create_shard_of"))
+    bound = {"user": user, "shards": files.manifest.shards}
+    shard = one(connection, "sequences/shard_of_user", bound)["shard"]
+    history = read_user(files.shard(shard), user)
+    return history.asked_next() if files.manifest.by_position else history.asked_at(_asked(manifest))
+
+
+def _asked(manifest: Manifest) -> int:
+    """The start of the day after the night's, microseconds."""
+    return midnight(manifest.day + timedelta(days=1))
+
+
+@dataclass(frozen=True)
+class _Explainer:
+    """Ranks all items for a user, as the night did."""
+
+    files: Snapshot
+    connection: duckdb.DuckDBPyConnection
+    scorer: NightScorer
+    manifest: Manifest
+
+    def ranked(self, history: Histories, item: int) -> _Ranked:
+        """Rank all items for one user, and divide the score of one of them."""
+        system = self.scorer.system
+        if isinstance(system, Baseline):
+            return self._by_baseline(system, history, item)
+        stored, index = system
+        read, is_known = stored.readable(history)
+        if not is_known[0]:
+            counts = index.served_items.counts(self.scorer.popularity)
+            best = popular(read, counts, len(counts), exclude_seen=self.manifest.exclude_seen)
+            _, items, shares = shares_of(best, counts)
+            return _Ranked(FALLBACK_VERSION, items, np.log(shares), refused=_not_served(stored, index, item))
+        return self._by_model(stored, index, read, item)
+
+    def _by_baseline(self, baseline: Baseline, history: Histories, item: int) -> _Ranked:
+        most = len(baseline.candidate_items)
+        ranked = baseline.rank(history, most, exclude_seen=self.manifest.exclude_seen)
+        column = baseline.candidate_items.column
+        refused = None
+        if item >= len(column) or column[item] < 0:
+            refused = "The item may not be recommended: it has no events, or is not in candidates.allowed_items."
+        return _Ranked(baseline.version, ranked.items, ranked.scores, refused=refused)
+
+    def _by_model(self, stored: StoredModel, index: ItemIndex, read: Histories, item: int) -> _Ranked:
+        hidden, attribution = encode_users(stored.model, read), Attribution(stored, index, self.scorer.popularity)
+        tables = []
+        for part in [index] if index.new is None else [index, index.new]:
+            table = rank_all(
+                attribution.model,
+                read,
+                part.candidate_items,
+                k=len(part.candidate_items),
+                exclude_seen=self.manifest.exclude_seen,
+                rerank=part is index,
+                hidden_Ud=hidden,
+            )
+            tables.append(table)
+        items, scores = (np.concatenate(parts, axis=1)[0] for parts in zip(*tables, strict=True))
+        order = np.argsort(-scores, kind="stable")[: int((items >= 0).sum())]
+        found = _Ranked(stored.version, items[order], scores[order], refused=_not_served(stored, index, item))
+        if found.refused is not None:
+            return found
+        zero = np.zeros(1, dtype=np.int64)
+        divided = attribution.parts(read, hidden, zero, np.array([item]))
+        parts = [
+            Part(name, _WORDS[name], float(value), self._sources(attribution, name, read, item))
+            for name, value in zip(divided.names, divided.values[0], strict=True)
+            if value or name in (TASTE, POPULAR)
+        ]
+        place = np.flatnonzero(found.items == item)
+        if len(place) and stored.model.ranker is not None:
+            correction = float(found.scores[place[0]] - divided.scores[0])
+            if abs(correction) > _SAME:
+                parts.append(Part("ranker", "the correction of the order by trees ([rank])", correction))
+        parts.sort(key=lambda part: -part.value)
+        return _Ranked(found.version, found.items, found.scores, float(divided.means[0]), tuple(parts))
+
+    def _sources(self, attribution: Attribution, name: str, read: Histories, item: int) -> tuple[Source, ...]:
+        """The items of the history behind a kind of evidence."""
+        row = attribution.behind(name, read, np.zeros(1, dtype=np.int64), np.array([item]))
+        if row is None or not row.sum() > 0:
+            return ()
+        values = np.asarray(row.toarray())[0]
+        best = np.argsort(-values, kind="stable")[:_SOURCES]
+        best = best[values[best] > 0]
+        ids = self.scorer.item_ids.take(pa.array(best)).to_pylist()
+        titles = _titles(self.connection, self.files.items, ids)
+        shares = values[best] / values.sum()
+        return tuple(Source(id_, titles.get(id_), float(share)) for id_, share in zip(ids, shares, strict=True))
+
+
+def _titles(connection: duckdb.DuckDBPyConnection, items: Path, ids: list[str]) -> dict[str, str]:
+    rows = connection.execute(statement("published/items"), {"file": str(items), "items": ids}).fetchall()
+    return {item: title for item, title, _ in rows}
+
+
+def _not_served(stored: StoredModel, index: ItemIndex, item: int) -> str | None:
+    """Why a model's night cannot recommend an item to anybody, a sentence; None if it can."""
+    served = index.served_items.column
+    if item < len(served) and served[item] >= 0:
+        return None
+    column = stored.candidate_items.column
+    if item < len(column) and (column[item] >= 0 or item in stored.new_items):
+        return "The item is not in candidates.allowed_items."
+    return (
+        "The item is not a candidate item of the model: it has fewer training events than train.min_item_events, or "
+        "was first seen after the training."
+    )
+
+
+def _explanation(
+    manifest: Manifest,
+    user: str,
+    item: str,
+    title: str | None,
+    number: int,
+    history: Histories,
+    rows: dict[str, tuple[int, float]],
+    found: _Ranked,
+) -> Explanation:
+    """Put together what was found, and say why the item is not in the list."""
+    taken = np.flatnonzero(history.items == number)
+    newest = int(history.times[taken[-1]]) if len(taken) else None
+    rank, published = rows.get(item, (None, None))
+    place = np.flatnonzero(found.items == number)
+    score = float(found.scores[place[0]]) if len(place) else None
+    note = None
+    if published is not None and (score is None or abs(published - score) > _SAME * (1 + abs(score))):
+        since = "a refresh has read newer events" if manifest.refresh is not None else "the list was made otherwise"
+        note = f"The published score is {published:.4f}: {since}. This explanation is of the night's own histories."
+    why_not = None
+    if rank is None:
+        why_not = found.refused or _left_out(manifest, history, taken, place, rows, found)
+    return Explanation(
+        user=user,
+        item_id=item,
+        title=title,
+        day=manifest.day.isoformat(),
+        model_version=found.version,
+        k=manifest.k,
+        rank=rank,
+        place=int(place[0]) + 1 if len(place) else None,
+        places=len(found.items),
+        score=score if published is None or note is not None else published,
+        mean=found.mean,
+        parts=found.parts,
+        times_taken=len(taken),
+        last_taken=None if newest is None else datetime.fromtimestamp(newest / 1e6, UTC).replace(tzinfo=None),
+        why_not=why_not,
+        note=note,
+    )
+
+
+def _left_out(
+    manifest: Manifest,
+    history: Histories,
+    taken: IntArray,
+    place: IntArray,
+    rows: dict[str, tuple[int, float]],
+    found: _Ranked,
+) -> str:
+    """Why an item that can be recommended is not in the user's list."""
+    if not len(place):
+        seen = np.ones(len(taken), dtype=bool) if history.seen is None else history.seen[taken]
+        if manifest.exclude_seen and seen.any():
+            return "The user has seen the item, and candidates.exclude_seen = true."
+        return "The item has no score for this user."
+    if place[0] >= manifest.k:
+        last = min((score for _, score in rows.values()), default=float(found.scores[manifest.k - 1]))
+        return (
+            f"By score it is in place {int(place[0]) + 1:,} of {len(found.items):,}, and the list ends with "
+            f"{manifest.k:,} items, the last with a score of {last:.4f}."
+        )
+    if manifest.refresh is not None:
+        return "A refresh has changed the user's list since the night that this explanation is of."
+    return (
+        f"By score it is in place {int(place[0]) + 1:,}, but other items have taken the last places of the list: new "
+        "items have a share of it (candidates.new_items)."
+    )
