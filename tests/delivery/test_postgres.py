@@ -15,7 +15,7 @@ import pytest
 
 from hmamba.config import Config
 from hmamba.delivery.base import Settings
-from hmamba.delivery.postgres import PostgresTarget
+from hmamba.delivery.postgres_view import View
 from hmamba.errors import BusyError, ConfigError, InputError
 from hmamba.storage.layout import Layout
 from tests.delivery.conftest import PASSWORD
@@ -108,6 +108,14 @@ def test_ids_of_any_characters(layout: Layout, database: str, config: Config) ->
     publish(layout, {**ODD, "": ["other"], "été 😀": ["z"]}, NEXT)
     assert delivered(layout, config)[0] == "changes"
     assert held(database) == {**ODD, "": ["other"], "été 😀": ["z"]}
+
+
+def test_an_id_that_postgresql_cannot_hold(layout: Layout, database: str, config: Config) -> None:
+    publish(layout, {"user": ["a\0b"]})
+    with pytest.raises(InputError, match="holds no id with a NUL character") as caught:
+        delivered(layout, config)
+    assert "a\0b" not in str(caught.value)
+    assert query(database, "SELECT to_regclass('hmamba_candidates')") == [(None,)]
 
 
 def test_changes_cost_what_has_changed(layout: Layout, database: str, config: Config) -> None:
@@ -293,10 +301,10 @@ def test_a_delivery_that_never_ends_is_reported(layout: Layout, database: str) -
     config = settings_of(layout, kind="postgres")
     delivered(layout, config)
     impatient = config.model_copy(update={"warehouse": config.warehouse.model_copy(update={"wait_seconds": 0.2})})
-    target = PostgresTarget(Settings("shop", config.deliver.targets["shop"], layout.root, 1))
-    target._schema = "public"
+    settings = Settings("shop", config.deliver.targets["shop"], layout.root, 1)
     with psycopg.connect(database) as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s)", (target._key,))
+        view = View(other, "public", "hmamba_candidates", settings)
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (view.lock_key,))
         with pytest.raises(BusyError, match=r"another delivery to public.hmamba_candidates is under way"):
             delivered(layout, impatient)
     assert delivered(layout, impatient) == ("nothing", 0)
