@@ -15,12 +15,11 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
-from hmamba.pages import templates
 from hmamba.report import figures
 from hmamba.report.figures import Line
 from hmamba.report.history import Night, nights
 from hmamba.report.judged import NAMES, SAYS
-from hmamba.report.words import FILTERS
+from hmamba.report.words import environment
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.text import metric_name, sentence, signed
@@ -92,10 +91,10 @@ def render(found: Sequence[Night], reports: set[date]) -> str:
         reports: days of which there is a report.
     """
     rows = _rows(found, reports)
-    environment = templates("hmamba.report")
-    environment.filters |= FILTERS
-    return environment.get_template("trend.html").render(
-        rows=rows[::-1], latest=rows[-1] if rows else None, plots=_plots(rows), version=hmamba.__version__
+    return (
+        environment()
+        .get_template("trend.html")
+        .render(rows=rows[::-1], latest=rows[-1] if rows else None, plots=_plots(rows), version=hmamba.__version__)
     )
 
 
