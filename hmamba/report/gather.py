@@ -43,6 +43,7 @@ from hmamba.report.changes import Changes, since_last
 from hmamba.report.disk import Disk
 from hmamba.report.drift import Drift, measure
 from hmamba.report.examples import Example, choose
+from hmamba.report.neighbours import reported_days
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.steps import PUBLISHING
@@ -231,7 +232,7 @@ def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None =
             "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
-        reports=tuple(when for when, _ in layout.report_days),
+        reports=tuple(reported_days(layout)),
         changes=changes,
         drift=drift,
         by_position=snapshot is not None and snapshot.by_position,

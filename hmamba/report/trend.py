@@ -5,7 +5,7 @@ It is made from the documents that the nights have left, so each figure is the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -19,6 +19,7 @@ from hmamba.report import figures
 from hmamba.report.figures import Line
 from hmamba.report.history import Night, nights
 from hmamba.report.judged import NAMES, SAYS
+from hmamba.report.neighbours import reported_days
 from hmamba.report.words import environment
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
@@ -78,12 +79,11 @@ class Row:
 
 def write_trend(layout: Layout) -> Path:
     """Write the page of all nights, atomically replacing an earlier one."""
-    reports = {day for day, _ in layout.report_days if layout.storage.exists(layout.report(day))}
-    write_text(layout.storage, layout.all_reports, render(nights(layout), reports))
+    write_text(layout.storage, layout.all_reports, render(nights(layout), reported_days(layout)))
     return layout.all_reports
 
 
-def render(found: Sequence[Night], reports: set[date]) -> str:
+def render(found: Sequence[Night], reports: Collection[date]) -> str:
     """The whole page.
 
     Args:
@@ -98,7 +98,7 @@ def render(found: Sequence[Night], reports: set[date]) -> str:
     )
 
 
-def _rows(found: Sequence[Night], reports: set[date]) -> list[Row]:
+def _rows(found: Sequence[Night], reports: Collection[date]) -> list[Row]:
     """One row a day: the run that published, or else the last one; a rolled-back run only if there is no other."""
     by_day: dict[date, list[Night]] = {}
     for night in found:
