@@ -12,6 +12,7 @@ import hmamba
 from hmamba.columns import BASELINES
 from hmamba.config import ReportConfig
 from hmamba.report import figures
+from hmamba.report.examples import NEW_DAYS
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
 from hmamba.report.learnt import VALIDATION, finite, what_serves_knows
@@ -60,6 +61,7 @@ def render(night: Night) -> str:
         .get_template("night.html")
         .render(
             night=night,
+            new_days=NEW_DAYS,
             links=links_of(night.day, night.reports),
             summary=summarise(night),
             names=NAMES,
