@@ -43,6 +43,7 @@ from hmamba.report.changes import Changes, since_last
 from hmamba.report.disk import Disk
 from hmamba.report.drift import Drift, measure
 from hmamba.report.examples import Example, choose
+from hmamba.report.neighbours import reported_days
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.steps import PUBLISHING
@@ -109,8 +110,8 @@ class Night:
 
     ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
     ``changes``: None if there is no table of an earlier day. ``drift``: None without a snapshot, or if events have no
-    times (``by_position``). ``examples``: empty if they are switched off. ``reports``: days that have a report.
-    ``unreadable``: a message for each file that could not be read.
+    times (``by_position``). ``examples``: None if they are switched off, or without candidates. ``reports``: days that
+    have a report. ``unreadable``: a message for each file that could not be read.
     """
 
     day: date
@@ -130,7 +131,7 @@ class Night:
     changes: Changes | None = None
     drift: Drift | None = None
     by_position: bool = False
-    examples: tuple[Example, ...] = ()
+    examples: tuple[Example, ...] | None = None
 
     @property
     def models(self) -> list[str]:
@@ -204,12 +205,12 @@ def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None =
     if stopped is None or "snapshot" in stopped.before:
         snapshot = reading.document(SnapshotManifest, run.manifest)
     changes = drift = None
-    examples: list[Example] = []
+    examples: list[Example] | None = None
     if snapshot is not None and shards and items.exists():
         drift = reading.attempt(run.sequences, partial(measure, snapshot, shards, items, config.drift_days))
-        if parts and stopped is None:
+        if parts and stopped is None and config.examples:
             chosen = partial(choose, snapshot, parts, shards, items, config.examples)
-            examples = reading.attempt(parts[0].parent, chosen) or []
+            examples = reading.attempt(parts[0].parent, chosen)
     published = reading.document(Manifest, layout.published_manifest(day)) if stopped is None else None
     if published is not None and parts:
         changes = reading.attempt(layout.candidates, partial(since_last, layout, published, parts))
@@ -232,11 +233,11 @@ def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None =
             "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
-        reports=tuple(when for when, _ in layout.report_days),
+        reports=tuple(reported_days(layout)),
         changes=changes,
         drift=drift,
         by_position=snapshot is not None and snapshot.by_position,
-        examples=tuple(examples),
+        examples=None if examples is None else tuple(examples),
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
 
