@@ -14,6 +14,7 @@ from hmamba.config.data import (
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
+from hmamba.config.publishing import PopularConfig, PublishConfig, SegmentsConfig, SimilarItemsConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -28,9 +29,13 @@ __all__ = [
     "KeepConfig",
     "Limits",
     "ModelConfig",
+    "PopularConfig",
+    "PublishConfig",
     "QualityConfig",
     "RankConfig",
     "Section",
+    "SegmentsConfig",
+    "SimilarItemsConfig",
     "SnapshotConfig",
     "SourceConfig",
     "TrainConfig",

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.document import Document, Moment, Part
+from hmamba.contracts.tables import VectorSpace
 
 
 class PublishedFile(Part):
@@ -96,6 +97,15 @@ class Manifest(Document):
     refresh: Refresh | None = Field(description="Null for a night's own table.")
     created_at: Moment
     files: tuple[PublishedFile, ...]
+    tables: dict[str, tuple[PublishedFile, ...]] = Field(
+        default_factory=dict, description="Files of the tables beside the candidates, by the table's name."
+    )
+    vector_space: VectorSpace | None = Field(None, description="What the vectors mean; null without a table of them.")
+
+    @property
+    def every_file(self) -> tuple[PublishedFile, ...]:
+        """The files of the candidates and of all tables beside them."""
+        return (*self.files, *(file for files in self.tables.values() for file in files))
 
     @property
     def last_day(self) -> date:

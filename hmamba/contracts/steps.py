@@ -13,6 +13,7 @@ from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
+from hmamba.contracts.tables import WrittenTable
 from hmamba.contracts.verdict import Verdict
 from hmamba.text import counted
 
@@ -177,6 +178,8 @@ class IndexMetrics(StepMetrics):
         recall: share of the ``recall_at`` best items that an approximate search finds; None if none was tested.
             Below ``recall_floor`` the search is exact.
         looked_at: search parameters of the approximate search, such as ``nprobe``; None where the search is exact.
+        tables: tables about items, by name (``publish.tables``); of segments, the items.
+        snapshot: digest of all files of the snapshot that the tables were made from.
     """
 
     step: Literal["index"] = "index"
@@ -197,6 +200,8 @@ class IndexMetrics(StepMetrics):
     looked_at: dict[str, int] | None = None
     recall_floor: float | None = None
     recall_at: int | None = None
+    tables: dict[str, WrittenTable] = Field(default_factory=dict)
+    snapshot: str | None = None
 
     @property
     def in_a_line(self) -> str:
@@ -229,6 +234,7 @@ class ShardMetrics(_ScoredUsers):
         served: digest of the model and its index, or of the baseline and its candidate items.
         part: the candidates.
         points: the users' points.
+        tables: the shard's parts of tables about users, by name (``publish.tables``).
     """
 
     shard: int
@@ -236,6 +242,7 @@ class ShardMetrics(_ScoredUsers):
     served: str
     part: HashedFile
     points: HashedFile
+    tables: dict[str, WrittenTable] = Field(default_factory=dict)
 
 
 class ScoreMetrics(_ScoredUsers):
@@ -264,6 +271,7 @@ class PublishMetrics(StepMetrics):
         files: number of Parquet files.
         changed: false if the same content was already published.
         distinct_items: number of items recommended to at least one user.
+        tables: rows of each table beside the candidates, by name.
     """
 
     step: Literal["publish"] = "publish"
@@ -275,6 +283,7 @@ class PublishMetrics(StepMetrics):
     model_version: str
     warning: str | None
     distinct_items: int
+    tables: dict[str, int] = Field(default_factory=dict)
 
     @property
     def in_a_line(self) -> str:

@@ -63,6 +63,15 @@ class Snapshot:
         """
         return self._verified(ITEMS)
 
+    def described_users(self, shard: int) -> Path | None:
+        """Local file of the described users of a shard; None without a users file.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        name = f"users-{shard:04d}.parquet"
+        return self._verified(name) if any(file.name == name for file in self.manifest.files) else None
+
     def _verified(self, name: str) -> Path:
         place = self.run.sequences / name
         file = next((file for file in self.manifest.files if file.name == name), None)

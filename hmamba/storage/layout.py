@@ -104,6 +104,13 @@ class RunLayout:
         """Candidates of the users of one shard."""
         return self.candidates / f"part-{shard:04d}.parquet"
 
+    tables = _Under("tables")
+    """Tables that are published beside the candidates, and parts of them."""
+
+    def table(self, name: str, shard: int | None = None) -> Path:
+        """The file of a table, or of one shard's part of it."""
+        return self.tables / (f"{name}.parquet" if shard is None else f"{name}-{shard:04d}.parquet")
+
     item_points = _Under("vectors", ITEMS)
     """Lorentz points of the items; for a baseline, only the items that it may recommend."""
 
@@ -318,6 +325,10 @@ class Layout:
     def published_parts(self, day: date) -> list[Path]:
         """Files of the published candidate table of one day, in shard order; empty if nothing is published."""
         return self.storage.find(self.published(day), "part-*.parquet")
+
+    def published_tables(self, day: date) -> Path:
+        """Tables beside the candidates of one day. Readers of the candidates skip names that begin with ``_``."""
+        return self.published(day) / "_tables"
 
     def published_manifest(self, day: date) -> Path:
         """Manifest of the published candidate table of one day."""

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hmamba.candidates import beside
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import publish_refresh
 from hmamba.storage.layout import Layout
@@ -198,7 +199,7 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
     places = [
         (refresh, "replace_users"),
         (publishing, "check_candidates"),
-        (publishing.shutil, "copyfile"),
+        (beside.shutil, "copyfile"),
         (LocalStorage, "point"),
     ]
 

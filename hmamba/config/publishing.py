@@ -1,0 +1,88 @@
+"""Settings of what is published beside the candidates."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from hmamba.config.section import Section
+
+TABLES = ("similar_items", "popular", "segments", "user_vectors", "item_vectors")
+"""Names of the tables that can be published beside the candidates, see docs/candidates.md."""
+
+
+class SimilarItemsConfig(Section):
+    """The table similar_items: what goes with an item."""
+
+    k: int = Field(20, ge=1, le=1_000, description="Similar items of each item and source.")
+    items: int = Field(
+        200_000,
+        ge=1,
+        le=10_000_000,
+        description="Only so many items, those with the most events, have similar items. Every item is compared with "
+        "each of them.",
+    )
+
+
+class PopularConfig(Section):
+    """The table popular: the most taken items by category and segment."""
+
+    k: int = Field(100, ge=1, le=10_000, description="Items of each ranking.")
+    window_days: float = Field(
+        28.0, ge=0.001, le=36_500, description="Events that are younger count in the ranking window."
+    )
+    half_life_days: float = Field(
+        7.0, ge=0.001, le=36_500, description="Age in days at which an event counts half, in decayed and trending."
+    )
+    by: tuple[str, ...] = Field(
+        (), description="Columns of [users], such as country: each of their values is a segment with its own rankings."
+    )
+
+    @field_validator("by")
+    @classmethod
+    def _columns_are_named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in names) or len(set(names)) < len(names):
+            raise ValueError("name each column once")
+        return names
+
+
+class SegmentsConfig(Section):
+    """The table segments: the users likeliest to take an item."""
+
+    k: int = Field(1_000, ge=1, le=1_000_000, description="Users of each item.")
+    items: int = Field(
+        100, ge=1, le=100_000, description="Number of items, those with the most events, unless item_list names them."
+    )
+    item_list: str | None = Field(
+        None, description="Parquet or CSV file with a column item_id: the items, relative to the root or absolute."
+    )
+
+
+class PublishConfig(Section):
+    """Tables beside the candidates. None is computed unless it is in the list."""
+
+    tables: tuple[str, ...] = Field(
+        (),
+        description="Tables to publish: similar_items, popular, segments, user_vectors, item_vectors. See "
+        "docs/candidates.md.",
+    )
+    similar_items: SimilarItemsConfig = SimilarItemsConfig()
+    popular: PopularConfig = PopularConfig()
+    segments: SegmentsConfig = SegmentsConfig()
+
+    @field_validator("tables")
+    @classmethod
+    def _tables_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(name not in TABLES for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"choose among {', '.join(TABLES)}, each once")
+        return names
+
+    @model_validator(mode="after")
+    def _no_settings_without_effect(self) -> PublishConfig:
+        for name in ("similar_items", "popular", "segments"):
+            given = getattr(self, name).model_dump(exclude_defaults=True)
+            if given and name not in self.tables:
+                raise ValueError(
+                    f"publish.{name}.{next(iter(given))} has no effect, because publish.tables does not name the "
+                    f'table: add "{name}" to it, or remove the section [publish.{name}]'
+                )
+        return self
