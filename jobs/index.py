@@ -16,7 +16,7 @@ from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
-from hmamba.tables.of_items import ItemTables, snapshot_of
+from hmamba.tables.of_items import ItemTables
 from jobs.step import StepContext, run_step
 
 
@@ -43,7 +43,7 @@ def body(context: StepContext) -> IndexMetrics:
             model_version=version,
             points=points,
             tables=ItemTables(context.layout, config, files, candidate_items, None).write(),
-            snapshot=snapshot_of(files),
+            snapshot=files.manifest.files_digest,
         )
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
@@ -79,7 +79,7 @@ def body(context: StepContext) -> IndexMetrics:
         model_version=stored.version,
         points=points,
         tables=ItemTables(context.layout, config, files, built.served_items, stored).write(),
-        snapshot=snapshot_of(files),
+        snapshot=files.manifest.files_digest,
     )
 
 

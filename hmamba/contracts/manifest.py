@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from hmamba.contracts.contents import HashedFile
+from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
 from hmamba.contracts.tables import VectorSpace
 
@@ -68,6 +68,11 @@ class SnapshotManifest(Document, SnapshotTotals):
     batch: int
     files: tuple[SnapshotFile, ...]
     former: tuple[str, ...] = ()
+
+    @property
+    def files_digest(self) -> str:
+        """Digest of all files."""
+        return digest_of(self.files)
 
 
 class Refresh(Part):

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from hmamba.columns import ITEM_ID, ITEM_INDEX
 from hmamba.config import Config
-from hmamba.contracts.contents import digest_of
 from hmamba.contracts.models import IndexDescription
 from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.tables import WrittenTable
@@ -64,11 +63,6 @@ def part_made_with(config: Config, name: str, metrics: IndexMetrics) -> str:
         return made_with(config, name)
     chosen = metrics.tables[name]
     return digest([chosen.made_with, chosen.sha256, config.candidates.exclude_seen])
-
-
-def snapshot_of(files: Snapshot) -> str:
-    """Digest of all files of a snapshot, also of those that the model does not read."""
-    return digest_of(files.manifest.files)
 
 
 @dataclass(frozen=True)
@@ -194,7 +188,7 @@ def item_table(files: Snapshot, metrics: IndexMetrics, config: Config, name: str
     changed = None
     if written is None:
         changed = f"publish.tables names {name}, which the index step has not written"
-    elif metrics.snapshot != snapshot_of(files):
+    elif metrics.snapshot != files.manifest.files_digest:
         changed = f"the table {name} was written before the snapshot of this run"
     elif written.made_with != made_with(config, name):
         changed = f"[publish.{name}] has changed since the table was written"

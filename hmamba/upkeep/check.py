@@ -159,8 +159,7 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
         InputError: one is missing, damaged or too many, or their rows do not add up.
     """
     manifest = Manifest.read(place, layout.storage)
-    total = 0
-    for file in manifest.files:
+    for file in manifest.every_file:
         part = layout.storage.local_path(layout.root / file.path)
         if not part.is_file():
             raise InputError(f"{part} does not exist. {cure}")
@@ -168,11 +167,11 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
             raise InputError(f"{part} is damaged: its content is not what the manifest says (SHA-256). {cure}")
         if pq.read_metadata(part).num_rows != file.rows:
             raise InputError(f"{part} has other rows than its manifest says. {cure}")
-        total += file.rows
+    total = sum(file.rows for file in manifest.files)
     if total != manifest.rows:
         raise InputError(f"{place}: the files have {total} rows, and the manifest says {manifest.rows}. {cure}")
-    known = {layout.root / file.path for file in manifest.files}
-    more = [path for path in layout.storage.find(folder, "*.parquet") if path not in known]
+    known = {layout.root / file.path for file in manifest.every_file}
+    more = [path for path in layout.storage.find(folder, "**/*.parquet") if path not in known]
     if more:
         raise InputError(f"{more[0]} does not belong there: {place} does not name it. {cure}")
 
@@ -231,6 +230,8 @@ def _index(run: RunLayout) -> None:
     metrics = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
     if metrics is not None and run.storage.exists(run.item_points):
         metrics.points.verified(run.storage.local_path(run.item_points), IndexDescription.CURE)
+        for name, written in metrics.tables.items():
+            written.verified(run.storage.local_path(run.table(name)), IndexDescription.CURE)
 
 
 def _scored(run: RunLayout, place: Path) -> None:
@@ -241,6 +242,8 @@ def _scored(run: RunLayout, place: Path) -> None:
     cure = f"Run the score step for shard {scored.shard} (python -m jobs.score --shard {scored.shard})."
     scored.part.verified(run.storage.local_path(run.candidate_part(scored.shard)), cure)
     scored.points.verified(run.storage.local_path(run.user_points(scored.shard)), cure)
+    for name, written in scored.tables.items():
+        written.verified(run.storage.local_path(run.table(name, scored.shard)), cure)
 
 
 def _refreshable(layout: Layout) -> None:
