@@ -105,7 +105,7 @@ LEFT JOIN known_ids AS i ON s.item_id = i.item_id;
 -- $dimensions, $K and $flat: the vector space. In flat space, the first coordinate of a point is the square of the others.
 SELECT
     count(*) AS rows,
-    count(*) FILTER (WHERE point IS NULL OR vector IS NULL) AS rows_with_null,
+    count(*) FILTER (WHERE NOT is_whole) AS rows_with_null,
     count(*) FILTER (WHERE len(vector) <> $dimensions OR len(point) <> $dimensions - 1) AS rows_with_wrong_length,
     count(*) FILTER (
         WHERE NOT list_bool_and(list_transform(list_concat(point, vector), x -> isfinite(x)))
@@ -115,7 +115,8 @@ FROM (
     SELECT
         point,
         vector,
-        list_inner_product(CAST(point AS DOUBLE[]), CAST(point AS DOUBLE[])) AS square,
+        coalesce(list_count(point) = len(point) AND list_count(vector) = len(vector), false) AS is_whole,
+        CASE WHEN is_whole THEN list_inner_product(CAST(point AS DOUBLE[]), CAST(point AS DOUBLE[])) END AS square,
         CAST(point[1] AS DOUBLE) AS first,
         abs(CASE WHEN $flat THEN square - first ** 2 - first ELSE square - 2 * first ** 2 + $K END) AS off
     FROM read_parquet($part, hive_partitioning = false)

@@ -82,7 +82,9 @@ def test_users_whose_next_item_is_planted_come_first():
     """Everybody walks through the items in a cycle: item 5 is for those who were at item 4."""
     histories = planted_histories(users=120, items=30, events=8)
     stored, index = model_and_index({}, known=range(1, 31))
-    stored.model.counted_terms.append(WeightedTerm(Cooccurrence.count(histories, ITEMS + 1), {"new": 50.0, "seen": 0.0}))
+    stored.model.counted_terms.append(
+        WeightedTerm(Cooccurrence.count(histories, ITEMS + 1), {"new": 50.0, "seen": 0.0})
+    )
     found = collected(stored, index, histories, 3, exclude_seen=True)
     last = dict(zip(histories.users.to_pylist(), histories.items[histories.offsets[1:] - 1], strict=True))
     for item in (5, 21):

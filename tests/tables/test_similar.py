@@ -105,7 +105,10 @@ def planted():
     import scipy.sparse as sp
 
     random = np.random.default_rng(0)
-    users = [[(float(day), int(2 * pair + half)) for day, pair in enumerate(random.integers(0, 10, 8)) for half in (1, 2)] for _ in range(30)]
+    users = [
+        [(float(day), int(2 * pair + half)) for day, pair in enumerate(random.integers(0, 10, 8)) for half in (1, 2)]
+        for _ in range(30)
+    ]
     items = np.arange(1, 21)
     attributes = sp.csr_array((np.ones(20, np.float32), (items, (items - 1) % 10)), (21, 10))
     return histories_of(*users), attributes
