@@ -57,9 +57,10 @@ def score_blocks(
     candidate_items: CandidateItems,
     hidden_Ud: Tensor | None = None,
     *,
-    rows: int = _RANK_ROWS,
+    rows: int | None = None,
 ) -> Iterator[ScoreBlock]:
     """Score all candidate items, ``rows`` users at a time; users are encoded without ``hidden_Ud``."""
+    rows = rows or _RANK_ROWS
     device = model.tangents.weight.device
     hidden_Ud = (encode_users(model, histories) if hidden_Ud is None else hidden_Ud).to(device)
     score = model.score()

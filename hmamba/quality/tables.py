@@ -78,6 +78,18 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
 """What each figure of a table counts, in the order of the page. Each must be 0."""
 
 
+_STATEMENTS: Mapping[str, tuple[str, str, Mapping[str, list[str]]]] = {
+    "similar_items": (
+        "table_rules/rankings_of_similar_items",
+        "table_rules/similar_items",
+        {"sources": [columns.ALIKE, columns.BOUGHT_TOGETHER, columns.SAME_TASTE]},
+    ),
+    "popular": ("table_rules/rankings_of_popular", "table_rules/popular", {"rankings": list(RANKINGS)}),
+    "segments": ("table_rules/rankings_of_segments", "table_rules/segments", {}),
+}
+"""For each table of rankings: the statement that finds the rankings, that of its own rules, and the names it knows."""
+
+
 @dataclass(frozen=True)
 class TableRules:
     """What a table is checked against.
@@ -148,16 +160,12 @@ def _rows_of(part: Path, table: str) -> int:
 def _ranked(connection: duckdb.DuckDBPyConnection, table: str, rules: TableRules) -> Iterator[Mapping[str, Any]]:
     """Figures of a table of rankings, which is one file."""
     (part,) = map(str, rules.parts)
-    connection.execute(statement(f"table_rules/rankings_of_{table}"), {"part": part})
+    rankings, rules_of, names = _STATEMENTS[table]
+    connection.execute(statement(rankings), {"part": part})
     totals = one(connection, "table_rules/rankings", {"k": rules.most})
     yield totals
     yield one(connection, "table_rules/ranked_scores")
-    bound: dict[str, Any] = {"part": part}
-    if table == "similar_items":
-        bound["sources"] = [columns.ALIKE, columns.BOUGHT_TOGETHER, columns.SAME_TASTE]
-    elif table == "popular":
-        bound["rankings"] = list(RANKINGS)
-    yield one(connection, f"table_rules/{table}", bound)
+    yield one(connection, rules_of, {"part": part, **names})
     if table == "segments":
         known = 0
         for shard in rules.candidates.shards:

@@ -142,7 +142,7 @@ class Near:
     name: ClassVar[str] = SAME_TASTE
 
     def __init__(self, model: HMamba, known: IntArray, choice: Choice) -> None:
-        self._model = model.in_float64()
+        self._model = model.in_float64().cpu()
         self._is_flat = model.config.variant == "euclidean"
         self._K = float(1 / self._model.curvature.detach())
         self._is_known = np.zeros(len(choice.column), dtype=bool)
@@ -153,8 +153,7 @@ class Near:
 
     @torch.inference_mode()
     def _points(self, items: IntArray) -> RealArray:
-        index = torch.from_numpy(items).to(self._model.tangents.weight.device)
-        points: RealArray = self._model.item_points(index).cpu().numpy()
+        points: RealArray = self._model.item_points(torch.from_numpy(items)).numpy()
         return points
 
     def best(self, items: IntArray, k: int) -> Found:
