@@ -28,7 +28,7 @@ from hmamba.fitted import Fitted, run_in, train
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
 from hmamba.index.index import ItemIndex
-from hmamba.index.matmul import MatmulSearcher
+from hmamba.index.matmul import Float64Searcher, MatmulSearcher
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
@@ -167,7 +167,8 @@ class Recommender:
         ids = stored.item_ids.take(pa.array(eligible))
         columns = positions(texts_of(items, "item"), ids, "item")
         choice = Choice.of(eligible, np.zeros(len(stored.candidate_items.column), dtype=np.int64))
-        rows, near, score = Near(stored.model, eligible, choice).best(eligible[columns], depth)
+        searched = item_index.build(stored, stored.candidate_items, Float64Searcher.name)
+        rows, near, score = Near(stored.model, eligible, searched, choice).best(eligible[columns], depth)
         return self._frame(
             {
                 TARGET_ITEM_ID: self._named(ITEM_ID, ids, columns[rows]),

@@ -42,7 +42,7 @@ def body(context: StepContext) -> IndexMetrics:
             device="cpu",
             model_version=version,
             points=points,
-            tables=ItemTables(context.layout, config, files, candidate_items, None).write(),
+            tables=ItemTables(context.layout, config, files, candidate_items).write(),
             snapshot=files.manifest.files_digest,
         )
     device = device_of(config.train.device)
@@ -78,7 +78,7 @@ def body(context: StepContext) -> IndexMetrics:
         recall_at=min(settings.k, len(candidate_items)),
         model_version=stored.version,
         points=points,
-        tables=ItemTables(context.layout, config, files, built.served_items, stored).write(),
+        tables=ItemTables(context.layout, config, files, built.served_items, stored, built).write(),
         snapshot=files.manifest.files_digest,
     )
 

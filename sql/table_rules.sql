@@ -11,20 +11,19 @@ SELECT item_id FROM known_ids SEMI JOIN eligible_items USING (item_index);
 
 -- name: rankings_of_similar_items
 CREATE OR REPLACE TEMP TABLE ranked_rows AS
-SELECT concat_ws(chr(31), item_id, source) AS ranking, rank, score, similar_item_id AS target, file_row_number AS place
+SELECT {'item': item_id, 'source': source} AS ranking, rank, score, similar_item_id AS target, file_row_number AS place
 FROM read_parquet($part, file_row_number = true, hive_partitioning = false);
 
 -- name: rankings_of_popular
 CREATE OR REPLACE TEMP TABLE ranked_rows AS
 SELECT
-    concat_ws(
-        chr(31),
-        coalesce(segment_column, ''),
-        coalesce(segment, ''),
-        category_level,
-        array_to_string(category_path, chr(30)),
-        ranking
-    ) AS ranking,
+    {
+        'segment_column': segment_column,
+        'segment': segment,
+        'category_level': category_level,
+        'category_path': category_path,
+        'ranking': ranking
+    } AS ranking,
     rank, score, item_id AS target, file_row_number AS place
 FROM read_parquet($part, file_row_number = true, hive_partitioning = false);
 

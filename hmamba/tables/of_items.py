@@ -19,6 +19,7 @@ from hmamba.contracts.models import IndexDescription
 from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.tables import WrittenTable
 from hmamba.errors import InputError
+from hmamba.index.index import ItemIndex
 from hmamba.models.files import StoredModel, item_events, vocabulary
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.candidate_items import CandidateItems
@@ -74,14 +75,15 @@ class ItemTables:
         config: the settings.
         files: the run's snapshot.
         served: the items that may be recommended.
-        stored: the model that serves; None for a baseline.
+        stored, index: the model that serves and its index; None for a baseline.
     """
 
     layout: Layout
     config: Config
     files: Snapshot
     served: CandidateItems
-    stored: StoredModel | None
+    stored: StoredModel | None = None
+    index: ItemIndex | None = None
 
     def write(self) -> dict[str, WrittenTable]:
         """Write all tables about items that are wanted; of segments, the items.
@@ -131,9 +133,9 @@ class ItemTables:
             sources.append(Alike.of(attributes.vectors, choice))
         if (cooccurrence := self._counted(Cooccurrence)) is not None:
             sources.append(Together(cooccurrence.table, choice))
-        if self.stored is not None:
+        if self.stored is not None and self.index is not None:
             known = np.concatenate([self.stored.candidate_items.eligible, self.stored.new_items])
-            sources.append(Near(self.stored.model, known, choice))
+            sources.append(Near(self.stored.model, known, self.index, choice))
         items = self._most_events(np.flatnonzero(np.asarray(self._ids.is_valid())), settings.items)
         write(path, "similar_items", similar_items(sources, items, self._ids, settings.k))
 

@@ -64,8 +64,8 @@ class LikeliestUsers:
                 if self._exclude_seen:
                     block.logits[block.seen] = -torch.inf
             logits_RV = torch.cat([block.logits for block in blocks], dim=1) if len(blocks) > 1 else blocks[0].logits
-            scores_RT = logits_RV[:, columns] - logits_RV.logsumexp(dim=1, keepdim=True)
-            scores_RT = torch.where(logits_RV[:, columns] > -torch.inf, scores_RT, -torch.inf)
+            wanted_RT = logits_RV[:, columns]
+            scores_RT = torch.where(wanted_RT > -torch.inf, wanted_RT - _log_sums(logits_RV), -torch.inf)
             self._merge(self._count + blocks[0].users, scores_RT.float().cpu().numpy().T)
         self._names.append(past.users.cast(pa.large_string()))
         self._count += len(past)
@@ -88,3 +88,10 @@ class LikeliestUsers:
             SCORE: pa.array(self._scores[rows, places]),
         }
         return pa.table(columns, schema=PART)
+
+
+def _log_sums(logits_RV: torch.Tensor) -> torch.Tensor:
+    """As ``logits_RV.logsumexp(1, keepdim=True)``, but several times as fast on a CPU; ``logits_RV`` is overwritten."""
+    largest_R1 = logits_RV.amax(1, keepdim=True)
+    # exp(-80) adds nothing to a sum of at least 1. Subnormal results take ten times as long.
+    return logits_RV.sub_(largest_R1).clamp_min_(-80).exp_().sum(1, keepdim=True).log_().add_(largest_R1)

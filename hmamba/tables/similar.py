@@ -33,7 +33,7 @@ from hmamba.columns import (
     SIMILAR_ITEM_ID,
     SOURCE,
 )
-from hmamba.index.matmul import Float64Searcher
+from hmamba.index.index import ItemIndex
 from hmamba.model import lorentz
 from hmamba.model.hmamba import HMamba
 from hmamba.progress import track
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 _ROWS = 256
 """Items whose similar items are computed at once."""
+_MORE = 16
+"""Items that are retrieved beside the ``k`` nearest, because float32 may order near items differently."""
 
 RealArray = npt.NDArray[np.float64]
 Found = tuple[IntArray, IntArray, RealArray]
@@ -131,54 +133,72 @@ def _renumbered(choice: Choice) -> Choice:
 
 
 class Near:
-    """Items whose points are near, compared in float64.
+    """Items whose points are near.
+
+    They are found by the index of the candidates: a query of an item's point with 0 for the bias ranks by distance.
+    Their distances, and the order, are computed in float64.
 
     Args:
         model: the model.
         known: item indices that have trained vectors, or those of their categories.
-        choice: the items that may be called similar.
+        index: the items that may be called similar.
+        choice: the same items, in the order of equal distances.
     """
 
     name: ClassVar[str] = SAME_TASTE
 
-    def __init__(self, model: HMamba, known: IntArray, choice: Choice) -> None:
-        self._model = model.in_float64().cpu()
+    def __init__(self, model: HMamba, known: IntArray, index: ItemIndex, choice: Choice) -> None:
+        self._model, self._choice = model.in_float64().cpu(), choice
         self._is_flat = model.config.variant == "euclidean"
         self._K = float(1 / self._model.curvature.detach())
         self._is_known = np.zeros(len(choice.column), dtype=bool)
         self._is_known[known] = True
-        kept = choice.items[self._is_known[choice.items]]
-        self._choice = _renumbered(Choice(kept, choice.column))
-        self._searcher = Float64Searcher(self._points(kept)) if len(kept) else None
+        self._parts = [part for part in (index, index.new) if part is not None and len(part.candidate_items)]
 
     @torch.inference_mode()
     def _points(self, items: IntArray) -> RealArray:
-        points: RealArray = self._model.item_points(torch.from_numpy(items)).numpy()
-        return points
+        """Points (..., d + 1) of items (...)."""
+        points = self._model.item_points(torch.from_numpy(items.ravel())).numpy()
+        return points.reshape(*items.shape, -1)
 
     def best(self, items: IntArray, k: int) -> Found:
         """As :meth:`Similarity.best`."""
         rows = np.flatnonzero(self._is_known[items])
-        if self._searcher is None or not len(rows):
-            nothing = np.zeros(0, dtype=np.int64)
+        nothing = np.zeros(0, dtype=np.int64)
+        if not len(rows):
             return nothing, nothing, np.zeros(0)
         points = self._points(items[rows])
+        near = [self._nearest(part, items[rows], points, k) for part in self._parts]
+        row, other = (
+            (np.concatenate([nothing, *found]) for found in zip(*near, strict=True)) if near else (nothing,) * 2
+        )
+        distance = self._distances(points[row], self._points(other))
+        order = np.lexsort((self._choice.column[other], distance, row))
+        row, other, distance = row[order], other[order], distance[order]
+        first = np.arange(len(row)) - np.searchsorted(row, row) < k
+        return rows[row[first]], other[first], -distance[first]
+
+    def _nearest(self, part: ItemIndex, items: IntArray, points: RealArray, k: int) -> tuple[IntArray, IntArray]:
+        """Rows and item indices of the nearest items of one index, and of some more than ``k``."""
         # The largest product is that of the nearest point: <x,y>_L, or in flat space 2 x.y - |y|^2.
-        queries = points.copy() if not self._is_flat else 2 * points
+        queries = np.zeros((len(points), points.shape[1] + 1), dtype=part.vectors.dtype)
+        queries[:, 1:-1] = points[:, 1:] * (2 if self._is_flat else 1)
         queries[:, 0] = -1.0 if self._is_flat else -points[:, 0]
-        own = self._choice.column[items[rows]]
+        own = part.candidate_items.column[items]
         itself = np.flatnonzero(own >= 0)
-        most = min(k, len(self._choice.items))
-        products, columns = self._searcher.search(queries, most, (itself, own[itself]))
-        place = np.nonzero(np.isfinite(products))
-        products, columns = products[place], columns[place]
+        products, columns = part.search(queries, k + _MORE, (itself, own[itself]))
+        row, place = np.nonzero(np.isfinite(products))
+        return row, part.candidate_items.eligible[columns[row, place]]
+
+    def _distances(self, x: RealArray, y: RealArray) -> RealArray:
+        """Distances (E,) of points (E, d + 1)."""
+        one, other = torch.from_numpy(x), torch.from_numpy(y)
         if self._is_flat:
-            distance = np.sqrt(np.maximum(points[place[0], 0] - products, 0))
-        else:
-            gap = torch.from_numpy(-2 * self._K - 2 * products)
-            distance = lorentz.distance_from_gap(gap, K=self._K).numpy()
-        order = np.lexsort((columns, distance, place[0]))
-        return rows[place[0][order]], self._choice.items[columns[order]], -distance[order]
+            flat: RealArray = (one - other)[:, 1:].norm(dim=1).numpy()
+            return flat
+        gap = -2 * self._K - 2 * lorentz.inner(one, other)
+        found: RealArray = lorentz.distance_from_gap(gap, K=self._K).numpy()
+        return found
 
 
 def _best(

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from hmamba.columns import TABLES
+from hmamba.index import index as item_index
+from hmamba.model import lorentz
+from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.tables import similar as module
 from hmamba.tables.similar import Alike, Choice, Near, Together, similar_items
 from hmamba.terms.attributes import Attributes
@@ -61,29 +64,42 @@ def test_what_is_alike_has_the_largest_cosine(k, eligible):
     check(Alike.of(counted.vectors, choice), scores, choice, k)
 
 
+def near(stored, eligible=EVERY, known=EVERY, way="matmul", new=()):
+    """The source and its choice; ``new``: those of the eligible items that are searched apart."""
+    searched = CandidateItems.only(np.setdiff1d(eligible, new), SIZE)
+    index = item_index.build(stored, searched, way)
+    if len(new):
+        index = item_index.with_new(stored, index, CandidateItems.only(np.array(new), SIZE), 0.1)
+    choice = Choice.of(eligible, events())
+    return Near(stored.model, known, index, choice), choice
+
+
 @pytest.mark.parametrize("settings", [{}, {"variant": "half"}, {"category_levels": (1, 2), "curvature": 0.3}])
 @pytest.mark.parametrize("k", [1, 4, 100])
-def test_the_same_taste_is_the_geodesic_distance_of_another_implementation(settings, k):
+@pytest.mark.parametrize("way", ["flat", "matmul", "float64"])
+@pytest.mark.parametrize("new", [(), (3, 7, 39)], ids=["known", "new"])
+def test_the_same_taste_is_the_geodesic_distance_of_another_implementation(settings, k, way, new):
     stored = stored_model(**settings)
-    choice = Choice.of(ELIGIBLE, events())
     model = stored.model.in_float64()
     with torch.inference_mode():
         points = model.item_points(torch.arange(SIZE))
         distance = geoopt_lorentz.dist(points[:, None], points[None], k=1 / model.curvature).numpy()
-    check(Near(stored.model, EVERY, choice), -distance, choice, k)
+    source, choice = near(stored, ELIGIBLE, way=way, new=new)
+    check(source, -distance, choice, k)
 
 
 def test_flat_space_has_straight_distances():
-    stored, choice = stored_model(variant="euclidean"), Choice.of(EVERY, events())
+    stored = stored_model(variant="euclidean")
     with torch.inference_mode():
         points = stored.model.in_float64().item_points(torch.arange(SIZE))[:, 1:]
         distance = torch.cdist(points, points).numpy()
-    check(Near(stored.model, EVERY, choice), -distance, choice, 5)
+    source, choice = near(stored)
+    check(source, -distance, choice, 5)
 
 
 def test_items_without_trained_vectors_have_no_taste():
-    stored, choice = stored_model(), Choice.of(EVERY, events())
-    rows, others, _ = Near(stored.model, np.arange(1, 10), choice).best(EVERY, 100)
+    source, _ = near(stored_model(), np.arange(1, 10), np.arange(1, 10))
+    rows, others, _ = source.best(EVERY, 100)
     assert set(rows) == set(range(9))
     assert set(others) == set(range(1, 10))
 
@@ -124,11 +140,12 @@ def test_planted_pairs_come_first(monkeypatch):
     with torch.no_grad():  # of one taste: 1 and 20, 2 and 19, ...
         stored.model.tangents.weight[11:21] = stored.model.tangents.weight[1:11].flip(0) * 1.001
     choice = Choice.of(EVERY[:20], histories.item_events(21))
+    index = item_index.build(stored, stored.candidate_items)
     counted = Attributes.count(histories, 21, attributes)
     sources = [
         Alike.of(counted.vectors, choice),
         Together(Cooccurrence.count(histories, 21).table, choice),
-        Near(stored.model, EVERY[:20], choice),
+        Near(stored.model, EVERY[:20], index, choice),
     ]
     frame = table_of(sources)
     first = frame[frame["rank"] == 1].set_index(["source", "item_id"]).similar_item_id
@@ -145,6 +162,22 @@ def test_planted_pairs_come_first(monkeypatch):
     assert set(frame.columns) == TABLES["similar_items"].keys()
     monkeypatch.setattr(module, "_ROWS", 3)
     assert table_of(sources).equals(frame)
+
+
+def test_a_search_that_misses_no_near_items_by_rounding():
+    """Items so near that float32 cannot tell them apart are ordered by float64."""
+    stored = stored_model()
+    with torch.no_grad():
+        base = stored.model.tangents.weight[1].clone()
+        for number in range(1, 13):
+            stored.model.tangents.weight[number] = base * (1 + 1e-6 * number)
+    source, choice = near(stored)
+    model = stored.model.in_float64()
+    with torch.inference_mode():
+        points = model.item_points(torch.arange(SIZE))
+        gap = -2 / model.curvature - 2 * lorentz.inner(points[:, None], points[None])
+        distance = lorentz.distance_from_gap(gap, K=1 / model.curvature).numpy()
+    check(source, -distance, choice, 5)
 
 
 def test_of_equal_items_the_more_popular_comes_first():
