@@ -25,7 +25,8 @@ from hmamba.sequences.files import Snapshot
 from hmamba.statements import statement
 from hmamba.storage.layout import ChecksLayout, Layout
 from hmamba.tables.files import write
-from hmamba.tables.of_items import PER_SHARD, item_table, part_made_with, wanted
+from hmamba.tables.of_items import item_table
+from hmamba.tables.settings import PER_SHARD, part_made_with, wanted
 from hmamba.tables.vectors import read_space
 
 _ROWS = 1 << 17

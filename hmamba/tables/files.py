@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.columns import SCORE, TABLES
-from hmamba.config import Section
 from hmamba.contracts.tables import WrittenTable
-from hmamba.storage.local import digest, sha256
+from hmamba.storage.local import sha256
 
 
 def writer(path: Path, name: str, metadata: Mapping[str, str] | None = None) -> pq.ParquetWriter:
@@ -40,8 +39,3 @@ def described(path: Path, name: str, made_with: str) -> WrittenTable:
     """
     rows = pq.read_metadata(path).num_rows
     return WrittenTable(name=name, bytes=path.stat().st_size, sha256=sha256(path), rows=rows, made_with=made_with)
-
-
-def settings_digest(section: Section) -> str:
-    """Digest of the settings of a table."""
-    return digest(section.model_dump())

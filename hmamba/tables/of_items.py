@@ -27,9 +27,9 @@ from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray, read_histories
 from hmamba.sources.ids import read_ids
 from hmamba.storage.layout import Layout
-from hmamba.storage.local import digest
-from hmamba.tables.files import described, settings_digest, write
+from hmamba.tables.files import described, write
 from hmamba.tables.popular import popular
+from hmamba.tables.settings import made_with, wanted
 from hmamba.tables.similar import Alike, Choice, Near, Similarity, Together, similar_items
 from hmamba.tables.vectors import write_item_vectors
 from hmamba.terms.attributes import Attributes
@@ -38,32 +38,7 @@ from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
 
-WITHOUT_MODEL = ("similar_items", "popular")
-"""Tables that are published where a baseline serves, too; similar items then without same_taste."""
-
-PER_SHARD = ("segments", "user_vectors")
-"""Tables whose parts are written with the candidates of each shard."""
-
 _Term = TypeVar("_Term", Cooccurrence, Attributes)
-
-
-def wanted(config: Config, *, has_model: bool) -> tuple[str, ...]:
-    """Names of the tables that a night publishes, in the order of ``publish.tables``."""
-    return tuple(name for name in config.publish.tables if has_model or name in WITHOUT_MODEL)
-
-
-def made_with(config: Config, name: str) -> str:
-    """Digest of the settings of a table about items; empty for one without settings."""
-    section = getattr(config.publish, name, None)
-    return "" if section is None else settings_digest(section)
-
-
-def part_made_with(config: Config, name: str, metrics: IndexMetrics) -> str:
-    """Digest of what a shard's part of a table is made with, beside the model and the histories."""
-    if name not in metrics.tables:  # the index step has no part in it
-        return made_with(config, name)
-    chosen = metrics.tables[name]
-    return digest([chosen.made_with, chosen.sha256, config.candidates.exclude_seen])
 
 
 @dataclass(frozen=True)

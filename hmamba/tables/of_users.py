@@ -24,8 +24,9 @@ from hmamba.models.files import StoredModel
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.tables.files import described
-from hmamba.tables.of_items import PER_SHARD, item_table, made_with, part_made_with, wanted
+from hmamba.tables.of_items import item_table
 from hmamba.tables.segments import LikeliestUsers
+from hmamba.tables.settings import PER_SHARD, made_with, part_made_with, wanted
 from hmamba.tables.vectors import UserVectors
 
 

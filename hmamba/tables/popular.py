@@ -46,7 +46,7 @@ def popular(
     connection.execute(statement("tables/create_popular"))
     for column in (None, *settings.by):
         for shard in track(range(files.manifest.shards), "index: popular items", files.manifest.shards, "shards"):
-            connection.register("members", _members(files, shard, column))
+            connection.register("members", members(files, shard, column))
             bound = {
                 "shard": str(files.shard(shard)),
                 "segment_column": column,
@@ -62,7 +62,7 @@ def popular(
     yield from connection.execute(statement("tables/popular"), bound).to_arrow_reader(_ROWS)
 
 
-def _members(files: Snapshot, shard: int, column: str | None) -> pa.Table:
+def members(files: Snapshot, shard: int, column: str | None) -> pa.Table:
     """The users of a shard and the segment of each, as text; without a column no users."""
     if column is None:
         return pa.table({USER_ID: pa.array([], pa.string()), SEGMENT: pa.array([], pa.string())})

@@ -285,7 +285,7 @@ def test_a_refresh_does_not_carry_damage_over(shop: Layout, caplog: pytest.LogCa
 
 def test_a_list_names_the_items_of_segments(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
     configure(shop, "items = 10", 'item_list = "landing/campaign.csv"')
-    assert run(shop, index) == 2
+    assert run(shop, snapshot) == 2  # before anything is trained
     assert "publish.segments.item_list: " in caplog.text
     listed = shop.landing / "campaign.csv"
     listed.write_text("item_id\nnone of these\n")
@@ -367,3 +367,9 @@ def test_a_full_disk_leaves_no_half_table(shop: Layout, monkeypatch: pytest.Monk
     assert not [path for path in shop.run(FIRST, "one").tables.iterdir() if path.name.startswith(".")]
     assert run(shop, index, publish) == 0
     assert content(shop) == before
+
+
+def test_a_column_of_users_is_missed_before_anything_is_trained(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    configure(shop, "[publish.segments]", '[publish.popular]\nby = ["country"]\n[publish.segments]')
+    assert run(shop, snapshot) == 2
+    assert 'publish.popular.by = ["country"] names a column of users, and the snapshot has none.' in caplog.text
