@@ -61,7 +61,7 @@ class Tables(Protocol):
         Args:
             folder: an empty folder that exists, or does not exist yet.
             candidates: the candidates that they are published with.
-            connection: an in-memory DuckDB, with the temporary tables that the check of the candidates has left.
+            connection: an in-memory DuckDB; temporary tables are created in it.
         """
 
 

@@ -290,7 +290,8 @@ class PublishMetrics(StepMetrics):
         """The table."""
         same = "" if self.changed else "; the same as already published"
         rows, users = counted(self.rows, "row"), counted(self.users, "user")
-        return f"{rows} for {users}, at most {self.k} each{same}"
+        beside = f"; beside them {', '.join(self.tables)}" if self.tables else ""
+        return f"{rows} for {users}, at most {self.k} each{beside}{same}"
 
 
 class RefreshMetrics(StepMetrics):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -62,38 +62,46 @@ class ShardTables:
         write: Callable[[Path], Path],
     ) -> None:
         self.written: dict[str, WrittenTable] = {}
-        self._open, self._parts = ExitStack(), list[_Users]()
-        self._done: list[Callable[[], None]] = []
-        if system is None:
-            return
-        self._stored, self._index = system
-        for name in wanted(config, has_model=True):
-            if name in PER_SHARD:
-                place = files.run.table(name, shard)
-                getattr(self, f"_{name}")(files, config, write(place), place.name)
+        self._files, self._shard, self._config, self._system, self._write = files, shard, config, system, write
+        self._parts: list[_Users] = []
+        self._open = ExitStack()
 
-    def _user_vectors(self, files: Snapshot, config: Config, path: Path, name: str) -> None:
-        self._parts.append(self._open.enter_context(UserVectors.to(self._stored, path)))
+    def __enter__(self) -> Self:
+        if self._system is not None:
+            names = [name for name in wanted(self._config, has_model=True) if name in PER_SHARD]
+            with ExitStack() as stack:
+                for name in names:
+                    opened = getattr(self, f"_{name}")(*self._system)
+                    self._parts.append(stack.enter_context(opened))
+                self._open = stack.pop_all()
+        return self
 
-        def done() -> None:
-            self.written["user_vectors"] = described(path, name, made_with(config, "user_vectors"))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
-        self._done.append(done)
+    @contextmanager
+    def _user_vectors(self, stored: StoredModel, index: ItemIndex) -> Iterator[_Users]:
+        place = self._files.run.table("user_vectors", self._shard)
+        path = self._write(place)
+        with UserVectors.to(stored, path) as part:
+            yield part
+        self.written["user_vectors"] = described(path, place.name, made_with(self._config, "user_vectors"))
 
-    def _segments(self, files: Snapshot, config: Config, path: Path, name: str) -> None:
+    @contextmanager
+    def _segments(self, stored: StoredModel, index: ItemIndex) -> Iterator[_Users]:
+        files, config = self._files, self._config
         metrics = IndexMetrics.read(files.run.step_metrics("index"), files.run.storage)
         listed, chosen = item_table(files, metrics, config, "segments")
         chosen.verified(listed, IndexDescription.CURE)
         items = pq.read_table(listed, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy().astype(np.int64)
-        settings, exclude_seen = config.publish.segments, config.candidates.exclude_seen
-        part = LikeliestUsers(self._stored, self._index, items, settings.k, exclude_seen)
-        self._parts.append(part)
-
-        def done() -> None:
-            pq.write_table(part.table(), path, compression="zstd")
-            self.written["segments"] = described(path, name, part_made_with(config, "segments", metrics))
-
-        self._done.append(done)
+        part = LikeliestUsers(stored, index, items, config.publish.segments.k, config.candidates.exclude_seen)
+        yield part
+        place = files.run.table("segments", self._shard)
+        path = self._write(place)
+        pq.write_table(part.table(), path, compression="zstd")
+        self.written["segments"] = described(path, place.name, part_made_with(config, "segments", metrics))
 
     def encode(self, inner: Encode) -> Encode:
         """``inner``, whose hidden states the parts read as well; itself if there are none."""
@@ -109,14 +117,3 @@ class ShardTables:
             return hidden_Ud
 
         return read
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
-        if kind is None:
-            for done in self._done:
-                done()
