@@ -24,7 +24,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test test-airflow cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
+.PHONY: venv demo browser test test-airflow cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -39,8 +39,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python -m jobs.demo --root $(DEMO)
 
+# Tests open pages in Chromium, which only root can install. Without it they are skipped.
+browser:
+	-@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		{ apt-get update && apt-get install --yes --no-install-recommends chromium; }
+
 # One thread for each test process: two processes that each use every core get in one another's way.
-test: $(INSTALLED)
+test: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Needs PostgreSQL's programs (apt-get install postgresql). About 12 minutes.

@@ -1,4 +1,4 @@
-"""What Airflow and other tools are told about a step: data sets for OpenLineage, gauges, links to its pages.
+"""What Airflow and other tools show of a step: data sets for OpenLineage, gauges, links to its pages.
 
 The provider for OpenLineage is optional: it calls the methods of the operator that lead here, and is imported by them.
 """

@@ -156,8 +156,8 @@ def hmamba_retrain() -> None:
         doc_md="Writes `reports/DAY/index.html`. It runs after `publish` alone, promoted or not, so that a failed "
         "night is a failed run.",
     )
-    # A second leaf beside `report`. When a step fails, `report` is `upstream_failed`, which fails the run whatever the
-    # state of this one.
+    # A second leaf beside `report`. When a step fails, `report` is `upstream_failed`, which fails the run also if
+    # this one succeeds.
     failed_report = StepOperator(
         task_id="report_failed_night",
         step="report",

@@ -274,7 +274,8 @@ def _configuration(layout: Layout, config: Config) -> Check:
 
 
 def _landing(layout: Layout, config: Config) -> Generator[Check, None, str]:
-    """Check a sample of the source files by the rules of the next pull; return the day of their newest event."""
+    """Check a sample of the source files by the rules of the next pull; return the day of the next night."""
+    from hmamba import clock
     from hmamba.survey.landing import Examined, examine
     from hmamba.text import counted
 
@@ -301,7 +302,9 @@ def _landing(layout: Layout, config: Config) -> Generator[Check, None, str]:
         share = f"{refusal.rows:,} of {figures.looked:,} rows would be refused ({refusal.rule})"
         yield Check("rows", "note", f"{share}: {refusal.example}", refusal.cure)
     yield from (Check("pull", "missing", sentence) for sentence in found.stops)
-    return _UNKNOWN_DAY if figures.newest is None else figures.newest.date().isoformat()
+    if figures.newest is None:
+        return clock.now().date().isoformat() if config.source.columns.by_position else _UNKNOWN_DAY
+    return figures.newest.date().isoformat()
 
 
 def _catalogue(layout: Layout, config: Config) -> Check:

@@ -20,8 +20,8 @@ from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray, midnight, read_histories
-from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
+from hmamba.storage.run_layout import RunLayout
 from hmamba.training.fit import Fit
 from hmamba.training.new_items import with_new_items
 from hmamba.training.prepare import name_training, prepare

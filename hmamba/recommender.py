@@ -36,8 +36,8 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.snapshot import Meaning, write_snapshot
-from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import atomic_folder, sha256
+from hmamba.storage.run_layout import RunLayout
 from hmamba.tables.similar import Choice, Near
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.frames import load_frames

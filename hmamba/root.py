@@ -17,8 +17,9 @@ from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, Ste
 from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
-from hmamba.storage.layout import Layout, RunLayout
-from hmamba.upkeep.history import Night, nights
+from hmamba.report.history import Night, nights
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 
 if TYPE_CHECKING:
     from hmamba.recommender import Recommender

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
@@ -27,7 +27,8 @@ from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import stream_histories
 from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
-from hmamba.storage.layout import RunLayout
+from hmamba.storage.root_locks import refreshes
+from hmamba.storage.run_layout import RunLayout
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS, asked
@@ -36,6 +37,21 @@ from jobs.step import StepContext, run_step
 log = logging.getLogger("hmamba")
 
 _NIGHT_AGAIN = "Run that night again to its end: hmamba run --root ROOT --day DAY."
+
+
+def _turn(context: StepContext) -> AbstractContextManager[None]:
+    """Keep other refreshes from starting.
+
+    Raises:
+        InputError: nothing is published.
+    """
+    if not context.layout.storage.exists(context.layout.latest):
+        raise _nothing_published(context)
+    return refreshes(context.layout, context.config.warehouse.wait_seconds)
+
+
+def _nothing_published(context: StepContext) -> InputError:
+    return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
 
 
 def _night(context: StepContext) -> tuple[Manifest, Snapshot]:
@@ -127,25 +143,11 @@ def _score(
 def body(context: StepContext) -> RefreshMetrics:
     """Score users with events after the night's snapshot, and publish the table with their candidates replaced.
 
-    Refreshes run one at a time, because two would start from the same table.
-
     Raises:
-        BusyError: another refresh did not end within ``warehouse.wait_seconds``, or a night was published meanwhile.
+        BusyError: a night was published meanwhile.
         InputError: no night has been published, or its working folder has changed.
         QualityError: the new table broke a rule; the table published before stays.
     """
-    if not context.layout.storage.exists(context.layout.latest):
-        raise _nothing_published(context)
-    wait = context.config.warehouse.wait_seconds
-    with context.layout.storage.lock(context.layout.candidates, ".refresh.lock", wait):
-        return _refresh(context)
-
-
-def _nothing_published(context: StepContext) -> InputError:
-    return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
-
-
-def _refresh(context: StepContext) -> RefreshMetrics:
     base, files = _night(context)
     with ExitStack() as stack:
         if files.run.folder != context.run.folder:  # otherwise the step has locked it
@@ -198,7 +200,7 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("refresh", __doc__ or "", body, arguments)
+    return run_step("refresh", __doc__ or "", body, arguments, turn=_turn)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
     """Write the candidates of the users in ``--shard`` or ``--shards``; metrics are stored per shard.
 
     Raises:
+        BusyError: another try of a shard did not end within ``warehouse.wait_seconds``.
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
     shards, files = _shards(context.options), Snapshot.open(context.run)
@@ -90,7 +91,10 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
     scorer = NightScorer.open(files, device_of(context.config.train.device), context.config.model.kernels)
     kept = []
     for shard in shards:
-        kept.append(context.record(_score(context, scorer, files, shard), started, shard))
+        # All shards share the run's lock, but another try of this one waits.
+        wait = context.config.warehouse.wait_seconds
+        with context.run.storage.lock(context.run.folder, f".score-{shard:04d}.lock", wait):
+            kept.append(context.record(_score(context, scorer, files, shard), started, shard))
         started = time.monotonic()
     return kept[0] if len(kept) == 1 else ScoreMetrics.of(kept)
 

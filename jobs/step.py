@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -21,7 +21,8 @@ from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 from hmamba.text import escaped, for_log, log_handler
 
 log = logging.getLogger("hmamba")
@@ -137,6 +138,7 @@ def run_step(
     records: bool = True,
     shared: bool = False,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
+    turn: Callable[[StepContext], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
@@ -154,6 +156,7 @@ def run_step(
             does.
         shared: whether other processes of this step may work on the run at the same time.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
+        turn: a lock that comes before that of the run, see :mod:`hmamba.storage.root_locks`.
 
     Returns:
         The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (a retry cannot
@@ -172,7 +175,7 @@ def run_step(
         if not records:
             body(context)
             return 0
-        with context.alone(shared=shared):
+        with turn(context), context.alone(shared=shared):
             metrics = body(context)
             if shards is None:
                 metrics = context.record(metrics, started)

@@ -4,12 +4,14 @@ import json
 import shlex
 import subprocess
 import sys
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmamba import clock
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
 from hmamba.models.promotions import record_decision
 from hmamba.quality.checks import check as check_figures
@@ -141,6 +143,15 @@ def test_the_day_of_the_newest_event_is_advised(tmp_path: Path) -> None:
     (folder / "a.csv").write_text("user_id,item_id,event_time\nu,i,2024-05-01\nv,j,2024-05-02\n", encoding="utf-8")
     found = by_name(diagnose(tmp_path))
     assert found["published"].advice.endswith("--day 2024-05-02")
+
+
+def test_today_is_advised_where_events_have_only_an_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: datetime(2024, 2, 3))
+    (tmp_path / "a.csv").write_text("user_id,item_id,position\nu,i,1\nv,j,2\n", encoding="utf-8")
+    (tmp_path / "hmamba.toml").write_text(
+        '[source]\npath = "a.csv"\n[source.columns]\nposition = "position"\n', encoding="utf-8"
+    )
+    assert by_name(diagnose(tmp_path))["published"].advice.endswith("--day 2024-02-03")
 
 
 def test_where_a_baseline_serves_no_night_is_advised(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from hmamba.quality.candidates import CandidateFiles
 from hmamba.quality.tables import TableRules, check_table
 from hmamba.sequences.files import Snapshot
 from hmamba.statements import statement
-from hmamba.storage.layout import ChecksLayout, Layout
+from hmamba.storage.checks_layout import ChecksLayout
+from hmamba.storage.layout import Layout
 from hmamba.tables.files import write
 from hmamba.tables.of_items import item_table
 from hmamba.tables.settings import PER_SHARD, part_made_with, wanted

@@ -88,7 +88,7 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
             ).fetchall()
             raise InputError(
                 f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
-                f"Ids that look alike: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
+                f"Most similar ids: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
                 "their first event."
             )
         names = _names(connection, layout, manifest, [row[1] for row in rows])

@@ -28,6 +28,7 @@ from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
+from hmamba.storage.root_locks import tables
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
@@ -179,7 +180,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             files=table.published(layout.published(day), layout.storage),
         )
 
-    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
+    with tables(layout, config.warehouse.wait_seconds):
         return _put(layout, config, day, table, manifest)
 
 
@@ -295,7 +296,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         }
         return base.model_copy(update=changes)
 
-    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
+    with tables(layout, config.warehouse.wait_seconds):
         if Manifest.read(layout.published_manifest(base.day), layout.storage) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         return _put(layout, config, base.day, table, manifest)

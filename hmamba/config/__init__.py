@@ -14,7 +14,7 @@ from hmamba.config.data import (
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
-from hmamba.config.publishing import PopularConfig, PublishConfig, SegmentsConfig, SimilarItemsConfig
+from hmamba.config.publishing import PopularConfig, PublishConfig, ReportConfig, SegmentsConfig, SimilarItemsConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -33,6 +33,7 @@ __all__ = [
     "PublishConfig",
     "QualityConfig",
     "RankConfig",
+    "ReportConfig",
     "Section",
     "SegmentsConfig",
     "SimilarItemsConfig",

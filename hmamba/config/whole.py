@@ -17,7 +17,7 @@ from hmamba.config.data import (
 )
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
-from hmamba.config.publishing import PublishConfig
+from hmamba.config.publishing import PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -43,6 +43,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     publish: PublishConfig = PublishConfig()
+    report: ReportConfig = ReportConfig()
     keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="before")

@@ -21,7 +21,7 @@ from hmamba.progress import track
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
 from hmamba.statements import one, statement
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 
 log = logging.getLogger("hmamba")
 

@@ -19,7 +19,7 @@ from hmamba.errors import HMambaError, InputError, explained
 from hmamba.quality.expectations import Figure, validated
 from hmamba.quality.pages import render_check, render_index
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.text import counted
 
 log = logging.getLogger("hmamba")

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from hmamba.contracts.checks import CheckedRule, CheckRecord, Unit
 from hmamba.pages import templates
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.text import counted, printable
 
 KINDS = {

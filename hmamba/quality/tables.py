@@ -23,7 +23,7 @@ from hmamba.quality.candidates import CandidateFiles, create_eligible
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
 from hmamba.statements import one, statement
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 
 RANKINGS = ("window", "decayed", "trending")
 """Rankings of the table popular."""

@@ -10,22 +10,35 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
+from hmamba.config import ReportConfig
 from hmamba.pages import templates
 from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
+from hmamba.report.neighbours import link_neighbours, links_of
+from hmamba.report.plainly import changed, compared_with, groups, plainly
 from hmamba.report.summary import ingest_warnings, summarise
+from hmamba.report.trend import write_trend
+from hmamba.report.words import FILTERS
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
-from hmamba.text import counted, metric_name, relative, sentence, short, signed
+from hmamba.text import metric_name, relative
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "recall", "coverage")
 
 
-def write_report(layout: Layout, day: date, run_id: str) -> Path:
-    """Write the report of one run, atomically replacing an earlier one of the same day.
+def write_report(layout: Layout, day: date, run_id: str, config: ReportConfig | None = None) -> Path:
+    """Write the report of one run, atomically replacing an earlier one of the same day, and the page of all nights.
+
+    The links of neighbouring reports are corrected.
+
+    Args:
+        layout: the root.
+        day: the night's day.
+        run_id: the run.
+        config: what to show; None for the defaults.
 
     Returns:
         The page's path.
@@ -34,29 +47,27 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
         ConfigError: the run id cannot be a folder's name.
     """
     target = layout.report(day)
-    write_text(layout.storage, target, render(gather(layout, day, run_id)))
+    with layout.storage.lock(layout.reports):
+        write_text(layout.storage, target, render(gather(layout, day, run_id, config), config))
+        link_neighbours(layout, day)
+        write_trend(layout)
     return target
 
 
-def render(night: Night) -> str:
-    """The whole page. It loads no other resource and runs no script."""
+def render(night: Night, config: ReportConfig | None = None) -> str:
+    """The whole page. It loads no other resource and runs no script. ``config``: None for the defaults."""
     environment = templates("hmamba.report")
     environment.filters |= {
-        "counted": counted,
-        "count": lambda number: f"{number:,}",
-        "percent": lambda share: f"{share * 100:.1f} %",
-        "seconds": _seconds,
-        "short": short,
-        "signed": signed,
-        "sentence": sentence,
-        "size": lambda amount: f"{amount / 2**20:,.0f} MB",
+        **FILTERS,
         "early_stopping": early_stopping,
         "recipe": recipe,
         "ranker": ranker,
         "score_term": score_term,
     }
-    return environment.get_template("template.html").render(
+    return environment.get_template("night.html").render(
         night=night,
+        examples_wanted=(config or ReportConfig()).examples > 0,
+        links=links_of(night.day, night.reports),
         summary=summarise(night),
         names=NAMES,
         colours=_COLOURS,
@@ -66,6 +77,10 @@ def render(night: Night) -> str:
         depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
         rare_items=rare_items(night.verdict) if night.verdict else "",
         contrasts=contrasts(night),
+        groups=groups(night),
+        groups_are_of=compared_with(night),
+        plainly=plainly(night),
+        changed=changed(night.changes),
         forest=_forest(night),
         what_serves_knows=what_serves_knows(night),
         epochs=_epoch_plots(night),
@@ -75,10 +90,6 @@ def render(night: Night) -> str:
         largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
         version=hmamba.__version__,
     )
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
 
 def _epoch_plots(night: Night) -> list[Markup]:

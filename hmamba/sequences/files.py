@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import InputError
-from hmamba.storage.layout import ITEMS, RunLayout, shard_name
+from hmamba.storage.run_layout import ITEMS, RunLayout, shard_name
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def read_json(path: Path, cure: str = "Restore it, or run the step that writes i
 
     Args:
         path: the file.
-        cure: what to do if it is not JSON; the last sentence of the error message.
+        cure: what to do then; the last sentence of the error message.
 
     Raises:
         InputError: the file is missing or is not JSON.
@@ -110,7 +110,7 @@ def read_json(path: Path, cure: str = "Restore it, or run the step that writes i
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Run the step that writes it first.") from None
+        raise InputError(f"{path} does not exist. {cure}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}). {cure}") from None
 

@@ -24,8 +24,9 @@ from hmamba.models import promotions
 from hmamba.models.verify import verified
 from hmamba.sequences.files import Snapshot
 from hmamba.statements import one, rows
-from hmamba.storage.layout import CONTENTS, INDEX_DESCRIPTION, Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from hmamba.storage.run_layout import CONTENTS, INDEX_DESCRIPTION, RunLayout
 from hmamba.text import counted
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.tables import is_empty
@@ -89,8 +90,8 @@ def _configuration(layout: Layout, found: _Findings) -> None:
 
 def _warehouse(layout: Layout, found: _Findings) -> None:
     path = layout.warehouse
-    found.looked = "none"
     if not path.exists():
+        found.looked = "none"
         if layout.published_days:
             found.wrong.append(
                 f"{path} does not exist, but tables are published. Restore it: hmamba restore BACKUP --root NEW."
@@ -102,7 +103,7 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
                 found.looked = "empty"
                 return
             size = one(connection, "upkeep/warehouse_size")
-            found.looked = f"{size['batches']:,} batches, {counted(size['events'], 'event')}"
+            found.looked = f"{counted(size['batches'], 'pull')}, {counted(size['events'], 'event')}"
             cure = f"{path.name} was changed by hand, or is damaged: restore a backup (hmamba restore)."
             for row in rows(connection, "upkeep/ledger_differences"):
                 counts = ", ".join(f"{name} {value:,}" for name, value in row.items() if name != "batch_id")
@@ -120,19 +121,16 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
 
 def _models(layout: Layout, found: _Findings) -> None:
     stored = [path.name for path in layout.storage.find(layout.models, "*/")]
-    whole = [name for name in stored if not _is_pruned(layout, name)]
+    whole = [name for name in stored if not model_files.is_pruned(layout, name)]
     found.looked = counted(len(whole), "version")
     for name in stored:
         found.attempt(partial(model_files.read_metrics, layout, name))
     for name in whole:
         found.attempt(partial(verified, layout, name))
+    found.attempt(partial(promotions.require, layout))
     history = promotions.promotions(layout)
     if history and history[-1].version not in whole:
         found.attempt(partial(verified, layout, history[-1].version))
-
-
-def _is_pruned(layout: Layout, version: str) -> bool:
-    return layout.storage.find(layout.model(version), "*") == [layout.model_metrics(version)]
 
 
 def _tables(layout: Layout, found: _Findings) -> None:
@@ -203,7 +201,7 @@ def _if_exists(kind: type[Document], place: Path, run: RunLayout) -> object:
 
 
 def _snapshot(run: RunLayout) -> None:
-    if run.storage.exists(run.manifest):
+    if run.storage.exists(run.sequences):
         files = Snapshot.open(run)
         assert files.shards
         assert files.items
@@ -228,7 +226,7 @@ def _index(run: RunLayout) -> None:
             (name, *_) = sorted(name for name, _ in digests.items() ^ description.sha256.items())
             raise InputError(f"{folder / name} is not the file that was written. {IndexDescription.CURE}")
     metrics = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
-    if metrics is not None and run.storage.exists(run.item_points):
+    if metrics is not None and run.storage.exists(run.item_points.parent):
         metrics.points.verified(run.storage.local_path(run.item_points), IndexDescription.CURE)
         for name, written in metrics.tables.items():
             written.verified(run.storage.local_path(run.table(name)), IndexDescription.CURE)

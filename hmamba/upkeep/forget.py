@@ -23,9 +23,12 @@ from hmamba.contracts.manifest import Manifest, PublishedFile, SnapshotFile, Sna
 from hmamba.contracts.receipt import ErasedUser, Receipt
 from hmamba.contracts.steps import IndexMetrics, ShardMetrics, SnapshotMetrics
 from hmamba.errors import InputError
+from hmamba.report.examples import without_users
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
+from hmamba.storage.root_locks import quiet, tables
+from hmamba.storage.run_layout import RunLayout
 from hmamba.storage.temporary import sweep
 from hmamba.tables.files import described
 from hmamba.upkeep.names import SUFFIXES, Names
@@ -114,11 +117,10 @@ def forget(layout: Layout, config: Config, users: Sequence[str], *, landing: boo
         raise InputError(f"{layout.warehouse} does not exist: there is nothing to erase. Correct --root.")
     wait = config.warehouse.wait_seconds
     with ExitStack() as stack:
-        stack.enter_context(layout.storage.lock(layout.runs, ".night.lock", wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, ".refresh.lock", wait))
+        stack.enter_context(quiet(layout, wait))
         work = _Erasure(layout, config, given, _erase_from_warehouse(layout, config, given))
         work.rewrites(layout.warehouse)
-        for step in (_erase_from_runs, _erase_from_tables, _erase_from_texts, _delete_leftovers):
+        for step in (_delete_leftovers, _erase_from_runs, _erase_from_tables, _erase_from_texts):
             step(work)
         if landing:
             work.rewrites(*erase_from_files(layout, config, given))
@@ -268,7 +270,7 @@ def _fallback_users(rows: pa.Table) -> int:
 def _erase_from_tables(work: _Erasure) -> None:
     """Exchange published tables for ones without the users; their manifests name the new snapshots."""
     layout, storage = work.layout, work.layout.storage
-    with storage.lock(layout.candidates, wait_seconds=work.config.warehouse.wait_seconds):
+    with tables(layout, work.config.warehouse.wait_seconds):
         for folder in (*(path for _, path in layout.published_days), *layout.rolled_back_tables):
             local = storage.local_path(folder)
             found = [path for path in work.holding(local) if path.suffix == ".parquet"]
@@ -341,9 +343,16 @@ def _without_rows(
 
 
 def _erase_from_texts(work: _Erasure) -> None:
-    """Replace the ids in reports and checks, and delete backtests that hold the users."""
+    """Remove examples from reports, replace the ids in texts, and delete backtests that hold the users."""
     layout, storage = work.layout, work.layout.storage
-    for place in (layout.reports, layout.checks.folder, layout.models):
+    for place in (*(layout.report(day) for day, _ in layout.report_days), layout.all_reports):
+        path = storage.local_path(place)
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if (changed := work.names.removed(without_users(text, work.users))) != text:
+                work.rewrites(place)
+                write_text(storage, place, changed)
+    for place in (layout.checks.folder, layout.models):
         for path in work.holding(storage.local_path(place)):
             if path.suffix != ".parquet":
                 work.rewrites(path)

@@ -12,20 +12,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.columns import USER_ID
+from hmamba.errors import InputError
 
 _ROWS = 131_072
 
 
 def holds(path: Path, users: pa.Array) -> bool:
-    """Whether a Parquet file has one of the users among its user ids, also in a dictionary that no row refers to."""
-    if USER_ID not in pq.read_schema(path).names:
-        return False
-    with pq.ParquetFile(path, read_dictionary=[USER_ID]) as file:
-        for batch in file.iter_batches(_ROWS, columns=[USER_ID]):
-            column = batch.column(0)
-            values = column.dictionary if pa.types.is_dictionary(column.type) else column
-            if pc.any(pc.is_in(values.cast(pa.string()), value_set=users)).as_py():
-                return True
+    """Whether a Parquet file has one of the users among its user ids, also in a dictionary that no row refers to.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        if USER_ID not in pq.read_schema(path).names:
+            return False
+        with pq.ParquetFile(path, read_dictionary=[USER_ID]) as file:
+            for batch in file.iter_batches(_ROWS, columns=[USER_ID]):
+                column = batch.column(0)
+                values = column.dictionary if pa.types.is_dictionary(column.type) else column
+                if pc.any(pc.is_in(values.cast(pa.string()), value_set=users)).as_py():
+                    return True
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path} cannot be searched ({error}). Delete it, or run the step again that writes it; then run hmamba "
+            "forget with the same users again."
+        ) from None
     return False
 
 

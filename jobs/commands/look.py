@@ -19,7 +19,7 @@ from jobs.commands.options import AsJson, Root, print_json
 if TYPE_CHECKING:
     from hmamba.candidates.lookup import Recommendations
     from hmamba.contracts.models import Rollback
-    from hmamba.upkeep.history import Night
+    from hmamba.report.history import Night
 
 _ONE_LINE = 10_000
 
@@ -75,8 +75,8 @@ def history(root: Root, as_json: AsJson = False) -> None:
     Example: `hmamba history --root demo`
     """
     from hmamba.models.promotions import rollbacks
+    from hmamba.report.history import nights
     from hmamba.storage.layout import Layout
-    from hmamba.upkeep.history import nights
 
     layout = Layout.existing(root)
     found, back = nights(layout), rollbacks(layout)
@@ -119,9 +119,9 @@ def _days_back(one: Rollback) -> list[date]:
 
 def _rollback_cells(one: Rollback) -> tuple[object, ...]:
     table = "" if one.table is None else f", table of {one.table}"
-    to = one.version or "no model"
+    before, after = (version or "no model" for version in (one.from_version, one.version))
     when = f"{one.rolled_back_at:%Y-%m-%d %H:%M}"
-    return (max(_days_back(one)), f"rollback to {to}{table}", f"from {one.from_version}", "", "", "", "", f"at {when}")
+    return (max(_days_back(one)), f"rollback to {after}{table}", f"from {before}", "", "", "", "", f"at {when}")
 
 
 def models(root: Root, as_json: AsJson = False) -> None:

@@ -34,25 +34,27 @@ def rollback(
     get the table of that day, and the model that made it is the champion. `--to DAY`: both as they were at the end of
     that day. The next night starts from this champion.
 
-    Later tables and working folders are moved to `ROOT/.rolled-back`, and come back if a later rollback names them.
-    Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
+    Later tables and working folders are moved to `ROOT/.rolled-back`, from which `--to VERSION` and `--table DAY` bring
+    them back. Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
     from hmamba.storage.layout import Layout
-    from hmamba.upkeep.rollback import require_root, roll_back, to_day, to_table, to_version
+    from hmamba.storage.root_locks import quiet
+    from hmamba.upkeep.rollback import BUSY_SECONDS, require_root, roll_back, to_day, to_table, to_version
 
     layout = Layout.existing(root)
     require_root(layout)
     if (to is None) == (table is None):
         raise typer.BadParameter("give one of --to and --table.")
-    if table is not None:
-        target = to_table(layout, as_day(table))
-    elif to is not None:
-        day = named_day(to)
-        target = to_version(layout, to) if day is None else to_day(layout, day)
-    for sentence in roll_back(layout, target, delete=delete):
-        typer.echo(sentence)
+    with quiet(layout, BUSY_SECONDS):
+        if table is not None:
+            target = to_table(layout, as_day(table))
+        elif to is not None:
+            day = named_day(to)
+            target = to_version(layout, to) if day is None else to_day(layout, day)
+        for sentence in roll_back(layout, target, delete=delete):
+            typer.echo(sentence)
 
 
 def prune(
@@ -70,12 +72,17 @@ def prune(
     """
     from hmamba.config import load
     from hmamba.storage.layout import Layout
+    from hmamba.storage.root_locks import nights
     from hmamba.upkeep import prune as pruning
     from hmamba.upkeep.sizes import shown
 
     layout = Layout.existing(root)
     settings = load(config, layout)
-    done = pruning.plan(layout, settings) if dry_run else pruning.prune(layout, settings)
+    if dry_run:
+        done = pruning.plan(layout, settings)
+    else:
+        with nights(layout):  # a night whose day is run again looks like one that has ended
+            done = pruning.prune(layout, settings)
     if as_json:
         print_json({"deleted": not dry_run, **asdict(done), "bytes": done.bytes})
         return
@@ -99,8 +106,7 @@ def forget(
     """Erase users from the warehouse and from everything that nights have made of it.
 
     Later files do not bring them back: a salted hash of each id stays. Source files are only named, unless `--landing`
-    is given. The models stay, and the next night goes on with the same champion. Safe to run again. Writes a receipt
-    without the ids under `ROOT/receipts`.
+    is given. Models and the champion stay. Safe to run again. Writes a receipt without the ids under `ROOT/receipts`.
 
     Example: `hmamba forget 2375 --root demo`
     """

@@ -10,12 +10,15 @@ import secrets
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,27 @@ def postgres() -> Iterator[str]:
                 process.send_signal(signal.SIGINT)  # a fast shutdown
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def web_service() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A web service that Apprise notifies; yields the value of ``AIRFLOW_CONN_OPS``, and the messages as they come."""
+    messages: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = {"path": f"json://127.0.0.1:{server.server_address[1]}", "tag": "all"}
+        yield json.dumps({"conn_type": "apprise", "extra": {"config": place}}), messages
+        server.shutdown()
 
 
 class Airflow:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,20 @@ def test_two_refreshes_at_once_take_turns(pulled: Layout) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(metrics["changed"] for metrics in told) == [False, True]
     assert read_json(pulled.latest)["refresh"]["users"] == 6
+
+
+def test_a_refresh_that_waits_for_its_turn_holds_no_working_folder(
+    pulled: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure keeps refreshes from starting, then waits for each working folder."""
+    take = refresh.refreshes
+
+    def turn(*given: Any) -> AbstractContextManager[None]:
+        with alone(pulled.run(NEXT, "noon").folder, wait_seconds=0):
+            return take(*given)
+
+    monkeypatch.setattr(refresh, "refreshes", turn)
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 0
 
 
 def test_a_refresh_that_has_waited_long_enough_may_be_tried_again(

@@ -13,9 +13,10 @@ from hmamba.contracts.checks import CheckedRule, CheckRecord
 from hmamba.quality import candidates
 from hmamba.quality.pages import allowed, coded, figure, render_check, render_index
 from hmamba.statements import statement
-from hmamba.storage.layout import ChecksLayout, Layout
+from hmamba.storage.checks_layout import ChecksLayout
+from hmamba.storage.layout import Layout
 
-PLACE: ChecksLayout = Layout.at("/root/shop").checks
+PLACE: ChecksLayout = Layout.at("/srv/shop").checks
 
 
 def rule(name: str = "staleness_days", **changes: Any) -> CheckedRule:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hmamba.contracts.steps import ScoreMetrics
+from hmamba.report.drift import shift_of
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
 from hmamba.storage.layout import Layout
@@ -152,6 +153,15 @@ def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None
     alerts = summarise(with_steps(night, index=index)).alerts
     assert any("found only 97.12\u00a0% of each user's best items" in alert for alert in alerts)
     assert not any("precision" in alert for alert in summarise(night).alerts)
+
+
+def test_strong_drift_of_items_is_an_alert_and_that_of_histories_is_not(night: Night) -> None:
+    assert night.drift is not None
+    shifts = (shift_of("items", [("a", 900, 100), ("b", 100, 900)]), shift_of("histories", [("1", 9, 1), ("2", 1, 9)]))
+    alerts = summarise(replace(night, drift=replace(night.drift, shifts=shifts))).alerts
+    assert [alert for alert in alerts if "drift" in alert] == [
+        "Strong drift of the items: the Population Stability Index of the last 7 days is 3.50 (see Data in)."
+    ]
 
 
 def test_what_a_snapshot_with_more_shards_left_is_not_counted(copied: Layout) -> None:

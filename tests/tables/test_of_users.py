@@ -48,7 +48,12 @@ def test_users_without_usable_history_are_in_no_part(tabled: Path, tmp_path):
 
 def test_a_shard_that_fails_records_nothing(tabled: Path, tmp_path):
     tables, stored = tables_of(tabled, tmp_path, ("user_vectors",))
-    with pytest.raises(OSError, match="full"), tables:
-        tables.encode(encode_users)(stored.model, histories_of([(0.0, ITEMS)]))
-        raise OSError("full")
+
+    def score() -> None:
+        with tables:
+            tables.encode(encode_users)(stored.model, histories_of([(0.0, ITEMS)]))
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        score()
     assert tables.written == {}

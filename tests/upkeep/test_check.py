@@ -36,7 +36,7 @@ def test_a_root_after_nights_is_whole(two: Layout, capsys: pytest.CaptureFixture
     assert call("check", "--root", str(two.root)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:1] for line in lines[:-1]] == ["✓"] * 6
-    assert lines[1].split() == ["✓", "warehouse", "2", "batches,", "2,710", "events"]
+    assert lines[1].split() == ["✓", "warehouse", "2", "pulls,", "2,710", "events"]
     assert lines[-1] == "Everything is as it was written."
 
 
@@ -102,7 +102,10 @@ def test_damage_is_named_with_its_place(
     assert "wrong: see ✗ above." in out
 
 
-@pytest.mark.parametrize("name", ["weights", "table", "shard", "candidates", "index", "verdict"])
+@pytest.mark.parametrize(
+    "name",
+    ["champion.json", "weights", "table", "shard", "snapshot", "candidates", "index", "item points", "verdict"],
+)
 def test_what_is_missing_is_named(two: Layout, name: str) -> None:
     path = PLACES[name](two)
     path.unlink()
@@ -163,6 +166,8 @@ def test_a_warehouse_changed_by_hand(two: Layout, change: str, words: str) -> No
 def test_a_damaged_warehouse(two: Layout, damage: Callable[[Path], None]) -> None:
     damage(two.warehouse)
     assert "estore" in str(wrong(two)["warehouse"])
+    (looked,) = (area.looked for area in check(two) if area.name == "warehouse")
+    assert looked == ("" if two.warehouse.exists() else "none")
 
 
 def test_an_erasure_that_was_stopped(two: Layout) -> None:
