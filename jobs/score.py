@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
+from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.night import NightScorer
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
@@ -20,6 +21,7 @@ from hmamba.inference.encode import Encode, encode_users
 from hmamba.inference.user_states import StateFiles, write_states
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import midnight, stream_histories
+from hmamba.tables.of_users import ShardTables
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
@@ -50,15 +52,17 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             kept = StateFiles(states, users)
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
         part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
-        done = scorer.score(
-            stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
-            k=candidates.k,
-            exclude_seen=candidates.exclude_seen,
-            candidates=part,
-            vectors=points,
-            encode=encode,
-            because=candidates.because,
-        )
+        system = None if isinstance(scorer.system, Baseline) else scorer.system
+        with ShardTables(files, shard, context.config, system, write) as tables:
+            done = scorer.score(
+                stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
+                k=candidates.k,
+                exclude_seen=candidates.exclude_seen,
+                candidates=part,
+                vectors=points,
+                encode=tables.encode(encode),
+                because=candidates.because,
+            )
         return ShardMetrics(
             day=context.day,
             shard=shard,
@@ -66,6 +70,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             served=scorer.served,
             part=HashedFile.of(part, run.candidate_part(shard).name),
             points=HashedFile.of(points, run.user_points(shard).name),
+            tables=tables.written,
             **asdict(done),
         )
 

@@ -7,7 +7,9 @@ import sys
 from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.sequences.described import describe
+from hmamba.sequences.files import Snapshot
 from hmamba.sequences.snapshot import Meaning, write_snapshot
+from hmamba.tables.settings import check_settings
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.step import StepContext, run_step
@@ -17,8 +19,9 @@ def body(context: StepContext) -> SnapshotMetrics:
     """Write the run's ``sequences/``.
 
     Raises:
-        InputError: there is no warehouse, it holds no event before the end of the day, or a long gap before the day;
-            or a file of the catalogue or of the users cannot be read.
+        InputError: there is no warehouse, it holds no event before the end of the day, or a long gap before the day; a
+            file of the catalogue or of the users cannot be read; or a setting of a table names a file or a column of
+            users that does not exist.
     """
     path = context.layout.warehouse
     if not path.exists():
@@ -30,6 +33,7 @@ def body(context: StepContext) -> SnapshotMetrics:
         with context.run.storage.write_folder(context.run.sequences) as folder:
             manifest = write_snapshot(connection, folder, context.day, shards, meaning)
             manifest = describe(connection, folder, context.layout.root, context.config, manifest)
+    check_settings(context.layout, context.config, Snapshot.open(context.run))
     return SnapshotMetrics(**manifest.model_dump(exclude={"schema_version"}))
 
 

@@ -8,7 +8,6 @@ link never moves to an earlier day.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hmamba.candidates import guarding
+from hmamba.candidates.beside import CarriedTables, NightTables, Tables, copied
 from hmamba.candidates.changes import with_changes
 from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
@@ -41,11 +41,15 @@ log = logging.getLogger("hmamba")
 
 @dataclass(frozen=True)
 class Published:
-    """Result of publishing. ``changed`` is false if the same content was already published."""
+    """Result of publishing. ``changed`` is false if the same content was already published.
+
+    ``tables``: rows of each table beside the candidates.
+    """
 
     totals: CandidateTotals
     files: int
     changed: bool
+    tables: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -92,22 +96,6 @@ def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _copy(part: Part, folder: Path) -> Path:
-    """Copy a part and return the copy, if it is what was written.
-
-    Readers get the copy that was hashed and is checked, so that nothing can change it in between. It is no hard link,
-    because scoring again would change the published file.
-
-    Raises:
-        InputError: the part is missing, or has changed since it was written.
-    """
-    target = folder / part.path.name
-    if not part.path.is_file():
-        raise InputError(f"{part.path} does not exist. {part.cure}")
-    shutil.copyfile(part.path, target)
-    return part.written.verified(target, part.cure, name=part.path)
-
-
 @dataclass(frozen=True)
 class _Table:
     """A table to publish.
@@ -121,6 +109,7 @@ class _Table:
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
         guarding: bounds of the guards, and the table before.
+        beside: the tables beside it.
     """
 
     parts: tuple[Part, ...]
@@ -132,11 +121,15 @@ class _Table:
     exclude_seen: bool
     name: str
     guarding: Guarding
+    beside: Tables
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
         pairs = zip(self.parts, self.histories, strict=True)
-        shards = tuple(ShardFiles(_copy(part, folder), histories) for part, histories in pairs)
+        shards = tuple(
+            ShardFiles(copied(part.path, part.written, part.cure, folder / part.path.name), histories)
+            for part, histories in pairs
+        )
         return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
@@ -179,6 +172,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
         guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
+        beside=NightTables(files, config, layout.checks, f"{day} {run_id}"),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -250,7 +244,10 @@ def _put(
             totals = check_candidates(
                 layout.checks, connection, candidates, table.k, table.exclude_seen, table.name, table.guarding
             )
-        manifest = describe(totals)
+            place = layout.published_tables(day)
+            beside = table.beside.put(folder / place.name, candidates, connection)
+        tables = beside.below(place.relative_to(layout.root).as_posix())
+        manifest = describe(totals).model_copy(update={"tables": tables, "vector_space": beside.vector_space})
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
         if config.publishes_changes and base is not None and base.day <= day and _is_whole(base, storage):
@@ -262,7 +259,8 @@ def _put(
         changed = changed or newest != day
     else:
         log.info("the table of %s stays the newest; the table of %s is published as well", newest, day)
-    return Published(totals, len(table.parts), changed)
+    rows = {name: sum(file.rows for file in files) for name, files in tables.items()}
+    return Published(totals, len(table.parts), changed, rows)
 
 
 @dataclass(frozen=True)
@@ -305,6 +303,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         guarding=guarding.of_refresh(
             layout, config.publish.guards, base, [part.written for part in candidate_parts(files)]
         ),
+        beside=CarriedTables(layout, base),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:

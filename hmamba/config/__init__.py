@@ -12,10 +12,18 @@ from hmamba.config.data import (
     UsersConfig,
     WarehouseConfig,
 )
+from hmamba.config.delivery import DeliverConfig, TargetConfig
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
-from hmamba.config.publishing import DeliverConfig, GuardsConfig, PublishConfig, ReportConfig, TargetConfig
+from hmamba.config.publishing import (
+    GuardsConfig,
+    PopularConfig,
+    PublishConfig,
+    ReportConfig,
+    SegmentsConfig,
+    SimilarItemsConfig,
+)
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -32,11 +40,14 @@ __all__ = [
     "KeepConfig",
     "Limits",
     "ModelConfig",
+    "PopularConfig",
     "PublishConfig",
     "QualityConfig",
     "RankConfig",
     "ReportConfig",
     "Section",
+    "SegmentsConfig",
+    "SimilarItemsConfig",
     "SnapshotConfig",
     "SourceConfig",
     "TargetConfig",

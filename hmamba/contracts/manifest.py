@@ -13,6 +13,7 @@ from pydantic import Field
 from hmamba.columns import CANDIDATES
 from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
+from hmamba.contracts.tables import VectorSpace
 from hmamba.storage.local import digest
 from hmamba.storage.run_layout import ITEMS
 
@@ -82,6 +83,11 @@ class SnapshotManifest(Document, SnapshotTotals):
         """Digest of the events and items. Descriptions and rules do not count: they change nothing that is learnt."""
         return digest_of(file for file in self.files if file.name == ITEMS or file.name.startswith(_SHARD))
 
+    @property
+    def files_digest(self) -> str:
+        """Digest of all files."""
+        return digest_of(self.files)
+
 
 class Refresh(Part):
     """The refresh that last changed a night's table."""
@@ -117,6 +123,7 @@ class Manifest(Document):
     changes_from: str | None = Field(
         None, description="The digest of the table that `tables.changes` is relative to; null without that table."
     )
+    vector_space: VectorSpace | None = Field(None, description="What the vectors mean; null without a table of them.")
 
     @property
     def every_file(self) -> tuple[PublishedFile, ...]:

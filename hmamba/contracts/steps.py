@@ -15,6 +15,7 @@ from hmamba.contracts.document import Document, Part
 from hmamba.contracts.guards import GuardResult
 from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
+from hmamba.contracts.tables import WrittenTable
 from hmamba.contracts.verdict import Verdict
 from hmamba.text import counted
 
@@ -179,6 +180,8 @@ class IndexMetrics(StepMetrics):
         recall: share of the ``recall_at`` best items that an approximate search finds; None if none was tested.
             Below ``recall_floor`` the search is exact.
         looked_at: search parameters of the approximate search, such as ``nprobe``; None where the search is exact.
+        tables: tables about items, by name (``publish.tables``); of segments, the items.
+        snapshot: digest of all files of the snapshot that the tables were made from.
     """
 
     step: Literal["index"] = "index"
@@ -199,6 +202,8 @@ class IndexMetrics(StepMetrics):
     looked_at: dict[str, int] | None = None
     recall_floor: float | None = None
     recall_at: int | None = None
+    tables: dict[str, WrittenTable] = Field(default_factory=dict)
+    snapshot: str | None = None
 
     @property
     def in_a_line(self) -> str:
@@ -231,6 +236,7 @@ class ShardMetrics(_ScoredUsers):
         served: digest of the model and its index, or of the baseline and its candidate items.
         part: the candidates.
         points: the users' points.
+        tables: the shard's parts of tables about users, by name (``publish.tables``).
     """
 
     shard: int
@@ -238,6 +244,7 @@ class ShardMetrics(_ScoredUsers):
     served: str
     part: HashedFile
     points: HashedFile
+    tables: dict[str, WrittenTable] = Field(default_factory=dict)
 
 
 class ScoreMetrics(_ScoredUsers):
@@ -267,6 +274,7 @@ class PublishMetrics(StepMetrics):
         changed: false if the same content was already published.
         distinct_items: number of items recommended to at least one user.
         guards: what each guard of ``[publish.guards]`` with a bound found.
+        tables: rows of each table beside the candidates, by name.
     """
 
     step: Literal["publish"] = "publish"
@@ -279,6 +287,7 @@ class PublishMetrics(StepMetrics):
     warning: str | None
     distinct_items: int
     guards: dict[str, GuardResult] = Field(default_factory=dict)
+    tables: dict[str, int] = Field(default_factory=dict)
 
     @property
     def in_a_line(self) -> str:
@@ -287,7 +296,8 @@ class PublishMetrics(StepMetrics):
         rows, users = counted(self.rows, "row"), counted(self.users, "user")
         warnings = sum(result.warning is not None for result in self.guards.values())
         warned = f"; {counted(warnings, 'warning')} of the guards" if warnings else ""
-        return f"{rows} for {users}, at most {self.k} each{same}{warned}"
+        beside = f"; beside them {', '.join(self.tables)}" if self.tables else ""
+        return f"{rows} for {users}, at most {self.k} each{beside}{same}{warned}"
 
 
 class RefreshMetrics(StepMetrics):

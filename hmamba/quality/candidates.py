@@ -103,12 +103,17 @@ _FIGURES = {
 """Statements and the names of their bound values. They run shard by shard, so that memory is bounded by one shard."""
 
 
-def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int, exclude_seen: bool) -> dict[str, Any]:
-    """All figures by name, without those of rules that do not apply."""
+def create_eligible(connection: duckdb.DuckDBPyConnection, files: CandidateFiles) -> None:
+    """Create the temporary tables ``allowed`` and ``eligible_items``: what may be recommended."""
     nothing = pa.chunked_array([], pa.string())
     connection.register("allowed", pa.table({columns.ITEM_ID: nothing if files.allowed is None else files.allowed}))
     eligible = {"indexed": str(files.indexed), "everything": files.allowed is None}
     connection.execute(statement("quality/eligible_items"), eligible)
+
+
+def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int, exclude_seen: bool) -> dict[str, Any]:
+    """All figures by name, without those of rules that do not apply."""
+    create_eligible(connection, files)
     skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
     skipped["quality/reasons"] = columns.BECAUSE not in files.columns
     figures: Counter[str] = Counter()

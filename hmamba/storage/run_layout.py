@@ -94,6 +94,13 @@ class RunLayout:
         """Candidates of the users of one shard."""
         return self.candidates / f"part-{shard:04d}.parquet"
 
+    tables = Under("tables")
+    """Tables that are published beside the candidates, and parts of them."""
+
+    def table(self, name: str, shard: int | None = None) -> Path:
+        """The file of a table, or of one shard's part of it."""
+        return self.tables / (f"{name}.parquet" if shard is None else f"{name}-{shard:04d}.parquet")
+
     item_points = Under("vectors", ITEMS)
     """Lorentz points of the items; for a baseline, only the items that it may recommend."""
 
