@@ -39,6 +39,14 @@ BECAUSE_ITEM: Final = "because_item"
 REASON: Final = {BECAUSE: pa.string(), BECAUSE_ITEM: pa.string()}
 """Optional columns of the candidates: the kind of evidence that contributed most, and the item of the history."""
 
+EXPERIMENT: Final = "experiment"
+GROUP: Final = {EXPERIMENT: pa.string()}
+"""Optional column of the candidates: the group of the user in an experiment."""
+
+TREATMENT: Final = "treatment"
+CONTROL: Final = "control"
+"""Values of the column experiment."""
+
 FALLBACK_VERSION: Final = "popularity"
 """model_version of users whose history holds no item of the model."""
 

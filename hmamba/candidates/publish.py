@@ -18,13 +18,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from hmamba.candidates import guarding
+from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
-from hmamba.columns import REASON
+from hmamba.columns import GROUP, REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
+from hmamba.contracts.manifest import Experiment, Manifest, PublishedFile, Refresh
 from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.quality.guards import Guarding
@@ -57,6 +59,7 @@ class Part:
         written: what it was when it was written.
         rows: number of rows.
         fallback_users: users without usable history, who received popular items.
+        experiment: the experiment that it was scored for; None without one.
     """
 
     shard: int
@@ -64,6 +67,7 @@ class Part:
     written: HashedFile
     rows: int
     fallback_users: int
+    experiment: Experiment | None = None
 
     @property
     def cure(self) -> str:
@@ -87,7 +91,8 @@ def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
         if (scored.snapshot, scored.served) != (files.digest, served):
             changed = "the snapshot" if scored.snapshot != files.digest else "the model or the index"
             raise InputError(f"{path} was written before {changed} of this run. {cure}")
-        parts.append(Part(shard, run.storage.local_path(path), scored.part, scored.rows, scored.fallback_users))
+        local = run.storage.local_path(path)
+        parts.append(Part(shard, local, scored.part, scored.rows, scored.fallback_users, scored.experiment))
     return tuple(parts)
 
 
@@ -120,6 +125,7 @@ class _Table:
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
         guarding: bounds of the guards, and the table before.
+        experiment: the experiment; None without one.
     """
 
     parts: tuple[Part, ...]
@@ -131,12 +137,14 @@ class _Table:
     exclude_seen: bool
     name: str
     guarding: Guarding
+    experiment: Experiment | None
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
         pairs = zip(self.parts, self.histories, strict=True)
         shards = tuple(ShardFiles(_copy(part, folder), histories) for part, histories in pairs)
-        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
+        items, points = self.files.items, item_points(self.files.run)
+        return CandidateFiles(shards, items, points, self.allowed, self.columns, self.experiment)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
         """The parts as a manifest names them."""
@@ -167,17 +175,21 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         QualityError: a rule is broken; the table published before stays.
     """
     files, settings = Snapshot.open(layout.run(day, run_id)), config.candidates
-    parts = candidate_parts(files)
+    parts, experiment = candidate_parts(files), experiment_of(config, Verdict.read(files.run.verdict, layout.storage))
+    for part in parts:
+        if part.experiment != experiment:
+            raise InputError(f"{part.path} was scored with other settings under [experiment]. {part.cure}")
     table = _Table(
         parts=parts,
         histories=[(shard,) for shard in files.shards],
         files=files,
         allowed=allowed_items(layout, config),
-        columns=tuple(plain(REASON if settings.because else ()).names),
+        columns=tuple(plain([*(REASON if settings.because else ()), *(GROUP if experiment else ())]).names),
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
         guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
+        experiment=experiment,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -196,6 +208,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             created_at=_now(),
             files=table.published(layout.published(day), layout.storage),
             columns=table.columns,
+            experiment=experiment,
         )
 
     with tables(layout, config.warehouse.wait_seconds):
@@ -301,6 +314,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         guarding=guarding.of_refresh(
             layout, config.publish.guards, base, [part.written for part in candidate_parts(files)]
         ),
+        experiment=base.experiment,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:

@@ -15,7 +15,7 @@ from hmamba.config.data import (
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
-from hmamba.config.publishing import GuardsConfig, PublishConfig, ReportConfig
+from hmamba.config.publishing import ExperimentConfig, GuardsConfig, PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -25,6 +25,7 @@ __all__ = [
     "Config",
     "EventType",
     "EventsConfig",
+    "ExperimentConfig",
     "GateConfig",
     "GuardsConfig",
     "InteractionColumns",

@@ -12,7 +12,7 @@ from pydantic import Field
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.document import Document
 from hmamba.contracts.guards import GuardResult
-from hmamba.contracts.manifest import SnapshotTotals
+from hmamba.contracts.manifest import Experiment, SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.contracts.verdict import Verdict
 from hmamba.text import counted
@@ -230,6 +230,7 @@ class ShardMetrics(_ScoredUsers):
         served: digest of the model and its index, or of the baseline and its candidate items.
         part: the candidates.
         points: the users' points.
+        experiment: the experiment; None without one.
     """
 
     shard: int
@@ -237,6 +238,7 @@ class ShardMetrics(_ScoredUsers):
     served: str
     part: HashedFile
     points: HashedFile
+    experiment: Experiment | None = None
 
 
 class ScoreMetrics(_ScoredUsers):
@@ -266,6 +268,7 @@ class PublishMetrics(StepMetrics):
         changed: false if the same content was already published.
         distinct_items: number of items recommended to at least one user.
         guards: what each guard of ``[publish.guards]`` with a bound found.
+        control_users: users of the control group; None without an experiment.
     """
 
     step: Literal["publish"] = "publish"
@@ -278,6 +281,7 @@ class PublishMetrics(StepMetrics):
     warning: str | None
     distinct_items: int
     guards: dict[str, GuardResult] = Field(default_factory=dict)
+    control_users: int | None = None
 
     @property
     def in_a_line(self) -> str:
@@ -286,7 +290,8 @@ class PublishMetrics(StepMetrics):
         rows, users = counted(self.rows, "row"), counted(self.users, "user")
         warnings = sum(result.warning is not None for result in self.guards.values())
         warned = f"; {counted(warnings, 'warning')} of the guards" if warnings else ""
-        return f"{rows} for {users}, at most {self.k} each{same}{warned}"
+        control = "" if self.control_users is None else f", {self.control_users:,} of them in the control group"
+        return f"{rows} for {users}{control}, at most {self.k} each{same}{warned}"
 
 
 class RefreshMetrics(StepMetrics):
