@@ -40,6 +40,14 @@ BECAUSE_ITEM: Final = "because_item"
 REASON: Final = {BECAUSE: pa.string(), BECAUSE_ITEM: pa.string()}
 """Optional columns of the candidates: the kind of evidence that contributed most, and the item of the history."""
 
+EXPERIMENT: Final = "experiment"
+GROUP: Final = {EXPERIMENT: pa.string()}
+"""Optional column of the candidates: the group of the user in an experiment."""
+
+TREATMENT: Final = "treatment"
+CONTROL: Final = "control"
+"""Values of the column experiment."""
+
 SIMILAR_ITEM_ID: Final = "similar_item_id"
 SOURCE: Final = "source"
 SEGMENT_COLUMN: Final = "segment_column"

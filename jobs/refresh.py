@@ -128,6 +128,7 @@ def _score(
             vectors=stack.enter_context(write(work.user_points(number))),
             encode=encode_users if carried is None else carried.encode,
             because=BECAUSE in base.columns,
+            experiment=base.experiment,
         )
     touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
     # The night's own part, not an earlier refresh's: these histories include the events of that one.

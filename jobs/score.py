@@ -12,9 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.night import NightScorer
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
@@ -37,6 +39,7 @@ def asked(context: StepContext) -> int | None:
 def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: int) -> ShardMetrics:
     """Write the candidates of one shard's users."""
     run, candidates, stored = context.run, context.config.candidates, scorer.stored
+    experiment = experiment_of(context.config, Verdict.read(run.verdict, run.storage))
     # The record of an earlier attempt must not describe the files of this one.
     run.storage.delete(run.step_metrics(context.step, shard))
     with ExitStack() as stack:
@@ -62,6 +65,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
                 vectors=points,
                 encode=tables.encode(encode),
                 because=candidates.because,
+                experiment=experiment,
             )
         return ShardMetrics(
             day=context.day,
@@ -71,6 +75,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             part=HashedFile.of(part, run.candidate_part(shard).name),
             points=HashedFile.of(points, run.user_points(shard).name),
             tables=tables.written,
+            experiment=experiment,
             **asdict(done),
         )
 

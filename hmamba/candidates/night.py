@@ -13,12 +13,15 @@ import torch
 
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.because import Attribution
+from hmamba.candidates.experiment import ExperimentScorer, points_of
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.candidates.served import item_points, served_by
-from hmamba.columns import ITEM_INDEX
+from hmamba.columns import GROUP, ITEM_INDEX, REASON
+from hmamba.contracts.manifest import Experiment
 from hmamba.contracts.verdict import read_serving
 from hmamba.evaluation.gate import is_baseline
 from hmamba.index import index as item_index
+from hmamba.index.base import FloatArray
 from hmamba.index.index import ItemIndex
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.models import files as model_files
@@ -84,6 +87,7 @@ class NightScorer:
         vectors: Path,
         encode: Encode = encode_users,
         because: bool = False,
+        experiment: Experiment | None = None,
     ) -> ShardCounts:
         """Write the candidates and points of a shard's users; see :func:`hmamba.candidates.score.write_candidates`.
 
@@ -95,12 +99,23 @@ class NightScorer:
             vectors: file to write.
             encode: computes hidden states from histories; unused where a baseline serves.
             because: whether to write the reason of each row.
+            experiment: who is in a control group, whose lists are those of its baseline; None without one.
         """
+        optional = [*(REASON if because else ()), *(GROUP if experiment is not None else ())]
+        baseline = partial(Baseline.block, k=k, exclude_seen=exclude_seen, because=because)
+        points: Callable[[Histories], FloatArray] | None = None
         if isinstance(self.system, Baseline):
-            score: Callable[[Histories], ScoredBlock] = partial(
-                self.system.block, k=k, exclude_seen=exclude_seen, because=because
-            )
+            score: Callable[[Histories], ScoredBlock] = partial(baseline, self.system)
         else:
             attribution = Attribution(*self.system, self.popularity) if because else None
             score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode, attribution)
-        return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors, because=because)
+            points = partial(points_of, stored=self.system[0], encode=encode)
+        if experiment is not None:
+            score = ExperimentScorer(score, partial(baseline, self._control(experiment)), points, experiment)
+        return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors, optional=optional)
+
+    def _control(self, experiment: Experiment) -> Baseline:
+        """The baseline of the control group, on the items of the model that serves."""
+        if isinstance(self.system, Baseline):
+            return self.system
+        return Baseline(experiment.version, self.system[1].served_items, self.item_ids, self.popularity)

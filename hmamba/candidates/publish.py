@@ -19,13 +19,15 @@ import pyarrow as pa
 from hmamba.candidates import guarding
 from hmamba.candidates.beside import CarriedTables, NightTables, Tables, copied
 from hmamba.candidates.changes import with_changes
+from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
-from hmamba.columns import REASON
+from hmamba.columns import GROUP, REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.manifest import CHANGES, Manifest, PublishedFile, Refresh
+from hmamba.contracts.manifest import CHANGES, Experiment, Manifest, PublishedFile, Refresh
 from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
 from hmamba.quality.guards import Guarding
@@ -62,6 +64,7 @@ class Part:
         written: what it was when it was written.
         rows: number of rows.
         fallback_users: users without usable history, who received popular items.
+        experiment: the experiment that it was scored for; None without one.
     """
 
     shard: int
@@ -69,6 +72,7 @@ class Part:
     written: HashedFile
     rows: int
     fallback_users: int
+    experiment: Experiment | None = None
 
     @property
     def cure(self) -> str:
@@ -92,7 +96,8 @@ def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
         if (scored.snapshot, scored.served) != (files.digest, served):
             changed = "the snapshot" if scored.snapshot != files.digest else "the model or the index"
             raise InputError(f"{path} was written before {changed} of this run. {cure}")
-        parts.append(Part(shard, run.storage.local_path(path), scored.part, scored.rows, scored.fallback_users))
+        local = run.storage.local_path(path)
+        parts.append(Part(shard, local, scored.part, scored.rows, scored.fallback_users, scored.experiment))
     return tuple(parts)
 
 
@@ -110,6 +115,7 @@ class _Table:
         name: name of the check in Data Docs.
         guarding: bounds of the guards, and the table before.
         beside: the tables beside it.
+        experiment: the experiment; None without one.
     """
 
     parts: tuple[Part, ...]
@@ -122,6 +128,7 @@ class _Table:
     name: str
     guarding: Guarding
     beside: Tables
+    experiment: Experiment | None
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
@@ -130,7 +137,8 @@ class _Table:
             ShardFiles(copied(part.path, part.written, part.cure, folder / part.path.name), histories)
             for part, histories in pairs
         )
-        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
+        items, points = self.files.items, item_points(self.files.run)
+        return CandidateFiles(shards, items, points, self.allowed, self.columns, self.experiment)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
         """The parts as a manifest names them."""
@@ -161,18 +169,22 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         QualityError: a rule is broken; the table published before stays.
     """
     files, settings = Snapshot.open(layout.run(day, run_id)), config.candidates
-    parts = candidate_parts(files)
+    parts, experiment = candidate_parts(files), experiment_of(config, Verdict.read(files.run.verdict, layout.storage))
+    for part in parts:
+        if part.experiment != experiment:
+            raise InputError(f"{part.path} was scored with other settings under [experiment]. {part.cure}")
     table = _Table(
         parts=parts,
         histories=[(shard,) for shard in files.shards],
         files=files,
         allowed=allowed_items(layout, config),
-        columns=tuple(plain(REASON if settings.because else ()).names),
+        columns=tuple(plain([*(REASON if settings.because else ()), *(GROUP if experiment else ())]).names),
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
         guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
         beside=NightTables(files, config, layout.checks, f"{day} {run_id}"),
+        experiment=experiment,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -191,6 +203,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             created_at=_now(),
             files=table.published(layout.published(day), layout.storage),
             columns=table.columns,
+            experiment=experiment,
         )
 
     with tables(layout, config.warehouse.wait_seconds):
@@ -304,6 +317,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             layout, config.publish.guards, base, [part.written for part in candidate_parts(files)]
         ),
         beside=CarriedTables(layout, base),
+        experiment=base.experiment,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:

@@ -15,7 +15,7 @@ import torch
 
 from hmamba.candidates.because import Attribution, Reasons
 from hmamba.candidates.part import part_writer, plain
-from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, REASON, SCORE, USER_ID
+from hmamba.columns import EXPERIMENT, FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
 from hmamba.evaluation.baselines import popular
 from hmamba.evaluation.ranking import Quota, Table
 from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
@@ -287,6 +287,7 @@ class ScoredBlock:
         points: (U, d + 1) the users' Lorentz points; None from a baseline.
         fallback_users: number of users without usable history, who received popular items.
         reasons: the reason of each candidate; None if they are not asked for.
+        groups: (U,) group of each user in an experiment; None without one.
     """
 
     ranked: Ranked
@@ -294,6 +295,7 @@ class ScoredBlock:
     points: FloatArray | None
     fallback_users: int
     reasons: Reasons | None = None
+    groups: pa.Array | None = None
 
 
 def write_candidates(
@@ -303,7 +305,7 @@ def write_candidates(
     *,
     candidates: Path,
     vectors: Path,
-    because: bool = False,
+    optional: Sequence[str] = (),
 ) -> ShardCounts:
     """Write the candidates and the Lorentz points of a shard's users, block by block.
 
@@ -311,20 +313,21 @@ def write_candidates(
         score: ranks a block of users.
         item_ids: (size,) item ids by index.
         blocks: the shard's users; one block is in memory at a time.
-        candidates: file to write: user_id, rank, item_id, score, model_version, and with ``because`` the reasons.
+        candidates: file to write: user_id, rank, item_id, score, model_version, and the optional columns.
         vectors: file to write: user_id, point; the point is null from a baseline.
-        because: whether ``score`` gives reasons, which are written.
+        optional: names of the optional columns for which ``score`` gives values.
     """
     counts = ShardCounts()
     with ExitStack() as stack:
-        tables = stack.enter_context(part_writer(candidates, plain(REASON if because else ())))
+        tables = stack.enter_context(part_writer(candidates, plain(optional)))
         points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
         for histories in blocks:
             block = score(histories)
             tables.write_table(_table(block, item_ids, histories))
             names = histories.users.cast(pa.string())
-            none = pa.nulls(len(names), POINTS.field(POINT).type)
-            column = none if block.points is None else point_column(block.points)
+            column = (
+                pa.nulls(len(names), POINTS.field(POINT).type) if block.points is None else point_column(block.points)
+            )
             points.write_table(pa.table([names, column], schema=POINTS))
             counts.users += len(histories)
             counts.fallback_users += block.fallback_users
@@ -392,6 +395,6 @@ def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.T
         SCORE: pa.array(ranked.scores, pa.float32()),
         MODEL_VERSION: block.versions.take(pa.array(users)),
     }
-    if block.reasons is not None:
-        columns |= block.reasons.columns(item_ids)
+    columns |= {} if block.reasons is None else block.reasons.columns(item_ids)
+    columns |= {} if block.groups is None else {EXPERIMENT: block.groups.take(pa.array(users))}
     return pa.table(columns, schema=plain(columns))

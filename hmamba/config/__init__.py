@@ -17,6 +17,7 @@ from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
 from hmamba.config.publishing import (
+    ExperimentConfig,
     GuardsConfig,
     PopularConfig,
     PublishConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "DeliverConfig",
     "EventType",
     "EventsConfig",
+    "ExperimentConfig",
     "GateConfig",
     "GuardsConfig",
     "InteractionColumns",

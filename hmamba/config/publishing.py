@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from hmamba.config.section import Section
@@ -149,6 +151,33 @@ class PublishConfig(Section):
                     f"publish.{name}.{next(iter(given))} has no effect, because publish.tables does not name the "
                     f'table: add "{name}" to it, or remove the section [publish.{name}]'
                 )
+        return self
+
+
+class ExperimentConfig(Section):
+    """A control group, for experiments with users. See docs/experiments.md."""
+
+    control: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the users who get the list of the best baseline instead of the model's. 0: no control "
+        "group and no column experiment.",
+    )
+    salt: str | None = Field(
+        None,
+        description="Text from which, with the user's id, the group follows. It decides who is in the control group: "
+        "keep it during an experiment, and choose another one for the next. Needed with control.",
+    )
+    kind: Literal["baseline"] = Field("baseline", description="What the control group gets.")
+
+    @model_validator(mode="after")
+    def _groups_follow_from_a_salt(self) -> ExperimentConfig:
+        if self.control and not (self.salt or "").strip():
+            raise ValueError(
+                f"experiment.control = {self.control:g} needs experiment.salt: give any text, such as the name of the "
+                "experiment"
+            )
         return self
 
 

@@ -19,7 +19,7 @@ from hmamba.config.data import (
 from hmamba.config.delivery import DeliverConfig
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
-from hmamba.config.publishing import PublishConfig, ReportConfig
+from hmamba.config.publishing import ExperimentConfig, PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -45,6 +45,7 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
     publish: PublishConfig = PublishConfig()
     deliver: DeliverConfig = DeliverConfig()
     report: ReportConfig = ReportConfig()

@@ -98,6 +98,23 @@ class Refresh(Part):
     new_users: int = Field(description="Of them, users that the night's own table did not hold.")
 
 
+class Experiment(Part):
+    """The experiment of a night: a control group that gets the list of a baseline.
+
+    A user is in it if the first 13 hexadecimal digits of SHA-256 of the salt, a colon and the id, divided by 16^13, are
+    below ``control``.
+    """
+
+    control: float = Field(description="Share of the users in the control group, from 0 to 1.")
+    salt: str = Field(description="Text that the hash of a user's id begins with.")
+    version: str = Field(description="model_version of the control group's rows.")
+
+    @property
+    def limit(self) -> int:
+        """Exclusive upper bound of the first 52 bits of the hash in the control group."""
+        return int(self.control * 2**52)
+
+
 class Manifest(Document):
     """The files of the night's table and their content."""
 
@@ -124,6 +141,7 @@ class Manifest(Document):
         None, description="The digest of the table that `tables.changes` is relative to; null without that table."
     )
     vector_space: VectorSpace | None = Field(None, description="What the vectors mean; null without a table of them.")
+    experiment: Experiment | None = Field(None, description="Null without a control group.")
 
     @property
     def every_file(self) -> tuple[PublishedFile, ...]:

@@ -13,7 +13,7 @@ from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.delivery import Way
 from hmamba.contracts.document import Document, Part
 from hmamba.contracts.guards import GuardResult
-from hmamba.contracts.manifest import SnapshotTotals
+from hmamba.contracts.manifest import Experiment, SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.contracts.tables import WrittenTable
 from hmamba.contracts.verdict import Verdict
@@ -237,6 +237,7 @@ class ShardMetrics(_ScoredUsers):
         part: the candidates.
         points: the users' points.
         tables: the shard's parts of tables about users, by name (``publish.tables``).
+        experiment: the experiment; None without one.
     """
 
     shard: int
@@ -245,6 +246,7 @@ class ShardMetrics(_ScoredUsers):
     part: HashedFile
     points: HashedFile
     tables: dict[str, WrittenTable] = Field(default_factory=dict)
+    experiment: Experiment | None = None
 
 
 class ScoreMetrics(_ScoredUsers):
@@ -275,6 +277,7 @@ class PublishMetrics(StepMetrics):
         distinct_items: number of items recommended to at least one user.
         guards: what each guard of ``[publish.guards]`` with a bound found.
         tables: rows of each table beside the candidates, by name.
+        control_users: users of the control group; None without an experiment.
     """
 
     step: Literal["publish"] = "publish"
@@ -288,6 +291,7 @@ class PublishMetrics(StepMetrics):
     distinct_items: int
     guards: dict[str, GuardResult] = Field(default_factory=dict)
     tables: dict[str, int] = Field(default_factory=dict)
+    control_users: int | None = None
 
     @property
     def in_a_line(self) -> str:
@@ -297,7 +301,8 @@ class PublishMetrics(StepMetrics):
         warnings = sum(result.warning is not None for result in self.guards.values())
         warned = f"; {counted(warnings, 'warning')} of the guards" if warnings else ""
         beside = f"; beside them {', '.join(self.tables)}" if self.tables else ""
-        return f"{rows} for {users}, at most {self.k} each{beside}{same}{warned}"
+        control = "" if self.control_users is None else f", {self.control_users:,} of them in the control group"
+        return f"{rows} for {users}{control}, at most {self.k} each{beside}{same}{warned}"
 
 
 class RefreshMetrics(StepMetrics):

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from hmamba import columns
 from hmamba.contracts.guards import GuardResult
+from hmamba.contracts.manifest import Experiment
 from hmamba.errors import QualityError
 from hmamba.progress import track
 from hmamba.quality.checks import check
@@ -53,6 +55,7 @@ class CandidateFiles:
         indexed: the items that were scored (item_index, item_id).
         allowed: ids (strings) of the items that may be recommended; None for all items.
         columns: names of the columns of the candidates.
+        experiment: the experiment; None without one.
     """
 
     shards: tuple[ShardFiles, ...]
@@ -60,6 +63,7 @@ class CandidateFiles:
     indexed: Path
     allowed: pa.ChunkedArray | None
     columns: tuple[str, ...] = tuple(columns.CANDIDATES)
+    experiment: Experiment | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class CandidateTotals:
     distinct_items: int
     model_version: str
     guards: Mapping[str, GuardResult] = field(default_factory=dict)
+    control_users: int | None = None
 
 
 def _check_columns(part: Path, names: Sequence[str]) -> None:
@@ -79,7 +84,7 @@ def _check_columns(part: Path, names: Sequence[str]) -> None:
     except (pa.ArrowException, OSError) as error:
         raise QualityError(f"{part} is not a whole Parquet file ({error}). Run the score step again.") from None
     found = dict(zip(schema.names, schema.types, strict=True))
-    known = columns.CANDIDATES | columns.REASON
+    known = columns.CANDIDATES | columns.REASON | columns.GROUP
     wanted = {name: known[name] for name in names}
     if list(found.items()) != list(wanted.items()):
         expected = ", ".join(f"{name} {kind}" for name, kind in wanted.items())
@@ -99,6 +104,7 @@ _FIGURES = {
     "quality/seen_items": ("part", "items", "events"),
     "quality/forbidden_items": ("part",),
     "quality/reasons": ("part", "items", "events", "reasons"),
+    "quality/groups": ("part", "fallback", "salt", "limit", "control"),
 }
 """Statements and the names of their bound values. They run shard by shard, so that memory is bounded by one shard."""
 
@@ -116,6 +122,8 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
     create_eligible(connection, files)
     skipped = {"quality/seen_items": not exclude_seen, "quality/forbidden_items": files.allowed is None}
     skipped["quality/reasons"] = columns.BECAUSE not in files.columns
+    experiment = files.experiment
+    skipped["quality/groups"] = experiment is None
     figures: Counter[str] = Counter()
     versions: set[str] = set()
     for shard in track(files.shards, "publish: check", len(files.shards), "shards"):
@@ -127,13 +135,18 @@ def _count(connection: duckdb.DuckDBPyConnection, files: CandidateFiles, k: int,
             "k": k,
             "exclude_seen": exclude_seen,
             "reasons": list(reason_names()),
+            "salt": experiment and experiment.salt,
+            "limit": experiment and experiment.limit,
+            "control": experiment and experiment.version,
         }
         for name, bound in _TABLES.items():
             connection.execute(statement(name), {key: values[key] for key in bound})
         for name, bound in _FIGURES.items():
             if not skipped.get(name, False):
                 found = one(connection, name, {key: values[key] for key in bound})
-                versions.update(found.pop("versions", None) or ())
+                own = found.pop("versions", None) or ()
+                # With an experiment, only the versions of its treatment group have to be one.
+                versions.update(() if experiment and name == "quality/candidate_rows" else own)
                 figures.update(found)
     return {
         **figures,
@@ -155,6 +168,8 @@ _MEANINGS = {
     "rows_with_forbidden_item": "rows with an item that may not be recommended (`candidates.allowed_items`)",
     "rows_with_unknown_reason": "rows whose `because` is empty or no known kind of evidence (`candidates.because`)",
     "rows_with_foreign_reason": "rows whose `because_item` is not in their user's history",
+    "rows_with_wrong_version": "rows of the control group by another version than its baseline (`experiment`)",
+    "users_in_wrong_group": "users who are in another group than the hash of their id says (`experiment.salt`)",
     "users_missing": "users of the snapshot without rows",
     "users_unknown": "users who are not in the snapshot",
     "users_with_wrong_count": "users with fewer or more rows than `candidates.k` and the number of items demand",
@@ -162,6 +177,23 @@ _MEANINGS = {
     "users_with_repeated_item": "users to whom an item is recommended twice",
 }
 """What each figure counts, in the order of the page."""
+
+
+def _control_share(experiment: Experiment, counted: Mapping[str, int]) -> Figure:
+    """The share of the control group, which may differ from the setting as much as chance makes it differ.
+
+    Five standard deviations and one user: of millions of salts, one would be outside.
+    """
+    users, share = max(counted["users"], 1), experiment.control
+    width = 5 * sqrt(share * (1 - share) / users) + 1 / users
+    return Figure(
+        "control_share",
+        counted["control_users"] / users,
+        max(share - width, 0.0),
+        min(share + width, 1.0),
+        meaning="users of the control group, of all users (`experiment.control`, and as much as chance may differ)",
+        unit="share",
+    )
 
 
 def check_candidates(
@@ -179,7 +211,8 @@ def check_candidates(
     the shard's part and ordered by rank 1, 2, ...; users are ordered by id. No item occurs twice for a user. Scores are
     finite and do not increase with the rank. All items are in the snapshot; they are allowed and not seen, if the
     settings require it. All rows have one model version, except those of users with the popular items as fallback. If
-    the table has reasons, each is a known one, and names an item of the user's history or none.
+    the table has reasons, each is a known one, and names an item of the user's history or none. With an experiment,
+    each user is in the group that the hash says, and all rows of the control group are by its baseline.
 
     Args:
         place: folder of the checks.
@@ -204,6 +237,8 @@ def check_candidates(
         for rule, meaning in _MEANINGS.items()
         if rule in counted
     ]
+    if files.experiment is not None:
+        figures.append(_control_share(files.experiment, counted))
     guarded = Guarded()
     if guarding is not None:
         parts = [shard.part for shard in files.shards]
@@ -224,5 +259,10 @@ def check_candidates(
         )
     results = {} if guarding is None else guarded.results(guarding, outcome.warned)
     return CandidateTotals(
-        counted["rows"], counted["users"], counted["distinct_items"], counted["model_version"], results
+        counted["rows"],
+        counted["users"],
+        counted["distinct_items"],
+        counted["model_version"],
+        results,
+        counted.get("control_users"),
     )
