@@ -57,6 +57,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             candidates=part,
             vectors=points,
             encode=encode,
+            shard=shard,
         )
         return ShardMetrics(
             day=context.day,
@@ -65,6 +66,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             served=scorer.served,
             part=HashedFile.of(part, run.candidate_part(shard).name),
             points=HashedFile.of(points, run.user_points(shard).name),
+            rules=files.manifest.rules_digest,
             **asdict(done),
         )
 

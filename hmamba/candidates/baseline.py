@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.candidates.score import Ranked, ScoredBlock, shares_of
+from hmamba.candidates.retrieve import Ranked, shares_of
+from hmamba.candidates.ruled import Ruled
+from hmamba.candidates.score import ScoredBlock
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
 from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.rules.apply import Effects
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
 
@@ -32,10 +36,17 @@ class Baseline:
     item_ids: pa.Array
     popularity: IntArray
 
-    def block(self, histories: Histories, k: int, *, exclude_seen: bool) -> ScoredBlock:
-        """Candidates of a block of users, without Lorentz points."""
-        ranked = self.rank(histories, k, exclude_seen=exclude_seen)
-        return ScoredBlock(ranked, pa.array([self.version] * len(histories), pa.string()), None, 0)
+    def block(self, histories: Histories, k: int, *, exclude_seen: bool, ruled: Ruled | None = None) -> ScoredBlock:
+        """Candidates of a block of users, without Lorentz points; ``ruled``: as for ``ModelScorer``."""
+        versions, best = (
+            pa.array([self.version] * len(histories), pa.string()),
+            partial(self.rank, exclude_seen=exclude_seen),
+        )
+        if ruled is None:
+            return ScoredBlock(best(histories, k), versions, None, 0)
+        effects = Effects()
+        ranked = ruled.of_baseline(best, histories, self.candidate_items, effects, exclude_seen=exclude_seen)
+        return ScoredBlock(ranked, versions, None, 0, effects)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """Rank the ``k`` best items of each user. The score is the share of all events plus the user's own count.

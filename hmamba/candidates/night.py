@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.ruled import Ruled
 from hmamba.candidates.score import ModelScorer, ScoredBlock, ShardCounts, write_candidates
 from hmamba.candidates.served import item_points, served_by
 from hmamba.columns import ITEM_INDEX
@@ -22,6 +23,7 @@ from hmamba.index.index import ItemIndex
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
+from hmamba.rules.night import NightRules
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray
@@ -36,12 +38,14 @@ class NightScorer:
         served: as :func:`hmamba.candidates.served.served_by`.
         popularity: (size,) events of each item index.
         system: a baseline, or a model and its index.
+        rules: the rules of the night; None without any.
     """
 
     version: str
     served: str
     popularity: IntArray
     system: Baseline | tuple[StoredModel, ItemIndex]
+    rules: NightRules | None = None
 
     @classmethod
     def open(cls, files: Snapshot, device: torch.device, kernels: str = "auto") -> NightScorer:
@@ -51,17 +55,18 @@ class NightScorer:
             InputError: one of them has not run, or its output is damaged.
         """
         run, version, served = files.run, read_serving(files.run), served_by(files.run)
+        rules = NightRules.open(files, model_files.vocabulary(files.items))
         if is_baseline(version):
             ids = model_files.vocabulary(files.items)
             popularity = model_files.item_events(files.items, len(ids))
             allowed = pq.read_table(item_points(run), columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy()
             candidate_items = CandidateItems.only(allowed, len(ids))
-            return cls(version, served, popularity, Baseline(version, candidate_items, ids, popularity))
+            return cls(version, served, popularity, Baseline(version, candidate_items, ids, popularity), rules)
         stored = model_files.load_serving(run, version, device, kernels)
         folder = run.storage.local_path(run.index)
         searched = item_index.load(folder, stored.identity, stored.model.tangents.weight.device)
         popularity = model_files.item_events(files.items, len(stored.candidate_items.column))
-        return cls(version, served, popularity, (stored, searched))
+        return cls(version, served, popularity, (stored, searched), rules)
 
     @property
     def stored(self) -> StoredModel | None:
@@ -82,6 +87,7 @@ class NightScorer:
         candidates: Path,
         vectors: Path,
         encode: Encode = encode_users,
+        shard: int,
     ) -> ShardCounts:
         """Write the candidates and points of a shard's users; see :func:`hmamba.candidates.score.write_candidates`.
 
@@ -92,9 +98,19 @@ class NightScorer:
             candidates: file to write.
             vectors: file to write.
             encode: computes hidden states from histories; unused where a baseline serves.
+            shard: the shard.
         """
+        ruled = None if self.rules is None else self._ruled(self.rules, k, shard)
         if isinstance(self.system, Baseline):
-            score: Callable[[Histories], ScoredBlock] = partial(self.system.block, k=k, exclude_seen=exclude_seen)
+            score: Callable[[Histories], ScoredBlock] = partial(
+                self.system.block, k=k, exclude_seen=exclude_seen, ruled=ruled
+            )
         else:
-            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode)
+            score = ModelScorer(*self.system, self.popularity, k, exclude_seen, encode, ruled)
         return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors)
+
+    def _ruled(self, rules: NightRules, k: int, shard: int) -> Ruled:
+        if isinstance(self.system, Baseline):
+            return Ruled(rules, k, shard)
+        stored, index = self.system
+        return Ruled(rules, k, shard, index, stored.model.tangents.weight.device)

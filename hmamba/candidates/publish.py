@@ -21,9 +21,13 @@ from hmamba.candidates.served import item_points, served_by
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
-from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.steps import RuleEffects, ShardMetrics
 from hmamba.errors import BusyError, InputError
-from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.models.files import vocabulary
+from hmamba.quality.candidates import CandidateFiles, CandidateTotals, Ruling, ShardFiles, check_candidates
+from hmamba.quality.expectations import Figure
+from hmamba.rules.check import RuledPart, rule_figures
+from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
@@ -52,6 +56,7 @@ class Part:
         written: what it was when it was written.
         rows: number of rows.
         fallback_users: users without usable history, who received popular items.
+        effects: what rules did to the lists of its users; None without rules.
     """
 
     shard: int
@@ -59,6 +64,7 @@ class Part:
     written: HashedFile
     rows: int
     fallback_users: int
+    effects: RuleEffects | None = None
 
     @property
     def cure(self) -> str:
@@ -79,10 +85,18 @@ def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
         cure = f"Run the score step for shard {shard} (python -m jobs.score --shard {shard})."
         if (scored := ShardMetrics.read_if_exists(record, run.storage)) is None:
             raise InputError(f"{record} does not exist: the shard has not been scored. {cure}")
-        if (scored.snapshot, scored.served) != (files.digest, served):
-            changed = "the snapshot" if scored.snapshot != files.digest else "the model or the index"
+        known = {
+            "the snapshot": files.digest,
+            "the model or the index": served,
+            "the rules": files.manifest.rules_digest,
+        }
+        found = (scored.snapshot, scored.served, scored.rules)
+        changed = next((what for (what, own), of in zip(known.items(), found, strict=True) if own != of), None)
+        if changed is not None:
             raise InputError(f"{path} was written before {changed} of this run. {cure}")
-        parts.append(Part(shard, run.storage.local_path(path), scored.part, scored.rows, scored.fallback_users))
+        parts.append(
+            Part(shard, run.storage.local_path(path), scored.part, scored.rows, scored.fallback_users, scored.effects)
+        )
     return tuple(parts)
 
 
@@ -103,6 +117,25 @@ def _copy(part: Part, folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
+class Ruled:
+    """Parts that were made under rules.
+
+    Attributes:
+        files: the snapshot, or the folder of a refresh, with the rules.
+        parts: the parts.
+    """
+
+    files: Snapshot
+    parts: tuple[RuledPart, ...]
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Rows that break each rule."""
+        rules = NightRules.open(self.files, vocabulary(self.files.items))
+        return () if rules is None else tuple(rule_figures(rules, self.parts))
+
+
+@dataclass(frozen=True)
 class _Table:
     """A table to publish.
 
@@ -113,6 +146,7 @@ class _Table:
         allowed: ids of the items that may be recommended; None for all.
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
+        rules: the rules and the parts that were made under them; None without rules.
     """
 
     parts: tuple[Part, ...]
@@ -122,6 +156,17 @@ class _Table:
     k: int
     exclude_seen: bool
     name: str
+    rules: Ruled | None = None
+
+    @property
+    def ruling(self) -> Ruling | None:
+        """What the rules change in the check of the candidates."""
+        effects = RuleEffects.sum_of([part.effects for part in self.parts])
+        if effects is None and self.rules is None:
+            return None
+        effects = effects or RuleEffects()
+        figures = () if self.rules is None else self.rules.figures
+        return Ruling(effects.short_users, effects.users_without_rows, figures)
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
@@ -166,6 +211,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
+        rules=_ruled(files),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -183,10 +229,23 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             refresh=None,
             created_at=_now(),
             files=table.published(layout.published(day), layout.storage),
+            rules=files.manifest.rules_digest,
         )
 
     with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
         return _put(layout, config, day, table, manifest)
+
+
+def _ruled(files: Snapshot) -> Ruled | None:
+    """The rules of a night; None without any."""
+    if files.manifest.rules_digest is None:
+        return None
+    run = files.run
+    parts = [
+        RuledPart(shard, run.storage.local_path(run.candidate_part(shard)), (path,))
+        for shard, path in enumerate(files.shards)
+    ]
+    return Ruled(files, tuple(parts))
 
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:
@@ -232,7 +291,9 @@ def _put(
     with suppress(_PublishedAlready), storage.write_folder(target) as folder:
         candidates = table.copied(folder)
         with in_memory(config.warehouse) as connection:
-            totals = check_candidates(layout.checks, connection, candidates, table.k, table.exclude_seen, table.name)
+            totals = check_candidates(
+                layout.checks, connection, candidates, table.k, table.exclude_seen, table.name, table.ruling
+            )
         manifest = describe(totals)
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
@@ -255,12 +316,14 @@ class Refreshed:
         refresh: the refresh, for the new manifest.
         parts: the new table, one part per shard.
         changed: per shard, the complete histories of the users whose candidates are replaced.
+        rules: the rules of the refresh and its parts; None without rules.
     """
 
     base: Manifest
     refresh: Refresh
     parts: tuple[Part, ...]
     changed: tuple[Path, ...]
+    rules: Ruled | None = None
 
 
 def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
@@ -282,6 +345,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         k=base.k,
         exclude_seen=base.exclude_seen,
         name=f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}",
+        rules=refreshed.rules,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -293,6 +357,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             "refresh": refresh,
             "created_at": _now(),
             "files": table.published(target, layout.storage),
+            "rules": None if refreshed.rules is None else refreshed.rules.files.manifest.rules_digest,
         }
         return base.model_copy(update=changes)
 

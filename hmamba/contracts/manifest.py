@@ -12,7 +12,7 @@ from pydantic import Field
 
 from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
-from hmamba.storage.layout import ITEMS
+from hmamba.storage.layout import ITEMS, RULES
 
 _SHARD = "shard-"
 """First characters of the names of the files of events."""
@@ -75,7 +75,18 @@ class SnapshotManifest(Document, SnapshotTotals):
     @property
     def content_digest(self) -> str:
         """Digest of the events and items. Descriptions and rules do not count: they change nothing that is learnt."""
-        return digest_of(file for file in self.files if file.name == ITEMS or file.name.startswith(_SHARD))
+        return digest_of(file for file in self.files if self._is_content(file))
+
+    @property
+    def rules_digest(self) -> str | None:
+        """Digest of the rules, and of all that they read; None without rules."""
+        if not any(file.name == RULES for file in self.files):
+            return None
+        return digest_of(file for file in self.files if not self._is_content(file))
+
+    @staticmethod
+    def _is_content(file: SnapshotFile) -> bool:
+        return file.name == ITEMS or file.name.startswith(_SHARD)
 
 
 class Refresh(Part):
@@ -105,6 +116,7 @@ class Manifest(Document):
     refresh: Refresh | None = Field(description="Null for a night's own table.")
     created_at: Moment
     files: tuple[PublishedFile, ...]
+    rules: str | None = Field(None, description="Digest of the rules and of what they read; null without rules.")
 
     @property
     def last_day(self) -> date:

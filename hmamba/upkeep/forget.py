@@ -210,6 +210,8 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
         changes: dict[str, object] = {}
         if before is not None and after is not None and old.snapshot == before.digest:
             changes["snapshot"] = after.digest
+            if old.rules == before.rules_digest != after.rules_digest:
+                changes["rules"] = after.rules_digest
         if part in removed:
             rows = removed[part]
             changes["part"] = HashedFile.of(new.candidate_part(old.shard), part.name)
