@@ -187,7 +187,7 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
                 day=context.day, night=base.day, model_version=scorer.version, new_events=changes.new_events
             )
         current = Snapshot.open(work) if work.storage.exists(work.manifest) else None
-        rules = None if current is None else NightRules.open(current, model_files.vocabulary(current.items))
+        rules = None if current is None else NightRules.open(current)
         scorer, shards = replace(scorer, rules=rules), []
         with Progress("refresh", changes.users, "users") as progress:
             for number, part in enumerate(old):

@@ -8,6 +8,7 @@ from hmamba.clock import end_of
 from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.rules.files import write_rules
+from hmamba.rules.items import check_rules
 from hmamba.sequences.described import describe
 from hmamba.sequences.snapshot import Meaning, write_snapshot
 from hmamba.warehouse.connection import connect
@@ -35,6 +36,7 @@ def body(context: StepContext) -> SnapshotMetrics:
             root, config = context.layout.root, context.config
             manifest = describe(connection, folder, root, config, manifest)
             manifest = write_rules(connection, folder, root, config, manifest, end_of(context.day))
+            check_rules(folder, manifest, config.warehouse)
     return SnapshotMetrics(**manifest.model_dump(exclude={"schema_version"}))
 
 

@@ -118,7 +118,7 @@ ORDER BY shard, p.user_id, p.rule, i.item_index;
 DELETE FROM rule_pairs WHERE sha256($salt || user_id) IN (SELECT user_hash FROM forgotten);
 
 -- name: removed_rows
--- Rows of a part that a rule removes. the_condition: over c (the row), items, users and night.
+-- Rows of a part that a rule removes. Its condition is over c (the row), items, users and night.
 SELECT count(*)
 FROM part AS c
 INNER JOIN items ON items.item_id = c.item_id
@@ -127,7 +127,7 @@ CROSS JOIN night
 WHERE the_condition;
 
 -- name: rows_above
--- Rows above the number that a cap allows. Items that are pinned for anybody are not counted. the_group: over items.
+-- Rows above the number that a cap allows of a group. Items that are pinned for anybody are not counted.
 SELECT coalesce(sum(greatest(number - $most, 0)), 0)
 FROM (
     SELECT c.user_id, the_group AS kind, count(*) AS number

@@ -55,7 +55,7 @@ class NightScorer:
             InputError: one of them has not run, or its output is damaged.
         """
         run, version, served = files.run, read_serving(files.run), served_by(files.run)
-        rules = NightRules.open(files, model_files.vocabulary(files.items))
+        rules = NightRules.open(files)
         if is_baseline(version):
             ids = model_files.vocabulary(files.items)
             popularity = model_files.item_events(files.items, len(ids))

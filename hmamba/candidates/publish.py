@@ -23,7 +23,6 @@ from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
 from hmamba.contracts.steps import RuleEffects, ShardMetrics
 from hmamba.errors import BusyError, InputError
-from hmamba.models.files import vocabulary
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, Ruling, ShardFiles, check_candidates
 from hmamba.quality.expectations import Figure
 from hmamba.rules.check import RuledPart, rule_figures
@@ -131,7 +130,7 @@ class Ruled:
     @property
     def figures(self) -> tuple[Figure, ...]:
         """Rows that break each rule."""
-        rules = NightRules.open(self.files, vocabulary(self.files.items))
+        rules = NightRules.open(self.files)
         return () if rules is None else tuple(rule_figures(rules, self.parts))
 
 

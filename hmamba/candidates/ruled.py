@@ -139,7 +139,8 @@ class Ruled:
         if not exclude_seen or not self.rules.book.pin:
             return None
         rows, columns = candidate_items.seen(histories, np.arange(len(histories)))
-        return rows * self.rules.size + candidate_items.eligible[columns]
+        keys: IntArray = rows * self.rules.size + candidate_items.eligible[columns]
+        return keys
 
 
 def likeness_of(index: ItemIndex) -> VectorLikeness:

@@ -7,7 +7,6 @@ an item that was not retrieved could belong.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -93,14 +92,15 @@ class Effects:
 
     short_users: int = 0
     users_without_rows: int = 0
-    removed: Counter[str] = field(default_factory=Counter)
+    removed: dict[str, int] = field(default_factory=dict)
     deepened: int = 0
 
     def add(self, other: Effects) -> None:
         """Add the effects on other users."""
         self.short_users += other.short_users
         self.users_without_rows += other.users_without_rows
-        self.removed.update(other.removed)
+        for name, number in other.removed.items():
+            self.removed[name] = self.removed.get(name, 0) + number
         self.deepened += other.deepened
 
 
@@ -109,8 +109,8 @@ def apply(rules: BlockRules, serving: Serving) -> tuple[Lists, Effects]:
 
     Scores do not increase with the rank: where an item stands above one with a larger score, it has that score.
     """
-    k, effects = serving.k, Effects()
-    effects.removed.update(dict.fromkeys((*rules.filters, *(cap.name for cap in rules.night.book.cap)), 0))
+    names = (*rules.filters, *(cap.name for cap in rules.night.book.cap))
+    k, effects = serving.k, Effects(removed=dict.fromkeys(names, 0))
     items = np.full((len(rules), k), -1, dtype=np.int64)
     scores = np.full((len(rules), k), -np.inf, dtype=np.float32)
     pins = rules.pins(k, serving.candidate, serving.seen)
@@ -154,10 +154,10 @@ def _removed(rules: BlockRules, rows: IntArray, plain: Lists) -> Effects:
     at, places = np.nonzero(plain[0] >= 0)
     effects = Effects()
     for name, matcher in rules.filters.items():
-        effects.removed[name] += int(matcher(rows[at], plain[0][at, places]).sum())
+        effects.removed[name] = int(matcher(rows[at], plain[0][at, places]).sum())
     for limit, cap in zip(rules.night.limits, rules.night.book.cap, strict=True):
         kept_ = capped(plain, min(limit.top, max(plain[0].shape[1], 1)), [limit])
-        effects.removed[cap.name] += int((plain[0][:, : limit.top] >= 0).sum() - _common(plain, kept_, limit.top))
+        effects.removed[cap.name] = int((plain[0][:, : limit.top] >= 0).sum() - _common(plain, kept_, limit.top))
     return effects
 
 

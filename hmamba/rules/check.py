@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -64,7 +65,7 @@ def rule_figures(rules: NightRules, parts: Iterable[RuledPart]) -> list[Figure]:
         _register(rules, each)
         for rule in book.filters:
             query = statement("rules/removed_rows").replace("the_condition", conditions[rule.name])
-            total[rule.name] += _count(database, query, _values(rule, rules))
+            total[rule.name] += _count(database, query, _values(rule, rules.items.expressions.end))
         for cap in book.cap:
             query = statement("rules/rows_above").replace("the_group", caps[cap.name])
             values = {"most": cap.most, "top": cap.top or 1 << 31, "pins": pins}
@@ -74,9 +75,8 @@ def rule_figures(rules: NightRules, parts: Iterable[RuledPart]) -> list[Figure]:
     return [Figure(f"rows_denied_by: {name}", count, None, 0, meaning=meanings[name]) for name, count in total.items()]
 
 
-def _count(database: Any, query: str, values: dict[str, Any]) -> int:
-    used = {name: value for name, value in values.items() if f"${name}" in query}
-    (count,) = database.execute(query, used).fetchone()
+def _count(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any]) -> int:
+    (count,) = database.execute(query, values).fetchone() or (0,)
     return int(count)
 
 
@@ -93,10 +93,17 @@ def _register(rules: NightRules, each: RuledPart) -> None:
         database.register("events", events.filter(pc.and_(events[IS_TARGET], pc.greater(events[WEIGHT], 0))))
 
 
-def _values(rule: Rule, rules: NightRules) -> dict[str, Any]:
-    days = rule.taken_within_days if isinstance(rule, Listed) else None
-    since = None if days is None else rules.items.expressions.end - timedelta(days=days)
-    return {"rule": rule.name, "since": since, "end": rules.items.expressions.end}
+def _values(rule: Rule, end: datetime) -> dict[str, Any]:
+    """The bound values of the condition of a rule."""
+    values: dict[str, Any] = {}
+    if isinstance(rule, Available) and rule.file is None:
+        return {"end": end}
+    listed = isinstance(rule, Available | NotAgain) or (isinstance(rule, Listed) and rule.pairs_file is not None)
+    if listed or (isinstance(rule, Listed) and any((rule.items, rule.items_file, rule.users, rule.users_file))):
+        values["rule"] = rule.name
+    if isinstance(rule, Listed) and rule.taken_within_days is not None:
+        values["since"] = end - timedelta(days=rule.taken_within_days)
+    return values
 
 
 def _removed_by(rule: Rule) -> str:

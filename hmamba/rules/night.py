@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,72 +12,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hmamba.columns import FIRST_SEEN, ITEM_INDEX, USER_ID
+from hmamba.columns import ITEM_INDEX, USER_ID
 from hmamba.config import WarehouseConfig
-from hmamba.rules.choices import BoolArray, Choice, Items, Matcher, MixedBlock, taken_within, truth
-from hmamba.rules.document import Boost, Pin, Rule, RuleBook
-from hmamba.rules.expressions import Expressions
+from hmamba.rules.choices import BoolArray, Choice, Matcher, MixedBlock, taken_within, truth
 from hmamba.rules.files import RulesDocument
-from hmamba.rules.tables import Likeness, Limit
+from hmamba.rules.items import ItemRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.sequences.sets import contained, distinct
 from hmamba.storage.layout import RULE_ITEMS, RULES, rule_users_name
 
-_SECONDS_A_DAY = 86_400.0
-VECTORS = "vectors"
-
 
 @dataclass(frozen=True)
-class Boosted:
-    """A boost.
+class NightRules(ItemRules):
+    """The rules of a run.
 
     Attributes:
-        choice: its items and users.
-        logs: (size,) log of the factor of each item index.
-    """
-
-    choice: Choice
-    logs: npt.NDArray[np.float64]
-
-    @property
-    def largest(self) -> float:
-        """The largest log of a factor, at least 0."""
-        own = self.logs if self.choice.items is None else self.logs[self.choice.items]
-        return max(0.0, float(own.max(initial=0.0)))
-
-
-@dataclass(frozen=True)
-class NightRules:
-    """The rules of a run, with the items that they are about.
-
-    Attributes:
-        book: the rules.
         files: the snapshot that they belong to.
-        items: the described items.
-        choices: choice of each rule that removes items or pins them, by name.
-        boosts: the boosts.
-        limits: the caps.
-        likeness: groups for diversity; None without diversity, or by vectors.
-        pinned: item indices of each pin rule, in its order; -1 for unknown ids.
     """
 
-    book: RuleBook
     files: Snapshot
-    items: Items
-    choices: Mapping[str, Choice]
-    boosts: tuple[Boosted, ...]
-    limits: tuple[Limit, ...]
-    likeness: Likeness | None
-    pinned: Mapping[str, IntArray]
 
     @classmethod
-    def open(cls, files: Snapshot, ids: pa.Array, config: WarehouseConfig | None = None) -> NightRules | None:
+    def open(cls, files: Snapshot, config: WarehouseConfig | None = None) -> NightRules | None:
         """Read the rules of a snapshot; None if it has none.
 
         Args:
             files: the snapshot.
-            ids: (size,) item ids by index.
             config: limits of DuckDB.
 
         Raises:
@@ -88,79 +48,10 @@ class NightRules:
         if not files.names(RULES):
             return None
         written = RulesDocument.read(files.verified(RULES))
-        listed = pq.read_table(files.verified(RULE_ITEMS))
-        users = files.described_users(0)
-        schema = pa.schema([(USER_ID, pa.string())]) if users is None else pq.read_schema(users).remove_metadata()
-        return cls.of(
-            written.book, files, pq.read_table(files.described_items), schema, written.end, ids, listed, config
-        )
-
-    @classmethod
-    def of(
-        cls,
-        book: RuleBook,
-        files: Snapshot,
-        described: pa.Table,
-        users: pa.Schema,
-        end: datetime,
-        ids: pa.Array,
-        listed: pa.Table,
-        config: WarehouseConfig | None = None,
-    ) -> NightRules:
-        """Check the rules against the columns of items and users, and evaluate what depends on items only.
-
-        Raises:
-            ConfigError: a condition is wrong.
-        """
-        index = described[ITEM_INDEX].to_numpy()
-        place = np.full(max(len(ids), int(index.max(initial=0)) + 1), -1, dtype=np.int64)
-        place[index] = np.arange(len(index))
-        items = Items(Expressions(described, users, end, config), place)
-        of_rule = listed["rule"].to_pylist()
-        lists: dict[str, list[int]] = {}
-        for name, item in zip(of_rule, listed[ITEM_INDEX].to_pylist(), strict=True):
-            lists.setdefault(name, []).append(item)
-
-        def choice(rule: Rule) -> Choice:
-            return Choice.of(rule, items, np.array(lists.get(rule.name, []), dtype=np.int64))
-
-        likeness = None
-        if book.diversity is not None and book.diversity.on != VECTORS:
-            likeness = Likeness(_groups(items, book.diversity.on, "rules.toml: [diversity]: on"))
-        known = pa.array(ids)
-        return cls(
-            book,
-            files,
-            items,
-            {rule.name: choice(rule) for rule in (*book.filters, *book.pin)},
-            tuple(Boosted(choice(rule), _logs(rule, items)) for rule in book.boost),
-            tuple(
-                Limit(_groups(items, cap.by, f"rules.toml: [[cap]] {cap.name!r}: by"), cap.most, cap.top or _NO_TOP)
-                for cap in book.cap
-            ),
-            likeness,
-            {pin.name: _indices(pin, known) for pin in book.pin},
-        )
-
-    @property
-    def size(self) -> int:
-        """Number of item indices."""
-        return len(self.items.place)
-
-    @property
-    def always(self) -> BoolArray:
-        """(size,) items that are not recommended to anybody."""
-        removed = np.zeros(len(self.items.place), dtype=bool)
-        for rule in self.book.filters:
-            own = self.choices[rule.name].removed
-            if own is not None:
-                removed |= own
-        return removed
-
-    @property
-    def largest_boost(self) -> float:
-        """Upper bound on the logs of the factors of an item together."""
-        return sum(boost.largest for boost in self.boosts)
+        listed, path = pq.read_table(files.verified(RULE_ITEMS)), files.described_users(0)
+        users = None if path is None else pq.read_schema(path)
+        own = ItemRules.of(written.book, pq.read_table(files.described_items), users, written.end, listed, config)
+        return cls(**vars(own), files=files)
 
     def block(self, histories: Histories, *, shard: int | None = None, leave_out: tuple[str, ...] = ()) -> BlockRules:
         """The rules for a block of R histories.
@@ -180,9 +71,7 @@ class NightRules:
     def _described(self, users: pa.Array, shards: range) -> pa.Table:
         """The described users (U) in the order of ``users``; nulls where a user is not described."""
         schema = self.items.expressions.users
-        if not any(boost.choice.needs_users for boost in self.boosts) and not any(
-            choice.needs_users for choice in self.choices.values()
-        ):
+        if not self.needs_users:
             return pa.table({USER_ID: users})
         paths = [path for shard in shards if (path := self.files.described_users(shard)) is not None]
         found = pa.concat_tables([schema.empty_table(), *(_of_users(path, users) for path in paths)])
@@ -200,9 +89,6 @@ class NightRules:
         return {str(name): (user[rules == name], item[rules == name]) for name in set(rules.tolist())}
 
 
-_NO_TOP = 1 << 31
-
-
 def _of_users(path: Path, users: pa.Array) -> pa.Table:
     """Rows of a file that is sorted by user, of some users; row groups without any are not read."""
     if not len(users):
@@ -211,36 +97,6 @@ def _of_users(path: Path, users: pa.Array) -> pa.Table:
     within = (pc.field(USER_ID) >= bounds["min"]) & (pc.field(USER_ID) <= bounds["max"])
     table = pq.read_table(path, filters=within).replace_schema_metadata()
     return table.filter(pc.is_in(table[USER_ID], value_set=users))
-
-
-def _groups(items: Items, text: str, what: str) -> IntArray:
-    """(size,) group of each item by the value of an expression; -1 where it is null or there is no item."""
-    found = items.expressions
-    values = found.of_items(found.checked(text, what, "value", ("items",)))
-    codes, _ = found.classes(pa.table({"value": values}), ("value",))
-    return items.spread(np.where(np.asarray(values.is_valid()), codes, -1), -1)
-
-
-def _logs(rule: Boost, items: Items) -> npt.NDArray[np.float64]:
-    """(size,) log of the factor of each item index."""
-    size = len(items.place)
-    if rule.half_life_days is None:
-        return np.full(size, np.log(rule.factor))
-    found = items.expressions
-    default = f'coalesce(items.{FIRST_SEEN}, night."end")'
-    what = f"rules.toml: [[boost]] {rule.name!r}: since"
-    values = found.of_items(found.checked(rule.since or default, what, "time", ("items",)))
-    times = values.cast(pa.timestamp("us"), safe=False)
-    age = pc.subtract(pa.scalar(found.end, pa.timestamp("us")), times).cast(pa.int64())
-    days = np.asarray(age.cast(pa.float64()).fill_null(np.inf)) / (1e6 * _SECONDS_A_DAY)
-    factors = 1 + (rule.factor - 1) * 0.5 ** (np.maximum(days, 0) / rule.half_life_days)
-    return items.spread(np.log(factors), 0.0)
-
-
-def _indices(pin: Pin, ids: pa.Array) -> IntArray:
-    """Item indices of the items of a pin, in its order; -1 for unknown ids."""
-    found = pc.fill_null(pc.index_in(pa.array(pin.items, pa.string()), value_set=ids), -1)
-    return np.asarray(found, dtype=np.int64)
 
 
 class BlockRules:

@@ -68,7 +68,7 @@ def not_rising(scores: FloatArray) -> FloatArray:
 
 
 def diversified(lists: Lists, *, weight: float, top: int, pool: int, likeness: Likeness) -> Lists:
-    """Choose the first ``top`` items from the first ``pool`` by maximal marginal relevance; the others keep their order.
+    """Choose the first ``top`` items from the first ``pool`` by maximal marginal relevance; others keep their order.
 
     Of the items that are left, the one with the largest ``weight * relevance - (1 - weight) * likeness`` comes next.
     Relevance is the score, scaled to [0, 1] over the pool of the user. Likeness is that to the most similar one chosen.
@@ -164,8 +164,8 @@ class VectorLikeness(Likeness):
 def capped(lists: Lists, k: int, limits: Sequence[Limit], pins: IntArray | None = None) -> Lists:
     """Choose ``k`` items of each user: at each rank the best item that no limit forbids there.
 
-    Limits for fewer ranks than k hold up to their rank; items that they hold back can follow after it. A list ends where
-    no item is allowed.
+    Limits for fewer ranks than k hold up to their rank; items that they hold back can follow after it. A list ends
+    where no item is allowed.
 
     Args:
         lists: the lists; no item occurs twice in a row.

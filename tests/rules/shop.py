@@ -100,7 +100,7 @@ class Shop:
             connection.execute("CREATE OR REPLACE TABLE rule_dummy (x INT)")
             write_rules(connection, run.sequences, self.root, self.config, self.snapshot, end_of(day))
         files = Snapshot.open(run)
-        found = NightRules.open(files, vocabulary(files.items))
+        found = NightRules.open(files)
         assert found is not None
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,7 +126,8 @@ def choices(shop: Shop) -> dict[str, Choice]:
             removes(lambda row, one: (row, one) in recent),
         ),
         "boost": (
-            '[[boost]]\nname = "boost"\nwhere = "items.kind = \'wine\'"\nusers_where = "users.segment = \'new\'"\nfactor = 5',
+            '[[boost]]\nname = "boost"\nwhere = "items.kind = \'wine\'"\nfactor = 5\n'
+            "users_where = \"users.segment = 'new'\"",
             boosts(lambda row, one: kinds[one] == "wine" and segment[row] == "new", 5),
         ),
         "demote": (
