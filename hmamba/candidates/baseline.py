@@ -14,7 +14,7 @@ from hmamba.candidates.retrieve import Ranked, shares_of
 from hmamba.candidates.ruled import Ruled
 from hmamba.candidates.score import ScoredBlock
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
-from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.evaluation.baselines import most_bought, own_counts, popular
 from hmamba.rules.apply import Effects
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
@@ -62,12 +62,7 @@ class Baseline:
             ranked = popular(histories, counts, k, exclude_seen=exclude_seen)
         rows, items, scores = shares_of(ranked, counts)
         if is_personal:
-            read = histories.read
-            pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)
-            keys = rows * len(counts) + items
-            place = np.minimum(np.searchsorted(pairs, keys), max(len(pairs) - 1, 0))
-            if len(pairs):
-                scores += np.where(pairs[place] == keys, number[place], 0)
+            scores += own_counts(histories, rows, items, len(counts))
         return Ranked(rows, items, scores.astype(np.float32))
 
 

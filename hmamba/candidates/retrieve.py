@@ -5,7 +5,7 @@ Score terms and exclusion keep the search exact; see :func:`_search`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hmamba.evaluation.ranking import Quota, Table
-from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
+from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray, Searcher
 from hmamba.index.index import ROWS, ItemIndex
 from hmamba.inference.rerank import depth_of, values_for
 from hmamba.model.hmamba import HMamba
@@ -130,28 +130,12 @@ def retrieve(
         k: items per user.
         exclude_seen: exclude items that the user has seen.
     """
-    known, new = retrieve_apart(stored, index, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
-    if new is None or not k:
+    known = _retrieve(stored, index, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
+    if index.new is None or not k:
         return known
+    new = _retrieve(stored, index.new, histories, hidden_Ud, k=k, exclude_seen=exclude_seen, rerank=False)
     quota, number = Quota.of(k, index.new_share), len(histories)
     return Ranked.of_table(quota.apply(known.table(number), new.table(number), k))
-
-
-@torch.inference_mode()
-def retrieve_apart(
-    stored: StoredModel,
-    index: ItemIndex,
-    histories: Histories,
-    hidden_Ud: torch.Tensor,
-    *,
-    k: int,
-    exclude_seen: bool,
-) -> tuple[Ranked, Ranked | None]:
-    """The ``k`` best known and the ``k`` best new items of each user; None without new items. See :func:`retrieve`."""
-    known = _retrieve(stored, index, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
-    if index.new is None:
-        return known, None
-    return known, _retrieve(stored, index.new, histories, hidden_Ud, k=k, exclude_seen=exclude_seen, rerank=False)
 
 
 def _retrieve(
@@ -165,15 +149,77 @@ def _retrieve(
     rerank: bool = True,
 ) -> Ranked:
     """The ``k`` best items of one index for each user, as :func:`retrieve`; new items are not ranked again."""
+    parts = [
+        Ranked(block[found.rows], index.candidate_items.eligible[found.columns], found.scores.astype(np.float32))
+        for block, found in _blocks(stored, index, histories, hidden_Ud, k, exclude_seen=exclude_seen, rerank=rerank)
+    ]
+    return Ranked.together(parts)
+
+
+@dataclass(frozen=True)
+class Favoured:
+    """Items that are searched again by themselves, because they may rise.
+
+    Attributes:
+        searcher: finds these items only.
+        depth: number of them to find.
+        kept: number of entries to keep in all.
+    """
+
+    searcher: Searcher
+    depth: int
+    kept: int
+
+
+@torch.inference_mode()
+def retrieve_table(
+    stored: StoredModel,
+    index: ItemIndex,
+    histories: Histories,
+    hidden_Ud: torch.Tensor,
+    *,
+    k: int,
+    exclude_seen: bool,
+    rerank: bool = True,
+    favoured: Favoured | None = None,
+) -> Table:
+    """The ``k`` best items of one index for each user: indices (U, D) and scores, -1 and -inf where none is left.
+
+    With ``favoured`` items, the ``favoured.kept`` best of: the k best, the best favoured ones, and all with a score
+    term. The first k are then still the k best.
+    """
+    width = k if favoured is None else favoured.kept
+    items = np.full((len(histories), width), -1, dtype=np.int64)
+    scores = np.full((len(histories), width), -np.inf, dtype=np.float32)
+    blocks = _blocks(
+        stored, index, histories, hidden_Ud, k, exclude_seen=exclude_seen, rerank=rerank, favoured=favoured
+    )
+    for block, found in blocks:
+        at = block[found.rows], found.places
+        items[at], scores[at] = index.candidate_items.eligible[found.columns], found.scores
+    return items, scores
+
+
+def _blocks(
+    stored: StoredModel,
+    index: ItemIndex,
+    histories: Histories,
+    hidden_Ud: torch.Tensor,
+    k: int,
+    *,
+    exclude_seen: bool,
+    rerank: bool,
+    favoured: Favoured | None = None,
+) -> Iterator[tuple[IntArray, Shortlist]]:
+    """Search for blocks of users: their positions, and their best items."""
     if not len(index.candidate_items):
-        return Ranked.together([])
+        return
     model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
     ranker = model.ranker if rerank else None
     users = np.arange(len(histories))
     owner, columns = index.candidate_items.seen(histories, users)
     offsets = np.searchsorted(owner, np.arange(len(users) + 1))
     width = np.diff(offsets)
-    parts = []
     # Group users by the number of excluded items, so that few searches return more than they need.
     by_width = np.argsort(width, kind="stable")
     with Progress("score: search", len(users), "users") as progress:
@@ -182,11 +228,9 @@ def _retrieve(
             own = spans(offsets[block], width[block])
             excluded = (np.repeat(np.arange(len(block)), width[block]), columns[own]) if exclude_seen else None
             hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
-            found = _search(model, index, histories.select(block), hidden_Rd, excluded, k, ranker)
-            items = index.candidate_items.eligible[found.columns]
-            parts.append(Ranked(block[found.rows], items, found.scores.astype(np.float32)))
+            past = histories.select(block)
+            yield block, _search(model, index, past, hidden_Rd, excluded, k, ranker, favoured)
             progress.update(len(block))
-    return Ranked.together(parts)
 
 
 def _search(
@@ -197,8 +241,9 @@ def _search(
     excluded: Excluded | None,
     k: int,
     ranker: Ranker | None,
+    favoured: Favoured | None = None,
 ) -> Shortlist:
-    """Retrieve the ``k`` best items of each of R users.
+    """Retrieve the ``k`` best items of each of R users, and ``favoured`` ones.
 
     The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
     the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
@@ -208,6 +253,8 @@ def _search(
     score, device, width = model.score(), hidden_Rd.device, len(index.candidate_items)
     queries = model.query_vectors(hidden_Rd).cpu().numpy()
     products, columns = index.search(queries, depth, excluded)
+    if favoured is not None:
+        products, columns = _with_favoured(favoured, queries, excluded, products, columns, width)
     every = np.arange(len(histories) + 1)
     offsets, columns = every * columns.shape[1], columns.ravel()
     raised = _Raised.of(model.terms, histories, index.candidate_items)
@@ -223,7 +270,8 @@ def _search(
     base_E = score.logits(_products(index, queries, at, raised.columns).to(device))
     lifted = raised.combine(base_E, hidden_Rd).cpu().numpy()[is_open]
     opened = np.concatenate([[0], np.cumsum(is_open)])[at]
-    found = Shortlist(*_best(depth, (plain, columns, base), (opened, raised.columns[is_open], lifted)))
+    kept = depth if favoured is None else favoured.kept
+    found = Shortlist(*_best(kept, (plain, columns, base), (opened, raised.columns[is_open], lifted)))
     if ranker is None:
         return found
     head = found.best(ranker.depth)
@@ -231,6 +279,22 @@ def _search(
     evidence = [(term, entries) for term, entries, _ in raised.parts]
     values = values_for(model, histories, index.candidate_items, evidence, head, of_head.cpu().numpy())
     return ranker.reranked(found, values).best(k)
+
+
+def _with_favoured(
+    favoured: Favoured,
+    queries: RealArray,
+    excluded: Excluded | None,
+    products: RealArray,
+    columns: IntArray,
+    width: int,
+) -> tuple[RealArray, IntArray]:
+    """Products (R, D) and columns of found items, with those of favoured items beside them; -inf for repeated ones."""
+    more, others = favoured.searcher.search(queries, min(favoured.depth, width), excluded)
+    starts, ends = np.arange(len(columns)) * columns.shape[1], np.arange(1, len(columns) + 1) * columns.shape[1]
+    offsets = np.arange(len(others) + 1) * others.shape[1]
+    more[among(others.ravel(), offsets, columns.ravel(), (starts, ends), width).reshape(others.shape)] = -np.inf
+    return np.concatenate([products, more], axis=1), np.concatenate([columns, others], axis=1)
 
 
 def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:

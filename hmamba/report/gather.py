@@ -39,9 +39,10 @@ from hmamba.report import statistics
 from hmamba.report.disk import Disk
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.rules.files import RulesDocument
 from hmamba.steps import PUBLISHING
 from hmamba.storage.base import Storage
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import RULES, Layout, RunLayout
 
 MODELS = ("challenger", "champion", "most_bought", "popularity")
 _T = TypeVar("_T")
@@ -101,7 +102,7 @@ class Night:
     """One run of one day.
 
     ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
-    ``unreadable``: a message for each file that could not be read.
+    ``unreadable``: a message for each file that could not be read. ``rules``: kind and name of each rule.
     """
 
     day: date
@@ -117,6 +118,7 @@ class Night:
     disk: Disk | None
     data_docs: str | None
     places: dict[str, str]
+    rules: tuple[tuple[str, str], ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -199,8 +201,16 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
             "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
+        rules=_rules(run, reading),
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
+
+
+def _rules(run: RunLayout, reading: _Reading) -> tuple[tuple[str, str], ...]:
+    """Kind and name of the rules of the run, in the order in which they are applied."""
+    written = reading.document(RulesDocument, run.sequences / RULES)
+    book = None if written is None else reading.attempt(run.sequences / RULES, lambda: written.book)
+    return () if book is None else tuple(book.described())
 
 
 def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:

@@ -15,6 +15,7 @@ from hmamba.report import figures
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
 from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
+from hmamba.report.rules import rule_rows, ruled_metric, ruled_users
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
@@ -66,6 +67,9 @@ def render(night: Night) -> str:
         depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
         rare_items=rare_items(night.verdict) if night.verdict else "",
         contrasts=contrasts(night),
+        rule_rows=rule_rows(night),
+        ruled_users=ruled_users(night),
+        ruled_metric=ruled_metric(night),
         forest=_forest(night),
         what_serves_knows=what_serves_knows(night),
         epochs=_epoch_plots(night),

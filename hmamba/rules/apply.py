@@ -7,6 +7,7 @@ an item that was not retrieved could belong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,25 +25,55 @@ from hmamba.rules.tables import (
     diversified,
     kept,
     not_rising,
-    until,
 )
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.sets import contained
 
-_FIRST, _MORE = 2, 4
-"""The first lists are so many times as long as needed, and each further one so many times as long as the one before."""
-_ENTRIES = 1 << 22
-"""Entries of lists that are processed at once."""
+_MORE = 3
+"""Each further list of a user is so many times as long as the one before."""
+_SPARE, _MOST = 0.1, 8
+"""The first lists are longer than needed by this share, and again for caps and boosts; at most so many times."""
+_SAMPLED_ROWS, _SAMPLED_ITEMS, _FEW = 64, 256, 0.2
+"""Size of the sample, and the quantile of users for whom the first lists are meant."""
+_ENTRIES = 1 << 19
+"""Entries of lists that are processed at once: more do not fit into the cache."""
 
 Join = Callable[[Lists, Lists, int], Lists]
 """Joins the lists of known and of new items: the k candidates first, then the others by score; see ``Quota.apply``."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """Lists of the best items of some rows.
+
+    Attributes:
+        lists: the lists, before boosts; some places may be empty.
+        bounds: (R,) the largest score that an item beyond a list can have under the boosts; -inf if there is none.
+    """
+
+    lists: Lists
+    bounds: FloatArray
+
+    @classmethod
+    def of(cls, lists: Lists, depth: int, rise: float, *, is_log: bool) -> Found:
+        """Lists of the ``depth`` best items; shorter ones hold all items there are.
+
+        Args:
+            lists: the lists.
+            depth: number of items that were asked for.
+            rise: the largest log of factors of boosts of an item together.
+            is_log: see :class:`Serving`.
+        """
+        items, scores = lists
+        last = scores[:, depth - 1] if items.shape[1] >= depth else np.full(len(items), -np.inf, dtype=np.float32)
+        return cls(lists, (last + rise if is_log else last * np.exp(rise)).astype(np.float32))
+
+
 class Retrieve(Protocol):
     """Retrieves the best items of some users."""
 
-    def __call__(self, rows: IntArray, depth: int, *, narrowed: bool) -> tuple[Lists, Lists | None]:
-        """Lists of ``depth`` items of each of these rows; shorter ones hold all items there are.
+    def __call__(self, rows: IntArray, depth: int, *, narrowed: bool) -> tuple[Found, Found | None]:
+        """Lists of at least ``depth`` items of each of these rows, or of all items there are.
 
         Args:
             rows: positions among the rows of the block.
@@ -116,22 +147,20 @@ def apply(rules: BlockRules, serving: Serving) -> tuple[Lists, Effects]:
     pins = rules.pins(k, serving.candidate, serving.seen)
     diversity = rules.night.book.diversity
     needed = k if diversity is None else max(k, diversity.considered)
-    depth, waiting, first = _FIRST * needed, np.arange(len(rules)), True
+    depth, waiting, first = _first_depth(rules, serving, needed), np.arange(len(rules)), True
     plain_number = np.zeros(len(rules), dtype=np.int64)
     while len(waiting):
         after = []
         step = max(1, _ENTRIES // depth)
         for start in range(0, len(waiting), step):
             rows = waiting[start : start + step]
-            known, new = serving.retrieve(rows, depth, narrowed=not first)
+            found = serving.retrieve(rows, depth, narrowed=not first)
             if first:
-                plain = _joined(serving, (known, new), k)
+                plain = _joined(serving, found, k)
                 effects.add(_removed(rules, rows, plain))
                 plain_number[rows] = (plain[0] >= 0).sum(axis=1)
-            found, is_done = _ruled(
-                rules, serving, rows, known, new, depth, needed, None if pins is None else pins[rows]
-            )
-            items[rows], scores[rows] = found
+            made, is_done = _ruled(rules, serving, rows, found, needed, None if pins is None else pins[rows])
+            items[rows], scores[rows] = made
             after.append(rows[~is_done])
         waiting, depth, first = np.concatenate(after), _MORE * depth, False
         effects.deepened += len(waiting)
@@ -141,12 +170,28 @@ def apply(rules: BlockRules, serving: Serving) -> tuple[Lists, Effects]:
     return (items, not_rising(_filled(scores, items))), effects
 
 
-def _joined(serving: Serving, parts: tuple[Lists, Lists | None], depth: int) -> Lists:
+def _first_depth(rules: BlockRules, serving: Serving, needed: int) -> int:
+    """Length of the first lists: enough for most users, by the share of items that is left of a sample.
+
+    It changes the time that lists take, not the lists.
+    """
+    every = np.flatnonzero(serving.candidate)
+    if not len(rules) or not len(every):
+        return needed
+    rows = np.unique(np.linspace(0, len(rules) - 1, _SAMPLED_ROWS).astype(np.int64))
+    items = every[np.unique(np.linspace(0, len(every) - 1, _SAMPLED_ITEMS).astype(np.int64))]
+    keep = rules.keeps(np.repeat(rows, len(items)), np.tile(items, len(rows))).reshape(len(rows), len(items))
+    share = float(np.quantile(keep.mean(axis=1), _FEW))
+    more = 1 + _SPARE * (1 + bool(rules.night.limits) + bool(rules.boosts))
+    return needed + math.ceil(needed * min(more / max(share, 1 / _MOST) - 1, _MOST - 1))
+
+
+def _joined(serving: Serving, found: tuple[Found, Found | None], depth: int) -> Lists:
     """Known and new items as one list: the k candidates first."""
-    known, new = parts
+    known, new = found
     if new is None or serving.join is None:
-        return known[0][:, :depth], known[1][:, :depth]
-    return serving.join(known, new, depth)
+        return known.lists[0][:, :depth], known.lists[1][:, :depth]
+    return serving.join(known.lists, new.lists, depth)
 
 
 def _removed(rules: BlockRules, rows: IntArray, plain: Lists) -> Effects:
@@ -173,67 +218,53 @@ def _ruled(
     rules: BlockRules,
     serving: Serving,
     rows: IntArray,
-    known: Lists,
-    new: Lists | None,
-    depth: int,
+    found: tuple[Found, Found | None],
     needed: int,
     pins: IntArray | None,
 ) -> tuple[Lists, BoolArray]:
     """Lists (R, k) of some rows under the rules, and for which of them no longer lists are needed."""
-    k = serving.k
-    parts = [_settled(rules, serving, rows, part, depth) for part in (known, new) if part is not None]
-    is_whole = np.all([whole for _, _, whole in parts], axis=0)
-    bounds = np.max([bound for _, bound, _ in parts], axis=0)
-    enough = np.all([whole | ((part[0] >= 0).sum(axis=1) >= k) for part, _, whole in parts], axis=0)
-    lists = parts[0][0]
-    if len(parts) == 2:
+    k, (known, new) = serving.k, found
+    lists, bounds = _settled(rules, serving, rows, known), known.bounds
+    is_settled = _is_settled(lists, bounds, k)
+    if new is not None:
         assert serving.join is not None
-        lists = serving.join(parts[0][0], parts[1][0], sum(part[0].shape[1] for part, _, _ in parts))
+        others, bounds = _settled(rules, serving, rows, new), np.maximum(bounds, new.bounds)
+        is_settled &= _is_settled(others, new.bounds, k)
+        lists = serving.join(lists, others, lists[0].shape[1] + others[0].shape[1])
         # The k candidates are settled; of the others, those that no item beyond the lists could precede.
         sure = np.cumsum(lists[1][:, k:] < bounds[:, None], axis=1) == 0
         candidates = np.ones((len(rows), min(k, lists[0].shape[1])), dtype=bool)
         lists = kept(lists, (lists[0] >= 0) & np.concatenate([candidates, sure], axis=1))
-    held = (lists[0] >= 0).sum(axis=1)
-    diversity = rules.night.book.diversity
-    if diversity is not None:
-        likeness = rules.night.likeness or serving.likeness
-        if likeness is not None:
-            top, pool = diversity.top, diversity.considered
-            lists = diversified(lists, weight=diversity.weight, top=top, pool=pool, likeness=likeness)
+    is_settled &= _is_settled(lists, bounds, needed)
+    diversity, likeness = rules.night.book.diversity, rules.night.likeness or serving.likeness
+    if diversity is not None and likeness is not None:
+        top, pool = diversity.top, diversity.considered
+        lists = diversified(lists, weight=diversity.weight, top=top, pool=pool, likeness=likeness)
     result = capped(lists, k, rules.night.limits, pins)
-    full = (result[0] >= 0).sum(axis=1) >= k
-    return result, is_whole | (enough & full & (held >= needed))
+    return result, is_settled & _is_settled(result, bounds, k)
 
 
-def _settled(
-    rules: BlockRules, serving: Serving, rows: IntArray, lists: Lists, depth: int
-) -> tuple[Lists, FloatArray, BoolArray]:
-    """What is left of lists after filters and boosts, down to what an item beyond them could precede.
+def _is_settled(lists: Lists, bounds: FloatArray, number: int) -> BoolArray:
+    """Whether a list has so many items, or there are no more (R,)."""
+    settled: BoolArray = np.isneginf(bounds) | ((lists[0] >= 0).sum(axis=1) >= number)
+    return settled
 
-    Returns:
-        The lists; the score (R,) that no item beyond them exceeds, -inf if there is none; and whether there is none.
-    """
-    items, scores = lists
-    if not items.shape[1]:
-        return lists, np.full(len(rows), -np.inf, np.float32), np.ones(len(rows), bool)
-    is_whole = (items[:, -1] < 0) if items.shape[1] >= depth else np.ones(len(rows), dtype=bool)
-    bounds = np.where(is_whole, -np.inf, scores[:, -1]).astype(np.float32)
+
+def _settled(rules: BlockRules, serving: Serving, rows: IntArray, found: Found) -> Lists:
+    """What is left of lists after filters and boosts, down to the score that an item beyond them could have."""
+    items, scores = found.lists
     at, places = np.nonzero(items >= 0)
-    entries = items[at, places]
     keep = np.zeros(items.shape, dtype=bool)
-    keep[at, places] = rules.keeps(rows[at], entries)
-    if rules.boosts:
-        at, places = np.nonzero(keep)
-        bonus = rules.bonus(rows[at], items[at, places])
-        raised, largest = scores.copy(), rules.night.largest_boost
-        if serving.is_log:
-            raised[at, places] += bonus.astype(np.float32)
-            bounds = bounds + np.float32(largest)
-        else:
-            raised[at, places] *= np.exp(bonus).astype(np.float32)
-            bounds = bounds * np.float32(np.exp(largest))
-        return until(by_score(kept((items, raised), keep)), bounds), bounds, is_whole
-    return kept(lists, keep), bounds, is_whole
+    keep[at, places] = rules.keeps(rows[at], items[at, places])
+    if not rules.boosts:
+        return kept(found.lists, keep)
+    at, places = np.nonzero(keep)
+    bonus = rules.bonus(rows[at], items[at, places])
+    own = scores[at, places].astype(np.float64)
+    raised = np.full(scores.shape, -np.inf, dtype=np.float32)
+    raised[at, places] = own + bonus if serving.is_log else own * np.exp(bonus)
+    sure = keep & ~(raised < found.bounds[:, None])
+    return by_score((np.where(sure, items, -1), np.where(sure, raised, -np.inf).astype(np.float32)))
 
 
 def _filled(scores: FloatArray, items: IntArray) -> FloatArray:

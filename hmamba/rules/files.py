@@ -77,6 +77,8 @@ def write_rules(
     config: Config,
     manifest: SnapshotManifest,
     end: datetime,
+    *,
+    tell_unknown: bool = True,
 ) -> SnapshotManifest:
     """Write the rules of a root beside the shards of a snapshot, and name them in its manifest.
 
@@ -87,6 +89,7 @@ def write_rules(
         config: ``[source]``: how files are read.
         manifest: the manifest of the snapshot in the folder.
         end: end of the day that is processed, naive UTC.
+        tell_unknown: whether item ids of rules that are no items of the snapshot are logged.
 
     Returns:
         The new manifest, as written; the same without rules.
@@ -95,10 +98,9 @@ def write_rules(
         ConfigError: rules.toml is wrong.
         InputError: a file that a rule names cannot be read; the message names the rule.
     """
-    book = document.read(root / document.RULES)
-    written = write_book(
-        connection, folder, root, config.source, book, pq.read_table(folder / ITEMS), manifest.shards, end
-    )
+    book, items = document.read(root / document.RULES), pq.read_table(folder / ITEMS)
+    lists = _Lists(connection, root, config.source, end, tell_unknown=tell_unknown)
+    written = _write_book(lists, folder, book, items, manifest.shards)
     if not written:
         return manifest
     after = manifest.model_copy(update={"files": (*manifest.files, *written)})
@@ -131,33 +133,19 @@ def write_current_rules(
     write_rules(connection, folder, root, config, manifest, end)
 
 
-def write_book(
-    connection: duckdb.DuckDBPyConnection,
-    folder: Path,
-    root: Path,
-    source: SourceConfig,
-    book: RuleBook,
-    items: pa.Table,
-    shards: int,
-    end: datetime,
-) -> list[SnapshotFile]:
-    """Write rules and what their files hold into a folder; nothing without rules. Arguments as of :func:`write_rules`.
-
-    Raises:
-        InputError: see :func:`write_rules`.
-    """
+def _write_book(lists: _Lists, folder: Path, book: RuleBook, items: pa.Table, shards: int) -> list[SnapshotFile]:
+    """Write rules and what their files hold into a folder; nothing without rules."""
     if not book:
         return []
-    for name in ("rules/create_lists", "rules/create_pairs", "rules/create_moment_of"):
+    connection = lists.connection
+    for name in ("rules/create_lists", "rules/create_pairs", "rules/create_moment_of", "sequences/create_shard_of"):
         connection.execute(statement(name))
-    connection.execute(statement("sequences/create_shard_of"))
-    connection.execute(statement("ingest/set_time_zone"), {"zone": source.timezone})
+    connection.execute(statement("ingest/set_time_zone"), {"zone": lists.source.timezone})
     connection.register("snapshot_items", items.select([columns.ITEM_INDEX, columns.ITEM_ID]))
     try:
-        reader = _Lists(connection, root, source, end)
         for rule in book.rules:
-            reader.read(rule)
-        for row in rows(connection, "rules/unknown_items"):
+            lists.read(rule)
+        for row in rows(connection, "rules/unknown_items") if lists.tell_unknown else ():
             log.warning(
                 "%s: rule %r: %d of %d item ids are no items of the snapshot, such as %r",
                 document.RULES,
@@ -168,17 +156,16 @@ def write_book(
             )
         if (salt := forgotten_salt(connection)) is not None:
             connection.execute(statement("rules/drop_forgotten"), {"salt": salt})
-        RulesDocument(end=end, rules=book.model_dump(mode="json", by_alias=True, exclude_none=True)).write(
-            folder / RULES
-        )
+        written = book.model_dump(mode="json", by_alias=True, exclude_none=True)
+        RulesDocument(end=lists.end, rules=written).write(folder / RULES)
         table = connection.execute(statement("rules/items")).to_arrow_table()
         pq.write_table(table, folder / RULE_ITEMS, compression="zstd")
         pairs = connection.execute(statement("rules/pairs"), {"shards": shards}).to_arrow_reader(_ROWS)
-        written = write_by_shard(pairs, folder, rule_users_name, [columns.USER_ID, "rule", columns.ITEM_INDEX], shards)
+        files = write_by_shard(pairs, folder, rule_users_name, [columns.USER_ID, "rule", columns.ITEM_INDEX], shards)
     finally:
         connection.unregister("snapshot_items")
     own = [(folder / RULES, len(book.rules)), (folder / RULE_ITEMS, len(table))]
-    return [SnapshotFile(**HashedFile.of(path).model_dump(), rows=count) for path, count in own] + written
+    return [SnapshotFile(**HashedFile.of(path).model_dump(), rows=count) for path, count in own] + files
 
 
 class _Lists:
@@ -189,10 +176,20 @@ class _Lists:
         root: the root, to which paths are relative.
         source: how files are read.
         end: end of the day.
+        tell_unknown: whether item ids that are no items of the snapshot are logged.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, root: Path, source: SourceConfig, end: datetime) -> None:
-        self._connection, self._root, self._source, self._end = connection, root, source, end
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        root: Path,
+        source: SourceConfig,
+        end: datetime,
+        *,
+        tell_unknown: bool,
+    ) -> None:
+        self.connection, self.source, self.end, self.tell_unknown = connection, source, end, tell_unknown
+        self._root = root
 
     def read(self, rule: Rule) -> None:
         """Read what a rule names.
@@ -241,48 +238,48 @@ class _Lists:
             since, until = (self._times(of, picked, name) for name in ("from", "until"))
             self._log(pa.nulls(len(items), pa.string()), items, since, until)
 
-        self._connection.execute(statement("rules/create_log"))
+        self.connection.execute(statement("rules/create_log"))
         self._read(rule, "file", path, (columns.ITEM_ID, "from", "until"), stage)
-        missing = {"rule": rule.name, "end_time": self._end, "missing": rule.missing == "unavailable"}
-        self._connection.execute(statement("rules/unavailable"), missing)
+        missing = {"rule": rule.name, "end_time": self.end, "missing": rule.missing == "unavailable"}
+        self.connection.execute(statement("rules/unavailable"), missing)
 
     def _shown(self, rule: NotAgain) -> None:
         def stage(_: Rule, picked: Picked) -> None:
-            words = self._source.null_words
+            words = self.source.null_words
             users, items = (
                 picked.read(name, partial(ids, null_words=words)).texts() for name in (rule.user_id, rule.item_id)
             )
             time = picked.read(rule.time, self._moments)
             self._log(users, items, time, Moments(pa.nulls(len(picked), pa.string()), "utc"))
 
-        self._connection.execute(statement("rules/create_log"))
+        self.connection.execute(statement("rules/create_log"))
         self._read(rule, "file", rule.file, (rule.user_id, rule.item_id, rule.time), stage)
         bounds = {
             "rule": rule.name,
-            "end_time": self._end,
+            "end_time": self.end,
             "window": round(rule.window_days * _DAY),
             "cool_down": round(rule.cool_down_days * _DAY),
             "times": rule.times,
         }
-        self._connection.execute(statement("rules/shown_often"), bounds)
+        self.connection.execute(statement("rules/shown_often"), bounds)
 
     def _read(
         self, rule: Rule, key: str, path: str, wanted: Sequence[str], each: Callable[[Rule, Picked], None]
     ) -> None:
         """Read some columns of all files of a path."""
-        source, setting = self._source, f"{document.RULES}: [[{rule.kind}]] {rule.name!r}: {key}"
+        source, setting = self.source, f"{document.RULES}: [[{rule.kind}]] {rule.name!r}: {key}"
         files = find_files(path, self._root, setting, follow_links=source.follow_links, limits=source.limits)
         if not files:
             raise InputError(f"{setting} = {path!r}: no such file. Put it there, or remove the rule.")
         try:
             for file in files:
-                read_unchanged(self._connection, FilePart.of(file), wanted, partial(each, rule))
+                read_unchanged(self.connection, FilePart.of(file), wanted, partial(each, rule))
         except InputError as error:
             raise InputError(f"{setting} = {path!r}: {error}") from error
 
     def _ids(self, rule: Rule, picked: Picked, name: str) -> pa.StringArray:
         """The ids of a column. None may be missing: a row that is passed over could let a forbidden item through."""
-        found = picked.read(name, partial(ids, null_words=self._source.null_words))
+        found = picked.read(name, partial(ids, null_words=self.source.null_words))
         text = found.texts()
         bad = np.flatnonzero(np.asarray(pc.or_(pc.is_null(text), pc.is_valid(picked.malformed))))
         if len(bad):
@@ -294,8 +291,8 @@ class _Lists:
 
     def _moments(self, column: pa.Array | Members) -> Moments:
         plain = isinstance(column, Members) or not is_number(decoded(column).type)
-        form = "auto" if plain else self._source.time_format
-        return moments(column, form, self._source.timezone, self._source.null_words)
+        form = "auto" if plain else self.source.time_format
+        return moments(column, form, self.source.timezone, self.source.null_words)
 
     def _times(self, rule: Rule, picked: Picked, name: str) -> Moments:
         """Times of a column, which may be absent but not unreadable."""
@@ -303,7 +300,7 @@ class _Lists:
         given = picked.columns[name]
         held = given.kinds.is_valid() if isinstance(given, Members) else decoded(given).is_valid()
         if not isinstance(given, Members) and pa.types.is_string(decoded(given).type):
-            held = trimmed(decoded(given), self._source.null_words).is_valid()
+            held = trimmed(decoded(given), self.source.null_words).is_valid()
         bad = np.flatnonzero(np.asarray(pc.and_(held, pc.is_null(found.values))))
         if len(bad):
             raise InputError(
@@ -315,9 +312,9 @@ class _Lists:
     def _log(self, users: pa.Array, items: pa.Array, since: Moments, until: Moments) -> None:
         arrays = {"user_id": users, "item_id": items, "since": since.values, "until": until.values}
         batch = pa.RecordBatch.from_arrays([array.cast(pa.string()) for array in arrays.values()], list(arrays))
-        with chunk_of(self._connection, batch):
-            self._connection.execute(statement("rules/stage_log"), {"since": since.form, "until": until.form})
+        with chunk_of(self.connection, batch):
+            self.connection.execute(statement("rules/stage_log"), {"since": since.form, "until": until.form})
 
     def _insert(self, name: str, rule: Rule, **arrays: pa.Array) -> None:
-        with chunk_of(self._connection, pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))):
-            self._connection.execute(statement(name), {"rule": rule.name})
+        with chunk_of(self.connection, pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))):
+            self.connection.execute(statement(name), {"rule": rule.name})

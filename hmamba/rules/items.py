@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -42,12 +43,6 @@ class Boosted:
 
     choice: Choice
     logs: npt.NDArray[np.float64]
-
-    @property
-    def largest(self) -> float:
-        """The largest log of a factor, at least 0."""
-        own = self.logs if self.choice.items is None else self.logs[self.choice.items]
-        return max(0.0, float(own.max(initial=0.0)))
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class ItemRules:
         """Number of item indices."""
         return len(self.items.place)
 
-    @property
+    @cached_property
     def always(self) -> BoolArray:
         """(size,) items that are not recommended to anybody."""
         removed = np.zeros(len(self.items.place), dtype=bool)
@@ -139,10 +134,14 @@ class ItemRules:
                 removed |= own
         return removed
 
-    @property
-    def largest_boost(self) -> float:
-        """Upper bound on the logs of the factors of an item together."""
-        return sum(boost.largest for boost in self.boosts)
+    @cached_property
+    def rise(self) -> npt.NDArray[np.float64]:
+        """(size,) upper bound on the logs of the factors of each item together, at least 0."""
+        total = np.zeros(self.size)
+        for boost in self.boosts:
+            own = np.maximum(boost.logs, 0)
+            total += own if boost.choice.items is None else np.where(boost.choice.items, own, 0)
+        return total
 
     @property
     def needs_users(self) -> bool:

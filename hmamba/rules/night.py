@@ -124,6 +124,10 @@ class BlockRules:
             for rule in night.book.filters
             if rule.kind not in leave_out
         }
+        self._always = np.zeros(self._size, dtype=bool)
+        for matcher in self.filters.values():
+            if matcher.choice.removed is not None:
+                self._always |= matcher.choice.removed
         self.boosts = [(boost, self._matcher(boost.choice)) for boost in night.boosts]
         self._pins = [(rule, self._matcher(night.choices[rule.name])) for rule in night.book.pin]
 
@@ -137,9 +141,13 @@ class BlockRules:
 
     def keeps(self, rows: IntArray, items: IntArray) -> BoolArray:
         """Which pairs (E,) of a row and an item index no rule removes."""
-        keep = np.ones(len(items), dtype=bool)
+        keep = ~self._always[items]
+        left = np.flatnonzero(keep)
         for matcher in self.filters.values():
-            keep &= ~matcher(rows, items)
+            if matcher.choice.removed is None:
+                removed = matcher(rows[left], items[left])
+                keep[left[removed]] = False
+                left = left[~removed]
         return keep
 
     def bonus(self, rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:

@@ -22,6 +22,10 @@ Lists: TypeAlias = tuple[IntArray, FloatArray]
 """Item indices (U, D) of U users, best first, and their scores; -1 and -inf where none is left."""
 
 
+_GROUPS = 4
+"""Counters are kept for all groups if these are at most so many times the items of a list."""
+
+
 @dataclass(frozen=True)
 class Limit:
     """At most ``most`` items of a group among the first ``top``.
@@ -39,12 +43,13 @@ class Limit:
 
 def kept(lists: Lists, keep: BoolArray) -> Lists:
     """The entries (U, D) to keep, in their order, with the empty places at the end."""
-    items, scores = lists
     if keep.all():
         return lists
-    order = np.argsort(~keep, axis=1, kind="stable")
-    items = np.take_along_axis(np.where(keep, items, -1), order, axis=1)
-    return items, np.take_along_axis(np.where(keep, scores, -np.inf).astype(np.float32), order, axis=1)
+    rows, places = np.nonzero(keep)
+    to = rows, (np.cumsum(keep, axis=1) - 1)[rows, places]
+    items, scores = np.full_like(lists[0], -1), np.full_like(lists[1], -np.inf)
+    items[to], scores[to] = lists[0][rows, places], lists[1][rows, places]
+    return items, scores
 
 
 def by_score(lists: Lists) -> Lists:
@@ -53,12 +58,6 @@ def by_score(lists: Lists) -> Lists:
     key = np.where(np.isnan(scores), np.inf, scores)
     order = np.argsort(-key, axis=1, kind="stable")
     return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
-
-
-def until(lists: Lists, bounds: FloatArray) -> Lists:
-    """The entries with a score of at least the bound (U,) of their user."""
-    items, scores = lists
-    return kept(lists, (items >= 0) & ~(scores < bounds[:, None]))
 
 
 def not_rising(scores: FloatArray) -> FloatArray:
@@ -258,9 +257,10 @@ class _Counter:
         counted = groups >= 0
         width = int(limit.groups.max(initial=-1)) + 2
         keys = np.arange(len(both))[:, None] * width + groups + 1
-        dense = np.zeros(both.shape, dtype=np.int64)
-        dense[counted] = np.unique(keys[counted], return_inverse=True)[1] + 1  # 0: not counted
-        self._group = dense[:, : items.shape[1]].T.copy()
+        dense = np.where(counted, keys + 1, 0)  # 0: not counted
+        if width > _GROUPS * both.shape[1]:  # most groups do not occur
+            dense[counted] = np.unique(keys[counted], return_inverse=True)[1] + 1
+        self._group = np.ascontiguousarray(dense[:, : items.shape[1]].T)
         self._number = np.zeros(int(dense.max(initial=0)) + 1, dtype=np.int64)
         pinned = dense[:, items.shape[1] :][:, : limit.top]
         np.add.at(self._number, pinned[pins[:, : limit.top] >= 0], 1)

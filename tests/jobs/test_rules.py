@@ -13,10 +13,12 @@ import pytest
 
 from hmamba.contracts.manifest import Manifest
 from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.verdict import Verdict
+from hmamba.doctor import Check, diagnose
 from hmamba.sequences.files import Snapshot
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
-from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
+from jobs import gate, index, ingest, publish, refresh, report, score, snapshot, train
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
@@ -239,3 +241,34 @@ def test_a_wrong_rule_stops_the_snapshot_and_is_named(
     assert message in caplog.text
     shop.rules.write_text(f'[[deny]]\nname = "x"\n{cured}\n')
     assert again(shop) == 0
+
+
+def test_the_gate_measures_with_and_without_the_rules(after_night: Path) -> None:
+    verdict = Verdict.read(Layout.at(after_night).run(NIGHT, "one").verdict)
+    assert set(verdict.ruled) == set(verdict.metrics)
+    for name, ruled in verdict.ruled.items():
+        assert set(ruled) == set(verdict.metrics[name])
+        assert ruled != verdict.metrics[name]
+
+
+def test_the_report_shows_what_each_rule_removed(shop: Layout) -> None:
+    assert report.main(arguments(shop)) == 0
+    page = shop.report(NIGHT).read_text()
+    metrics = [ShardMetrics.read(path) for path in shop.run(NIGHT, "one").score_metrics]
+    removed = sum(part.effects.removed["in stock"] for part in metrics if part.effects)
+    assert "<h2>Rules</h2>" in page
+    assert f'in stock<small>not recommended</small></th><td class="n">{removed:,}</td>' in page
+    assert 'campaign<small>fixed rank</small></th><td class="n">-</td>' in page
+    assert "The verdict does not depend on the rules." in page
+
+
+def test_doctor_tries_the_rules_on_the_files(shop: Layout) -> None:
+    def found() -> Check:
+        return next(check for check in diagnose(shop.root) if check.name == "rules")
+
+    assert (found().state, found().found) == ("ok", "4 rules fit the columns of the catalogue and the users file")
+    shop.rules.write_text('[[cap]]\nname = "x"\nby = "items.brand"\nmost = 1\n')
+    assert found().state == "missing"
+    assert "[[cap]] 'x': by = 'items.brand': items has no column 'brand'" in found().found
+    shop.rules.write_text("")
+    assert found().state == "note"

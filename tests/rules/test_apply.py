@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from hmamba.evaluation.ranking import Quota
-from hmamba.rules.apply import Effects, Serving, apply
+from hmamba.rules.apply import Effects, Found, Serving, apply
 from hmamba.rules.night import NightRules
 from hmamba.rules.tables import Lists
 from hmamba.sequences.histories import IntArray
@@ -28,27 +28,27 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 class Lists_:  # noqa: N801
     """Retrieves from a whole table of scores, and remembers how deep it was asked."""
 
-    def __init__(self, scores: np.ndarray, new: frozenset[int]) -> None:
-        self.scores, self.new, self.depths = scores, new, []
+    def __init__(self, scores: np.ndarray, new: frozenset[int], rise: float, is_log: bool) -> None:
+        self.scores, self.new, self.depths, self.rise, self.is_log = scores, new, [], rise, is_log
 
-    def __call__(self, rows: IntArray, depth: int, *, narrowed: bool) -> tuple[Lists, Lists | None]:
+    def __call__(self, rows: IntArray, depth: int, *, narrowed: bool) -> tuple[Found, Found | None]:
         self.depths.append((depth, len(rows)))
         is_new = np.isin(np.arange(self.scores.shape[1]), list(self.new))
         known = self._best(np.where(is_new, -np.inf, self.scores[rows]), depth)
         return known, self._best(np.where(is_new, self.scores[rows], -np.inf), depth) if self.new else None
 
-    @staticmethod
-    def _best(scores: np.ndarray, depth: int) -> Lists:
+    def _best(self, scores: np.ndarray, depth: int) -> Found:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         found = np.take_along_axis(scores, order, axis=1)
-        return np.where(np.isfinite(found), order, -1), found.astype(np.float32)
+        lists = np.where(np.isfinite(found), order, -1), found.astype(np.float32)
+        return Found.of(lists, depth, self.rise, is_log=self.is_log)
 
 
 def made(
     night: NightRules, shop: Shop, scores: np.ndarray, *, is_log: bool = True, new: frozenset[int] = frozenset(),
     least: int = 0, k: int = K,
 ) -> tuple[Lists, Effects, Lists_]:  # fmt: skip
-    retrieve = Lists_(scores, new)
+    retrieve = Lists_(scores, new, float(night.rise.max()), is_log)
     block = night.block(shop.histories())
     candidate = np.ones(night.size, dtype=bool)
     candidate[0] = False
