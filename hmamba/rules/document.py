@@ -301,7 +301,7 @@ def _explained(problem: Any, values: dict[str, Any], where: str) -> str:
         if not key:
             kinds = ", ".join(RuleBook.model_fields)
             return f"{where}: unknown kind of rule {kind!r}. The kinds are {kinds}."
-        model = next((of for of in _KINDS if of.kind == kind), None)
+        model = next((of for of in KINDS if of.kind == kind), None)
         known = ", ".join(field.alias or name for name, field in model.model_fields.items()) if model else ""
         return f"{where}: {table}: unknown key {key!r}. The keys are {known}."
     if problem["type"] == "missing":
@@ -319,4 +319,5 @@ def _explained(problem: Any, values: dict[str, Any], where: str) -> str:
     return f"{where}: {of}{f'{key}{value}: ' if key else ''}{said}."
 
 
-_KINDS: tuple[type[Rule] | type[Diversity], ...] = (Deny, Allow, Available, NotAgain, Boost, Diversity, Cap, Pin)
+KINDS: tuple[type[Rule] | type[Diversity], ...] = (Deny, Allow, Available, NotAgain, Boost, Diversity, Cap, Pin)
+"""The kinds of rules, in the order in which they are applied."""

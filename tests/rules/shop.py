@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from hmamba.clock import end_of
 from hmamba.config import Config, parse
@@ -22,11 +23,13 @@ from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, midnight, read_histories
 from hmamba.sequences.snapshot import write_snapshot
 from hmamba.storage.layout import Layout
+from hmamba.warehouse.tables import create_tables
 from tests.landing import DAY
 from tests.scored import fill
 from tests.synthetic import make_interactions
 
 ITEMS, USERS, SHARDS = 60, 40, 2
+CATEGORIES = ("wine", "beer", "bread", "toys", "books", "games")
 COUNTRIES = ("DE", "FR", "AT")
 SETTINGS = """
 [catalogue]
@@ -44,6 +47,10 @@ def products() -> pd.DataFrame:
         {
             "item_id": [f"item-{n:03d}" for n in number],
             "kind": [("wine", "beer", "bread", "toys")[n % 4] if n % 11 else None for n in number],
+            "category": [
+                ("wine", "beer", "bread", "toys", "books", "games")[n % 6] if n % 11 else None for n in number
+            ],
+            "min_age": np.where(number % 4 < 2, 18, 0),
             "stock": np.where(number % 5 == 0, 0, number),
             "price": np.round(random.random(ITEMS) * 50, 2),
             "on_sale": start.astype("datetime64[us]"),
@@ -62,7 +69,7 @@ def people() -> pd.DataFrame:
             "user_id": [f"user-{n:03d}" for n in number],
             "age": 10 + number,
             "country": [COUNTRIES[n % 3] if n % 5 else None for n in number],
-            "segment": ["new" if n % 2 else "loyal" for n in number],
+            "segment": ["family" if n % 3 == 0 else "new" if n % 2 else "loyal" for n in number],
         }
     )
 
@@ -77,8 +84,6 @@ class Shop:
 
     @classmethod
     def open(cls, root: Path, settings: str = SETTINGS) -> Shop:
-        import tomllib
-
         landing = root / "landing"
         landing.mkdir(parents=True)
         products().to_parquet(landing / "products.parquet", index=False)
@@ -96,8 +101,7 @@ class Shop:
         (self.root / "rules.toml").write_text(text, encoding="utf-8")
         run = Layout.at(self.root).run(DAY, "manual")
         with duckdb.connect() as connection:
-            fill(connection, make_interactions(users=USERS, items=ITEMS))
-            connection.execute("CREATE OR REPLACE TABLE rule_dummy (x INT)")
+            create_tables(connection)
             write_rules(connection, run.sequences, self.root, self.config, self.snapshot, end_of(day))
         files = Snapshot.open(run)
         found = NightRules.open(files)
@@ -106,6 +110,10 @@ class Shop:
 
     def histories(self) -> Histories:
         """The histories of all users, asked for the day after."""
+        return self._histories
+
+    @cached_property
+    def _histories(self) -> Histories:
         files = Snapshot.open(Layout.at(self.root).run(DAY, "manual"))
         return read_histories(files.shards).asked_at(midnight(DAY + timedelta(days=1)))
 
@@ -113,7 +121,7 @@ class Shop:
         """Write a file into the landing folder."""
         (self.root / "landing" / name).write_text(text, encoding="utf-8")
 
-    @property
+    @cached_property
     def ids(self) -> list[str | None]:
         """Item ids by index."""
         files = Snapshot.open(Layout.at(self.root).run(DAY, "manual"))
@@ -123,13 +131,3 @@ class Shop:
 def end() -> datetime:
     """The end of the day."""
     return end_of(DAY)
-
-
-def names(ids: list[str | None], items: np.ndarray) -> list[list[str | None]]:
-    """Item ids of a table of item indices, without empty places."""
-    return [[ids[item] for item in row if item >= 0] for row in items.tolist()]
-
-
-def strings(values: list[str]) -> pa.Array:
-    """An Arrow array of text."""
-    return pa.array(values, pa.string())
