@@ -49,7 +49,7 @@ class RulesDocument(Document):
 
     Attributes:
         end: end of the day for which they hold, exclusive, UTC without offset.
-        rules: rules.toml as it was, validated.
+        rules: rules.toml as it was, validated; lists of users are in the files of the shards.
     """
 
     CURE: ClassVar[str] = SnapshotManifest.CURE
@@ -156,8 +156,7 @@ def _write_book(lists: _Lists, folder: Path, book: RuleBook, items: pa.Table, sh
             )
         if (salt := forgotten_salt(connection)) is not None:
             connection.execute(statement("rules/drop_forgotten"), {"salt": salt})
-        written = book.model_dump(mode="json", by_alias=True, exclude_none=True)
-        RulesDocument(end=lists.end, rules=written).write(folder / RULES)
+        RulesDocument(end=lists.end, rules=_without_users(book)).write(folder / RULES)
         table = connection.execute(statement("rules/items")).to_arrow_table()
         pq.write_table(table, folder / RULE_ITEMS, compression="zstd")
         pairs = connection.execute(statement("rules/pairs"), {"shards": shards}).to_arrow_reader(_ROWS)
@@ -166,6 +165,16 @@ def _write_book(lists: _Lists, folder: Path, book: RuleBook, items: pa.Table, sh
         connection.unregister("snapshot_items")
     own = [(folder / RULES, len(book.rules)), (folder / RULE_ITEMS, len(table))]
     return [SnapshotFile(**HashedFile.of(path).model_dump(), rows=count) for path, count in own] + files
+
+
+def _without_users(book: RuleBook) -> dict[str, Any]:
+    """The rules without the ids of users, which are in files from which users can be erased."""
+    written: dict[str, Any] = book.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for kind in written.values():
+        for rule in kind if isinstance(kind, list) else ():
+            if rule.pop("users", None) is not None:
+                rule["users_file"] = document.RULES
+    return written
 
 
 class _Lists:

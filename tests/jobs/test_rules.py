@@ -19,6 +19,7 @@ from hmamba.sequences.files import Snapshot
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs import gate, index, ingest, publish, refresh, report, score, snapshot, train
+from tests.jobs.commands.call import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
@@ -272,3 +273,33 @@ def test_doctor_tries_the_rules_on_the_files(shop: Layout) -> None:
     assert "[[cap]] 'x': by = 'items.brand': items has no column 'brand'" in found().found
     shop.rules.write_text("")
     assert found().state == "note"
+
+
+def test_a_forgotten_user_is_erased_from_rules_and_descriptions(shop: Layout) -> None:
+    user, other = "user-003", "user-004"
+    shop.rules.write_text(
+        f'[[deny]]\nname = "some"\nitems = ["item-001"]\nusers = ["{user}", "{other}"]\n'
+        f'[[boost]]\nname = "one"\nwhere = "items.stock > 0"\nusers_where = "users.user_id = \'{user}\'"\nfactor = 2\n'
+    )
+    assert again(shop) == 0
+    run = shop.run(NIGHT, "one")
+
+    def traces() -> set[str]:
+        held = set()
+        for path in run.folder.rglob("*"):
+            if path.suffix == ".parquet" and "user_id" in pq.read_schema(path).names:
+                held |= {path.name} if user in pq.read_table(path)["user_id"].to_pylist() else set()
+            elif path.suffix == ".json" and user in path.read_text():
+                held.add(path.name)
+        return held
+
+    assert {"rules.json", "users-0000.parquet", "rule_users-0000.parquet"} <= traces() | {
+        name.replace("0001", "0000") for name in traces()
+    }
+    assert call("forget", "--root", str(shop.root), user) == 0
+    assert not traces()
+    assert call("check", "--root", str(shop.root)) == 0
+    assert publish.main(arguments(shop)) == 0
+    assert user not in set(table(shop).user_id)
+    assert score.main([*arguments(shop), "--shards", "0-1"]) == 0
+    assert publish.main(arguments(shop)) == 0
