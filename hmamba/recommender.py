@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.candidates.score import ModelScorer, Ranked
+from hmamba.candidates.retrieve import Ranked
+from hmamba.candidates.score import ModelScorer
 from hmamba.columns import ITEM_ID, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
 from hmamba.contracts.manifest import SnapshotManifest

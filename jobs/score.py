@@ -66,6 +66,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
                 encode=tables.encode(encode),
                 because=candidates.because,
                 experiment=experiment,
+                shard=shard,
             )
         return ShardMetrics(
             day=context.day,
@@ -76,6 +77,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             points=HashedFile.of(points, run.user_points(shard).name),
             tables=tables.written,
             experiment=experiment,
+            rules=files.manifest.rules_digest,
             **asdict(done),
         )
 

@@ -63,6 +63,9 @@ SELECT
     count(*) FILTER (WHERE c.user_id IS NULL AND e.candidates > 0) AS users_missing,
     count(*) FILTER (WHERE e.user_id IS NULL) AS users_unknown,
     count(*) FILTER (WHERE c.candidates <> e.candidates) AS users_with_wrong_count,
+    count(*) FILTER (WHERE c.candidates > e.candidates) AS users_with_more_rows,
+    count(*) FILTER (WHERE coalesce(c.candidates, 0) < e.candidates) AS users_with_fewer_rows,
+    count(*) FILTER (WHERE c.user_id IS NULL AND e.candidates > 0) AS users_without_rows,
     count(*) FILTER (
         WHERE c.lowest <> 1 OR c.highest <> c.candidates OR NOT c.together_in_order
     ) AS users_with_wrong_ranks,

@@ -16,7 +16,8 @@ import pyarrow as pa
 import torch
 
 from hmamba.candidates.because import Reasons
-from hmamba.candidates.score import Ranked, ScoredBlock
+from hmamba.candidates.retrieve import Ranked
+from hmamba.candidates.score import ScoredBlock
 from hmamba.columns import BASELINE_VERSION, BASELINES, CONTROL, TREATMENT
 from hmamba.config import Config
 from hmamba.contracts.manifest import Experiment
@@ -25,6 +26,7 @@ from hmamba.evaluation.gate import is_baseline
 from hmamba.index.base import FloatArray
 from hmamba.inference.encode import Encode
 from hmamba.models.files import StoredModel
+from hmamba.rules.apply import Effects
 from hmamba.sequences.histories import Histories, IntArray
 
 
@@ -109,8 +111,19 @@ def _joined(parts: list[tuple[IntArray, ScoredBlock]], users: int) -> ScoredBloc
         pa.concat_arrays([block.versions.cast(pa.string()) for block in blocks]).take(pa.array(order)),
         np.concatenate(points)[order] if points else None,
         sum(block.fallback_users for block in blocks),
-        _reasons([block.reasons for block in blocks], by_user),
+        reasons=_reasons([block.reasons for block in blocks], by_user),
+        effects=_effects([block.effects for block in blocks]),
     )
+
+
+def _effects(parts: list[Effects | None]) -> Effects | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    total = Effects()
+    for part in known:
+        total.add(part)
+    return total
 
 
 def _reasons(parts: list[Reasons | None], order: IntArray) -> Reasons | None:

@@ -26,11 +26,14 @@ from hmamba.columns import GROUP, REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import CHANGES, Experiment, Manifest, PublishedFile, Refresh
-from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.steps import RuleEffects, ShardMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import BusyError, InputError
-from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.quality.candidates import CandidateFiles, CandidateTotals, Ruling, ShardFiles, check_candidates
+from hmamba.quality.expectations import Figure
 from hmamba.quality.guards import Guarding
+from hmamba.rules.check import RuledPart, rule_figures
+from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
@@ -65,6 +68,7 @@ class Part:
         rows: number of rows.
         fallback_users: users without usable history, who received popular items.
         experiment: the experiment that it was scored for; None without one.
+        effects: what rules did to the lists of its users; None without rules.
     """
 
     shard: int
@@ -73,6 +77,7 @@ class Part:
     rows: int
     fallback_users: int
     experiment: Experiment | None = None
+    effects: RuleEffects | None = None
 
     @property
     def cure(self) -> str:
@@ -93,12 +98,38 @@ def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
         cure = f"Run the score step for shard {shard} (python -m jobs.score --shard {shard})."
         if (scored := ShardMetrics.read_if_exists(record, run.storage)) is None:
             raise InputError(f"{record} does not exist: the shard has not been scored. {cure}")
-        if (scored.snapshot, scored.served) != (files.digest, served):
-            changed = "the snapshot" if scored.snapshot != files.digest else "the model or the index"
+        known = {
+            "the snapshot": files.digest,
+            "the model or the index": served,
+            "the rules": files.manifest.rules_digest,
+        }
+        found = (scored.snapshot, scored.served, scored.rules)
+        changed = next((what for (what, own), of in zip(known.items(), found, strict=True) if own != of), None)
+        if changed is not None:
             raise InputError(f"{path} was written before {changed} of this run. {cure}")
         local = run.storage.local_path(path)
-        parts.append(Part(shard, local, scored.part, scored.rows, scored.fallback_users, scored.experiment))
+        users = scored.fallback_users
+        parts.append(Part(shard, local, scored.part, scored.rows, users, scored.experiment, scored.effects))
     return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """Parts that were made under rules.
+
+    Attributes:
+        files: the snapshot, or the folder of a refresh, with the rules.
+        parts: the parts.
+    """
+
+    files: Snapshot
+    parts: tuple[RuledPart, ...]
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Rows that break each rule."""
+        rules = NightRules.open(self.files)
+        return () if rules is None else tuple(rule_figures(rules, self.parts))
 
 
 @dataclass(frozen=True)
@@ -116,6 +147,7 @@ class _Table:
         guarding: bounds of the guards, and the table before.
         beside: the tables beside it.
         experiment: the experiment; None without one.
+        rules: the rules and the parts that were made under them; None without rules.
     """
 
     parts: tuple[Part, ...]
@@ -129,6 +161,17 @@ class _Table:
     guarding: Guarding
     beside: Tables
     experiment: Experiment | None
+    rules: Ruled | None = None
+
+    @property
+    def ruling(self) -> Ruling | None:
+        """What the rules change in the check of the candidates."""
+        effects = RuleEffects.sum_of([part.effects for part in self.parts])
+        if effects is None and self.rules is None:
+            return None
+        effects = effects or RuleEffects()
+        figures = () if self.rules is None else self.rules.figures
+        return Ruling(effects.short_users, effects.users_without_rows, figures)
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
@@ -185,6 +228,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
         beside=NightTables(files, config, layout.checks, f"{day} {run_id}"),
         experiment=experiment,
+        rules=_ruled(files),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -204,10 +248,23 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             files=table.published(layout.published(day), layout.storage),
             columns=table.columns,
             experiment=experiment,
+            rules=files.manifest.rules_digest,
         )
 
     with tables(layout, config.warehouse.wait_seconds):
         return _put(layout, config, day, table, manifest)
+
+
+def _ruled(files: Snapshot) -> Ruled | None:
+    """The rules of a night; None without any."""
+    if files.manifest.rules_digest is None:
+        return None
+    run = files.run
+    parts = [
+        RuledPart(shard, run.storage.local_path(run.candidate_part(shard)), (path,))
+        for shard, path in enumerate(files.shards)
+    ]
+    return Ruled(files, tuple(parts))
 
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:
@@ -255,7 +312,14 @@ def _put(
         candidates = table.copied(folder)
         with in_memory(config.warehouse) as connection:
             totals = check_candidates(
-                layout.checks, connection, candidates, table.k, table.exclude_seen, table.name, table.guarding
+                layout.checks,
+                connection,
+                candidates,
+                table.k,
+                table.exclude_seen,
+                table.name,
+                table.guarding,
+                table.ruling,
             )
             place = layout.published_tables(day)
             beside = table.beside.put(folder / place.name, candidates, connection)
@@ -285,12 +349,14 @@ class Refreshed:
         refresh: the refresh, for the new manifest.
         parts: the new table, one part per shard.
         changed: per shard, the complete histories of the users whose candidates are replaced.
+        rules: the rules of the refresh and its parts; None without rules.
     """
 
     base: Manifest
     refresh: Refresh
     parts: tuple[Part, ...]
     changed: tuple[Path, ...]
+    rules: Ruled | None = None
 
 
 def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
@@ -318,6 +384,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         ),
         beside=CarriedTables(layout, base),
         experiment=base.experiment,
+        rules=refreshed.rules,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -331,6 +398,7 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             "files": table.published(target, layout.storage),
             "tables": {name: files for name, files in base.tables.items() if name != CHANGES},
             "changes_from": None,
+            "rules": None if refreshed.rules is None else refreshed.rules.files.manifest.rules_digest,
         }
         return base.model_copy(update=changes)
 

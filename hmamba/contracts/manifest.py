@@ -15,7 +15,7 @@ from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
 from hmamba.contracts.tables import VectorSpace
 from hmamba.storage.local import digest
-from hmamba.storage.run_layout import ITEMS
+from hmamba.storage.run_layout import ITEMS, RULES
 
 _SHARD = "shard-"
 """First characters of the names of the files of events."""
@@ -81,7 +81,18 @@ class SnapshotManifest(Document, SnapshotTotals):
     @property
     def content_digest(self) -> str:
         """Digest of the events and items. Descriptions and rules do not count: they change nothing that is learnt."""
-        return digest_of(file for file in self.files if file.name == ITEMS or file.name.startswith(_SHARD))
+        return digest_of(file for file in self.files if self._is_content(file))
+
+    @property
+    def rules_digest(self) -> str | None:
+        """Digest of the rules, and of all that they read; None without rules."""
+        if not any(file.name == RULES for file in self.files):
+            return None
+        return digest_of(file for file in self.files if not self._is_content(file))
+
+    @staticmethod
+    def _is_content(file: SnapshotFile) -> bool:
+        return file.name == ITEMS or file.name.startswith(_SHARD)
 
     @property
     def files_digest(self) -> str:
@@ -142,6 +153,7 @@ class Manifest(Document):
     )
     vector_space: VectorSpace | None = Field(None, description="What the vectors mean; null without a table of them.")
     experiment: Experiment | None = Field(None, description="Null without a control group.")
+    rules: str | None = Field(None, description="Digest of the rules and of what they read; null without rules.")
 
     @property
     def every_file(self) -> tuple[PublishedFile, ...]:

@@ -67,6 +67,21 @@ class CandidateFiles:
 
 
 @dataclass(frozen=True)
+class Ruling:
+    """What rules of the root change in the check.
+
+    Attributes:
+        short_users: number of users who may have fewer rows than eligible items.
+        users_without_rows: number of them who may have none.
+        figures: rows that break each rule.
+    """
+
+    short_users: int
+    users_without_rows: int
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class CandidateTotals:
     """Totals of valid candidates, and what the guards found in them."""
 
@@ -173,10 +188,17 @@ _MEANINGS = {
     "users_missing": "users of the snapshot without rows",
     "users_unknown": "users who are not in the snapshot",
     "users_with_wrong_count": "users with fewer or more rows than `candidates.k` and the number of items demand",
+    "users_with_more_rows": "users with more rows than `candidates.k` and the number of items allow",
+    "users_with_fewer_rows": "users with fewer rows than that, because rules (`rules.toml`) left no more",
+    "users_without_rows": "of them, users without any",
     "users_with_wrong_ranks": "users whose rows are apart, or are not in the order of the ranks 1, 2, ...",
     "users_with_repeated_item": "users to whom an item is recommended twice",
 }
 """What each figure counts, in the order of the page."""
+
+_WITHOUT_RULES = {"users_missing", "users_with_wrong_count"}
+_WITH_RULES = {"users_with_more_rows", "users_with_fewer_rows", "users_without_rows"}
+"""Figures that are checked only without rules, and only with rules."""
 
 
 def _control_share(experiment: Experiment, counted: Mapping[str, int]) -> Figure:
@@ -204,6 +226,7 @@ def check_candidates(
     exclude_seen: bool,
     name: str,
     guarding: Guarding | None = None,
+    ruling: Ruling | None = None,
 ) -> CandidateTotals:
     """Check candidates against their snapshot and the table before, and add a page to Data Docs.
 
@@ -222,6 +245,7 @@ def check_candidates(
         exclude_seen: whether items of a user's history are forbidden.
         name: name of this run in Data Docs.
         guarding: bounds of the guards, and the table before; None for no guards.
+        ruling: what the rules of the root change; None without rules.
 
     Raises:
         QualityError: a rule is broken; the message names it with its figure and, for a guard, how to accept it.
@@ -229,14 +253,19 @@ def check_candidates(
     for shard in files.shards:
         _check_columns(shard.part, files.columns)
     counted = _count(connection, files, k, exclude_seen)
-    # The table has no rows if every user has seen all candidate items.
-    least = min(1, counted["expected_users"])
+    # The table has no rows if every user has seen all candidate items, or if rules leave none.
+    least = min(1, counted["expected_users"] - (0 if ruling is None else ruling.users_without_rows))
     bounds: dict[str, tuple[float | None, float | None]] = {"rows": (least, None), "model_versions": (None, 1)}
+    if ruling is not None:
+        bounds["users_with_fewer_rows"] = (None, ruling.short_users)
+        bounds["users_without_rows"] = (None, ruling.users_without_rows)
+    left_out = _WITH_RULES if ruling is None else _WITHOUT_RULES
     figures = [
         Figure(rule, counted[rule], *bounds.get(rule, (None, 0)), meaning=meaning)
         for rule, meaning in _MEANINGS.items()
-        if rule in counted
+        if rule in counted and rule not in left_out
     ]
+    figures += () if ruling is None else ruling.figures
     if files.experiment is not None:
         figures.append(_control_share(files.experiment, counted))
     guarded = Guarded()
@@ -253,9 +282,9 @@ def check_candidates(
         )
     if not counted["rows"]:
         log.warning(
-            "publish: the table has no rows, because every user has seen all candidate items. If users take items "
-            "again, set candidates.exclude_seen = false; otherwise load more events, or allow more items "
-            "(candidates.allowed_items)."
+            "publish: the table has no rows, because every user has seen all candidate items, or rules leave "
+            "none. If users take items again, set candidates.exclude_seen = false; otherwise load more events, allow "
+            "more items (candidates.allowed_items), or relax rules.toml."
         )
     results = {} if guarding is None else guarded.results(guarding, outcome.warned)
     return CandidateTotals(

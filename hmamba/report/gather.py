@@ -46,10 +46,11 @@ from hmamba.report.examples import Example, choose
 from hmamba.report.neighbours import reported_days
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.rules.files import RulesDocument
 from hmamba.steps import PUBLISHING
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
-from hmamba.storage.run_layout import RunLayout
+from hmamba.storage.run_layout import RULES, RunLayout
 
 MODELS = ("challenger", "champion", "most_bought", "popularity")
 _T = TypeVar("_T")
@@ -111,7 +112,8 @@ class Night:
     ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
     ``changes``: None if there is no table of an earlier day. ``drift``: None without a snapshot, or if events have no
     times (``by_position``). ``examples``: None if they are switched off, or without candidates. ``reports``: days that
-    have a report. ``unreadable``: a message for each file that could not be read.
+    have a report. ``rules``: kind and name of each rule. ``unreadable``: a message for each file that could not be
+    read.
     """
 
     day: date
@@ -132,6 +134,7 @@ class Night:
     drift: Drift | None = None
     by_position: bool = False
     examples: tuple[Example, ...] | None = None
+    rules: tuple[tuple[str, str], ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -238,8 +241,16 @@ def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None =
         drift=drift,
         by_position=snapshot is not None and snapshot.by_position,
         examples=None if examples is None else tuple(examples),
+        rules=_rules(run, reading),
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
+
+
+def _rules(run: RunLayout, reading: _Reading) -> tuple[tuple[str, str], ...]:
+    """Kind and name of the rules of the run, in the order in which they are applied."""
+    written = reading.document(RulesDocument, run.sequences / RULES)
+    book = None if written is None else reading.attempt(run.sequences / RULES, lambda: written.book)
+    return () if book is None else tuple(book.described())
 
 
 def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:

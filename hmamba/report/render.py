@@ -18,6 +18,7 @@ from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_o
 from hmamba.report.learnt import VALIDATION, finite, what_serves_knows
 from hmamba.report.neighbours import link_neighbours, links_of
 from hmamba.report.plainly import changed, compared_with, groups, plainly
+from hmamba.report.rules import rule_rows, ruled_metric, ruled_users
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.trend import write_trend
 from hmamba.report.words import environment
@@ -76,6 +77,9 @@ def render(night: Night) -> str:
             groups_are_of=compared_with(night),
             plainly=plainly(night),
             changed=changed(night.changes),
+            rule_rows=rule_rows(night),
+            ruled_users=ruled_users(night),
+            ruled_metric=ruled_metric(night),
             forest=_forest(night),
             what_serves_knows=what_serves_knows(night),
             epochs=_epoch_plots(night),

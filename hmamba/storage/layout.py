@@ -88,6 +88,9 @@ class Layout:
     config = Under("hmamba.toml")
     """The root's own configuration, used when no --config is given."""
 
+    rules = Under("rules.toml")
+    """The rules of what is recommended."""
+
     warehouse = Under("warehouse.duckdb")
     """The DuckDB file. Only ingest and the erasure of users write it."""
 

@@ -15,6 +15,9 @@ MANIFEST = "manifest.json"
 DESCRIBED_ITEMS = "described_items.parquet"
 """Items with the columns of the catalogue, in a snapshot's folder."""
 
+RULES, RULE_ITEMS = "rules.json", "rule_items.parquet"
+"""The rules of a snapshot and the items that they name, in its folder."""
+
 CONTENTS = "contents.json"
 """File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
 
@@ -33,6 +36,11 @@ def shard_name(shard: int) -> str:
 def users_name(shard: int) -> str:
     """File name of the described users of a shard of a snapshot."""
     return f"users-{shard:04d}.parquet"
+
+
+def rule_users_name(shard: int) -> str:
+    """File name of the users of a shard that rules name, and of their items."""
+    return f"rule_users-{shard:04d}.parquet"
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def _write_run(work: _Erasure, run: RunLayout, found: Sequence[Path]) -> None:
                 removed[path] = without(path, target, work.ids)
             else:
                 target.write_text(work.names.rewritten(path), encoding="utf-8")
-        _describe_run(run, new, removed)
+        _describe_run(run, new, removed, changed)
 
 
 def _states(run: RunLayout, found: Sequence[Path]) -> Iterator[Path]:
@@ -195,17 +195,18 @@ def _states(run: RunLayout, found: Sequence[Path]) -> Iterator[Path]:
             yield from (run.states / f"{kind}-{number}" for kind in ("part", "users"))
 
 
-def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table]) -> None:
+def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table], changed: Sequence[Path]) -> None:
     """Enter the new files of a run into its documents.
 
     Args:
         run: the old folder.
         new: the new one, whose documents are those of the old one.
         removed: the rows that were left out, by file of the old folder.
+        changed: files of the old folder that were written again.
     """
     before = SnapshotManifest.read_if_exists(run.manifest, run.storage)
     after = before
-    if before is not None and any(path.parent == run.sequences for path in removed):
+    if before is not None and any(path.parent == run.sequences for path in changed):
         after = _write_manifest(before, run, new, removed)
     index = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
     if before is not None and after is not None and index is not None and index.snapshot == before.files_digest:
@@ -218,6 +219,8 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
         changes: dict[str, object] = {}
         if before is not None and after is not None and old.snapshot == before.digest:
             changes["snapshot"] = after.digest
+            if old.rules == before.rules_digest != after.rules_digest:
+                changes["rules"] = after.rules_digest
         if part in removed:
             rows = removed[part]
             changes["part"] = HashedFile.of(new.candidate_part(old.shard), part.name)
@@ -257,11 +260,11 @@ def _write_manifest(
     shards = {shard_name(shard) for shard in range(before.shards)}
     for file in before.files:
         rows = removed.get(run.sequences / file.name)
-        if rows is None:
-            files.append(file)
-            continue
         written = HashedFile.of(new.sequences / file.name)
-        files.append(SnapshotFile(**written.model_dump(), rows=file.rows - len(rows)))
+        left_out = 0 if rows is None else len(rows)
+        files.append(SnapshotFile(**written.model_dump(), rows=file.rows - left_out))
+        if rows is None:
+            continue
         if file.name in shards:
             users, events = users - _users(rows), events - len(rows)
     after = before.model_copy(update={"files": tuple(files)})
