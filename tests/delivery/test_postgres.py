@@ -340,6 +340,20 @@ def test_a_reader_that_holds_the_view(layout: Layout, database: str) -> None:
     assert held(database) == lists(5, "b")
 
 
+def test_a_transaction_that_began_before_does_not_find_an_empty_table(
+    layout: Layout, database: str, config: Config
+) -> None:
+    publish(layout, lists(5))
+    delivered(layout, config)
+    publish(layout, lists(5, "b"), NEXT)
+    with psycopg.connect(database) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT count(*) FROM hmamba_delivery")  # takes the snapshot, without reading the view
+        assert delivered(layout, config) == ("whole", 5)
+        found = reader.execute("SELECT count(*), min(left(item_id, 1)) FROM hmamba_candidates").fetchone()
+    assert found == (15, "b")
+
+
 def test_a_table_with_readers_is_dropped_later(layout: Layout, database: str, config: Config) -> None:
     publish(layout, lists(5))
     delivered(layout, config)
