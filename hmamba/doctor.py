@@ -248,6 +248,8 @@ def _root_contents(root: Path) -> Iterator[Check]:
             newest = yield from _landing(layout, config)
             if config.catalogue.path is not None:
                 yield _attempt("catalogue", partial(_catalogue, layout, config))
+            if layout.rules.exists():
+                yield _attempt("rules", partial(_rules, layout, config))
         night = layout.command("run", "--day", newest)
         yield _attempt("champion", partial(_champion, layout, night))
         yield _attempt("published", partial(_published, layout, night))
@@ -335,6 +337,18 @@ def _catalogue(layout: Layout, config: Config) -> Check:
     return Check(
         "catalogue", "ok", f"{config.catalogue.path}: {counted(len(files), 'file')} with the configured columns"
     )
+
+
+def _rules(layout: Layout, config: Config) -> Check:
+    """Check rules.toml against the columns of the catalogue and of the users file."""
+    from hmamba.clock import now
+    from hmamba.rules.trial import try_rules
+    from hmamba.text import counted
+
+    found = try_rules(layout, config, now().date())
+    if not found.rules:
+        return Check("rules", "note", "rules.toml has no rules", "add one, see docs/rules.md, or remove the file")
+    return Check("rules", "ok", f"{counted(found.rules, 'rule')} fit the columns of {found.columns}")
 
 
 def _repeats(share: float, exclude_seen: bool) -> Check:

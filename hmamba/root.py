@@ -89,6 +89,25 @@ class Root:
         """
         return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
 
+    def table(self, name: str, day: date | str | None = None) -> ds.Dataset:
+        """A table beside the published candidates as an Arrow dataset, see docs/candidates.md.
+
+        Args:
+            name: similar_items, popular, segments, user_vectors or item_vectors.
+            day: the day; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, or the table was not published that day.
+        """
+        manifest = self.manifest(day)
+        if name not in manifest.tables:
+            found = ", ".join(manifest.tables) or "none"
+            raise InputError(
+                f"There is no table {name!r} beside the candidates of {manifest.day}; there is: {found}. Name it in "
+                "publish.tables and run that night again."
+            )
+        return ds.dataset([str(self.layout.root / file.path) for file in manifest.tables[name]])
+
     def recommend(self, user: str, k: int = 10, *, with_history: bool = False) -> Recommendations:
         """A user's ``k`` best published candidates, with titles, and the user's ``k`` newest events on request.
 

@@ -23,6 +23,7 @@ from hmamba.evaluation.gate import (
     CHAMPION,
     RARE_EVENTS,
     Measured,
+    Metrics,
     RareQueries,
     decide,
     group_metrics,
@@ -31,11 +32,13 @@ from hmamba.evaluation.gate import (
     unseen_from,
 )
 from hmamba.evaluation.groups import Group, groups_of
+from hmamba.evaluation.ruled import RuledMeasure
 from hmamba.evaluation.split import Split, days_of
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
+from hmamba.rules.night import NightRules
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.files import Snapshot
@@ -78,6 +81,7 @@ def body(context: StepContext) -> GateMetrics:
     }
     groups = _groups(evaluation_set, counts, past)
     measured, rare, rare_groups = _measure(contestants, evaluation_set, counts, groups, config)
+    ruled = _measure_ruled(files, contestants, evaluation_set, counts, config)
     days = None if config.source.columns.by_position else days_of(evaluation_set)
     judged = partial(
         Verdict,
@@ -96,6 +100,7 @@ def body(context: StepContext) -> GateMetrics:
         rare=rare,
         intervals={name: interval_of(found.deciding) for name, found in measured.items()},
         rare_groups=rare_groups,
+        ruled=ruled,
     )
     caveats = [text for text in (unusable, caveat) if text]
     try:
@@ -205,6 +210,24 @@ def _measure(
         for number, part in enumerate(rare.groups)
     )
     return measured, every, tuple(rare_groups)
+
+
+def _measure_ruled(
+    files: Snapshot,
+    contestants: Mapping[str, StoredModel],
+    evaluation_set: EvaluationSet,
+    counts: Counts,
+    config: Config,
+) -> dict[str, Metrics]:
+    """Metrics of all systems under the rules of the night, on the same queries; empty without rules or queries.
+
+    The models have the counts of :func:`_measure`.
+    """
+    rules = NightRules.open(files, config.warehouse)
+    if rules is None or not len(evaluation_set):
+        return {}
+    measure = RuledMeasure(rules, evaluation_set, config)
+    return {role: measure.model(stored) for role, stored in contestants.items()} | measure.baselines(counts.events)
 
 
 def _conclude(context: StepContext, verdict: Verdict) -> Verdict:

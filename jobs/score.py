@@ -11,15 +11,19 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
+from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.night import NightScorer
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
 from hmamba.inference.user_states import StateFiles, write_states
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import midnight, stream_histories
+from hmamba.tables.of_users import ShardTables
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
@@ -35,6 +39,7 @@ def asked(context: StepContext) -> int | None:
 def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: int) -> ShardMetrics:
     """Write the candidates of one shard's users."""
     run, candidates, stored = context.run, context.config.candidates, scorer.stored
+    experiment = experiment_of(context.config, Verdict.read(run.verdict, run.storage))
     # The record of an earlier attempt must not describe the files of this one.
     run.storage.delete(run.step_metrics(context.step, shard))
     with ExitStack() as stack:
@@ -50,15 +55,19 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             kept = StateFiles(states, users)
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
         part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
-        done = scorer.score(
-            stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
-            k=candidates.k,
-            exclude_seen=candidates.exclude_seen,
-            candidates=part,
-            vectors=points,
-            encode=encode,
-            because=candidates.because,
-        )
+        system = None if isinstance(scorer.system, Baseline) else scorer.system
+        with ShardTables(files, shard, context.config, system, write) as tables:
+            done = scorer.score(
+                stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
+                k=candidates.k,
+                exclude_seen=candidates.exclude_seen,
+                candidates=part,
+                vectors=points,
+                encode=tables.encode(encode),
+                because=candidates.because,
+                experiment=experiment,
+                shard=shard,
+            )
         return ShardMetrics(
             day=context.day,
             shard=shard,
@@ -66,6 +75,9 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             served=scorer.served,
             part=HashedFile.of(part, run.candidate_part(shard).name),
             points=HashedFile.of(points, run.user_points(shard).name),
+            tables=tables.written,
+            experiment=experiment,
+            rules=files.manifest.rules_digest,
             **asdict(done),
         )
 

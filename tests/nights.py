@@ -29,6 +29,10 @@ category_path = ["department", "category"]
 attributes = ["brand"]
 [publish]
 changes = true
+tables = ["similar_items", "popular", "segments", "user_vectors", "item_vectors"]
+[publish.segments]
+k = 30
+items = 10
 """
 )
 

@@ -212,7 +212,7 @@ def test_without_faiss_products_search(events: pd.DataFrame, fitted: Recommender
 
 def test_neighbours_are_found_a_block_at_a_time(fitted: Recommender, monkeypatch: Any) -> None:
     whole = fitted.similar_items(fitted.items, k=3)
-    monkeypatch.setattr("hmamba.fitted.block_rows", lambda _: 7)
+    monkeypatch.setattr("hmamba.index.matmul.block_rows", lambda _: 7)
     pd.testing.assert_frame_equal(fitted.similar_items(fitted.items, k=3), whole)
 
 

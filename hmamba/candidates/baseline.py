@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.candidates.because import Reasons
-from hmamba.candidates.score import Ranked, ScoredBlock, shares_of
+from hmamba.candidates.retrieve import Ranked, shares_of
+from hmamba.candidates.ruled import Ruled
+from hmamba.candidates.score import ScoredBlock
 from hmamba.columns import BASELINE_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
-from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.evaluation.baselines import most_bought, own_counts, popular
+from hmamba.rules.apply import Effects
 from hmamba.score_terms import AGAIN, POPULAR
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
@@ -34,39 +38,62 @@ class Baseline:
     item_ids: pa.Array
     popularity: IntArray
 
-    def block(self, histories: Histories, k: int, *, exclude_seen: bool, because: bool = False) -> ScoredBlock:
-        """Candidates of a block of users, without Lorentz points."""
-        ranked, own = self._rank(histories, k, exclude_seen=exclude_seen)
+    def block(
+        self,
+        histories: Histories,
+        k: int,
+        *,
+        exclude_seen: bool,
+        because: bool = False,
+        ruled: Ruled | None = None,
+    ) -> ScoredBlock:
+        """Candidates of a block of users, without Lorentz points.
+
+        Args:
+            histories: histories of the users.
+            k: items per user.
+            exclude_seen: exclude items that the user has seen.
+            because: whether to give the reasons.
+            ruled: as for :class:`hmamba.candidates.score.ModelScorer`.
+        """
+        best = partial(self.rank, exclude_seen=exclude_seen)
+        effects = None if ruled is None else Effects()
+        if ruled is None or effects is None:
+            ranked = best(histories, k)
+        else:
+            ranked = ruled.of_baseline(best, histories, self.candidate_items, effects, exclude_seen=exclude_seen)
+        reasons = None
+        if because:
+            own = self._own_counts(histories, ranked.users, ranked.items)
+            reasons = Reasons.of_names(np.where(own > 0, AGAIN, POPULAR))
         versions = pa.array([self.version] * len(histories), pa.string())
-        reasons = Reasons.of_names(np.where(own > 0, AGAIN, POPULAR)) if because else None
-        return ScoredBlock(ranked, versions, None, 0, reasons)
+        return ScoredBlock(ranked, versions, None, 0, reasons=reasons, effects=effects)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """Rank the ``k`` best items of each user. The score is the share of all events plus the user's own count.
 
         Items added after the popularity was counted are ignored.
         """
-        return self._rank(histories, k, exclude_seen=exclude_seen)[0]
-
-    def _rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> tuple[Ranked, IntArray]:
-        """As :meth:`rank`, and the part of each score that is the user's own count."""
         counts = self.candidate_items.counts(self.popularity)
         histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
-        is_personal = self.version == f"{BASELINE_VERSION}most_bought"
-        if is_personal:
+        if self._is_personal:
             ranked = most_bought(histories, counts, k)
         else:
             ranked = popular(histories, counts, k, exclude_seen=exclude_seen)
         rows, items, scores = shares_of(ranked, counts)
-        own = np.zeros(len(rows), dtype=np.int64)
-        if is_personal:
-            read = histories.read
-            pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)
-            keys = rows * len(counts) + items
-            place = np.minimum(np.searchsorted(pairs, keys), max(len(pairs) - 1, 0))
-            if len(pairs):
-                own = np.where(pairs[place] == keys, number[place], 0)
-        return Ranked(rows, items, (scores + own).astype(np.float32)), own
+        scores += self._own_counts(histories, rows, items)
+        return Ranked(rows, items, scores.astype(np.float32))
+
+    @property
+    def _is_personal(self) -> bool:
+        return self.version == f"{BASELINE_VERSION}most_bought"
+
+    def _own_counts(self, histories: Histories, rows: IntArray, items: IntArray) -> IntArray:
+        """The part (E,) of each score that is the user's own count."""
+        if not self._is_personal:
+            return np.zeros(len(rows), dtype=np.int64)
+        size = max(len(self.popularity), int(histories.items.max(initial=0)) + 1)
+        return own_counts(histories, rows, items, size)
 
 
 def write_eligible(candidate_items: CandidateItems, item_ids: pa.Array, path: Path) -> None:

@@ -19,7 +19,7 @@ from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.because import Attribution
 from hmamba.candidates.lookup import SUGGESTIONS, published_manifest, unknown_user
 from hmamba.candidates.night import NightScorer
-from hmamba.candidates.score import shares_of
+from hmamba.candidates.retrieve import shares_of
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.contracts.manifest import Manifest
 from hmamba.contracts.verdict import read_serving

@@ -1,17 +1,64 @@
-"""Settings of what a night publishes and what stops it, of deliveries to other systems, and of the report."""
+"""Settings of what a night publishes and what stops it, and of its report."""
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hmamba.config.section import Section
 
-_TARGET_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OF_FIRST = "10 items of each user's list (of all, if candidates.k is smaller)"
+
+TABLES = ("similar_items", "popular", "segments", "user_vectors", "item_vectors")
+"""Names of the tables that can be published beside the candidates, see docs/candidates.md."""
+
+
+class SimilarItemsConfig(Section):
+    """The table similar_items: what goes with an item."""
+
+    k: int = Field(20, ge=1, le=1_000, description="Similar items of each item and source.")
+    items: int = Field(
+        200_000,
+        ge=1,
+        le=10_000_000,
+        description="Only so many items, those with the most events, have similar items. Every item is compared with "
+        "each of them.",
+    )
+
+
+class PopularConfig(Section):
+    """The table popular: the most taken items by category and segment."""
+
+    k: int = Field(100, ge=1, le=10_000, description="Items of each ranking.")
+    window_days: float = Field(
+        28.0, ge=0.001, le=36_500, description="Events that are younger count in the ranking window."
+    )
+    half_life_days: float = Field(
+        7.0, ge=0.001, le=36_500, description="Age in days at which an event counts half, in decayed and trending."
+    )
+    by: tuple[str, ...] = Field(
+        (), description="Columns of [users], such as country: each of their values is a segment with its own rankings."
+    )
+
+    @field_validator("by")
+    @classmethod
+    def _columns_are_named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() for name in names) or len(set(names)) < len(names):
+            raise ValueError("name each column once")
+        return names
+
+
+class SegmentsConfig(Section):
+    """The table segments: the users likeliest to take an item."""
+
+    k: int = Field(1_000, ge=1, le=1_000_000, description="Users of each item.")
+    items: int = Field(
+        100, ge=1, le=100_000, description="Number of items, those with the most events, unless item_list names them."
+    )
+    item_list: str | None = Field(
+        None, description="Parquet or CSV file with a column item_id: the items, relative to the root or absolute."
+    )
 
 
 class GuardsConfig(Section):
@@ -71,78 +118,67 @@ class GuardsConfig(Section):
 
 
 class PublishConfig(Section):
-    """What is published, and what stops it."""
+    """What is published, and what stops it. A table beside the candidates is computed only if it is in the list."""
 
+    tables: tuple[str, ...] = Field(
+        (),
+        description="Tables to publish: similar_items, popular, segments, user_vectors, item_vectors. See "
+        "docs/candidates.md.",
+    )
     changes: bool | None = Field(
         None,
         description="Whether to publish the table changes: the users whose rows differ from the table before. If "
         "absent, it is published if [deliver] has a target.",
     )
     guards: GuardsConfig = GuardsConfig()
+    similar_items: SimilarItemsConfig = SimilarItemsConfig()
+    popular: PopularConfig = PopularConfig()
+    segments: SegmentsConfig = SegmentsConfig()
 
-
-class TargetConfig(Section):
-    """A target of `hmamba deliver`, under a name of your own. See delivery.md."""
-
-    kind: str = Field("postgres", description="postgres, redis, csv or jsonl.")
-    address: str | None = Field(
-        None,
-        description="Name of the environment variable that holds the URL of the server. If absent, HMAMBA_DELIVER_ and "
-        "the name of the target in capitals.",
-    )
-    into: str | None = Field(
-        None,
-        description="postgres: the view that readers query, with or without a schema, `hmamba_candidates` if absent. "
-        "redis: the prefix of the keys, `hmamba` if absent. csv, jsonl: the folder, absolute or relative to the root, "
-        "`delivered/TARGET` if absent.",
-    )
-    top: int | None = Field(None, ge=1, le=10_000, description="Deliver only ranks up to this one; all if absent.")
-    content: Literal["items", "rows"] = Field(
-        "items",
-        description="redis: the value of a user, a JSON list of item ids, or of objects with all columns of the rows.",
-    )
-    expire_seconds: int = Field(
-        3_600, ge=1, le=31_536_000, description="redis: how long the keys of a version are kept once it is replaced."
-    )
-    most_changes: int = Field(
-        24,
-        ge=0,
-        le=1_000,
-        description="redis: number of deliveries of changed users before all users are delivered again; a reader looks "
-        "up one key more for each.",
-    )
-    compress: bool = Field(False, description="csv, jsonl: whether the files are compressed with gzip.")
-    timeout_seconds: float = Field(
-        30.0, ge=1, le=3_600, description="postgres, redis: how long to wait for a connection, an answer or a lock."
-    )
+    @field_validator("tables")
+    @classmethod
+    def _tables_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(name not in TABLES for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"choose among {', '.join(TABLES)}, each once")
+        return names
 
     @model_validator(mode="after")
-    def _address_is_a_name(self) -> TargetConfig:
-        # A rule of the whole table, because messages about one key repeat its value, which may hold a password.
-        if self.address is not None and not _VARIABLE.fullmatch(self.address):
+    def _no_settings_without_effect(self) -> PublishConfig:
+        for name in ("similar_items", "popular", "segments"):
+            given = getattr(self, name).model_dump(exclude_defaults=True)
+            if given and name not in self.tables:
+                raise ValueError(
+                    f"publish.{name}.{next(iter(given))} has no effect, because publish.tables does not name the "
+                    f'table: add "{name}" to it, or remove the section [publish.{name}]'
+                )
+        return self
+
+
+class ExperimentConfig(Section):
+    """A control group, for experiments with users. See docs/experiments.md."""
+
+    control: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the users who get the list of the best baseline instead of the model's. 0: no control "
+        "group and no column experiment.",
+    )
+    salt: str | None = Field(
+        None,
+        description="Text from which, with the user's id, the group follows. It decides who is in the control group: "
+        "keep it during an experiment, and choose another one for the next. Needed with control.",
+    )
+    kind: Literal["baseline"] = Field("baseline", description="What the control group gets.")
+
+    @model_validator(mode="after")
+    def _groups_follow_from_a_salt(self) -> ExperimentConfig:
+        if self.control and not (self.salt or "").strip():
             raise ValueError(
-                "address: give the name of an environment variable, such as SHOP_DATABASE_URL, and put the URL there"
+                f"experiment.control = {self.control:g} needs experiment.salt: give any text, such as the name of the "
+                "experiment"
             )
         return self
-
-
-class DeliverConfig(Section):
-    """Targets of `hmamba deliver`, each a table [deliver.TARGET]. Without one, nothing is delivered."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, TargetConfig] = Field(init=False)
-
-    @model_validator(mode="after")
-    def _names_are_usable(self) -> DeliverConfig:
-        for name in self.targets:
-            if not _TARGET_NAME.fullmatch(name):
-                raise ValueError(f"{name!r}: name a target with lower-case letters, digits and underscores, up to 32")
-        return self
-
-    @property
-    def targets(self) -> dict[str, TargetConfig]:
-        """Settings of each target by its name."""
-        return dict(self.__pydantic_extra__ or {})
 
 
 class ReportConfig(Section):

@@ -16,9 +16,10 @@ from hmamba.config.data import (
     UsersConfig,
     WarehouseConfig,
 )
+from hmamba.config.delivery import DeliverConfig
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
-from hmamba.config.publishing import DeliverConfig, PublishConfig, ReportConfig
+from hmamba.config.publishing import ExperimentConfig, PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -44,6 +45,7 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
     publish: PublishConfig = PublishConfig()
     deliver: DeliverConfig = DeliverConfig()
     report: ReportConfig = ReportConfig()
@@ -97,6 +99,15 @@ class Config(Section):
             raise ValueError(
                 f"gate.metric = {metric!r} is not measured: add {cutoff} to gate.cutoffs = {list(cutoffs)}, or set it "
                 f"to one of these{also}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _popular_has_times(self) -> Config:
+        if "popular" in self.publish.tables and self.source.columns.by_position:
+            raise ValueError(
+                'publish.tables has "popular", which counts events by their age, but source.columns.position orders '
+                'them without times: remove "popular", or name a column with times (source.columns.event_time)'
             )
         return self
 

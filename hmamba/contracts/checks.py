@@ -6,7 +6,16 @@ from typing import Any, ClassVar, Literal
 
 from hmamba.contracts.document import Document, Moment, Part
 
-Kind = Literal["staged_batch", "candidates", "changes"]
+Kind = Literal[
+    "staged_batch",
+    "candidates",
+    "changes",
+    "similar_items",
+    "popular",
+    "segments",
+    "user_vectors",
+    "item_vectors",
+]
 """What is checked: new rows of the source before they are loaded, or a table before it is published."""
 
 Unit = Literal["count", "share", "ratio", "days"]

@@ -117,6 +117,7 @@ class Verdict(Document):
         rare: metrics on new and rare items; None if no user was evaluated, and in older files.
         rare_groups: the same for items without events and for items with some; empty unless there are both.
         comparisons: comparisons of the models with each other and with the baselines.
+        ruled: the same means as ``metrics``, of lists under the rules of the night; empty without rules.
         serving: the model or baseline that serves; None if the gate refused the night.
         promoted: whether the challenger is the champion from now on.
         reason: the reason for the decision.
@@ -142,6 +143,7 @@ class Verdict(Document):
     rare: RareAnswers | None = None
     rare_groups: tuple[RareGroup, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    ruled: dict[str, dict[str, float]] = Field(default_factory=dict)
     serving: str | None = None
     promoted: bool = False
     reason: str

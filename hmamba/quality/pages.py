@@ -16,17 +16,23 @@ from hmamba.pages import templates
 from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.text import counted, printable
 
-KINDS = {"staged_batch": "New events", "candidates": "Candidates", "changes": "Changed users"}
+KINDS = {
+    "staged_batch": "New events",
+    "candidates": "Candidates",
+    "changes": "Changed users",
+    "similar_items": "Similar items",
+    "popular": "Popular items",
+    "segments": "Users for items",
+    "user_vectors": "User vectors",
+    "item_vectors": "Item vectors",
+}
 """Kinds of checks, in words."""
 
 _TONES = ("broken", "warned", "passed")
 """Classes of the pages, the worst first."""
 
-_STOPPED = {
-    "staged_batch": "Nothing was loaded: the rows stay in their files.",
-    "candidates": "Nothing was published: what was published before stays.",
-    "changes": "Nothing was published: what was published before stays.",
-}
+_NOT_LOADED = "Nothing was loaded: the rows stay in their files."
+_NOT_PUBLISHED = "Nothing was published: what was published before stays."
 
 
 def render_check(record: CheckRecord, path: Path, place: ChecksLayout) -> str:
@@ -42,7 +48,7 @@ def render_check(record: CheckRecord, path: Path, place: ChecksLayout) -> str:
         "check.html",
         record=record,
         kind=KINDS[record.kind],
-        stopped=_STOPPED[record.kind],
+        stopped=_NOT_LOADED if record.kind == "staged_batch" else _NOT_PUBLISHED,
         bounded=sorted(bounded, key=lambda rule: (rule.passed, not rule.warned)),
         unbounded=[rule for rule in record.rules if not rule.bounded],
         index=os.path.relpath(place.index, path.parent),

@@ -93,10 +93,8 @@ def choose(manifest: SnapshotManifest, parts: list[Path], shards: list[Path], it
         parts: Parquet files of the candidates, at least one.
         shards: the snapshot's sequences, at least one.
         items: its items.
-        most: users of each kind.
+        most: users of each kind, at least 1.
     """
-    if not most:
-        return []
     files = {"candidates": list(map(str, parts)), "shards": list(map(str, shards))}
     new_time: datetime | None = None if manifest.by_position else manifest.end - timedelta(days=NEW_DAYS)
     with in_memory(LIMITS) as connection:

@@ -43,12 +43,14 @@ from hmamba.report.changes import Changes, since_last
 from hmamba.report.disk import Disk
 from hmamba.report.drift import Drift, measure
 from hmamba.report.examples import Example, choose
+from hmamba.report.neighbours import reported_days
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.rules.files import RulesDocument
 from hmamba.steps import PUBLISHING
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
-from hmamba.storage.run_layout import RunLayout
+from hmamba.storage.run_layout import RULES, RunLayout
 
 MODELS = ("challenger", "champion", "most_bought", "popularity")
 _T = TypeVar("_T")
@@ -109,8 +111,9 @@ class Night:
 
     ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
     ``changes``: None if there is no table of an earlier day. ``drift``: None without a snapshot, or if events have no
-    times (``by_position``). ``examples``: empty if they are switched off. ``reports``: days that have a report.
-    ``unreadable``: a message for each file that could not be read.
+    times (``by_position``). ``examples``: None if they are switched off, or without candidates. ``reports``: days that
+    have a report. ``rules``: kind and name of each rule. ``unreadable``: a message for each file that could not be
+    read.
     """
 
     day: date
@@ -130,7 +133,8 @@ class Night:
     changes: Changes | None = None
     drift: Drift | None = None
     by_position: bool = False
-    examples: tuple[Example, ...] = ()
+    examples: tuple[Example, ...] | None = None
+    rules: tuple[tuple[str, str], ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -204,12 +208,12 @@ def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None =
     if stopped is None or "snapshot" in stopped.before:
         snapshot = reading.document(SnapshotManifest, run.manifest)
     changes = drift = None
-    examples: list[Example] = []
+    examples: list[Example] | None = None
     if snapshot is not None and shards and items.exists():
         drift = reading.attempt(run.sequences, partial(measure, snapshot, shards, items, config.drift_days))
-        if parts and stopped is None:
+        if parts and stopped is None and config.examples:
             chosen = partial(choose, snapshot, parts, shards, items, config.examples)
-            examples = reading.attempt(parts[0].parent, chosen) or []
+            examples = reading.attempt(parts[0].parent, chosen)
     published = reading.document(Manifest, layout.published_manifest(day)) if stopped is None else None
     if published is not None and parts:
         changes = reading.attempt(layout.candidates, partial(since_last, layout, published, parts))
@@ -232,13 +236,21 @@ def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None =
             "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
-        reports=tuple(when for when, _ in layout.report_days),
+        reports=tuple(reported_days(layout)),
         changes=changes,
         drift=drift,
         by_position=snapshot is not None and snapshot.by_position,
-        examples=tuple(examples),
+        examples=None if examples is None else tuple(examples),
+        rules=_rules(run, reading),
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
+
+
+def _rules(run: RunLayout, reading: _Reading) -> tuple[tuple[str, str], ...]:
+    """Kind and name of the rules of the run, in the order in which they are applied."""
+    written = reading.document(RulesDocument, run.sequences / RULES)
+    book = None if written is None else reading.attempt(run.sequences / RULES, lambda: written.book)
+    return () if book is None else tuple(book.described())
 
 
 def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:

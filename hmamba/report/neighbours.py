@@ -37,9 +37,14 @@ def links_of(day: date, days: Sequence[date]) -> Markup:
     )
 
 
+def reported_days(layout: Layout) -> list[date]:
+    """Days that have a report, ascending."""
+    return [day for day, _ in layout.report_days if layout.storage.exists(layout.report(day))]
+
+
 def link_neighbours(layout: Layout, day: date) -> None:
     """Correct the links of the pages beside a new one, and of the oldest page, whose neighbour may be gone."""
-    days = [when for when, _ in layout.report_days]
+    days = reported_days(layout)
     changed = {
         max((one for one in days if one < day), default=None),
         min((one for one in days if one > day), default=None),
@@ -48,11 +53,8 @@ def link_neighbours(layout: Layout, day: date) -> None:
     for one in sorted(changed - {None, day}, key=str):
         assert one is not None
         place = layout.report(one)
-        path = layout.storage.local_path(place)
-        if not path.is_file():
-            continue
         try:
-            text = path.read_text(encoding="utf-8")
+            text = layout.storage.local_path(place).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # a damaged page of another night, which stays as it is
         if (found := _LINKS.search(text)) is not None and found[0] != (links := links_of(one, days)):

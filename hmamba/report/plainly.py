@@ -61,9 +61,9 @@ class GroupRow:
 
 
 def plainly(night: Night) -> list[str]:
-    """What the figures of the night mean, and which differences are noise."""
+    """What the figures of the night mean, and which differences are noise; nothing of a night that did not publish."""
     verdict = night.verdict
-    if verdict is None:
+    if verdict is None or night.stopped is not None:
         return []
     if not verdict.users or not verdict.metrics:
         return [

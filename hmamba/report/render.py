@@ -11,16 +11,17 @@ from markupsafe import Markup
 import hmamba
 from hmamba.columns import BASELINES
 from hmamba.config import ReportConfig
-from hmamba.pages import templates
 from hmamba.report import figures
+from hmamba.report.examples import NEW_DAYS
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
-from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
+from hmamba.report.learnt import VALIDATION, finite, what_serves_knows
 from hmamba.report.neighbours import link_neighbours, links_of
 from hmamba.report.plainly import changed, compared_with, groups, plainly
+from hmamba.report.rules import rule_rows, ruled_metric, ruled_users
 from hmamba.report.summary import ingest_warnings, summarise
 from hmamba.report.trend import write_trend
-from hmamba.report.words import FILTERS
+from hmamba.report.words import environment
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.text import metric_name, relative
@@ -48,47 +49,46 @@ def write_report(layout: Layout, day: date, run_id: str, config: ReportConfig | 
     """
     target = layout.report(day)
     with layout.storage.lock(layout.reports):
-        write_text(layout.storage, target, render(gather(layout, day, run_id, config), config))
+        write_text(layout.storage, target, render(gather(layout, day, run_id, config)))
         link_neighbours(layout, day)
         write_trend(layout)
     return target
 
 
-def render(night: Night, config: ReportConfig | None = None) -> str:
-    """The whole page. It loads no other resource and runs no script. ``config``: None for the defaults."""
-    environment = templates("hmamba.report")
-    environment.filters |= {
-        **FILTERS,
-        "early_stopping": early_stopping,
-        "recipe": recipe,
-        "ranker": ranker,
-        "score_term": score_term,
-    }
-    return environment.get_template("night.html").render(
-        night=night,
-        examples_wanted=(config or ReportConfig()).examples > 0,
-        links=links_of(night.day, night.reports),
-        summary=summarise(night),
-        names=NAMES,
-        colours=_COLOURS,
-        baselines=BASELINES,
-        ingest_warnings=ingest_warnings(night),
-        judged_on=judged_on(night.verdict) if night.verdict else [],
-        depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
-        rare_items=rare_items(night.verdict) if night.verdict else "",
-        contrasts=contrasts(night),
-        groups=groups(night),
-        groups_are_of=compared_with(night),
-        plainly=plainly(night),
-        changed=changed(night.changes),
-        forest=_forest(night),
-        what_serves_knows=what_serves_knows(night),
-        epochs=_epoch_plots(night),
-        comparison=_comparison(night),
-        metric_plots=_metric_plots(night),
-        longest=max((cost.seconds for cost in night.costs), default=0.0) or 1.0,
-        largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
-        version=hmamba.__version__,
+def render(night: Night) -> str:
+    """The whole page. It loads no other resource and runs no script."""
+    return (
+        environment()
+        .get_template("night.html")
+        .render(
+            night=night,
+            new_days=NEW_DAYS,
+            links=links_of(night.day, night.reports),
+            summary=summarise(night),
+            names=NAMES,
+            colours=_COLOURS,
+            baselines=BASELINES,
+            ingest_warnings=ingest_warnings(night),
+            judged_on=judged_on(night.verdict) if night.verdict else [],
+            depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
+            rare_items=rare_items(night.verdict) if night.verdict else "",
+            contrasts=contrasts(night),
+            groups=groups(night),
+            groups_are_of=compared_with(night),
+            plainly=plainly(night),
+            changed=changed(night.changes),
+            rule_rows=rule_rows(night),
+            ruled_users=ruled_users(night),
+            ruled_metric=ruled_metric(night),
+            forest=_forest(night),
+            what_serves_knows=what_serves_knows(night),
+            epochs=_epoch_plots(night),
+            comparison=_comparison(night),
+            metric_plots=_metric_plots(night),
+            longest=max((cost.seconds for cost in night.costs), default=0.0) or 1.0,
+            largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
+            version=hmamba.__version__,
+        )
     )
 
 

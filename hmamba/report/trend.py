@@ -5,7 +5,7 @@ It is made from the documents that the nights have left, so each figure is the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -15,12 +15,12 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
-from hmamba.pages import templates
 from hmamba.report import figures
 from hmamba.report.figures import Line
 from hmamba.report.history import Night, nights
 from hmamba.report.judged import NAMES, SAYS
-from hmamba.report.words import FILTERS
+from hmamba.report.neighbours import reported_days
+from hmamba.report.words import environment
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
 from hmamba.text import metric_name, sentence, signed
@@ -79,12 +79,11 @@ class Row:
 
 def write_trend(layout: Layout) -> Path:
     """Write the page of all nights, atomically replacing an earlier one."""
-    reports = {day for day, _ in layout.report_days if layout.storage.exists(layout.report(day))}
-    write_text(layout.storage, layout.all_reports, render(nights(layout), reports))
+    write_text(layout.storage, layout.all_reports, render(nights(layout), reported_days(layout)))
     return layout.all_reports
 
 
-def render(found: Sequence[Night], reports: set[date]) -> str:
+def render(found: Sequence[Night], reports: Collection[date]) -> str:
     """The whole page.
 
     Args:
@@ -92,14 +91,14 @@ def render(found: Sequence[Night], reports: set[date]) -> str:
         reports: days of which there is a report.
     """
     rows = _rows(found, reports)
-    environment = templates("hmamba.report")
-    environment.filters |= FILTERS
-    return environment.get_template("trend.html").render(
-        rows=rows[::-1], latest=rows[-1] if rows else None, plots=_plots(rows), version=hmamba.__version__
+    return (
+        environment()
+        .get_template("trend.html")
+        .render(rows=rows[::-1], latest=rows[-1] if rows else None, plots=_plots(rows), version=hmamba.__version__)
     )
 
 
-def _rows(found: Sequence[Night], reports: set[date]) -> list[Row]:
+def _rows(found: Sequence[Night], reports: Collection[date]) -> list[Row]:
     """One row a day: the run that published, or else the last one; a rolled-back run only if there is no other."""
     by_day: dict[date, list[Night]] = {}
     for night in found:

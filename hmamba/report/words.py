@@ -1,10 +1,15 @@
-"""Filters of the report's templates: numbers and names as the pages write them."""
+"""The report's templates and their filters: numbers and names as the pages write them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment
+
+from hmamba.pages import templates
+from hmamba.report.learnt import early_stopping, ranker, recipe, score_term
 from hmamba.text import counted, metric_name, sentence, short, signed
 
 
@@ -15,6 +20,10 @@ def seconds(amount: float) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "counted": counted,
+    "early_stopping": early_stopping,
+    "ranker": ranker,
+    "recipe": recipe,
+    "score_term": score_term,
     "count": lambda number: f"{number:,}",
     "metric": metric_name,
     "percent": lambda share: f"{share * 100:.1f}\N{NO-BREAK SPACE}%",
@@ -25,3 +34,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": lambda amount: f"{amount / 2**20:,.0f} MB",
 }
 """Filters by name."""
+
+
+@cache
+def environment() -> Environment:
+    """The templates of the report, compiled once."""
+    found = templates("hmamba.report")
+    found.filters |= FILTERS
+    return found

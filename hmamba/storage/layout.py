@@ -88,6 +88,9 @@ class Layout:
     config = Under("hmamba.toml")
     """The root's own configuration, used when no --config is given."""
 
+    rules = Under("rules.toml")
+    """The rules of what is recommended."""
+
     warehouse = Under("warehouse.duckdb")
     """The DuckDB file. Only ingest and the erasure of users write it."""
 
@@ -130,6 +133,10 @@ class Layout:
     def published_parts(self, day: date) -> list[Path]:
         """Files of the published candidate table of one day, in shard order; empty if nothing is published."""
         return self.storage.find(self.published(day), "part-*.parquet")
+
+    def published_tables(self, day: date) -> Path:
+        """Tables beside the candidates of one day. Readers of the candidates skip names that begin with ``_``."""
+        return self.published(day) / "_tables"
 
     def published_manifest(self, day: date) -> Path:
         """Manifest of the published candidate table of one day."""

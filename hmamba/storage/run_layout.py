@@ -15,6 +15,9 @@ MANIFEST = "manifest.json"
 DESCRIBED_ITEMS = "described_items.parquet"
 """Items with the columns of the catalogue, in a snapshot's folder."""
 
+RULES, RULE_ITEMS = "rules.json", "rule_items.parquet"
+"""The rules of a snapshot and the items that they name, in its folder."""
+
 CONTENTS = "contents.json"
 """File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
 
@@ -33,6 +36,11 @@ def shard_name(shard: int) -> str:
 def users_name(shard: int) -> str:
     """File name of the described users of a shard of a snapshot."""
     return f"users-{shard:04d}.parquet"
+
+
+def rule_users_name(shard: int) -> str:
+    """File name of the users of a shard that rules name, and of their items."""
+    return f"rule_users-{shard:04d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,13 @@ class RunLayout:
     def candidate_part(self, shard: int) -> Path:
         """Candidates of the users of one shard."""
         return self.candidates / f"part-{shard:04d}.parquet"
+
+    tables = Under("tables")
+    """Tables that are published beside the candidates, and parts of them."""
+
+    def table(self, name: str, shard: int | None = None) -> Path:
+        """The file of a table, or of one shard's part of it."""
+        return self.tables / (f"{name}.parquet" if shard is None else f"{name}-{shard:04d}.parquet")
 
     item_points = Under("vectors", ITEMS)
     """Lorentz points of the items; for a baseline, only the items that it may recommend."""

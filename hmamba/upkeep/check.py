@@ -231,6 +231,8 @@ def _index(run: RunLayout) -> None:
     metrics = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
     if metrics is not None and run.storage.exists(run.item_points.parent):
         metrics.points.verified(run.storage.local_path(run.item_points), IndexDescription.CURE)
+        for name, written in metrics.tables.items():
+            written.verified(run.storage.local_path(run.table(name)), IndexDescription.CURE)
 
 
 def _scored(run: RunLayout, place: Path) -> None:
@@ -241,6 +243,8 @@ def _scored(run: RunLayout, place: Path) -> None:
     cure = f"Run the score step for shard {scored.shard} (python -m jobs.score --shard {scored.shard})."
     scored.part.verified(run.storage.local_path(run.candidate_part(scored.shard)), cure)
     scored.points.verified(run.storage.local_path(run.user_points(scored.shard)), cure)
+    for name, written in scored.tables.items():
+        written.verified(run.storage.local_path(run.table(name, scored.shard)), cure)
 
 
 def _refreshable(layout: Layout) -> None:

@@ -56,7 +56,8 @@ def without(path: Path, target: Path, users: pa.Array) -> pa.Table:
         first = groups.row_group(0) if groups.num_row_groups else None
         codec = first.column(0).compression.lower() if first is not None else "zstd"
         rows = first.num_rows if first is not None else _ROWS
-        plain = pa.schema([_plain(field) for field in file.schema_arrow])
+        # The metadata of tables of vectors names the model and its space.
+        plain = pa.schema([_plain(field) for field in file.schema_arrow], file.schema_arrow.metadata)
         with pq.ParquetWriter(target, plain, compression="none" if codec == "uncompressed" else codec) as writer:
             for batch in file.iter_batches(max(rows, 1)):
                 table = pa.Table.from_batches([batch]).cast(plain)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hmamba.candidates.because import Attribution
-from hmamba.candidates.score import ModelScorer, retrieve
+from hmamba.candidates.retrieve import retrieve
+from hmamba.candidates.score import ModelScorer
 from hmamba.columns import PADDING_INDEX
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users

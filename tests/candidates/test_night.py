@@ -55,7 +55,7 @@ def opened(run):
 
 def score(scorer, folder, histories, exclude_seen=True):
     paths = {"candidates": folder / "part.parquet", "vectors": folder / "users.parquet"}
-    metrics = scorer.score([histories], k=3, exclude_seen=exclude_seen, **paths)
+    metrics = scorer.score([histories], k=3, exclude_seen=exclude_seen, shard=0, **paths)
     return metrics, pd.read_parquet(paths["candidates"])
 
 

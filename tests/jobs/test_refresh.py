@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hmamba.candidates import beside
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import publish_refresh
 from hmamba.contracts.manifest import Manifest
@@ -221,7 +222,7 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
     places = [
         (refresh, "replace_users"),
         (publishing, "check_candidates"),
-        (publishing.shutil, "copyfile"),
+        (beside.shutil, "copyfile"),
         (LocalStorage, "point"),
     ]
 

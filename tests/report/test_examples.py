@@ -80,7 +80,6 @@ def test_the_choice_is_the_same_every_time_and_most_limits_it(files: dict[str, P
     assert chosen(files) == chosen(files)
     assert [one.kind for one in chosen(files, 2)].count("long") == 2
     assert chosen(files, 2)[0] == chosen(files)[0]
-    assert chosen(files, 0) == []
 
 
 def test_without_times_nobody_is_new_and_no_day_is_shown(files: dict[str, Path]) -> None:

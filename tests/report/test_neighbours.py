@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import date, timedelta
 
-from hmamba.report.neighbours import link_neighbours, links_of
+from hmamba.report.neighbours import link_neighbours, links_of, reported_days
 from hmamba.storage.layout import Layout
 from tests.report.page import Page
 
@@ -16,7 +16,7 @@ def write(layout: Layout, day: date) -> None:
     """A report with little in it but its links."""
     place = layout.report(day)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(f"<p>{day} &lt;nav&gt;</p>{links_of(day, [when for when, _ in layout.report_days])}<p>end</p>")
+    place.write_text(f"<p>{day} &lt;nav&gt;</p>{links_of(day, reported_days(layout))}<p>end</p>")
     link_neighbours(layout, day)
 
 
@@ -55,6 +55,14 @@ def test_a_page_that_is_right_or_has_no_links_is_left_alone(layout: Layout) -> N
     before = layout.report(DAYS[1]).stat().st_mtime_ns
     link_neighbours(layout, DAYS[2])
     assert layout.report(DAYS[1]).stat().st_mtime_ns == before
+
+
+def test_a_folder_without_a_report_is_no_neighbour(layout: Layout) -> None:
+    write(layout, DAYS[0])
+    layout.report(DAYS[1]).parent.mkdir()
+    write(layout, DAYS[2])
+    assert links(layout, DAYS[0]) == ["../index.html", f"../{DAYS[2]}/index.html"]
+    assert links(layout, DAYS[2]) == [f"../{DAYS[0]}/index.html", "../index.html"]
 
 
 def test_a_damaged_page_of_another_night_is_left_alone(layout: Layout) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hmamba.contracts.verdict import GroupMetrics, Interval
 from hmamba.report.gather import Night, gather
 from hmamba.report.plainly import compared_with, groups, plainly
+from hmamba.report.stopped import Stop
 from hmamba.storage.layout import Layout
 from tests.report.metrics_of_night import CHAMPION, DAY, RUN, baseline_verdict, compared, verdict
 
@@ -80,6 +81,7 @@ def test_a_night_without_figures_says_so(night: Night) -> None:
     (text,) = plainly(replace(night, verdict=verdict(users=0, queries=0, metrics={}, comparisons=[])))
     assert text.startswith("Nothing could be measured tonight")
     assert plainly(replace(night, verdict=None)) == []
+    assert plainly(replace(night, stopped=Stop("publish"))) == []
     assert groups(replace(night, verdict=None)) == groups(night) == []
 
 

@@ -350,6 +350,7 @@ def test_examples_are_shown_and_can_be_switched_off(copied: Layout) -> None:
     assert re.search(r'A long history, of the longest tenth: user " user-\d+ ", \d+ events', page.text)
     assert "Taken last" in page.text
     assert "taken before" in page.text
+    assert "No user is new: none has a first event in the last 7 days." in page.text
     text = write_report(copied, DAY, RUN, ReportConfig(examples=0)).read_text(encoding="utf-8")
     assert "Examples of users" not in text
     assert "user-0" not in text
@@ -408,6 +409,7 @@ def test_events_without_times_say_that_drift_is_not_measured(copied: Layout) -> 
     SnapshotManifest.read(place).model_copy(update={"by_position": True}).write(place)
     text = page_of(copied).text
     assert "Drift of the data is not measured, because the events have an order and no times." in text
+    assert "Who is new is not known, because the events have an order and no times." in text
     assert "last on 2024" not in text
 
 

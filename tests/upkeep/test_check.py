@@ -83,6 +83,10 @@ PLACES: dict[str, Callable[[Layout], Path]] = {
     "item points": lambda two: two.run(THIRD, "three").item_points,
     "candidates": lambda two: two.run(THIRD, "three").candidate_part(0),
     "user points": lambda two: two.run(THIRD, "three").user_points(1),
+    "table of items": lambda two: two.run(THIRD, "three").table("popular"),
+    "table of users": lambda two: two.run(THIRD, "three").table("segments", 1),
+    "published table of items": lambda two: two.published_tables(THIRD) / "similar_items" / "part-0000.parquet",
+    "published table of users": lambda two: two.published_tables(FIRST) / "user_vectors" / "part-0001.parquet",
 }
 
 
