@@ -1,5 +1,5 @@
 # make demo    two nights on real data, in Airflow, kept in ./demo
-# make test    the whole test suite
+# make test    the whole test suite; tests of deliveries need the programs of postgresql and redis-server, or are skipped
 # make test-airflow   a week of nights on a real Airflow with PostgreSQL
 # make cases   small inputs that broke other projects, each with its expected result
 # make check   everything that a change must pass
@@ -24,7 +24,7 @@ DEMO := demo
 ROOT ?= $(DEMO)
 PEERS := .venv-peers
 
-.PHONY: venv demo test test-airflow cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
+.PHONY: venv demo browser servers test test-airflow cases faults mutants lint types deps check picture gpu-check clean bench bench-quick bench-scale bench-accuracy bench-peers
 .DELETE_ON_ERROR:
 
 venv: $(INSTALLED)
@@ -33,19 +33,30 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
 		f"$(PYTHON) is Python {v[0]}.{v[1]}, but 3.11 or 3.12 is needed. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,airflow-test,cpu,demo,dev,rank]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[airflow,airflow-test,cpu,demo,dev,postgres,rank,redis]'
 	@touch $@
 
 demo: $(INSTALLED)
 	$(BIN)/python -m jobs.demo --root $(DEMO)
 
+# Tests open pages in Chromium, which only root can install. Without it they are skipped.
+browser:
+	-@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		{ apt-get update && apt-get install --yes --no-install-recommends chromium; }
+
+# Tests of deliveries start a PostgreSQL and a Redis of their own. Without them they are skipped.
+servers:
+	-@{ command -v redis-server && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || \
+		[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		{ apt-get update && apt-get install --yes --no-install-recommends postgresql redis-server; }
+
 # One thread for each test process: two processes that each use every core get in one another's way.
-test: $(INSTALLED)
+test: $(INSTALLED) browser servers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Needs PostgreSQL's programs (apt-get install postgresql). About 12 minutes.
 test-airflow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m week tests/dags/test_week.py
+	HMAMBA_NEEDS_SERVERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m week tests/dags/test_week.py
 
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cases $(PYTEST_ARGS)

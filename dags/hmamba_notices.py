@@ -1,4 +1,4 @@
-"""Who is told that a run failed or is late: notifiers of Airflow's providers, named by ``HMAMBA_NOTIFY``.
+"""Notifications of failed and late runs, by the notifiers of Airflow's providers that ``HMAMBA_NOTIFY`` names.
 
 The variable is a list separated by commas, or a JSON list for any notifier class and its arguments, which may use the
 templates ``{{ hmamba_title }}`` and ``{{ hmamba_text }}``::
@@ -16,7 +16,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
@@ -65,12 +65,14 @@ def notifiers() -> list[tuple[str, dict[str, Any]]]:
         if name not in KNOWN:
             raise ValueError(f"HMAMBA_NOTIFY: '{name}' is not one of {', '.join(KNOWN)}. Name others in a JSON list.")
         path, key, arguments = KNOWN[name]
+        if name == "smtp" and not argument:
+            raise ValueError("HMAMBA_NOTIFY: 'smtp' needs an address, such as smtp:ops@example.org.")
         found.append((path, arguments | ({key: argument} if argument else {})))
     return found
 
 
 def deadline(due: time, callback: Callable[..., None]) -> DeadlineAlert | None:
-    """The alert of a nightly DAG whose run has not ended at ``HMAMBA_DEADLINE`` (UTC, such as 06:00).
+    """The alert of a nightly DAG whose run has not succeeded by ``HMAMBA_DEADLINE`` (UTC, such as 06:00).
 
     Without the variable there is none: with one, ``airflow dags test`` of Airflow 3.3.2 ends with a traceback after a
     night that succeeded (apache/airflow#73428).
@@ -86,9 +88,9 @@ def deadline(due: time, callback: Callable[..., None]) -> DeadlineAlert | None:
     if not text:
         return None
     try:
-        latest = time.fromisoformat(text)
+        latest = datetime.strptime(text, "%H:%M").time()
     except ValueError:
-        raise ValueError(f"HMAMBA_DEADLINE: '{text}' is not a time such as 06:00.") from None
+        raise ValueError(f"HMAMBA_DEADLINE: '{text}' is not a time in UTC such as 06:00.") from None
     wait = timedelta(hours=latest.hour - due.hour, minutes=latest.minute - due.minute) % timedelta(days=1)
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
@@ -99,7 +101,7 @@ def deadline(due: time, callback: Callable[..., None]) -> DeadlineAlert | None:
 
 
 def tell_failure(context: Mapping[str, Any]) -> None:
-    """Tell about a failed run. Airflow's callback of a DAG."""
+    """Notify of a failed run. Airflow's callback of a DAG."""
     run = context.get("dag_run")
     task_instance = context.get("ti")
     title = f"{context['dag'].dag_id} failed"
@@ -118,7 +120,7 @@ def tell_failure(context: Mapping[str, Any]) -> None:
 
 
 def tell_late(context: Mapping[str, Any]) -> None:
-    """Tell about a night that has not ended in time. Runs by hand and backfills of old days have no deadline."""
+    """Notify of a night that has not succeeded in time. Runs by hand and backfills of old days have no deadline."""
     run = context["dag_run"]
     if run["run_type"] != "scheduled":
         return
@@ -133,11 +135,11 @@ _MOST_SENTENCES = 10
 
 
 def _tell(title: str, lines: Sequence[str], context: Mapping[str, Any]) -> None:
-    """Notify everybody; one notifier that fails does not keep the others from being called."""
+    """Call all notifiers, also after one that fails."""
     log.error("%s\n%s", title, "\n".join(lines))
     for path, arguments in notifiers():
-        module, _, name = path.rpartition(".")
         try:
+            module, _, name = path.rpartition(".")
             # The message is a value of the context, not a template: a file's name may contain braces.
             words = {"hmamba_title": title, "hmamba_text": "\n".join(lines)}
             getattr(importlib.import_module(module), name)(**arguments)({**context, **words})

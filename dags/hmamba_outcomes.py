@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from typing import IO
@@ -36,6 +37,14 @@ class StepFailed(SystemExit):
 
 class StepFailedForGood(StepFailed):
     """A step failed with a status of ``FINAL``."""
+
+
+def of_the_system(error: OSError) -> tuple[int, str]:
+    """Exit status and sentence for an error of the operating system outside of a step."""
+    place = error.filename or "a file"
+    if isinstance(error, FileNotFoundError | PermissionError) or error.errno == errno.EROFS:
+        return 2, f"{place}: {error.strerror}. Correct the path or its permissions, then clear this task."
+    return 1, f"{place}: {error.strerror or error}. A retry may succeed."
 
 
 def level_and_text(line: str, before: int) -> tuple[int, str]:

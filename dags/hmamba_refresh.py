@@ -17,6 +17,7 @@ from hmamba_steps import (
     WAREHOUSE_POOL,
     StepOperator,
     common_params,
+    delivery,
     hourly_ingest,
 )
 
@@ -55,7 +56,7 @@ def hmamba_refresh() -> None:
         doc_md="Scores users with new events and publishes the table with their candidates replaced, with the "
         "checks of a night. Publishes nothing if no user has new events.",
     )
-    chain(hourly_ingest(), refresh)
+    chain(hourly_ingest(), refresh, *delivery(days_back=0, takes_turns=False, execution_timeout=timedelta(minutes=50)))
 
 
 hmamba_refresh()

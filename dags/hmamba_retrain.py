@@ -22,6 +22,7 @@ from hmamba_steps import (
     StepOperator,
     TurnSensor,
     common_params,
+    delivery,
 )
 
 ABOUT = """
@@ -156,8 +157,8 @@ def hmamba_retrain() -> None:
         doc_md="Writes `reports/DAY/index.html`. It runs after `publish` alone, promoted or not, so that a failed "
         "night is a failed run.",
     )
-    # A second leaf beside `report`. When a step fails, `report` is `upstream_failed`, which fails the run whatever the
-    # state of this one.
+    # A second leaf beside `report`. When a step fails, `report` is `upstream_failed`, which fails the run also if
+    # this one succeeds.
     failed_report = StepOperator(
         task_id="report_failed_night",
         step="report",
@@ -167,6 +168,9 @@ def hmamba_retrain() -> None:
         "wait for shards that are still being scored. Skipped if no step fails. The run stays failed.",
     )
     chain(turn, ingest, snapshot, train, gate, index, score, publish, report)
+    # Beside the report: a target that is down must not keep the night from its report, and fails the run as well.
+    for deliver in delivery(execution_timeout=timedelta(hours=2)):
+        chain(publish, deliver)
     chain([turn, ingest, snapshot, listed, train, gate, index, score, publish], failed_report)
 
 

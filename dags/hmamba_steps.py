@@ -8,7 +8,8 @@ Environment, of all processes of Airflow:
 - ``HMAMBA_PYTHON``: interpreter of the steps (default: Airflow's own).
 - ``HMAMBA_ROOT``, ``HMAMBA_CONFIG``: defaults of the params ``root`` and ``config``.
 - ``HMAMBA_RETRIES``: number of retries of a failed step (default 2).
-- ``HMAMBA_NOTIFY``, ``HMAMBA_DEADLINE``: who is told about a failed or late run, see ``hmamba_notices``.
+- ``HMAMBA_NOTIFY``, ``HMAMBA_DEADLINE``: notifications of failed and late runs, see ``hmamba_notices``.
+- ``HMAMBA_DELIVER``: targets of deliveries, see ``hmamba_targets``.
 - ``HMAMBA_PAGES``: URL at which the root is served, see ``hmamba_lineage``.
 """
 
@@ -23,7 +24,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any, NoReturn
@@ -43,8 +43,9 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow.sdk.observability import stats
 from hmamba_lineage import DataDocsLink, ReportLink, gauges, lineage
 from hmamba_notices import FAILURE, notifiers, tell_failure
-from hmamba_outcomes import FINAL, TIMED_OUT, StepFailed, StepFailedForGood, last_line, level_and_text
+from hmamba_outcomes import FINAL, TIMED_OUT, StepFailed, StepFailedForGood, last_line, level_and_text, of_the_system
 from hmamba_runs import RunError, check_conf, check_root, config_of, day_of, folder_name, folder_of, root_of
+from hmamba_targets import addresses, targets
 from hmamba_turns import Claim, Turns, TurnsBusyError
 
 WAREHOUSE_POOL = "hmamba_warehouse"
@@ -55,7 +56,6 @@ CANDIDATES_BY_DAY = Asset(name="hmamba_candidates_by_day", uri="hmamba://nightly
 DAGs whose schedule is the asset itself."""
 
 _PATIENCE_SECONDS = 10
-_TRIES, _PAUSE_SECONDS = 40, 0.25
 COMMON = {
     "start_date": datetime(2024, 1, 1, tzinfo=UTC),
     "catchup": False,
@@ -63,7 +63,7 @@ COMMON = {
     "user_defined_macros": {"hmamba": {"root": root_of, "config": config_of, "day": day_of, "folder": folder_name}},
     "default_args": {
         "owner": "hmamba",
-        "retries": int(os.environ.get("HMAMBA_RETRIES", "2")),
+        "retries": int(os.environ.get("HMAMBA_RETRIES") or 2),
         "retry_delay": timedelta(minutes=5),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=30),
@@ -146,9 +146,12 @@ class _OfARun(BaseOperator):
 
     @contextlib.contextmanager
     def reported(self, context: Context) -> Iterator[None]:
-        """Keep the sentence of a failure for notifications."""
+        """Keep the sentence of a failure for notifications. An error of the operating system becomes such a failure."""
         try:
-            yield
+            try:
+                yield
+            except OSError as error:
+                self.fail(*of_the_system(error))
         except StepFailed as failed:
             with contextlib.suppress(Exception):  # whose own failure must not replace the step's
                 context["ti"].xcom_push(FAILURE, failed.sentence)
@@ -177,11 +180,12 @@ class TurnSensor(_OfARun, BaseSensorOperator):
         """Ask for the turn; the task's XCom is the run's root, day and folder."""
         with self.reported(context):
             self.check(context)
-        turns, own = self.claim(context)
-        try:
-            other = turns.ask(own, lambda: self._before(context))
-        except TurnsBusyError:
-            return False
+            turns, own = self.claim(context)
+            try:
+                other = turns.ask(own, lambda: self._before(context))
+            except TurnsBusyError as error:
+                self.log.info("%s", error)
+                return False
         if other is not None:
             self.log.info("Waiting for the run %s. If nothing runs it any more, mark it as failed.", other)
             return False
@@ -213,8 +217,6 @@ class StepOperator(_OfARun):
 
     template_fields = (*_OfARun.template_fields, "shards")
     operator_extra_links = (ReportLink(), DataDocsLink())
-    patience_seconds = 300
-    """Longest wait for an earlier try. Airflow ends a task that it has given up at its next heartbeat."""
 
     def __init__(
         self,
@@ -246,14 +248,17 @@ class StepOperator(_OfARun):
             command += ["--shards" if "-" in self.shards else "--shard", self.shards]
         return command + [flag for param, flag in self.switches.items() if params.get(param)]
 
+    def environment(self) -> dict[str, str]:
+        """Environment variables that the step gets besides those of the worker."""
+        return {}
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the step and return its metrics, which are also attached to its asset events and sent as gauges."""
         with self.reported(context):
             self.check(context)
             if self.takes_turns:
                 self._check_turn(context)
-            with self._only_try(context) as lock:
-                self._metrics = metrics = self.run(self.command(context["params"]), lock)
+            self._metrics = metrics = self.run(self.command(context["params"]))
         for name, value in gauges(metrics):
             stats.gauge(name, value, tags={"dag_id": self.dag_id})
         for asset in self.outlets:
@@ -271,45 +276,19 @@ class StepOperator(_OfARun):
 
     def _check_turn(self, context: Context) -> None:
         turns, own = self.claim(context)
-        for _ in range(_TRIES):
-            with contextlib.suppress(TurnsBusyError):
-                holder = turns.hold(own)
-                break
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            self.fail(1, f"{turns.root}: other processes keep changing who has the turn. A retry may succeed.")
+        try:
+            holder = turns.hold(own)
+        except TurnsBusyError as error:
+            self.fail(1, f"{error} A retry may succeed.")
         if holder is not None:
             self.fail(1, f"It is the turn of the run {holder}. A retry may succeed; otherwise clear this task later.")
 
-    @contextlib.contextmanager
-    def _only_try(self, context: Context) -> Iterator[int]:
-        """Wait for an earlier try of this task whose step still runs; yields a lock, which the step inherits."""
-        (turns, own), index = self.claim(context), context["ti"].map_index
-        task = self.task_id if index is None or index < 0 else f"{self.task_id}-{index}"
-
-        def wait() -> None:
-            self.log.warning("Waiting for an earlier try of this task, whose step still runs.")
-
-        with contextlib.ExitStack() as stack:
-            try:
-                lock = stack.enter_context(turns.only_try(own, task, self.patience_seconds, wait))
-            except TurnsBusyError:
-                self.fail(
-                    1, f"The step of an earlier try still runs after {self.patience_seconds} s. A retry may succeed."
-                )
-            yield lock
-
-    def run(self, command: Sequence[str], lock: int | None = None) -> dict[str, Any]:
-        """Run a command, log its standard error, and return the JSON object that it prints last.
-
-        Args:
-            command: the command.
-            lock: a descriptor that the command inherits.
-        """
+    def run(self, command: Sequence[str]) -> dict[str, Any]:
+        """Run a command, log its standard error, and return the JSON object that it prints last."""
         self.log.info("$ %s", shlex.join(command))
         with tempfile.TemporaryFile() as printed:
             try:
-                level, said = self._follow(command, printed, () if lock is None else (lock,))
+                level, said = self._follow(command, printed)
             except AirflowTaskTimeout:
                 self.fail(TIMED_OUT, f"{self.step} was stopped after {self.execution_timeout}, its execution_timeout.")
             status = self._process.returncode
@@ -334,19 +313,18 @@ class StepOperator(_OfARun):
             self.log.info("%s | %s", self.step, summary)
         return metrics
 
-    def _follow(self, command: Sequence[str], printed: IO[bytes], inherited: Sequence[int]) -> tuple[int, str]:
+    def _follow(self, command: Sequence[str], printed: IO[bytes]) -> tuple[int, str]:
         """Run ``command``, log its standard error line by line, and return the level and text of the last line."""
         level, said = logging.INFO, "nothing"
         self._process = process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=printed,
-            pass_fds=inherited,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             # The step ends with the process of that id, even after kill -9 (hmamba/processes.py).
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "HMAMBA_PARENT": str(os.getpid())},
+            env={**os.environ, **self.environment(), "PYTHONUNBUFFERED": "1", "HMAMBA_PARENT": str(os.getpid())},
         )
         try:
             for line in process.stderr:
@@ -375,6 +353,46 @@ class StepOperator(_OfARun):
         if self._process is not None and self._process.poll() is None:
             self.log.info("Stopping %s.", self.step)
             self._process.terminate()
+
+
+class DeliverOperator(StepOperator):
+    """Runs the delivery to targets, with the addresses of their connections in the environment.
+
+    Args:
+        connections: the connection of each target, "" without one.
+    """
+
+    def __init__(self, *, connections: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(step="deliver", **kwargs)
+        self.connections = dict(connections)
+
+    def command(self, params: Mapping[str, Any]) -> list[str]:
+        """The command line: that of a step, with the targets."""
+        return [*super().command(params), *(word for name in self.connections for word in ("--to", name))]
+
+    def environment(self) -> dict[str, str]:
+        """The addresses of the targets; not in the command, which is logged."""
+        return addresses(self.connections)
+
+
+def delivery(**kwargs: Any) -> list[DeliverOperator]:
+    """The task that delivers what was published, in a list; an empty list without ``HMAMBA_DELIVER``.
+
+    Args:
+        kwargs: arguments of the operator.
+    """
+    connections = targets()
+    if not connections:
+        return []
+    return [
+        DeliverOperator(
+            task_id="deliver",
+            connections=connections,
+            doc_md="Delivers the newest table to the targets that `HMAMBA_DELIVER` names. Readers of a target find the "
+            "table before or the new one. If it fails, the published table stays, and the next delivery catches up.",
+            **kwargs,
+        )
+    ]
 
 
 def hourly_ingest() -> StepOperator:

@@ -6,7 +6,7 @@ know roots, and stops all later nights after a failed one. A pool limits tasks, 
 
 A run asks for the turn with a file in ``ROOT/.turns/``, which says whether it has the turn. A file counts only while
 its DAG run is running, according to Airflow. So nothing has to be released, and a run that was killed, failed or
-deleted holds nobody up. A folder beside the file has a lock for each task of the run.
+deleted holds nobody up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from typing import Any
 from hmamba_runs import folder_name
 
 FOLDER = ".turns"
-_MOST_TRIES = 100
+_TRIES, _PAUSE_SECONDS = 40, 0.25
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,16 @@ class Claim:
         return self.day, self.due, self.dag_id, self.run_id
 
     @property
-    def name(self) -> str:
-        """Name of the run. The day is its first part: ``publish`` keeps the working folders of that day."""
-        return f"{self.day}.{folder_name(f'{self.dag_id}.{self.run_id}')}"
-
-    @property
     def file(self) -> str:
-        """Name of the claim's file."""
-        return f"{self.name}.json"
+        """Name of the claim's file. The day is its first part: ``publish`` keeps the working folders of that day."""
+        return f"{self.day}.{folder_name(f'{self.dag_id}.{self.run_id}')}.json"
 
     def __str__(self) -> str:
         return f"{self.run_id} of {self.dag_id}, which processes {self.day}"
 
 
 class TurnsBusyError(Exception):
-    """Another process was changing the claims."""
+    """Other processes keep changing the claims."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ class Turns:
             None if it is this run's turn, or else the claim of the run to wait for.
 
         Raises:
-            TurnsBusyError: ask again.
+            TurnsBusyError: other processes keep changing the claims; ask again.
         """
         with self._locked():
             others = self._others(own)
@@ -113,7 +107,7 @@ class Turns:
             None, or the claim of the run that has the turn.
 
         Raises:
-            TurnsBusyError: ask again.
+            TurnsBusyError: other processes keep changing the claims; ask again.
         """
         with self._locked():
             holder = next((other for other in self._others(own) if other.has_turn), None)
@@ -121,60 +115,23 @@ class Turns:
                 self._write(replace(own, has_turn=True))
             return holder
 
-    @contextlib.contextmanager
-    def only_try(self, own: Claim, task: str, patience_seconds: float, wait: Callable[[], None]) -> Iterator[int]:
-        """Exclude another try of a task, which may still run after the scheduler was killed and lost it.
-
-        Args:
-            own: the claim of the task's run.
-            task: name of the task, with its map index.
-            patience_seconds: longest time to wait.
-            wait: called once before waiting.
-
-        Yields:
-            The descriptor of the lock. A process that inherits it keeps the lock until it ends.
-
-        Raises:
-            TurnsBusyError: the other try still runs.
-        """
-        folder = self._folder / own.name
-        lock = _open_in(folder, task)
-        deadline = None
-        try:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if deadline is None:
-                        deadline = time.monotonic() + patience_seconds
-                        wait()
-                    if time.monotonic() > deadline:
-                        raise TurnsBusyError from None
-                    time.sleep(min(1.0, patience_seconds))
-            try:
-                yield lock
-            finally:
-                (folder / task).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # other tasks of the run have their locks in it
-                    folder.rmdir()
-        finally:
-            os.close(lock)
-
     @property
     def _folder(self) -> Path:
         return self.root / FOLDER
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Exclude other processes. Does not wait, because a caller that is refused asks again."""
+        """Exclude other processes, which are waited for during a few seconds."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TurnsBusyError from None
+            for _ in range(_TRIES):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                raise TurnsBusyError(f"{self._folder}: other processes keep changing who has the turn.")
             yield
         finally:
             os.close(lock)
@@ -186,7 +143,6 @@ class Turns:
             claim = _read(path)
             if claim is None or not (path.name == own.file or self.is_running(claim.dag_id, claim.run_id)):
                 path.unlink(missing_ok=True)
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
             elif path.name != own.file:
                 found.append(claim)
         return sorted(found, key=lambda claim: claim.order)
@@ -195,15 +151,6 @@ class Turns:
         temporary = self._folder / f"{claim.file}.new"
         temporary.write_text(json.dumps(asdict(claim)), encoding="utf-8")
         temporary.replace(self._folder / claim.file)
-
-
-def _open_in(folder: Path, name: str) -> int:
-    """Open a lock file in a folder, which another task deletes when it was the last one in it."""
-    for _ in range(_MOST_TRIES):
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    raise TurnsBusyError
 
 
 def _read(path: Path) -> Claim | None:

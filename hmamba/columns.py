@@ -21,6 +21,7 @@ EVENTS: Final = "events"
 RANK: Final = "rank"
 SCORE: Final = "score"
 MODEL_VERSION: Final = "model_version"
+IS_GONE: Final = "is_gone"
 
 POINT: Final = "point"
 """Lorentz coordinates, the time coordinate first."""
@@ -38,6 +39,51 @@ BECAUSE: Final = "because"
 BECAUSE_ITEM: Final = "because_item"
 REASON: Final = {BECAUSE: pa.string(), BECAUSE_ITEM: pa.string()}
 """Optional columns of the candidates: the kind of evidence that contributed most, and the item of the history."""
+
+EXPERIMENT: Final = "experiment"
+GROUP: Final = {EXPERIMENT: pa.string()}
+"""Optional column of the candidates: the group of the user in an experiment."""
+
+TREATMENT: Final = "treatment"
+CONTROL: Final = "control"
+"""Values of the column experiment."""
+
+SIMILAR_ITEM_ID: Final = "similar_item_id"
+SOURCE: Final = "source"
+SEGMENT_COLUMN: Final = "segment_column"
+SEGMENT: Final = "segment"
+CATEGORY_LEVEL: Final = "category_level"
+RANKING: Final = "ranking"
+VECTOR: Final = "vector"
+
+TABLES: Final[dict[str, dict[str, pa.DataType]]] = {
+    "similar_items": {
+        ITEM_ID: pa.string(),
+        SOURCE: pa.string(),
+        RANK: pa.int32(),
+        SIMILAR_ITEM_ID: pa.string(),
+        SCORE: pa.float32(),
+    },
+    "popular": {
+        SEGMENT_COLUMN: pa.string(),
+        SEGMENT: pa.string(),
+        CATEGORY_LEVEL: pa.int32(),
+        CATEGORY_PATH: pa.list_(pa.string()),
+        RANKING: pa.string(),
+        RANK: pa.int32(),
+        ITEM_ID: pa.string(),
+        SCORE: pa.float64(),
+    },
+    "segments": {ITEM_ID: pa.string(), RANK: pa.int32(), USER_ID: pa.string(), SCORE: pa.float32()},
+    "user_vectors": {USER_ID: pa.string(), POINT: pa.list_(pa.float32()), VECTOR: pa.list_(pa.float32())},
+    "item_vectors": {ITEM_ID: pa.string(), POINT: pa.list_(pa.float32()), VECTOR: pa.list_(pa.float32())},
+}
+"""Columns and types of the tables that are published beside the candidates, by name."""
+
+BOUGHT_TOGETHER: Final = "bought_together"
+SAME_TASTE: Final = "same_taste"
+ALIKE: Final = "alike"
+"""Sources of similar items."""
 
 FALLBACK_VERSION: Final = "popularity"
 """model_version of users whose history holds no item of the model."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from hmamba.config import Config, EventsConfig, EventType, Section, named_configs
+from hmamba.config import Config, DeliverConfig, EventsConfig, EventType, Section, TargetConfig, named_configs
 
 _INTRODUCTION = """\
 # Configuration
@@ -51,8 +51,11 @@ MOST_CHANGED = (
 )
 """Dotted names of the settings that the reference shows first."""
 
-_ANY_TYPE = "TYPE"
-"""Stands for the name of an event type, which is the user's own."""
+_NAMED: dict[type[Section], tuple[str, type[Section]]] = {
+    EventsConfig: ("TYPE", EventType),
+    DeliverConfig: ("TARGET", TargetConfig),
+}
+"""Sections with tables whose names are the user's own: what stands for such a name, and the settings of a table."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ def _walk(model: type[Section], name: str) -> Iterator[SettingGroup]:
         yield SettingGroup(name, " ".join((model.__doc__ or "").split()), tuple(own))
     for path, annotation in nested:
         yield from _walk(annotation, path)
-    if model is EventsConfig:
-        yield from _walk(EventType, f"{name}.{_ANY_TYPE}")
+    if model in _NAMED:
+        any_name, table = _NAMED[model]
+        yield from _walk(table, f"{name}.{any_name}")
 
 
 def _type(field: FieldInfo) -> str:
@@ -154,8 +158,9 @@ def starter() -> str:
         "# Settings of this recommender. A line behind a # shows a default: remove the # to change it.",
         "# Unknown keys are errors: a misspelt key is reported before anything runs.",
     ]
+    any_names = tuple(any_name for any_name, _ in _NAMED.values())
     for group in groups():
-        example = "# " if group.name.endswith(_ANY_TYPE) else ""
+        example = "# " if group.name.endswith(any_names) else ""
         lines += ["", f"# {group.meaning}", f"{example}[{group.name}]"]
         for setting in group.settings:
             active = group.name == "source.columns" and setting.default is not None

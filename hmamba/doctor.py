@@ -241,12 +241,15 @@ def _root_contents(root: Path) -> Iterator[Check]:
         yield _configuration(layout, config)
         if config.has_ranker:
             yield _attempt("lightgbm", _lightgbm)
+        yield from (_target(layout, config, name) for name in config.deliver.targets)
     if root.is_dir():
         newest = _UNKNOWN_DAY
         if config is not None:
             newest = yield from _landing(layout, config)
             if config.catalogue.path is not None:
                 yield _attempt("catalogue", partial(_catalogue, layout, config))
+            if layout.rules.exists():
+                yield _attempt("rules", partial(_rules, layout, config))
         night = layout.command("run", "--day", newest)
         yield _attempt("champion", partial(_champion, layout, night))
         yield _attempt("published", partial(_published, layout, night))
@@ -257,6 +260,20 @@ def _lightgbm() -> Check:
     from hmamba.ranker import lightgbm
 
     return Check("lightgbm", "ok", str(lightgbm().__version__))
+
+
+def _target(layout: Layout, config: Config, name: str) -> Check:
+    """Whether a target of deliveries has its library and its address; it is not connected to."""
+    from hmamba.delivery.base import Settings
+    from hmamba.delivery.registry import open_target
+    from hmamba.errors import ConfigError
+
+    settings = config.deliver.targets[name]
+    try:
+        open_target(Settings(name, settings, layout.root, 0))
+    except ConfigError as error:  # it does not stop a night, and Airflow may know what is missing here
+        return Check(f"deliver.{name}", "note", f"{settings.kind}; cannot be delivered to from here", str(error))
+    return Check(f"deliver.{name}", "ok", settings.kind)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
@@ -274,7 +291,8 @@ def _configuration(layout: Layout, config: Config) -> Check:
 
 
 def _landing(layout: Layout, config: Config) -> Generator[Check, None, str]:
-    """Check a sample of the source files by the rules of the next pull; return the day of their newest event."""
+    """Check a sample of the source files by the rules of the next pull; return the day of the next night."""
+    from hmamba import clock
     from hmamba.survey.landing import Examined, examine
     from hmamba.text import counted
 
@@ -301,7 +319,9 @@ def _landing(layout: Layout, config: Config) -> Generator[Check, None, str]:
         share = f"{refusal.rows:,} of {figures.looked:,} rows would be refused ({refusal.rule})"
         yield Check("rows", "note", f"{share}: {refusal.example}", refusal.cure)
     yield from (Check("pull", "missing", sentence) for sentence in found.stops)
-    return _UNKNOWN_DAY if figures.newest is None else figures.newest.date().isoformat()
+    if figures.newest is None:
+        return clock.now().date().isoformat() if config.source.columns.by_position else _UNKNOWN_DAY
+    return figures.newest.date().isoformat()
 
 
 def _catalogue(layout: Layout, config: Config) -> Check:
@@ -317,6 +337,18 @@ def _catalogue(layout: Layout, config: Config) -> Check:
     return Check(
         "catalogue", "ok", f"{config.catalogue.path}: {counted(len(files), 'file')} with the configured columns"
     )
+
+
+def _rules(layout: Layout, config: Config) -> Check:
+    """Check rules.toml against the columns of the catalogue and of the users file."""
+    from hmamba.clock import now
+    from hmamba.rules.trial import try_rules
+    from hmamba.text import counted
+
+    found = try_rules(layout, config, now().date())
+    if not found.rules:
+        return Check("rules", "note", "rules.toml has no rules", "add one, see docs/rules.md, or remove the file")
+    return Check("rules", "ok", f"{counted(found.rules, 'rule')} fit the columns of {found.columns}")
 
 
 def _repeats(share: float, exclude_seen: bool) -> Check:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from hmamba.config import Config
 from hmamba.evaluation.split import Split
 from hmamba.index import index as item_index
 from hmamba.index.index import ItemIndex
-from hmamba.index.matmul import block_rows
 from hmamba.inference.device import device_of
-from hmamba.model import lorentz
 from hmamba.models import files as model_files
 from hmamba.models.files import StoredModel
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray, midnight, read_histories
-from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
+from hmamba.storage.run_layout import RunLayout
 from hmamba.training.fit import Fit
 from hmamba.training.new_items import with_new_items
 from hmamba.training.prepare import name_training, prepare
@@ -84,28 +80,6 @@ def run_in(folder: str | Path) -> RunLayout:
     """Paths of a working folder that is not a root's."""
     storage = LocalStorage.at(str(folder))
     return RunLayout(storage.root, storage)
-
-
-@torch.inference_mode()
-def nearness(stored: StoredModel, columns: IntArray) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Negative distances (R, V) of candidate items from all candidate items, themselves excluded, in float64.
-
-    Yields:
-        A block of ``columns`` at a time, so that memory does not grow with their number.
-    """
-    model = stored.model.in_float64().cpu()
-    points = model.item_points(torch.from_numpy(stored.candidate_items.eligible))
-    K = 1 / model.curvature
-    rows = block_rows(len(points))
-    for start in range(0, len(columns), rows):
-        block = slice(start, start + rows)
-        column = torch.from_numpy(columns[block])
-        if model.config.variant == "euclidean":
-            near = -torch.cdist(points[column, 1:], points[:, 1:])
-        else:
-            near = -lorentz.distance_from_gap(-2 * K - 2 * (lorentz.flip(points[column]) @ points.T), K=K)
-        near[torch.arange(len(column)), column] = -torch.inf
-        yield block, near
 
 
 def train(run: RunLayout, config: Config, day: date, snapshot: str) -> StoredModel:

@@ -17,18 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hmamba.candidates.score import ModelScorer, Ranked
+from hmamba.candidates.retrieve import Ranked
+from hmamba.candidates.score import ModelScorer
 from hmamba.columns import ITEM_ID, RANK, SCORE, USER_ID
 from hmamba.config import Config, parse
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import SavedRecommender
 from hmamba.dataframes import from_arrow, positions, texts_of, to_arrow, type_of_ids
 from hmamba.errors import ConfigError, InputError
-from hmamba.fitted import Fitted, nearness, run_in, train
+from hmamba.fitted import Fitted, run_in, train
 from hmamba.index import index as item_index
 from hmamba.index.choice import choose
 from hmamba.index.index import ItemIndex
-from hmamba.index.matmul import MatmulSearcher
+from hmamba.index.matmul import Float64Searcher, MatmulSearcher
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import encode_users
 from hmamba.models import files as model_files
@@ -36,8 +37,9 @@ from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.snapshot import Meaning, write_snapshot
-from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import atomic_folder, sha256
+from hmamba.storage.run_layout import RunLayout
+from hmamba.tables.similar import Choice, Near
 from hmamba.warehouse.connection import in_memory
 from hmamba.warehouse.frames import load_frames
 
@@ -165,17 +167,15 @@ class Recommender:
         eligible = stored.candidate_items.eligible
         ids = stored.item_ids.take(pa.array(eligible))
         columns = positions(texts_of(items, "item"), ids, "item")
-        width = min(depth, len(eligible) - 1)
-        near, score = np.zeros((len(columns), width), np.int64), np.zeros((len(columns), width))
-        for block, products_RV in nearness(stored, columns):
-            best = products_RV.topk(width, dim=1)
-            near[block], score[block] = best.indices.numpy(), best.values.numpy()
+        choice = Choice.of(eligible, np.zeros(len(stored.candidate_items.column), dtype=np.int64))
+        searched = item_index.build(stored, stored.candidate_items, Float64Searcher.name)
+        rows, near, score = Near(stored.model, eligible, searched, choice).best(eligible[columns], depth)
         return self._frame(
             {
-                TARGET_ITEM_ID: self._named(ITEM_ID, ids, np.repeat(columns, width)),
-                ITEM_ID: self._named(ITEM_ID, ids, near.ravel()),
-                SCORE: pa.array(score.ravel()),
-                RANK: pa.array(np.tile(np.arange(1, width + 1), len(columns)), pa.int32()),
+                TARGET_ITEM_ID: self._named(ITEM_ID, ids, columns[rows]),
+                ITEM_ID: self._named(ITEM_ID, ids, stored.candidate_items.column[near]),
+                SCORE: pa.array(score),
+                RANK: pa.array(np.arange(1, len(rows) + 1) - np.searchsorted(rows, rows), pa.int32()),
             }
         )
 

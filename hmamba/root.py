@@ -17,10 +17,12 @@ from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, Ste
 from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions
-from hmamba.storage.layout import Layout, RunLayout
-from hmamba.upkeep.history import Night, nights
+from hmamba.report.history import Night, nights
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 
 if TYPE_CHECKING:
+    from hmamba.candidates.compare import TableComparison
     from hmamba.candidates.explain import Explanation
     from hmamba.recommender import Recommender
     from hmamba.upkeep.check import Area
@@ -72,12 +74,7 @@ class Root:
         Raises:
             InputError: nothing is published for that day, or a file of the manifest is missing or truncated.
         """
-        if isinstance(day, str):
-            try:
-                day = day_of(day)
-            except ValueError as error:
-                raise InputError(f"{error}.") from None
-        return published_manifest(self.layout, day.date() if isinstance(day, datetime) else day)
+        return published_manifest(self.layout, self._day(day))
 
     def candidates(self, day: date | str | None = None) -> ds.Dataset:
         """The published candidates as an Arrow dataset: user_id, rank, item_id, score, model_version.
@@ -91,6 +88,25 @@ class Root:
             InputError: as :meth:`manifest`.
         """
         return ds.dataset([str(self.layout.root / file.path) for file in self.manifest(day).files])
+
+    def table(self, name: str, day: date | str | None = None) -> ds.Dataset:
+        """A table beside the published candidates as an Arrow dataset, see docs/candidates.md.
+
+        Args:
+            name: similar_items, popular, segments, user_vectors or item_vectors.
+            day: the day; None for the newest.
+
+        Raises:
+            InputError: as :meth:`manifest`, or the table was not published that day.
+        """
+        manifest = self.manifest(day)
+        if name not in manifest.tables:
+            found = ", ".join(manifest.tables) or "none"
+            raise InputError(
+                f"There is no table {name!r} beside the candidates of {manifest.day}; there is: {found}. Name it in "
+                "publish.tables and run that night again."
+            )
+        return ds.dataset([str(self.layout.root / file.path) for file in manifest.tables[name]])
 
     def recommend(self, user: str, k: int = 10, *, with_history: bool = False) -> Recommendations:
         """A user's ``k`` best published candidates, with titles, and the user's ``k`` newest events on request.
@@ -109,6 +125,24 @@ class Root:
         from hmamba.candidates.explain import explain
 
         return explain(self.layout, str(user), str(item))
+
+    def compare(
+        self, first: date | str | None = None, second: date | str | None = None, *, users: int = 3
+    ) -> TableComparison:
+        """Compare two published tables: churn, order, coverage, items gained and lost, and examples of users.
+
+        Args:
+            first: day of the table before; None for the newest one before ``second``.
+            second: day of the table now; None for the newest.
+            users: number of users that are shown, from the most changed to the least.
+
+        Raises:
+            InputError: a day has no published table, or a file of one is missing or truncated.
+        """
+        from hmamba.candidates.compare import compare, two_days
+
+        days = two_days(self.layout, self._day(first), self._day(second))
+        return compare(self.layout, *days, users=users, config=self.config.warehouse)
 
     def metrics(self, day: date | str | None = None) -> dict[str, StepMetrics]:
         """The step metrics of a published night, by step; for ``score`` the sums over all shards.
@@ -185,3 +219,12 @@ class Root:
     def _run(self, day: date | str | None) -> RunLayout:
         manifest = self.manifest(day)
         return self.layout.run(manifest.day, manifest.run_id)
+
+    @staticmethod
+    def _day(day: date | str | None) -> date | None:
+        if isinstance(day, str):
+            try:
+                day = day_of(day)
+            except ValueError as error:
+                raise InputError(f"{error}.") from None
+        return day.date() if isinstance(day, datetime) else day

@@ -24,8 +24,9 @@ from hmamba.errors import ConfigError, InputError, QualityError
 from hmamba.inference.device import device_of
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, read_histories
+from hmamba.storage.backtest_layout import BacktestLayout
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import BacktestLayout, Layout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import digest
 from jobs.night import NightOptions, StepFailedError, run_one
 

@@ -31,7 +31,8 @@ from hmamba.contracts import Manifest
 from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics, StepMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, InputError
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 from jobs.step import day_argument
 
 MARKER = ".hmamba-demo"

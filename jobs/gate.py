@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hmamba.config import Config
 from hmamba.contracts.models import EpochMetrics
 from hmamba.contracts.steps import GateMetrics, TrainMetrics
 from hmamba.contracts.verdict import RareAnswers, RareGroup, Verdict
 from hmamba.errors import InputError, QualityError
+from hmamba.evaluation.comparison import interval_of
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.gate import (
     CHALLENGER,
     CHAMPION,
     RARE_EVENTS,
     Measured,
+    Metrics,
     RareQueries,
     decide,
+    group_metrics,
     measure_baselines,
     measure_model,
     unseen_from,
 )
+from hmamba.evaluation.groups import Group, groups_of
+from hmamba.evaluation.ruled import RuledMeasure
 from hmamba.evaluation.split import Split, days_of
 from hmamba.inference.device import device_of
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.files import StoredModel
+from hmamba.rules.night import NightRules
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.categories import read_categories
 from hmamba.sequences.files import Snapshot
@@ -51,14 +59,14 @@ def body(context: StepContext) -> GateMetrics:
         QualityError: there is no champion, no model is better than a baseline, and ``gate.first_night`` is "refuse".
     """
     run, config = context.run, context.config
-    trained = TrainMetrics.read(run.step_metrics("train"), run.storage)
+    trained = _trained(context)
     challenger = trained.version
     champion = promotions.champion_before(context.layout, context.day)
     files = Snapshot.open(run)
     histories = read_histories(files.shards)
     split = Split.of(histories, config)
     ids = model_files.vocabulary(files.items)
-    contestants, unusable = _contestants(context, challenger, champion, ids)
+    contestants, unusable = _contestants(context, trained, champion, ids)
     evaluation_set = split.holdout_set(histories, config)
     known = {stored.version: stored.provenance for stored in contestants.values()}
     since, caveat = unseen_from(evaluation_set, split.mode, known)
@@ -71,7 +79,9 @@ def body(context: StepContext) -> GateMetrics:
     contestants = {
         role: with_new_items(stored, ids, counts, categories, attributes) for role, stored in contestants.items()
     }
-    measured, rare, groups = _measure(contestants, evaluation_set, counts, config)
+    groups = _groups(evaluation_set, counts, past)
+    measured, rare, rare_groups = _measure(contestants, evaluation_set, counts, groups, config)
+    ruled = _measure_ruled(files, contestants, evaluation_set, counts, config)
     days = None if config.source.columns.by_position else days_of(evaluation_set)
     judged = partial(
         Verdict,
@@ -88,7 +98,9 @@ def body(context: StepContext) -> GateMetrics:
         k=config.candidates.k,
         metrics={name: found.means for name, found in measured.items()},
         rare=rare,
-        rare_groups=groups,
+        intervals={name: interval_of(found.deciding) for name, found in measured.items()},
+        rare_groups=rare_groups,
+        ruled=ruled,
     )
     caveats = [text for text in (unusable, caveat) if text]
     try:
@@ -98,9 +110,12 @@ def body(context: StepContext) -> GateMetrics:
         reason = "; ".join([*caveats, str(error)])
         _conclude(context, judged(reason=reason))
         raise QualityError(reason) from error
+    roles = {stored.version: role for role, stored in contestants.items() if role in measured}
+    model = roles.get(decision.serving, next(iter(roles.values()), None))
     verdict = _conclude(
         context,
         judged(
+            groups=group_metrics(groups, measured, config.gate.metric, model),
             comparisons=tuple(compared),
             serving=decision.serving,
             promoted=decision.promoted,
@@ -118,10 +133,28 @@ def body(context: StepContext) -> GateMetrics:
     return GateMetrics(**verdict.model_dump(), refit=epoch, refit_skipped_reason=no_refit)
 
 
+def _trained(context: StepContext) -> TrainMetrics:
+    """What the train step has made of this day.
+
+    Raises:
+        InputError: it has not run, or its record is damaged or of another day.
+    """
+    place = context.run.step_metrics("train")
+    trained = TrainMetrics.read(place, context.run.storage)
+    if trained.day != context.day:
+        raise InputError(f"{place} is of {trained.day}. Run the train step again (python -m jobs.train).")
+    return trained
+
+
 def _contestants(
-    context: StepContext, challenger: str | None, champion: str | None, ids: pa.Array
+    context: StepContext, trained: TrainMetrics, champion: str | None, ids: pa.Array
 ) -> tuple[dict[str, StoredModel], str | None]:
-    """The models to evaluate, by role; and why the champion cannot be, if there is a challenger to replace it."""
+    """The models to evaluate, by role; and why the champion cannot be, if a model trained from scratch replaces it.
+
+    Raises:
+        InputError: a model cannot be read. If it is the champion, the challenger was trained from it.
+    """
+    challenger = trained.version
     device, kernels = device_of(context.config.train.device), context.config.model.kernels
     found: dict[str, StoredModel] = {}
     for role, version in ((CHALLENGER, challenger), (CHAMPION, champion)):
@@ -130,15 +163,26 @@ def _contestants(
                 stored = model_files.load(context.layout, version, device, kernels)
                 model_files.check_vocabulary(f"model {version}", stored.item_ids, ids)
             except InputError as error:
-                if role == CHALLENGER or challenger is None:
+                if role == CHALLENGER or challenger is None or trained.parent == champion:
                     raise
                 return found, f"the champion cannot be judged: {str(error).rstrip('.')}"
             found[role] = stored
     return found, None
 
 
+def _groups(evaluation_set: EvaluationSet, counts: Counts, past: Histories) -> list[Group]:
+    """The parts of the evaluation set that are measured on their own; ``past``: everything before the held-out part."""
+    known = past.users.filter(pa.array(past.lengths > 0))
+    is_new = ~np.asarray(pc.is_in(evaluation_set.past.users, value_set=known))
+    return groups_of(evaluation_set, counts.events, is_new)
+
+
 def _measure(
-    contestants: Mapping[str, StoredModel], evaluation_set: EvaluationSet, counts: Counts, config: Config
+    contestants: Mapping[str, StoredModel],
+    evaluation_set: EvaluationSet,
+    counts: Counts,
+    groups: Sequence[Group],
+    config: Config,
 ) -> tuple[dict[str, Measured], RareAnswers | None, tuple[RareGroup, ...]]:
     """Metrics of all systems, whose counts end before the held-out events; empty and None if there are no queries."""
     if not len(evaluation_set):
@@ -147,15 +191,15 @@ def _measure(
     measured = {}
     for role, stored in contestants.items():
         recount(stored, counts)
-        measured[role] = measure_model(stored, evaluation_set, config, rare)
-    measured |= measure_baselines(counts.events, evaluation_set, config, rare)
+        measured[role] = measure_model(stored, evaluation_set, config, rare, groups)
+    measured |= measure_baselines(counts.events, evaluation_set, config, rare, groups)
     every = RareAnswers(
         most_events=RARE_EVENTS,
         answers=len(rare.evaluation_set.items),
         users=rare.evaluation_set.judged,
         metrics={name: found.rare for name, found in measured.items() if found.rare},
     )
-    groups = (
+    rare_groups = (
         RareGroup(
             least_events=part.events[0],
             most_events=part.events[1],
@@ -165,7 +209,25 @@ def _measure(
         )
         for number, part in enumerate(rare.groups)
     )
-    return measured, every, tuple(groups)
+    return measured, every, tuple(rare_groups)
+
+
+def _measure_ruled(
+    files: Snapshot,
+    contestants: Mapping[str, StoredModel],
+    evaluation_set: EvaluationSet,
+    counts: Counts,
+    config: Config,
+) -> dict[str, Metrics]:
+    """Metrics of all systems under the rules of the night, on the same queries; empty without rules or queries.
+
+    The models have the counts of :func:`_measure`.
+    """
+    rules = NightRules.open(files, config.warehouse)
+    if rules is None or not len(evaluation_set):
+        return {}
+    measure = RuledMeasure(rules, evaluation_set, config)
+    return {role: measure.model(stored) for role, stored in contestants.items()} | measure.baselines(counts.events)
 
 
 def _conclude(context: StepContext, verdict: Verdict) -> Verdict:

@@ -16,6 +16,7 @@ from hmamba.models import files as model_files
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
+from hmamba.tables.of_items import ItemTables
 from jobs.step import StepContext, run_step
 
 
@@ -35,7 +36,14 @@ def body(context: StepContext) -> IndexMetrics:
             write_eligible(candidate_items, ids, path)
             points = HashedFile.of(path, run.item_points.name)
         return IndexMetrics(
-            day=context.day, items=len(candidate_items), kind="none", device="cpu", model_version=version, points=points
+            day=context.day,
+            items=len(candidate_items),
+            kind="none",
+            device="cpu",
+            model_version=version,
+            points=points,
+            tables=ItemTables(context.layout, config, files, candidate_items).write(),
+            snapshot=files.manifest.files_digest,
         )
     device = device_of(config.train.device)
     stored = model_files.load_serving(run, version, device, config.model.kernels)
@@ -70,6 +78,8 @@ def body(context: StepContext) -> IndexMetrics:
         recall_at=min(settings.k, len(candidate_items)),
         model_version=stored.version,
         points=points,
+        tables=ItemTables(context.layout, config, files, built.served_items, stored, built).write(),
+        snapshot=files.manifest.files_digest,
     )
 
 

@@ -41,8 +41,8 @@ def _transaction(path: Path, config: WarehouseConfig) -> Iterator[duckdb.DuckDBP
             with suppress(duckdb.Error):  # a failed commit has ended the transaction
                 connection.rollback()
             if is_own:  # while this process holds its lock, so that no other process has begun to fill it
+                wal_of(path).unlink(missing_ok=True)  # first: afterwards it may be that of another process
                 path.unlink()
-                wal_of(path).unlink(missing_ok=True)
             raise
 
 

@@ -21,8 +21,10 @@ from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics, SnapshotMetrics, 
 from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.locks import WAIT_SECONDS
+from hmamba.storage.root_locks import nights
+from hmamba.storage.run_layout import RunLayout
 from jobs.step import record_failure
 
 log = logging.getLogger("hmamba")
@@ -105,7 +107,7 @@ def run_night(options: NightOptions) -> Iterator[StepDone]:
         StepFailedError: a step exited with a non-zero status. Only the report runs after it.
     """
     layout = Layout.existing(options.root)
-    with layout.storage.lock(layout.runs, ".night.lock", _TURN_SECONDS), _Steps(options).running() as steps:
+    with nights(layout, _TURN_SECONDS), _Steps(options).running() as steps:
         try:
             yield from _night(steps)
         except StepFailedError:

@@ -49,6 +49,7 @@ def body(context: StepContext) -> PublishMetrics:
         k=config.candidates.k,
         files=done.files,
         changed=done.changed,
+        tables=done.tables,
         warning=warning,
     )
 

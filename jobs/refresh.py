@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow.parquet as pq
 
 from hmamba.candidates.night import NightScorer
-from hmamba.candidates.publish import Part, Refreshed, candidate_parts, publish_refresh
+from hmamba.candidates.publish import Part, Refreshed, Ruled, candidate_parts, publish_refresh
 from hmamba.candidates.replace import replace_users
+from hmamba.clock import end_of
 from hmamba.columns import BECAUSE, FALLBACK_VERSION, USER_ID
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, Refresh
-from hmamba.contracts.steps import RefreshMetrics
+from hmamba.contracts.steps import RefreshMetrics, RuleEffects
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
@@ -23,11 +24,15 @@ from hmamba.inference.encode import encode_users
 from hmamba.inference.user_states import CarriedStates, StateFiles
 from hmamba.models import files as model_files
 from hmamba.progress import Progress
+from hmamba.rules.check import RuledPart
+from hmamba.rules.files import write_current_rules
+from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import stream_histories
 from hmamba.sequences.snapshot import Changes, Meaning, write_changes
 from hmamba.statements import statement
-from hmamba.storage.layout import RunLayout
+from hmamba.storage.root_locks import refreshes
+from hmamba.storage.run_layout import RunLayout
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.days import check_gap, newest_of
 from jobs.score import BLOCK_EVENTS, BLOCK_USERS, asked
@@ -36,6 +41,21 @@ from jobs.step import StepContext, run_step
 log = logging.getLogger("hmamba")
 
 _NIGHT_AGAIN = "Run that night again to its end: hmamba run --root ROOT --day DAY."
+
+
+def _turn(context: StepContext) -> AbstractContextManager[None]:
+    """Keep other refreshes from starting.
+
+    Raises:
+        InputError: nothing is published.
+    """
+    if not context.layout.storage.exists(context.layout.latest):
+        raise _nothing_published(context)
+    return refreshes(context.layout, context.config.warehouse.wait_seconds)
+
+
+def _nothing_published(context: StepContext) -> InputError:
+    return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
 
 
 def _night(context: StepContext) -> tuple[Manifest, Snapshot]:
@@ -77,7 +97,10 @@ def _changes(context: StepContext, files: Snapshot, scorer: NightScorer) -> Chan
         model_files.check_vocabulary(scorer.version, scorer.item_ids, model_files.vocabulary_of(items))
         work = context.run.refresh
         with work.storage.write_folder(work.sequences) as folder:
-            return write_changes(connection, folder, context.day, files.manifest, Meaning.of(context.config))
+            changes = write_changes(connection, folder, context.day, files.manifest, Meaning.of(context.config))
+            if changes.users:
+                write_current_rules(connection, folder, context.layout.root, context.config, files, end_of(context.day))
+            return changes
 
 
 @dataclass(frozen=True)
@@ -104,7 +127,7 @@ def _score(
         carried = None
         if stored is not None:
             carried = stack.enter_context(CarriedStates.opened(files, stored.model, stored.identity))
-        scorer.score(
+        scored = scorer.score(
             stream_histories(work.shard(number), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
             k=base.k,
             exclude_seen=base.exclude_seen,
@@ -112,6 +135,7 @@ def _score(
             vectors=stack.enter_context(write(work.user_points(number))),
             encode=encode_users if carried is None else carried.encode,
             because=BECAUSE in base.columns,
+            experiment=base.experiment,
             shard=number,
         )
     touched = pq.read_table(work.user_points(number), columns=[USER_ID])[USER_ID].combine_chunks()
@@ -120,34 +144,32 @@ def _score(
     with write(target) as path:
         replaced = replace_users(before, touched, work.candidate_part(number), path)
         written = HashedFile.of(path, target.name)
-    part = Part(number, target, written, replaced.rows, replaced.fallback_users)
+    effects = None if scored.effects is None else RuleEffects.model_validate(asdict(scored.effects))
+    both = RuleEffects.sum_of([old.effects, effects])
+    part = Part(number, target, written, replaced.rows, replaced.fallback_users, effects=both)
     if carried is None:
         return _Shard(part, replaced.new_users, 0, len(touched))
     return _Shard(part, replaced.new_users, carried.advanced, carried.reencoded)
 
 
+def _ruled(current: Snapshot) -> Ruled:
+    """The new candidates of a refresh, which were made under its rules."""
+    work, local = current.run, current.run.storage.local_path
+    parts = (
+        RuledPart(shard, local(work.candidate_part(shard)), (local(work.shard(shard)),))
+        for shard in range(current.manifest.shards)
+    )
+    return Ruled(current, tuple(parts))
+
+
 def body(context: StepContext) -> RefreshMetrics:
     """Score users with events after the night's snapshot, and publish the table with their candidates replaced.
 
-    Refreshes run one at a time, because two would start from the same table.
-
     Raises:
-        BusyError: another refresh did not end within ``warehouse.wait_seconds``, or a night was published meanwhile.
+        BusyError: a night was published meanwhile.
         InputError: no night has been published, or its working folder has changed.
         QualityError: the new table broke a rule; the table published before stays.
     """
-    if not context.layout.storage.exists(context.layout.latest):
-        raise _nothing_published(context)
-    wait = context.config.warehouse.wait_seconds
-    with context.layout.storage.lock(context.layout.candidates, ".refresh.lock", wait):
-        return _refresh(context)
-
-
-def _nothing_published(context: StepContext) -> InputError:
-    return InputError(f"{context.layout.latest} does not exist: nothing has been published. Run a night first.")
-
-
-def _refresh(context: StepContext) -> RefreshMetrics:
     base, files = _night(context)
     with ExitStack() as stack:
         if files.run.folder != context.run.folder:  # otherwise the step has locked it
@@ -168,7 +190,9 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
             return RefreshMetrics(
                 day=context.day, night=base.day, model_version=scorer.version, new_events=changes.new_events
             )
-        shards = []
+        current = Snapshot.open(work) if work.storage.exists(work.manifest) else None
+        rules = None if current is None else NightRules.open(current)
+        scorer, shards = replace(scorer, rules=rules), []
         with Progress("refresh", changes.users, "users") as progress:
             for number, part in enumerate(old):
                 shards.append(_score(context, files.run, base, scorer, number, part))
@@ -179,6 +203,7 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
             refresh=Refresh(day=context.day, run_id=context.run_id, users=changes.users, new_users=new_users),
             parts=tuple(shard.part for shard in shards),
             changed=tuple(work.shard(number) for number in range(len(shards))),
+            rules=None if current is None else _ruled(current),
         )
         done = publish_refresh(context.layout, context.config, refreshed)
     finally:
@@ -195,12 +220,13 @@ def _refreshed(context: StepContext, base: Manifest, files: Snapshot) -> Refresh
         reencoded=sum(shard.reencoded for shard in shards),
         rows=done.totals.rows,
         changed=done.changed,
+        guards=dict(done.totals.guards),
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; returns its exit status."""
-    return run_step("refresh", __doc__ or "", body, arguments)
+    return run_step("refresh", __doc__ or "", body, arguments, turn=_turn)
 
 
 if __name__ == "__main__":

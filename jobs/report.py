@@ -10,8 +10,8 @@ from jobs.step import StepContext, run_step
 
 
 def body(context: StepContext) -> ReportMetrics:
-    """Render the run's page to ``reports/<day>/index.html``."""
-    path = write_report(context.layout, context.day, context.run_id)
+    """Render the run's page to ``reports/<day>/index.html``, and the page of all nights."""
+    path = write_report(context.layout, context.day, context.run_id, context.config.report)
     place = path.relative_to(context.layout.root).as_posix()
     return ReportMetrics(day=context.day, path=place, bytes=path.stat().st_size)
 

@@ -11,9 +11,12 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
+from hmamba.candidates.baseline import Baseline
+from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.night import NightScorer
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of
 from hmamba.inference.encode import Encode, encode_users
@@ -21,6 +24,7 @@ from hmamba.inference.user_states import StateFiles, write_states
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import midnight, stream_histories
 from hmamba.sequences.without_events import with_users
+from hmamba.tables.of_users import ShardTables
 from jobs.step import StepContext, run_step
 
 BLOCK_EVENTS, BLOCK_USERS = 1 << 19, 1 << 14
@@ -36,6 +40,7 @@ def asked(context: StepContext) -> int | None:
 def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: int) -> ShardMetrics:
     """Write the candidates of one shard's users."""
     run, candidates, stored = context.run, context.config.candidates, scorer.stored
+    experiment = experiment_of(context.config, Verdict.read(run.verdict, run.storage))
     # The record of an earlier attempt must not describe the files of this one.
     run.storage.delete(run.step_metrics(context.step, shard))
     with ExitStack() as stack:
@@ -51,17 +56,20 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             kept = StateFiles(states, users)
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
         part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
+        system = None if isinstance(scorer.system, Baseline) else scorer.system
         blocks = stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context))
-        done = scorer.score(
-            with_users(blocks, files.users_without_events(shard), BLOCK_USERS),
-            k=candidates.k,
-            exclude_seen=candidates.exclude_seen,
-            candidates=part,
-            vectors=points,
-            encode=encode,
-            because=candidates.because,
-            shard=shard,
-        )
+        with ShardTables(files, shard, context.config, system, write) as tables:
+            done = scorer.score(
+                with_users(blocks, files.users_without_events(shard), BLOCK_USERS),
+                k=candidates.k,
+                exclude_seen=candidates.exclude_seen,
+                candidates=part,
+                vectors=points,
+                encode=tables.encode(encode),
+                because=candidates.because,
+                experiment=experiment,
+                shard=shard,
+            )
         return ShardMetrics(
             day=context.day,
             shard=shard,
@@ -69,6 +77,9 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             served=scorer.served,
             part=HashedFile.of(part, run.candidate_part(shard).name),
             points=HashedFile.of(points, run.user_points(shard).name),
+            tables=tables.written,
+            experiment=experiment,
+            rules=files.manifest.rules_digest,
             **asdict(done),
         )
 
@@ -77,6 +88,7 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
     """Write the candidates of the users in ``--shard`` or ``--shards``; metrics are stored per shard.
 
     Raises:
+        BusyError: another try of a shard did not end within ``warehouse.wait_seconds``.
         InputError: the snapshot has no such shard, or an earlier step has not run.
     """
     shards, files = _shards(context.options), Snapshot.open(context.run)
@@ -89,7 +101,10 @@ def body(context: StepContext) -> ShardMetrics | ScoreMetrics:
     scorer = NightScorer.open(files, device_of(context.config.train.device), context.config.model.kernels)
     kept = []
     for shard in shards:
-        kept.append(context.record(_score(context, scorer, files, shard), started, shard))
+        # All shards share the run's lock, but another try of this one waits.
+        wait = context.config.warehouse.wait_seconds
+        with context.run.storage.lock(context.run.folder, f".score-{shard:04d}.lock", wait):
+            kept.append(context.record(_score(context, scorer, files, shard), started, shard))
         started = time.monotonic()
     return kept[0] if len(kept) == 1 else ScoreMetrics.of(kept)
 

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -21,7 +21,8 @@ from hmamba import clock
 from hmamba.config import Config, load
 from hmamba.contracts.steps import StepFailure, StepMetrics
 from hmamba.errors import explained
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 from hmamba.text import escaped, for_log, log_handler
 
 log = logging.getLogger("hmamba")
@@ -136,7 +137,9 @@ def run_step(
     *,
     records: bool = True,
     shared: bool = False,
+    locks: bool = True,
     parts: Callable[[argparse.Namespace], Sequence[int] | None] = lambda _: None,
+    turn: Callable[[StepContext], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> int:
     """Parse arguments, run ``body``, record and print its metrics.
 
@@ -153,7 +156,9 @@ def run_step(
         records: whether this process locks the run, and records and prints the metrics; one of the processes of a step
             does.
         shared: whether other processes of this step may work on the run at the same time.
+        locks: whether the step locks the run; not if it only records its metrics there.
         parts: returns the shards of ``body`` if it records metrics per shard itself.
+        turn: a lock that comes before that of the run, see :mod:`hmamba.storage.root_locks`.
 
     Returns:
         The exit status: 0, or the ``exit_code`` of the :class:`HMambaError` that ended the step (a retry cannot
@@ -172,7 +177,7 @@ def run_step(
         if not records:
             body(context)
             return 0
-        with context.alone(shared=shared):
+        with turn(context), context.alone(shared=shared) if locks else nullcontext():
             metrics = body(context)
             if shards is None:
                 metrics = context.record(metrics, started)

@@ -10,9 +10,10 @@ from pathlib import Path
 from hmamba.contracts.contents import Contents
 from hmamba.errors import HMambaError, InputError
 from hmamba.models.promotions import promotions, rollbacks
-from hmamba.storage.layout import CONTENTS, Layout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from hmamba.storage.locks import alone
+from hmamba.storage.run_layout import CONTENTS
 from hmamba.storage.temporary import Swept, discard, private_place, sweep
 
 log = logging.getLogger("hmamba")
@@ -27,7 +28,8 @@ def sweep_root(layout: Layout) -> Swept:
     """
     swept = sweep(layout.root, below=False)
     with suppress(OSError):  # where no temporary file can be written, Python knows no folder for them
-        swept += sweep(private_place().parent, below=False)
+        place = private_place()
+        swept += sweep(place.parent, below=False, target=f"{place.name}.tmp-")
     for folder in (layout.runs, layout.models, layout.candidates, layout.checks.folder, layout.reports):
         swept += sweep(folder)
     for find in (_checkpoints, _broken_models):
@@ -55,9 +57,8 @@ def _broken_models(layout: Layout) -> Iterator[Path]:
     """
     taken_back = [promotion for rollback in rollbacks(layout) for promotion in rollback.taken_back]
     served = {promotion.version for promotion in (*promotions(layout), *taken_back)}
-    for folder in layout.storage.find(layout.models, "*/"):
-        is_pruned = layout.storage.find(folder, "*") == [layout.model_metrics(folder.name)]
-        if folder.name not in served and not is_pruned and not _is_model(folder):
+    for _, folder in layout.model_days:
+        if folder.name not in served and not layout.is_pruned(folder.name) and not _is_model(folder):
             yield folder
 
 

@@ -10,7 +10,7 @@ SELECT count(*) AS users FROM forgotten;
 SELECT salt FROM forgotten_salt;
 
 -- name: drop_staged
--- Staged rows of forgotten users, and unreadable records with the id of one among their words.
+-- Staged rows of forgotten users, and unreadable records with the id of one among their fields or words.
 DELETE FROM staged
 WHERE position IN (
     SELECT s.position
@@ -23,7 +23,14 @@ WHERE position IN (
     UNION ALL
     SELECT m.position
     FROM (
-        SELECT position, unnest(regexp_extract_all(malformed, '[^\s,;|"{}\[\]:]+')) AS word
+        SELECT
+            position,
+            unnest(
+                list_concat(
+                    regexp_extract_all(malformed, '[^\s,;|"{}\[\]:]+'),
+                    list_transform(regexp_extract_all(malformed, '[^\t,;|"]+'), lambda field: trim(field))
+                )
+            ) AS word
         FROM staged
         WHERE malformed IS NOT NULL
     ) AS m
@@ -36,15 +43,23 @@ CREATE OR REPLACE TEMP TABLE erased AS SELECT DISTINCT unnest(CAST($users AS VAR
 
 -- name: create_erased_rows
 -- Refused rows of the users, by their rowid: rows whose column $column is the id, and unreadable records with the id
--- among their words.
+-- among their fields or words.
 CREATE OR REPLACE TEMP TABLE erased_rows AS
 SELECT DISTINCT q.rowid AS number, q.batch_id, e.user_id
 FROM (
     SELECT
         rowid, batch_id,
         CASE
-            WHEN json_type(record) = 'OBJECT' THEN [trim(json_extract_string(record, $column))]
-            ELSE regexp_extract_all(CAST(record AS VARCHAR), '[^\s,;|"{}\[\]:\\]+')
+            WHEN json_type(record) = 'OBJECT' THEN [
+                CASE
+                    WHEN json_type(record, $column) = 'DOUBLE' THEN regexp_replace(record ->> $column, '\.0+$', '')
+                    ELSE regexp_replace(record ->> $column, '^[\s\pZ]+|[\s\pZ]+$', '', 'g')
+                END
+            ]
+            ELSE list_concat(
+                regexp_extract_all(record ->> '$', '[^\s,;|"{}\[\]:]+'),
+                list_transform(regexp_extract_all(record ->> '$', '[^\t,;|"]+'), lambda field: trim(field))
+            )
         END AS words
     FROM quarantine
     WHERE kind = 'interactions'

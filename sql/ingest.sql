@@ -158,7 +158,7 @@ SELECT
     count(*) FILTER (WHERE undated) AS undated,
     min(line) AS first_line,
     arg_min(rules, line) AS rules,
-    arg_min(malformed, line) AS malformed
+    arg_min_null(malformed, line) AS malformed
 FROM refused
 GROUP BY file
 ORDER BY file;

@@ -70,6 +70,9 @@ SELECT
     count(*) FILTER (WHERE c.user_id IS NULL AND e.candidates > 0) AS users_missing,
     count(*) FILTER (WHERE e.user_id IS NULL) AS users_unknown,
     count(*) FILTER (WHERE c.candidates <> e.candidates) AS users_with_wrong_count,
+    count(*) FILTER (WHERE c.candidates > e.candidates) AS users_with_more_rows,
+    count(*) FILTER (WHERE coalesce(c.candidates, 0) < e.candidates) AS users_with_fewer_rows,
+    count(*) FILTER (WHERE c.user_id IS NULL AND e.candidates > 0) AS users_without_rows,
     count(*) FILTER (
         WHERE c.lowest <> 1 OR c.highest <> c.candidates OR NOT c.together_in_order
     ) AS users_with_wrong_ranks,
@@ -114,6 +117,32 @@ FROM read_parquet($part, hive_partitioning = false) AS c
 LEFT JOIN read_parquet($items, hive_partitioning = false) AS i ON c.because_item = i.item_id
 LEFT JOIN (SELECT DISTINCT user_id, item_index FROM read_parquet($events, hive_partitioning = false)) AS s
     ON s.user_id = c.user_id AND s.item_index = i.item_index;
+
+-- name: groups
+-- $salt, $limit: the hash of a user of the control group is below the limit; $control: the version of that group.
+WITH users AS (
+    SELECT
+        user_id,
+        min(experiment) AS first_group,
+        max(experiment) AS last_group,
+        count(*) FILTER (WHERE experiment IS NULL) AS without_group,
+        CASE
+            WHEN CAST('0x' || left(sha256($salt || ':' || user_id), 13) AS BIGINT) < $limit THEN 'control'
+            ELSE 'treatment'
+        END AS expected,
+        count(*) FILTER (WHERE experiment = 'control' AND model_version <> $control) AS wrong,
+        list(DISTINCT model_version) FILTER (WHERE experiment <> 'control' AND model_version <> $fallback) AS versions
+    FROM read_parquet($part, hive_partitioning = false)
+    GROUP BY user_id
+)
+SELECT
+    count(*) FILTER (
+        WHERE without_group > 0 OR first_group <> expected OR last_group <> expected
+    ) AS users_in_wrong_group,
+    coalesce(sum(wrong), 0)::BIGINT AS rows_with_wrong_version,
+    count(*) FILTER (WHERE expected = 'control') AS control_users,
+    list_distinct(flatten(list(versions) FILTER (WHERE versions IS NOT NULL))) AS versions
+FROM users;
 
 -- name: distinct_items
 -- $parts: the parts of all shards.

@@ -12,6 +12,7 @@ import pytest
 from hmamba.storage.layout import Layout
 from jobs import ingest
 from tests.landing import DAY, Root
+from tests.nights import FIRST, open_shop, run_night
 from tests.report.night import hostile_catalogue, write_night
 from tests.synthetic import make_interactions, write_landing
 
@@ -53,6 +54,15 @@ def loaded(root: Root, pulled: Path) -> Root:
     shutil.copytree(pulled / "landing", root.layout.landing)
     shutil.copy2(pulled / "warehouse.duckdb", root.layout.warehouse)
     return root
+
+
+@pytest.fixture(scope="session")
+def tabled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root after a night that published all tables beside the candidates. Tests copy it."""
+    layout = Layout.at(tmp_path_factory.mktemp("tabled"))
+    open_shop(layout)
+    run_night(layout, FIRST, "one")
+    return layout.root
 
 
 @pytest.fixture(scope="session")

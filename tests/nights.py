@@ -27,6 +27,12 @@ tolerance = 0.9
 path = "landing/products/*.parquet"
 category_path = ["department", "category"]
 attributes = ["brand"]
+[publish]
+changes = true
+tables = ["similar_items", "popular", "segments", "user_vectors", "item_vectors"]
+[publish.segments]
+k = 30
+items = 10
 """
 )
 

@@ -17,7 +17,8 @@ from hmamba.contracts.contents import Contents, HashedFile
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import IndexDescription
 from hmamba.sequences.snapshot import write_snapshot
-from hmamba.storage.layout import Layout, RunLayout, shard_name
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout, shard_name
 from hmamba.warehouse.tables import create_tables
 from tests.documents import index_metrics, shard_metrics, verdict
 from tests.synthetic import make_catalogue

@@ -337,3 +337,21 @@ def test_segments_are_columns_of_a_file(users: dict[str, object], told: str) -> 
     with pytest.raises(ConfigError, match=told):
         parse({"users": users}, "here")
     assert parse({"users": {"path": "u.csv", "segments": ["a", "b"]}}, "here").users.segments == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("warn_churn = 0.6\nmax_churn = 0.5", "warn_churn = 0.6 is above publish.guards.max_churn = 0.5"),
+        ("warn_coverage = 0.1\nmin_coverage = 0.2", "warn_coverage = 0.1 is below publish.guards.min_coverage = 0.2"),
+    ],
+)
+def test_a_guard_that_would_stop_before_it_warns_is_named(layout: Layout, text: str, told: str) -> None:
+    write(layout, f"[publish.guards]\n{text}")
+    with pytest.raises(ConfigError, match=rf"publish\.guards\.{told}, so that the night would stop"):
+        load(None, layout)
+
+
+def test_a_default_warning_does_not_forbid_a_lower_bound(layout: Layout) -> None:
+    write(layout, "[publish.guards]\nmax_users_lost = 0.01")
+    assert load(None, layout).publish.guards.max_users_lost == 0.01

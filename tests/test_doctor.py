@@ -4,12 +4,14 @@ import json
 import shlex
 import subprocess
 import sys
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmamba import clock
 from hmamba.doctor import DISTRIBUTION, Check, diagnose, healthy
 from hmamba.models.promotions import record_decision
 from hmamba.quality.checks import check as check_figures
@@ -143,6 +145,15 @@ def test_the_day_of_the_newest_event_is_advised(tmp_path: Path) -> None:
     assert found["published"].advice.endswith("--day 2024-05-02")
 
 
+def test_today_is_advised_where_events_have_only_an_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: datetime(2024, 2, 3))
+    (tmp_path / "a.csv").write_text("user_id,item_id,position\nu,i,1\nv,j,2\n", encoding="utf-8")
+    (tmp_path / "hmamba.toml").write_text(
+        '[source]\npath = "a.csv"\n[source.columns]\nposition = "position"\n', encoding="utf-8"
+    )
+    assert by_name(diagnose(tmp_path))["published"].advice.endswith("--day 2024-02-03")
+
+
 def test_where_a_baseline_serves_no_night_is_advised(tmp_path: Path) -> None:
     layout = Layout.at(tmp_path)
     layout.candidates.mkdir()
@@ -178,6 +189,19 @@ def test_the_package_of_a_chosen_ranker_must_be_there(
     check = by_name(diagnose(layout.root))["lightgbm"]
     assert check.state == ("ok" if installed else "missing")
     assert installed or 'pip install "hmamba-nightly[rank]"' in check.found
+
+
+def test_targets_of_deliveries(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that cannot be reached from here is a note with what to do, because it stops no night."""
+    layout.root.mkdir()
+    layout.config.write_text('[deliver.shop]\nkind = "redis"\n[deliver.export]\nkind = "csv"\n', encoding="utf-8")
+    monkeypatch.delenv("HMAMBA_DELIVER_SHOP", raising=False)
+    checks = by_name(diagnose(layout.root))
+    assert (checks["deliver.export"].state, checks["deliver.export"].found) == ("ok", "csv")
+    assert checks["deliver.shop"].state == "note"
+    assert "HMAMBA_DELIVER_SHOP is not set" in checks["deliver.shop"].advice
+    monkeypatch.setenv("HMAMBA_DELIVER_SHOP", "redis://localhost/0")
+    assert by_name(diagnose(layout.root))["deliver.shop"].state == "ok"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 
@@ -123,7 +124,6 @@ def test_other_frames_give_the_same(
 
 
 def test_polars_frames_give_the_same(fitted: Recommender, events: pd.DataFrame) -> None:
-    polars = pytest.importorskip("polars")
     found = Recommender(SETTINGS).fit(polars.from_pandas(events)).recommend()
     assert isinstance(found, polars.DataFrame)
     assert found.to_dicts() == fitted.recommend().to_dict("records")
@@ -212,7 +212,7 @@ def test_without_faiss_products_search(events: pd.DataFrame, fitted: Recommender
 
 def test_neighbours_are_found_a_block_at_a_time(fitted: Recommender, monkeypatch: Any) -> None:
     whole = fitted.similar_items(fitted.items, k=3)
-    monkeypatch.setattr("hmamba.fitted.block_rows", lambda _: 7)
+    monkeypatch.setattr("hmamba.index.matmul.block_rows", lambda _: 7)
     pd.testing.assert_frame_equal(fitted.similar_items(fitted.items, k=3), whole)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -17,7 +17,8 @@ from hmamba.contracts.steps import GateMetrics, ScoreMetrics
 from hmamba.errors import InputError
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, midnight
 from hmamba.storage.layout import Layout
-from tests.documents import shard_metrics
+from hmamba.storage.local import read_json
+from tests.documents import edit, shard_metrics
 from tests.jobs.test_cli import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
@@ -89,7 +90,12 @@ def test_shards_of_an_earlier_snapshot_do_not_count(published: Layout, tmp_path:
 
 def test_the_page_runs(published: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(published.root, tmp_path / "demo", symlinks=True)
+    layout = Layout.at(shutil.copytree(published.root, tmp_path / "demo", symlinks=True))
+    before = NIGHT - timedelta(days=1)  # a second table, to compare with
+    shutil.copytree(layout.published(NIGHT), layout.published(before))
+    files = read_json(layout.published_manifest(NIGHT))["files"]
+    moved = [file | {"path": file["path"].replace(str(NIGHT), str(before))} for file in files]
+    edit(layout.published_manifest(before), day=str(before), files=moved)
     named = make_interactions(users=30, items=40, days=28)
     first, last = sorted(named.user_id)[0], sorted(named.user_id)[-1]
     item = named.item_id.value_counts().index[0]

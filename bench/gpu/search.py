@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from bench.gpu.context import Context
-from hmamba.candidates.score import retrieve
+from hmamba.candidates.retrieve import retrieve
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index.index import ItemIndex, build
 from hmamba.index.matmul import Float64Searcher, MatmulSearcher

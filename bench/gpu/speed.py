@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.gpu.context import Context
 from bench.gpu.fused import interpreting, why_not, with_fused_kernels
-from hmamba.candidates.score import retrieve
+from hmamba.candidates.retrieve import retrieve
 from hmamba.evaluation.ranking import rank_all
 from hmamba.index.index import build
 from hmamba.index.matmul import MatmulSearcher

@@ -150,14 +150,14 @@ class Watch(pl.Callback):
 
 
 class Trainer(pl.Trainer):
-    """A trainer that goes on from the last whole epoch, if there is one, whoever calls ``fit``."""
+    """A trainer whose ``fit``, which RecTools calls, resumes from the last whole epoch if there is one."""
 
     last: Path | None = None
 
     def fit(self, *inputs: Any, **options: Any) -> None:
         """Fit, from the checkpoint if there is one."""
         if self.last is not None and self.last.exists():
-            say(f"going on from {self.last}")
+            say(f"resuming from {self.last}")
             options["ckpt_path"] = str(self.last)
         super().fit(*inputs, **options)
 

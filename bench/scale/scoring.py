@@ -29,7 +29,8 @@ from hmamba.progress import track
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray, midnight, owners, spans, stream_histories
 from hmamba.sequences.snapshot import EVENT_SCHEMA, ITEM_SCHEMA, ROWS_PER_GROUP
-from hmamba.storage.layout import ITEMS, MANIFEST, Layout, shard_name
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import ITEMS, MANIFEST, shard_name
 from hmamba.terms.base import WeightedTerm
 from hmamba.terms.cooccurrence import Cooccurrence
 

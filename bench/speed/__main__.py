@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.machine import commit, machine, today
-from bench.speed import csv_files, encode, epoch, refresh, scan, search, verify
+from bench.speed import csv_files, encode, epoch, refresh, rules, scan, search, verify
 from bench.speed.rounds import Figure, Hot, hot
 from bench.store import ROOT
 from bench.tables import table
@@ -26,6 +26,7 @@ PARTS = {
     "scan": scan.figures,
     "search": search.figures,
     "refresh": refresh.figures,
+    "rules": rules.figures,
     "epoch": epoch.figures,
     "csv": csv_files.figures,
     "verify": verify.figures,

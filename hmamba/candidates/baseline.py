@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pyarrow.parquet as pq
 
 from hmamba.candidates.because import Reasons
 from hmamba.candidates.fallback import Fallback
-from hmamba.candidates.score import Ranked, ScoredBlock, shares_of
+from hmamba.candidates.retrieve import Ranked, shares_of
+from hmamba.candidates.ruled import OfBaseline, Ruled
+from hmamba.candidates.score import ScoredBlock
 from hmamba.columns import BASELINE_VERSION, FALLBACK_VERSION, ITEM_ID, ITEM_INDEX, PADDING_INDEX
-from hmamba.evaluation.baselines import most_bought, popular
+from hmamba.evaluation.baselines import most_bought, own_counts, popular
+from hmamba.rules.apply import Effects
 from hmamba.score_terms import AGAIN, POPULAR
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
@@ -43,61 +47,70 @@ class Baseline:
         exclude_seen: bool,
         because: bool = False,
         fallback: Fallback | None = None,
+        ruled: Ruled | None = None,
     ) -> ScoredBlock:
         """Candidates of a block of users, without Lorentz points.
 
         Args:
-            histories: the users.
+            histories: histories of the users.
             k: items per user.
             exclude_seen: exclude items that the user has seen.
-            because: whether to give reasons.
+            because: whether to give the reasons.
             fallback: ranks the items of users without an event that is read; None if the baseline does.
+            ruled: as for :class:`hmamba.candidates.score.ModelScorer`.
         """
+        effects = None if ruled is None else Effects()
+
+        def lists(best: OfBaseline, users: Histories, is_log: bool = False) -> Ranked:
+            if ruled is None or effects is None:
+                return best(users, k)
+            own = self.candidate_items
+            return ruled.of_baseline(best, users, own, effects, exclude_seen=exclude_seen, is_log=is_log)
+
         is_known = np.ones(len(histories), dtype=bool) if fallback is None else histories.read.lengths > 0
         served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
-        ranked, own = self._rank(histories.select(served), k, exclude_seen=exclude_seen)
-        names = np.where(own > 0, AGAIN, POPULAR)
+        others = histories.select(unknown)
+        ranked = lists(partial(self.rank, exclude_seen=exclude_seen), histories.select(served)).of(served)
         if fallback is not None and len(unknown):
-            others = histories.select(unknown)
-            others = replace(others, items=self._counted(others.items))
-            popular = Ranked(*fallback.rank(others, k, exclude_seen=exclude_seen))
-            why = fallback.reasons(others, popular.users, popular.items)
-            order = np.argsort(np.concatenate([served[ranked.users], unknown[popular.users]]), kind="stable")
-            names = np.concatenate([names, why])[order]
-            ranked = Ranked.together([ranked.of(served), popular.of(unknown)])
+            popular_ones = lists(partial(fallback.rank, exclude_seen=exclude_seen), others, is_log=True)
+            ranked = Ranked.together([ranked, popular_ones.of(unknown)])
+        reasons = None
+        if because:
+            own = self._own_counts(histories, ranked.users, ranked.items)
+            names = np.where(own > 0, AGAIN, POPULAR).astype(object)
+            rows = np.flatnonzero(~is_known[ranked.users])
+            if fallback is not None and len(rows):
+                users = np.searchsorted(unknown, ranked.users[rows])
+                names[rows] = fallback.reasons(others, users, ranked.items[rows])
+            reasons = Reasons.of_names(names)
         versions = pa.array(np.where(is_known, self.version, FALLBACK_VERSION), pa.string())
-        return ScoredBlock(ranked, versions, None, len(unknown), Reasons.of_names(names) if because else None)
-
-    def _counted(self, items: IntArray) -> IntArray:
-        """Item indices, with padding for those that were added after the popularity was counted."""
-        return np.where(items < len(self.popularity), items, PADDING_INDEX)
+        return ScoredBlock(ranked, versions, None, len(unknown), reasons=reasons, effects=effects)
 
     def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """Rank the ``k`` best items of each user. The score is the share of all events plus the user's own count.
 
         Items added after the popularity was counted are ignored.
         """
-        return self._rank(histories, k, exclude_seen=exclude_seen)[0]
-
-    def _rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> tuple[Ranked, IntArray]:
-        """As :meth:`rank`, and the part of each score that is the user's own count."""
         counts = self.candidate_items.counts(self.popularity)
-        histories = replace(histories, items=self._counted(histories.items))
-        is_personal = self.version == f"{BASELINE_VERSION}most_bought"
-        if is_personal:
+        histories = replace(histories, items=np.where(histories.items < len(counts), histories.items, PADDING_INDEX))
+        if self._is_personal:
             ranked = most_bought(histories, counts, k)
         else:
             ranked = popular(histories, counts, k, exclude_seen=exclude_seen)
         rows, items, scores = shares_of(ranked, counts)
-        own = np.zeros(len(rows), dtype=np.int64)
-        if is_personal:
-            read = histories.read
-            pairs, number = np.unique(read.owner * len(counts) + read.items, return_counts=True)
-            keys = rows * len(counts) + items
-            place = np.minimum(np.searchsorted(pairs, keys), max(len(pairs) - 1, 0))
-            if len(pairs):
-                own = np.where(pairs[place] == keys, number[place], 0)
-        return Ranked(rows, items, (scores + own).astype(np.float32)), own
+        scores += self._own_counts(histories, rows, items)
+        return Ranked(rows, items, scores.astype(np.float32))
+
+    @property
+    def _is_personal(self) -> bool:
+        return self.version == f"{BASELINE_VERSION}most_bought"
+
+    def _own_counts(self, histories: Histories, rows: IntArray, items: IntArray) -> IntArray:
+        """The part (E,) of each score that is the user's own count."""
+        if not self._is_personal:
+            return np.zeros(len(rows), dtype=np.int64)
+        size = max(len(self.popularity), int(histories.items.max(initial=0)) + 1)
+        return own_counts(histories, rows, items, size)
 
 
 def write_eligible(candidate_items: CandidateItems, item_ids: pa.Array, path: Path) -> None:

@@ -249,8 +249,8 @@ class _Explainer:
     def _by_popularity(self, history: Histories, most: int, refused: str | None) -> _Ranked:
         """What a user without usable history gets."""
         fallback = self.scorer.fallback(self.shard)
-        _, items, scores = fallback.rank(history, most, exclude_seen=self.manifest.exclude_seen)
-        return _Ranked(FALLBACK_VERSION, items, scores, refused=refused)
+        ranked = fallback.rank(history, most, exclude_seen=self.manifest.exclude_seen)
+        return _Ranked(FALLBACK_VERSION, ranked.items, ranked.scores, refused=refused)
 
     def _by_model(self, stored: StoredModel, index: ItemIndex, read: Histories, item: int) -> _Ranked:
         hidden, attribution = encode_users(stored.model, read), Attribution(stored, index, self.scorer.popularity)

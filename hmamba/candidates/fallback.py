@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hmamba.candidates.retrieve import Ranked
+from hmamba.columns import PADDING_INDEX
 from hmamba.evaluation.baselines import popular
-from hmamba.index.base import DoubleArray, FloatArray
+from hmamba.index.base import DoubleArray
 from hmamba.score_terms import POPULAR, SEGMENT
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.sequences.segments import Segments
@@ -30,17 +32,17 @@ class Fallback:
     segments: Segments | None = None
     users: Path | None = None
 
-    def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> tuple[IntArray, IntArray, FloatArray]:
+    def rank(self, histories: Histories, k: int, *, exclude_seen: bool) -> Ranked:
         """The ``k`` best items of each user.
 
         Args:
-            histories: (U) histories of the users, in item indices below size; they say what users have seen.
+            histories: (U) histories of the users, which say what they have seen.
             k: items per user.
             exclude_seen: exclude items that the user has seen.
-
-        Returns:
-            User, item index and score of each of n rows, sorted by user and rank.
         """
+        # Items that were added after the popularity was counted cannot be recommended.
+        items = np.where(histories.items < len(self.counts), histories.items, PADDING_INDEX)
+        histories = replace(histories, items=items)
         best = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.zeros((len(histories), k), dtype=np.float32)
         for users, shares in self._shares(histories):
@@ -49,7 +51,7 @@ class Fallback:
             with np.errstate(divide="ignore"):
                 scores[users] = np.log(shares[found])  # undefined where no item is left
         rows, places = np.nonzero(best >= 0)
-        return rows, best[rows, places], scores[rows, places]
+        return Ranked(rows, best[rows, places], scores[rows, places])
 
     def reasons(self, histories: Histories, users: IntArray, items: IntArray) -> npt.NDArray[np.str_]:
         """Reasons (n,) of rows: ``segment`` where the user's segment takes the item more than all users do.

@@ -98,8 +98,8 @@ def recommend(layout: Layout, user: str, most: int, *, with_history: bool = Fals
         if columns.BECAUSE in manifest.columns:
             reasons = connection.execute(statement("published/reasons_of_user"), bound).fetchall()
         shown = {*(row[1] for row in rows), *(item for _, item in reasons if item is not None)}
-        names = _names(connection, layout, manifest, sorted(shown))
-        history = _history(connection, layout, manifest, user, most) if with_history else None
+        names = names_of(connection, layout, manifest, sorted(shown))
+        history = history_of(connection, layout, manifest, user, most) if with_history else None
     return Recommendations(
         user,
         manifest.day.isoformat(),
@@ -120,7 +120,7 @@ def unknown_user(connection: duckdb.DuckDBPyConnection, layout: Layout, manifest
     similar = connection.execute(statement("published/similar_users"), bound).fetchall()
     return InputError(
         f"user {user!r} is not among the {manifest.users:,} users published for {manifest.day}. "
-        f"Ids that look alike: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
+        f"Most similar ids: {', '.join(repr(row[0]) for row in similar)}. A user appears on the night after "
         "their first event."
     )
 
@@ -166,7 +166,7 @@ def published_manifest(layout: Layout, day: date | None = None) -> Manifest:
     return manifest
 
 
-def _names(
+def names_of(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, items: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Title and category of items, from that night's snapshot; empty if the working folder has been deleted."""
@@ -178,7 +178,7 @@ def _names(
     return {item: (title, category) for item, title, category in rows}
 
 
-def _history(
+def history_of(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str, most: int
 ) -> tuple[PastEvent, ...] | None:
     """The user's newest events in that night's snapshot; None if the working folder has been deleted."""

@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmamba.columns import CANDIDATES, REASON, SCORE, USER_ID
+from hmamba.columns import CANDIDATES, GROUP, REASON, SCORE, USER_ID
 
 PLAIN = pa.schema(CANDIDATES)
 """The schema that readers see without optional columns: text columns as strings."""
 
-_OPTIONAL = REASON
+_OPTIONAL = REASON | GROUP
 """Optional columns and their types, in the order of the table."""
 
 

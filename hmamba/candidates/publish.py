@@ -8,7 +8,6 @@ link never moves to an earlier day.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,19 +16,29 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hmamba.candidates import guarding
+from hmamba.candidates.beside import CarriedTables, NightTables, Tables, copied
+from hmamba.candidates.changes import with_changes
+from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.part import plain
 from hmamba.candidates.served import item_points, served_by
-from hmamba.columns import REASON
+from hmamba.columns import GROUP, REASON
 from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.manifest import Manifest, PublishedFile, Refresh
-from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.manifest import CHANGES, Experiment, Manifest, PublishedFile, Refresh
+from hmamba.contracts.steps import RuleEffects, ShardMetrics
+from hmamba.contracts.verdict import Verdict
 from hmamba.errors import BusyError, InputError
-from hmamba.quality.candidates import CandidateFiles, CandidateTotals, ShardFiles, check_candidates
+from hmamba.quality.candidates import CandidateFiles, CandidateTotals, Ruling, ShardFiles, check_candidates
+from hmamba.quality.expectations import Figure
+from hmamba.quality.guards import Guarding
+from hmamba.rules.check import RuledPart, rule_figures
+from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
 from hmamba.storage.layout import Layout
+from hmamba.storage.root_locks import tables
 from hmamba.warehouse.connection import in_memory
 
 log = logging.getLogger("hmamba")
@@ -37,11 +46,15 @@ log = logging.getLogger("hmamba")
 
 @dataclass(frozen=True)
 class Published:
-    """Result of publishing. ``changed`` is false if the same content was already published."""
+    """Result of publishing. ``changed`` is false if the same content was already published.
+
+    ``tables``: rows of each table beside the candidates.
+    """
 
     totals: CandidateTotals
     files: int
     changed: bool
+    tables: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class Part:
         written: what it was when it was written.
         rows: number of rows.
         fallback_users: users without usable history, who received popular items.
+        experiment: the experiment that it was scored for; None without one.
+        effects: what rules did to the lists of its users; None without rules.
     """
 
     shard: int
@@ -61,6 +76,8 @@ class Part:
     written: HashedFile
     rows: int
     fallback_users: int
+    experiment: Experiment | None = None
+    effects: RuleEffects | None = None
 
     @property
     def cure(self) -> str:
@@ -81,27 +98,38 @@ def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
         cure = f"Run the score step for shard {shard} (python -m jobs.score --shard {shard})."
         if (scored := ShardMetrics.read_if_exists(record, run.storage)) is None:
             raise InputError(f"{record} does not exist: the shard has not been scored. {cure}")
-        if (scored.snapshot, scored.served) != (files.digest, served):
-            changed = "the snapshot" if scored.snapshot != files.digest else "the model or the index"
+        known = {
+            "the snapshot": files.digest,
+            "the model or the index": served,
+            "the rules": files.manifest.rules_digest,
+        }
+        found = (scored.snapshot, scored.served, scored.rules)
+        changed = next((what for (what, own), of in zip(known.items(), found, strict=True) if own != of), None)
+        if changed is not None:
             raise InputError(f"{path} was written before {changed} of this run. {cure}")
-        parts.append(Part(shard, run.storage.local_path(path), scored.part, scored.rows, scored.fallback_users))
+        local = run.storage.local_path(path)
+        users = scored.fallback_users
+        parts.append(Part(shard, local, scored.part, scored.rows, users, scored.experiment, scored.effects))
     return tuple(parts)
 
 
-def _copy(part: Part, folder: Path) -> Path:
-    """Copy a part and return the copy, if it is what was written.
+@dataclass(frozen=True)
+class Ruled:
+    """Parts that were made under rules.
 
-    Readers get the copy that was hashed and is checked, so that nothing can change it in between. It is no hard link,
-    because scoring again would change the published file.
-
-    Raises:
-        InputError: the part is missing, or has changed since it was written.
+    Attributes:
+        files: the snapshot, or the folder of a refresh, with the rules.
+        parts: the parts.
     """
-    target = folder / part.path.name
-    if not part.path.is_file():
-        raise InputError(f"{part.path} does not exist. {part.cure}")
-    shutil.copyfile(part.path, target)
-    return part.written.verified(target, part.cure, name=part.path)
+
+    files: Snapshot
+    parts: tuple[RuledPart, ...]
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Rows that break each rule."""
+        rules = NightRules.open(self.files)
+        return () if rules is None else tuple(rule_figures(rules, self.parts))
 
 
 @dataclass(frozen=True)
@@ -116,6 +144,10 @@ class _Table:
         columns: names of the columns.
         k, exclude_seen: settings that it was made with.
         name: name of the check in Data Docs.
+        guarding: bounds of the guards, and the table before.
+        beside: the tables beside it.
+        experiment: the experiment; None without one.
+        rules: the rules and the parts that were made under them; None without rules.
     """
 
     parts: tuple[Part, ...]
@@ -126,15 +158,34 @@ class _Table:
     k: int
     exclude_seen: bool
     name: str
+    guarding: Guarding
+    beside: Tables
+    experiment: Experiment | None
+    rules: Ruled | None = None
+
+    @property
+    def ruling(self) -> Ruling | None:
+        """What the rules change in the check of the candidates."""
+        effects = RuleEffects.sum_of([part.effects for part in self.parts])
+        if effects is None and self.rules is None:
+            return None
+        effects = effects or RuleEffects()
+        figures = () if self.rules is None else self.rules.figures
+        return Ruling(effects.short_users, effects.users_without_rows, figures)
 
     def copied(self, folder: Path) -> CandidateFiles:
         """Copy the parts into a folder."""
         pairs = zip(self.parts, self.histories, strict=True)
         shards = tuple(
-            ShardFiles(_copy(part, folder), histories, self.files.users_without_events(part.shard))
+            ShardFiles(
+                copied(part.path, part.written, part.cure, folder / part.path.name),
+                histories,
+                self.files.users_without_events(part.shard),
+            )
             for part, histories in pairs
         )
-        return CandidateFiles(shards, self.files.items, item_points(self.files.run), self.allowed, self.columns)
+        items, points = self.files.items, item_points(self.files.run)
+        return CandidateFiles(shards, items, points, self.allowed, self.columns, self.experiment)
 
     def published(self, target: Path, storage: Storage) -> tuple[PublishedFile, ...]:
         """The parts as a manifest names them."""
@@ -165,15 +216,23 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         QualityError: a rule is broken; the table published before stays.
     """
     files, settings = Snapshot.open(layout.run(day, run_id)), config.candidates
+    parts, experiment = candidate_parts(files), experiment_of(config, Verdict.read(files.run.verdict, layout.storage))
+    for part in parts:
+        if part.experiment != experiment:
+            raise InputError(f"{part.path} was scored with other settings under [experiment]. {part.cure}")
     table = _Table(
-        parts=candidate_parts(files),
+        parts=parts,
         histories=[(shard,) for shard in files.shards],
         files=files,
         allowed=allowed_items(layout, config),
-        columns=tuple(plain(REASON if settings.because else ()).names),
+        columns=tuple(plain([*(REASON if settings.because else ()), *(GROUP if experiment else ())]).names),
         k=settings.k,
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
+        guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
+        beside=NightTables(files, config, layout.checks, f"{day} {run_id}"),
+        experiment=experiment,
+        rules=_ruled(files),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -192,15 +251,29 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
             created_at=_now(),
             files=table.published(layout.published(day), layout.storage),
             columns=table.columns,
+            experiment=experiment,
+            rules=files.manifest.rules_digest,
         )
 
-    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
+    with tables(layout, config.warehouse.wait_seconds):
         return _put(layout, config, day, table, manifest)
+
+
+def _ruled(files: Snapshot) -> Ruled | None:
+    """The rules of a night; None without any."""
+    if files.manifest.rules_digest is None:
+        return None
+    run = files.run
+    parts = [
+        RuledPart(shard, run.storage.local_path(run.candidate_part(shard)), (path,))
+        for shard, path in enumerate(files.shards)
+    ]
+    return Ruled(files, tuple(parts))
 
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:
     """Whether every file that a manifest names exists with the recorded digest."""
-    files = [(storage.root / file.path, file.sha256) for file in manifest.files]
+    files = [(storage.root / file.path, file.sha256) for file in manifest.every_file]
     return all(storage.exists(file) and storage.digest(file) == expected for file, expected in files)
 
 
@@ -217,9 +290,9 @@ def _readable(place: Path, storage: Storage) -> Manifest | None:
         return None
 
 
-def _newest_day(layout: Layout) -> date | None:
+def _newest_day(layout: Layout, manifest: Manifest | None) -> date | None:
     """Day of the newest published table, by the link's target if its manifest cannot be read; None if there is none."""
-    if (manifest := _readable(layout.latest, layout.storage)) is not None:
+    if manifest is not None:
         return manifest.day
     link = layout.storage.local_path(layout.latest)
     folder = link.resolve().parent.name if link.exists() else None
@@ -236,15 +309,30 @@ def _put(
     """Copy and check a table, publish it for the day, and as the newest unless a later day is."""
     target, storage, own = layout.published(day), layout.storage, layout.published_manifest(day)
     # Read before the folder is replaced: after that the link leads to the new manifest.
-    before, newest = _readable(own, storage), _newest_day(layout)
+    before, base = _readable(own, storage), _readable(layout.latest, storage)
+    newest = _newest_day(layout, base)
     changed = False
     with suppress(_PublishedAlready), storage.write_folder(target) as folder:
         candidates = table.copied(folder)
         with in_memory(config.warehouse) as connection:
-            totals = check_candidates(layout.checks, connection, candidates, table.k, table.exclude_seen, table.name)
-        manifest = describe(totals)
+            totals = check_candidates(
+                layout.checks,
+                connection,
+                candidates,
+                table.k,
+                table.exclude_seen,
+                table.name,
+                table.guarding,
+                table.ruling,
+            )
+            place = layout.published_tables(day)
+            beside = table.beside.put(folder / place.name, candidates, connection)
+        tables = beside.below(place.relative_to(layout.root).as_posix())
+        manifest = describe(totals).model_copy(update={"tables": tables, "vector_space": beside.vector_space})
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
+        if config.publishes_changes and base is not None and base.day <= day and _is_whole(base, storage):
+            manifest = with_changes(layout, config, manifest, base, folder, table.name)
         manifest.write(folder / own.name)
         changed = True
     if newest is None or newest <= day:
@@ -252,7 +340,8 @@ def _put(
         changed = changed or newest != day
     else:
         log.info("the table of %s stays the newest; the table of %s is published as well", newest, day)
-    return Published(totals, len(table.parts), changed)
+    rows = {name: sum(file.rows for file in files) for name, files in tables.items()}
+    return Published(totals, len(table.parts), changed, rows)
 
 
 @dataclass(frozen=True)
@@ -264,12 +353,14 @@ class Refreshed:
         refresh: the refresh, for the new manifest.
         parts: the new table, one part per shard.
         changed: per shard, the complete histories of the users whose candidates are replaced.
+        rules: the rules of the refresh and its parts; None without rules.
     """
 
     base: Manifest
     refresh: Refresh
     parts: tuple[Part, ...]
     changed: tuple[Path, ...]
+    rules: Ruled | None = None
 
 
 def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Published:
@@ -292,6 +383,12 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
         k=base.k,
         exclude_seen=base.exclude_seen,
         name=f"{base.day} {base.run_id} refreshed to {refresh.day} by {refresh.run_id}",
+        guarding=guarding.of_refresh(
+            layout, config.publish.guards, base, [part.written for part in candidate_parts(files)]
+        ),
+        beside=CarriedTables(layout, base),
+        experiment=base.experiment,
+        rules=refreshed.rules,
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -303,10 +400,13 @@ def publish_refresh(layout: Layout, config: Config, refreshed: Refreshed) -> Pub
             "refresh": refresh,
             "created_at": _now(),
             "files": table.published(target, layout.storage),
+            "tables": {name: files for name, files in base.tables.items() if name != CHANGES},
+            "changes_from": None,
+            "rules": None if refreshed.rules is None else refreshed.rules.files.manifest.rules_digest,
         }
         return base.model_copy(update=changes)
 
-    with layout.storage.lock(layout.candidates, wait_seconds=config.warehouse.wait_seconds):
+    with tables(layout, config.warehouse.wait_seconds):
         if Manifest.read(layout.published_manifest(base.day), layout.storage) != base:
             raise BusyError(f"{target} has been published again during this refresh. Run refresh again.")
         return _put(layout, config, base.day, table, manifest)

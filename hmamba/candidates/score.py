@@ -1,11 +1,11 @@
-"""Compute the candidates of one shard of users: encode, search, combine with score terms, exclude seen items, write."""
+"""Compute the candidates of one shard of users: encode, retrieve, apply rules, write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,265 +16,37 @@ import torch
 from hmamba.candidates.because import Attribution, Reasons
 from hmamba.candidates.fallback import Fallback
 from hmamba.candidates.part import part_writer, plain
-from hmamba.columns import FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, REASON, SCORE, USER_ID
-from hmamba.evaluation.ranking import Quota, Table
-from hmamba.index.base import DoubleArray, Excluded, FloatArray, RealArray
-from hmamba.index.index import ROWS, ItemIndex, point_column
+from hmamba.candidates.retrieve import Ranked, retrieve
+from hmamba.candidates.ruled import Ruled
+from hmamba.columns import EXPERIMENT, FALLBACK_VERSION, ITEM_ID, MODEL_VERSION, POINT, RANK, SCORE, USER_ID
+from hmamba.index.base import FloatArray
+from hmamba.index.index import ItemIndex, point_column
 from hmamba.inference.encode import Encode, encode_users
-from hmamba.inference.rerank import depth_of, values_for
-from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
-from hmamba.progress import Progress
-from hmamba.ranker import Ranker, Shortlist
-from hmamba.sequences.candidate_items import CandidateItems
-from hmamba.sequences.histories import Histories, IntArray, spans
-from hmamba.sequences.sets import among
-from hmamba.terms.base import AnyTerm, Entries
+from hmamba.rules.apply import Effects
+from hmamba.sequences.histories import Histories, IntArray
 
 POINTS = pa.schema({USER_ID: pa.string(), POINT: pa.list_(pa.float32())})
 """Columns of the users' Lorentz points."""
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """Candidates: n rows, sorted by user and rank.
-
-    Attributes:
-        users: (n,) positions of users.
-        items: (n,) item indices.
-        scores: (n,) descending within a user.
-    """
-
-    users: IntArray
-    items: IntArray
-    scores: FloatArray
-
-    @classmethod
-    def together(cls, parts: Sequence[Ranked]) -> Ranked:
-        """The candidates of several groups of users."""
-        none = cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-        users = np.concatenate([part.users for part in (none, *parts)])
-        order = np.argsort(users, kind="stable")
-        items = np.concatenate([part.items for part in (none, *parts)])
-        scores = np.concatenate([part.scores for part in (none, *parts)])
-        return cls(users[order], items[order], scores[order])
-
-    @property
-    def ranks(self) -> IntArray:
-        """(n,) ranks from 1 of each user's candidates."""
-        ranks: IntArray = np.arange(1, len(self.users) + 1) - np.searchsorted(self.users, self.users)
-        return ranks
-
-    def table(self, users: int) -> Table:
-        """Item indices (U, most of a user) of U users and their scores, padded with -1 and -inf."""
-        place = self.users, self.ranks - 1
-        shape = users, int(place[1].max(initial=-1)) + 1
-        items, scores = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
-        items[place], scores[place] = self.items, self.scores
-        return items, scores
-
-    def of(self, users: IntArray) -> Ranked:
-        """The same candidates, with the users at these positions in place of 0, 1, ..."""
-        return Ranked(users[self.users], self.items, self.scores)
-
-
-def shares_of(table: IntArray, counts: IntArray) -> tuple[IntArray, IntArray, DoubleArray]:
-    """Users, items and shares of all events of the entries of a table of items (U, k), whose rows end with -1."""
-    users, places = np.nonzero(table >= 0)
-    items = table[users, places]
-    return users, items, counts[items] / counts.sum()
-
-
-def _best(k: int, *parts: tuple[IntArray, IntArray, RealArray]) -> tuple[IntArray, IntArray, RealArray]:
-    """Select the ``k`` best entries of each row, best first. Equal scores are ordered by column.
-
-    Args:
-        k: entries per row.
-        parts: (R + 1,) row offsets, columns and scores. A column occurs once per row, over all parts.
-
-    Returns:
-        Row, column and score of each entry.
-    """
-    offsets = [part[0].tolist() for part in parts]
-    best_columns, best_scores = [], []
-    for row in range(len(offsets[0]) - 1):  # per row: sorting all rows at once takes three times as long
-        own = [slice(*of[row : row + 2]) for of in offsets]
-        columns = np.concatenate([part[1][place] for part, place in zip(parts, own, strict=True)])
-        scores = np.concatenate([part[2][place] for part, place in zip(parts, own, strict=True)])
-        if len(scores) > k:
-            keep = ~(scores < np.partition(scores, -k)[-k])  # keeps NaN, so that the checks find it
-            columns, scores = columns[keep], scores[keep]
-        order = np.lexsort((columns, -scores))[:k]
-        best_columns.append(columns[order])
-        best_scores.append(scores[order])
-    rows = np.repeat(np.arange(len(best_columns)), [len(columns) for columns in best_columns])
-    return rows, np.concatenate(best_columns), np.concatenate(best_scores)
-
-
-@torch.inference_mode()
-def retrieve(
-    stored: StoredModel,
-    index: ItemIndex,
-    histories: Histories,
-    hidden_Ud: torch.Tensor,
-    *,
-    k: int,
-    exclude_seen: bool,
-) -> Ranked:
-    """Retrieve the ``k`` best items of the index for each user; an approximate index may miss some.
-
-    Of these, ``index.new_share`` are new items at least, see :class:`hmamba.evaluation.ranking.Quota`.
-
-    Args:
-        stored: the model.
-        index: index of the candidate items.
-        histories: (U) histories of the users, in the model's item indices.
-        hidden_Ud: hidden states of the users.
-        k: items per user.
-        exclude_seen: exclude items that the user has seen.
-    """
-    known = _retrieve(stored, index, histories, hidden_Ud, k=k, exclude_seen=exclude_seen)
-    if index.new is None or not k:
-        return known
-    new = _retrieve(stored, index.new, histories, hidden_Ud, k=k, exclude_seen=exclude_seen, rerank=False)
-    quota, number = Quota.of(k, index.new_share), len(histories)
-    items, scores = quota.apply(known.table(number), new.table(number), k)
-    users, places = np.nonzero(items >= 0)
-    return Ranked(users, items[users, places], scores[users, places])
-
-
-def _retrieve(
-    stored: StoredModel,
-    index: ItemIndex,
-    histories: Histories,
-    hidden_Ud: torch.Tensor,
-    *,
-    k: int,
-    exclude_seen: bool,
-    rerank: bool = True,
-) -> Ranked:
-    """The ``k`` best items of one index for each user, as :func:`retrieve`; new items are not ranked again."""
-    if not len(index.candidate_items):
-        return Ranked.together([])
-    model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
-    ranker = model.ranker if rerank else None
-    users = np.arange(len(histories))
-    owner, columns = index.candidate_items.seen(histories, users)
-    offsets = np.searchsorted(owner, np.arange(len(users) + 1))
-    width = np.diff(offsets)
-    parts = []
-    # Group users by the number of excluded items, so that few searches return more than they need.
-    by_width = np.argsort(width, kind="stable")
-    with Progress("score: search", len(users), "users") as progress:
-        for start in range(0, len(users), ROWS):
-            block = by_width[start : start + ROWS]
-            own = spans(offsets[block], width[block])
-            excluded = (np.repeat(np.arange(len(block)), width[block]), columns[own]) if exclude_seen else None
-            hidden_Rd = hidden_Ud[torch.from_numpy(block)].to(model.tangents.weight.device, model.tangents.weight.dtype)
-            found = _search(model, index, histories.select(block), hidden_Rd, excluded, k, ranker)
-            items = index.candidate_items.eligible[found.columns]
-            parts.append(Ranked(block[found.rows], items, found.scores.astype(np.float32)))
-            progress.update(len(block))
-    return Ranked.together(parts)
-
-
-def _search(
-    model: HMamba,
-    index: ItemIndex,
-    histories: Histories,
-    hidden_Rd: torch.Tensor,
-    excluded: Excluded | None,
-    k: int,
-    ranker: Ranker | None,
-) -> Shortlist:
-    """Retrieve the ``k`` best items of each of R users.
-
-    The index holds base scores only. A score term never lowers a score, so an item without an entry in it can be among
-    the k best only if it is among the k best by base score: k results of the index, which leaves out excluded items,
-    suffice. With a ranker, the order of the best items is its own.
-    """
-    depth = depth_of(ranker, k)
-    score, device, width = model.score(), hidden_Rd.device, len(index.candidate_items)
-    queries = model.query_vectors(hidden_Rd).cpu().numpy()
-    products, columns = index.search(queries, depth, excluded)
-    every = np.arange(len(histories) + 1)
-    offsets, columns = every * columns.shape[1], columns.ravel()
-    raised = _Raised.of(model.terms, histories, index.candidate_items)
-    at = np.searchsorted(raised.rows, every)
-    is_plain = np.isfinite(products.ravel()) & ~among(columns, offsets, raised.columns, (at[:-1], at[1:]), width)
-    is_open = np.ones(len(raised.rows), dtype=bool)
-    if excluded is not None:
-        ends = np.searchsorted(excluded[0], every)
-        is_open = ~among(raised.columns, at, excluded[1], (ends[:-1], ends[1:]), width)
-    plain, columns = np.concatenate([[0], np.cumsum(is_plain)])[offsets], columns[is_plain]
-    # Recomputed, so that scores do not depend on the kind of search.
-    base = score.logits(_products(index, queries, plain, columns).to(device)).cpu().numpy()
-    base_E = score.logits(_products(index, queries, at, raised.columns).to(device))
-    lifted = raised.combine(base_E, hidden_Rd).cpu().numpy()[is_open]
-    opened = np.concatenate([[0], np.cumsum(is_open)])[at]
-    found = Shortlist(*_best(depth, (plain, columns, base), (opened, raised.columns[is_open], lifted)))
-    if ranker is None:
-        return found
-    head = found.best(ranker.depth)
-    of_head = score.logits(_products(index, queries, np.searchsorted(head.rows, every), head.columns).to(device))
-    evidence = [(term, entries) for term, entries, _ in raised.parts]
-    values = values_for(model, histories, index.candidate_items, evidence, head, of_head.cpu().numpy())
-    return ranker.reranked(found, values).best(k)
-
-
-def _products(index: ItemIndex, queries: RealArray, offsets: IntArray, columns: IntArray) -> torch.Tensor:
-    """Inner products of each query with its entries."""
-    products = np.empty(len(columns), dtype=queries.dtype)
-    # One row at a time into a reused buffer: the vectors of all entries together would take gigabytes.
-    gathered = np.empty((int(np.diff(offsets).max(initial=0)), queries.shape[1]), dtype=index.vectors.dtype)
-    for query, (start, end) in zip(queries, pairwise(offsets.tolist()), strict=True):
-        block = gathered[: end - start]
-        np.take(index.vectors, columns[start:end], axis=0, out=block, mode="clip")  # other modes make another copy
-        np.dot(block, query, out=products[start:end])
-    return torch.from_numpy(products)
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """Items with a score term: the entries of all terms, each (row, column) once.
-
-    Attributes:
-        rows, columns: (E,) sorted by row.
-        parts: each term with its entries and their positions among these.
-    """
-
-    rows: IntArray
-    columns: IntArray
-    parts: list[tuple[AnyTerm, Entries, IntArray | slice]]
-
-    @classmethod
-    def of(cls, terms: Sequence[AnyTerm], histories: Histories, candidate_items: CandidateItems) -> _Raised:
-        if not terms:
-            return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), [])
-        entries = [term.entries(histories, candidate_items) for term in terms]
-        if len(terms) == 1:  # avoids sorting millions of entries
-            return cls(entries[0].rows, entries[0].columns, [(terms[0], entries[0], slice(None))])
-        width = max(len(candidate_items), 1)
-        keys, place = np.unique(
-            np.concatenate([part.rows * width + part.columns for part in entries]), return_inverse=True
-        )
-        places = np.split(place, np.cumsum([len(part.rows) for part in entries])[:-1])
-        return cls(keys // width, keys % width, list(zip(terms, entries, places, strict=True)))
-
-    def combine(self, base_E: torch.Tensor, hidden_Rd: torch.Tensor) -> torch.Tensor:
-        """Scores (E,) of the entries, given their base scores. ``base_E`` is overwritten."""
-        for term, entries, place in self.parts:
-            base_E[place] = term.combine(base_E[place], entries, hidden_Rd)
-        return base_E
-
-
 @dataclass
 class ShardCounts:
-    """Counts of a scored shard."""
+    """Counts of a scored shard, and what rules did to its lists; None without rules."""
 
     users: int = 0
     fallback_users: int = 0
     rows: int = 0
+    effects: Effects | None = None
+
+    def add(self, block: ScoredBlock) -> None:
+        """Count a block."""
+        self.users += len(block.versions)
+        self.fallback_users += block.fallback_users
+        self.rows += len(block.ranked.users)
+        if block.effects is not None:
+            self.effects = self.effects or Effects()
+            self.effects.add(block.effects)
 
 
 @dataclass(frozen=True)
@@ -287,6 +59,8 @@ class ScoredBlock:
         points: (U, d + 1) the users' Lorentz points; None from a baseline.
         fallback_users: number of users without usable history, who received popular items.
         reasons: the reason of each candidate; None if they are not asked for.
+        groups: (U,) group of each user in an experiment; None without one.
+        effects: what rules did to the lists; None without rules.
     """
 
     ranked: Ranked
@@ -294,6 +68,8 @@ class ScoredBlock:
     points: FloatArray | None
     fallback_users: int
     reasons: Reasons | None = None
+    groups: pa.Array | None = None
+    effects: Effects | None = None
 
 
 def write_candidates(
@@ -303,7 +79,7 @@ def write_candidates(
     *,
     candidates: Path,
     vectors: Path,
-    because: bool = False,
+    optional: Sequence[str] = (),
 ) -> ShardCounts:
     """Write the candidates and the Lorentz points of a shard's users, block by block.
 
@@ -311,24 +87,23 @@ def write_candidates(
         score: ranks a block of users.
         item_ids: (size,) item ids by index.
         blocks: the shard's users; one block is in memory at a time.
-        candidates: file to write: user_id, rank, item_id, score, model_version, and with ``because`` the reasons.
+        candidates: file to write: user_id, rank, item_id, score, model_version, and the optional columns.
         vectors: file to write: user_id, point; the point is null from a baseline.
-        because: whether ``score`` gives reasons, which are written.
+        optional: names of the optional columns for which ``score`` gives values.
     """
     counts = ShardCounts()
     with ExitStack() as stack:
-        tables = stack.enter_context(part_writer(candidates, plain(REASON if because else ())))
+        tables = stack.enter_context(part_writer(candidates, plain(optional)))
         points = stack.enter_context(pq.ParquetWriter(vectors, POINTS, compression="zstd"))
         for histories in blocks:
             block = score(histories)
             tables.write_table(_table(block, item_ids, histories))
             names = histories.users.cast(pa.string())
-            none = pa.nulls(len(names), POINTS.field(POINT).type)
-            column = none if block.points is None else point_column(block.points)
+            column = (
+                pa.nulls(len(names), POINTS.field(POINT).type) if block.points is None else point_column(block.points)
+            )
             points.write_table(pa.table([names, column], schema=POINTS))
-            counts.users += len(histories)
-            counts.fallback_users += block.fallback_users
-            counts.rows += len(block.ranked.users)
+            counts.add(block)
     return counts
 
 
@@ -344,6 +119,7 @@ class ModelScorer:
         exclude_seen: exclude items that the user has seen.
         encode: computes hidden states from histories; it may store carried states or resume from them.
         attribution: gives the reasons of the candidates; None without reasons.
+        ruled: makes lists under the rules of the night; None without rules.
         fallback: ranks the items of users whose history holds no item of the model; None for popularity among all.
     """
 
@@ -354,6 +130,7 @@ class ModelScorer:
     exclude_seen: bool
     encode: Encode = encode_users
     attribution: Attribution | None = None
+    ruled: Ruled | None = None
     fallback: Fallback | None = None
 
     @torch.inference_mode()
@@ -367,21 +144,38 @@ class ModelScorer:
         hidden_Ud = self.encode(stored.model, read)
         served, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
         fallback = self.fallback or Fallback(self.index.served_items.counts(self.popularity))
-        hidden_Rd = hidden_Ud[torch.from_numpy(served)]
-        known = retrieve(stored, self.index, read.select(served), hidden_Rd, k=k, exclude_seen=exclude_seen)
-        parts = [known.of(served)]
+        hidden_Rd, reading = hidden_Ud[torch.from_numpy(served)], read.select(served)
+        effects, parts = None if self.ruled is None else Effects(), []
+        if self.ruled is None or effects is None:
+            known = retrieve(stored, self.index, reading, hidden_Rd, k=k, exclude_seen=exclude_seen)
+        else:
+            known = self.ruled.of_model(
+                stored, self.index, reading, hidden_Rd, histories.select(served), effects, exclude_seen=exclude_seen
+            )
+        parts.append(known.of(served))
         if len(unknown):
             # They may still have seen items of the index, because events of weight 0 are not read.
-            popular = Ranked(*fallback.rank(read.select(unknown), k, exclude_seen=exclude_seen))
-            parts.append(popular.of(unknown))
+            of_popular = partial(fallback.rank, exclude_seen=exclude_seen)
+            if self.ruled is None or effects is None:
+                others = of_popular(read.select(unknown), k)
+            else:
+                others = self.ruled.of_baseline(
+                    of_popular,
+                    read.select(unknown),
+                    self.index.served_items,
+                    effects,
+                    exclude_seen=exclude_seen,
+                    is_log=True,
+                )
+            parts.append(others.of(unknown))
         ranked = Ranked.together(parts)
         points_UX = stored.model.user_points(hidden_Ud.to(stored.model.tangents.weight.device)).float().cpu().numpy()
         versions = pa.array(np.where(is_known, stored.version, FALLBACK_VERSION))
         give = self.attribution
-        reasons = (
-            None if give is None else give.reasons(read, hidden_Ud, is_known, ranked.users, ranked.items, fallback)
-        )
-        return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()), reasons)
+        rows, reasons = (ranked.users, ranked.items), None
+        if give is not None:
+            reasons = give.reasons(read, hidden_Ud, is_known, *rows, fallback)
+        return ScoredBlock(ranked, versions, points_UX, int((~is_known).sum()), reasons=reasons, effects=effects)
 
 
 def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.Table:
@@ -394,6 +188,6 @@ def _table(block: ScoredBlock, item_ids: pa.Array, histories: Histories) -> pa.T
         SCORE: pa.array(ranked.scores, pa.float32()),
         MODEL_VERSION: block.versions.take(pa.array(users)),
     }
-    if block.reasons is not None:
-        columns |= block.reasons.columns(item_ids)
+    columns |= {} if block.reasons is None else block.reasons.columns(item_ids)
+    columns |= {} if block.groups is None else {EXPERIMENT: block.groups.take(pa.array(users))}
     return pa.table(columns, schema=plain(columns))

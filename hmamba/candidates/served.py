@@ -10,8 +10,8 @@ from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.evaluation.gate import is_baseline
-from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import digest
+from hmamba.storage.run_layout import RunLayout
 
 
 def served_by(run: RunLayout) -> str:

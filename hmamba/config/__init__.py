@@ -12,9 +12,19 @@ from hmamba.config.data import (
     UsersConfig,
     WarehouseConfig,
 )
+from hmamba.config.delivery import DeliverConfig, TargetConfig
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
 from hmamba.config.load import load, named_configs, named_text, parse, read_toml
+from hmamba.config.publishing import (
+    ExperimentConfig,
+    GuardsConfig,
+    PopularConfig,
+    PublishConfig,
+    ReportConfig,
+    SegmentsConfig,
+    SimilarItemsConfig,
+)
 from hmamba.config.section import Section
 from hmamba.config.whole import Config
 
@@ -22,18 +32,27 @@ __all__ = [
     "CandidatesConfig",
     "CatalogueConfig",
     "Config",
+    "DeliverConfig",
     "EventType",
     "EventsConfig",
+    "ExperimentConfig",
     "GateConfig",
+    "GuardsConfig",
     "InteractionColumns",
     "KeepConfig",
     "Limits",
     "ModelConfig",
+    "PopularConfig",
+    "PublishConfig",
     "QualityConfig",
     "RankConfig",
+    "ReportConfig",
     "Section",
+    "SegmentsConfig",
+    "SimilarItemsConfig",
     "SnapshotConfig",
     "SourceConfig",
+    "TargetConfig",
     "TrainConfig",
     "UsersConfig",
     "WarehouseConfig",

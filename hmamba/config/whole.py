@@ -16,8 +16,10 @@ from hmamba.config.data import (
     UsersConfig,
     WarehouseConfig,
 )
+from hmamba.config.delivery import DeliverConfig
 from hmamba.config.keep import KeepConfig
 from hmamba.config.learning import CandidatesConfig, GateConfig, ModelConfig, RankConfig, TrainConfig
+from hmamba.config.publishing import ExperimentConfig, PublishConfig, ReportConfig
 from hmamba.config.section import Section
 from hmamba.score_terms import SCORE_TERMS, automatic, chosen
 from hmamba.storage.local import digest
@@ -43,6 +45,10 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     gate: GateConfig = GateConfig()
     candidates: CandidatesConfig = CandidatesConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
+    publish: PublishConfig = PublishConfig()
+    deliver: DeliverConfig = DeliverConfig()
+    report: ReportConfig = ReportConfig()
     keep: KeepConfig = KeepConfig()
 
     @model_validator(mode="before")
@@ -96,12 +102,26 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _popular_has_times(self) -> Config:
+        if "popular" in self.publish.tables and self.source.columns.by_position:
+            raise ValueError(
+                'publish.tables has "popular", which counts events by their age, but source.columns.position orders '
+                'them without times: remove "popular", or name a column with times (source.columns.event_time)'
+            )
+        return self
+
     @property
     def has_ranker(self) -> bool:
         """Whether a ranker is trained, see ``rank.model``."""
         if self.rank.model == "auto":
             return bool(chosen(self.model.score_terms or (), learned=True)) and find_spec("lightgbm") is not None
         return self.rank.model == "lightgbm"
+
+    @property
+    def publishes_changes(self) -> bool:
+        """Whether the table of changed users is published, see ``publish.changes``."""
+        return bool(self.deliver.targets) if self.publish.changes is None else self.publish.changes
 
     def training_digest(self) -> str:
         """Digest of the settings that determine a trained model, without those of execution and serving."""

@@ -6,7 +6,16 @@ from typing import Any, ClassVar, Literal
 
 from hmamba.contracts.document import Document, Moment, Part
 
-Kind = Literal["staged_batch", "candidates"]
+Kind = Literal[
+    "staged_batch",
+    "candidates",
+    "changes",
+    "similar_items",
+    "popular",
+    "segments",
+    "user_vectors",
+    "item_vectors",
+]
 """What is checked: new rows of the source before they are loaded, or a table before it is published."""
 
 Unit = Literal["count", "share", "ratio", "days"]
@@ -21,8 +30,10 @@ class CheckedRule(Part):
         unit: unit of the figure and its bounds. A share is from 0 to 1.
         value: the figure.
         least, most: inclusive bounds; None for no bound.
+        warn_least, warn_most: inclusive bounds beyond which there is a warning; None for no bound.
         settings: settings that give the bounds.
-        passed: whether Great Expectations found the figure within its bounds.
+        passed: whether Great Expectations found the figure within ``least`` and ``most``.
+        warned: whether it found the figure outside of ``warn_least`` and ``warn_most``.
     """
 
     name: str
@@ -31,13 +42,16 @@ class CheckedRule(Part):
     value: float
     least: float | None
     most: float | None
+    warn_least: float | None = None
+    warn_most: float | None = None
     settings: tuple[str, ...]
     passed: bool
+    warned: bool = False
 
     @property
     def bounded(self) -> bool:
         """Whether the figure has a bound."""
-        return not (self.least is None and self.most is None)
+        return any(bound is not None for bound in (self.least, self.most, self.warn_least, self.warn_most))
 
 
 class CheckRecord(Document):
@@ -48,6 +62,7 @@ class CheckRecord(Document):
         name: day and run id, and for a batch its number.
         checked_at: end of the check.
         rules: the rules, in the order in which they are defined.
+        notes: a sentence for each rule that could not be checked.
         great_expectations: the validation result of Great Expectations, as that library writes it.
     """
 
@@ -57,9 +72,15 @@ class CheckRecord(Document):
     name: str
     checked_at: Moment
     rules: tuple[CheckedRule, ...]
+    notes: tuple[str, ...] = ()
     great_expectations: dict[str, Any]
 
     @property
     def broken(self) -> tuple[CheckedRule, ...]:
         """The rules that were broken."""
         return tuple(rule for rule in self.rules if not rule.passed)
+
+    @property
+    def warned(self) -> tuple[CheckedRule, ...]:
+        """The rules that were kept, with a figure outside of their warning bounds."""
+        return tuple(rule for rule in self.rules if rule.passed and rule.warned)

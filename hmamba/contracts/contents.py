@@ -11,8 +11,8 @@ from typing import Self
 
 from hmamba.contracts.document import Document, Part
 from hmamba.errors import InputError
-from hmamba.storage.layout import CONTENTS
 from hmamba.storage.local import digest, sha256
+from hmamba.storage.run_layout import CONTENTS
 
 
 class HashedFile(Part):

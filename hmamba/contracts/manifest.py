@@ -6,17 +6,22 @@ That of a table is the content of ``candidates/latest.json`` (docs/candidates.md
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from hmamba.columns import CANDIDATES
 from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.document import Document, Moment, Part
-from hmamba.storage.layout import ITEMS
+from hmamba.contracts.tables import VectorSpace
+from hmamba.storage.local import digest
+from hmamba.storage.run_layout import ITEMS, RULES
 
 _SHARD = "shard-"
 """First characters of the names of the files of events."""
+
+CHANGES = "changes"
+"""Name of the table of users whose rows differ from the table before."""
 
 
 class PublishedFile(Part):
@@ -78,7 +83,23 @@ class SnapshotManifest(Document, SnapshotTotals):
     @property
     def content_digest(self) -> str:
         """Digest of the events and items. Descriptions and rules do not count: they change nothing that is learnt."""
-        return digest_of(file for file in self.files if file.name == ITEMS or file.name.startswith(_SHARD))
+        return digest_of(file for file in self.files if self._is_content(file))
+
+    @property
+    def rules_digest(self) -> str | None:
+        """Digest of the rules, and of all that they read; None without rules."""
+        if not any(file.name == RULES for file in self.files):
+            return None
+        return digest_of(file for file in self.files if not self._is_content(file))
+
+    @staticmethod
+    def _is_content(file: SnapshotFile) -> bool:
+        return file.name == ITEMS or file.name.startswith(_SHARD)
+
+    @property
+    def files_digest(self) -> str:
+        """Digest of all files."""
+        return digest_of(self.files)
 
 
 class Refresh(Part):
@@ -88,6 +109,23 @@ class Refresh(Part):
     run_id: str
     users: int = Field(description="Users with new candidates.")
     new_users: int = Field(description="Of them, users that the night's own table did not hold.")
+
+
+class Experiment(Part):
+    """The experiment of a night: a control group that gets the list of a baseline.
+
+    A user is in it if the first 13 hexadecimal digits of SHA-256 of the salt, a colon and the id, divided by 16^13, are
+    below ``control``.
+    """
+
+    control: float = Field(description="Share of the users in the control group, from 0 to 1.")
+    salt: str = Field(description="Text that the hash of a user's id begins with.")
+    version: str = Field(description="model_version of the control group's rows.")
+
+    @property
+    def limit(self) -> int:
+        """Exclusive upper bound of the first 52 bits of the hash in the control group."""
+        return int(self.control * 2**52)
 
 
 class Manifest(Document):
@@ -109,6 +147,25 @@ class Manifest(Document):
     created_at: Moment
     files: tuple[PublishedFile, ...]
     columns: tuple[str, ...] = Field(tuple(CANDIDATES), description="Names of the columns of the table.")
+    tables: dict[str, tuple[PublishedFile, ...]] = Field(
+        default_factory=dict, description="Files of the tables beside the candidates, by the table's name."
+    )
+    changes_from: str | None = Field(
+        None, description="The digest of the table that `tables.changes` is relative to; null without that table."
+    )
+    vector_space: VectorSpace | None = Field(None, description="What the vectors mean; null without a table of them.")
+    experiment: Experiment | None = Field(None, description="Null without a control group.")
+    rules: str | None = Field(None, description="Digest of the rules and of what they read; null without rules.")
+
+    @property
+    def every_file(self) -> tuple[PublishedFile, ...]:
+        """The files of the candidates and of all tables beside them."""
+        return (*self.files, *(file for files in self.tables.values() for file in files))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content of the candidates, in hex digits. Tables with the same files have the same."""
+        return digest([file.sha256 for file in self.files])
 
     @property
     def last_day(self) -> date:
@@ -116,8 +173,13 @@ class Manifest(Document):
         return self.day if self.refresh is None else self.refresh.day
 
     def same_content(self, other: Manifest) -> bool:
-        """Whether both describe the same table, ignoring run ids and the time of creation."""
-        own, others = (
-            one.model_dump(exclude={"run_id": True, "created_at": True, "refresh": {"run_id"}}) for one in (self, other)
-        )
+        """Whether both describe the same table, ignoring run ids, the time of creation and the table before."""
+        ignored: Any = {
+            "run_id": True,
+            "created_at": True,
+            "refresh": {"run_id"},
+            "tables": {CHANGES},
+            "changes_from": True,
+        }
+        own, others = (one.model_dump(exclude=ignored) for one in (self, other))
         return own == others

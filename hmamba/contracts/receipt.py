@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from hmamba.contracts.document import Document, Moment, Part
 
 
@@ -32,6 +34,8 @@ class Receipt(Document):
         landing: source files that still hold rows of them.
         unreadable: source files that could not be searched, each with the reason.
     """
+
+    CURE: ClassVar[str] = "Delete it, and run hmamba forget with the same users again."
 
     begun_at: Moment
     ended_at: Moment | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import ClassVar, Literal, Self
@@ -10,9 +11,12 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.document import Document
-from hmamba.contracts.manifest import SnapshotTotals
+from hmamba.contracts.delivery import Way
+from hmamba.contracts.document import Document, Part
+from hmamba.contracts.guards import GuardResult
+from hmamba.contracts.manifest import Experiment, SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
+from hmamba.contracts.tables import WrittenTable
 from hmamba.contracts.verdict import Verdict
 from hmamba.text import counted
 
@@ -177,6 +181,8 @@ class IndexMetrics(StepMetrics):
         recall: share of the ``recall_at`` best items that an approximate search finds; None if none was tested.
             Below ``recall_floor`` the search is exact.
         looked_at: search parameters of the approximate search, such as ``nprobe``; None where the search is exact.
+        tables: tables about items, by name (``publish.tables``); of segments, the items.
+        snapshot: digest of all files of the snapshot that the tables were made from.
     """
 
     step: Literal["index"] = "index"
@@ -197,6 +203,8 @@ class IndexMetrics(StepMetrics):
     looked_at: dict[str, int] | None = None
     recall_floor: float | None = None
     recall_at: int | None = None
+    tables: dict[str, WrittenTable] = Field(default_factory=dict)
+    snapshot: str | None = None
 
     @property
     def in_a_line(self) -> str:
@@ -206,18 +214,57 @@ class IndexMetrics(StepMetrics):
         return f"{counted(self.items, 'item')}{new}, {kind}"
 
 
+class RuleEffects(Part):
+    """What rules did to the lists of some users.
+
+    Attributes:
+        short_users: users with fewer rows than without rules.
+        users_without_rows: of them, users without any.
+        removed: number of items among the users' best that each rule removes, by the rule's name.
+        deepened: users for whom longer lists had to be retrieved.
+    """
+
+    short_users: int = 0
+    users_without_rows: int = 0
+    removed: dict[str, int] = Field(default_factory=dict)
+    deepened: int = 0
+
+    @classmethod
+    def sum_of(cls, parts: Sequence[RuleEffects | None]) -> RuleEffects | None:
+        """The effects on all users; None without rules."""
+        known = [part for part in parts if part is not None]
+        if not known:
+            return None
+        removed: Counter[str] = Counter()
+        for part in known:
+            removed.update(part.removed)
+        return cls(
+            short_users=sum(part.short_users for part in known),
+            users_without_rows=sum(part.users_without_rows for part in known),
+            removed=dict(removed),
+            deepened=sum(part.deepened for part in known),
+        )
+
+
 class _ScoredUsers(StepMetrics):
-    """Metrics of scoring users. ``fallback_users`` had no usable history and received popular items."""
+    """Metrics of scoring users.
+
+    Attributes:
+        fallback_users: users without usable history, who received popular items.
+        effects: what rules did; None without rules.
+    """
 
     step: Literal["score"] = "score"
     users: int
     fallback_users: int
     rows: int
+    effects: RuleEffects | None = None
 
     @property
     def in_a_line(self) -> str:
         """The users and their rows."""
-        return f"{counted(self.users, 'user')}, {counted(self.rows, 'row')}"
+        short = "" if self.effects is None else f"; rules leave {counted(self.effects.short_users, 'user')} with fewer"
+        return f"{counted(self.users, 'user')}, {counted(self.rows, 'row')}{short}"
 
 
 class ShardMetrics(_ScoredUsers):
@@ -229,6 +276,9 @@ class ShardMetrics(_ScoredUsers):
         served: digest of the model and its index, or of the baseline and its candidate items.
         part: the candidates.
         points: the users' points.
+        tables: the shard's parts of tables about users, by name (``publish.tables``).
+        experiment: the experiment; None without one.
+        rules: digest of the rules and of what they read; None without rules.
     """
 
     shard: int
@@ -236,6 +286,9 @@ class ShardMetrics(_ScoredUsers):
     served: str
     part: HashedFile
     points: HashedFile
+    tables: dict[str, WrittenTable] = Field(default_factory=dict)
+    experiment: Experiment | None = None
+    rules: str | None = None
 
 
 class ScoreMetrics(_ScoredUsers):
@@ -252,6 +305,7 @@ class ScoreMetrics(_ScoredUsers):
             users=sum(part.users for part in parts),
             fallback_users=sum(part.fallback_users for part in parts),
             rows=sum(part.rows for part in parts),
+            effects=RuleEffects.sum_of([part.effects for part in parts]),
             seconds=round(sum(part.seconds for part in parts), 3),
             peak_bytes=max(part.peak_bytes for part in parts),
         )
@@ -264,6 +318,9 @@ class PublishMetrics(StepMetrics):
         files: number of Parquet files.
         changed: false if the same content was already published.
         distinct_items: number of items recommended to at least one user.
+        guards: what each guard of ``[publish.guards]`` with a bound found.
+        tables: rows of each table beside the candidates, by name.
+        control_users: users of the control group; None without an experiment.
     """
 
     step: Literal["publish"] = "publish"
@@ -275,13 +332,20 @@ class PublishMetrics(StepMetrics):
     model_version: str
     warning: str | None
     distinct_items: int
+    guards: dict[str, GuardResult] = Field(default_factory=dict)
+    tables: dict[str, int] = Field(default_factory=dict)
+    control_users: int | None = None
 
     @property
     def in_a_line(self) -> str:
         """The table."""
         same = "" if self.changed else "; the same as already published"
         rows, users = counted(self.rows, "row"), counted(self.users, "user")
-        return f"{rows} for {users}, at most {self.k} each{same}"
+        warnings = sum(result.warning is not None for result in self.guards.values())
+        warned = f"; {counted(warnings, 'warning')} of the guards" if warnings else ""
+        beside = f"; beside them {', '.join(self.tables)}" if self.tables else ""
+        control = "" if self.control_users is None else f", {self.control_users:,} of them in the control group"
+        return f"{rows} for {users}{control}, at most {self.k} each{beside}{same}{warned}"
 
 
 class RefreshMetrics(StepMetrics):
@@ -295,6 +359,7 @@ class RefreshMetrics(StepMetrics):
         advanced, reencoded: users encoded from their carried state, and from their whole history.
         rows: rows of the whole table; None if nothing was published.
         changed: whether anything was published.
+        guards: as of a night; empty if nothing was published.
     """
 
     step: Literal["refresh"] = "refresh"
@@ -307,6 +372,7 @@ class RefreshMetrics(StepMetrics):
     reencoded: int = 0
     rows: int | None = None
     changed: bool = False
+    guards: dict[str, GuardResult] = Field(default_factory=dict)
 
     @property
     def in_a_line(self) -> str:
@@ -317,6 +383,34 @@ class RefreshMetrics(StepMetrics):
             f"{counted(self.users, 'user')} with new events, {self.new_users:,} of them new; "
             f"{self.advanced:,} read from their stored state, {self.reencoded:,} from their whole history"
         )
+
+
+class Delivery(Part):
+    """A delivery to one target; see :class:`hmamba.delivery.deliver.Done`."""
+
+    target: str
+    day: date
+    way: Way
+    users: int
+    seconds: float
+
+
+class DeliverMetrics(StepMetrics):
+    """Metrics of a delivery of the newest table.
+
+    Attributes:
+        night: day of the table.
+        deliveries: what each target got.
+    """
+
+    step: Literal["deliver"] = "deliver"
+    night: date
+    deliveries: tuple[Delivery, ...]
+
+    @property
+    def in_a_line(self) -> str:
+        """The targets, and how many users they got."""
+        return ", ".join(f"{one.target}: {one.way}, {counted(one.users, 'user')}" for one in self.deliveries)
 
 
 class ReportMetrics(StepMetrics):
@@ -362,5 +456,6 @@ KEPT_METRICS: dict[str, type[StepMetrics]] = {
     "publish": PublishMetrics,
     "report": ReportMetrics,
     "refresh": RefreshMetrics,
+    "deliver": DeliverMetrics,
 }
 """The kind of metrics that each step stores. ``score`` stores one file per shard."""

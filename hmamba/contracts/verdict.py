@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import date
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from hmamba.columns import BASELINE_VERSION
 from hmamba.contracts.document import Document, Part
 from hmamba.errors import InputError
-from hmamba.storage.layout import RunLayout
+from hmamba.storage.run_layout import RunLayout
 
 Says = Literal["better", "worse", "cannot be told"]
+GroupKind = Literal["history", "users", "items"]
 
 
 class Comparison(Part):
@@ -62,6 +65,37 @@ class RareGroup(RareAnswers):
     least_events: int
 
 
+class Interval(Part):
+    """95 % bootstrap interval of a mean over users; a point for a single user."""
+
+    low: float
+    high: float
+
+
+class GroupMetrics(Part):
+    """The deciding metric on a part of the evaluation set. No decision is taken from it.
+
+    Attributes:
+        kind: what is counted: "history", events of the user before the query; "users", events of the user before the
+            held-out part, so that 0 is a new user and 1 stands for any other; "items", events of the relevant items
+            before the held-out part. Of "items", only the items of the group are relevant.
+        least_events, most_events: the bounds of that number; ``most_events`` is None without an upper bound.
+        users: number of users with a query in the group.
+        answers: number of relevant items.
+        metrics: means over these users by system.
+        comparison: the model that serves, or the new model if none does, with the best baseline on all users; None
+            where no model was evaluated.
+    """
+
+    kind: GroupKind
+    least_events: int
+    most_events: int | None
+    users: int
+    answers: int
+    metrics: dict[str, float]
+    comparison: Comparison | None
+
+
 class Verdict(Document):
     """The gate's results and decision.
 
@@ -77,9 +111,13 @@ class Verdict(Document):
         metric: the deciding metric, such as ndcg@10.
         k: number of candidates of each user, at which recall is always measured; None in older files.
         metrics: means by system (challenger, champion and baselines) and metric.
+        intervals: the interval of the deciding metric by system; empty if no user was evaluated, and in older files.
+        groups: the deciding metric by length of history, of new and other users, and by popularity of the relevant
+            items; empty as ``intervals``.
         rare: metrics on new and rare items; None if no user was evaluated, and in older files.
         rare_groups: the same for items without events and for items with some; empty unless there are both.
         comparisons: comparisons of the models with each other and with the baselines.
+        ruled: the same means as ``metrics``, of lists under the rules of the night; empty without rules.
         serving: the model or baseline that serves; None if the gate refused the night.
         promoted: whether the challenger is the champion from now on.
         reason: the reason for the decision.
@@ -100,9 +138,12 @@ class Verdict(Document):
     metric: str
     k: int | None = None
     metrics: dict[str, dict[str, float]]
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    groups: tuple[GroupMetrics, ...] = ()
     rare: RareAnswers | None = None
     rare_groups: tuple[RareGroup, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    ruled: dict[str, dict[str, float]] = Field(default_factory=dict)
     serving: str | None = None
     promoted: bool = False
     reason: str

@@ -64,3 +64,14 @@ def popular(histories: Histories, popularity: Popularity, k: int, *, exclude_see
 def most_bought(histories: Histories, popularity: IntArray, k: int) -> IntArray:
     """The items (U, k) that each user has interacted with most often, followed by popular ones."""
     return _rank(histories, popularity, k, personal=True, exclude_seen=False)
+
+
+def own_counts(histories: Histories, rows: IntArray, items: IntArray, size: int) -> IntArray:
+    """How often (E,) the user of each row has interacted with an item; ``size``: number of item indices."""
+    read = histories.read
+    pairs, number = np.unique(read.owner * size + read.items, return_counts=True)
+    if not len(pairs):
+        return np.zeros(len(rows), dtype=np.int64)
+    keys = rows * size + items
+    place = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
+    return np.where(pairs[place] == keys, number[place], 0)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
-from hmamba.contracts.verdict import Comparison, Says
+from hmamba.contracts.verdict import Comparison, Interval, Says
 
 _RESAMPLES = 1_000
 _AT_ONCE = 1 << 22  # users drawn in one block
@@ -43,7 +43,7 @@ def compare(
     owner = np.arange(len(gain)) if user is None else user
     gain_U, entries_U = np.bincount(owner, weights=gain).astype(np.float64), np.bincount(owner)
     users, difference = len(gain_U), float(gain.mean())
-    low, high = difference + _widening(users) * (_quantiles(gain_U, entries_U) - difference)
+    low, high = _interval(gain_U, entries_U)
     enough_differ = np.count_nonzero(gain_U) >= _FEWEST
     says: Says = "better" if enough_differ and low > 0 else "worse" if enough_differ and high < 0 else "cannot be told"
     base = float(other.mean())
@@ -53,11 +53,24 @@ def compare(
         metric=metric,
         users=users,
         difference=round(difference, 6),
-        low=round(float(low), 6),
-        high=round(float(high), 6),
+        low=round(low, 6),
+        high=round(high, 6),
         relative=round(difference / base, 6) if base > 0 else None,
         says=says,
     )
+
+
+def interval_of(values: npt.NDArray[np.float64]) -> Interval:
+    """The interval of the mean of values (n,) of n >= 1 users."""
+    low, high = _interval(values, np.ones(len(values), dtype=np.int64))
+    return Interval(low=round(low, 6), high=round(high, 6))
+
+
+def _interval(gain_U: npt.NDArray[np.float64], entries_U: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """The bounds of the mean over all entries, by the sum and the number of the entries of each user."""
+    mean = gain_U.sum() / entries_U.sum()
+    low, high = mean + _widening(len(gain_U)) * (_quantiles(gain_U, entries_U) - mean)
+    return float(low), float(high)
 
 
 def _quantiles(gain_U: npt.NDArray[np.float64], entries_U: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from hmamba.columns import BASELINE_VERSION, BASELINES
 from hmamba.config import Config
-from hmamba.contracts.verdict import Comparison
+from hmamba.contracts.verdict import Comparison, GroupMetrics
 from hmamba.errors import QualityError
 from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.comparison import compare
 from hmamba.evaluation.evaluation_set import EvaluationSet
+from hmamba.evaluation.groups import Group
 from hmamba.evaluation.metrics import coverage, metrics_by_query
 from hmamba.evaluation.ranking import Quota, rank_served
 from hmamba.evaluation.split import DAYS, Mode
@@ -42,12 +43,14 @@ class Measured:
         deciding: (users,) ``gate.metric`` of each user.
         rare: the means of :func:`measure_rare`; empty if not measured.
         rare_groups: the same for each of :attr:`RareQueries.groups`.
+        groups: for each group of queries, ``gate.metric`` (users,) of its users; empty if not measured.
     """
 
     means: Metrics
     deciding: npt.NDArray[np.float64]
     rare: Metrics = field(default_factory=dict)
     rare_groups: tuple[Metrics, ...] = ()
+    groups: tuple[npt.NDArray[np.float64], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,13 @@ def depth(config: Config) -> int:
 
 
 def measure_model(
-    stored: StoredModel, evaluation_set: EvaluationSet, config: Config, rare: RareQueries | None = None
+    stored: StoredModel,
+    evaluation_set: EvaluationSet,
+    config: Config,
+    rare: RareQueries | None = None,
+    groups: Sequence[Group] = (),
 ) -> Measured:
-    """Measure a model by exact ranking, new items included as they are served; also on rare items if given."""
+    """Measure a model by exact ranking, new items included as they are served; also on rare items and groups."""
     readable = replace(evaluation_set.past, items=stored.known(evaluation_set.past.items))
     new_items = CandidateItems.only(stored.new_items, len(stored.candidate_items.column))
     ranked = rank_served(
@@ -149,11 +156,15 @@ def measure_model(
         quota=Quota.of(config.candidates.k, config.candidates.new_items),
         exclude_seen=config.candidates.exclude_seen,
     )
-    return measure(ranked, evaluation_set, config, len(stored.candidate_items) + len(new_items), rare)
+    return measure(ranked, evaluation_set, config, len(stored.candidate_items) + len(new_items), rare, groups)
 
 
 def measure_baselines(
-    counts: IntArray, evaluation_set: EvaluationSet, config: Config, rare: RareQueries | None = None
+    counts: IntArray,
+    evaluation_set: EvaluationSet,
+    config: Config,
+    rare: RareQueries | None = None,
+    groups: Sequence[Group] = (),
 ) -> dict[str, Measured]:
     """Measure popularity and, unless seen items are excluded, each user's most frequent items.
 
@@ -162,22 +173,25 @@ def measure_baselines(
         evaluation_set: the queries.
         config: the cutoffs, and whether seen items are excluded.
         rare: the queries for rare items; None to leave them out.
+        groups: the groups to measure on their own as well.
     """
     k, exclude = depth(config), config.candidates.exclude_seen
     known = int((counts > 0).sum())
-    result = {
-        "popularity": measure(
-            popular(evaluation_set.past, counts, k, exclude_seen=exclude), evaluation_set, config, known, rare
-        )
-    }
+    ranked = popular(evaluation_set.past, counts, k, exclude_seen=exclude)
+    result = {"popularity": measure(ranked, evaluation_set, config, known, rare, groups)}
     if not exclude:
         ranked = most_bought(evaluation_set.past, counts, k)
-        result["most_bought"] = measure(ranked, evaluation_set, config, known, rare)
+        result["most_bought"] = measure(ranked, evaluation_set, config, known, rare, groups)
     return result
 
 
 def measure(
-    ranked: IntArray, evaluation_set: EvaluationSet, config: Config, catalogue: int, rare: RareQueries | None = None
+    ranked: IntArray,
+    evaluation_set: EvaluationSet,
+    config: Config,
+    catalogue: int,
+    rare: RareQueries | None = None,
+    groups: Sequence[Group] = (),
 ) -> Measured:
     """Measure ranked items (Q, :func:`depth`); ``catalogue`` is the number of items that coverage is relative to."""
     cutoffs, at = config.gate.cutoffs, {config.candidates.k}
@@ -191,6 +205,7 @@ def measure(
         by_user[config.gate.metric],
         {} if rare is None else measure_rare(ranked, rare, config),
         () if rare is None else tuple(measure_rare(ranked, group, config) for group in rare.groups),
+        tuple(group.values(ranked, config.gate.metric) for group in groups),
     )
 
 
@@ -225,6 +240,39 @@ def comparisons(measured: Mapping[str, Measured], metric: str) -> list[Compariso
     pairs = [(CHALLENGER, CHAMPION)] if len(models) == 2 else []
     pairs += [(name, baseline) for name in models for baseline in BASELINES if baseline in measured]
     return [compare(pair, metric, measured[pair[0]].deciding, measured[pair[1]].deciding) for pair in pairs]
+
+
+def group_metrics(
+    groups: Sequence[Group], measured: Mapping[str, Measured], metric: str, model: str | None
+) -> tuple[GroupMetrics, ...]:
+    """The deciding metric on each group.
+
+    Args:
+        groups: the groups on which all systems were measured.
+        measured: models and baselines by role; empty if there were no queries.
+        metric: ``gate.metric``.
+        model: the role that is compared with the best baseline, the same for all groups; None for no comparison.
+    """
+    baseline = best_baseline(measured, metric)
+
+    def compared(place: int) -> Comparison | None:
+        if model is None or baseline is None:
+            return None
+        one, other = measured[model].groups[place], measured[baseline].groups[place]
+        return compare((model, baseline), metric, one, other)
+
+    return tuple(
+        GroupMetrics(
+            kind=group.kind,
+            least_events=group.least,
+            most_events=group.most,
+            users=group.judged,
+            answers=len(group.items),
+            metrics={name: round(float(found.groups[place].mean()), 6) for name, found in measured.items()},
+            comparison=compared(place),
+        )
+        for place, group in enumerate(groups)
+    )
 
 
 def decide(

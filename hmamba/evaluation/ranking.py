@@ -52,18 +52,24 @@ class ScoreBlock:
 
 @torch.inference_mode()
 def score_blocks(
-    model: HMamba, histories: Histories, candidate_items: CandidateItems, hidden_Ud: Tensor | None = None
+    model: HMamba,
+    histories: Histories,
+    candidate_items: CandidateItems,
+    hidden_Ud: Tensor | None = None,
+    *,
+    rows: int | None = None,
 ) -> Iterator[ScoreBlock]:
-    """Score all candidate items, one block of users at a time; users are encoded without ``hidden_Ud``."""
+    """Score all candidate items, ``rows`` users at a time; users are encoded without ``hidden_Ud``."""
+    rows = rows or _RANK_ROWS
     device = model.tangents.weight.device
     hidden_Ud = (encode_users(model, histories) if hidden_Ud is None else hidden_Ud).to(device)
     score = model.score()
     items_VX = model.item_vectors(torch.from_numpy(candidate_items.eligible).to(device))
     users = len(histories)
-    for start in track(range(0, users, _RANK_ROWS), "rank", -(-users // _RANK_ROWS), "blocks of users"):
-        hidden_Rd = hidden_Ud[start : start + _RANK_ROWS]
-        rows = np.arange(start, start + len(hidden_Rd))
-        past = histories.select(rows)
+    for start in track(range(0, users, rows), "rank", -(-users // rows), "blocks of users"):
+        hidden_Rd = hidden_Ud[start : start + rows]
+        block = np.arange(start, start + len(hidden_Rd))
+        past = histories.select(block)
         queries_RX = model.query_vectors(hidden_Rd)
         logits_RV = score.logits(queries_RX @ items_VX.T)
         evidence = [(term, term.entries(past, candidate_items)) for term in model.terms]
@@ -71,7 +77,7 @@ def score_blocks(
             where = place_of(entries, device)
             logits_RV[where] = term.combine(logits_RV[where], entries, hidden_Rd)
         seen = place_of(Entries(*candidate_items.seen(past, np.arange(len(past)))), device)
-        yield ScoreBlock(rows, past, logits_RV, seen, queries_RX, items_VX, evidence)
+        yield ScoreBlock(block, past, logits_RV, seen, queries_RX, items_VX, evidence)
 
 
 def place_of(entries: Entries, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,8 @@ from hmamba.model import lorentz
 from hmamba.models.files import StoredModel
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import IntArray
-from hmamba.storage.layout import INDEX_DESCRIPTION
 from hmamba.storage.local import atomic_folder, sha256
+from hmamba.storage.run_layout import INDEX_DESCRIPTION
 
 ROWS = 512
 """Number of queries per search call, both in the choice of a search and in scoring."""

@@ -29,13 +29,17 @@ from hmamba.ranker import Ranker
 from hmamba.score_terms import SCORE_TERMS
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
-from hmamba.storage.layout import CONTENTS, ITEMS, Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import digest, read_json, write_json
+from hmamba.storage.run_layout import CONTENTS, ITEMS, RunLayout
 from hmamba.terms.base import WeightedTerm
 
 if TYPE_CHECKING:
     from hmamba.contracts.models import ModelMetrics, TrainingMetrics
     from hmamba.contracts.verdict import Verdict
+
+CURE = "Restore the model's folder, or train again with --full-retrain."
+"""How to fix a model version that cannot be read. A damaged list of its files does not say which of them is wrong."""
 
 _ELIGIBLE, _NEW = "eligible", "new"
 _CONFIG = "config.json"
@@ -215,11 +219,9 @@ def load(layout: Layout, version: str, device: torch.device, kernels: str = "aut
     """
     folder = layout.storage.local_path(layout.model(version))
     if not folder.is_dir():
-        raise InputError(
-            f"{folder} does not exist; model {version} is needed. Restore it, or train again with --full-retrain."
-        )
+        raise InputError(f"{folder} does not exist; model {version} is needed. {CURE}")
     others = (layout.model_metrics(version).name,)  # it is written after the model, and again by the gate
-    return _read(folder, version, device, kernels, "Restore it, or train again with --full-retrain.", others)
+    return _read(folder, version, device, kernels, CURE, others)
 
 
 def load_serving(run: RunLayout, version: str, device: torch.device, kernels: str = "auto") -> StoredModel:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from hmamba.contracts.models import Promotion, Promotions, Rollback
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
+from hmamba.storage.root_locks import champion
 
 
 def promotions(layout: Layout) -> tuple[Promotion, ...]:
@@ -71,15 +72,16 @@ def record_decision(layout: Layout, day: date, promoted: str | None) -> bool:
     Returns:
         Whether the decision changes the champion: no later night has promoted one.
     """
-    before = _read(layout)
-    earlier = tuple(one for one in before.history if one.day < day)
-    later = tuple(one for one in before.history if one.day > day)
-    known = [one.version for one in before.history if one.day == day]
-    is_new = not layout.storage.exists(layout.champion)
-    if is_new or known != ([] if promoted is None else [promoted]):
-        own = () if promoted is None else (Promotion(version=promoted, day=day, promoted_at=datetime.now(UTC)),)
-        _write(layout, (*earlier, *own, *later), before.rollbacks)
-    return not later
+    with champion(layout):
+        before = _read(layout)
+        earlier = tuple(one for one in before.history if one.day < day)
+        later = tuple(one for one in before.history if one.day > day)
+        known = [one.version for one in before.history if one.day == day]
+        is_new = not layout.storage.exists(layout.champion)
+        if is_new or known != ([] if promoted is None else [promoted]):
+            own = () if promoted is None else (Promotion(version=promoted, day=day, promoted_at=datetime.now(UTC)),)
+            _write(layout, (*earlier, *own, *later), before.rollbacks)
+        return not later
 
 
 def roll_back(
@@ -110,28 +112,29 @@ def roll_back(
     Returns:
         The promotions that were taken back, oldest first.
     """
-    before, now = _read(layout), datetime.now(UTC)
-    kept = tuple(one for one in before.history if one.day <= day)
-    gone = before.history[len(kept) :]
-    if version is None:
-        kept = ()
-    elif not kept or kept[-1].version != version:
-        kept += (Promotion(version=version, day=day, promoted_at=now),)
-    is_lost = not layout.storage.exists(layout.champion)
-    unchanged = kept == before.history and (not changes_table or _continues(before, day, version, table, newest))
-    if unchanged and not is_lost:
-        return ()
-    done = Rollback(
-        version=version,
-        day=day,
-        from_version=before.version,
-        taken_back=gone,
-        table=table,
-        from_table=from_table,
-        rolled_back_at=now,
-    )
-    _write(layout, kept, (*before.rollbacks, done))
-    return gone
+    with champion(layout):
+        before, now = _read(layout), datetime.now(UTC)
+        kept = tuple(one for one in before.history if one.day <= day)
+        gone = before.history[len(kept) :]
+        if version is None:
+            kept = ()
+        elif not kept or kept[-1].version != version:
+            kept += (Promotion(version=version, day=day, promoted_at=now),)
+        is_lost = not layout.storage.exists(layout.champion)
+        unchanged = kept == before.history and (not changes_table or _continues(before, day, version, table, newest))
+        if unchanged and not is_lost:
+            return ()
+        done = Rollback(
+            version=version,
+            day=day,
+            from_version=before.version,
+            taken_back=gone,
+            table=table,
+            from_table=from_table,
+            rolled_back_at=now,
+        )
+        _write(layout, kept, (*before.rollbacks, done))
+        return gone
 
 
 def _continues(before: Promotions, day: date, version: str | None, table: date | None, newest: datetime | None) -> bool:

@@ -7,11 +7,10 @@ from datetime import date
 
 from hmamba.contracts.contents import Contents
 from hmamba.errors import InputError
-from hmamba.models.files import Provenance
-from hmamba.storage.layout import CONTENTS, Layout
+from hmamba.models.files import CURE, Provenance
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
-
-CURE = "Restore it, or train again with --full-retrain."
+from hmamba.storage.run_layout import CONTENTS
 
 
 def verified(layout: Layout, version: str) -> Provenance:

@@ -14,7 +14,7 @@ from hmamba.progress import Progress
 from hmamba.quality.checks import check
 from hmamba.quality.expectations import Figure
 from hmamba.quality.row_rules import EVENT_RULES, with_rules
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 
 ROWS_PER_SLICE = 4_000_000
 """Rows that are checked between two updates of the progress."""

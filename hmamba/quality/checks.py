@@ -19,7 +19,7 @@ from hmamba.errors import HMambaError, InputError, explained
 from hmamba.quality.expectations import Figure, validated
 from hmamba.quality.pages import render_check, render_index
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.text import counted
 
 log = logging.getLogger("hmamba")
@@ -35,10 +35,17 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a check: the figures outside of their bounds, and the check's page if it could be written."""
+    """Result of a check.
+
+    Attributes:
+        broken: the figures outside of their bounds.
+        page: the check's page, if it could be written.
+        warned: names of the figures outside of the bounds of their warnings.
+    """
 
     broken: tuple[Figure, ...]
     page: Path | None
+    warned: frozenset[str] = frozenset()
 
     @property
     def details(self) -> str:
@@ -46,7 +53,7 @@ class Outcome:
         return "" if self.page is None else f" Details: {self.page}"
 
 
-def check(place: ChecksLayout, kind: Kind, name: str, figures: Sequence[Figure]) -> Outcome:
+def check(place: ChecksLayout, kind: Kind, name: str, figures: Sequence[Figure], notes: Sequence[str] = ()) -> Outcome:
     """Check figures, one rule each, and write the record and the pages.
 
     If the pages cannot be written, this is logged; it does not change the outcome.
@@ -56,6 +63,7 @@ def check(place: ChecksLayout, kind: Kind, name: str, figures: Sequence[Figure])
         kind: what is checked.
         name: name of the check on the pages.
         figures: values and bounds.
+        notes: a sentence for each rule that could not be checked, for the page.
 
     Raises:
         QualityError: a rule could not be computed.
@@ -73,14 +81,19 @@ def check(place: ChecksLayout, kind: Kind, name: str, figures: Sequence[Figure])
                 value=figure.value,
                 least=figure.least,
                 most=figure.most,
+                warn_least=figure.warn_least,
+                warn_most=figure.warn_most,
                 settings=figure.settings,
                 passed=figure.name not in validation.failed,
+                warned=figure.name in validation.warned,
             )
             for figure in figures
         ),
+        notes=tuple(notes),
         great_expectations=validation.result,
     )
-    return Outcome(tuple(figure for figure in figures if figure.name in validation.failed), _keep(place, record))
+    broken = tuple(figure for figure in figures if figure.name in validation.failed)
+    return Outcome(broken, _keep(place, record), validation.warned)
 
 
 def _keep(place: ChecksLayout, record: CheckRecord) -> Path | None:

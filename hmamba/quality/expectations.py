@@ -33,6 +33,8 @@ class Figure:
         meaning: what the figure is, in words.
         unit: unit of the figure and its bounds.
         least_setting, most_setting: the settings that give the bounds; None if they are fixed.
+        warn_least, warn_most: bounds beyond which there is a warning; None for no bound.
+        warn_setting: the setting that gives the bound of the warning.
     """
 
     name: str
@@ -43,11 +45,15 @@ class Figure:
     unit: Unit = "count"
     least_setting: str | None = None
     most_setting: str | None = None
+    warn_least: float | None = None
+    warn_most: float | None = None
+    warn_setting: str | None = None
 
     @property
     def settings(self) -> tuple[str, ...]:
         """The settings that give the bounds."""
-        return tuple(setting for setting in (self.least_setting, self.most_setting) if setting is not None)
+        given = (self.least_setting, self.most_setting, self.warn_setting)
+        return tuple(setting for setting in given if setting is not None)
 
     @property
     def broken_setting(self) -> str | None:
@@ -63,10 +69,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Validation:
-    """The result of Great Expectations, as that library writes it, and the names of the rules that failed."""
+    """The result of Great Expectations, as that library writes it.
+
+    Attributes:
+        result: the result.
+        failed: names of the rules whose figure is outside of its bounds.
+        warned: names of those whose figure is outside of the bounds of its warning.
+    """
 
     result: dict[str, Any]
     failed: frozenset[str]
+    warned: frozenset[str] = frozenset()
 
 
 def _batch_definition(name: str) -> BatchDefinition[Any]:
@@ -119,16 +132,27 @@ def validated(kind: Kind, figures: Sequence[Figure]) -> Validation:
     import great_expectations as gx
     import pandas as pd
     from great_expectations import expectations as gxe
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
-    expectations = [
-        gxe.ExpectColumnMaxToBeBetween(
-            column=figure.name, min_value=figure.least, max_value=figure.most, meta={RULE: figure.name}
+    def expected(name: str, least: float | None, most: float | None, severity: FailureSeverity) -> gxe.Expectation:
+        return gxe.ExpectColumnMaxToBeBetween(
+            column=name, min_value=least, max_value=most, severity=severity, meta={RULE: name}
         )
+
+    stops, warns = FailureSeverity.CRITICAL, FailureSeverity.WARNING
+    expectations = [expected(figure.name, figure.least, figure.most, stops) for figure in figures]
+    expectations += [
+        expected(figure.name, figure.warn_least, figure.warn_most, warns)
         for figure in figures
+        if figure.warn_least is not None or figure.warn_most is not None
     ]
     frame = pd.DataFrame([{figure.name: float(figure.value) for figure in figures}])
     suite = gx.ExpectationSuite(name=kind, expectations=expectations)
     batch = definition.get_batch(batch_parameters={"dataframe": frame})
     outcome = batch.validate(suite, result_format="SUMMARY")
-    failed = frozenset(rule for result in outcome.results if (rule := _rule(result)) and not result.success)
-    return Validation(outcome.to_json_dict(), failed)
+    failed: dict[FailureSeverity, set[str]] = {stops: set(), warns: set()}
+    for result in outcome.results:
+        rule, config = _rule(result), result.expectation_config
+        if not result.success and config is not None:
+            failed[config.severity].add(rule)
+    return Validation(outcome.to_json_dict(), frozenset(failed[stops]), frozenset(failed[warns]))

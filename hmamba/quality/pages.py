@@ -13,16 +13,26 @@ from markupsafe import Markup, escape
 
 from hmamba.contracts.checks import CheckedRule, CheckRecord, Unit
 from hmamba.pages import templates
-from hmamba.storage.layout import ChecksLayout
+from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.text import counted, printable
 
-KINDS = {"staged_batch": "New events", "candidates": "Candidates"}
+KINDS = {
+    "staged_batch": "New events",
+    "candidates": "Candidates",
+    "changes": "Changed users",
+    "similar_items": "Similar items",
+    "popular": "Popular items",
+    "segments": "Users for items",
+    "user_vectors": "User vectors",
+    "item_vectors": "Item vectors",
+}
 """Kinds of checks, in words."""
 
-_STOPPED = {
-    "staged_batch": "Nothing was loaded: the rows stay in their files.",
-    "candidates": "Nothing was published: what was published before stays.",
-}
+_TONES = ("broken", "warned", "passed")
+"""Classes of the pages, the worst first."""
+
+_NOT_LOADED = "Nothing was loaded: the rows stay in their files."
+_NOT_PUBLISHED = "Nothing was published: what was published before stays."
 
 
 def render_check(record: CheckRecord, path: Path, place: ChecksLayout) -> str:
@@ -38,8 +48,8 @@ def render_check(record: CheckRecord, path: Path, place: ChecksLayout) -> str:
         "check.html",
         record=record,
         kind=KINDS[record.kind],
-        stopped=_STOPPED[record.kind],
-        bounded=sorted(bounded, key=lambda rule: rule.passed),
+        stopped=_NOT_LOADED if record.kind == "staged_batch" else _NOT_PUBLISHED,
+        bounded=sorted(bounded, key=lambda rule: (rule.passed, not rule.warned)),
         unbounded=[rule for rule in record.rules if not rule.bounded],
         index=os.path.relpath(place.index, path.parent),
         file=path.name,
@@ -58,6 +68,7 @@ def render_index(records: Mapping[Path, CheckRecord], place: ChecksLayout) -> st
     latest = {record.kind: (page, record) for page, record in reversed(entries)}
     return _render(
         "checks.html",
+        tone=min(map(tone, (record for _, record in latest.values())), key=_TONES.index, default="passed"),
         entries=entries,
         latest=[(title, *latest[kind]) for kind, title in KINDS.items() if kind in latest],
         kinds=KINDS,
@@ -74,12 +85,26 @@ def _environment() -> Environment:
         "allowed": allowed,
         "coded": coded,
         "breakable": breakable,
+        "tone": tone,
+        "result": result,
     }
     return environment
 
 
 def _render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
+
+
+def tone(record: CheckRecord) -> str:
+    """The class of a check on the pages."""
+    return "broken" if record.broken else "warned" if record.warned else "passed"
+
+
+def result(record: CheckRecord) -> str:
+    """The result of a check in a few words."""
+    if record.broken:
+        return f"{counted(len(record.broken), 'rule')} broken"
+    return f"passed, {counted(len(record.warned), 'warning')}" if record.warned else "passed"
 
 
 def figure(value: float, unit: Unit) -> str:
@@ -99,7 +124,12 @@ def allowed(rule: CheckedRule) -> str:
     """The bounds of a rule in words."""
     if rule.least == rule.most and rule.least is not None:
         return f"exactly {figure(rule.least, rule.unit)}"
-    bounds = (("at least", rule.least), ("at most", rule.most))
+    bounds = (
+        ("at least", rule.least),
+        ("at most", rule.most),
+        ("warns below", rule.warn_least),
+        ("warns above", rule.warn_most),
+    )
     return ", ".join(f"{word} {figure(bound, rule.unit)}" for word, bound in bounds if bound is not None)
 
 

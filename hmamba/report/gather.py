@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, fields
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.columns import POINT
+from hmamba.config import ReportConfig
 from hmamba.contracts import Manifest
 from hmamba.contracts.document import Document
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics, ModelMetrics, RankerFit, RecipeUsed, ScoreTermFit
 from hmamba.contracts.steps import (
     KEPT_METRICS,
@@ -36,12 +39,18 @@ from hmamba.contracts.steps import (
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.report import statistics
+from hmamba.report.changes import Changes, since_last
 from hmamba.report.disk import Disk
+from hmamba.report.drift import Drift, measure
+from hmamba.report.examples import Example, choose
+from hmamba.report.neighbours import reported_days
 from hmamba.report.statistics import CandidateStatistics
 from hmamba.report.stopped import Stop, failed_at, unfinished
+from hmamba.rules.files import RulesDocument
 from hmamba.steps import PUBLISHING
 from hmamba.storage.base import Storage
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RULES, RunLayout
 
 MODELS = ("challenger", "champion", "most_bought", "popularity")
 _T = TypeVar("_T")
@@ -101,7 +110,10 @@ class Night:
     """One run of one day.
 
     ``stopped``: where the run ended; None if it published. ``readers``: manifest of the newest published table.
-    ``unreadable``: a message for each file that could not be read.
+    ``changes``: None if there is no table of an earlier day. ``drift``: None without a snapshot, or if events have no
+    times (``by_position``). ``examples``: None if they are switched off, or without candidates. ``reports``: days that
+    have a report. ``rules``: kind and name of each rule. ``unreadable``: a message for each file that could not be
+    read.
     """
 
     day: date
@@ -117,6 +129,12 @@ class Night:
     disk: Disk | None
     data_docs: str | None
     places: dict[str, str]
+    reports: tuple[date, ...] = ()
+    changes: Changes | None = None
+    drift: Drift | None = None
+    by_position: bool = False
+    examples: tuple[Example, ...] | None = None
+    rules: tuple[tuple[str, str], ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -155,14 +173,21 @@ class _Reading:
         return self.attempt(path, lambda: kind.read_if_exists(path, self.storage))
 
 
-def gather(layout: Layout, day: date, run_id: str) -> Night:
+def gather(layout: Layout, day: date, run_id: str, config: ReportConfig | None = None) -> Night:
     """Read all outputs of a run.
+
+    Args:
+        layout: the root.
+        day: the night's day.
+        run_id: the run.
+        config: what to show; None for the defaults.
 
     Raises:
         ConfigError: the run id cannot be a folder's name.
     """
+    config = config or ReportConfig()
     run, reading = layout.run(day, run_id), _Reading(layout.storage)
-    shards = run.shards
+    shards, snapshot = run.shards, None
     steps, costs = _steps(run, reading)
     stopped = _stop(run, costs, len(shards), reading)
     if stopped is not None:
@@ -180,6 +205,18 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
         points = vectors
     if parts and items.exists():
         candidates = reading.attempt(parts[0].parent, lambda: statistics.describe(parts, items, shards, points))
+    if stopped is None or "snapshot" in stopped.before:
+        snapshot = reading.document(SnapshotManifest, run.manifest)
+    changes = drift = None
+    examples: list[Example] | None = None
+    if snapshot is not None and shards and items.exists():
+        drift = reading.attempt(run.sequences, partial(measure, snapshot, shards, items, config.drift_days))
+        if parts and stopped is None and config.examples:
+            chosen = partial(choose, snapshot, parts, shards, items, config.examples)
+            examples = reading.attempt(parts[0].parent, chosen)
+    published = reading.document(Manifest, layout.published_manifest(day)) if stopped is None else None
+    if published is not None and parts:
+        changes = reading.attempt(layout.candidates, partial(since_last, layout, published, parts))
     report = layout.report(day).parent
     return Night(
         day=day,
@@ -199,8 +236,21 @@ def gather(layout: Layout, day: date, run_id: str) -> Night:
             "Metrics of every step": _relative(run.metrics, layout.root),
             **({"Records of failed steps": _relative(run.failures, layout.root)} if stopped else {}),
         },
+        reports=tuple(reported_days(layout)),
+        changes=changes,
+        drift=drift,
+        by_position=snapshot is not None and snapshot.by_position,
+        examples=None if examples is None else tuple(examples),
+        rules=_rules(run, reading),
         unreadable=tuple(dict.fromkeys(reading.faults)),
     )
+
+
+def _rules(run: RunLayout, reading: _Reading) -> tuple[tuple[str, str], ...]:
+    """Kind and name of the rules of the run, in the order in which they are applied."""
+    written = reading.document(RulesDocument, run.sequences / RULES)
+    book = None if written is None else reading.attempt(run.sequences / RULES, lambda: written.book)
+    return () if book is None else tuple(book.described())
 
 
 def _steps(run: RunLayout, reading: _Reading) -> tuple[Steps, tuple[StepCost, ...]]:

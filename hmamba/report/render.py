@@ -10,22 +10,36 @@ from markupsafe import Markup
 
 import hmamba
 from hmamba.columns import BASELINES
-from hmamba.pages import templates
+from hmamba.config import ReportConfig
 from hmamba.report import figures
+from hmamba.report.examples import NEW_DAYS
 from hmamba.report.gather import Night, gather
 from hmamba.report.judged import NAMES, contrasts, depth_of_candidates, judged_on, metric_of, rare_items
-from hmamba.report.learnt import VALIDATION, early_stopping, finite, ranker, recipe, score_term, what_serves_knows
+from hmamba.report.learnt import VALIDATION, finite, what_serves_knows
+from hmamba.report.neighbours import link_neighbours, links_of
+from hmamba.report.plainly import changed, compared_with, groups, plainly
+from hmamba.report.rules import rule_rows, ruled_metric, ruled_users
 from hmamba.report.summary import ingest_warnings, summarise
+from hmamba.report.trend import write_trend
+from hmamba.report.words import environment
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
-from hmamba.text import counted, metric_name, relative, sentence, short, signed
+from hmamba.text import metric_name, relative
 
 _COLOURS = {"challenger": 6, "champion": 5, "most_bought": 3, "popularity": 9}
 _FAMILIES = ("ndcg", "hr", "mrr", "recall", "coverage")
 
 
-def write_report(layout: Layout, day: date, run_id: str) -> Path:
-    """Write the report of one run, atomically replacing an earlier one of the same day.
+def write_report(layout: Layout, day: date, run_id: str, config: ReportConfig | None = None) -> Path:
+    """Write the report of one run, atomically replacing an earlier one of the same day, and the page of all nights.
+
+    The links of neighbouring reports are corrected.
+
+    Args:
+        layout: the root.
+        day: the night's day.
+        run_id: the run.
+        config: what to show; None for the defaults.
 
     Returns:
         The page's path.
@@ -34,51 +48,48 @@ def write_report(layout: Layout, day: date, run_id: str) -> Path:
         ConfigError: the run id cannot be a folder's name.
     """
     target = layout.report(day)
-    write_text(layout.storage, target, render(gather(layout, day, run_id)))
+    with layout.storage.lock(layout.reports):
+        write_text(layout.storage, target, render(gather(layout, day, run_id, config)))
+        link_neighbours(layout, day)
+        write_trend(layout)
     return target
 
 
 def render(night: Night) -> str:
     """The whole page. It loads no other resource and runs no script."""
-    environment = templates("hmamba.report")
-    environment.filters |= {
-        "counted": counted,
-        "count": lambda number: f"{number:,}",
-        "percent": lambda share: f"{share * 100:.1f} %",
-        "seconds": _seconds,
-        "short": short,
-        "signed": signed,
-        "sentence": sentence,
-        "size": lambda amount: f"{amount / 2**20:,.0f} MB",
-        "early_stopping": early_stopping,
-        "recipe": recipe,
-        "ranker": ranker,
-        "score_term": score_term,
-    }
-    return environment.get_template("template.html").render(
-        night=night,
-        summary=summarise(night),
-        names=NAMES,
-        colours=_COLOURS,
-        baselines=BASELINES,
-        ingest_warnings=ingest_warnings(night),
-        judged_on=judged_on(night.verdict) if night.verdict else [],
-        depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
-        rare_items=rare_items(night.verdict) if night.verdict else "",
-        contrasts=contrasts(night),
-        forest=_forest(night),
-        what_serves_knows=what_serves_knows(night),
-        epochs=_epoch_plots(night),
-        comparison=_comparison(night),
-        metric_plots=_metric_plots(night),
-        longest=max((cost.seconds for cost in night.costs), default=0.0) or 1.0,
-        largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
-        version=hmamba.__version__,
+    return (
+        environment()
+        .get_template("night.html")
+        .render(
+            night=night,
+            new_days=NEW_DAYS,
+            links=links_of(night.day, night.reports),
+            summary=summarise(night),
+            names=NAMES,
+            colours=_COLOURS,
+            baselines=BASELINES,
+            ingest_warnings=ingest_warnings(night),
+            judged_on=judged_on(night.verdict) if night.verdict else [],
+            depth_of_candidates=depth_of_candidates(night.verdict) if night.verdict else "",
+            rare_items=rare_items(night.verdict) if night.verdict else "",
+            contrasts=contrasts(night),
+            groups=groups(night),
+            groups_are_of=compared_with(night),
+            plainly=plainly(night),
+            changed=changed(night.changes),
+            rule_rows=rule_rows(night),
+            ruled_users=ruled_users(night),
+            ruled_metric=ruled_metric(night),
+            forest=_forest(night),
+            what_serves_knows=what_serves_knows(night),
+            epochs=_epoch_plots(night),
+            comparison=_comparison(night),
+            metric_plots=_metric_plots(night),
+            longest=max((cost.seconds for cost in night.costs), default=0.0) or 1.0,
+            largest=max((cost.peak_bytes for cost in night.costs), default=0) or 1,
+            version=hmamba.__version__,
+        )
     )
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
 
 def _epoch_plots(night: Night) -> list[Markup]:

@@ -38,6 +38,7 @@ def summarise(night: Night) -> Summary:
     if night.stopped is None:
         _say_model(night, summary)
         _say_candidates(night, summary)
+    summary.alerts += _drifted(night)
     summary.alerts += night.unreadable
     return summary
 
@@ -93,6 +94,17 @@ def ingest_warnings(night: Night) -> list[str]:
         verb = "is" if left == 1 else "are"
         found.append(f"{counted(left, 'row')} {verb} of days after {night.day}: left in their files for a later night.")
     return [warning for warning in dict.fromkeys(found) if warning]
+
+
+def _drifted(night: Night) -> list[str]:
+    """Strong drift of what users take. Histories grow anyway while a shop is young: they raise no alert."""
+    drift = night.drift
+    return [
+        f"Strong drift of the {shift.name}: the Population Stability Index of the last "
+        f"{counted((drift.last - drift.split).days + 1, 'day')} is {shift.psi:.2f} (see Data in)."
+        for shift in (() if drift is None else drift.shifts)
+        if drift is not None and shift.level == "large" and shift.kind != "histories"
+    ]
 
 
 def _say_model(night: Night, summary: Summary) -> None:
@@ -177,6 +189,9 @@ def _say_candidates(night: Night, summary: Summary) -> None:
     publish, index, score = night.steps.publish, night.steps.index, night.steps.score
     if publish is not None:
         summary.sentences.append(f"Published: {publish.in_a_line}.")
+        warnings = [result.warning for result in publish.guards.values() if result.warning]
+        summary.alerts += warnings
+        summary.tone = "warn" if warnings else summary.tone
     if index is not None and index.kind == "float64" and index.float32_recall is not None:
         summary.alerts.append(
             f"Single precision found only {100 * index.float32_recall:.2f}\N{NO-BREAK SPACE}% of each user's best "

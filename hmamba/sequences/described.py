@@ -27,7 +27,7 @@ from hmamba.sources.discover import find_files
 from hmamba.sources.files import FilePart
 from hmamba.sources.values import Column, Members, decoded, ids, is_number, is_uuid, trimmed, uuids
 from hmamba.statements import statement
-from hmamba.storage.layout import DESCRIBED_ITEMS, ITEMS, MANIFEST, users_name
+from hmamba.storage.run_layout import DESCRIBED_ITEMS, ITEMS, MANIFEST, users_name
 from hmamba.text import counted
 from hmamba.warehouse.forgotten import forgotten_salt
 from hmamba.warehouse.staging import Picked, chunk_of, read_unchanged
@@ -330,19 +330,36 @@ def _write_users(
     columns_sql, names = _selected(connection, found, (columns.USER_ID,))
     query = statement("described/of_users").replace("the_columns", columns_sql)
     reader = connection.execute(query, {"shards": shards}).to_arrow_reader(_ROWS)
-    fields = [reader.schema.field(1 + place).with_name(name) for place, name in enumerate((columns.USER_ID, *names))]
+    named = [columns.USER_ID, *names]
+    written = write_by_shard(reader, folder, users_name, named, shards)
+    connection.execute(statement("described/drop"))
+    return written
+
+
+def write_by_shard(
+    reader: pa.RecordBatchReader, folder: Path, name_of: Callable[[int], str], names: Sequence[str], shards: int
+) -> list[SnapshotFile]:
+    """Write rows that are sorted by shard into one file for each shard, in batches.
+
+    Args:
+        reader: the shard, then the columns.
+        folder: where to write.
+        name_of: name of the file of a shard.
+        names: names of the columns in the files.
+        shards: number of shards.
+    """
+    fields = [reader.schema.field(1 + place).with_name(name) for place, name in enumerate(names)]
     schema, written = pa.schema(fields), []
     pieces = _by_shard(reader, schema)
     piece = next(pieces, None)
     for shard in range(shards):
-        path, rows = folder / users_name(shard), 0
+        path, rows = folder / name_of(shard), 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             while piece is not None and piece[0] == shard:
                 writer.write_table(piece[1])
                 rows += len(piece[1])
                 piece = next(pieces, None)
         written.append(SnapshotFile(**HashedFile.of(path).model_dump(), rows=rows))
-    connection.execute(statement("described/drop"))
     return written
 
 

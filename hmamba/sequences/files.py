@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.errors import InputError
-from hmamba.storage.layout import DESCRIBED_ITEMS, ITEMS, SEGMENTS, RunLayout, shard_name, users_name
+from hmamba.storage.run_layout import DESCRIBED_ITEMS, ITEMS, SEGMENTS, RunLayout, shard_name, users_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Snapshot:
         Raises:
             InputError: it is missing or damaged, or there is no such shard.
         """
-        return self._verified(shard_name(number))
+        return self.verified(shard_name(number))
 
     @cached_property
     def shards(self) -> list[Path]:
@@ -61,7 +61,7 @@ class Snapshot:
         Raises:
             InputError: it is missing or damaged.
         """
-        return self._verified(ITEMS)
+        return self.verified(ITEMS)
 
     @cached_property
     def described_items(self) -> Path:
@@ -70,7 +70,7 @@ class Snapshot:
         Raises:
             InputError: it is missing or damaged.
         """
-        return self._verified(DESCRIBED_ITEMS) if self.names(DESCRIBED_ITEMS) else self.items
+        return self.verified(DESCRIBED_ITEMS) if self.names(DESCRIBED_ITEMS) else self.items
 
     def described_users(self, shard: int) -> Path | None:
         """Local file of the described users of a shard; None without a users file.
@@ -78,7 +78,7 @@ class Snapshot:
         Raises:
             InputError: it is missing or damaged.
         """
-        return self._verified(users_name(shard)) if self.names(users_name(shard)) else None
+        return self.verified(users_name(shard)) if self.names(users_name(shard)) else None
 
     @cached_property
     def segments(self) -> Path | None:
@@ -87,7 +87,7 @@ class Snapshot:
         Raises:
             InputError: it is missing or damaged.
         """
-        return self._verified(SEGMENTS) if self.names(SEGMENTS) else None
+        return self.verified(SEGMENTS) if self.names(SEGMENTS) else None
 
     def users_without_events(self, shard: int) -> Path | None:
         """Local file of a shard's users who get candidates even without events; None if there are no such users.
@@ -110,9 +110,14 @@ class Snapshot:
         known = {ITEMS, *(shard_name(number) for number in range(self.manifest.shards))}
         for file in self.manifest.files:
             if file.name not in known:
-                self._verified(file.name)
+                self.verified(file.name)
 
-    def _verified(self, name: str) -> Path:
+    def verified(self, name: str) -> Path:
+        """Local file of this name.
+
+        Raises:
+            InputError: it is missing or damaged, or the manifest does not name it.
+        """
         place = self.run.sequences / name
         file = next((file for file in self.manifest.files if file.name == name), None)
         if file is None:

@@ -31,7 +31,7 @@ from hmamba.contracts.manifest import SnapshotFile, SnapshotManifest
 from hmamba.errors import InputError
 from hmamba.sequences.histories import IntArray, run_starts
 from hmamba.statements import statement
-from hmamba.storage.layout import MANIFEST, SEGMENTS, shard_name, users_name
+from hmamba.storage.run_layout import MANIFEST, SEGMENTS, shard_name, users_name
 
 DoubleArray = npt.NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from hmamba.contracts.manifest import SnapshotFile, SnapshotManifest
 from hmamba.errors import ConfigError, InputError
 from hmamba.progress import Progress
 from hmamba.statements import one, rows, statement
-from hmamba.storage.layout import ITEMS, MANIFEST, shard_name
 from hmamba.storage.local import digest, sha256
+from hmamba.storage.run_layout import ITEMS, MANIFEST, shard_name
 from hmamba.warehouse.tables import is_empty
 
 ROWS_PER_GROUP = 131_072

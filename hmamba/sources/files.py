@@ -60,7 +60,10 @@ class FilePart(Part):
     def cure(self, record: str) -> str | None:
         """A sentence that says how to fix an unreadable record of a text file, or None."""
         if "\\x" in record:
-            return f"Bytes that are not UTF-8 are another encoding's: {conversion(self.file, 'WINDOWS-1252')}"
+            return (
+                "Bytes that are not UTF-8 are another encoding's: convert the file "
+                f"({conversion(self.file, 'WINDOWS-1252')})."
+            )
         if self.file.kind == "csv":
             return (
                 "A record has as many fields as the header line; a field that holds the delimiter, quotes or line "

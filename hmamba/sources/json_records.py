@@ -20,6 +20,8 @@ _SPACE = " \t\r\n"
 _BLANKS = re.compile(f"[{_SPACE}]+")
 _PIECE = 1 << 20
 """Characters of an array that are read at once."""
+_LONGEST_WORD = len("-Infinity")
+_CUT_STRING = "Unterminated string starting at"
 _MOST_CHARACTERS = 1 << 24
 """Characters of the records of a batch, about."""
 
@@ -115,7 +117,8 @@ class _Array:
             try:
                 _, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if self._ended:
+                # Text that is cut off fails in its last word, or at the beginning of its last string.
+                if self._ended or (error.pos < len(self._text) - _LONGEST_WORD and error.msg != _CUT_STRING):
                     raise InputError(
                         f"{self._file.name} is not JSON: element {number}, which starts on line {self._line}: "
                         f"{error.msg}. Write it again."

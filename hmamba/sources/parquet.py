@@ -124,8 +124,10 @@ def _rows_at_once(
                 for number, schema in zip(leaves, schemas, strict=True)
             ]
             lists = [chunk for chunk, schema in zip(chunks, schemas, strict=True) if schema.max_repetition_level]
-            _check_pages(file, group, sum(chunk.page_bytes for chunk in chunks), most)
-            _check_pages(file, group, _LEVEL_BYTES * max((chunk.values for chunk in lists), default=0), most)
+            pages = sum(chunk.page_bytes for chunk in chunks)
+            levels = _LEVEL_BYTES * max((chunk.values for chunk in lists), default=0)
+            _check_group(file, f"pages of row group {group} take", pages, most, "smaller pages")
+            _check_group(file, f"lists of row group {group} take", levels, most, "smaller row groups")
             for chunk, schema in zip(chunks, schemas, strict=True):
                 if schema.max_repetition_level or schema.physical_type != "BYTE_ARRAY":
                     expanded.add(chunk.values * chunk.value_bytes)
@@ -138,10 +140,10 @@ def _bytes_per_row(chunk: ChunkSize, rows: int) -> int:
     return chunk.value_bytes * max(1, ceil(chunk.values / max(rows, 1)))
 
 
-def _check_pages(file: SourceFile, group: int, count: int, most: int) -> None:
+def _check_group(file: SourceFile, what: str, count: int, most: int, smaller: str) -> None:
     if count > most:
-        what = f"pages of row group {group} take {count:,} bytes of memory, more than {_PAGE_RECORDS} times"
-        raise exceeded(file, what, "max_record_bytes", "Write it again with smaller pages")
+        what = f"{what} {count:,} bytes of memory, more than {_PAGE_RECORDS} times"
+        raise exceeded(file, what, "max_record_bytes", f"Write it again with {smaller}")
 
 
 def _joined(batches: Iterator[pa.RecordBatch], at_once: int, rows: int) -> Iterator[pa.RecordBatch]:

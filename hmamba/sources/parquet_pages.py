@@ -18,8 +18,9 @@ _HEADER_BYTES = 512
 _MOST_HEADER_BYTES = 1 << 24
 _LENGTH_BYTES = 4
 _DICTIONARY_PAGE, _DELTA_BYTE_ARRAY = 2, 7
-_TYPE, _UNCOMPRESSED, _COMPRESSED, _DATA_PAGE, _DATA_PAGE_V2 = 1, 2, 3, 5, 8
-_VALUES, _ENCODING, _ENCODING_V2 = 1, 2, 4
+_TYPE, _UNCOMPRESSED, _COMPRESSED, _VALUES = 1, 2, 3, 1
+_DATA_PAGES = {0: (5, 2), 3: (8, 4)}
+"""For each type of data page, the number of its field in the header, and in that the number of the encoding."""
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _CODECS = {"LZ4": "lz4_raw"}
 
@@ -51,7 +52,7 @@ def chunk_size(handle: int, column: pq.ColumnChunkMetaData, fixed_length: int, m
         handle: descriptor of the open file.
         column: the chunk, from the footer.
         fixed_length: length of the column's values if they have a fixed one.
-        most: a dictionary of more bytes is not read.
+        most: a dictionary of more bytes, compressed or not, is not read.
 
     Raises:
         BadPageError: the chunk has no valid pages where the footer says.
@@ -64,15 +65,18 @@ def chunk_size(handle: int, column: pq.ColumnChunkMetaData, fixed_length: int, m
         if header[_TYPE] == _DICTIONARY_PAGE:
             dictionary = max(dictionary, size)
             if is_text:
-                longest = max(longest, _longest(handle, place, header, column.compression) if size <= most else size)
+                is_read = size <= most and header[_COMPRESSED] <= most
+                longest = max(longest, _longest(handle, place, header, column.compression) if is_read else size)
             continue
         largest = max(largest, size)
-        for page, encoding in ((_DATA_PAGE, _ENCODING), (_DATA_PAGE_V2, _ENCODING_V2)):
-            data = header.get(page)
-            if isinstance(data, dict):
-                values += _size(data, _VALUES)
-                if is_text and data.get(encoding) == _DELTA_BYTE_ARRAY:
-                    longest = max(longest, size)
+        if header[_TYPE] in _DATA_PAGES:
+            field, encoding = _DATA_PAGES[header[_TYPE]]
+            data = header.get(field)
+            if not isinstance(data, dict):
+                raise BadPageError(f"a page header without field {field}")
+            values += _size(data, _VALUES)
+            if is_text and data.get(encoding) == _DELTA_BYTE_ARRAY:
+                longest = max(longest, size)
         if values >= column.num_values:  # as Arrow, which reads no further
             break
     return ChunkSize(dictionary + largest, values, longest)
@@ -143,12 +147,14 @@ class _Compact:
         self._data, self.at = data, 0
 
     def struct(self) -> dict[int, Any]:
-        """The fields of a struct by their numbers. Texts, lists and maps are skipped: their value is None."""
+        """The 32-bit integers and structs in a struct, by the numbers of their fields; all others are skipped."""
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) & 15:
             number = number + (head >> 4) if head >> 4 else self._integer()
-            fields[number] = self._value(head & 15)
+            value = self._value(head & 15)
+            if value is not None:
+                fields[number & 0xFFFF] = value  # as Thrift, whose numbers have 16 bits
         return fields
 
     def _byte(self) -> int:
@@ -168,7 +174,7 @@ class _Compact:
                 raise ValueError("an integer of more than 64 bits")
 
     def _integer(self) -> int:
-        value = self._varint()
+        value = self._varint() & 0xFFFFFFFF  # as Thrift, which ignores higher bits
         return (value >> 1) ^ -(value & 1)
 
     def _skip(self, count: int) -> None:
@@ -179,11 +185,13 @@ class _Compact:
     def _value(self, kind: int) -> Any:
         match kind:
             case 1 | 2:
-                return kind == 1
+                pass
             case 3:
-                return self._byte()
-            case 4 | 5 | 6:
+                self._skip(1)
+            case 5:
                 return self._integer()
+            case 4 | 6:
+                self._varint()
             case 7:
                 self._skip(8)
             case 8:

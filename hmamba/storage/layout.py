@@ -1,4 +1,7 @@
-"""Paths of everything under a root. No other module builds paths of files that steps exchange or publish."""
+"""Paths of everything under a root.
+
+Only this module, and those of the layouts that it returns, build paths of files that steps exchange or publish.
+"""
 
 from __future__ import annotations
 
@@ -10,228 +13,19 @@ from pathlib import Path
 
 from hmamba.clock import named_day
 from hmamba.errors import ConfigError, InputError
+from hmamba.storage.backtest_layout import BacktestLayout
 from hmamba.storage.base import Storage
+from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.storage.registry import open_storage
+from hmamba.storage.run_layout import CHECKPOINT, RunLayout
+from hmamba.storage.under import Under
 from hmamba.text import escaped
 
-ITEMS = "items.parquet"
-MANIFEST = "manifest.json"
-"""Files of a snapshot, beside its shards."""
-
-DESCRIBED_ITEMS = "described_items.parquet"
-"""Items with the columns of the catalogue, in a snapshot's folder."""
-
-SEGMENTS = "segments.parquet"
-"""Events of items by segment of users, in a snapshot's folder."""
-
-CONTENTS = "contents.json"
-"""File that describes all others of a model's folder, see :class:`hmamba.contracts.contents.Contents`."""
-
-INDEX_DESCRIPTION = "index.json"
-"""File that describes all others of an index's folder."""
-
-CHECKPOINT = "state.json"
-"""File that names the others of a training's checkpoint."""
-
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_VERSION = re.compile(r"(\d{4})(\d\d)(\d\d)-[0-9a-f]{8}")
 _PUBLISHED = "run_date="
 _FOREIGN = re.compile(r"[*?[]")
 """Characters that DuckDB reads as a pattern, or as the end of a path."""
-
-
-def shard_name(shard: int) -> str:
-    """File name of a shard of a snapshot."""
-    return f"shard-{shard:04d}.parquet"
-
-
-def users_name(shard: int) -> str:
-    """File name of the described users of a shard of a snapshot."""
-    return f"users-{shard:04d}.parquet"
-
-
-class _Under:
-    """A path under the folder of a layout, as an attribute of the layout's class."""
-
-    def __init__(self, *parts: str) -> None:
-        self._parts = parts
-
-    def __get__(self, layout: RunLayout | ChecksLayout | BacktestLayout | Layout, owner: object = None) -> Path:
-        return layout.folder.joinpath(*self._parts)
-
-
-@dataclass(frozen=True)
-class RunLayout:
-    """Paths of the working files of one run of one day."""
-
-    folder: Path
-    storage: Storage
-
-    sequences = _Under("sequences")
-    """Snapshot: hashed Parquet shards, items.parquet and manifest.json."""
-
-    items = _Under("sequences", ITEMS)
-    """The snapshot's items."""
-
-    manifest = _Under("sequences", MANIFEST)
-    """The snapshot's manifest."""
-
-    def shard(self, number: int) -> Path:
-        """A shard of the snapshot."""
-        return self.sequences / shard_name(number)
-
-    @property
-    def shards(self) -> list[Path]:
-        """The existing shards of the snapshot, in order."""
-        return self.storage.find(self.sequences, "shard-*.parquet")
-
-    training = _Under("training")
-    """Checkpoints of a running training, from which a killed training resumes."""
-
-    refit = _Under("training", "refit")
-    """Checkpoints of a running refit."""
-
-    verdict = _Under("verdict.json")
-    """Metrics and decision of the gate."""
-
-    model = _Under("model")
-    """The model that serves the night, with its counts updated to the day."""
-
-    model_contents = _Under("model", CONTENTS)
-    """Digests of the files of the model that serves."""
-
-    vectors = _Under("vectors")
-    """Lorentz points of items and users, as Parquet."""
-
-    index = _Under("index")
-    """The FAISS index and its description."""
-
-    index_description = _Under("index", INDEX_DESCRIPTION)
-    """Digests of the files of the index."""
-
-    candidates = _Under("candidates")
-    """Candidate parts, one per shard, before they are checked and published."""
-
-    def candidate_part(self, shard: int) -> Path:
-        """Candidates of the users of one shard."""
-        return self.candidates / f"part-{shard:04d}.parquet"
-
-    item_points = _Under("vectors", ITEMS)
-    """Lorentz points of the items; for a baseline, only the items that it may recommend."""
-
-    def user_points(self, shard: int) -> Path:
-        """Lorentz points of the users of one shard."""
-        return self.vectors / f"users-{shard:04d}.parquet"
-
-    def state_part(self, shard: int) -> Path:
-        """Carried states of the users of one shard."""
-        return self.states / f"part-{shard:04d}.parquet"
-
-    def state_users(self, shard: int) -> Path:
-        """Users of the states of one shard, in the same order."""
-        return self.states / f"users-{shard:04d}.parquet"
-
-    states = _Under("states")
-    """Carried states, from which a refresh resumes."""
-
-    @property
-    def refresh(self) -> RunLayout:
-        """Working files of a refresh, separate from those of a night with the same run id."""
-        return RunLayout(self.folder / "refresh", self.storage)
-
-    def refreshed_part(self, shard: int) -> Path:
-        """Candidates of all users of one shard after a refresh."""
-        return self.folder / "refreshed" / f"part-{shard:04d}.parquet"
-
-    metrics = _Under("metrics")
-    """Step metrics, with wall time and peak memory."""
-
-    def step_metrics(self, step: str, shard: int | None = None) -> Path:
-        """Metrics of one step, or of its part for one shard."""
-        return self.metrics / _of_step(step, shard)
-
-    @property
-    def score_metrics(self) -> list[Path]:
-        """Metrics of scoring each shard of the snapshot; files of further shards are of an earlier snapshot."""
-        return [self.step_metrics("score", shard) for shard in range(len(self.shards))]
-
-    failures = _Under("failures")
-    """Records of failed steps that have not succeeded since: step, shard, message, exit_status and seconds."""
-
-    @property
-    def failed(self) -> list[Path]:
-        """The records of steps that failed."""
-        return self.storage.find(self.failures, "*.json")
-
-    def step_failure(self, step: str, shard: int | None = None) -> Path:
-        """The last failure of a step, or of its part for one shard; a range of shards is named by its first shard."""
-        return self.failures / _of_step(step, shard)
-
-
-def _of_step(step: str, shard: int | None) -> str:
-    return f"{step}.json" if shard is None else f"{step}-{shard:04d}.json"
-
-
-@dataclass(frozen=True)
-class ChecksLayout:
-    """Paths of the checks of batches and candidates: records of Great Expectations' results, and pages (Data Docs)."""
-
-    folder: Path
-    storage: Storage
-
-    index = _Under("index.html")
-    """The page that lists all checks."""
-
-    records = _Under("checks")
-    """One folder for each kind of check."""
-
-    lock = _Under(".lock")
-    """Held while records and pages are written."""
-
-    def of_kind(self, kind: str) -> Path:
-        """Records and pages of one kind of check."""
-        return self.records / kind
-
-    def record(self, kind: str, name: str) -> Path:
-        """The record of one check."""
-        return self.of_kind(kind) / f"{name}.json"
-
-    def page(self, record: Path) -> Path:
-        """The page that belongs to a record."""
-        return record.with_suffix(".html")
-
-    @property
-    def all_records(self) -> list[Path]:
-        """The existing records."""
-        return self.storage.find(self.records, "*/*.json")
-
-    @property
-    def all_pages(self) -> list[Path]:
-        """The existing pages of records."""
-        return self.storage.find(self.records, "*/*.html")
-
-
-@dataclass(frozen=True)
-class BacktestLayout:
-    """Paths of a backtest, which replays past nights."""
-
-    folder: Path
-
-    state = _Under("backtest.json")
-    """Settings and events of the backtest."""
-
-    page = _Under("index.html")
-    """Results as an HTML page."""
-
-    tables = _Under("backtest.md")
-    """Results as Markdown."""
-
-    def night(self, day: date) -> Path:
-        """Evaluation of one night."""
-        return self.folder / "nights" / f"{day}.json"
-
-    def chain(self, name: str) -> Path:
-        """The root of one chain of nights."""
-        return self.folder / name.replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -285,16 +79,19 @@ class Layout:
         """The root folder."""
         return self.storage.root
 
-    root = _Under()
+    root = Under()
     """The root folder."""
 
-    landing = _Under("landing")
+    landing = Under("landing")
     """The folder where source systems put files."""
 
-    config = _Under("hmamba.toml")
+    config = Under("hmamba.toml")
     """The root's own configuration, used when no --config is given."""
 
-    warehouse = _Under("warehouse.duckdb")
+    rules = Under("rules.toml")
+    """The rules of what is recommended."""
+
+    warehouse = Under("warehouse.duckdb")
     """The DuckDB file. Only ingest and the erasure of users write it."""
 
     @property
@@ -302,11 +99,18 @@ class Layout:
         """Records and pages of all checks."""
         return ChecksLayout(self.folder / "gx", self.storage)
 
-    models = _Under("models")
+    models = Under("models")
     """One folder per model version, and champion.json."""
 
-    champion = _Under("models", "champion.json")
+    champion = Under("models", "champion.json")
     """The model version that serves, and the versions that served before."""
+
+    @property
+    def model_days(self) -> list[tuple[date, Path]]:
+        """Folders of model versions with the nights that trained them, oldest first; no other folders."""
+        found = [(_VERSION.fullmatch(path.name), path) for path in self.storage.find(self.models, "*/")]
+        days = [(named_day("-".join(name.groups())), path) for name, path in found if name is not None]
+        return [(day, path) for day, path in days if day is not None]
 
     def model(self, version: str) -> Path:
         """Folder of one model version."""
@@ -316,10 +120,14 @@ class Layout:
         """Training metrics and newest verdict of a version."""
         return self.model(version) / "metrics.json"
 
-    candidates = _Under("candidates")
+    def is_pruned(self, version: str) -> bool:
+        """Whether a version has been deleted but for its metrics."""
+        return self.storage.find(self.model(version), "*") == [self.model_metrics(version)]
+
+    candidates = Under("candidates")
     """Published candidate tables."""
 
-    latest = _Under("candidates", "latest.json")
+    latest = Under("candidates", "latest.json")
     """Link to the manifest of the newest published night."""
 
     def published(self, day: date) -> Path:
@@ -330,16 +138,24 @@ class Layout:
         """Files of the published candidate table of one day, in shard order; empty if nothing is published."""
         return self.storage.find(self.published(day), "part-*.parquet")
 
+    def published_tables(self, day: date) -> Path:
+        """Tables beside the candidates of one day. Readers of the candidates skip names that begin with ``_``."""
+        return self.published(day) / "_tables"
+
     def published_manifest(self, day: date) -> Path:
         """Manifest of the published candidate table of one day."""
         return self.published(day) / "_manifest.json"
+
+    def published_table(self, folder: Path, name: str, part: int = 0) -> Path:
+        """A file of a table beside the candidates, in a folder of :meth:`published`."""
+        return folder / "_tables" / name / f"part-{part:04d}.parquet"
 
     @property
     def published_days(self) -> list[tuple[date, Path]]:
         """Published candidate tables, oldest first."""
         return self._days(self.candidates, _PUBLISHED)
 
-    runs = _Under("runs")
+    runs = Under("runs")
     """Working folders, one per day."""
 
     @property
@@ -361,7 +177,7 @@ class Layout:
         """Step metrics of all runs of a day."""
         return self.storage.find(self.runs / day.isoformat(), "*/metrics/*.json")
 
-    turns = _Under(".turns")
+    turns = Under(".turns")
     """Claims of Airflow's runs, which take turns on a root: files named DAY.RUN.json (``dags/hmamba_turns.py``)."""
 
     @property
@@ -370,7 +186,7 @@ class Layout:
         found = (named_day(path.name.partition(".")[0]) for path in self.storage.find(self.turns, "*.json"))
         return {day for day in found if day is not None}
 
-    rolled_back = _Under(".rolled-back")
+    rolled_back = Under(".rolled-back")
     """Files of rolled-back nights, under their old relative paths; outside of the globs of published tables."""
 
     @property
@@ -399,8 +215,11 @@ class Layout:
             )
         return RunLayout(self.runs / day.isoformat() / run_id, self.storage)
 
-    reports = _Under("reports")
+    reports = Under("reports")
     """Reports, one folder per day."""
+
+    all_reports = Under("reports", "index.html")
+    """The page of all nights."""
 
     def report(self, day: date) -> Path:
         """The report of one night."""
@@ -411,10 +230,10 @@ class Layout:
         """Folders of reports, oldest first."""
         return self._days(self.reports)
 
-    receipts = _Under("receipts")
+    receipts = Under("receipts")
     """Receipts of erasures."""
 
-    backtests = _Under("backtests")
+    backtests = Under("backtests")
     """Folders of backtests."""
 
     def backtest(self, first: date, last: date, every: int) -> BacktestLayout:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,14 @@ def _exchange(new: Path, target: Path) -> None:
         aside.rename(new)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` a second name of a file, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
 def write_json(target: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic_file(target) as temporary:
@@ -102,7 +111,7 @@ def read_json(path: Path, cure: str = "Restore it, or run the step that writes i
 
     Args:
         path: the file.
-        cure: what to do if it is not JSON; the last sentence of the error message.
+        cure: what to do then; the last sentence of the error message.
 
     Raises:
         InputError: the file is missing or is not JSON.
@@ -110,7 +119,7 @@ def read_json(path: Path, cure: str = "Restore it, or run the step that writes i
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Run the step that writes it first.") from None
+        raise InputError(f"{path} does not exist. {cure}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}). {cure}") from None
 

@@ -52,7 +52,6 @@ def alone(
         BusyError: another thread or process still holds the lock after the wait; the message names it if it can.
         InputError: the lock file belongs to another user, or is no ordinary file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = _locked(folder / name, wait_seconds, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         _sign(lock, shared)
@@ -68,6 +67,7 @@ def _locked(path: Path, wait_seconds: float, mode: int) -> int:
     """A file descriptor that holds the lock."""
     started, reported = time.monotonic(), -REPORT_SECONDS
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # whoever held the lock may have deleted the folder
         lock = _opened(path)
         try:
             fcntl.flock(lock, mode | fcntl.LOCK_NB)

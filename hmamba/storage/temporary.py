@@ -82,7 +82,7 @@ class Swept:
         return Swept(self.count + other.count, self.size + other.size)
 
 
-def sweep(folder: Path, *, below: bool = True) -> Swept:
+def sweep(folder: Path, *, below: bool = True, target: str = "") -> Swept:
     """Delete the temporary files and folders of processes that have ended.
 
     What cannot be deleted is left, without an error.
@@ -90,11 +90,12 @@ def sweep(folder: Path, *, below: bool = True) -> Swept:
     Args:
         folder: a folder; need not exist.
         below: whether to sweep the folders in it as well.
+        target: name of the target whose temporary paths are deleted, in a folder where others write too; empty for all.
     """
     swept = Swept()
     for parent, folders, files in os.walk(folder):
         names = {name.removesuffix(_LOCK) for name in (*folders, *files)}
-        temporary = {name for name in names if _TEMPORARY.fullmatch(name)}
+        temporary = {name for name in names if _TEMPORARY.fullmatch(name) and name.startswith(f".{target}")}
         for name in sorted(temporary):
             swept += _swept(Path(parent) / name)
         folders[:] = [name for name in folders if below and name not in temporary]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 from hmamba.config import InteractionColumns, SourceConfig
 from hmamba.errors import ConfigError, InputError
-from hmamba.survey.groups import Group
+from hmamba.quality.row_rules import shown
+from hmamba.sources.files import FilePart
+from hmamba.survey.groups import MOST_EMPTY, Group
 from hmamba.survey.roles import ROLES, Role, candidates, time_name_rank, unfit
+from hmamba.survey.sample import first_malformed
 
 _NEEDED: dict[Role, str] = {"user_id": "the user", "item_id": "the item", "event_time": "the time of the event"}
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _READABLE_TIMES = (
     "Times are read as ISO 8601 text (2024-05-31, 2024-05-31T18:30:00Z), as timestamps or dates of Parquet, or as "
     "numbers of seconds, milliseconds, microseconds or nanoseconds since 1970. Write them so, or give a column that "
@@ -42,10 +47,7 @@ def interactions(groups: Sequence[Group], given: Mapping[Role, str]) -> tuple[Gr
     """
     known = [_with(one, given) for one in groups if one.head.num_rows]
     if not known:
-        first = groups[0]
-        raise InputError(
-            f"{first.shown} {'holds' if len(first.files) == 1 else 'hold'} no rows. Give files with events."
-        )
+        raise _without_rows(groups[0])
     fitting = [one for one in known if one.is_events and set(given.values()) <= set(one.columns)]
     if fitting:
         chosen = fitting[0]
@@ -64,11 +66,24 @@ def _with(one: Group, given: Mapping[Role, str]) -> Group:
     return dataclasses.replace(one, roles=roles)
 
 
+def _without_rows(one: Group) -> InputError:
+    for file in one.files[:MOST_EMPTY]:
+        malformed = first_malformed(file)
+        if malformed is not None:
+            line, text = malformed
+            reason = f"{file.name}: none of its rows can be read, such as line {line}: {shown(text)}."
+            return InputError(f"{reason} {FilePart.of(file, '').cure(text) or 'Write it again.'}")
+    return InputError(f"{one.shown} {'holds' if len(one.files) == 1 else 'hold'} no rows. Give files with events.")
+
+
 def _nothing_fits(one: Group, given: Mapping[Role, str]) -> str:
     has = f"It has the columns {', '.join(map(repr, one.columns))}."
     unknown = [column for column in given.values() if column not in one.columns]
     if unknown:
         return f"{one.files[0].name} has no column {unknown[0]!r}. {has} Correct --column."
+    values = [name for name in one.columns if _NUMBER.fullmatch(name)]
+    if values:
+        has += f" {values[0]!r} looks like a value: if the first line is no header, write the columns' names above it."
     role = next(role for role in _NEEDED if not one.roles[role])
     cure = f"Say which it is with --column {role}=NAME, or start with `hmamba init ROOT` and set source.columns.{role}."
     if role == "event_time":

@@ -21,7 +21,7 @@ from hmamba.survey.sample import PEEK, read, samples_of, spread
 HEAD_ROWS = 20_000
 """Number of rows that columns are recognised from."""
 _MOST_SHAPES = 200
-_MOST_EMPTY = 10
+MOST_EMPTY = 10
 """Files of one shape that are opened in search of rows."""
 _VARYING = re.compile(r"[0-9a-f]{8,}|\d+", re.IGNORECASE)
 
@@ -138,7 +138,7 @@ def group(
 
 def _head(alike: Sequence[SourceFile]) -> pa.Table:
     """The first rows of the first file that has any."""
-    for file in alike[:_MOST_EMPTY]:
+    for file in alike[:MOST_EMPTY]:
         with samples_of([file], PEEK) as (sample,):
             head = read(sample.file, None, HEAD_ROWS)
         if head.num_rows:

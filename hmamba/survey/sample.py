@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hmamba.errors import InputError
-from hmamba.sources.base import MALFORMED, RECORD
+from hmamba.sources.base import LINE, MALFORMED, RECORD
 from hmamba.sources.csv_records import csv_header
 from hmamba.sources.discover import SourceFile
 from hmamba.sources.json_records import array_elements, parsed
@@ -41,6 +41,8 @@ _TRIES = 64
 _GZIP_STEP = 2**20
 _RECORD_CELLS = 4_000_000
 """Maximum number of cells of the table of a sample's JSON records, which has a column for each name."""
+_COLUMNS = 64
+"""Columns that are read together: each holds a page and a dictionary in memory."""
 _HELD_BYTES = 32 * 2**20
 """About the most bytes of the first rows of a file."""
 _UNPACKED = 8
@@ -159,20 +161,43 @@ def _of_parquet(file: SourceFile, place: Path, cells: int) -> Sample:
         with open_parquet(file) as parquet:
             rows = parquet.metadata.num_rows
             most = max(cells // max(parquet.metadata.num_columns, 1), 1000)
-            if rows <= most:
+            schema = pa.schema([field for field in parquet.schema_arrow if not _is_vector(field.type)])
+            is_complete, has_twins = len(schema) == len(parquet.schema_arrow), len(set(schema.names)) < len(schema)
+            if (rows <= most and is_complete) or has_twins or not schema.names:
                 return Sample(file, file, True, 1.0, rows)
             groups = parquet.num_row_groups
             chosen = sorted({round(block * (groups - 1) / (_BLOCKS - 1)) for block in range(_BLOCKS)})
             taken = 0
-            with pq.ParquetWriter(place, parquet.schema_arrow) as writer:
+            with pq.ParquetWriter(place, schema) as writer:
                 for group in chosen:
-                    batch = next(read_batches(file, parquet, most // len(chosen), groups=[group]), None)
+                    batch = _first_rows(file, parquet, schema, most // len(chosen), group)
                     if batch is not None:
                         writer.write_batch(batch)
                         taken += batch.num_rows
     except InputError:
         return Sample(file, file, True, 1.0, None)  # reading the file raises the pull's own error
     return _part(file, place, rows / max(taken, 1), rows)
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    """Whether a type is a list of numbers, such as an embedding. No role takes one, and its pages may be large."""
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and pa.types.is_primitive(kind.value_type))
+
+
+def _first_rows(
+    file: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema, rows: int, group: int
+) -> pa.RecordBatch | None:
+    """At most ``rows`` rows of the beginning of a row group, with the columns of a schema; None if it is empty."""
+    columns: list[pa.Array] = []
+    for start in range(0, len(schema), _COLUMNS):
+        together = schema.names[start : start + _COLUMNS]
+        batch = next(read_batches(file, parquet, rows, together, [group]), None)
+        if batch is None:
+            return None
+        columns += batch.select(together).columns
+    count = min(map(len, columns))
+    return pa.RecordBatch.from_arrays([column.slice(0, count) for column in columns], schema=schema)
 
 
 def _head(block: bytes) -> bytes:
@@ -301,6 +326,19 @@ def read(file: SourceFile, only: Sequence[str] | None = None, rows: int | None =
     if not batches:
         return pa.table({name: pa.array([], pa.string()) for name in names})
     return pa.Table.from_batches(batches).select(names)
+
+
+def first_malformed(file: SourceFile) -> tuple[int, str] | None:
+    """Line and text of the first record of a file that is malformed, among the first rows; None if none is.
+
+    Raises:
+        InputError: as :func:`read`.
+    """
+    batch = next(open_file(file, ()).batches(None), None)
+    malformed = None if batch is None else batch.filter(batch.column(MALFORMED).is_valid())
+    if not malformed:
+        return None
+    return malformed.column(LINE)[0].as_py(), malformed.column(MALFORMED)[0].as_py()
 
 
 def _up_to(batches: Iterator[pa.RecordBatch], rows: int | None) -> Iterator[pa.RecordBatch]:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from hmamba.errors import InputError
-from hmamba.storage.layout import CHECKPOINT
 from hmamba.storage.local import atomic_file, digest, read_json, sha256, write_json
+from hmamba.storage.run_layout import CHECKPOINT
 from hmamba.training.average import WeightAverage
 
 log = logging.getLogger("hmamba")

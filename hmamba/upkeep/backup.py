@@ -8,14 +8,16 @@ and the landing folder are not in it.
 from __future__ import annotations
 
 import logging
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from hmamba import __version__
 from hmamba.config import Config, WarehouseConfig
@@ -23,8 +25,10 @@ from hmamba.contracts.backup import Backup
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest
 from hmamba.errors import InputError
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import atomic_file, atomic_folder
+from hmamba.storage.root_locks import quiet, tables
+from hmamba.storage.run_layout import RunLayout
 from hmamba.upkeep.prune import large_parts
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.rewrite import copy_to
@@ -34,7 +38,11 @@ log = logging.getLogger("hmamba")
 ARCHIVES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}
 """Endings of archives, with the mode of :mod:`tarfile` that writes them."""
 
+_OTHER_ARCHIVES = (".zip", ".7z", ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz")
+
 DESCRIPTION = "backup.json"
+
+_GIVE = "Give the folder or the archive that hmamba backup has made."
 
 
 def back_up(layout: Layout, config: Config, target: Path) -> Backup:
@@ -51,7 +59,8 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
 
     Raises:
         BusyError: something still runs after ``warehouse.wait_seconds``.
-        InputError: the folder is not a root, or the target exists, or is inside of the root.
+        InputError: the folder is not a root or holds a link out of it, or the target exists, is inside it, or is
+            another kind of archive.
     """
     target = target.expanduser().absolute()
     if not layout.warehouse.is_file():
@@ -63,13 +72,12 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
     mode = _mode(target)
     with ExitStack() as stack:
         wait = config.warehouse.wait_seconds
-        stack.enter_context(layout.storage.lock(layout.runs, ".night.lock", wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, ".refresh.lock", wait))
+        stack.enter_context(quiet(layout, wait))
         for _, day in layout.run_days:
             for run in layout.storage.find(day, "*/"):
                 if large_parts(RunLayout(run, layout.storage)):  # pulls and pruned nights only leave documents
                     stack.enter_context(layout.storage.lock(run, wait_seconds=wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, wait_seconds=wait))
+        stack.enter_context(tables(layout, wait))
         if mode is None:
             with atomic_folder(target) as folder:
                 return _fill(layout, config, folder)
@@ -81,7 +89,12 @@ def back_up(layout: Layout, config: Config, target: Path) -> Backup:
 
 
 def _mode(target: Path) -> str | None:
-    return next((mode for ending, mode in ARCHIVES.items() if target.name.endswith(ending)), None)
+    mode = next((mode for ending, mode in ARCHIVES.items() if target.name.endswith(ending)), None)
+    if mode is None and target.suffix in _OTHER_ARCHIVES:
+        raise InputError(
+            f"{target}: archives end with {', '.join(ARCHIVES)}. Give one of these, or the name of a folder."
+        )
+    return mode
 
 
 def _fill(layout: Layout, config: Config, folder: Path) -> Backup:
@@ -93,7 +106,10 @@ def _fill(layout: Layout, config: Config, folder: Path) -> Backup:
         place = folder / path.relative_to(layout.root)
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
-            links[path.relative_to(layout.root).as_posix()] = str(path.readlink())
+            name, leads_to = path.relative_to(layout.root), path.readlink()
+            if _leads_out(_target(name, leads_to)):
+                raise InputError(f"{path} is a link out of the root. Replace it by what it leads to.")
+            links[name.as_posix()] = str(leads_to)
         else:
             shutil.copy2(path, place)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -144,6 +160,8 @@ def restore(source: Path, root: Path) -> Backup:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"--root {root} exists and is not empty. Restore to a new folder, then exchange the two.")
     with _opened(source) as backup:
+        if not (backup / DESCRIPTION).is_file():
+            raise InputError(f"{source} is no backup, as it holds no {DESCRIPTION}. {_GIVE}")
         made = Backup.read(backup / DESCRIPTION)
         cure = Backup.CURE
         for file in made.files:
@@ -160,9 +178,11 @@ def restore(source: Path, root: Path) -> Backup:
                 file.verified(place, "Check the disk, then restore again.")
             for name, leads_to in made.links.items():
                 place = _inside(folder, name)
-                _inside(folder, os.path.normpath(PurePosixPath(name).parent / leads_to))
+                _inside(folder, _target(PurePosixPath(name), leads_to))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(leads_to)
+                if not place.resolve().is_relative_to(folder.resolve()):  # by way of another link
+                    raise _outside(name)
             with connect(folder / Layout.at(root).warehouse.name, WarehouseConfig(), read_only=True):
                 pass  # it can be opened
     return made
@@ -175,15 +195,16 @@ def _opened(source: Path) -> Iterator[Path]:
         yield source
         return
     if not source.is_file():
-        raise InputError(f"{source} does not exist. Give the folder or the archive that hmamba backup has made.")
+        raise InputError(f"{source} does not exist. {_GIVE}")
     with tempfile.TemporaryDirectory(dir=source.parent, prefix=".restore.tmp-") as work:
         try:
             with tarfile.open(source) as archive:
                 archive.extractall(work, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InputError(f"{source} is not a whole archive ({error}). {Backup.CURE}") from None
+            why = " ".join(str(error).split())  # tarfile names every format that it has tried on a line of its own
+            raise InputError(f"{source} is not a whole archive ({why}). {Backup.CURE}") from None
         yield Path(work)
 
 
@@ -191,12 +212,25 @@ def _names(folder: Path) -> Iterator[str]:
     return (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _inside(folder: Path, name: str | PurePosixPath) -> Path:
+def _target(name: PurePath, leads_to: str | PurePath) -> str:
+    """Where a link leads to, relative to the root."""
+    return os.path.normpath(name.parent / leads_to)
+
+
+def _leads_out(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+
+
+def _inside(folder: Path, name: str) -> Path:
     """A path in a folder.
 
     Raises:
         InputError: the name leads out of it.
     """
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise InputError(f"{DESCRIPTION} names {name}, which is outside of the root. {Backup.CURE}")
+    if _leads_out(name):
+        raise _outside(name)
     return folder / name
+
+
+def _outside(name: str | PurePosixPath) -> InputError:
+    return InputError(f"{DESCRIPTION} names {name}, which is outside of the root. {Backup.CURE}")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from hmamba.config import load
 from hmamba.contracts.contents import Contents
 from hmamba.contracts.document import Document
+from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import Manifest, SnapshotManifest
 from hmamba.contracts.models import IndexDescription
 from hmamba.contracts.receipt import Receipt
@@ -24,8 +25,9 @@ from hmamba.models import promotions
 from hmamba.models.verify import verified
 from hmamba.sequences.files import Snapshot
 from hmamba.statements import one, rows
-from hmamba.storage.layout import CONTENTS, INDEX_DESCRIPTION, Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from hmamba.storage.run_layout import CONTENTS, INDEX_DESCRIPTION, RunLayout
 from hmamba.text import counted
 from hmamba.warehouse.connection import connect
 from hmamba.warehouse.tables import is_empty
@@ -89,8 +91,8 @@ def _configuration(layout: Layout, found: _Findings) -> None:
 
 def _warehouse(layout: Layout, found: _Findings) -> None:
     path = layout.warehouse
-    found.looked = "none"
     if not path.exists():
+        found.looked = "none"
         if layout.published_days:
             found.wrong.append(
                 f"{path} does not exist, but tables are published. Restore it: hmamba restore BACKUP --root NEW."
@@ -102,7 +104,7 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
                 found.looked = "empty"
                 return
             size = one(connection, "upkeep/warehouse_size")
-            found.looked = f"{size['batches']:,} batches, {counted(size['events'], 'event')}"
+            found.looked = f"{counted(size['batches'], 'pull')}, {counted(size['events'], 'event')}"
             cure = f"{path.name} was changed by hand, or is damaged: restore a backup (hmamba restore)."
             for row in rows(connection, "upkeep/ledger_differences"):
                 counts = ", ".join(f"{name} {value:,}" for name, value in row.items() if name != "batch_id")
@@ -120,19 +122,16 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
 
 def _models(layout: Layout, found: _Findings) -> None:
     stored = [path.name for path in layout.storage.find(layout.models, "*/")]
-    whole = [name for name in stored if not _is_pruned(layout, name)]
+    whole = [name for name in stored if not layout.is_pruned(name)]
     found.looked = counted(len(whole), "version")
     for name in stored:
         found.attempt(partial(model_files.read_metrics, layout, name))
     for name in whole:
         found.attempt(partial(verified, layout, name))
+    found.attempt(partial(promotions.require, layout))
     history = promotions.promotions(layout)
     if history and history[-1].version not in whole:
         found.attempt(partial(verified, layout, history[-1].version))
-
-
-def _is_pruned(layout: Layout, version: str) -> bool:
-    return layout.storage.find(layout.model(version), "*") == [layout.model_metrics(version)]
 
 
 def _tables(layout: Layout, found: _Findings) -> None:
@@ -159,8 +158,8 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
         InputError: one is missing, damaged or too many, or their rows do not add up.
     """
     manifest = Manifest.read(place, layout.storage)
-    total = 0
-    for file in manifest.files:
+    total = sum(file.rows for file in manifest.files)
+    for file in manifest.every_file:
         part = layout.storage.local_path(layout.root / file.path)
         if not part.is_file():
             raise InputError(f"{part} does not exist. {cure}")
@@ -168,11 +167,10 @@ def _table(layout: Layout, folder: Path, place: Path, cure: str) -> None:
             raise InputError(f"{part} is damaged: its content is not what the manifest says (SHA-256). {cure}")
         if pq.read_metadata(part).num_rows != file.rows:
             raise InputError(f"{part} has other rows than its manifest says. {cure}")
-        total += file.rows
     if total != manifest.rows:
         raise InputError(f"{place}: the files have {total} rows, and the manifest says {manifest.rows}. {cure}")
-    known = {layout.root / file.path for file in manifest.files}
-    more = [path for path in layout.storage.find(folder, "*.parquet") if path not in known]
+    known = {layout.root / file.path for file in manifest.every_file}
+    more = [path for path in layout.storage.find(folder, "**/*.parquet") if path not in known]
     if more:
         raise InputError(f"{more[0]} does not belong there: {place} does not name it. {cure}")
 
@@ -190,6 +188,7 @@ def _runs(layout: Layout, found: _Findings) -> None:
         for path in run.failed:
             found.attempt(partial(StepFailure.read, path, run.storage))
         found.attempt(partial(_if_exists, Verdict, run.verdict, run))
+        found.attempt(partial(_if_exists, Acceptance, run.accepted, run))
         found.attempt(partial(_snapshot, run))
         found.attempt(partial(_folder, run.model, CONTENTS, "Run the gate step again (python -m jobs.gate)."))
         found.attempt(partial(_index, run))
@@ -204,7 +203,7 @@ def _if_exists(kind: type[Document], place: Path, run: RunLayout) -> object:
 
 
 def _snapshot(run: RunLayout) -> None:
-    if run.storage.exists(run.manifest):
+    if run.storage.exists(run.sequences):
         files = Snapshot.open(run)
         assert files.shards
         assert files.items
@@ -230,8 +229,10 @@ def _index(run: RunLayout) -> None:
             (name, *_) = sorted(name for name, _ in digests.items() ^ description.sha256.items())
             raise InputError(f"{folder / name} is not the file that was written. {IndexDescription.CURE}")
     metrics = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
-    if metrics is not None and run.storage.exists(run.item_points):
+    if metrics is not None and run.storage.exists(run.item_points.parent):
         metrics.points.verified(run.storage.local_path(run.item_points), IndexDescription.CURE)
+        for name, written in metrics.tables.items():
+            written.verified(run.storage.local_path(run.table(name)), IndexDescription.CURE)
 
 
 def _scored(run: RunLayout, place: Path) -> None:
@@ -242,6 +243,8 @@ def _scored(run: RunLayout, place: Path) -> None:
     cure = f"Run the score step for shard {scored.shard} (python -m jobs.score --shard {scored.shard})."
     scored.part.verified(run.storage.local_path(run.candidate_part(scored.shard)), cure)
     scored.points.verified(run.storage.local_path(run.user_points(scored.shard)), cure)
+    for name, written in scored.tables.items():
+        written.verified(run.storage.local_path(run.table(name, scored.shard)), cure)
 
 
 def _refreshable(layout: Layout) -> None:

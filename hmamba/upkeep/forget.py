@@ -18,15 +18,20 @@ import pyarrow.compute as pc
 
 from hmamba.columns import FALLBACK_VERSION, MODEL_VERSION, RANK, USER_ID
 from hmamba.config import Config
-from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.manifest import Manifest, SnapshotFile, SnapshotManifest
+from hmamba.contracts.contents import HashedFile, digest_of
+from hmamba.contracts.guards import Acceptance
+from hmamba.contracts.manifest import CHANGES, Manifest, PublishedFile, SnapshotFile, SnapshotManifest
 from hmamba.contracts.receipt import ErasedUser, Receipt
-from hmamba.contracts.steps import ShardMetrics, SnapshotMetrics
+from hmamba.contracts.steps import IndexMetrics, ShardMetrics, SnapshotMetrics
 from hmamba.errors import InputError
+from hmamba.report.examples import without_users
 from hmamba.storage.base import write_text
-from hmamba.storage.layout import Layout, RunLayout, shard_name
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import LOCAL, digest
+from hmamba.storage.root_locks import quiet, tables
+from hmamba.storage.run_layout import RunLayout, shard_name
 from hmamba.storage.temporary import sweep
+from hmamba.tables.files import described
 from hmamba.upkeep.names import SUFFIXES, Names
 from hmamba.upkeep.rewriting import holds, linked, without
 from hmamba.upkeep.sources import erase_from_files, files_that_name
@@ -113,11 +118,10 @@ def forget(layout: Layout, config: Config, users: Sequence[str], *, landing: boo
         raise InputError(f"{layout.warehouse} does not exist: there is nothing to erase. Correct --root.")
     wait = config.warehouse.wait_seconds
     with ExitStack() as stack:
-        stack.enter_context(layout.storage.lock(layout.runs, ".night.lock", wait))
-        stack.enter_context(layout.storage.lock(layout.candidates, ".refresh.lock", wait))
+        stack.enter_context(quiet(layout, wait))
         work = _Erasure(layout, config, given, _erase_from_warehouse(layout, config, given))
         work.rewrites(layout.warehouse)
-        for step in (_erase_from_runs, _erase_from_tables, _erase_from_texts, _delete_leftovers):
+        for step in (_delete_leftovers, _erase_from_runs, _erase_from_tables, _erase_from_texts):
             step(work)
         if landing:
             work.rewrites(*erase_from_files(layout, config, given))
@@ -180,7 +184,7 @@ def _write_run(work: _Erasure, run: RunLayout, found: Sequence[Path]) -> None:
                 removed[path] = without(path, target, work.ids)
             else:
                 target.write_text(work.names.rewritten(path), encoding="utf-8")
-        _describe_run(run, new, removed)
+        _describe_run(run, new, removed, changed)
 
 
 def _states(run: RunLayout, found: Sequence[Path]) -> Iterator[Path]:
@@ -191,18 +195,23 @@ def _states(run: RunLayout, found: Sequence[Path]) -> Iterator[Path]:
             yield from (run.states / f"{kind}-{number}" for kind in ("part", "users"))
 
 
-def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table]) -> None:
+def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table], changed: Sequence[Path]) -> None:
     """Enter the new files of a run into its documents.
 
     Args:
         run: the old folder.
         new: the new one, whose documents are those of the old one.
         removed: the rows that were left out, by file of the old folder.
+        changed: files of the old folder that were written again.
     """
     before = SnapshotManifest.read_if_exists(run.manifest, run.storage)
     after = before
-    if before is not None and any(path.parent == run.sequences for path in removed):
+    if before is not None and any(path.parent == run.sequences for path in changed):
         after = _write_manifest(before, run, new, removed)
+    index = IndexMetrics.read_if_exists(run.step_metrics("index"), run.storage)
+    if before is not None and after is not None and index is not None and index.snapshot == before.files_digest:
+        # The tables about items name no user, and stay.
+        index.model_copy(update={"snapshot": after.files_digest}).write(new.step_metrics("index"))
     for path in run.storage.find(run.metrics, "score-*.json"):
         old = ShardMetrics.read(path, run.storage)
         part, points = run.candidate_part(old.shard), run.user_points(old.shard)
@@ -210,6 +219,8 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
         changes: dict[str, object] = {}
         if before is not None and after is not None and old.snapshot == before.digest:
             changes["snapshot"] = after.digest
+            if old.rules == before.rules_digest != after.rules_digest:
+                changes["rules"] = after.rules_digest
         if part in removed:
             rows = removed[part]
             changes["part"] = HashedFile.of(new.candidate_part(old.shard), part.name)
@@ -217,10 +228,28 @@ def _describe_run(run: RunLayout, new: RunLayout, removed: dict[Path, pa.Table])
             changes["fallback_users"] = old.fallback_users - _fallback_users(rows)
         if points in removed:
             changes["points"] = HashedFile.of(new.user_points(old.shard), points.name)
+        if any(run.table(name, old.shard) in removed for name in old.tables):
+            changes["tables"] = {
+                name: described(new.table(name, old.shard), written.name, written.made_with)
+                for name, written in old.tables.items()
+            }
         if shard is not None or part in removed:  # a user without events is in the part only
             changes["users"] = old.users - _users(*(rows for rows in (shard, removed.get(part)) if rows is not None))
         if changes:
             old.model_copy(update=changes).write(new.metrics / path.name)
+    _accept_still(run, new)
+
+
+def _accept_still(run: RunLayout, new: RunLayout) -> None:
+    """Let what was accepted for the candidates of a run hold for them without the users."""
+    found = Acceptance.read_if_exists(run.accepted, run.storage)
+    if found is not None and found.table == _candidates_digest(run):
+        found.model_copy(update={"table": _candidates_digest(new)}).write(new.accepted)
+
+
+def _candidates_digest(run: RunLayout) -> str:
+    scored = (ShardMetrics.read_if_exists(path, run.storage) for path in run.score_metrics)
+    return digest_of(one.part for one in scored if one is not None)
 
 
 def _write_manifest(
@@ -231,11 +260,11 @@ def _write_manifest(
     shards = {shard_name(shard) for shard in range(before.shards)}
     for file in before.files:
         rows = removed.get(run.sequences / file.name)
-        if rows is None:
-            files.append(file)
-            continue
         written = HashedFile.of(new.sequences / file.name)
-        files.append(SnapshotFile(**written.model_dump(), rows=file.rows - len(rows)))
+        left_out = 0 if rows is None else len(rows)
+        files.append(SnapshotFile(**written.model_dump(), rows=file.rows - left_out))
+        if rows is None:
+            continue
         if file.name in shards:
             users, events = users - _users(rows), events - len(rows)
     after = before.model_copy(update={"files": tuple(files)})
@@ -267,21 +296,29 @@ def _fallback_users(rows: pa.Table) -> int:
 def _erase_from_tables(work: _Erasure) -> None:
     """Exchange published tables for ones without the users; their manifests name the new snapshots."""
     layout, storage = work.layout, work.layout.storage
-    with storage.lock(layout.candidates, wait_seconds=work.config.warehouse.wait_seconds):
+    with tables(layout, work.config.warehouse.wait_seconds):
         for folder in (*(path for _, path in layout.published_days), *layout.rolled_back_tables):
             local = storage.local_path(folder)
-            found = [path for path in work.holding(local) if path.suffix == ".parquet"]
+            # Changes are left out: with fewer rows they would leave the user in what was delivered before.
+            changes = layout.published_table(local, CHANGES).parent
+            held = [path for path in work.holding(local) if path.suffix == ".parquet"]
+            found = [path for path in held if not path.is_relative_to(changes)]
             own = local / layout.published_manifest(datetime.min.date()).name
             manifest = Manifest.read_if_exists(own)
             snapshot = None if manifest is None else _snapshot_now(layout, manifest)
-            if not found and (manifest is None or snapshot == manifest.snapshot):
+            if not held and (manifest is None or snapshot == manifest.snapshot):
                 continue
             work.rewrites(folder)
             with storage.write_folder(folder) as target:
-                linked(local, target, [path.name for path in (*found, own)])
-                removed = {path.name: without(path, target / path.name, work.ids) for path in found}
+                linked(local, target, [path.relative_to(local).as_posix() for path in (*found, own, changes)])
+                removed = {}
+                for path in found:
+                    name = path.relative_to(local)
+                    (target / name).parent.mkdir(parents=True, exist_ok=True)
+                    removed[name] = without(path, target / name, work.ids)
                 if manifest is not None and snapshot is not None:
-                    _without_rows(manifest, snapshot, removed, target).write(target / own.name)
+                    place = layout.published(manifest.day).relative_to(layout.root)
+                    _without_rows(manifest, snapshot, removed, target, place).write(target / own.name)
 
 
 def _snapshot_now(layout: Layout, manifest: Manifest) -> str:
@@ -297,21 +334,36 @@ def _snapshot_now(layout: Layout, manifest: Manifest) -> str:
     return manifest.snapshot
 
 
-def _without_rows(manifest: Manifest, snapshot: str, removed: dict[str, pa.Table], folder: Path) -> Manifest:
-    """A manifest with the new files."""
-    files = []
-    for file in manifest.files:
-        name = Path(file.path).name
-        if name in removed:
-            written = HashedFile.of(folder / name)
-            changes = {"rows": file.rows - len(removed[name]), "bytes": written.bytes, "sha256": written.sha256}
-            files.append(file.model_copy(update=changes))
-        else:
-            files.append(file)
-    rows = removed.values()
+def _without_rows(
+    manifest: Manifest, snapshot: str, removed: dict[Path, pa.Table], folder: Path, place: Path
+) -> Manifest:
+    """A manifest with the new files.
+
+    Args:
+        manifest: the manifest before.
+        snapshot: digest of the snapshot.
+        removed: the rows that were left out, by the files' paths relative to the folder of the day.
+        folder: the new folder.
+        place: where that folder will be, relative to the root.
+    """
+
+    def new(files: tuple[PublishedFile, ...]) -> tuple[PublishedFile, ...]:
+        found = []
+        for file in files:
+            name = Path(file.path).relative_to(place)
+            changes: dict[str, object] = {}
+            if name in removed:
+                written = HashedFile.of(folder / name)
+                changes = {"rows": file.rows - len(removed[name]), "bytes": written.bytes, "sha256": written.sha256}
+            found.append(file.model_copy(update=changes))
+        return tuple(found)
+
+    rows = [removed[name] for file in manifest.files if (name := Path(file.path).relative_to(place)) in removed]
     return manifest.model_copy(
         update={
-            "files": tuple(files),
+            "files": new(manifest.files),
+            "tables": {name: new(files) for name, files in manifest.tables.items() if name != CHANGES},
+            "changes_from": None,
             "snapshot": snapshot,
             "rows": manifest.rows - sum(map(len, rows)),
             "users": manifest.users - sum(map(_users, rows)),
@@ -321,9 +373,16 @@ def _without_rows(manifest: Manifest, snapshot: str, removed: dict[str, pa.Table
 
 
 def _erase_from_texts(work: _Erasure) -> None:
-    """Replace the ids in reports and checks, and delete backtests that hold the users."""
+    """Remove examples from reports, replace the ids in texts, and delete backtests that hold the users."""
     layout, storage = work.layout, work.layout.storage
-    for place in (layout.reports, layout.checks.folder, layout.models):
+    for place in (*(layout.report(day) for day, _ in layout.report_days), layout.all_reports):
+        path = storage.local_path(place)
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if (changed := work.names.removed(without_users(text, work.users))) != text:
+                work.rewrites(place)
+                write_text(storage, place, changed)
+    for place in (layout.checks.folder, layout.models):
         for path in work.holding(storage.local_path(place)):
             if path.suffix != ".parquet":
                 work.rewrites(path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
+
+from hmamba.quality.row_rules import shown
 from hmamba.storage.local import digest
 
 SUFFIXES = (".json", ".html", ".md", ".txt")
@@ -16,23 +19,29 @@ SUFFIXES = (".json", ".html", ".md", ".txt")
 
 _FORGOTTEN = "(forgotten)"
 _CHECKSUM = "checksum"
+_MARKUP = re.compile(r"(<style>.*?</style>|<[^>]*>)", re.DOTALL)
 
 
 class Names:
     """Finds the ids of users in texts.
 
     A short id or a small number, such as 12, occurs in every text. It is only recognised in quotes, as messages write
-    ids; other ids are recognised wherever no letter, digit, dash or underscore touches them.
+    ids; other ids are recognised wherever no letter, digit, dash or underscore touches them. Tags and styles of pages,
+    and keys and values of documents that are nothing but an id, such as the name of a step, stay as they are.
     """
 
     def __init__(self, users: Iterable[str]) -> None:
+        self._ids = frozenset(users)
+        long: set[str] = set()
+        short: set[str] = set()
+        for text in {text for user in self._ids for text in (user, shown(user)[1:-1])}:
+            kind = long if len(text) >= 6 or (len(text) >= 4 and not text.isdigit()) else short
+            kind |= {re.escape(text), re.escape(escape(text))}
         parts = []
-        for form in {form for user in users for form in (user, html.escape(user))}:
-            text = re.escape(form)
-            if len(form) >= 6 or (len(form) >= 4 and not form.isdigit()):
-                parts.append(rf"(?<![\w-]){text}(?![\w-])")
-            else:
-                parts.append(rf"(?:(?<=[\"'`])|(?<=&\#3[94];)|(?<=&quot;)){text}(?=[\"'`\\]|&\#3[94];|&quot;)")
+        if long:
+            parts.append(rf"(?<![\w-])(?:{'|'.join(long)})(?![\w-])")
+        if short:
+            parts.append(rf"(?:(?<=[\"'`])|(?<=&\#3[94];))(?:{'|'.join(short)})(?=[\"'`\\]|&\#3[94];)")
         self._pattern = re.compile("|".join(parts)) if parts else None
 
     def among(self, text: str) -> bool:
@@ -45,11 +54,21 @@ class Names:
 
     def are_in(self, path: Path) -> bool:
         """Whether a text file names one of the users."""
-        return self.among(path.read_text(encoding="utf-8", errors="replace"))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".html":
+            return any(map(self.among, _MARKUP.split(text)[::2]))
+        if path.suffix == ".json":
+            with suppress(ValueError):
+                return any(one in self._ids or self.among(one) for one in _strings(json.loads(text)))
+        return self.among(text)
 
     def rewritten(self, path: Path) -> str:
         """A text file without these ids. A document gets a new checksum."""
         text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".html":
+            parts = _MARKUP.split(text)
+            parts[::2] = map(self.removed, parts[::2])
+            return "".join(parts)
         if path.suffix != ".json":
             return self.removed(text)
         try:
@@ -64,9 +83,22 @@ class Names:
 
     def _within(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.removed(value)
+            return value if value in self._ids else self.removed(value)
         if isinstance(value, list):
             return [self._within(one) for one in value]
         if isinstance(value, dict):
-            return {self.removed(key): self._within(one) for key, one in value.items()}
+            return {key: self._within(one) for key, one in value.items()}
         return value
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield key
+            yield from _strings(one)

@@ -1,9 +1,9 @@
 """Delete what is older than the days in ``[keep]``.
 
 Never deleted are: the table that readers have, the working folder of its run, which refreshes read; the champion, the
-versions that the gates of kept working folders compare with, and those that made a kept table; working folders of runs
-that have not finished; and files of which rows have not been pulled. Of working folders and models, the documents stay
-for ``keep.documents`` days, so that ``hmamba history`` lists the nights of a year.
+versions that the nights of kept working folders have trained or compare with, and those that made a kept table; working
+folders of runs that have not finished; and files of which rows have not been pulled. Of working folders and models, the
+documents stay for ``keep.documents`` days, so that ``hmamba history`` lists the nights of a year.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from hmamba.models import promotions
 from hmamba.sources.files import find_catalogue
 from hmamba.statements import rows
 from hmamba.steps import PUBLISHING
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256
+from hmamba.storage.root_locks import tables
+from hmamba.storage.run_layout import RunLayout
 from hmamba.storage.temporary import claimed
 from hmamba.upkeep.sizes import size_of
 from hmamba.warehouse.connection import connect
@@ -93,7 +95,7 @@ def plan(layout: Layout, config: Config, day: date | None = None) -> Plan:
 
 def prune(layout: Layout, config: Config, day: date | None = None) -> Plan:
     """Delete what :func:`plan` finds, and return it. A table disappears as a whole."""
-    with layout.storage.lock(layout.candidates):
+    with tables(layout):
         found = plan(layout, config, day)
         found.doomed = [one for one in found.doomed if _delete(layout, one, found.notes)]
     return found
@@ -204,26 +206,18 @@ def _plan_models(layout: Layout, found: Plan, config: Config, tables: set[date],
     needed = {manifest.model_version for manifest in manifests if manifest is not None}
     needed |= {one.version for one in history[-1:]}
     needed |= {version for version in champions if version is not None}
-    stored = {path.name: path for path in layout.storage.find(layout.models, "*/")}
-    days = {name: _day_of(name) for name in stored}
-    known = [day for day in days.values() if day is not None]
-    kept, recorded = (_kept(known, most, ()) for most in (config.keep.models, config.keep.documents))
-    for name, folder in stored.items():
-        day = days[name]
-        if day is None or day in kept or name in needed:
-            continue  # a folder with another name is not ours
-        files = [path for path in layout.storage.find(folder, "*") if path != layout.model_metrics(name)]
+    stored = layout.model_days
+    known = [day for day, _ in stored]
+    # A kept working folder may be that of a night between train and gate.
+    kept, recorded = (_kept(known, most, runs) for most in (config.keep.models, config.keep.documents))
+    for day, folder in stored:
+        if day in kept or folder.name in needed:
+            continue
+        files = [path for path in layout.storage.find(folder, "*") if path != layout.model_metrics(folder.name)]
         if day not in recorded:
             found.add("documents", folder)
         else:
             found.add("models", *files)
-
-
-def _day_of(version: str) -> date | None:
-    try:
-        return date.fromisoformat(version[:8])
-    except ValueError:
-        return None
 
 
 def _plan_reports(layout: Layout, found: Plan, most: int, day: date | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,20 +10,32 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.columns import USER_ID
+from hmamba.errors import InputError
+from hmamba.storage.local import link_or_copy
 
 _ROWS = 131_072
 
 
 def holds(path: Path, users: pa.Array) -> bool:
-    """Whether a Parquet file has one of the users among its user ids, also in a dictionary that no row refers to."""
-    if USER_ID not in pq.read_schema(path).names:
-        return False
-    with pq.ParquetFile(path, read_dictionary=[USER_ID]) as file:
-        for batch in file.iter_batches(_ROWS, columns=[USER_ID]):
-            column = batch.column(0)
-            values = column.dictionary if pa.types.is_dictionary(column.type) else column
-            if pc.any(pc.is_in(values.cast(pa.string()), value_set=users)).as_py():
-                return True
+    """Whether a Parquet file has one of the users among its user ids, also in a dictionary that no row refers to.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        if USER_ID not in pq.read_schema(path).names:
+            return False
+        with pq.ParquetFile(path, read_dictionary=[USER_ID]) as file:
+            for batch in file.iter_batches(_ROWS, columns=[USER_ID]):
+                column = batch.column(0)
+                values = column.dictionary if pa.types.is_dictionary(column.type) else column
+                if pc.any(pc.is_in(values.cast(pa.string()), value_set=users)).as_py():
+                    return True
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path} cannot be searched ({error}). Delete it, or run the step again that writes it; then run hmamba "
+            "forget with the same users again."
+        ) from None
     return False
 
 
@@ -46,7 +56,8 @@ def without(path: Path, target: Path, users: pa.Array) -> pa.Table:
         first = groups.row_group(0) if groups.num_row_groups else None
         codec = first.column(0).compression.lower() if first is not None else "zstd"
         rows = first.num_rows if first is not None else _ROWS
-        plain = pa.schema([_plain(field) for field in file.schema_arrow])
+        # The metadata of tables of vectors names the model and its space.
+        plain = pa.schema([_plain(field) for field in file.schema_arrow], file.schema_arrow.metadata)
         with pq.ParquetWriter(target, plain, compression="none" if codec == "uncompressed" else codec) as writer:
             for batch in file.iter_batches(max(rows, 1)):
                 table = pa.Table.from_batches([batch]).cast(plain)
@@ -79,7 +90,4 @@ def linked(source: Path, target: Path, besides: Iterable[str] = ()) -> None:
             place.mkdir(parents=True, exist_ok=True)
         else:
             place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, place, follow_symlinks=False)
-            except OSError:
-                shutil.copy2(path, place, follow_symlinks=False)
+            link_or_copy(path, place)

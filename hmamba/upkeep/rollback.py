@@ -25,9 +25,10 @@ from hmamba.evaluation.gate import is_baseline
 from hmamba.models import promotions
 from hmamba.models.verify import verified
 from hmamba.storage.layout import Layout
+from hmamba.storage.root_locks import tables
 
 BUSY_SECONDS = 60.0
-"""Maximum wait for each step that works in a folder of a later day."""
+"""Maximum wait for a night, a refresh, and each step that works in a folder of a later day."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def to_version(layout: Layout, version: str) -> Target:
     Raises:
         InputError: there is no such version, or it is damaged.
     """
-    if not layout.storage.exists(layout.model(version)):
+    if layout.model(version) not in layout.storage.find(layout.models, "*/"):
         raise InputError(
             f"--to {version}: there is no such day or model version. {layout.command('models')} lists the versions."
         )
@@ -105,7 +106,7 @@ def to_table(layout: Layout, day: date) -> Target:
 
 
 def roll_back(layout: Layout, target: Target, *, delete: bool = False) -> Iterator[str]:
-    """Go back.
+    """Go back. The caller keeps nights and refreshes from starting, from before the target is looked up.
 
     Args:
         layout: the root.
@@ -120,9 +121,9 @@ def roll_back(layout: Layout, target: Target, *, delete: bool = False) -> Iterat
         InputError: the list of promotions is damaged; nothing has been changed.
     """
     with ExitStack() as stack:
-        stack.enter_context(layout.storage.lock(layout.candidates))
         if not target.keeps_tables:
-            _lock_later_runs(layout, target.day, stack)
+            _lock_later_runs(layout, target.day, stack)  # before the tables, as a step does that publishes
+        stack.enter_context(tables(layout, BUSY_SECONDS))
         yield from target.notes
         if target.table is not None:
             yield from _restore(layout, target.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,9 @@ from hmamba.upkeep.names import Names
 from hmamba.warehouse.connection import connect, in_memory
 from hmamba.warehouse.staging import Picked, read_unchanged
 
+_TOKENS = (re.compile(r'[^\s,;|"{}\[\]:]+'), re.compile(r'[^\t,;|"]+'))
+"""Words and fields of an unreadable record, as in sql/forget.sql."""
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -48,9 +52,13 @@ class _Rows:
 
 
 def files_that_name(layout: Layout, config: Config, users: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Source files with rows of the users, and a sentence for each file that cannot be read."""
+    """Source files with rows of the users, and a sentence for each file, or the folder, that cannot be read."""
     found, unreadable = [], []
-    for file in _files(layout, config):
+    try:
+        files = _files(layout, config)
+    except InputError as error:
+        return [], [str(error)]
+    for file in files:
         try:
             if _rows(file, config, users).found:
                 found.append(file.path)
@@ -63,10 +71,14 @@ def erase_from_files(layout: Layout, config: Config, users: Sequence[str]) -> li
     """Write source files again without the rows of the users; returns their paths.
 
     The ledger gets the new content, so that a pull does not read the file again. Files that cannot be read stay as they
-    are, see :func:`files_that_name`.
+    are, and so do all if the folder cannot be listed, see :func:`files_that_name`.
     """
-    done = []
-    for file in _files(layout, config):
+    done: list[Path] = []
+    try:
+        files = _files(layout, config)
+    except InputError:
+        return done
+    for file in files:
         try:
             rows = _rows(file, config, users)
         except InputError:
@@ -79,10 +91,7 @@ def erase_from_files(layout: Layout, config: Config, users: Sequence[str]) -> li
 
 def _files(layout: Layout, config: Config) -> list[SourceFile]:
     source = config.source
-    try:
-        return find_files(source.path, layout.root, "source.path", follow_links=source.follow_links)
-    except InputError:
-        return []  # the folder is gone, and so are its files
+    return find_files(source.path, layout.root, "source.path", follow_links=source.follow_links, limits=source.limits)
 
 
 def _rows(file: SourceFile, config: Config, users: Sequence[str]) -> _Rows:
@@ -96,9 +105,13 @@ def _rows(file: SourceFile, config: Config, users: Sequence[str]) -> _Rows:
     starts: list[int] = []
     hits: list[bool] = []
 
+    def is_named(text: str) -> bool:
+        tokens = {token.strip() for pattern in _TOKENS for token in pattern.findall(text)}
+        return names.among(text) or not tokens.isdisjoint(users)
+
     def each(picked: Picked) -> None:
         values = picked.read(column, partial(ids, null_words=config.source.null_words)).texts()
-        named = [text is not None and names.among(text) for text in picked.malformed.to_pylist()]
+        named = [text is not None and is_named(text) for text in picked.malformed.to_pylist()]
         starts.extend(picked.lines.to_pylist())
         hits.extend(np.logical_or(np.asarray(pc.is_in(values, value_set=wanted)), named).tolist())
 
@@ -109,7 +122,7 @@ def _rows(file: SourceFile, config: Config, users: Sequence[str]) -> _Rows:
 
 def _write(layout: Layout, config: Config, file: SourceFile, rows: _Rows) -> None:
     former = sha256(file.path)
-    with atomic_file(file.path) as fresh:
+    with atomic_file(file.path.resolve()) as fresh:  # behind a link, which stays
         if file.kind == "parquet":
             _write_parquet(file.path, fresh, rows)
         else:

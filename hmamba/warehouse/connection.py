@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import duckdb
 
 from hmamba.config import WarehouseConfig
 from hmamba.errors import BusyError, InputError, explained, reasons
+from hmamba.storage.locks import alone
 from hmamba.storage.temporary import claimed, private_folder
 
 log = logging.getLogger("hmamba")
@@ -66,8 +66,6 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
         BusyError: another process still holds the lock, or the disk is full.
         InputError: the file is not a DuckDB file, permission is denied, or a block that the caller reads is damaged.
     """
-    if not read_only and not path.exists():
-        _create(path)
     with private_folder(path) as spill, _open(path, config, read_only, spill) as connection:
         try:
             yield connection
@@ -78,25 +76,24 @@ def connect(path: Path, config: WarehouseConfig, *, read_only: bool = False) -> 
             raise InputError(f"{path} is damaged ({_first_line(damage)}). {_rebuild(path)}") from error
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, wait_seconds: float) -> None:
     """Make an empty database under another name, and give it its own unless another process was faster.
 
     DuckDB writes three headers; a file that a full disk or a kill cut among them is not a database.
     """
-    try:
-        with claimed(path) as temporary:
-            duckdb.connect(str(temporary)).close()
-            # The log of a database that was removed would be replayed into the new one.
-            wal_of(path).unlink(missing_ok=True)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without hard links
-                if not path.exists():
+    lock = path.with_name(f".{path.name}.lock")
+    with alone(lock.parent, lock.name, wait_seconds):
+        try:
+            if not path.exists():
+                with claimed(path) as temporary:
+                    duckdb.connect(str(temporary)).close()
+                    # The log of a database that was removed would be replayed into the new one.
+                    wal_of(path).unlink(missing_ok=True)
                     temporary.rename(path)
-    except duckdb.Error as error:
-        raise explained(error, str(path)) or error from None
+        except duckdb.Error as error:
+            raise explained(error, str(path)) or error from None
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _first_line(error: BaseException) -> str:
@@ -119,12 +116,14 @@ def wal_of(path: Path) -> Path:
 def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> duckdb.DuckDBPyConnection:
     started = reported = time.monotonic()
     while True:
-        before = path.stat().st_ino if path.exists() else None
+        if not read_only and not path.exists():
+            _create(path, config.wait_seconds)
+        before = _inode(path)
         try:
             connection = duckdb.connect(str(path), read_only=read_only, config=_settings(config, spill))
-            if before is None or path.stat().st_ino == before:
+            if _inode(path) == before:
                 return connection
-            connection.close()  # the file was replaced while it was opened: this is the old one
+            connection.close()  # the file was replaced or deleted while it was opened: this is the old one
             continue
         except duckdb.Error as error:
             holder = _holder(error)
@@ -142,6 +141,13 @@ def _open(path: Path, config: WarehouseConfig, read_only: bool, spill: Path) -> 
             log.info("%s is in use by %s: waiting, %.0f s so far", path.name, holder, now - started)
             reported = now
         time.sleep(min(_TRY_SECONDS, max(0.0, started + config.wait_seconds - now)))
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _holder(error: duckdb.Error) -> str | None:

@@ -103,7 +103,7 @@ def check_against_clock(layout: Layout, config: Config, day: date) -> None:
     if day <= today:
         return
     newest = None if config.source.columns.by_position else newest_event(layout, config)
-    advice = f"give a day up to {today}" if newest is None else _advice(newest)
+    advice = f"give a day up to {today}" if newest is None else _advice("newest event in the warehouse", newest)
     raise InputError(f"--day {day} is after today, {today} in UTC. {advice[0].upper()}{advice[1:]}.")
 
 
@@ -120,13 +120,13 @@ def check_gap(config: Config, day: date, newest: datetime | None) -> None:
         raise InputError(
             f"--day {day} is {gap} days after the newest event, more than quality.max_day_gap = "
             f"{config.quality.max_day_gap}, and is taken for a typing error; nothing has been changed. If the source "
-            f"has stopped, look there. Otherwise {_advice(newest)}."
+            f"has stopped, look there. Otherwise {_advice('newest event', newest)}."
         )
 
 
-def _advice(newest: datetime) -> str:
+def _advice(what: str, newest: datetime) -> str:
     when = newest.isoformat(sep=" ", timespec="seconds")
-    return f"the newest event is of {when}: give --day {newest.date()}, or add --any-day if this day is meant"
+    return f"the {what} is of {when}: give --day {newest.date()}, or add --any-day if this day is meant"
 
 
 def newest_event(layout: Layout, config: Config) -> datetime | None:

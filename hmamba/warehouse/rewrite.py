@@ -12,6 +12,7 @@ import duckdb
 
 from hmamba.statements import rows, statement
 from hmamba.storage.local import atomic_file
+from hmamba.warehouse.connection import wal_of
 
 log = logging.getLogger("hmamba")
 
@@ -40,11 +41,10 @@ def rewrite(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
     Args:
         connection: the warehouse, opened for writing, without an open transaction; close it afterwards.
-        path: its file.
+        path: its file, or a link to it, which stays.
     """
     connection.execute(statement("forget/checkpoint"))
-    with atomic_file(path) as fresh:
+    with atomic_file(path.resolve()) as fresh:
         copy_to(connection, fresh)
-    wal = path.with_name(f"{path.name}.wal")
-    wal.unlink(missing_ok=True)
+    wal_of(path).unlink(missing_ok=True)
     log.info("%s: written again, %d bytes", path, path.stat().st_size)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import date
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from hmamba.text import counted, metric_name, printable, short
-from jobs.commands.options import AsJson, Root, print_json
+from jobs.commands.options import AsJson, Root, Settings, print_json
+from jobs.commands.options import day as as_day
 
 if TYPE_CHECKING:
+    from hmamba.candidates.compare import ComparedUser, TableComparison
     from hmamba.candidates.lookup import Recommendations
     from hmamba.contracts.models import Rollback
-    from hmamba.upkeep.history import Night
+    from hmamba.report.history import Night
 
 _ONE_LINE = 10_000
 
@@ -72,6 +75,95 @@ def _show_recommendations(found: Recommendations, with_history: bool) -> None:
     console.print(_table(("time", "item", "category", "weight", "item id"), events, right=("weight",)))
 
 
+def compare(
+    root: Root,
+    days: Annotated[
+        list[str] | None, typer.Argument(help="Two UTC days with published tables. Default: the newest.")
+    ] = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Number of items that are listed.")] = 10,
+    users: Annotated[int, typer.Option(min=0, help="Number of users that are shown.")] = 3,
+    user: Annotated[str | None, typer.Option(help="Show this user instead.", show_default=False)] = None,
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two published tables: how many items are new in the lists, which, and for whom.
+
+    One day is compared with the newest table, and without days the two newest are. Users are shown from the most
+    changed to the least, with their history.
+
+    Example: `hmamba compare 2017-12-14 2017-12-15 --root demo`
+    """
+    from hmamba.candidates.compare import compare as compared
+    from hmamba.candidates.compare import two_days
+    from hmamba.config import load
+    from hmamba.storage.layout import Layout
+
+    layout, given = Layout.existing(root), [as_day(day) for day in days or ()]
+    if len(given) > 2:
+        raise typer.BadParameter("give at most two days.")
+    first, second = two_days(layout, *given[:2], *[None] * (2 - len(given)))
+    limits = load(config, layout).warehouse
+    found = compared(layout, first, second, most=most, users=users, user=user, config=limits)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _show_comparison(found)
+
+
+def _show_comparison(found: TableComparison) -> None:
+    console, before, now = _console(), found.before, found.now
+    days = [str(one.day) for one in (before, now)]
+    pairs = ((getattr(before, name), getattr(now, name)) for name in ("model_version", "k", "users", "rows", "items"))
+    cells = [
+        (label, *(f"{value:,}" if isinstance(value, int) else value for value in pair))
+        for label, pair in zip(("model_version", "k", "users", "rows", "distinct items"), pairs, strict=True)
+    ]
+    cells.append(("coverage", *(_share(one.coverage) for one in (before, now))))
+    if before.refreshed_to or now.refreshed_to:
+        cells.append(("refreshed to", before.refreshed_to, now.refreshed_to))
+    console.print(_table(("", *days), cells, right=days))
+    lengths = f"{found.users_with_more_rows:,} of them with more rows, {found.users_with_fewer_rows:,} with fewer"
+    deeper = f", {_share(found.churn_all)} of the first {found.depth}" if found.depth > found.first else ""
+    lines = [
+        f"Users: {found.users_in_both:,} in both tables ({lengths}), {found.users_gained:,} only in {days[1]}, "
+        f"{found.users_lost:,} only in {days[0]}",
+        f"New items: {_share(found.churn_first)} of the first {found.first} (churn){deeper}",
+        f"Unchanged: {_share(found.same_best)} of users have the same best item, {_share(found.same_first)} the same "
+        f"first {found.first} in any order",
+    ]
+    if found.rank_correlation is not None:
+        lines.append(
+            f"Order of common items: {found.rank_correlation:.3f}, the mean of Spearman's rank correlation over "
+            f"{counted(found.users_correlated, 'user')}"
+        )
+    for line in lines:
+        console.print(Text(line))
+    for what, items in (("more", found.gained), ("fewer", found.lost)):
+        if items:
+            console.print(Text(f"\nItems that {what} users have among their first {found.first}:"))
+            changes = ((one.title or one.item_id, one.users_before, one.users_now, one.item_id) for one in items)
+            console.print(_table(("item", *days, "item id"), changes, right=days))
+    for one in found.examples:
+        _show_compared_user(console, one, days)
+
+
+def _show_compared_user(console: Console, one: ComparedUser, days: Sequence[str]) -> None:
+    new = sum(not item.in_both for item in one.now)
+    console.print(Text(f"\nUser {printable(short(one.user))}: {new} of {len(one.now)} items are new"))
+    before = [f"{'  ' if item.in_both else '- '}{item.title or item.item_id}" for item in one.before]
+    now = [f"{'  ' if item.in_both else '+ '}{item.title or item.item_id}" for item in one.now]
+    events = [event.title or event.item_id for event in one.history or ()]
+    if one.history is None:
+        console.print(Text("History: the working folder of that night has been deleted."))
+    columns = (before, now) if one.history is None else (events, before, now)
+    names = days if one.history is None else ("history, newest first", *days)
+    console.print(_table(names, zip_longest(*columns)))
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.1f} %"
+
+
 def history(root: Root, as_json: AsJson = False) -> None:
     """List the nights and rollbacks, newest last: verdict, metric with interval, rows, users, time.
 
@@ -81,8 +173,8 @@ def history(root: Root, as_json: AsJson = False) -> None:
     Example: `hmamba history --root demo`
     """
     from hmamba.models.promotions import rollbacks
+    from hmamba.report.history import nights
     from hmamba.storage.layout import Layout
-    from hmamba.upkeep.history import nights
 
     layout = Layout.existing(root)
     found, back = nights(layout), rollbacks(layout)
@@ -125,9 +217,9 @@ def _days_back(one: Rollback) -> list[date]:
 
 def _rollback_cells(one: Rollback) -> tuple[object, ...]:
     table = "" if one.table is None else f", table of {one.table}"
-    to = one.version or "no model"
+    before, after = (version or "no model" for version in (one.from_version, one.version))
     when = f"{one.rolled_back_at:%Y-%m-%d %H:%M}"
-    return (max(_days_back(one)), f"rollback to {to}{table}", f"from {one.from_version}", "", "", "", "", f"at {when}")
+    return (max(_days_back(one)), f"rollback to {after}{table}", f"from {before}", "", "", "", "", f"at {when}")
 
 
 def models(root: Root, as_json: AsJson = False) -> None:

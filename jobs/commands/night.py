@@ -1,4 +1,4 @@
-"""Commands that run nights: run, refresh, backtest."""
+"""Commands that run nights: run, refresh, accept, deliver, backtest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from hmamba.errors import INTERRUPTED
 from hmamba.text import log_handler
-from jobs.commands.options import AnyDay, Root, Settings
+from jobs.commands.options import AnyDay, AsJson, Root, Settings, print_json
 from jobs.commands.options import day as as_day
 
 if TYPE_CHECKING:
@@ -91,6 +91,69 @@ def refresh(
     options = NightOptions(str(layout.root), as_day(day), config, run_id, any_day=any_day)
     layout.run(options.day, run_id)
     _show(run_refresh(options))
+
+
+def accept(
+    guards: Annotated[list[str], typer.Argument(help="Names of guards: churn, top_item, coverage, users_lost.")],
+    root: Root,
+    day: Annotated[str, typer.Option(help="The UTC day of the night, such as 2017-12-14.")],
+    run_id: Annotated[str, typer.Option(help="Name of the run's working folder.")] = "manual",
+) -> None:
+    """Let a table through that guards of `[publish.guards]` have stopped, this table only.
+
+    Publish again afterwards. The guards hold again for every other table, also for one of the same day. The step
+    metrics record what was accepted.
+
+    Example: `hmamba accept churn --root demo --day 2017-12-15`
+    """
+    from hmamba.candidates.accept import accept as record
+    from hmamba.storage.layout import Layout
+
+    layout, when = Layout.existing(root), as_day(day)
+    found = record(layout, when, run_id, guards)
+    where = f"--root {shlex.quote(root)} --day {when} --run-id {run_id}"
+    typer.echo(f"Accepted for this table of {when}: {', '.join(found.guards)}. Next, publish again:")
+    typer.echo("  in Airflow, clear the task publish, or without it:")
+    typer.echo(f"  python -m jobs.publish {where}")
+    typer.echo(f"  python -m jobs.report {where}")
+
+
+def deliver(
+    root: Root,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="A target of `[deliver]`, once or more. Default: all of them.", show_default=False),
+    ] = None,
+    day: Annotated[
+        str | None, typer.Option(help="The UTC day of the table. Default: the newest table.", show_default=False)
+    ] = None,
+    older: Annotated[
+        bool, typer.Option("--older", help="Accept that a target holds the table of a later day, as after a rollback.")
+    ] = False,
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deliver the published table to PostgreSQL, Redis or folders of CSV or JSON lines, as `[deliver]` says.
+
+    Readers of a target find the table before or the new one, never a part of it. A target that holds the table before
+    gets the changed users only; one that holds this table already gets nothing. Safe to run again after a failure.
+
+    Example: `hmamba deliver --root demo --to shop`
+    """
+    from dataclasses import asdict
+
+    from hmamba.config import load
+    from hmamba.delivery.deliver import deliver as serve
+    from hmamba.storage.layout import Layout
+
+    layout = Layout.existing(root)
+    logging.basicConfig(handlers=[log_handler()], level=logging.WARNING)
+    done = serve(layout, load(config, layout), to or (), None if day is None else as_day(day), older=older)
+    if as_json:
+        print_json([asdict(one) for one in done])
+        return
+    for one in done:
+        typer.echo(f"{one.in_a_line}; day {one.day} ({one.seconds:.1f} s)")
 
 
 def backtest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from hmamba.errors import InputError
 from hmamba.text import counted, printable
 from jobs.commands.options import AsJson, Root, Settings, print_json
 from jobs.commands.options import day as as_day
+
+if TYPE_CHECKING:
+    from hmamba.storage.layout import Layout
 
 
 def rollback(
@@ -34,25 +37,28 @@ def rollback(
     get the table of that day, and the model that made it is the champion. `--to DAY`: both as they were at the end of
     that day. The next night starts from this champion.
 
-    Later tables and working folders are moved to `ROOT/.rolled-back`, and come back if a later rollback names them.
-    Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
+    Later tables and working folders are moved to `ROOT/.rolled-back`, from which `--to VERSION` and `--table DAY` bring
+    them back. Events stay in the warehouse. The rollback is recorded in `models/champion.json`. Safe to run again.
 
     Example: `hmamba rollback --root demo --to 2017-12-14`
     """
     from hmamba.storage.layout import Layout
-    from hmamba.upkeep.rollback import require_root, roll_back, to_day, to_table, to_version
+    from hmamba.storage.root_locks import quiet
+    from hmamba.upkeep.rollback import BUSY_SECONDS, require_root, roll_back, to_day, to_table, to_version
 
     layout = Layout.existing(root)
     require_root(layout)
     if (to is None) == (table is None):
         raise typer.BadParameter("give one of --to and --table.")
-    if table is not None:
-        target = to_table(layout, as_day(table))
-    elif to is not None:
-        day = named_day(to)
-        target = to_version(layout, to) if day is None else to_day(layout, day)
-    for sentence in roll_back(layout, target, delete=delete):
-        typer.echo(sentence)
+    with quiet(layout, BUSY_SECONDS):
+        if table is not None:
+            target = to_table(layout, as_day(table))
+        elif to is not None:
+            day = named_day(to)
+            target = to_version(layout, to) if day is None else to_day(layout, day)
+        for sentence in roll_back(layout, target, delete=delete):
+            typer.echo(sentence)
+    _show_in_trend(layout)
 
 
 def prune(
@@ -70,12 +76,18 @@ def prune(
     """
     from hmamba.config import load
     from hmamba.storage.layout import Layout
+    from hmamba.storage.root_locks import nights
     from hmamba.upkeep import prune as pruning
     from hmamba.upkeep.sizes import shown
 
     layout = Layout.existing(root)
     settings = load(config, layout)
-    done = pruning.plan(layout, settings) if dry_run else pruning.prune(layout, settings)
+    if dry_run:
+        done = pruning.plan(layout, settings)
+    else:
+        with nights(layout):  # a night whose day is run again looks like one that has ended
+            done = pruning.prune(layout, settings)
+        _show_in_trend(layout)
     if as_json:
         print_json({"deleted": not dry_run, **asdict(done), "bytes": done.bytes})
         return
@@ -84,6 +96,14 @@ def prune(
     for one in done.doomed:
         typer.echo(f"{one.kind:<10}{shown(one.bytes):>10}  {one.path.relative_to(layout.root)}")
     typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {shown(done.bytes)}.")
+
+
+def _show_in_trend(layout: Layout) -> None:
+    """Write the page of all nights again, if there is one: its links and verdicts may have changed."""
+    if layout.storage.exists(layout.all_reports):
+        from hmamba.report.trend import write_trend  # imports Matplotlib
+
+        write_trend(layout)
 
 
 def forget(
@@ -99,8 +119,7 @@ def forget(
     """Erase users from the warehouse and from everything that nights have made of it.
 
     Later files do not bring them back: a salted hash of each id stays. Source files are only named, unless `--landing`
-    is given. The models stay, and the next night goes on with the same champion. Safe to run again. Writes a receipt
-    without the ids under `ROOT/receipts`.
+    is given. Models and the champion stay. Safe to run again. Writes a receipt without the ids under `ROOT/receipts`.
 
     Example: `hmamba forget 2375 --root demo`
     """
@@ -110,7 +129,8 @@ def forget(
 
     layout = Layout.existing(root)
     given = [*(users or ()), *(_lines(file) if file is not None else ())]
-    receipt = erase(layout, load(config, layout), given, landing=landing)
+    settings = load(config, layout)
+    receipt = erase(layout, settings, given, landing=landing)
     if as_json:
         print_json(receipt.model_dump(mode="json"))
         return
@@ -125,6 +145,10 @@ def forget(
         )
     for reason in receipt.unreadable:
         typer.echo(f"Not searched: {printable(reason)}", err=True)
+    if settings.deliver.targets:
+        typer.echo(
+            f"Targets of deliveries may still hold them. Deliver the table again: {layout.command('deliver')}", err=True
+        )
     if not events and not refused:
         typer.echo("The warehouse held no rows of them. Check the ids; rows that come later are not loaded.", err=True)
 

@@ -14,7 +14,7 @@ from bench.scale.data import Shop
 from bench.scale.nights import Night, report
 from bench.scale.steps import Done
 from hmamba.sequences.histories import stream_histories
-from hmamba.storage.layout import shard_name
+from hmamba.storage.run_layout import shard_name
 
 KEY = ["user_id", "item_id", "event_time"]
 

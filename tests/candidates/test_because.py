@@ -10,7 +10,8 @@ import torch
 
 from hmamba.candidates.because import Attribution
 from hmamba.candidates.fallback import Fallback
-from hmamba.candidates.score import ModelScorer, retrieve
+from hmamba.candidates.retrieve import retrieve
+from hmamba.candidates.score import ModelScorer
 from hmamba.columns import PADDING_INDEX
 from hmamba.index import index as item_index
 from hmamba.inference.encode import encode_users

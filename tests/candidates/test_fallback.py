@@ -37,7 +37,8 @@ def lists(rows, items):
 
 def test_each_user_gets_the_items_of_their_segment_and_others_those_of_all(users):
     fallback = Fallback(COUNTS, SEGMENTS, users)
-    rows, items, scores = fallback.rank(histories_of([], [], [], []), 4, exclude_seen=False)
+    ranked = fallback.rank(histories_of([], [], [], []), 4, exclude_seen=False)
+    rows, items, scores = ranked.users, ranked.items, ranked.scores
     assert lists(rows, items) == [[30, 31, 1, 2], [1, 2, 3, 4], [30, 31, 1, 2], [1, 2, 3, 4]]
     share = 0.5 * 0.75 + 0.5 * COUNTS[30] / COUNTS.sum()
     assert scores[0] == pytest.approx(np.log(share))
@@ -49,16 +50,17 @@ def test_each_user_gets_the_items_of_their_segment_and_others_those_of_all(users
 
 def test_without_segments_all_get_what_everybody_takes():
     fallback = Fallback(COUNTS)
-    rows, items, _ = fallback.rank(histories_of([], [(0, 1)]), 3, exclude_seen=True)
+    ranked = fallback.rank(histories_of([], [(0, 1), (1, ITEMS + 9)]), 3, exclude_seen=True)
+    rows, items = ranked.users, ranked.items
     assert lists(rows, items) == [[1, 2, 3], [2, 3, 4]]
     assert set(fallback.reasons(histories_of([], []), rows, items)) == {"popular"}
 
 
 def test_seen_items_are_left_out_and_lists_end_where_items_do(users):
     counts = np.where(np.isin(np.arange(ITEMS + 1), [1, 30, 31]), COUNTS, 0)
-    rows, items, scores = Fallback(counts, SEGMENTS, users).rank(histories_of([(0, 30)], []), 5, exclude_seen=True)
-    assert lists(rows, items) == [[1, 31], [1, 30, 31]]
-    assert np.isfinite(scores).all()
+    ranked = Fallback(counts, SEGMENTS, users).rank(histories_of([(0, 30)], []), 5, exclude_seen=True)
+    assert lists(ranked.users, ranked.items) == [[1, 31], [1, 30, 31]]
+    assert np.isfinite(ranked.scores).all()
 
 
 def test_a_model_leaves_users_without_usable_history_to_it(users):

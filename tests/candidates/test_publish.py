@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 import pytest
 
+from hmamba.candidates import beside
 from hmamba.candidates import publish as publishing
 from hmamba.contracts.contents import Contents, HashedFile
 from hmamba.contracts.models import IndexDescription
@@ -350,7 +351,7 @@ def test_a_failure_while_copying_changes_nothing(scored: Root, monkeypatch: pyte
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publishing.shutil, "copyfile", full)
+    monkeypatch.setattr(beside.shutil, "copyfile", full)
     code, _, log = scored.step("publish")
     assert (code, "no space is left on the device" in log) == (1, True), log
     assert published(scored) == before

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
+from hmamba.candidates.retrieve import retrieve
+from hmamba.candidates.score import ModelScorer, write_candidates
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.evaluation.ranking import Quota, rank_all, rank_served
 from hmamba.index import index as item_index

@@ -8,7 +8,7 @@ import pytest
 
 from hmamba.contracts.contents import Contents, HashedFile
 from hmamba.errors import InputError
-from hmamba.storage.layout import CONTENTS
+from hmamba.storage.run_layout import CONTENTS
 
 
 @pytest.fixture

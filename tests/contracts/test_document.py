@@ -150,7 +150,7 @@ def test_a_wrong_value_is_shown_with_its_key(changes: dict[str, Any], told: str,
 
 def test_a_file_that_is_not_there_says_what_to_run(tmp_path: Path) -> None:
     assert Verdict.read_if_exists(tmp_path / "verdict.json") is None
-    assert "does not exist. Run the step that writes it first." in fault_of(Verdict, tmp_path / "verdict.json")
+    assert f"does not exist. {Verdict.CURE}" in fault_of(Verdict, tmp_path / "verdict.json")
 
 
 def test_a_document_cannot_be_changed() -> None:

@@ -33,5 +33,5 @@ def test_a_baseline_serves_under_a_name_of_its_own(tmp_path, serving, baseline):
 
 
 def test_a_gate_that_has_not_run_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"verdict\.json does not exist\. Run the step that writes it first"):
+    with pytest.raises(InputError, match=r"verdict\.json does not exist\. Run the gate step again"):
         read_serving(Layout.at(tmp_path).run(date(2024, 1, 1), "manual"))

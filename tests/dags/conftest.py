@@ -17,6 +17,31 @@ DAGS = Path(__file__).parents[2] / "dags"
 HOME = Path(tempfile.mkdtemp(prefix="hmamba-airflow-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
+SMALL = """
+[snapshot]
+shards = 2
+
+[model]
+dim = 16
+head_dim = 16
+d_state = 8
+chunk = 16
+dropout = 0.0
+
+[train]
+epochs = {epochs}
+tokens = 256
+min_item_events = 1
+
+[gate]
+holdout_days = 3
+
+[candidates]
+k = 10
+exclude_seen = true
+"""
+"""Settings of a night that takes seconds, with two shards and ten candidates for each user."""
+
 # Airflow reads its settings when it is first imported, which no test module may do before this.
 LEAN = {
     "AIRFLOW_HOME": str(HOME),
@@ -30,8 +55,8 @@ LEAN = {
     "HMAMBA_RETRIES": "0",
 }
 assert "airflow" not in sys.modules
-for setting in ("HMAMBA_ROOT", "HMAMBA_CONFIG", "HMAMBA_PYTHON", "HMAMBA_NOTIFY", "HMAMBA_DEADLINE", "HMAMBA_PAGES"):
-    os.environ.pop(setting, None)
+for setting in ("CONFIG", "DEADLINE", "DELIVER", "NOTIFY", "PAGES", "PYTHON", "ROOT"):
+    os.environ.pop(f"HMAMBA_{setting}", None)
 os.environ.update(LEAN)
 sys.path.append(str(DAGS))
 

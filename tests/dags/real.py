@@ -7,76 +7,41 @@ import getpass
 import json
 import os
 import secrets
-import shutil
 import signal
-import socket
+import socketserver
 import subprocess
 import sys
-import tempfile
-import time
+import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.servers import free_port, until
 
 SERVICES = ("api-server", "scheduler", "dag-processor")
-_USER = "hmamba"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(what: str, true: Callable[[], bool], seconds: float, log: Path | None = None) -> None:
-    """Wait until ``true`` returns true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            end = "" if log is None else "\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-            raise AssertionError(f"Not within {seconds:.0f} s: {what}{end}")
-        time.sleep(0.5)
-
-
-def _postgres_programs() -> Path:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's, which are not in PATH
-    if not folders and (found := shutil.which("initdb")):
-        folders = [Path(found).resolve().parent]
-    if not folders:
-        pytest.fail("PostgreSQL is not installed: apt-get install postgresql")
-    return folders[-1]
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
-    """Run a PostgreSQL server of its own on loopback; yields the URL of an empty database."""
-    programs, port = _postgres_programs(), free_port()
-    # It refuses to run as root. Its folder must then be one that its user can reach.
-    account = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="hmamba-postgres-"))
-    try:
-        if account:
-            shutil.chown(folder, **account)
-        data = str(folder / "data")
-        initdb = [str(programs / "initdb"), "--pgdata", data, "--username", _USER, "--auth", "trust", "--no-sync"]
-        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd="/", **account)  # type: ignore[call-overload]
-        server = [str(programs / "postgres"), "-D", data, "-p", str(port), "-k", str(folder), "-F"]
-        log = folder / "server.log"
-        with (
-            log.open("w") as stream,
-            subprocess.Popen(server, stdout=stream, stderr=stream, cwd="/", **account) as process,  # type: ignore[call-overload]
-        ):
-            try:
-                ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-                until("PostgreSQL", lambda: subprocess.run(ready, check=False).returncode == 0, 60, log)
-                yield f"postgresql+psycopg2://{_USER}@127.0.0.1:{port}/postgres"
-            finally:
-                process.send_signal(signal.SIGINT)  # a fast shutdown
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def web_service() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A web service that Apprise notifies; yields the value of ``AIRFLOW_CONN_OPS``, and the messages as they come."""
+    messages: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = {"path": f"json://127.0.0.1:{server.server_address[1]}", "tag": "all"}
+        yield json.dumps({"conn_type": "apprise", "extra": {"config": place}}), messages
+        server.shutdown()
 
 
 class Airflow:

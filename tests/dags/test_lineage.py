@@ -1,4 +1,4 @@
-"""What other tools are told about a step, without a server of theirs."""
+"""What other tools receive about a step, without a server of theirs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def validation(root: Path, kind: Kind, name: str, success: bool) -> None:
 def test_every_step_has_its_data() -> None:
     from hmamba_lineage import DATA
 
-    assert set(DATA) == {*NIGHT, *REFRESH}
+    assert set(DATA) == {*NIGHT, *REFRESH, "deliver"}
 
 
 def test_expectations_are_those_of_the_last_try(tmp_path: Path) -> None:
@@ -56,7 +56,6 @@ def test_damaged_records_are_passed_over(tmp_path: Path) -> None:
 
 def lineage_of(step: str, root: Path, metrics: dict[str, Any], *, failed: bool = False) -> Any:
     """As the OpenLineage provider asks an operator."""
-    pytest.importorskip("airflow.providers.openlineage")
     from airflow.providers.openlineage.extractors.base import DefaultExtractor
 
     task = operator(step)
@@ -80,6 +79,14 @@ def test_a_pull_has_inputs_outputs_rows_and_expectations(tmp_path: Path) -> None
         "rows",
         True,
     )
+
+
+def test_a_warning_is_no_broken_rule(tmp_path: Path) -> None:
+    figures = [Figure("churn", 0.5, most=0.6, warn_most=0.4)]
+    check(Layout.at(tmp_path).checks, "candidates", f"{DAY} {RUN}", figures)
+    found = lineage_of("publish", tmp_path, {})
+    assertions = found.inputs[0].inputFacets["dataQualityAssertions"].assertions
+    assert [(one.column, one.success) for one in assertions] == [("churn", True)]
 
 
 def test_a_table_that_broke_a_rule_says_which(tmp_path: Path) -> None:
@@ -126,7 +133,6 @@ def test_numbers_are_gauges_with_names_that_statsd_takes() -> None:
 
 def test_gauges_reach_statsd(tmp_path: Path) -> None:
     """A real UDP socket in the place of a StatsD server."""
-    pytest.importorskip("statsd")
     import socket
     import subprocess
     import sys

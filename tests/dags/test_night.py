@@ -11,38 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba.storage.layout import Layout
+from tests.dags.conftest import DAGS, SMALL
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 START, DAYS = date(2024, 1, 1), 30
 DAY = START + timedelta(days=DAYS - 1)
 K, SHARDS = 10, 2
 
-CONFIG = f"""
+CATALOGUE = """
 [catalogue]
 path = "landing/products/*.csv"
 category_path = ["department", "category"]
-
-[snapshot]
-shards = {SHARDS}
-
-[model]
-dim = 16
-head_dim = 16
-d_state = 8
-chunk = 16
-dropout = 0.0
-
-[train]
-epochs = 6
-tokens = 256
-min_item_events = 1
-
-[gate]
-holdout_days = 3
-
-[candidates]
-k = {K}
-exclude_seen = true
 """
 
 
@@ -54,7 +33,7 @@ def shop(tmp_path: Path) -> Layout:
     products = layout.landing / "products" / "products.csv"
     products.parent.mkdir(parents=True)
     make_catalogue().to_csv(products, index=False)
-    layout.config.write_text(CONFIG, encoding="utf-8")
+    layout.config.write_text(SMALL.format(epochs=6) + CATALOGUE, encoding="utf-8")
     return layout
 
 
@@ -66,12 +45,23 @@ def states(run: Any) -> dict[str, list[str]]:
     return found
 
 
+@pytest.fixture
+def delivering(metadata_database: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The DAGs where HMAMBA_DELIVER names a target without a connection."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    monkeypatch.setenv("HMAMBA_DELIVER", "export")
+    return BundleDagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name="dags-folder")
+
+
 @pytest.mark.airflow
-def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
-    run = dagbag.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
+def test_a_whole_night(delivering: Any, shop: Layout) -> None:
+    config = shop.config.read_text(encoding="utf-8")
+    shop.config.write_text(config + '[deliver.export]\nkind = "jsonl"\n', encoding="utf-8")
+    run = delivering.dags["hmamba_retrain"].test(run_conf={"day": DAY.isoformat(), "root": str(shop.root)})
 
     assert str(run.state) == "success"
-    once = ("turn", "ingest", "snapshot", "train", "gate", "index", "shards", "publish", "report")
+    once = ("turn", "ingest", "snapshot", "train", "gate", "index", "shards", "publish", "deliver", "report")
     expected = {"score": ["success"] * SHARDS, "report_failed_night": ["skipped"]}
     assert states(run) == expected | {name: ["success"] for name in once}
 
@@ -89,6 +79,8 @@ def test_a_whole_night(dagbag: Any, shop: Layout) -> None:
     }
     assert json.loads(shop.champion.read_text(encoding="utf-8"))["version"] == manifest["model_version"]
     assert shop.report(DAY).is_file()
+    lines = [path.read_text(encoding="utf-8") for path in (shop.root / "delivered" / "export").glob("part-*.jsonl")]
+    assert sum(text.count("\n") for text in lines) == 40 * K
 
     published = next(task for task in run.get_task_instances() if task.task_id == "publish")
     assert published.xcom_pull(task_ids="publish", key="return_value")["rows"] == 40 * K
@@ -117,11 +109,11 @@ def _asset_events(run_id: str) -> list[Any]:
 
 
 @pytest.mark.airflow
-def test_a_night_that_cannot_be_mended_by_trying_again_fails_at_once(
+def test_a_night_that_no_retry_can_help_fails_at_once(
     dagbag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dag = dagbag.dags["hmamba_retrain"]
-    # Were this failure tried again, the run would wait for minutes.
+    # If this failure were retried, the run would wait for minutes.
     monkeypatch.setattr(dag.task_dict["ingest"], "retries", 2)
     root = tmp_path / "shop"
     write_landing(root, make_interactions(days=2).drop(columns="item_id"))

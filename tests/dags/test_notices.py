@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import json
-import socketserver
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
-from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
 from tests.dags import conftest  # noqa: F401 - makes the DAGs' modules importable
-
-
-@pytest.fixture
-def received() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Port of a local web service, and the JSON messages that it received."""
-    messages: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1], messages
-        server.shutdown()
+from tests.dags.real import web_service
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("pager:ops", "'pager' is not one of apprise, slack, smtp"),
+        ("apprise,smtp", "'smtp' needs an address"),
         ("[1]", "not a JSON list"),
         ('[{"to": "x"}]', "not a JSON list of objects with the key 'notifier'"),
     ],
@@ -54,7 +32,7 @@ def test_a_wrong_setting_is_refused_when_the_dags_are_read(
         notifiers()
 
 
-def test_several_are_told_and_each_may_have_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_may_be_several_and_each_may_have_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     from hmamba_notices import notifiers
 
     assert notifiers() == []
@@ -94,21 +72,17 @@ def failed_run(sentences: dict[str, list[str]]) -> dict[str, Any]:
     }
 
 
-def test_apprise_is_told_what_failed_and_why(
-    received: tuple[int, list[dict[str, Any]]], metadata_database: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("airflow.providers.apprise")
+def test_apprise_sends_what_failed_and_why(metadata_database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk import DAG
     from hmamba_notices import tell_failure
 
-    port, messages = received
-    connection = {"conn_type": "apprise", "extra": {"config": {"path": f"json://127.0.0.1:{port}", "tag": "all"}}}
-    monkeypatch.setenv("AIRFLOW_CONN_OPS", json.dumps(connection))
     monkeypatch.setenv("HMAMBA_NOTIFY", "apprise:ops")
     context = failed_run({"ingest": ["landing/{{ 1/0 }}.csv: row 3"], "score": ["shard 1", None, "shard 2"]})
     context["dag"] = DAG("hmamba_retrain", schedule=None)
     context["dag"].task_dict.update(dict.fromkeys(("turn", "ingest", "score")))
-    tell_failure(context)
+    with web_service() as (connection, messages):
+        monkeypatch.setenv("AIRFLOW_CONN_OPS", connection)
+        tell_failure(context)
     (message,) = messages
     assert message["title"] == "hmamba_retrain failed: day 2024-05-31 of /srv/shop"
     assert message["type"] == "failure"
@@ -144,8 +118,8 @@ def test_a_notifier_that_fails_does_not_silence_the_others(monkeypatch: pytest.M
     assert Keeps.said == ["hmamba_retrain failed: day 2024-05-31 of /srv/shop"]
 
 
-@pytest.mark.parametrize(("kind", "told"), [("scheduled", 1), ("backfill", 0), ("manual", 0)])
-def test_only_a_scheduled_night_is_late(kind: str, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "messages"), [("scheduled", 1), ("backfill", 0), ("manual", 0)])
+def test_only_a_scheduled_night_is_late(kind: str, messages: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from hmamba_notices import tell_late
 
     own = {"notifier": f"{Keeps.__module__}.Keeps", "text": "{{ hmamba_title }}"}
@@ -153,7 +127,7 @@ def test_only_a_scheduled_night_is_late(kind: str, told: int, monkeypatch: pytes
     monkeypatch.setattr(Keeps, "said", [])
     run = {"dag_id": "hmamba_retrain", "dag_run_id": "r", "state": "running", "run_type": kind}
     tell_late({"dag_run": run, "deadline": {"deadline_time": "2024-06-01 06:00:00+00:00"}})
-    assert Keeps.said == ["hmamba_retrain is late: no candidates at 2024-06-01 06:00:00+00:00"] * told
+    assert Keeps.said == ["hmamba_retrain is late: no candidates at 2024-06-01 06:00:00+00:00"] * messages
 
 
 @pytest.mark.parametrize(("text", "hours"), [("06:00", 28), ("02:30", 24.5), ("02:00", 24), ("01:00", 47), ("", None)])
@@ -167,9 +141,10 @@ def test_the_deadline_follows_the_time_at_which_the_night_is_due(
     assert (alert and alert.interval) == (None if hours is None else timedelta(hours=hours))
 
 
-def test_a_wrong_deadline_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["six", "6", "06:00+02:00", "24:00"])
+def test_a_wrong_deadline_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from hmamba_notices import deadline, tell_late
 
-    monkeypatch.setenv("HMAMBA_DEADLINE", "six")
-    with pytest.raises(ValueError, match=r"HMAMBA_DEADLINE: 'six' is not a time such as 06:00"):
+    monkeypatch.setenv("HMAMBA_DEADLINE", text)
+    with pytest.raises(ValueError, match="is not a time in UTC such as 06:00"):
         deadline(time(2), tell_late)

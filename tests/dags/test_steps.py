@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.conftest import DAGS, environment
+from tests.dags.conftest import DAGS
 
 ENDS = """
 import json, sys
@@ -122,7 +122,7 @@ def command_of(task: Any, **params: Any) -> list[str]:
     return task.command(rendered(task, **params)["params"])
 
 
-def test_facts_are_the_last_line(steps: Path) -> None:
+def test_metrics_are_the_last_line(steps: Path) -> None:
     step = operator("ends", shards="3", switches={"full_retrain": "--full-retrain"})
     metrics = step.run(command_of(step, day="2017-12-14", config="0", full_retrain=True, any_day=True))
     assert metrics["arguments"] == [
@@ -172,7 +172,7 @@ def test_a_step_that_the_kernel_kills_is_tried_again(steps: Path) -> None:
     assert not isinstance(raised.value, StepFailedForGood)
 
 
-def test_a_step_without_facts_is_a_failure(steps: Path) -> None:
+def test_a_step_without_metrics_is_a_failure(steps: Path) -> None:
     from hmamba_outcomes import StepFailed
 
     step = operator("silent")
@@ -334,66 +334,32 @@ def test_a_wrong_run_is_refused_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_try_waits_for_the_first_one(steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one's task was lost; its step still runs."""
-    from hmamba_outcomes import StepFailed
-    from hmamba_steps import StepOperator
+@pytest.mark.parametrize(
+    ("python", "mode", "said"),
+    [
+        ("/nowhere/python", 0o700, "/nowhere/python: No such file or directory. Correct the path"),
+        ("", 0o000, "shop: Permission denied. Correct the path or its permissions"),
+    ],
+    ids=["no interpreter", "an unreadable root"],
+)
+def test_an_error_of_the_operating_system_is_a_sentence(
+    steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str, mode: int, said: str
+) -> None:
+    from hmamba_outcomes import StepFailedForGood
 
     root = tmp_path / "shop"
     (root / "landing").mkdir(parents=True)
-    first, second = operator("sleeps", takes_turns=False), operator("ends", takes_turns=False)
-    second.task_id = first.task_id
-    failed: list[SystemExit] = []
-
-    def begin() -> None:
-        try:
-            first.execute(rendered(first, root=str(root), config="0"))
-        except SystemExit as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=begin)
-    thread.start()
-    step = _await(root / "pid")
-    monkeypatch.setattr(StepOperator, "patience_seconds", 0.1)
-    with pytest.raises(StepFailed) as raised:
-        second.execute(rendered(second, root=str(root), config="0"))
-    assert (raised.value.code, "still runs" in str(raised.value)) == (1, True)
-    monkeypatch.setattr(StepOperator, "patience_seconds", 60)
-    os.kill(step, signal.SIGKILL)
-    assert second.execute(rendered(second, root=str(root), config="0"))["summary"] == "3 things"
-    thread.join()
-    assert len(failed) == 1
+    monkeypatch.setenv("HMAMBA_PYTHON", python)
+    if mode == 0 and os.geteuid() == 0:
+        monkeypatch.setattr(Path, "iterdir", denied)  # root may read everything
+    root.chmod(mode)
+    step = operator("ends", takes_turns=False)
+    context = rendered(step, root=str(root), config="0")
+    with pytest.raises(StepFailedForGood):
+        step.execute(context)
+    root.chmod(0o700)
+    assert said in context["ti"].pushed["failure"]
 
 
-LOST = """
-import os, pathlib, subprocess, sys
-from hmamba_turns import Claim, Turns
-turns = Turns(pathlib.Path(sys.argv[1]), lambda *_: True)
-held = turns.only_try(Claim("dag", "run", "2024-05-01", ""), "train", 0, lambda: None)
-lock = held.__enter__()
-step = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=(lock,))
-print(step.pid, flush=True)
-os._exit(9)
-"""
-
-
-def test_the_lock_of_a_try_is_the_steps(tmp_path: Path) -> None:
-    """It outlives the process of the task, which ends here as by kill -9."""
-    from hmamba_turns import Claim, Turns, TurnsBusyError
-
-    turns, own = Turns(tmp_path, lambda *_: True), Claim("dag", "run", "2024-05-01", "")
-    with subprocess.Popen(
-        [sys.executable, "-c", LOST, str(tmp_path)], env=environment({}), stdout=subprocess.PIPE, text=True
-    ) as task:
-        assert task.stdout is not None
-        step = int(task.stdout.readline())
-        task.wait()
-    with pytest.raises(TurnsBusyError), turns.only_try(own, "train", 0, lambda: None):
-        pass
-    with turns.only_try(own, "score-1", 0, lambda: None):
-        pass
-    os.kill(step, signal.SIGKILL)
-    assert _gone(step)
-    with turns.only_try(own, "train", 5, lambda: None):
-        pass
-    assert list((tmp_path / ".turns").iterdir()) == []
+def denied(path: Path) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import shutil
 import signal
-import socketserver
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,10 @@ import pytest
 import hmamba
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout
-from tests.dags.conftest import DAGS
-from tests.dags.real import Airflow, postgres, until
+from tests.dags.conftest import DAGS, SMALL
+from tests.dags.real import Airflow, web_service
 from tests.jobs.commands.call import call
+from tests.servers import postgres, until
 from tests.synthetic import make_interactions, write_landing
 
 pytestmark = [pytest.mark.week, pytest.mark.airflow, pytest.mark.timeout(1500)]
@@ -33,31 +30,9 @@ pytestmark = [pytest.mark.week, pytest.mark.airflow, pytest.mark.timeout(1500)]
 NIGHT_SECONDS = 240
 """A night takes about 60 s; the machine may be busy."""
 
-CONFIG = """
-[snapshot]
-shards = 2
-
-[model]
-dim = 16
-head_dim = 16
-d_state = 8
-chunk = 16
-dropout = 0.0
-
-[train]
-epochs = 2
-tokens = 256
-min_item_events = 1
-
+MORE = """
 [rank]
 model = "none"
-
-[gate]
-holdout_days = 3
-
-[candidates]
-k = 10
-exclude_seen = true
 
 [quality]
 max_staleness_days = 1.0
@@ -78,10 +53,10 @@ QUICKER = {
 
 
 class Week:
-    """The days of the week, the feed, and what the operators were told."""
+    """The days of the week, the feed, and the notifications."""
 
-    def __init__(self, layout: Layout, told: list[dict[str, Any]]) -> None:
-        self.layout, self.told = layout, told
+    def __init__(self, layout: Layout, messages: list[dict[str, Any]]) -> None:
+        self.layout, self.messages = layout, messages
         self.today = datetime.now(UTC).date()
         self.events = make_interactions(days=30, start=self.today - timedelta(days=30))
 
@@ -100,36 +75,22 @@ class Week:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """A web service that Apprise notifies: its port and the messages."""
-    messages: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1], messages
-        server.shutdown()
+def service() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    with web_service() as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory, told: tuple[int, list[dict[str, Any]]]) -> Week:
+def week(tmp_path_factory: pytest.TempPathFactory, service: tuple[str, list[dict[str, Any]]]) -> Week:
     layout = Layout.at(tmp_path_factory.mktemp("week") / "shop")
     layout.root.mkdir()
-    layout.config.write_text(CONFIG, encoding="utf-8")
-    return Week(layout, told[1])
+    layout.config.write_text(SMALL.format(epochs=2) + MORE, encoding="utf-8")
+    return Week(layout, service[1])
 
 
 @pytest.fixture(scope="module")
 def airflow(
-    week: Week, told: tuple[int, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
+    week: Week, service: tuple[str, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Airflow]:
     home = tmp_path_factory.mktemp("home")
     folder = home / "dags" / "teams" / "shop"
@@ -140,17 +101,18 @@ def airflow(
             assert text.count(old) == 1, old
             text = text.replace(old, new)
         (folder / name).write_text(text, encoding="utf-8")
-    connection = {"conn_type": "apprise", "extra": {"config": {"path": f"json://127.0.0.1:{told[0]}", "tag": "all"}}}
     settings = {
-        "AIRFLOW_CONN_OPS": json.dumps(connection),
+        "AIRFLOW_CONN_OPS": service[0],
         "HMAMBA_DEADLINE": "02:00",  # past for every night of the week
         "HMAMBA_NOTIFY": "apprise:ops",
         "HMAMBA_RETRIES": "2",
         "HMAMBA_ROOT": str(week.layout.root),
         "WEEK_STARTS": f"{week.day(4)}T00:00:00+00:00",
     }
-    with postgres() as database, Airflow(home, home / "dags", database, settings).up(folder / "pools.json") as running:
-        yield running
+    with postgres() as url:
+        database = url.replace("postgresql:", "postgresql+psycopg2:")
+        with Airflow(home, home / "dags", database, settings).up(folder / "pools.json") as running:
+            yield running
 
 
 def scheduled(airflow: Airflow, number: int) -> str:
@@ -217,19 +179,21 @@ def test_1_a_scheduled_night(airflow: Airflow, week: Week) -> None:
 
 
 def test_2_a_scheduler_that_is_killed(airflow: Airflow, week: Week) -> None:
-    """The second try of a step meets the first one, whose step is held still until then."""
+    """The first try of a step outlives the scheduler, held still, until the next scheduler starts a second one."""
+    from hmamba_runs import folder_name
+
     run_id = scheduled(airflow, 1)
     first = running_step(airflow, run_id, "train")
+    lock = week.layout.run(week.day(3), folder_name(run_id)).folder / ".lock"
+    until("its lock", lambda: f'"process": {first},' in lock.read_text(), 60)
     os.kill(first, signal.SIGSTOP)
     airflow.kill("scheduler")
     assert alive(first)
     airflow.start("scheduler")
-    waits = "Waiting for an earlier try of this task"
-    log = airflow.home / "scheduler.log"
-    until("the second try", lambda: not alive(first) or waits in log.read_text(errors="replace"), NIGHT_SECONDS, log)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(first, signal.SIGCONT)
+    until("the end of the first try", lambda: not alive(first), NIGHT_SECONDS, airflow.home / "scheduler.log")
     assert ended(airflow, run_id, nights=2) == "success", (airflow.states(run_id), airflow.errors(run_id))
+    (train,) = [task for task in airflow.tasks(run_id) if task["task_id"] == "train"]
+    assert train["try_number"] == 2
     assert week.published["day"] == week.day(3).isoformat()
 
 
@@ -242,9 +206,8 @@ def test_3_a_dead_feed(airflow: Airflow, week: Week) -> None:
     (ingest,) = [task for task in airflow.tasks(run_id) if task["task_id"] == "ingest"]
     assert ingest["try_number"] == 1, "a broken rule is not retried"
     assert week.published["day"] == week.day(3).isoformat()
-    failed = [message for message in week.told if "failed" in message["title"]]
-    until("a notification", lambda: any("failed" in message["title"] for message in week.told), 60)
-    failed = [message for message in week.told if "failed" in message["title"]]
+    until("a notification", lambda: any("failed" in message["title"] for message in week.messages), 60)
+    failed = [message for message in week.messages if "failed" in message["title"]]
     assert [message["title"] for message in failed] == [
         f"hmamba_retrain failed: day {week.day(2)} of {week.layout.root}"
     ]
@@ -265,7 +228,7 @@ def test_4_a_stop_within_the_grace_period(airflow: Airflow, week: Week) -> None:
 
 
 def test_5_each_scheduled_night_was_late(airflow: Airflow, week: Week) -> None:
-    until("4 messages", lambda: len({m["title"] for m in week.told if "is late" in m["title"]}) == 4, 60)
+    until("4 messages", lambda: len({m["title"] for m in week.messages if "is late" in m["title"]}) == 4, 60)
 
 
 def test_6_a_backfill_and_a_run_by_hand_take_turns(airflow: Airflow, week: Week) -> None:
@@ -310,7 +273,7 @@ def users(week: Week) -> set[str]:
 
 
 def test_7_a_rollback_and_a_forgotten_user(airflow: Airflow, week: Week) -> None:
-    """The next night goes on from the champion of the rollback, without the user."""
+    """The next night starts from the champion of the rollback, without the user."""
     from hmamba_runs import folder_name
 
     root, user = str(week.layout.root), "user-003"

@@ -121,13 +121,14 @@ def test_every_task_backs_off_times_out_and_explains_itself(dagbag: Any, dag_id:
         assert task.trigger_rule == rule, f"{task.task_id} could hide a failure before it"
 
 
-def test_retries_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("text", "retries"), [("", 2), ("5", 5)])
+def test_retries_come_from_the_environment(text: str, retries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
     import sys
 
-    monkeypatch.delenv("HMAMBA_RETRIES")
+    monkeypatch.setenv("HMAMBA_RETRIES", text)
     monkeypatch.delitem(sys.modules, "hmamba_steps", raising=False)
-    assert importlib.import_module("hmamba_steps").COMMON["default_args"]["retries"] == 2
+    assert importlib.import_module("hmamba_steps").COMMON["default_args"]["retries"] == retries
 
 
 @pytest.mark.parametrize("dag_id", ["hmamba_retrain", "hmamba_ingest", "hmamba_refresh"])

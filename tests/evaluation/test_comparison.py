@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hmamba.evaluation.comparison import compare
+from hmamba.evaluation.comparison import compare, interval_of
 
 NAMES = ("challenger", "champion")
 
@@ -108,3 +108,11 @@ def test_many_users_are_drawn_in_blocks(monkeypatch):
     again = compared(scores(300), scores(300, 1))
     assert again.low == pytest.approx(whole.low, abs=1e-6)
     assert again.high == pytest.approx(whole.high, abs=1e-6)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_difference_from_zero():
+    values = scores(60)
+    found, against_zero = interval_of(values), compared(values, np.zeros(60))
+    assert (found.low, found.high) == (against_zero.low, against_zero.high)
+    assert found.low < values.mean() < found.high
+    assert interval_of(np.array([0.3])).low == interval_of(np.array([0.3])).high == 0.3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +38,12 @@ from tests.faults.world import (
 )
 
 STATUSES = frozenset({0, 1, 2, 3})
+_SENTENCE = re.compile(r" ERROR \w+: .+[.)]$")
+"""The last line of a step that has refused. A limit on the size of files cuts the log as well."""
+
+_SIGNALS = {"kill": {signal.SIGKILL}, "memory limit": {signal.SIGSEGV, signal.SIGABRT}}
+"""Signals that may end a step, by kind of fault: libraries do not check every allocation."""
+
 HOSTILE_FILES, OTHER_DAYS = "hostile files", "days out of order"
 
 
@@ -212,11 +220,10 @@ def attempt(case: Case, world: World, folder: Path) -> Result:
     """Try a case in a folder of its own, which is deleted afterwards."""
     root = world.copy(case.step, folder / "root")
     try:
-        why, ends = "", kinds()[case.kind](case, root, world)
-        why = _wrong_ends(ends) or _wrong_readers(root, case, world)
-        operator = Operator(root, world.before(case.step))
+        ends = kinds()[case.kind](case, root, world)
+        why = _wrong_ends(case, ends) or _wrong_readers(root, case, world)
         if not why:
-            why = _finish(case, operator, world)
+            why = _finish(case, ends, Operator(root, world.before(case.step)), world)
         statuses = {end.status for end in ends}
         end = "killed" if any((status or 0) < 0 for status in statuses) else "refused"
         return Result(case, "failed" if why else "unharmed" if statuses == {0} else end, why)
@@ -227,15 +234,17 @@ def attempt(case: Case, world: World, folder: Path) -> Result:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _wrong_ends(ends: list[Ended]) -> str:
+def _wrong_ends(case: Case, ends: list[Ended]) -> str:
     """What is wrong with how the disturbed processes ended."""
     for end in ends:
         if end.status is None:
             return f"it did not end within two minutes: {end.message}"
         if "Traceback (most recent call last)" in end.log:
             return f"a traceback: {end.message}"
-        if end.status >= 0 and end.status not in STATUSES:
+        if end.status not in STATUSES and -end.status not in _SIGNALS.get(case.kind, ()):
             return f"exit status {end.status}: {end.message}"
+        if end.status > 0 and case.kind != "file size limit" and not _SENTENCE.search(end.message):
+            return f"exit status {end.status} without a sentence: {end.message}"
     return ""
 
 
@@ -256,12 +265,18 @@ def _wrong_readers(root: Path, case: Case, world: World) -> str:
     return f"readers have another table than without the fault: {now}"
 
 
-def _finish(case: Case, operator: Operator, world: World) -> str:
+def _finish(case: Case, ends: list[Ended], operator: Operator, world: World) -> str:
     """Finish the night as the messages say; what is wrong with its result."""
-    for day in (FIRST, SECOND) if case.kind == OTHER_DAYS else ():
-        for step in NIGHT:
-            run(arguments(operator.root, step, day))  # in the order of the days
-    ended = operator.finish(case.step)
+    if case.kind == OTHER_DAYS:
+        for day in (FIRST, SECOND):
+            for step in NIGHT:
+                run(arguments(operator.root, step, day))  # in the order of the days
+        ended = operator.finish(NIGHT[0])
+    else:
+        # A step that succeeded is not run again: what it has made of the fault stays in the night.
+        ended = operator.finish(case.step, next((end for end in ends if end.status == 0), ends[-1]))
+        if ended.status == 0 and case.step != "refresh" and case.target == Path("warehouse.duckdb"):
+            ended = operator.finish(NIGHT[0])  # the next pull finds damage that the rest of the night does not read
     story = "; then: ".join([*operator.done[-3:]])
     if ended.status != 0:
         return f"the night cannot be finished: {ended.message} ({story})"

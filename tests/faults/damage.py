@@ -50,6 +50,8 @@ def damage(root: Path, path: Path, how: str, chance: random.Random) -> None:
         file.write_bytes(b"")
     elif how == "other":
         others = [other for other in targets(root) if other.suffix == path.suffix and other != path]
+        alike = [other for other in others if kind_of(other) == kind_of(path)]  # of another day, version or shard
+        others = alike if alike and chance.random() < 0.75 else others
         shutil.copyfile(root / chance.choice(others), file) if others else file.write_bytes(b"{}")
     else:
         file.unlink()

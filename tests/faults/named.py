@@ -29,13 +29,16 @@ def _damaged(how: str, *pattern: str) -> Fault:
 
 
 def _second_snapshot(root: Path, step: str, world: World) -> list[Ended]:
-    """A snapshot of other settings under the same run id, after scoring."""
+    """A snapshot of other settings under the same run id, after scoring; of the night's own once the step has ended."""
     config = Layout.at(root).config
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("shards = 2", "shards = 1"), encoding="utf-8")
     made = run(arguments(root, "snapshot", SECOND))
     config.write_text(text, encoding="utf-8")
-    return [made, run(arguments(root, step, SECOND))]
+    ended = run(arguments(root, step, SECOND))
+    again = run(arguments(root, "snapshot", SECOND))
+    assert made.status == again.status == 0, f"{made.message} {again.message}"
+    return [ended]
 
 
 def _second_gate(root: Path, step: str, world: World) -> list[Ended]:

@@ -34,22 +34,29 @@ class Operator:
     done: list[str] = field(default_factory=list)
     full_retrain: bool = False
 
-    def finish(self, step: str) -> Ended:
-        """Run the night, or the refresh, from its start to its end; the last step's end, or that of the one that fails
-        whatever is done.
+    def finish(self, step: str, ended: Ended | None = None) -> Ended:
+        """Run the rest of the night, or of the refresh.
+
+        Args:
+            step: a step.
+            ended: how it has ended, after which the night goes on; None to run it.
+
+        Returns:
+            The end of the last step, or of one that still fails after its messages were followed.
         """
         plan = ("ingest", "refresh") if step == "refresh" else NIGHT
-        day, place = day_of(step), 0
-        for _ in range(_TRIES + len(plan)):
-            ended = self._run(plan[place], day)
+        day, place = day_of(step), plan.index(step)
+        ended = ended or self._run(step, day)
+        for _ in range(_TRIES + 2 * len(plan)):
             if ended.status == 0:
                 place += 1
                 if place == len(plan):
                     return ended
             elif len(self.done) >= _TRIES:
                 return ended
-            else:
+            elif (ended.status or 0) > 0:  # a step that was killed is run again
                 place = self._follow(ended, plan, place, day)
+            ended = self._run(plan[place], day)
         return ended
 
     def _run(self, step: str, day: date) -> Ended:
@@ -62,6 +69,8 @@ class Operator:
         self.done.append(said)
         named = _PATH.search(said)
         path = self.root / named[1] if named else None  # an absolute path stays as it is
+        if path is not None and "Restore the model's folder" in said and path.parent.parent.name == "models":
+            path = path.parent
         asked, restore = _STEP.search(said), _RESTORE.search(said)
         # Of several cures, the first one.
         if restore and (not asked or restore.start() < asked.start()) and path is not None and self._restore(path):
@@ -74,6 +83,10 @@ class Operator:
                 return plan.index(step)
             self._earlier_night(day)
             return 0
+        if "Run that step again" in said and path is not None and path.parent.name == "metrics":
+            name, _, shard = path.stem.partition("-")  # the file has the name of its step
+            step = f"{name}-{int(shard)}" if shard else name
+            return plan.index(step) if step in plan else place
         if path is not None and path.is_relative_to(self.root / "landing"):
             _delete(path)  # every message on a file of the source asks to correct it or to take it away
             return place

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmamba.candidates.score import retrieve
+from hmamba.candidates.retrieve import retrieve
 from hmamba.config import CandidatesConfig
 from hmamba.errors import InputError
 from hmamba.index import choice, tuning

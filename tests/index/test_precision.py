@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hmamba.candidates.score import ModelScorer, retrieve, write_candidates
+from hmamba.candidates.retrieve import retrieve
+from hmamba.candidates.score import ModelScorer, write_candidates
 from hmamba.config import CandidatesConfig
 from hmamba.errors import InputError
 from hmamba.index import index as item_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hmamba.candidates.score import retrieve
+from hmamba.candidates.retrieve import retrieve
 from hmamba.config import CandidatesConfig
 from hmamba.index import index as item_index
 from hmamba.index.base import Searcher

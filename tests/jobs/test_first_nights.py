@@ -218,6 +218,16 @@ def test_new_items_are_measured_on_their_own(layout: Layout) -> None:
         "metrics": {name: {"ndcg@10": 0.0, "hr@5": 0.0} for name in systems},
     }
     assert read_json(layout.run(DAY, "one").verdict)["rare"] == verdict["rare"]
+    assert set(verdict["intervals"]) == systems
+    for system, interval in verdict["intervals"].items():
+        assert interval["low"] <= verdict["metrics"][system][verdict["metric"]] <= interval["high"]
+    kinds = {(group["kind"], group["least_events"]): group for group in verdict["groups"]}
+    assert (kinds["items", 0]["users"], kinds["items", 0]["answers"]) == (4, 4)
+    assert kinds["users", 1]["users"] == 30
+    assert kinds["users", 1]["metrics"] == {
+        name: found[verdict["metric"]] for name, found in verdict["metrics"].items()
+    }
+    assert kinds["users", 1]["comparison"]["one"] == "challenger"
 
 
 def by_position(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hmamba.storage.layout import CHECKPOINT, Layout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import CHECKPOINT
 from jobs import snapshot
 from tests.documents import printed
 from tests.landing import DAY, Root

@@ -12,6 +12,7 @@ import duckdb
 import pandas as pd
 import pytest
 
+from hmamba.contracts.steps import TrainMetrics
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
 from jobs import gate, index, ingest, publish, score, snapshot, train
@@ -237,6 +238,30 @@ def test_a_lost_champion_is_replaced_by_a_full_retrain(
     assert read_json(shop.champion)["version"] == metrics["train"]["version"]
 
 
+def test_a_champion_that_is_damaged_after_training_ends_the_gate(
+    shop: Layout, after_first: tuple[Path, dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A challenger that was fine-tuned from it is no reason to go on without it."""
+    write_landing(shop.root, newcomers(), "later.parquet")
+    arguments = ["--root", str(shop.root), "--day", THIRD.isoformat()]
+    for step in (ingest, snapshot, train):
+        assert step.main(arguments) == 0
+    damaged = shop.model(after_first[1]["train"]["version"]) / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert gate.main(arguments) == 2
+    assert "Restore the model's folder, or train again with --full-retrain." in caplog.text
+    assert train.main([*arguments, "--full-retrain"]) == gate.main(arguments) == 0
+
+
+def test_the_record_of_another_days_training_is_refused(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    record = shop.run(FIRST, "one").step_metrics("train")
+    TrainMetrics.read(record).model_copy(update={"day": THIRD}).write(record)
+    assert gate.main(arguments) == 2
+    assert f"train.json is of {THIRD}. Run the train step again (python -m jobs.train)." in caplog.text
+    assert train.main(arguments) == gate.main(arguments) == 0
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "items.parquet"])
 def test_a_first_model_that_cannot_be_read_is_trained_again(shop: Layout, name: str) -> None:
     version = read_json(shop.champion)["version"]
@@ -296,6 +321,18 @@ def test_a_shard_that_does_not_exist_is_refused(shop: Layout, caplog: pytest.Log
         score.main([*arguments, "--shards", "1-0"])
     with pytest.raises(SystemExit):
         score.main([*arguments, "--shard", "0", "--shards", "0-1"])
+
+
+def test_another_try_of_a_shard_waits_and_other_shards_do_not(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    run = shop.run(FIRST, "one")
+    shop.config.write_text(f"{shop.config.read_text()}\n[warehouse]\nwait_seconds = 0\n")
+    arguments = ["--root", str(shop.root), "--day", FIRST.isoformat(), "--run-id", "one"]
+    with run.storage.lock(run.folder, ".score-0000.lock"):
+        assert score.main([*arguments, "--shard", "0"]) == 1
+        assert "is locked by process" in caplog.text
+        assert run.step_metrics("score", 0).is_file()  # that of the other try
+        assert score.main([*arguments, "--shard", "1"]) == 0
+    assert score.main([*arguments, "--shard", "0"]) == 0
 
 
 def test_a_range_of_shards_is_scored_as_its_shards_are(shop: Layout, capsys: pytest.CaptureFixture[str]) -> None:

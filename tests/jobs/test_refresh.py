@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hmamba.candidates import beside
 from hmamba.candidates import publish as publishing
 from hmamba.candidates.publish import publish_refresh
+from hmamba.contracts.manifest import Manifest
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, read_json, sha256
 from hmamba.storage.locks import alone
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
 from tests.documents import edit
+from tests.jobs.commands.call import call
 from tests.landing import TINY_ONCE
 from tests.synthetic import make_catalogue, make_interactions, write_landing
 
@@ -175,6 +181,22 @@ def test_again_changes_nothing_and_later_events_are_added_to_it(shop: Layout) ->
     check_same(of_users(table(shop), TOUCHED), of_users(from_scratch(shop, NEXT), TOUCHED))
 
 
+def test_the_changes_are_relative_to_the_table_that_is_replaced(shop: Layout) -> None:
+    shop.config.write_text(shop.config.read_text() + "[publish]\nchanges = true\n")
+    events = new_events()
+    for number, some in enumerate((events.head(2), events)):
+        write_landing(shop.root, some, f"later-{number}.parquet")
+        base, before = Manifest.read(shop.latest), table(shop)
+        run(shop, NEXT, f"hour-{number}", ingest, refresh)
+        manifest, after = Manifest.read(shop.latest), table(shop)
+        changed = pd.read_parquet(shop.root / manifest.tables["changes"][0].path)
+        users = sorted({*before.user_id, *after.user_id})
+        differ = [user for user in users if not of_users(before, [user]).equals(of_users(after, [user]))]
+        assert (sorted(changed.user_id), manifest.changes_from) == (differ, base.digest)
+        assert differ
+        assert not changed.is_gone.any()
+
+
 def test_nobody_new_publishes_nothing(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     before = shop.latest.read_bytes()
@@ -200,7 +222,7 @@ def test_killed_anywhere_the_table_is_whole(pulled: Layout, monkeypatch: pytest.
     places = [
         (refresh, "replace_users"),
         (publishing, "check_candidates"),
-        (publishing.shutil, "copyfile"),
+        (beside.shutil, "copyfile"),
         (LocalStorage, "point"),
     ]
 
@@ -240,6 +262,20 @@ def test_two_refreshes_at_once_take_turns(pulled: Layout) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(metrics["changed"] for metrics in told) == [False, True]
     assert read_json(pulled.latest)["refresh"]["users"] == 6
+
+
+def test_a_refresh_that_waits_for_its_turn_holds_no_working_folder(
+    pulled: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure keeps refreshes from starting, then waits for each working folder."""
+    take = refresh.refreshes
+
+    def turn(*given: Any) -> AbstractContextManager[None]:
+        with alone(pulled.run(NEXT, "noon").folder, wait_seconds=0):
+            return take(*given)
+
+    monkeypatch.setattr(refresh, "refreshes", turn)
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 0
 
 
 def test_a_refresh_that_has_waited_long_enough_may_be_tried_again(
@@ -289,3 +325,26 @@ def test_the_next_night_replaces_the_refreshed_table_and_the_older_states(pulled
     assert (manifest["day"], manifest["refresh"], manifest["users"]) == ("2024-01-29", None, 32)
     assert not pulled.run(NIGHT, "one").states.exists()
     assert len(list(pulled.run(NEXT, "manual").states.iterdir())) == 4
+
+
+def test_guards_hold_for_refreshes_and_what_was_accepted_for_the_night_as_well(
+    pulled: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Churn is not judged, the rest is compared with the table that is replaced."""
+    guards = "[publish.guards]\nmax_churn = 0\nmax_users_lost = 0\nmin_coverage = 1\n"
+    pulled.config.write_text(pulled.config.read_text() + guards)
+    before = pulled.latest.read_bytes()
+    assert refresh.main(arguments(pulled, NEXT, "noon")) == 3
+    assert pulled.latest.read_bytes() == before
+    assert "coverage), less than publish.guards.min_coverage = 1." in caplog.text
+    (command,) = re.findall(r"let it through once: hmamba (.*), then refresh again\.", caplog.text)
+    assert call(*shlex.split(command)) == 0
+    run(pulled, NEXT, "noon", refresh)
+    found = metrics(pulled, NEXT, "noon", "refresh")["guards"]
+    assert {name: result["outcome"] for name, result in found.items()} == {
+        "churn": "skipped",
+        "coverage": "accepted",
+        "users_lost": "passed",
+    }
+    assert found["churn"]["detail"] == "churn is not judged: a refresh changes only the users with new events."
+    assert (found["users_lost"]["value"], found["users_lost"]["against"]) == (0, NIGHT.isoformat())

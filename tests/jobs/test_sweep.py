@@ -14,9 +14,10 @@ import pytest
 
 from hmamba.contracts.contents import Contents
 from hmamba.models.promotions import record_decision, roll_back
-from hmamba.storage.layout import CHECKPOINT, CONTENTS, Layout
+from hmamba.storage.layout import Layout
 from hmamba.storage.local import write_json
 from hmamba.storage.locks import alone
+from hmamba.storage.run_layout import CHECKPOINT, CONTENTS
 from hmamba.storage.temporary import Swept
 from jobs.sweep import sweep_root
 from tests.landing import DAY, Root
@@ -50,10 +51,11 @@ def test_leftovers_of_every_folder_are_deleted_and_counted(layout: Layout, caplo
             layout.model("v1"),
             layout.report(DAY).parent,
             layout.checks.of_kind("candidates"),
-            Path(tempfile.gettempdir()),
         )
     ]
+    left.append(leave(Path(tempfile.gettempdir()), ".hmamba.tmp-0123abcd"))
     kept = [leave(layout.landing), leave(layout.rolled_back), leave(layout.runs, "part-0000.parquet")]
+    kept.append(leave(Path(tempfile.gettempdir())))  # of another program
     Contents.of(layout.model("v1")).write(layout.model("v1") / CONTENTS)
     assert sweep_root(layout) == Swept(9, 9 << 20)
     assert not any(path.exists() for path in left)
@@ -78,13 +80,15 @@ def stored(layout: Layout, version: str) -> Path:
 
 
 def test_models_that_cannot_be_loaded_are_deleted_unless_they_served(layout: Layout) -> None:
-    good, half, damaged, served = (stored(layout, version) for version in ("v1", "v2", "v3", "v4"))
+    good, half, damaged, served = (stored(layout, f"20240101-0000000{number}") for number in range(4))
+    mine = leave(layout.models / "mine", "notes.txt")
     (half / CONTENTS).unlink()
     (damaged / CONTENTS).write_text("{")
     (served / CONTENTS).unlink()
-    record_decision(layout, DAY, "v4")
+    record_decision(layout, DAY, served.name)
     assert sweep_root(layout).count == 2
     assert [path.exists() for path in (good, half, damaged, served)] == [True, False, False, True]
+    assert mine.exists()
     rollback = {"table": None, "from_table": None, "changes_table": False, "newest": None}
     assert roll_back(layout, DAY.replace(year=2000), None, **rollback)
     assert sweep_root(layout).count == 0  # the rollback may be undone

@@ -103,7 +103,7 @@ def test_what_a_person_must_mend_keeps_its_exit_status(loaded):
     loaded.configure(SETTINGS.format(processes=2, exclude_seen="true"))
     result = train_apart(loaded.layout.root)
     assert result.returncode == 2
-    assert "Run the step that writes it first" in result.stderr
+    assert "Run the snapshot step again" in result.stderr
     loaded.configure(SETTINGS.format(processes=0, exclude_seen="true"))
     assert train_apart(loaded.layout.root).returncode == 2
 

@@ -120,7 +120,7 @@ def test_what_is_stored_is_what_ranks_the_items(tmp_path):
 
 def test_a_version_that_is_not_there_says_what_to_do(tmp_path):
     layout = Layout.at(tmp_path)
-    with pytest.raises(InputError, match=r"model v7 is needed\. Restore it, or train again with --full-retrain"):
+    with pytest.raises(InputError, match=r"model v7 is needed\. Restore the model's folder, or train again"):
         model_files.load(layout, "v7", torch.device("cpu"))
     run = layout.run(date(2024, 2, 1), "manual")
     with pytest.raises(InputError, match=r"Run the gate step first"):

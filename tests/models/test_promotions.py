@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,20 @@ def test_the_last_decision_on_a_day_counts(tmp_path):
     assert versions(layout) == []
     assert promotions.champion_before(layout, THIRD) is None
     assert promotions.record_decision(layout, FIRST, None)
+
+
+def test_decisions_that_are_made_at_the_same_time_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, write = Layout.at(tmp_path), promotions._write
+    days = [date(2024, 1, number) for number in range(1, 7)]
+
+    def slowly(*given: Any) -> None:
+        time.sleep(0.05)
+        write(*given)
+
+    monkeypatch.setattr(promotions, "_write", slowly)
+    with ThreadPoolExecutor(len(days)) as pool:
+        list(pool.map(lambda day: promotions.record_decision(layout, day, f"v{day.day}"), days))
+    assert versions(layout) == [f"v{day.day}" for day in days]
 
 
 def test_the_same_decision_again_changes_no_file(tmp_path):

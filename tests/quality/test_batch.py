@@ -15,7 +15,8 @@ from hmamba.quality import batch
 from hmamba.quality.batch import BatchFigures, check_batch, check_rows
 from hmamba.quality.row_rules import EVENT_RULES
 from hmamba.statements import statement
-from hmamba.storage.layout import ChecksLayout, Layout
+from hmamba.storage.checks_layout import ChecksLayout
+from hmamba.storage.layout import Layout
 
 LATEST = datetime(2024, 1, 31, 6)
 CONFIG = Config.model_validate(

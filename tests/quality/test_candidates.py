@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from hmamba import columns
+from hmamba.candidates.experiment import in_control
 from hmamba.columns import FALLBACK_VERSION
+from hmamba.contracts.manifest import Experiment
 from hmamba.errors import QualityError
+from hmamba.quality import candidates as candidates_quality
 from hmamba.quality.candidates import CandidateFiles, ShardFiles, check_candidates
 from hmamba.statements import statement
 from hmamba.storage.layout import Layout
@@ -70,6 +75,8 @@ def test_good_candidates_pass(layout: Layout, files: CandidateFiles, good: pd.Da
         "users": 40,
         "distinct_items": good.item_id.nunique(),
         "model_version": "v1",
+        "guards": {},
+        "control_users": None,
     }
 
 
@@ -293,3 +300,55 @@ def test_a_part_that_is_cut_off(layout: Layout, files: CandidateFiles, tmp_path:
     part.write_bytes(files.shards[0].part.read_bytes()[:-20])
     with pytest.raises(QualityError, match=r"part-0000\.parquet is not a whole Parquet file"):
         check(layout, in_one(files, part))
+
+
+def in_groups(frame: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """The candidates with a control group."""
+    control = in_control(pa.array(frame.user_id), experiment)
+    return frame.assign(
+        model_version=frame.model_version.where(~control, experiment.version),
+        experiment=np.where(control, "control", "treatment"),
+    )
+
+
+EXPERIMENT = Experiment(control=0.3, salt="s", version="baseline-popularity")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: f, None),
+        (lambda f: f.assign(experiment="treatment"), "users_in_wrong_group is "),
+        (lambda f: f.assign(experiment=f.experiment.where(f["rank"] > 1, "control")), "users_in_wrong_group is "),
+        (lambda f: f.assign(experiment=f.experiment.where(f["rank"] > 1, None)), "users_in_wrong_group is "),
+        (lambda f: f.assign(model_version="v1"), "rows_with_wrong_version is "),
+        (
+            lambda f: f.assign(model_version=f.model_version.where(f.user_id != f.user_id.iloc[0], "v2")),
+            "model_versions is 2|rows_with_wrong_version is",
+        ),
+        (lambda f: f.drop(columns="experiment"), "candidates have user_id string.*, experiment string"),
+    ],
+)
+def test_groups_of_an_experiment(
+    layout: Layout, files: CandidateFiles, good: pd.DataFrame, tmp_path: Path, change: Change, told: str | None
+) -> None:
+    write_part(tmp_path / "part-0000.parquet", change(in_groups(good, EXPERIMENT)))
+    names = (*columns.CANDIDATES, columns.EXPERIMENT)
+    table = replace(in_one(files, tmp_path / "part-0000.parquet"), columns=names, experiment=EXPERIMENT)
+    if told is None:
+        found = check(layout, table)
+        assert (found["model_version"], found["control_users"]) == (
+            "v1",
+            int(in_control(pa.array(good.user_id.unique()), EXPERIMENT).sum()),
+        )
+        return
+    with pytest.raises(QualityError, match=told):
+        check(layout, table)
+
+
+def test_the_control_group_has_its_share(layout: Layout, files: CandidateFiles, good: pd.DataFrame) -> None:
+    counted = {"users": 10_000, "control_users": 1_500}
+    figure = candidates_quality._control_share(EXPERIMENT, counted)
+    assert figure.value == 0.15
+    assert figure.least == pytest.approx(0.3 - 5 * (0.3 * 0.7 / 10_000) ** 0.5 - 1e-4)
+    assert figure.value < figure.least

@@ -23,7 +23,8 @@ from hmamba.contracts.checks import CheckedRule, CheckRecord, Kind
 from hmamba.quality import checks
 from hmamba.quality.checks import KEPT_CHECKS, check, examine
 from hmamba.quality.expectations import Figure
-from hmamba.storage.layout import ChecksLayout, Layout
+from hmamba.storage.checks_layout import ChecksLayout
+from hmamba.storage.layout import Layout
 
 NIGHT = datetime(2024, 6, 1, 2, tzinfo=UTC)
 

@@ -34,6 +34,15 @@ def test_bounds_are_inclusive_and_may_be_missing() -> None:
     assert [found["expectation_config"]["meta"][RULE] for found in result.result["results"]] == ["a", "b", "c", "d"]
 
 
+def test_a_warning_is_an_expectation_of_its_own_that_breaks_no_rule() -> None:
+    figures = [Figure("a", 0.5, most=0.6, warn_most=0.4), Figure("b", 0.5, warn_least=0.6), Figure("c", 0.5, most=0.4)]
+    found = validated("candidates", figures)
+    assert (found.failed, found.warned) == ({"c"}, {"a", "b"})
+    severities = [one["expectation_config"]["severity"] for one in found.result["results"] if not one["success"]]
+    assert sorted(severities) == ["critical", "warning", "warning"]
+    assert validated("candidates", [Figure("a", 0.4, most=0.6, warn_most=0.4)]).warned == frozenset()
+
+
 def test_the_library_writes_no_file_and_sends_nothing(tmp_path: Path) -> None:
     code = (
         "import socket, sys; socket.socket.connect = lambda *_: sys.exit('connects')\n"

@@ -13,9 +13,10 @@ from hmamba.contracts.checks import CheckedRule, CheckRecord
 from hmamba.quality import candidates
 from hmamba.quality.pages import allowed, coded, figure, render_check, render_index
 from hmamba.statements import statement
-from hmamba.storage.layout import ChecksLayout, Layout
+from hmamba.storage.checks_layout import ChecksLayout
+from hmamba.storage.layout import Layout
 
-PLACE: ChecksLayout = Layout.at("/root/shop").checks
+PLACE: ChecksLayout = Layout.at("/srv/shop").checks
 
 
 def rule(name: str = "staleness_days", **changes: Any) -> CheckedRule:
@@ -80,6 +81,23 @@ def test_a_check_that_passed() -> None:
     assert "Passed. The figure is within its bounds." in words
     assert "Figures without bounds" in words
     assert "Passed. All 2 figures are within their bounds." in text_of(check_page(rule(passed=True), rule(passed=True)))
+
+
+def test_a_warning_comes_before_what_passed_and_breaks_nothing() -> None:
+    fine = rule("rows", unit="count", value=1, least=1, most=None, passed=True)
+    warned = rule("churn", unit="share", value=0.5, most=0.6, warn_most=0.4, passed=True, warned=True)
+    page = check_page(fine, warned, notes=("users_lost is not judged: no table before.",))
+    words = text_of(page).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Passed with 1 warning. No figure is outside of the bounds that stop a night." in words
+    assert "users_lost is not judged: no table before." in words
+    assert words.index("churn") < words.index("rows")
+    assert "50 % at most 60 %, warns above 40 %" in words
+    assert '<header class="warned">' in page
+    index = render_index({PLACE.page(PLACE.record("candidates", "a")): record(warned, kind="candidates")}, PLACE)
+    words = text_of(index).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Candidates, last check: passed, 1 warning, 2024-05-31 manual." in words
+    assert "churn is 50 %, at most 60 %, warns above 40 %" in words
+    assert '<header class="warned">' in index
 
 
 def test_the_index_is_newest_first_with_what_broke() -> None:

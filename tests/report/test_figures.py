@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from xml.etree import ElementTree
 
 import pytest
 
 from hmamba.contracts.verdict import Says
-from hmamba.report.figures import bars, curve, forest
+from hmamba.report.figures import Line, bars, curve, forest, trend
 from hmamba.report.judged import Contrast
 
 
@@ -86,3 +87,23 @@ def test_a_forest_always_shows_zero(low: float, high: float) -> None:
     drawn = forest("f", "t", [compared("better", low, high)])
     labels = re.findall(r">([^<>\n]+)<", drawn)
     assert any(float(text.replace("\u2212", "-")) == 0 for text in labels if re.fullmatch(r"[\u2212\d.]+", text))
+
+
+def test_a_trend_has_gaps_intervals_and_words() -> None:
+    days = [date(2023, 12, 31), date(2024, 1, 1), date(2024, 1, 5)]
+    served = Line("served", 5, [1.0, None, 3.0], [(0.5, 1.5), None, (2.0, 4.0)])
+    rows = [served, Line("reference", 9, [2.0, 2.0, None], dashed=True)]
+    drawn = trend("t", "a metric", days, rows, ".1f", 0.0)
+    assert drawn == trend("t", "a metric", days, rows, ".1f", 0.0)
+    told = ElementTree.fromstring(drawn).get("aria-label") or ""
+    assert told == (
+        "a metric, 2023-12-31 to 2024-01-05: served from 1.0 to 3.0, between 1.0 and 3.0; reference from 2.0 to 2.0, "
+        "between 2.0 and 2.0."
+    )
+    texts = re.findall(r">([^<>\n]+)<", drawn)
+    assert {"31 Dec", "2023", "2 Jan", "2024", "5 Jan", "served", "reference", "0"} <= set(texts)
+
+
+def test_a_trend_of_one_night_is_a_point_and_a_line_without_values_is_told() -> None:
+    drawn = trend("t", "rows", [date(2024, 1, 5)], [Line("rows", 4, [7.0]), Line("none", 3, [None])], ",.0f", 0.0)
+    assert "rows from 7 to 7, between 7 and 7; none none." in drawn

@@ -3,15 +3,20 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hmamba.config import ReportConfig
+from hmamba.contracts import Manifest
+from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.steps import IndexMetrics, ReportMetrics
 from hmamba.report.render import write_report
+from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
+from jobs import report
 from tests.report.metrics_of_night import (
     COOCCURRENCE,
     DAY,
@@ -19,6 +24,7 @@ from tests.report.metrics_of_night import (
     RUN,
     VERSION,
     baseline_verdict,
+    compared,
     index_metrics,
     ingest_metrics,
     nothing_trained,
@@ -26,42 +32,8 @@ from tests.report.metrics_of_night import (
     train_metrics,
     verdict,
 )
-from tests.report.night import HOSTILE, make_baseline_night
-
-
-class Page(HTMLParser):
-    """The tags, attributes and visible text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.headings: list[str] = []
-        self.open = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.open = tag
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        self.open = ""
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-        if self.open == "h2":
-            self.headings.append(data)
-
-    @property
-    def labels(self) -> list[str]:
-        """What is read aloud instead of the pictures."""
-        return [value for _, name, value in self.attributes if name == "aria-label"]
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+from tests.report.night import HOSTILE, make_baseline_night, publish
+from tests.report.page import Page
 
 
 def page_of(layout: Layout) -> Page:
@@ -109,9 +81,11 @@ def test_every_item_is_a_dot_and_every_department_a_choice(page: Page, night_lay
 
 
 def test_pictures_have_words(page: Page) -> None:
-    labels = [value for tag, name, value in page.attributes if tag in ("svg", "div") and name == "aria-label"]
-    assert len(labels) == page.tags["svg"] + 1
-    assert all(len(label) > 20 for label in labels)
+    pictures = [tag for tag, name, value in page.attributes if (name, value) == ("role", "img")]
+    assert sorted(pictures) == ["div", *["svg"] * page.tags["svg"]]
+    regions = sum((name, value) == ("role", "region") for _, name, value in page.attributes)
+    assert len(page.labels) - regions >= len(pictures)
+    assert sum(len(label) > 20 for label in page.labels) >= len(pictures)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +150,7 @@ def test_an_approximate_search_tells_its_recall(copied: Layout, kind: str, expec
 
 
 def test_data_docs_are_linked_relatively(page: Page, night_layout: Layout) -> None:
-    link = next(value for tag, name, value in page.attributes if tag == "a" and name == "href")
+    link = next(link for link in page.links if "gx" in link)
     assert (night_layout.report(DAY).parent / link).resolve().is_file()
 
 
@@ -323,7 +297,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(copied: Layout, name: str
 def test_the_template_travels_with_the_package() -> None:
     import hmamba.report
 
-    assert (Path(hmamba.report.__file__).parent / "template.html").is_file()
+    assert (Path(hmamba.report.__file__).parent / "night.html").is_file()
 
 
 def test_the_comparisons_are_read_aloud(page: Page) -> None:
@@ -368,6 +342,75 @@ def test_what_ingest_warns_of_is_in_the_data_section_too(copied: Layout) -> None
     assert text.count("The feed is stale.") == 2
     assert text.count("12 rows are of days after 2024-01-30: left in their files for a later night.") == 2
     assert "The newest event is 4.2 days before the end of 2024-01-30." in text
+
+
+def test_examples_are_shown_and_can_be_switched_off(copied: Layout) -> None:
+    page = page_of(copied)
+    assert "Examples of users" in page.headings
+    assert re.search(r'A long history, of the longest tenth: user " user-\d+ ", \d+ events', page.text)
+    assert "Taken last" in page.text
+    assert "taken before" in page.text
+    assert "No user is new: none has a first event in the last 7 days." in page.text
+    text = write_report(copied, DAY, RUN, ReportConfig(examples=0)).read_text(encoding="utf-8")
+    assert "Examples of users" not in text
+    assert "user-0" not in text
+
+
+def test_the_step_shows_what_the_settings_say(copied: Layout) -> None:
+    copied.config.write_text("[report]\nexamples = 2\ndrift_days = 3\n")
+    assert report.main(["--root", str(copied.root), "--day", str(DAY), "--run-id", RUN]) == 0
+    text = copied.report(DAY).read_text(encoding="utf-8")
+    assert text.count('<article class="example"') == 4  # two of each kind; nobody is new
+    assert "Drift: 2024-01-28 to 2024-01-30 against 2024-01-25 to the day before" in Page(text).text
+
+
+def test_drift_is_a_table_with_bands_in_words(page: Page) -> None:
+    assert "Drift: 2024-01-24 to 2024-01-30 against 2024-01-17 to the day before" in page.text
+    assert re.search(
+        r"share of, and its largest changes PSI items (\S.*? → \S+ % )+may be chance 0\.\d+ by chance to", page.text
+    )
+    assert "Usual bands: below 0.1 stable, from 0.25 strong." in page.text
+
+
+def test_groups_are_in_the_verdict(copied: Layout) -> None:
+    assert "For whom it works" not in page_of(copied).text
+    group = {
+        "kind": "users", "least_events": 0, "most_events": 0, "users": 3, "answers": 4,
+        "metrics": {"challenger": 0.25, "most_bought": 0.125},
+        "comparison": compared("challenger", "most_bought", 0.125, -0.1, 0.3),
+    }  # fmt: skip
+    verdict(groups=[group]).write(copied.run(DAY, RUN).verdict)
+    assert (
+        "New and known users new: no event before the held-out events 3 users 0.2500 0.1250 no clear difference "
+        "+0.1250 (\u22120.1000 to +0.3000)"
+    ) in page_of(copied).text
+
+
+def test_the_night_before_is_compared_and_linked(copied: Layout) -> None:
+    publish(copied)
+    table = copied.published(DAY)
+    before = copied.published(DAY - timedelta(days=1))
+    shutil.copytree(table, before)
+    made = Manifest.read(copied.latest)
+    made.write(copied.published_manifest(DAY))
+    made.model_copy(update={"day": DAY - timedelta(days=1), "run_id": "gone"}).write(
+        copied.published_manifest(DAY - timedelta(days=1))
+    )
+    write_text(copied.storage, copied.report(DAY - timedelta(days=1)), "a page of another version")
+    page = page_of(copied)
+    assert "Since the table of 2024-01-29" in page.headings
+    assert "new among the first 10 0.0 % of users who had recommendations before" in page.text
+    assert f"Both tables come from {VERSION} . The users are the same." in page.text
+    assert {"../index.html", "../2024-01-29/index.html"} <= set(page.links)
+
+
+def test_events_without_times_say_that_drift_is_not_measured(copied: Layout) -> None:
+    place = copied.run(DAY, RUN).manifest
+    SnapshotManifest.read(place).model_copy(update={"by_position": True}).write(place)
+    text = page_of(copied).text
+    assert "Drift of the data is not measured, because the events have an order and no times." in text
+    assert "Who is new is not known, because the events have an order and no times." in text
+    assert "last on 2024" not in text
 
 
 def test_a_tiny_reference_has_no_percentage(copied: Layout) -> None:

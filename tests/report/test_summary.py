@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from hmamba.contracts.guards import GuardResult
 from hmamba.contracts.steps import ScoreMetrics
+from hmamba.report.drift import shift_of
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise
 from hmamba.storage.layout import Layout
@@ -154,6 +156,15 @@ def test_a_search_that_needed_double_precision_is_an_alert(night: Night) -> None
     assert not any("precision" in alert for alert in summarise(night).alerts)
 
 
+def test_strong_drift_of_items_is_an_alert_and_that_of_histories_is_not(night: Night) -> None:
+    assert night.drift is not None
+    shifts = (shift_of("items", [("a", 900, 100), ("b", 100, 900)]), shift_of("histories", [("1", 9, 1), ("2", 1, 9)]))
+    alerts = summarise(replace(night, drift=replace(night.drift, shifts=shifts))).alerts
+    assert [alert for alert in alerts if "drift" in alert] == [
+        "Strong drift of the items: the Population Stability Index of the last 7 days is 3.50 (see Data in)."
+    ]
+
+
 def test_what_a_snapshot_with_more_shards_left_is_not_counted(copied: Layout) -> None:
     before = gather(copied, DAY, RUN)
     record(copied, shard_metrics(2, 9, users=9, rows=90))
@@ -176,3 +187,15 @@ def test_shards_add_up(copied: Layout) -> None:
     assert found.steps.score is not None
     assert (found.steps.score.users, found.steps.score.fallback_users, found.steps.score.rows) == (40, 4, 400)
     assert any("4 users without usable history" in alert for alert in summarise(found).alerts)
+
+
+def test_a_guard_that_warned_is_an_alert(night: Night) -> None:
+    passed = GuardResult(value=0.1, warn=0.4, stop=None, outcome="passed", detail="Few items are new.")
+    warned = passed.model_copy(update={"value": 0.5, "outcome": "warned", "detail": "Half of the items are new."})
+    publish = night.steps.publish
+    assert publish is not None
+    guarded = publish.model_copy(update={"guards": {"users_lost": passed, "churn": warned}})
+    found = summarise(with_steps(night, publish=guarded))
+    assert found.tone == "warn"
+    assert "Half of the items are new." in found.alerts
+    assert "Few items are new." not in found.alerts

@@ -8,7 +8,8 @@ import pytest
 
 from hmamba.errors import InputError
 from hmamba.sequences.files import Snapshot
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 from tests.scored import SHARDS, write_run
 from tests.synthetic import make_interactions
 

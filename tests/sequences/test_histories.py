@@ -16,8 +16,8 @@ from hmamba.sequences.histories import (
     spans,
     stream_histories,
 )
-from hmamba.storage.layout import RunLayout
 from hmamba.storage.local import LocalStorage
+from hmamba.storage.run_layout import RunLayout
 from tests.histories import START, histories_of, random_histories, randomly_valued, shard_table, valued, write_shard
 
 DAY = 86_400_000_000

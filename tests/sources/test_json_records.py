@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hmamba.config import Limits
 from hmamba.errors import InputError
 from hmamba.sources import json_records
 from hmamba.sources.base import LINE, MALFORMED, RECORD
@@ -71,6 +72,21 @@ def test_an_array_is_read_element_by_element(tmp_path: Path) -> None:
     assert stream.tell() < 2_000_000
     *_, last = elements
     assert last == (500_000, '{"a": 499999}')
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (b'{"a": 1 "b": 2}', "Expecting ',' delimiter"),
+        (b"nope", "Expecting value"),
+        (b'{"a": "b\n"}', "Invalid control character at"),
+    ],
+)
+def test_an_error_in_an_array_is_not_taken_for_a_long_element(tmp_path: Path, wrong: bytes, reason: str) -> None:
+    (tmp_path / "log.json").write_bytes(b'[{"a": 1},\n' + wrong + b',\n{"a": 1}' * 500_000 + b"]")
+    (file,) = find_files(str(tmp_path / "log.json"), tmp_path, "source.path", limits=Limits(max_record_bytes=10_000))
+    with pytest.raises(InputError, match=rf"element 2, which starts on line 2: {reason}\. Write it again"):
+        list(read_json(file, 100))
 
 
 @given(st.recursive(st.none() | st.integers() | st.text('ab"\\[{, \n'), lambda inner: st.lists(inner, max_size=3)))

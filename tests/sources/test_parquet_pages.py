@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,51 @@ def test_numbers_and_lists(tmp_path: Path) -> None:
     assert (measured(path).values, measured(path).value_bytes) == (ROWS, 8)
     assert measured(path, 1, 7).value_bytes == 7
     assert (measured(path, 2).values, measured(path, 2).value_bytes) == (3 * ROWS, len("user-699"))
+
+
+I32, I64, STRUCT = 5, 6, 12
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def struct(*fields: tuple[int, int, bytes]) -> bytes:
+    """A struct of fields: number, type and content."""
+    return b"".join(bytes([kind]) + varint(2 * number) + content for number, kind, content in fields) + b"\0"
+
+
+def data_page(values: int, *more: tuple[int, int, bytes]) -> bytes:
+    return struct((1, I32, varint(2 * values)), *more)
+
+
+def header(kind: int, size: int, *pages: tuple[int, int, bytes]) -> bytes:
+    return struct((1, I32, varint(2 * kind)), (2, I32, varint(2 * size)), (3, I32, b"\0"), *pages)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        header(0, 100, (5, STRUCT, data_page(1)), (8, STRUCT, data_page(100))),
+        header(1, 100, (5, STRUCT, data_page(100))),
+        header(0, 100, (5, STRUCT, data_page(2**32 + 1))),
+        header(0, 100, (5, STRUCT, data_page(1, (1, I64, varint(200))))),
+        header(0, 100, (5, STRUCT, data_page(1, (2**16 + 1, I64, varint(200))))),
+    ],
+    ids=["another version", "an index", "more bits", "another width", "another number"],
+)
+def test_values_that_arrow_does_not_count_hide_no_page(tmp_path: Path, first: bytes) -> None:
+    path, second = tmp_path / "a.parquet", header(0, 1_000_000, (5, STRUCT, data_page(100)))
+    path.write_bytes(first + second)
+    chunk: Any = SimpleNamespace(
+        physical_type="INT64",
+        num_values=100,
+        data_page_offset=0,
+        has_dictionary_page=False,
+        total_compressed_size=len(first + second),
+    )
+    with path.open("rb") as stream:
+        assert chunk_size(stream.fileno(), chunk, 0, 2**30).page_bytes == 1_000_000
 
 
 @given(st.binary(max_size=64), st.integers(0, 40))

@@ -35,6 +35,9 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         run.candidate_part(0),
         run.candidate_part(1),
         run.user_points(0),
+        run.table("segments"),
+        run.table("segments", 0),
+        layout.published_tables(DAY),
         run.metrics,
         run.step_metrics("score"),
         run.step_metrics("score", 0),
@@ -77,16 +80,17 @@ def test_a_run_id_that_cannot_be_a_folder_is_refused(tmp_path: Path, run_id: str
 
 
 def test_no_other_module_builds_these_paths() -> None:
-    """Names of what lies under a root stand in the layout alone."""
+    """Names of what lies under a root stand in the layouts alone."""
     package = Path(layouts.__file__).parents[1]
-    text = Path(layouts.__file__).read_text(encoding="utf-8")
-    names = set(re.findall(r'(?:/ f?|_Under\((?:"\w+", )?)"([^"{]+)', text))
+    own = list(Path(layouts.__file__).parent.glob("*layout.py"))
+    text = "".join(path.read_text(encoding="utf-8") for path in own)
+    names = set(re.findall(r'(?:/ f?|Under\((?:"\w+", )?)"([^"{]+)', text))
     assert {"runs", "verdict.json", "part-", "champion.json"} <= names
     found = {
         (path.relative_to(package.parent).as_posix(), name)
         for folder in (package, package.parent / "jobs")
         for path in folder.rglob("*.py")
-        if path.name != "layout.py"
+        if path not in own
         for name in re.findall(r'/ f?"([^"{]+)', path.read_text(encoding="utf-8"))
         if name in names
     }

@@ -1,15 +1,17 @@
-"""Locks: who is let in, what those who wait are told, and who cannot lock."""
+"""Locks: exclusion, the messages of processes that wait, and users who cannot lock."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -128,6 +130,23 @@ def test_a_lock_file_that_was_deleted_meanwhile_locks_nobody(tmp_path: Path, mon
         assert len(times) == 2
         with pytest.raises(BusyError), alone(tmp_path, wait_seconds=0):
             pass
+
+
+def test_a_folder_that_was_deleted_with_its_lock_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a prune deletes a working folder while a step waits for it."""
+    folder, waiting = tmp_path / "run", threading.Event()
+
+    def wait() -> bool:
+        with alone(folder):
+            return (folder / ".lock").exists()
+
+    monkeypatch.setattr(locks, "_holders", lambda lock: waiting.set() or "a prune")
+    with ThreadPoolExecutor(1) as pool:
+        with alone(folder):
+            waits = pool.submit(wait)
+            assert waiting.wait(10)
+            shutil.rmtree(folder)
+        assert waits.result(10)
 
 
 def test_a_lock_file_is_closed_to_others_and_need_not_be_readable(tmp_path: Path) -> None:

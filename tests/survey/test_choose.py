@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,22 @@ def test_if_no_column_fits_the_error_lists_the_columns(
     role = {"userId": "user_id", "itemid": "item_id", "ts": "event_time"}[next(iter(renamed))]
     columns = proposed(layout, path, columns=(f"{role}={next(iter(renamed.values()))}",)).values()["source"]["columns"]
     assert columns[role] in renamed.values()
+
+
+def test_values_in_place_of_a_header_are_noticed(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table().set_axis(["A39HT", "0205616461", "1369699200"], axis=1))
+    with pytest.raises(InputError, match="'0205616461' looks like a value: if the first line is no header, write"):
+        proposed(layout, path)
+
+
+def test_rows_of_another_encoding_are_not_taken_for_an_empty_file(layout: Layout, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", table(itemid=["Größe"] * 3))
+    path.write_text(path.read_text(encoding="utf-8"), encoding="cp1252")
+    with pytest.raises(InputError, match=r"none of its rows can be read, such as line 2: '.*\\xf6") as error:
+        proposed(layout, path)
+    (command,) = re.findall(r"\((iconv .*)\)\.$", str(error.value))
+    subprocess.run(command.replace("NEW", "new.csv"), shell=True, check=True, cwd=tmp_path)
+    assert proposed(layout, tmp_path / "new.csv").values()["source"]["columns"]["item_id"] == "itemid"
 
 
 def test_the_error_shows_an_unreadable_time_column(layout: Layout, tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hmamba.config import Limits
+from hmamba.errors import InputError
 from hmamba.sources.discover import SourceFile, find_files
-from hmamba.survey.sample import Budget, read, spread, take, total_rows
+from hmamba.survey.sample import PEEK, Budget, read, samples_of, spread, take, total_rows
 
 SMALL = Budget(text_bytes=64_000, cells=6_000, packed_bytes=2**20)
 ROWS = 40_000
@@ -117,3 +121,37 @@ def test_json_values_of_several_types_become_text(tmp_path: Path) -> None:
 def test_the_number_of_rows_can_be_limited(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.parquet"), ["n"], 5)["n"].to_pylist() == [0, 1, 2, 3, 4]
     assert pq.read_metadata(tmp_path / "a.parquet").num_rows == ROWS
+
+
+def test_lists_of_numbers_are_left_out_of_samples(tmp_path: Path) -> None:
+    """A catalogue may have embeddings, whose pages are beyond the bounds and which have no role."""
+    path = tmp_path / "items.parquet"
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(50_000, np.float32)), 10)
+    pq.write_table(pa.table({"id": range(5_000), "embedding": vectors, "tags": [["a"]] * 5_000}), path)
+    (file,) = find_files(str(path), tmp_path, "x", limits=Limits(max_record_bytes=20_000))
+    with pytest.raises(InputError, match="lists of row group 0"):
+        read(file, None, 100)
+    with samples_of([file]) as (sample,):
+        assert read(sample.file, None, 100).column_names == ["id", "tags"]
+        assert total_rows([file], [sample], [5_000]) == (5_000, True)
+
+
+def test_a_file_of_lists_of_numbers_only_represents_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"embedding": [[1.0, 2.0]] * 10}), path)
+    (file,) = find_files(str(path), tmp_path, "x")
+    with samples_of([file]) as (sample,):
+        assert sample.whole
+
+
+def test_many_columns_are_sampled_a_few_at_a_time(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.parquet", 2_000
+    schema = pa.schema([pa.field(f"c{number}", pa.int64(), nullable=number > 0) for number in range(150)])
+    pq.write_table(pa.table([range(number, number + rows) for number in range(150)], schema), path)
+    (file,) = find_files(str(path), tmp_path, "x", limits=Limits(max_record_bytes=150_000))
+    with pytest.raises(InputError, match="pages of row group 0"):
+        read(file, None, 100)
+    with samples_of([file], PEEK) as (sample,):
+        head = read(sample.file, None, 2)
+    assert head.num_columns == 150
+    assert head.to_pylist()[1]["c149"] == 150

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmamba.candidates.score import retrieve
+from hmamba.candidates.retrieve import retrieve
 from hmamba.config import Config, parse
 from hmamba.errors import ConfigError
 from hmamba.evaluation.ranking import rank_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hmamba.candidates.score import retrieve
+from hmamba.candidates.retrieve import retrieve
 from hmamba.config import Config, RankConfig, parse, whole
 from hmamba.evaluation.evaluation_set import EvaluationSet
 from hmamba.evaluation.metrics import metrics_by_query

@@ -1,4 +1,4 @@
-"""A backup, and a root that goes on from it as the original does."""
+"""A backup, and a restored root whose nights are those of the original."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from hmamba.candidates.lookup import published_manifest
 from hmamba.contracts.backup import Backup
+from hmamba.report.history import nights
 from hmamba.storage.layout import Layout
 from hmamba.upkeep import backup as backups
-from hmamba.upkeep.history import nights
 from hmamba.upkeep.versions import versions
 from tests.jobs.commands.call import call
 from tests.nights import FIRST, THIRD, run_night, state
@@ -34,7 +34,7 @@ def restore(source: Path, root: Path) -> int:
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz", "copy.tgz", "copy.tar.xz"])
-def test_what_comes_back_is_what_was_there(two: Layout, tmp_path: Path, name: str) -> None:
+def test_a_restored_root_equals_the_original(two: Layout, tmp_path: Path, name: str) -> None:
     assert back_up(two, tmp_path / name) == 0
     assert (tmp_path / name).is_dir() == (name == "copy")
     assert restore(tmp_path / name, tmp_path / "back") == 0
@@ -65,7 +65,7 @@ def test_a_night_on_the_restored_root_equals_one_on_the_original(two: Layout, tm
     assert found[0] == found[1]
 
 
-def test_a_refresh_goes_on(two: Layout, tmp_path: Path) -> None:
+def test_a_refresh_of_the_restored_root(two: Layout, tmp_path: Path) -> None:
     assert back_up(two, tmp_path / "copy") == 0
     assert restore(tmp_path / "copy", tmp_path / "back") == 0
     shutil.copytree(two.landing, tmp_path / "back" / "landing")
@@ -99,15 +99,23 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(
     assert not (tmp_path / "back").exists()
 
 
-def test_a_cut_archive_and_a_file_that_is_none(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    archive = tmp_path / "copy.tar.gz"
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.xz"])
+def test_a_damaged_archive_and_a_file_that_is_no_archive_are_refused(
+    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    archive = tmp_path / f"copy{kind}"
     assert back_up(two, archive) == 0
     whole = archive.read_bytes()
-    for content in (whole[: len(whole) // 2], b"no archive"):
+    half = len(whole) // 2
+    for content in (whole[:half], whole[:half] + bytes(100) + whole[half + 100 :], b"no archive"):
         archive.write_bytes(content)
+        capsys.readouterr()
         assert restore(archive, tmp_path / "back") == 2
-        assert "is not a whole archive" in capsys.readouterr().err
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Use another backup" in line
     assert restore(tmp_path / "none.tar", tmp_path / "back") == 2
+    assert restore(two.root, tmp_path / "back") == 2
+    assert "is no backup, as it holds no backup.json. Give the folder or the archive" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -124,15 +132,32 @@ def test_a_backup_cannot_write_outside_of_the_root(
     )
     assert restore(tmp_path / "copy", tmp_path / "back") == 2
     assert "outside of the root" in capsys.readouterr().err
+    by_way_of_another = {"here": ".", "there": "here/../out"}
+    made.model_copy(update={"links": by_way_of_another}).write(tmp_path / "copy" / "backup.json")
+    assert restore(tmp_path / "copy", tmp_path / "back") == 2
+    assert "names there, which is outside of the root" in capsys.readouterr().err
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.add(two.config, arcname="../evil")
     assert restore(tmp_path / "evil.tar", tmp_path / "back") == 2
     assert not (tmp_path.parent / "evil").exists()
 
 
+def test_a_link_out_of_the_root_is_refused_as_it_could_not_be_restored(
+    two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = two.models / "20240101-0000abcd"
+    link.symlink_to(tmp_path)
+    assert back_up(two, tmp_path / "copy") == 2
+    assert f"{link} is a link out of the root" in capsys.readouterr().err
+    assert not (tmp_path / "copy").exists()
+
+
 def test_nothing_is_overwritten(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert back_up(two, two.root / "copy") == 2
     assert "inside of the root" in capsys.readouterr().err
+    assert back_up(two, tmp_path / "copy.zip") == 2
+    assert "archives end with .tar, .tar.gz, .tgz, .tar.xz" in capsys.readouterr().err
+    assert not (tmp_path / "copy.zip").exists()
     assert back_up(two, tmp_path / "copy") == 0
     assert back_up(two, tmp_path / "copy") == 2
     assert "backups are not overwritten" in capsys.readouterr().err
@@ -142,7 +167,7 @@ def test_nothing_is_overwritten(two: Layout, tmp_path: Path, capsys: pytest.Capt
     assert restore(tmp_path / "copy", tmp_path / "empty") == 0
 
 
-def test_what_runs_is_waited_for(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_waits_for_a_running_step(two: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two.config.write_text("[warehouse]\nwait_seconds = 0.1\n" + two.config.read_text())
     with two.storage.lock(two.run(THIRD, "three").folder):
         assert back_up(two, tmp_path / "copy") == 1
@@ -150,7 +175,7 @@ def test_what_runs_is_waited_for(two: Layout, tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "copy").exists()
 
 
-def test_killed_it_leaves_no_backup(two: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_that_is_killed_leaves_no_file(two: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(*_: object) -> None:
         raise SystemError("as if killed")
 
@@ -162,7 +187,9 @@ def test_killed_it_leaves_no_backup(two: Layout, tmp_path: Path, monkeypatch: py
     assert back_up(two, tmp_path / "copy.tar") == 0
 
 
-def test_a_backup_of_nothing(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_of_an_empty_folder_is_refused(
+    layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     layout.root.mkdir()
     assert back_up(layout, tmp_path / "copy") == 2
     assert "nothing to back up" in capsys.readouterr().err

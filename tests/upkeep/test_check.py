@@ -36,7 +36,7 @@ def test_a_root_after_nights_is_whole(two: Layout, capsys: pytest.CaptureFixture
     assert call("check", "--root", str(two.root)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:1] for line in lines[:-1]] == ["✓"] * 6
-    assert lines[1].split() == ["✓", "warehouse", "2", "batches,", "2,710", "events"]
+    assert lines[1].split() == ["✓", "warehouse", "2", "pulls,", "2,710", "events"]
     assert lines[-1] == "Everything is as it was written."
 
 
@@ -72,6 +72,7 @@ PLACES: dict[str, Callable[[Layout], Path]] = {
     "metrics of a model": lambda two: two.model_metrics(champion(two)),
     "table": lambda two: two.published_parts(FIRST)[0],
     "manifest": lambda two: two.published_manifest(THIRD),
+    "changed users": lambda two: two.published_table(two.published(THIRD), "changes"),
     "verdict": lambda two: two.run(THIRD, "three").verdict,
     "step metrics": lambda two: two.run(FIRST, "one").step_metrics("train"),
     "shard": lambda two: two.run(FIRST, "one").shard(1),
@@ -82,6 +83,10 @@ PLACES: dict[str, Callable[[Layout], Path]] = {
     "item points": lambda two: two.run(THIRD, "three").item_points,
     "candidates": lambda two: two.run(THIRD, "three").candidate_part(0),
     "user points": lambda two: two.run(THIRD, "three").user_points(1),
+    "table of items": lambda two: two.run(THIRD, "three").table("popular"),
+    "table of users": lambda two: two.run(THIRD, "three").table("segments", 1),
+    "published table of items": lambda two: two.published_tables(THIRD) / "similar_items" / "part-0000.parquet",
+    "published table of users": lambda two: two.published_tables(FIRST) / "user_vectors" / "part-0001.parquet",
 }
 
 
@@ -98,7 +103,21 @@ def test_damage_is_named_with_its_place(
     assert "wrong: see ✗ above." in out
 
 
-@pytest.mark.parametrize("name", ["weights", "table", "shard", "candidates", "index", "verdict"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "champion.json",
+        "weights",
+        "table",
+        "changed users",
+        "shard",
+        "snapshot",
+        "candidates",
+        "index",
+        "item points",
+        "verdict",
+    ],
+)
 def test_what_is_missing_is_named(two: Layout, name: str) -> None:
     path = PLACES[name](two)
     path.unlink()
@@ -109,8 +128,9 @@ def test_what_is_missing_is_named(two: Layout, name: str) -> None:
     assert path.name in str(found)
 
 
-def test_the_advice_about_a_table_works(two: Layout) -> None:
-    part = two.published_parts(THIRD)[0]
+@pytest.mark.parametrize("name", ["candidates", "changes"])
+def test_the_advice_about_a_table_works(two: Layout, name: str) -> None:
+    part = two.published_parts(THIRD)[0] if name == "candidates" else two.published_table(two.published(THIRD), name)
     flip(part)
     ((sentence,),) = wrong(two).values()
     assert f"{part} is damaged" in sentence
@@ -159,6 +179,8 @@ def test_a_warehouse_changed_by_hand(two: Layout, change: str, words: str) -> No
 def test_a_damaged_warehouse(two: Layout, damage: Callable[[Path], None]) -> None:
     damage(two.warehouse)
     assert "estore" in str(wrong(two)["warehouse"])
+    (looked,) = (area.looked for area in check(two) if area.name == "warehouse")
+    assert looked == ("" if two.warehouse.exists() else "none")
 
 
 def test_an_erasure_that_was_stopped(two: Layout) -> None:

@@ -1,4 +1,4 @@
-"""What goes, and what never goes."""
+"""What prune deletes, and what it keeps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hmamba.candidates.lookup import published_manifest
 from hmamba.config import Config, load, parse
 from hmamba.contracts.steps import PublishMetrics
 from hmamba.models import promotions
+from hmamba.report.history import nights
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
-from hmamba.upkeep.history import nights
 from hmamba.upkeep.prune import ABANDONED_SECONDS, plan, prune
 from hmamba.upkeep.versions import versions
 from jobs.sweep import sweep_root
@@ -66,7 +66,7 @@ def published(path: Path, day: date) -> None:
 
 
 @pytest.mark.parametrize(("runs", "left"), [(1, 1), (2, 2), (9, 5)])
-def test_working_folders_go_but_their_documents_stay(root_of_days: Layout, runs: int, left: int) -> None:
+def test_working_folders_are_deleted_but_their_documents_stay(root_of_days: Layout, runs: int, left: int) -> None:
     prune(root_of_days, keeping(runs=runs))
     assert [root_of_days.run(day, "manual").sequences.exists() for day in DAYS] == [False] * (5 - left) + [True] * left
     assert [night.verdict for night in nights(root_of_days)] == ["not promoted"] * 5
@@ -129,7 +129,7 @@ def test_other_folders_and_files_are_left_alone(root_of_days: Layout) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
-def test_without_a_table_for_readers_only_reports_go(
+def test_without_a_table_for_readers_only_reports_are_deleted(
     root_of_days: Layout, damage: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A link that leads nowhere does not say what serves; one to a damaged manifest still says which day."""
@@ -187,6 +187,13 @@ class TestModels:
         assert names(two, "models", **ONE) == []
         assert versions(two)[0].serves
         assert second
+
+    def test_the_model_of_a_night_that_is_run_again_stays_until_its_gate(self, two: Layout) -> None:
+        first = next(one.version for one in versions(two))
+        challenger = f"{FIRST:%Y%m%d}-00000000"
+        shutil.copytree(two.model(first), two.model(challenger))
+        (two.run(FIRST, "one").step_metrics("publish")).unlink()  # it has not ended
+        assert names(two, "models", models=1) == []
 
     def test_a_model_that_goes_leaves_its_metrics(self, two: Layout) -> None:
         _, second = (one.version for one in versions(two))
@@ -262,7 +269,9 @@ class TestLanding:
 
 
 @pytest.mark.parametrize("old", ["[runs]\nkeep = 1\n", "[candidates]\nkeep_runs = 1\n"])
-def test_old_names_of_the_setting_are_told(layout: Layout, capsys: pytest.CaptureFixture[str], old: str) -> None:
+def test_old_names_of_the_setting_are_errors_with_the_new_name(
+    layout: Layout, capsys: pytest.CaptureFixture[str], old: str
+) -> None:
     layout.root.mkdir()
     layout.config.write_text(old)
     assert call("prune", "--root", str(layout.root)) == 2

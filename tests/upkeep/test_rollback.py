@@ -42,7 +42,8 @@ def call(layout: Layout, *arguments: str) -> int:
 
 def tree(layout: Layout) -> list[str]:
     folders = (layout.candidates, layout.runs, layout.rolled_back)
-    return sorted(path.relative_to(layout.root).as_posix() for folder in folders for path in folder.rglob("*"))
+    found = (path for folder in folders for path in folder.rglob("*") if not path.name.endswith(".lock"))
+    return sorted(path.relative_to(layout.root).as_posix() for path in found)
 
 
 def test_readers_and_the_champion_go_back(nights: Layout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,14 +70,14 @@ def test_readers_and_the_champion_go_back(nights: Layout, capsys: pytest.Capture
     assert out[-1] == f"champion: v1, since {DAYS[1]}"
 
 
-def test_again_it_changes_nothing(nights: Layout) -> None:
+def test_the_same_rollback_again_changes_nothing(nights: Layout) -> None:
     assert call(nights, "--to", DAYS[1].isoformat()) == 0
     before = tree(nights), nights.champion.read_text(), nights.latest.readlink()
     assert call(nights, "--to", DAYS[1].isoformat()) == 0
     assert (tree(nights), nights.champion.read_text(), nights.latest.readlink()) == before
 
 
-def test_the_nights_go_on(nights: Layout, root: Root) -> None:
+def test_a_day_that_was_rolled_back_can_be_run_again(nights: Layout, root: Root) -> None:
     """A day that was taken back is published and promoted again, and taken back a second time beside the first."""
     call(nights, "--to", DAYS[1].isoformat())
     write_run(nights, make_interactions(), DAYS[2])
@@ -101,7 +102,7 @@ def test_a_folder_of_a_day_without_a_manifest_is_no_table(nights: Layout) -> Non
     assert read_json(nights.latest)["day"] == DAYS[0].isoformat()
 
 
-def test_deleted_is_gone(nights: Layout) -> None:
+def test_delete_removes_the_folders(nights: Layout) -> None:
     assert call(nights, "--to", DAYS[0].isoformat(), "--delete") == 0
     assert [path for path in tree(nights) if "2099" in path] == []
     assert not nights.rolled_back.exists()

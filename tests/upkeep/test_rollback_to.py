@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from datetime import date
+from typing import Any
 
 import pytest
 
 from hmamba.candidates.lookup import published_manifest
 from hmamba.models import promotions
+from hmamba.report.history import nights
+from hmamba.storage import root_locks
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage
 from hmamba.upkeep import rollback
-from hmamba.upkeep.history import nights
 from tests.jobs.commands.call import call
 from tests.nights import FIRST, THIRD, run_night
 from tests.synthetic import make_interactions, write_landing
@@ -68,6 +72,19 @@ def test_a_rollback_of_a_rollback_brings_table_and_working_folder_back(
     assert [line.split()[3].rstrip(",") for line in lines] == [first, second]
 
 
+def test_a_rollback_to_and_from_no_model_is_listed(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = versions(two)
+    assert back(two, "--to", "2024-01-01") == back(two, "--to", first) == 0
+    assert versions(two) == [first]
+    capsys.readouterr()
+    assert call("history", "--root", str(two.root)) == 0
+    listed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "rollback to" in line]
+    assert sorted(line.partition(" at ")[0] for line in listed) == [
+        f"{FIRST} rollback to {first}, table of {FIRST} from no model",
+        f"{THIRD} rollback to no model from {second}",
+    ]
+
+
 def test_a_rolled_back_night_that_is_run_again_promotes_again(two: Layout) -> None:
     first, second = versions(two)
     assert back(two, "--to", first) == 0
@@ -114,13 +131,38 @@ def test_a_damaged_model_is_refused_before_anything_changes(
     assert published_manifest(two).day == THIRD
 
 
-def test_what_is_not_there_is_told(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    assert back(two, "--to", "20240101-none") == 2
-    assert "hmamba models --root" in capsys.readouterr().err
+def test_an_unknown_target_is_named(two: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in ("20240101-none", "", "..", "champion.json"):
+        assert back(two, "--to", version) == 2
+        assert "hmamba models --root" in capsys.readouterr().err
     assert back(two, "--table", "2024-01-02") == 2
     assert f"Tables that can be read: {FIRST}, {THIRD}." in capsys.readouterr().err
     assert back(two) == back(two, "--to", str(FIRST), "--table", str(FIRST)) == 2
     assert "give one of --to and --table" in capsys.readouterr().err
+
+
+def test_a_rollback_that_waits_for_a_step_does_not_hold_up_its_publication(
+    two: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = rollback._lock_later_runs
+
+    def waits(*given: Any) -> None:
+        with root_locks.tables(two, 0):
+            wait(*given)
+
+    monkeypatch.setattr(rollback, "_lock_later_runs", waits)
+    list(rollback.roll_back(two, rollback.to_day(two, FIRST)))
+
+
+@pytest.mark.parametrize("lock", [root_locks.nights, root_locks.refreshes])
+def test_a_night_and_a_refresh_are_waited_for(
+    two: Layout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lock: Any
+) -> None:
+    monkeypatch.setattr(rollback, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(rollback, "to_day", lambda *_: pytest.fail("it has looked for the table too early"))
+    with lock(two):
+        assert back(two, "--to", str(FIRST)) == 1
+    assert "is locked by process" in capsys.readouterr().err
 
 
 def test_a_step_that_works_in_a_later_folder_is_waited_for(
@@ -134,6 +176,26 @@ def test_a_step_that_works_in_a_later_folder_is_waited_for(
     assert two.champion.read_text() == before
     assert published_manifest(two).day == THIRD
     assert back(two, "--to", str(FIRST)) == 0
+
+
+def test_a_step_that_publishes_can_end_while_it_is_waited_for(two: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds its run when it asks for the tables."""
+    monkeypatch.setattr(rollback, "BUSY_SECONDS", 3.0)
+    holds, ended = threading.Event(), []
+
+    def publish() -> None:
+        with two.storage.lock(two.run(THIRD, "three").folder):
+            holds.set()
+            time.sleep(1)  # the rollback waits meanwhile
+            with two.storage.lock(two.candidates, wait_seconds=1):
+                ended.append(True)
+
+    step = threading.Thread(target=publish)
+    step.start()
+    holds.wait()
+    assert back(two, "--to", str(FIRST)) == 0
+    step.join()
+    assert ended == [True]
 
 
 @pytest.mark.parametrize("place", ["move", "point", "write_file"])

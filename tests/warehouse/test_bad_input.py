@@ -87,6 +87,12 @@ def test_quarantine_splits_records_as_the_pull_did(root: Root) -> None:
     }
 
 
+def test_the_first_refused_row_is_shown_with_its_own_value_though_a_later_record_is_unreadable(root: Root) -> None:
+    root.drop("a.csv", f"{csv(rows=500)}u,i,nonsense,1\nu,i\n")
+    code, _, log = root.step("ingest")
+    assert (code, "line 502: event_time_readable (event_time = 'nonsense')" in log) == (0, True), log
+
+
 def test_quarantine_splits_records_of_a_catalogue_as_the_pull_did(root: Root) -> None:
     root.drop("a.csv", GOOD)
     root.configure('[catalogue]\npath = "cat.csv"\nitem_id = "sku"\n')

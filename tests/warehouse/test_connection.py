@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -85,7 +86,34 @@ def test_a_log_without_its_database_is_not_replayed_into_a_new_one(tmp_path: Pat
 def test_of_two_that_make_a_database_one_gives_way(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: _create(path), range(8)))
+        list(pool.map(lambda _: _create(path, 60), range(8)))
     with connect(path, LIMITS) as connection:
         connection.execute("CREATE TABLE numbers AS SELECT 1")
     assert [found.name for found in tmp_path.iterdir()] == ["w.duckdb"]
+
+
+def test_the_log_of_the_faster_one_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with connect(path, LIMITS) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT 1")
+        before = wal_of(path).read_bytes()
+        _create(path, 60)
+        assert wal_of(path).read_bytes() == before != b""
+
+
+def test_a_file_deleted_while_it_is_opened_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a first pull that fails while this one waits."""
+    path, opened = tmp_path / "w.duckdb", []
+
+    def open_late(name: str, **settings: Any) -> duckdb.DuckDBPyConnection:
+        opened.append(connected(name, **settings))
+        if name == str(path) and not settings["read_only"] and len(opened) == 2:
+            path.unlink()
+        return opened[-1]
+
+    connected = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", open_late)
+    with connect(path, LIMITS) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT 1")
+    assert len(opened) == 4
+    assert path.exists()

@@ -245,7 +245,10 @@ class TestDays:
         arguments = ["--root", str(loaded.layout.root), "--day", "2024-02-04"]
         code = train.main(arguments) if step == "train" else loaded.step(step, date(2024, 2, 4))[0]
         assert code == 2
-        assert "--day 2024-02-04 is after today, 2024-02-03 in UTC. The newest event is of 2024-01-30" in caplog.text
+        assert (
+            "--day 2024-02-04 is after today, 2024-02-03 in UTC. The newest event in the warehouse is of 2024-01-30"
+            in caplog.text
+        )
         assert "give --day 2024-01-30, or add --any-day" in caplog.text
         assert sorted(loaded.layout.root.rglob("*")) == before
         if step == "ingest":

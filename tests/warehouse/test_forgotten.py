@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +121,13 @@ def test_the_path_may_hold_quotes(loaded: Root, name: str) -> None:
     loaded.layout = type(loaded.layout).at(moved)
     forget(loaded, USER)
     assert loaded.sql(f"SELECT count(*) FROM interactions WHERE user_id = '{USER}'") == [(0,)]
+
+
+def test_the_file_behind_a_link_is_written_again(loaded: Root, tmp_path: Path) -> None:
+    path, real = loaded.layout.warehouse, tmp_path / "other disk" / "warehouse.duckdb"
+    real.parent.mkdir()
+    path.rename(real)
+    path.symlink_to(real)
+    forget(loaded, USER)
+    assert path.is_symlink()
+    assert USER.encode() not in real.read_bytes()

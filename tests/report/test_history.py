@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
+from hmamba.contracts.models import Promotions, Rollback
 from hmamba.contracts.steps import ReportMetrics, StepFailure
+from hmamba.report.history import Night, nights
 from hmamba.storage.layout import Layout
-from hmamba.upkeep.history import Night, nights
 from tests.documents import manifest
 from tests.jobs.commands.call import call
 from tests.report.metrics_of_night import DAY, RUN, VERSION, baseline_verdict, record, verdict
@@ -138,3 +139,20 @@ def test_on_the_command_line(shop: Layout, capsys: pytest.CaptureFixture[str]) -
     assert "verdict.json" in night["problems"][0]
     assert call("history", "--root", str(shop.root)) == 0
     assert "verdict.json" in capsys.readouterr().err
+
+
+def test_a_rollback_of_nights_that_baselines_served_names_no_model(
+    shop: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    back = Rollback(
+        version=None,
+        day=DAY,
+        from_version=None,
+        table=DAY,
+        from_table=DAY,
+        rolled_back_at=datetime(2024, 2, 3, tzinfo=UTC),
+    )
+    Promotions(version=None, history=(), rollbacks=(back,)).write(shop.champion)
+    assert call("history", "--root", str(shop.root)) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.split() == f"{DAY} rollback to no model, table of {DAY} from no model at 2024-02-03 00:00".split()

@@ -1,4 +1,4 @@
-"""The nights of a root, from the documents that they have left."""
+"""The nights of a root, from the documents that they have left: for ``hmamba history`` and the page of all nights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from hmamba.columns import BASELINES
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import Manifest
 from hmamba.contracts.steps import KEPT_METRICS, PublishMetrics, ShardMetrics, SnapshotMetrics, StepFailure, StepMetrics
@@ -15,7 +16,8 @@ from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.errors import InputError
 from hmamba.report.stopped import failed_at, unfinished
 from hmamba.steps import PUBLISHING
-from hmamba.storage.layout import Layout, RunLayout
+from hmamba.storage.layout import Layout
+from hmamba.storage.run_layout import RunLayout
 
 _D = TypeVar("_D", bound=Document)
 _T = TypeVar("_T")
@@ -35,8 +37,11 @@ class Night:
         serving: the model or baseline that served; None if none did.
         metric: the deciding metric, such as ndcg@10; None before a verdict.
         value: its mean over the evaluated users, of what served; None if no user was evaluated.
+        interval: the 95 % interval of that mean; None if it was not measured.
+        baselines: its mean of each baseline.
         compared: the model compared with the champion, or without one with the best baseline; None if neither was
             possible.
+        items: number of different items in the published table; None if the run published none.
         rows, users: those of the published table; None if the run published none.
         seconds: wall time of all steps, added up; None if no step left its metrics.
         published_at: when its table was published; None unless it is the table of that day.
@@ -51,13 +56,22 @@ class Night:
     serving: str | None = None
     metric: str | None = None
     value: float | None = None
+    interval: tuple[float, float] | None = None
+    baselines: dict[str, float] = field(default_factory=dict)
     compared: Comparison | None = None
+    items: int | None = None
     rows: int | None = None
     users: int | None = None
     seconds: float | None = None
     published_at: datetime | None = None
     rolled_back: bool = False
     problems: tuple[str, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """``value`` divided by that of the best baseline; None without either, or if the latter is 0."""
+        best = max(self.baselines.values(), default=0.0)
+        return None if self.value is None or best <= 0 else self.value / best
 
 
 def nights(layout: Layout) -> list[Night]:
@@ -80,6 +94,11 @@ def nights(layout: Layout) -> list[Night]:
         if isinstance(table, str) or (day, table.run_id) not in known
     ]
     return sorted(found, key=lambda night: (night.day, night.published_at is not None, night.run_id))
+
+
+def night_of(layout: Layout, day: date, run_id: str) -> Night:
+    """One run of one day, as in :func:`nights`, by its own documents."""
+    return _night(layout.run(day, run_id), day, None)
 
 
 def _published(layout: Layout) -> Iterator[tuple[date, Manifest | str]]:
@@ -130,10 +149,10 @@ def _night(run: RunLayout, day: date, table: Manifest | str | None) -> Night:
     night = _judged(night, reading.document(Verdict, run.verdict, run))
     for step in steps:
         if isinstance(step, PublishMetrics):
-            night = replace(night, rows=step.rows, users=step.users)
+            night = replace(night, rows=step.rows, users=step.users, items=step.distinct_items)
     if stopped is not None and night.verdict != "refused":
         why = f"stopped before {stopped.step}" if stopped.failure is None else stopped.failure.message
-        night = replace(night, verdict="failed", reason=why, rows=None, users=None)
+        night = replace(night, verdict="failed", reason=why, rows=None, users=None, items=None)
         if stopped.failure is not None:
             night = replace(night, reason=f"{stopped.step}: {why}")
     if isinstance(table, Manifest) and table.run_id == run_id:
@@ -165,6 +184,7 @@ def _judged(night: Night, verdict: Verdict | None) -> Night:
     names = {verdict.challenger: "challenger", verdict.champion: "champion"}
     system = verdict.baseline or names.get(verdict.serving)
     measured = verdict.metrics.get(system or "", {})
+    interval = verdict.intervals.get(system or "")
     return replace(
         night,
         verdict=said,
@@ -172,6 +192,12 @@ def _judged(night: Night, verdict: Verdict | None) -> Night:
         serving=verdict.serving,
         metric=verdict.metric,
         value=measured.get(verdict.metric),
+        interval=None if interval is None else (interval.low, interval.high),
+        baselines={
+            name: found[verdict.metric]
+            for name, found in verdict.metrics.items()
+            if name in BASELINES and verdict.metric in found
+        },
         compared=_compared(verdict),
     )
 
