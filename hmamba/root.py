@@ -23,7 +23,7 @@ from hmamba.storage.run_layout import RunLayout
 
 if TYPE_CHECKING:
     from hmamba.candidates.compare import TableComparison
-    from hmamba.candidates.explain import Explanation
+    from hmamba.candidates.explanation import Explanation
     from hmamba.recommender import Recommender
     from hmamba.upkeep.check import Area
     from hmamba.upkeep.versions import Version

@@ -7,7 +7,7 @@ the column ``because`` (:mod:`hmamba.candidates.because`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -17,6 +17,7 @@ import torch
 
 from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.because import Attribution
+from hmamba.candidates.explanation import SAME, Explanation, Part, RankedItems, Source, explanation_of
 from hmamba.candidates.lookup import SUGGESTIONS, published_manifest, unknown_user
 from hmamba.candidates.night import NightScorer
 from hmamba.columns import FALLBACK_VERSION
@@ -29,107 +30,18 @@ from hmamba.inference.encode import encode_users
 from hmamba.models.files import StoredModel
 from hmamba.score_terms import POPULAR, SCORE_TERMS, TASTE
 from hmamba.sequences.files import Snapshot
-from hmamba.sequences.histories import Histories, IntArray, midnight, read_user
+from hmamba.sequences.histories import Histories, midnight, read_user
 from hmamba.statements import one, statement
 from hmamba.storage.layout import Layout
 from hmamba.warehouse.connection import in_memory
 
 _SOURCES = 5
 """Most items of the history that are named for one kind of evidence."""
-_SAME = 1e-3
-"""Scores that differ less are the same, computed in another order."""
 _WORDS = {
     TASTE: "the model's base score for the user, without the item's popularity",
     POPULAR: "the item's popularity, as the model has learned it",
     **{term.because: term.evidence for term in SCORE_TERMS.values()},
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """An item of the history, and its share of a kind of evidence."""
-
-    item_id: str
-    title: str | None
-    share: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a score.
-
-    Attributes:
-        because: kind of evidence, as in the column ``because``; ranker for the correction by trees.
-        evidence: the same in words.
-        value: what it adds, in logits.
-        sources: items of the history behind it, the largest share first; of more than a few the largest.
-    """
-
-    because: str
-    evidence: str
-    value: float
-    sources: tuple[Source, ...] = ()
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why an item is in a user's list, or is not.
-
-    Attributes:
-        user, item_id, title: the user and the item.
-        day: the night's day.
-        model_version: what ranks the user's items.
-        k: most rows of a user.
-        rank: published rank; None if the item is not in the list.
-        place: place of the item by score among all items that the user may get, from 1; None for an item that they may
-            not get.
-        places: number of these items.
-        score: the score; None for an item without one.
-        mean: the user's mean base score over all events, to which the parts are added; None without parts.
-        parts: what adds to the score, the largest first; empty where popularity or a baseline ranks the items.
-        times_taken, last_taken: number of events of the user with the item, and the newest time (naive UTC; None if
-            there is none, or events have no times).
-        why_not: why the item is not in the list, a sentence; None if it is.
-        note: what else a reader of the explanation must know, a sentence; None if nothing.
-    """
-
-    user: str
-    item_id: str
-    title: str | None
-    day: str
-    model_version: str
-    k: int
-    rank: int | None
-    place: int | None
-    places: int
-    score: float | None
-    mean: float | None = None
-    parts: tuple[Part, ...] = ()
-    times_taken: int = 0
-    last_taken: datetime | None = None
-    why_not: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """What ranks an item for the user.
-
-    Attributes:
-        version: as the column model_version.
-        items, scores: all items that the user may get, best first, and their scores.
-        mean, parts: as in :class:`Explanation`.
-        refused: why the item has no score, a sentence; None if it has one.
-        is_new: whether the item is a new item.
-    """
-
-    version: str
-    items: IntArray
-    scores: np.ndarray
-    mean: float | None = None
-    parts: tuple[Part, ...] = ()
-    refused: str | None = None
-    is_new: bool = False
 
 
 def explain(layout: Layout, user: str, item: str) -> Explanation:
@@ -147,14 +59,15 @@ def explain(layout: Layout, user: str, item: str) -> Explanation:
     manifest = published_manifest(layout)
     files = _night(layout, manifest)
     with in_memory() as connection:
-        rows = _published(connection, layout, manifest, user)
+        rows, version = _published(connection, layout, manifest, user)
         number, name = _item(connection, files, item)
         shard, history = _history(connection, files, manifest, user)
         if not rows and not history.events:
             raise unknown_user(connection, layout, manifest, user)
         scorer = NightScorer.open(files, torch.device("cpu"))
-        found = _Explainer(files, connection, scorer, manifest, shard).ranked(history, number)
-    return _explanation(manifest, user, item, name, number, history, rows, found)
+        found = _Explainer(files, connection, scorer, manifest, shard).ranked(history, number, version)
+    is_ruled = scorer.rules is not None
+    return explanation_of(manifest, user, item, name, number, history, rows, found, is_ruled)
 
 
 def _night(layout: Layout, manifest: Manifest) -> Snapshot:
@@ -178,12 +91,12 @@ def _night(layout: Layout, manifest: Manifest) -> Snapshot:
 
 def _published(
     connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, user: str
-) -> dict[str, tuple[int, float]]:
-    """Rank and score of the user's published items."""
+) -> tuple[dict[str, tuple[int, float]], str | None]:
+    """Rank and score of the user's published items, and their model_version; None without any."""
     files = [str(layout.storage.local_path(layout.root / file.path)) for file in manifest.files]
     bound = {"files": files, "user": user, "most": manifest.k}
     rows = connection.execute(statement("published/of_user"), bound).fetchall()
-    return {item: (rank, score) for rank, item, score, _ in rows}
+    return {item: (rank, score) for rank, item, score, _ in rows}, rows[0][3] if rows else None
 
 
 def _item(connection: duckdb.DuckDBPyConnection, files: Snapshot, item: str) -> tuple[int, str | None]:
@@ -225,34 +138,42 @@ class _Explainer:
     manifest: Manifest
     shard: int
 
-    def ranked(self, history: Histories, item: int) -> _Ranked:
-        """Rank all items for one user, and divide the score of one of them."""
-        system = self.scorer.system
+    def ranked(self, history: Histories, item: int, version: str | None) -> RankedItems:
+        """Rank all items for one user, and divide the score of one of them.
+
+        Args:
+            history: the user's history.
+            item: item index.
+            version: model_version of the user's published rows; None without any.
+        """
+        system, experiment = self.scorer.system, self.manifest.experiment
+        if experiment is not None and version == experiment.version:
+            return self._by_baseline(self.scorer.control(experiment), history, item, has_fallback=False)
         if isinstance(system, Baseline):
-            return self._by_baseline(system, history, item)
+            return self._by_baseline(system, history, item, has_fallback=self.scorer.has_fallback)
         stored, index = system
         read, is_known = stored.readable(history)
         if not is_known[0]:
             return self._by_popularity(read, len(index.served_items), _not_served(stored, index, item))
         return self._by_model(stored, index, read, item)
 
-    def _by_baseline(self, baseline: Baseline, history: Histories, item: int) -> _Ranked:
+    def _by_baseline(self, baseline: Baseline, history: Histories, item: int, *, has_fallback: bool) -> RankedItems:
         most, column = len(baseline.candidate_items), baseline.candidate_items.column
         refused = None
         if item >= len(column) or column[item] < 0:
             refused = "The item may not be recommended: it has no events, or is not in candidates.allowed_items."
-        if self.scorer.has_fallback and not history.read.events:
+        if has_fallback and not history.read.events:
             return self._by_popularity(history, most, refused)
         ranked = baseline.rank(history, most, exclude_seen=self.manifest.exclude_seen)
-        return _Ranked(baseline.version, ranked.items, ranked.scores, refused=refused)
+        return RankedItems(baseline.version, ranked.items, ranked.scores, refused=refused)
 
-    def _by_popularity(self, history: Histories, most: int, refused: str | None) -> _Ranked:
+    def _by_popularity(self, history: Histories, most: int, refused: str | None) -> RankedItems:
         """What a user without usable history gets."""
         fallback = self.scorer.fallback(self.shard)
         ranked = fallback.rank(history, most, exclude_seen=self.manifest.exclude_seen)
-        return _Ranked(FALLBACK_VERSION, ranked.items, ranked.scores, refused=refused)
+        return RankedItems(FALLBACK_VERSION, ranked.items, ranked.scores, refused=refused)
 
-    def _by_model(self, stored: StoredModel, index: ItemIndex, read: Histories, item: int) -> _Ranked:
+    def _by_model(self, stored: StoredModel, index: ItemIndex, read: Histories, item: int) -> RankedItems:
         hidden, attribution = encode_users(stored.model, read), Attribution(stored, index, self.scorer.popularity)
         tables = []
         for part in [index] if index.new is None else [index, index.new]:
@@ -268,7 +189,7 @@ class _Explainer:
             tables.append(table)
         items, scores = (np.concatenate(parts, axis=1)[0] for parts in zip(*tables, strict=True))
         order = np.argsort(-scores, kind="stable")[: int((items >= 0).sum())]
-        found = _Ranked(stored.version, items[order], scores[order], refused=_not_served(stored, index, item))
+        found = RankedItems(stored.version, items[order], scores[order], refused=_not_served(stored, index, item))
         if found.refused is not None:
             return found
         zero = np.zeros(1, dtype=np.int64)
@@ -281,11 +202,11 @@ class _Explainer:
         place = np.flatnonzero(found.items == item)
         if len(place) and stored.model.ranker is not None:
             correction = float(found.scores[place[0]] - divided.scores[0])
-            if abs(correction) > _SAME:
+            if abs(correction) > SAME:
                 parts.append(Part("ranker", "the correction of the order by trees ([rank])", correction))
         parts.sort(key=lambda part: -part.value)
         mean, is_new = float(divided.means[0]), bool(divided.is_new[0])
-        return _Ranked(found.version, found.items, found.scores, mean, tuple(parts), is_new=is_new)
+        return RankedItems(found.version, found.items, found.scores, mean, tuple(parts), is_new=is_new)
 
     def _sources(self, attribution: Attribution, name: str, read: Histories, item: int) -> tuple[Source, ...]:
         """The items of the history behind a kind of evidence."""
@@ -317,77 +238,4 @@ def _not_served(stored: StoredModel, index: ItemIndex, item: int) -> str | None:
     return (
         "The item is not a candidate item of the model: it has fewer training events than train.min_item_events, or "
         "was first seen after the training."
-    )
-
-
-def _explanation(
-    manifest: Manifest,
-    user: str,
-    item: str,
-    title: str | None,
-    number: int,
-    history: Histories,
-    rows: dict[str, tuple[int, float]],
-    found: _Ranked,
-) -> Explanation:
-    """Put together what was found, and say why the item is not in the list."""
-    taken = np.flatnonzero(history.items == number)
-    newest = int(history.times[taken[-1]]) if len(taken) else None
-    rank, published = rows.get(item, (None, None))
-    place = np.flatnonzero(found.items == number)
-    score = float(found.scores[place[0]]) if len(place) else None
-    note = None
-    if published is not None and (score is None or abs(published - score) > _SAME * (1 + abs(score))):
-        since = "a refresh has read newer events" if manifest.refresh is not None else "the list was made otherwise"
-        note = f"The published score is {published:.4f}: {since}. This explanation is of the night's own histories."
-    elif published is not None and found.is_new and place[0] >= manifest.k:
-        note = "Its score is not among the best: a share of the places is for new items (candidates.new_items)."
-    why_not = None
-    if rank is None:
-        why_not = found.refused or _left_out(manifest, history, taken, place, rows, found)
-    return Explanation(
-        user=user,
-        item_id=item,
-        title=title,
-        day=manifest.day.isoformat(),
-        model_version=found.version,
-        k=manifest.k,
-        rank=rank,
-        place=int(place[0]) + 1 if len(place) else None,
-        places=len(found.items),
-        score=score,
-        mean=found.mean,
-        parts=found.parts,
-        times_taken=len(taken),
-        last_taken=None if newest is None else datetime.fromtimestamp(newest / 1e6, UTC).replace(tzinfo=None),
-        why_not=why_not,
-        note=note,
-    )
-
-
-def _left_out(
-    manifest: Manifest,
-    history: Histories,
-    taken: IntArray,
-    place: IntArray,
-    rows: dict[str, tuple[int, float]],
-    found: _Ranked,
-) -> str:
-    """Why an item that can be recommended is not in the user's list."""
-    if not len(place):
-        seen = np.ones(len(taken), dtype=bool) if history.seen is None else history.seen[taken]
-        if manifest.exclude_seen and seen.any():
-            return "The user has seen the item, and candidates.exclude_seen = true."
-        return "The item has no score for this user."
-    if place[0] >= manifest.k:
-        last = min((score for _, score in rows.values()), default=float(found.scores[manifest.k - 1]))
-        return (
-            f"By score it is in place {int(place[0]) + 1:,} of {len(found.items):,}, and the list ends with "
-            f"{manifest.k:,} items, the last with a score of {last:.4f}."
-        )
-    if manifest.refresh is not None:
-        return "A refresh has changed the user's list since the night that this explanation is of."
-    return (
-        f"By score it is in place {int(place[0]) + 1:,}, but other items have taken the last places of the list: new "
-        "items have a share of it (candidates.new_items)."
     )

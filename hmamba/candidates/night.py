@@ -129,7 +129,7 @@ class NightScorer:
             score = ModelScorer(stored, index, self.popularity, k, exclude_seen, encode, attribution, ruled, fallback)
             points = partial(points_of, stored=stored, encode=encode)
         if experiment is not None:
-            score = ExperimentScorer(score, partial(baseline, self._control(experiment)), points, experiment)
+            score = ExperimentScorer(score, partial(baseline, self.control(experiment)), points, experiment)
         return write_candidates(score, self.item_ids, blocks, candidates=candidates, vectors=vectors, optional=optional)
 
     @property
@@ -145,7 +145,7 @@ class NightScorer:
         users = None if segments is None else self.files.described_users(shard)
         return Fallback(served.counts(self.popularity), segments, users)
 
-    def _control(self, experiment: Experiment) -> Baseline:
+    def control(self, experiment: Experiment) -> Baseline:
         """The baseline of the control group, on the items of the model that serves."""
         if isinstance(self.system, Baseline):
             return self.system

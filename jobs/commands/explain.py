@@ -11,7 +11,7 @@ from hmamba.text import counted, printable, short
 from jobs.commands.options import AsJson, Root, print_json
 
 if TYPE_CHECKING:
-    from hmamba.candidates.explain import Explanation, Part, Source
+    from hmamba.candidates.explanation import Explanation, Part, Source
 
 
 def explain(

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmamba.candidates.explain import Explanation, explain
+from hmamba.candidates.explain import explain
+from hmamba.candidates.explanation import Explanation
 from hmamba.candidates.lookup import recommend
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.errors import InputError
@@ -168,7 +169,7 @@ def test_after_a_refresh_it_says_that_the_list_is_newer(copied: Layout) -> None:
     own = after[after.user_id == "user-004"]
     assert not own.equals(before[before.user_id == "user-004"])
     notes = [explain(copied, "user-004", item).note for item in own.item_id]
-    assert any("a refresh has read newer events" in str(note) for note in notes)
+    assert any("a refresh has read newer events than this explanation" in str(note) for note in notes)
     assert explain(copied, "user-005", after[after.user_id == "user-005"].item_id.iloc[0]).note is None
 
 
@@ -201,6 +202,32 @@ def test_a_baseline(tmp_path: Path) -> None:
     assert (found.rank, found.place, found.parts) == (2, 2, ())
     assert found.score == pytest.approx(row.score, rel=1e-5)
     assert "may not be recommended" in str(explain(layout, "user-004", "item-041").why_not)
+
+
+def test_a_user_of_a_control_group_has_the_list_of_its_baseline(copied: Layout) -> None:
+    copied.config.write_text(copied.config.read_text() + '[experiment]\ncontrol = 0.5\nsalt = "autumn"\n')
+    steps(copied, NIGHT, score, publish)
+    rows = table(copied).query("rank == 2 and user_id != 'zzz'")
+    assert set(rows.experiment) == {"treatment", "control"}
+    for row in rows.itertuples():
+        found = explain(copied, row.user_id, row.item_id)
+        assert (found.rank, found.model_version, found.note) == (2, row.model_version, None)
+        assert bool(found.parts) == (row.experiment == "treatment")
+
+
+def test_rules_are_named_where_they_have_changed_the_list(copied: Layout) -> None:
+    user = "user-004"
+    best, second = table(copied).query("user_id == @user").sort_values("rank").item_id.head(2)
+    (copied.root / "rules.toml").write_text(
+        f'[[deny]]\nname = "recalled"\nitems = ["{best}"]\n'
+        f'[[boost]]\nname = "loved"\nitems = ["{second}"]\nfactor = 2.0\n'
+    )
+    steps(copied, NIGHT, snapshot, train, gate, index, score, publish)
+    denied = explain(copied, user, best)
+    assert "rules (rules.toml) have left it out" in str(denied.why_not)
+    boosted = explain(copied, user, second)
+    assert boosted.rank == 1
+    assert "rules (rules.toml) have changed it" in str(boosted.note)
 
 
 def test_recommend_shows_the_reasons(night: Layout, capsys: pytest.CaptureFixture[str]) -> None:
