@@ -131,7 +131,8 @@ FROM read_parquet($part, hive_partitioning = false) AS v
 LEFT JOIN eligible_ids AS e ON v.item_id = e.item_id;
 
 -- name: user_vectors
--- Of one shard. $fallback: the model_version of users with popular items, of whom the model knows nothing.
+-- Of one shard. $fallback: the model_version of users with popular items, of whom the model knows nothing. The model may
+-- know nothing of users of a control group either, who have the rows of a baseline.
 SELECT
     count(v.user_id) - count(DISTINCT v.user_id) AS rows_repeated,
     count(*) FILTER (WHERE v.vector[-1] <> 1) AS rows_with_other_vector,
@@ -139,6 +140,8 @@ SELECT
     count(*) FILTER (WHERE v.user_id IS NULL AND c.user_id IS NOT NULL) AS users_missing
 FROM read_parquet($part, hive_partitioning = false) AS v
 FULL OUTER JOIN (
-    SELECT DISTINCT user_id FROM read_parquet($candidates, hive_partitioning = false) WHERE model_version <> $fallback
+    SELECT DISTINCT user_id
+    FROM read_parquet($candidates, hive_partitioning = false)
+    WHERE model_version <> $fallback AND NOT starts_with(model_version, 'baseline-')
 ) AS c USING (user_id)
 LEFT JOIN (SELECT DISTINCT user_id FROM read_parquet($events, hive_partitioning = false)) AS e ON v.user_id = e.user_id;

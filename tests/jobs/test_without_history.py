@@ -40,10 +40,10 @@ def steps(layout: Layout, day: date, *names: object) -> None:
         assert step.main(["--root", str(layout.root), "--day", day.isoformat(), *extra]) == 0, step.__name__
 
 
-def shop(root: Path, settings: str) -> Layout:
+def shop(root: Path, settings: str, more: str = "") -> Layout:
     """A root after a night. Users of a taste take the items of one cluster; the strangers have tastes and no events."""
     layout = Layout.at(root)
-    layout.config.write_text(settings + USERS)
+    layout.config.write_text(settings + USERS + more)
     write_landing(layout.root, make_interactions(users=30, items=40, days=28))
     users = [f"user-{number:03d}" for number in range(30)] + STRANGERS
     tastes = [f"t{number % CLUSTERS}" for number in range(30)] + ["t0", "t1", "t2", "t3", "none of these"]
@@ -146,3 +146,25 @@ def test_where_a_baseline_serves_they_have_rows_of_their_own(tmp_path: Path) -> 
     assert set(found[found.user_id.isin(STRANGERS)].model_version) == {FALLBACK_VERSION}
     assert cluster(items_of(layout, STRANGERS[3])[0]) == 3
     assert explain(layout, STRANGERS[3], items_of(layout, STRANGERS[3])[0]).rank == 1
+
+
+def test_tables_rules_and_a_control_group_take_them_in(tmp_path: Path) -> None:
+    more = """
+[experiment]
+control = 0.5
+salt = "autumn"
+[publish]
+tables = ["similar_items", "popular", "segments", "user_vectors", "item_vectors"]
+"""
+    (tmp_path / "rules.toml").write_text('[[deny]]\nname = "gone"\nitems = ["item-000", "item-001", "item-002"]\n')
+    layout = shop(tmp_path, TINY_ONCE, more)
+    found = table(layout)
+    assert set(found.user_id) >= set(STRANGERS)
+    assert not set(found.item_id) & {"item-000", "item-001", "item-002"}
+    strangers = found[found.user_id.isin(STRANGERS)]
+    treated = strangers[strangers.experiment == "treatment"]
+    assert set(treated.model_version) == {FALLBACK_VERSION}
+    assert set(strangers[strangers.experiment == "control"].model_version) <= {"baseline-popularity"}
+    for user in set(treated.user_id):
+        item = items_of(layout, user)[0]
+        assert explain(layout, user, item).rank == 1
