@@ -56,7 +56,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
             encode = stack.enter_context(write_states(kept, stored.model, stored.identity)).encode
         part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
         system = None if isinstance(scorer.system, Baseline) else scorer.system
-        with ShardTables(files, shard, context.config, system, write) as tables:
+        with ShardTables(files, shard, context.config, system, write, scorer.rules) as tables:
             done = scorer.score(
                 stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context)),
                 k=candidates.k,
