@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hmamba.contracts.contents import Contents
 from hmamba.errors import HMambaError, InputError
-from hmamba.models.files import is_pruned
 from hmamba.models.promotions import promotions, rollbacks
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json
@@ -59,7 +58,7 @@ def _broken_models(layout: Layout) -> Iterator[Path]:
     taken_back = [promotion for rollback in rollbacks(layout) for promotion in rollback.taken_back]
     served = {promotion.version for promotion in (*promotions(layout), *taken_back)}
     for _, folder in layout.model_days:
-        if folder.name not in served and not is_pruned(layout, folder.name) and not _is_model(folder):
+        if folder.name not in served and not layout.is_pruned(folder.name) and not _is_model(folder):
             yield folder
 
 

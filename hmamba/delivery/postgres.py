@@ -25,6 +25,13 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 """Otherwise a connection whose other end has vanished is noticed after two hours."""
 
+_PARAMETERS = {
+    "client_connection_check_interval": "5s",  # since 14, on Linux: a killed delivery does not hold its lock for long
+    "idle_in_transaction_session_timeout": "0",
+    "statement_timeout": "0",  # of services, not of a COPY that takes minutes
+}
+"""Parameters of the session."""
+
 _TO_FIX: dict[tuple[type[psycopg.Error], ...], str] = {
     (errors.InsufficientPrivilege,): "Let the user of the address create tables and views in the schema: GRANT CREATE, "
     "USAGE ON SCHEMA.",
@@ -95,9 +102,11 @@ class PostgresTarget:
             **self._options,
         )
         with connection:
-            with suppress(errors.UndefinedObject, errors.InvalidParameterValue):  # before 14, or not on Linux
-                # A killed delivery must not hold its lock while the server builds an index for it.
-                connection.execute("SELECT set_config('client_connection_check_interval', '5s', false)")
+            # Whoever has waited for the lock must see what the delivery before has left.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            for name, value in _PARAMETERS.items():
+                with suppress(errors.UndefinedObject, errors.InvalidParameterValue):
+                    connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             yield connection
 
     @contextmanager

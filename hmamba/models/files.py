@@ -332,11 +332,6 @@ def read_metrics(layout: Layout, version: str) -> ModelMetrics:
     return ModelMetrics.read(layout.model_metrics(version), layout.storage)
 
 
-def is_pruned(layout: Layout, version: str) -> bool:
-    """Whether a version has been deleted but for its metrics.json."""
-    return layout.storage.find(layout.model(version), "*") == [layout.model_metrics(version)]
-
-
 def record_verdict(layout: Layout, version: str, verdict: Verdict) -> None:
     """Enter the newest verdict on a version into its metrics.json."""
     metrics = read_metrics(layout, version)

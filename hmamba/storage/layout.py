@@ -120,6 +120,10 @@ class Layout:
         """Training metrics and newest verdict of a version."""
         return self.model(version) / "metrics.json"
 
+    def is_pruned(self, version: str) -> bool:
+        """Whether a version has been deleted but for its metrics."""
+        return self.storage.find(self.model(version), "*") == [self.model_metrics(version)]
+
     candidates = Under("candidates")
     """Published candidate tables."""
 

@@ -122,7 +122,7 @@ def _warehouse(layout: Layout, found: _Findings) -> None:
 
 def _models(layout: Layout, found: _Findings) -> None:
     stored = [path.name for path in layout.storage.find(layout.models, "*/")]
-    whole = [name for name in stored if not model_files.is_pruned(layout, name)]
+    whole = [name for name in stored if not layout.is_pruned(name)]
     found.looked = counted(len(whole), "version")
     for name in stored:
         found.attempt(partial(model_files.read_metrics, layout, name))

@@ -60,7 +60,7 @@ def versions(layout: Layout) -> list[Version]:
 
 def _version(layout: Layout, name: str, promoted: Mapping[str, Promotion], champion: str | None) -> Version:
     damage = metrics = provenance = None
-    pruned = files.is_pruned(layout, name)
+    pruned = layout.is_pruned(name)
     try:
         provenance = verified(layout, name)
         metrics = files.read_metrics(layout, name)

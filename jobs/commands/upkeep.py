@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from hmamba.errors import InputError
 from hmamba.text import counted, printable
 from jobs.commands.options import AsJson, Root, Settings, print_json
 from jobs.commands.options import day as as_day
+
+if TYPE_CHECKING:
+    from hmamba.storage.layout import Layout
 
 
 def rollback(
@@ -55,6 +58,7 @@ def rollback(
             target = to_version(layout, to) if day is None else to_day(layout, day)
         for sentence in roll_back(layout, target, delete=delete):
             typer.echo(sentence)
+    _show_in_trend(layout)
 
 
 def prune(
@@ -83,6 +87,7 @@ def prune(
     else:
         with nights(layout):  # a night whose day is run again looks like one that has ended
             done = pruning.prune(layout, settings)
+        _show_in_trend(layout)
     if as_json:
         print_json({"deleted": not dry_run, **asdict(done), "bytes": done.bytes})
         return
@@ -91,6 +96,14 @@ def prune(
     for one in done.doomed:
         typer.echo(f"{one.kind:<10}{shown(one.bytes):>10}  {one.path.relative_to(layout.root)}")
     typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {shown(done.bytes)}.")
+
+
+def _show_in_trend(layout: Layout) -> None:
+    """Write the page of all nights again, if there is one: its links and verdicts may have changed."""
+    if layout.storage.exists(layout.all_reports):
+        from hmamba.report.trend import write_trend  # imports Matplotlib
+
+        write_trend(layout)
 
 
 def forget(

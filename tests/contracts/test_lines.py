@@ -6,6 +6,8 @@ import pytest
 
 from hmamba.contracts.steps import (
     KEPT_METRICS,
+    DeliverMetrics,
+    Delivery,
     PublishMetrics,
     RefreshMetrics,
     ReportMetrics,
@@ -37,6 +39,7 @@ PUBLISH = PublishMetrics(
     distinct_items=60,
 )
 REFRESH = RefreshMetrics(day=DAY, night=DAY, model_version="v1", new_events=3)
+DELIVERY = Delivery(target="shop", day=DAY, way="whole", users=40, seconds=1.0)
 LINES: list[tuple[StepMetrics, str]] = [
     (ingest_metrics(), "1,000 rows read from 1 file: 990 loaded, 7 duplicate, 3 refused; 4 new items"),
     (ingest_metrics(rows_read=0), "no new rows"),
@@ -71,6 +74,7 @@ LINES: list[tuple[StepMetrics, str]] = [
         REFRESH.model_copy(update={"users": 3, "new_users": 1, "advanced": 2, "reencoded": 1}),
         "3 users with new events, 1 of them new; 2 read from their stored state, 1 from their whole history",
     ),
+    (DeliverMetrics(day=DAY, night=DAY, deliveries=(DELIVERY,)), "shop: whole, 40 users"),
     (ReportMetrics(day=DAY, path="reports/2024-01-30/index.html", bytes=1), "reports/2024-01-30/index.html"),
 ]
 

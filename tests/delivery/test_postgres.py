@@ -284,6 +284,21 @@ def test_a_user_without_privileges_and_the_advice(
     assert delivered(layout, config) == ("whole", 5)
 
 
+def test_defaults_of_the_database_for_services(layout: Layout, database: str, config: Config) -> None:
+    """Limits on statements, and an isolation level that would hide what the delivery before has left."""
+    publish(layout, lists(3000))
+    with psycopg.connect(database, autocommit=True) as connection:
+        for setting in ("statement_timeout = '15ms'", "default_transaction_isolation = 'serializable'"):
+            connection.execute(f"ALTER DATABASE {database.rpartition('/')[2]} SET {setting}")  # type: ignore[arg-type]
+    ways: list[str] = []
+    both = [threading.Thread(target=lambda: ways.append(delivered(layout, config)[0])) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sorted(ways) == ["nothing", "whole"]
+
+
 def test_two_deliveries_take_turns(layout: Layout, database: str, config: Config) -> None:
     publish(layout, lists(500))
     ways = []
@@ -323,6 +338,20 @@ def test_a_reader_that_holds_the_view(layout: Layout, database: str) -> None:
         assert held(database) == lists(5)
     assert delivered(layout, config) == ("whole", 5)
     assert held(database) == lists(5, "b")
+
+
+def test_a_transaction_that_began_before_does_not_find_an_empty_table(
+    layout: Layout, database: str, config: Config
+) -> None:
+    publish(layout, lists(5))
+    delivered(layout, config)
+    publish(layout, lists(5, "b"), NEXT)
+    with psycopg.connect(database) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT count(*) FROM hmamba_delivery")  # takes the snapshot, without reading the view
+        assert delivered(layout, config) == ("whole", 5)
+        found = reader.execute("SELECT count(*), min(left(item_id, 1)) FROM hmamba_candidates").fetchone()
+    assert found == (15, "b")
 
 
 def test_a_table_with_readers_is_dropped_later(layout: Layout, database: str, config: Config) -> None:

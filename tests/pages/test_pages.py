@@ -26,9 +26,9 @@ def test_a_name_without_a_value_is_an_error() -> None:
 
 def test_pages_of_other_packages_extend_the_same_page() -> None:
     pages = set()
-    for package in ("hmamba.report", "hmamba.backtest"):
+    for package, name in (("hmamba.report", "night.html"), ("hmamba.backtest", "template.html")):
         environment = templates(package)
         assert environment.loader is not None
-        pages.add(environment.loader.get_source(environment, "template.html")[0])
+        pages.add(environment.loader.get_source(environment, name)[0])
         assert "<html" in environment.loader.get_source(environment, "base.html")[0]
     assert len(pages) == 2

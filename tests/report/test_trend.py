@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import date, timedelta
 
 from hmamba.contracts.steps import PublishMetrics, SnapshotMetrics, StepFailure
@@ -12,6 +11,7 @@ from hmamba.report.render import write_report
 from hmamba.report.trend import write_trend
 from hmamba.storage.base import write_text
 from hmamba.storage.layout import Layout
+from tests.jobs.commands.call import call
 from tests.report.metrics_of_night import (
     CHAMPION,
     DAY,
@@ -148,5 +148,8 @@ def test_a_pruned_report_is_not_linked(layout: Layout) -> None:
         write_documents(layout, day)
         write_text(layout.storage, layout.report(day), "a report")
     assert page_of(layout).links == [f"{day}/index.html" for day in (DAY, DAY, BEFORE)]
-    shutil.rmtree(layout.report(BEFORE).parent)
-    assert set(page_of(layout).links) == {f"{DAY}/index.html"}
+    layout.config.write_text("[keep]\nreports = 1\n")
+    assert call("prune", "--root", str(layout.root)) == 0
+    links = Page(layout.all_reports.read_text(encoding="utf-8")).links
+    assert set(links) == {f"{DAY}/index.html"}
+    assert not layout.report(BEFORE).exists()
