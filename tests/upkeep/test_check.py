@@ -24,7 +24,8 @@ def wrong(layout: Layout) -> dict[str, tuple[str, ...]]:
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    # Of settings, a value with another letter may be as good.
+    content[content.index(b"=") if path.suffix == ".toml" else len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
