@@ -58,7 +58,7 @@ def _score(context: StepContext, scorer: NightScorer, files: Snapshot, shard: in
         part, points = write(run.candidate_part(shard)), write(run.user_points(shard))
         system = None if isinstance(scorer.system, Baseline) else scorer.system
         blocks = stream_histories(files.shard(shard), events=BLOCK_EVENTS, users=BLOCK_USERS, asked=asked(context))
-        with ShardTables(files, shard, context.config, system, write) as tables:
+        with ShardTables(files, shard, context.config, system, write, scorer.rules) as tables:
             done = scorer.score(
                 with_users(blocks, files.users_without_events(shard), BLOCK_USERS),
                 k=candidates.k,

@@ -1,5 +1,6 @@
 -- Figures of the tables beside the candidates, checked before publication: see hmamba/quality/tables.py. eligible_items:
--- as for the candidates. $part, $items, $events and $candidates: Parquet files.
+-- as for the candidates; denied_items: item_index of items that rules remove for everybody. $part, $items, $events and
+-- $candidates: Parquet files.
 
 -- name: known_ids
 CREATE OR REPLACE TEMP TABLE known_ids AS
@@ -7,7 +8,7 @@ SELECT item_id, item_index FROM read_parquet($items, hive_partitioning = false);
 
 -- name: eligible_ids
 CREATE OR REPLACE TEMP TABLE eligible_ids AS
-SELECT item_id FROM known_ids SEMI JOIN eligible_items USING (item_index);
+SELECT item_id FROM known_ids SEMI JOIN eligible_items USING (item_index) ANTI JOIN denied_items USING (item_index);
 
 -- name: rankings_of_similar_items
 CREATE OR REPLACE TEMP TABLE ranked_rows AS
@@ -131,8 +132,8 @@ FROM read_parquet($part, hive_partitioning = false) AS v
 LEFT JOIN eligible_ids AS e ON v.item_id = e.item_id;
 
 -- name: user_vectors
--- Of one shard. $fallback: the model_version of users with popular items, of whom the model knows nothing. The model may
--- know nothing of users of a control group either, who have the rows of a baseline.
+-- Of one shard. $fallback: the model_version of users with popular items, of whom the model knows nothing; $baseline: the
+-- first characters of that of a baseline, which ranks for a control group.
 SELECT
     count(v.user_id) - count(DISTINCT v.user_id) AS rows_repeated,
     count(*) FILTER (WHERE v.vector[-1] <> 1) AS rows_with_other_vector,
@@ -140,8 +141,6 @@ SELECT
     count(*) FILTER (WHERE v.user_id IS NULL AND c.user_id IS NOT NULL) AS users_missing
 FROM read_parquet($part, hive_partitioning = false) AS v
 FULL OUTER JOIN (
-    SELECT DISTINCT user_id
-    FROM read_parquet($candidates, hive_partitioning = false)
-    WHERE model_version <> $fallback AND NOT starts_with(model_version, 'baseline-')
+    SELECT DISTINCT user_id FROM read_parquet($candidates, hive_partitioning = false) WHERE model_version <> $fallback AND NOT starts_with(model_version, $baseline)
 ) AS c USING (user_id)
 LEFT JOIN (SELECT DISTINCT user_id FROM read_parquet($events, hive_partitioning = false)) AS e ON v.user_id = e.user_id;

@@ -101,12 +101,10 @@ QUALIFY row_number() OVER by_score <= $k
 ORDER BY segment_column NULLS FIRST, segment NULLS FIRST, category_level, category_path, ranking, rank;
 
 -- name: merge_segments
--- The best users of each item among the best of all shards. $parts: the shards' parts; $k.
-SELECT
-    item_id,
-    CAST(row_number() OVER (PARTITION BY item_id ORDER BY score DESC, user_id) AS INTEGER) AS rank,
-    user_id,
-    score
+-- The best users of each item among the best of all shards. $parts: the shards' parts, whose ranks are those within the
+-- shard; $k.
+SELECT item_id, CAST(row_number() OVER by_score AS INTEGER) AS rank, user_id, score
 FROM read_parquet($parts, hive_partitioning = false)
-QUALIFY rank <= $k
-ORDER BY item_id, rank;
+WINDOW by_score AS (PARTITION BY item_id ORDER BY score DESC, user_id)
+QUALIFY row_number() OVER by_score <= $k
+ORDER BY item_id, row_number() OVER by_score;

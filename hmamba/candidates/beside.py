@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from hmamba.columns import POINT, TABLES, VECTOR
 from hmamba.config import Config
@@ -20,10 +23,12 @@ from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.evaluation.gate import is_baseline
 from hmamba.quality.candidates import CandidateFiles
+from hmamba.quality.expectations import Figure
 from hmamba.quality.tables import TableRules, check_table
+from hmamba.rules.check import RuledPart, rule_figures
+from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.statements import statement
-from hmamba.storage.checks_layout import ChecksLayout
 from hmamba.storage.layout import Layout
 from hmamba.tables.files import write
 from hmamba.tables.of_items import item_table
@@ -38,7 +43,7 @@ class Beside:
     """Tables in a folder that will be published.
 
     Attributes:
-        files: the files of each table, by its name, with paths relative to the folder of all tables.
+        files: the files of each table, by its name, with paths relative to the folder of the day.
         vector_space: what vectors mean; None without a table of them.
     """
 
@@ -60,14 +65,10 @@ class Tables(Protocol):
         """Write the tables into a folder and check them.
 
         Args:
-            folder: an empty folder that exists, or does not exist yet.
+            folder: the new folder of the day.
             candidates: the candidates that they are published with.
             connection: an in-memory DuckDB; temporary tables are created in it.
         """
-
-
-def _name(part: int) -> str:
-    return f"part-{part:04d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,15 @@ class NightTables:
     """The tables of a run.
 
     Attributes:
+        layout: the root.
         files: the run's snapshot.
         config: the settings.
-        checks: folder of the checks.
         name: name of the checks in Data Docs.
     """
 
+    layout: Layout
     files: Snapshot
     config: Config
-    checks: ChecksLayout
     name: str
 
     def put(self, folder: Path, candidates: CandidateFiles, connection: duckdb.DuckDBPyConnection) -> Beside:
@@ -129,14 +130,20 @@ class NightTables:
             QualityError: a table broke a rule.
         """
         names = wanted(self.config, has_model=not is_baseline(read_serving(self.files.run)))
+        night = NightRules.open(self.files, self.config.warehouse) if names else None
+        denied = None if night is None else pa.array(np.flatnonzero(night.always), pa.int32())
         found: dict[str, tuple[PublishedFile, ...]] = {}
         space = None
         for name in names:
-            parts = self._segments(folder, connection) if name == "segments" else self._copied(name, folder)
+            parts = self._copied(name, folder)
+            figures: tuple[Figure, ...] = ()
+            if name == "segments":
+                figures = self._broken_rules(night, parts, candidates)
+                parts = [self._merged(parts, connection)]
             if {POINT, VECTOR} <= TABLES[name].keys():
                 space = read_space(parts[0])
-            rules = TableRules(candidates, parts, *self._bounds(name), space)
-            rows = check_table(self.checks, connection, name, rules, self.name)
+            rules = TableRules(candidates, parts, *self._bounds(name), space, denied, figures)
+            rows = check_table(self.layout.checks, connection, name, rules, self.name)
             found[name] = tuple(
                 PublishedFile(
                     path=path.relative_to(folder).as_posix(), rows=number, bytes=file.bytes, sha256=file.sha256
@@ -153,22 +160,28 @@ class NightTables:
     def _copied(self, name: str, folder: Path) -> list[Path]:
         parts = []
         for number, source in enumerate(self._sources(name)):
-            parts.append(folder / name / _name(number))
+            parts.append(self.layout.published_table(folder, name, number))
             source.copy(parts[-1])
         return parts
 
-    def _segments(self, folder: Path, connection: duckdb.DuckDBPyConnection) -> list[Path]:
-        """The best users of each item among those of all shards."""
-        sources = self._sources("segments")
-        parts = [folder / "segments" / f".shard-{number:04d}" for number in range(len(sources))]
-        for source, part in zip(sources, parts, strict=True):
-            source.copy(part)
-        target = folder / "segments" / _name(0)
+    def _broken_rules(
+        self, night: NightRules | None, parts: list[Path], candidates: CandidateFiles
+    ) -> tuple[Figure, ...]:
+        """Rows of segments that a rule should have removed. Caps are about the items of a user and do not count."""
+        if night is None:
+            return ()
+        filters = replace(night, book=night.book.model_copy(update={"cap": ()}))
+        shards = zip(parts, candidates.shards, strict=True)
+        return tuple(rule_figures(filters, [RuledPart(n, part, of.events) for n, (part, of) in enumerate(shards)]))
+
+    def _merged(self, parts: Sequence[Path], connection: duckdb.DuckDBPyConnection) -> Path:
+        """The best users of each item among those of all shards, in the place of the first part."""
+        target = parts[0].with_name(f".{parts[0].name}")
         bound = {"parts": list(map(str, parts)), "k": self.config.publish.segments.k}
         write(target, "segments", connection.execute(statement("tables/merge_segments"), bound).to_arrow_reader(_ROWS))
         for part in parts:
             part.unlink()
-        return [target]
+        return target.rename(parts[0])
 
     def _sources(self, name: str) -> list[_Source]:
         run = self.files.run
@@ -203,7 +216,7 @@ class CarriedTables:
         Raises:
             InputError: a published file is missing or damaged.
         """
-        storage, place = self.layout.storage, self.layout.published_tables(self.base.day)
+        storage, place = self.layout.storage, self.layout.published(self.base.day)
         found = {}
         for name in (name for name in self.base.tables if name in TABLES):
             kept = []

@@ -230,7 +230,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         exclude_seen=settings.exclude_seen,
         name=f"{day} {run_id}",
         guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
-        beside=NightTables(files, config, layout.checks, f"{day} {run_id}"),
+        beside=NightTables(layout, files, config, f"{day} {run_id}"),
         experiment=experiment,
         rules=_ruled(files),
     )
@@ -325,10 +325,9 @@ def _put(
                 table.guarding,
                 table.ruling,
             )
-            place = layout.published_tables(day)
-            beside = table.beside.put(folder / place.name, candidates, connection)
-        tables = beside.below(place.relative_to(layout.root).as_posix())
-        manifest = describe(totals).model_copy(update={"tables": tables, "vector_space": beside.vector_space})
+            beside = table.beside.put(folder, candidates, connection)
+        besides = beside.below(target.relative_to(layout.root).as_posix())
+        manifest = describe(totals).model_copy(update={"tables": besides, "vector_space": beside.vector_space})
         if before is not None and before.same_content(manifest) and _is_whole(before, storage):
             raise _PublishedAlready
         if config.publishes_changes and base is not None and base.day <= day and _is_whole(base, storage):
@@ -340,7 +339,7 @@ def _put(
         changed = changed or newest != day
     else:
         log.info("the table of %s stays the newest; the table of %s is published as well", newest, day)
-    rows = {name: sum(file.rows for file in files) for name, files in tables.items()}
+    rows = {name: sum(file.rows for file in files) for name, files in besides.items()}
     return Published(totals, len(table.parts), changed, rows)
 
 

@@ -103,11 +103,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _popular_has_times(self) -> Config:
+    def _tables_fit(self) -> Config:
         if "popular" in self.publish.tables and self.source.columns.by_position:
             raise ValueError(
                 'publish.tables has "popular", which counts events by their age, but source.columns.position orders '
                 'them without times: remove "popular", or name a column with times (source.columns.event_time)'
+            )
+        if self.publish.popular.by and self.users.path is None:
+            raise ValueError(
+                f"publish.popular.by = {list(self.publish.popular.by)} names columns of users, but there is no file of "
+                "users: set users.path, or remove publish.popular.by"
             )
         return self
 

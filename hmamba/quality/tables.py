@@ -100,6 +100,8 @@ class TableRules:
         most: largest number of rows of a ranking; None for a table without rankings.
         exclude_seen: whether items of a user's history are forbidden.
         space: what vectors mean; None for other tables.
+        denied: item indices of the items that rules remove for everybody; None without rules.
+        figures: figures of the rules about users, of segments.
     """
 
     candidates: CandidateFiles
@@ -107,6 +109,8 @@ class TableRules:
     most: int | None = None
     exclude_seen: bool = False
     space: VectorSpace | None = None
+    denied: pa.Array | None = None
+    figures: tuple[Figure, ...] = ()
 
 
 def check_table(
@@ -127,12 +131,15 @@ def check_table(
     rows = [_rows_of(part, table) for part in rules.parts]
     create_eligible(connection, rules.candidates)
     connection.execute(statement("table_rules/known_ids"), {"items": str(rules.candidates.items)})
+    denied = pa.array([], pa.int32()) if rules.denied is None else rules.denied
+    connection.register("denied_items", pa.table({columns.ITEM_INDEX: denied}))
     connection.execute(statement("table_rules/eligible_ids"))
     counted = Counter[str]()
     for found in (_vectors if rules.most is None else _ranked)(connection, table, rules):
         counted.update(found)
     figures = [Figure("rows", sum(rows), 0, None, meaning="rows of the table")]
     figures += [Figure(rule, counted[rule], None, 0, meaning=text) for rule, text in _MEANINGS[table].items()]
+    figures += rules.figures
     outcome = check(place, cast(Kind, table), name, figures)
     if outcome.broken:
         raise QualityError(
@@ -192,5 +199,6 @@ def _vectors(connection: duckdb.DuckDBPyConnection, table: str, rules: TableRule
             "candidates": str(shard.part),
             "events": list(map(str, shard.events)),
             "fallback": columns.FALLBACK_VERSION,
+            "baseline": columns.BASELINE_VERSION,
         }
         yield one(connection, "table_rules/user_vectors", values)

@@ -138,10 +138,6 @@ class Layout:
         """Files of the published candidate table of one day, in shard order; empty if nothing is published."""
         return self.storage.find(self.published(day), "part-*.parquet")
 
-    def published_tables(self, day: date) -> Path:
-        """Tables beside the candidates of one day. Readers of the candidates skip names that begin with ``_``."""
-        return self.published(day) / "_tables"
-
     def published_manifest(self, day: date) -> Path:
         """Manifest of the published candidate table of one day."""
         return self.published(day) / "_manifest.json"

@@ -20,7 +20,9 @@ from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.tables import WrittenTable
 from hmamba.errors import InputError
 from hmamba.index.index import ItemIndex
+from hmamba.index.narrowed import narrowed
 from hmamba.models.files import StoredModel, item_events, vocabulary
+from hmamba.rules.night import NightRules
 from hmamba.sequences.attributes import read_attributes
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
@@ -49,7 +51,7 @@ class ItemTables:
         layout: the root.
         config: the settings.
         files: the run's snapshot.
-        served: the items that may be recommended.
+        served: the items that may be recommended; rules may leave out some of them.
         stored, index: the model that serves and its index; None for a baseline.
     """
 
@@ -80,6 +82,18 @@ class ItemTables:
         return written
 
     @cached_property
+    def _rules(self) -> NightRules | None:
+        return NightRules.open(self.files, self.config.warehouse)
+
+    @cached_property
+    def _shown(self) -> CandidateItems:
+        """The items that may be recommended, without those that the rules remove for everybody."""
+        if self._rules is None:
+            return self.served
+        kept = self.served.eligible[~self._rules.always[self.served.eligible]]
+        return CandidateItems.only(kept, len(self.served.column))
+
+    @cached_property
     def _ids(self) -> pa.Array:
         return vocabulary(self.files.items)
 
@@ -102,7 +116,7 @@ class ItemTables:
 
     def _similar_items(self, path: Path) -> None:
         settings = self.config.publish.similar_items
-        choice = Choice.of(self.served.eligible, self._events)
+        choice = Choice.of(self._shown.eligible, self._events)
         sources: list[Similarity] = []
         if (attributes := self._counted(Attributes)) is not None:
             sources.append(Alike.of(attributes.vectors, choice))
@@ -110,17 +124,20 @@ class ItemTables:
             sources.append(Together(cooccurrence.table, choice))
         if self.stored is not None and self.index is not None:
             known = np.concatenate([self.stored.candidate_items.eligible, self.stored.new_items])
-            sources.append(Near(self.stored.model, known, self.index, choice))
+            index, device = self.index, self.stored.model.tangents.weight.device
+            if self._rules is not None:
+                index = narrowed(index, self._rules.always, device)
+            sources.append(Near(self.stored.model, known, index, choice))
         items = self._most_events(np.flatnonzero(np.asarray(self._ids.is_valid())), settings.items)
         write(path, "similar_items", similar_items(sources, items, self._ids, settings.k))
 
     def _popular(self, path: Path) -> None:
         with in_memory(self.config.warehouse) as connection:
-            write(path, "popular", popular(connection, self.files, self.served, self.config.publish.popular))
+            write(path, "popular", popular(connection, self.files, self._shown, self.config.publish.popular))
 
     def _segments(self, path: Path) -> None:
         settings = self.config.publish.segments
-        items = self._most_events(self.served.eligible, settings.items)
+        items = self._most_events(self._shown.eligible, settings.items)
         if settings.item_list is not None:
             items = self._listed(settings.item_list)
         ids = self._ids.take(pa.array(items))
@@ -128,9 +145,9 @@ class ItemTables:
 
     def _listed(self, name: str) -> IntArray:
         listed = read_ids(self.layout.root / name, ITEM_ID, "publish.segments.item_list", self.config.source).unique()
-        served = self._ids.take(pa.array(self.served.eligible))
-        items: IntArray = self.served.eligible[pc.is_in(served, value_set=listed).to_numpy(zero_copy_only=False)]
-        missing = listed.filter(pc.invert(pc.is_in(listed, value_set=served)))
+        shown = self._ids.take(pa.array(self._shown.eligible))
+        items: IntArray = self._shown.eligible[pc.is_in(shown, value_set=listed).to_numpy(zero_copy_only=False)]
+        missing = listed.filter(pc.invert(pc.is_in(listed, value_set=shown)))
         if len(items) == 0:
             raise InputError(
                 f"publish.segments.item_list: {name} holds no item that may be recommended tonight: check the ids in "
@@ -147,7 +164,7 @@ class ItemTables:
 
     def _item_vectors(self, path: Path) -> None:
         assert self.stored is not None  # otherwise the table is not wanted
-        write_item_vectors(self.stored, self.served, path)
+        write_item_vectors(self.stored, self._shown, path)
 
     def _most_events(self, items: IntArray, most: int) -> IntArray:
         """Those with the most events; of equally many, the lowest index."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -21,6 +22,7 @@ from hmamba.index.index import ItemIndex
 from hmamba.inference.encode import Encode
 from hmamba.model.hmamba import HMamba
 from hmamba.models.files import StoredModel
+from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sequences.histories import Histories, IntArray
 from hmamba.tables.files import described
@@ -48,6 +50,7 @@ class ShardTables:
         config: the settings.
         system: the model that serves and its index; None for a baseline, which has no such tables.
         write: gives the local path to write for a place, which appears when the caller is done.
+        rules: the rules of the night; None without rules.
 
     Raises:
         InputError: the index step has not chosen the items of segments with these settings.
@@ -60,7 +63,9 @@ class ShardTables:
         config: Config,
         system: tuple[StoredModel, ItemIndex] | None,
         write: Callable[[Path], Path],
+        rules: NightRules | None = None,
     ) -> None:
+        self._rules = rules
         self.written: dict[str, WrittenTable] = {}
         self._files, self._shard, self._config, self._system, self._write = files, shard, config, system, write
         self._parts: list[_Users] = []
@@ -96,7 +101,9 @@ class ShardTables:
         listed, chosen = item_table(files, metrics, config, "segments")
         chosen.verified(listed, IndexDescription.CURE)
         items = pq.read_table(listed, columns=[ITEM_INDEX])[ITEM_INDEX].to_numpy().astype(np.int64)
-        part = LikeliestUsers(stored, index, items, config.publish.segments.k, config.candidates.exclude_seen)
+        rules = None if self._rules is None else partial(self._rules.block, shard=self._shard)
+        k, exclude_seen = config.publish.segments.k, config.candidates.exclude_seen
+        part = LikeliestUsers(stored, index, items, k, exclude_seen, rules)
         yield part
         place = files.run.table("segments", self._shard)
         path = self._write(place)

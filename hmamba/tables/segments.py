@@ -8,20 +8,23 @@ exact: every user is scored against every item, one block of users at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import torch
 
-from hmamba.columns import ITEM_ID, SCORE, USER_ID
+from hmamba.columns import ITEM_ID, RANK, SCORE, TABLES, USER_ID
 from hmamba.evaluation.ranking import score_blocks
 from hmamba.index.base import FloatArray
 from hmamba.index.index import ItemIndex
 from hmamba.index.matmul import block_rows
 from hmamba.models.files import StoredModel
+from hmamba.rules.night import BlockRules
 from hmamba.sequences.histories import Histories, IntArray
 
-PART = pa.schema({ITEM_ID: pa.string(), USER_ID: pa.string(), SCORE: pa.float32()})
-"""Columns of a shard's part."""
+PART = pa.schema(TABLES["segments"])
+"""Columns of a shard's part; ranks are those within the shard."""
 
 
 class LikeliestUsers:
@@ -35,10 +38,20 @@ class LikeliestUsers:
         items: (T,) item indices of the items; all are in the index.
         k: users of each item.
         exclude_seen: whether users who have seen an item are left out for it.
+        rules: makes the rules for a block of users, who are left out for items that these remove; None without rules.
     """
 
-    def __init__(self, stored: StoredModel, index: ItemIndex, items: IntArray, k: int, exclude_seen: bool) -> None:
+    def __init__(
+        self,
+        stored: StoredModel,
+        index: ItemIndex,
+        items: IntArray,
+        k: int,
+        exclude_seen: bool,
+        rules: Callable[[Histories], BlockRules] | None = None,
+    ) -> None:
         self._stored, self._items, self._k, self._exclude_seen = stored, items, k, exclude_seen
+        self._rules = rules
         self._model = stored.model.in_float64() if index.vectors.dtype == np.float64 else stored.model
         self._parts = [index.candidate_items] + ([] if index.new is None else [index.new.candidate_items])
         self._rows = block_rows(max(1, len(index.served_items)))
@@ -59,6 +72,7 @@ class LikeliestUsers:
         hidden_Rd = hidden_Rd.to(self._model.tangents.weight.device, self._model.tangents.weight.dtype)
         parts = [score_blocks(self._model, past, part, hidden_Rd, rows=self._rows) for part in self._parts if len(part)]
         columns = torch.from_numpy(self._columns).to(hidden_Rd.device)
+        rules = None if self._rules is None else self._rules(past)
         for blocks in zip(*parts, strict=True):
             for block in blocks:
                 if self._exclude_seen:
@@ -66,7 +80,12 @@ class LikeliestUsers:
             logits_RV = torch.cat([block.logits for block in blocks], dim=1) if len(blocks) > 1 else blocks[0].logits
             wanted_RT = logits_RV[:, columns]
             scores_RT = torch.where(wanted_RT > -torch.inf, wanted_RT - _log_sums(logits_RV), -torch.inf)
-            self._merge(self._count + blocks[0].users, scores_RT.float().cpu().numpy().T)
+            found_TR = scores_RT.float().cpu().numpy().T
+            if rules is not None:
+                of_items, of_users = np.meshgrid(self._items, blocks[0].users, indexing="ij")
+                keeps = rules.keeps(of_users.ravel(), of_items.ravel()).reshape(found_TR.shape)
+                found_TR = np.where(keeps, found_TR, np.float32(-np.inf))
+            self._merge(self._count + blocks[0].users, found_TR)
         self._names.append(past.users.cast(pa.large_string()))
         self._count += len(past)
 
@@ -84,6 +103,7 @@ class LikeliestUsers:
         names = pa.concat_arrays([pa.array([], pa.large_string()), *self._names])
         columns = {
             ITEM_ID: self._stored.item_ids.take(pa.array(self._items[rows])),
+            RANK: pa.array(places + 1, pa.int32()),
             USER_ID: names.take(pa.array(self._users[rows, places])).cast(pa.string()),
             SCORE: pa.array(self._scores[rows, places]),
         }

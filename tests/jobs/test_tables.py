@@ -18,6 +18,7 @@ from hmamba.columns import TABLES
 from hmamba.contracts import Manifest
 from hmamba.contracts.contents import HashedFile
 from hmamba.errors import InputError
+from hmamba.rules.night import BlockRules
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import LocalStorage, sha256
 from jobs import gate, index, ingest, publish, refresh, score, snapshot, train
@@ -173,7 +174,7 @@ def test_a_table_that_is_switched_on_late_is_named(shop: Layout, caplog: pytest.
     tables = SETTINGS[SETTINGS.index("[publish]") :]
     shop.config.write_text(SETTINGS.replace(tables, ""))
     assert run(shop, index, score, publish) == 0
-    assert not shop.published_tables(FIRST).exists()
+    assert not (shop.published(FIRST) / "_tables").exists()
     assert (manifest(shop).tables, manifest(shop).vector_space) == ({}, None)
     for names, told, cure in (
         ('["popular"]', "names popular, which the index step has not written. Run the index step again", index),
@@ -260,15 +261,22 @@ def test_killed_before_the_folder_is_exchanged_readers_keep_all_tables(
 
 def test_a_refresh_carries_the_tables_over(shop: Layout) -> None:
     before = manifest(shop)
-    tables = {name: text for name, text in content(shop).items() if name.startswith("_tables/")}
+
+    def tables() -> dict[str, bytes]:
+        """Files of the tables, without the users whose rows have changed."""
+        found = content(shop).items()
+        return {name: text for name, text in found if name.split("/")[0] == "_tables" and "/changes/" not in name}
+
+    whole = tables()
     write_landing(shop.root, newcomers(), "later.parquet")
     assert run(shop, ingest, refresh, day=QUIET, run_id="noon") == 0
     after = manifest(shop)
     assert after.refresh is not None
-    assert (after.tables, after.vector_space) == (before.tables, before.vector_space)
-    assert {name: text for name, text in content(shop).items() if name.startswith("_tables/")} == tables
+    assert {name: after.tables[name] for name in before.tables} == before.tables
+    assert after.vector_space == before.vector_space
+    assert tables() == whole
     assert run(shop, publish) == 0  # the night's own table again
-    assert manifest(shop).tables == before.tables
+    assert {name: manifest(shop).tables[name] for name in before.tables} == before.tables
 
 
 def test_a_refresh_does_not_carry_damage_over(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
@@ -327,7 +335,7 @@ def test_without_tables_nothing_is_computed(layout: Layout) -> None:
     write_landing(layout.root, make_interactions(users=30, items=40, days=28))
     assert run(layout, ingest, snapshot, train, gate, index, score, publish) == 0
     assert not layout.run(FIRST, "one").tables.exists()
-    assert not layout.published_tables(FIRST).exists()
+    assert not (layout.published(FIRST) / "_tables").exists()
     assert metrics(layout, "index")["tables"] == {}
 
 
@@ -370,6 +378,92 @@ def test_a_full_disk_leaves_no_half_table(shop: Layout, monkeypatch: pytest.Monk
 
 
 def test_a_column_of_users_is_missed_before_anything_is_trained(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
-    configure(shop, "[publish.segments]", '[publish.popular]\nby = ["country"]\n[publish.segments]')
+    by = '[publish.popular]\nby = ["contry"]\n[publish.segments]'
+    configure(shop, "[publish.segments]", by)
     assert run(shop, snapshot) == 2
-    assert 'publish.popular.by = ["country"] names a column of users, and the snapshot has none.' in caplog.text
+    assert "publish.popular.by = ['contry'] names columns of users, but there is no file of users" in caplog.text
+    users = countries(shop)
+    configure(shop, "[publish.segments]", f"{USERS}{by}")
+    assert run(shop, snapshot) == 2
+    assert "the column 'contry', which the users file does not have. Is 'country' meant?" in caplog.text
+    shop.config.write_text(shop.config.read_text().replace("contry", "country"))
+    assert run(shop, snapshot, index, score, publish) == 0
+    assert set(frame(shop, "popular").segment.dropna()) == {"NO", "SE"}
+    users.assign(country="FI").to_csv(shop.landing / "users.csv", index=False)
+    assert run(shop, snapshot, publish) == 2
+    assert "was written before the snapshot of this run. Run the index step again" in caplog.text
+    assert run(shop, index, publish) == 0
+    assert set(frame(shop, "popular").segment.dropna()) == {"FI"}
+
+
+USERS = '[users]\npath = "landing/users.csv"\n'
+RULES = """
+[[deny]]
+name = "gone"
+where = "items.item_id IN ('item-000', 'item-005')"
+[[deny]]
+name = "not in Sweden"
+where = "items.item_id = 'item-001'"
+users_where = "users.country = 'SE'"
+[[cap]]
+name = "one of a kind"
+by = "items.item_id"
+most = 1
+"""
+
+
+def countries(shop: Layout) -> pd.DataFrame:
+    """A users file: the country of each user."""
+    users = pd.DataFrame({"user_id": [f"user-{number:03d}" for number in range(120)], "country": ["NO", "SE"] * 60})
+    users.to_csv(shop.landing / "users.csv", index=False)
+    return users
+
+
+def test_rules_hold_in_the_tables_as_well(
+    shop: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = {"item-000", "item-005"}
+    before = frame(shop, "segments")
+    users = countries(shop).set_index("user_id").country
+    configure(shop, "[publish.segments]", f"{USERS}[publish.segments]")
+    (shop.root / "rules.toml").write_text(RULES)
+    assert run(shop, snapshot, index, score, publish) == 0
+    for name in ("popular", "segments", "item_vectors"):
+        assert not gone & set(frame(shop, name).item_id), name
+    similar = frame(shop, "similar_items")
+    assert not gone & set(similar.similar_item_id)
+    assert gone <= set(similar.item_id)
+    assert set(similar.groupby(["item_id", "source"]).size()[:, "same_taste"]) == {20}  # as many as without rules
+    segments = frame(shop, "segments")
+    assert set(before[before.item_id == "item-001"].user_id.map(users)) == {"NO", "SE"}
+    assert set(segments[segments.item_id == "item-001"].user_id.map(users)) == {"NO"}
+    (page,) = [
+        record.read_text()
+        for record in shop.checks.all_records
+        if record.parent.name == "segments" and "rows_denied_by: not in Sweden" in record.read_text()
+    ]
+    assert "one of a kind" not in page  # caps are for the items of a user
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlockRules, "keeps", lambda self, rows, items: np.ones(len(rows), dtype=bool))
+        assert run(shop, score) == 0
+    caplog.clear()
+    assert run(shop, publish) == 3
+    assert "rows_denied_by: not in Sweden" in caplog.text
+    assert run(shop, score, publish) == 0
+
+
+def test_a_control_group_has_vectors_as_well(shop: Layout) -> None:
+    """Also where some of its users, who get a baseline's list, have no history that the model could read."""
+    configure(shop, "[publish]", '[experiment]\ncontrol = 0.4\nsalt = "a"\n[publish]')
+    strangers = {f"stranger {number}" for number in range(12)}
+    time = pd.Timestamp(FIRST) + pd.Timedelta(hours=1)
+    late = pd.DataFrame({"user_id": sorted(strangers), "item_id": "never seen", "event_time": time, "weight": 1.0})
+    write_landing(shop.root, late, "late.parquet")
+    assert run(shop, ingest, snapshot, index, score, publish) == 0
+    users = set(frame(shop, "user_vectors").user_id)
+    candidates = pd.concat([pd.read_parquet(shop.root / file.path) for file in manifest(shop).files])
+    groups = candidates.drop_duplicates("user_id").set_index("user_id").experiment
+    assert users == set(groups.index) - strangers
+    for some in (users, strangers):
+        assert set(groups[sorted(some)]) == {"treatment", "control"}

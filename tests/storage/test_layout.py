@@ -37,7 +37,7 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         run.user_points(0),
         run.table("segments"),
         run.table("segments", 0),
-        layout.published_tables(DAY),
+        layout.published_table(layout.published(DAY), "segments"),
         run.metrics,
         run.step_metrics("score"),
         run.step_metrics("score", 0),

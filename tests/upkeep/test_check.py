@@ -24,7 +24,8 @@ def wrong(layout: Layout) -> dict[str, tuple[str, ...]]:
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    # Of settings, a value with another letter may be as good.
+    content[content.index(b"=") if path.suffix == ".toml" else len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
@@ -85,8 +86,8 @@ PLACES: dict[str, Callable[[Layout], Path]] = {
     "user points": lambda two: two.run(THIRD, "three").user_points(1),
     "table of items": lambda two: two.run(THIRD, "three").table("popular"),
     "table of users": lambda two: two.run(THIRD, "three").table("segments", 1),
-    "published table of items": lambda two: two.published_tables(THIRD) / "similar_items" / "part-0000.parquet",
-    "published table of users": lambda two: two.published_tables(FIRST) / "user_vectors" / "part-0001.parquet",
+    "published table of items": lambda two: two.published_table(two.published(THIRD), "similar_items"),
+    "published table of users": lambda two: two.published_table(two.published(FIRST), "user_vectors", 1),
 }
 
 
