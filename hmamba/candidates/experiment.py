@@ -91,10 +91,10 @@ class ExperimentScorer:
                     block = replace(block, points=self.points(own))
                 parts.append((rows, block))
         groups = pa.array(np.where(is_control, CONTROL, TREATMENT), pa.string())
-        return replace(_joined(parts, len(histories)), groups=groups)
+        return replace(_joined(parts), groups=groups)
 
 
-def _joined(parts: list[tuple[IntArray, ScoredBlock]], users: int) -> ScoredBlock:
+def _joined(parts: list[tuple[IntArray, ScoredBlock]]) -> ScoredBlock:
     """The results of a block, from those of users at some positions each."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]), kind="stable")
     blocks = [block for _, block in parts]

@@ -191,6 +191,23 @@ def test_a_refresh_keeps_the_groups_of_its_night_whatever_is_set_meanwhile(shop:
     assert (metrics["advanced"], metrics["reencoded"]) == (4, 1)  # states of the control group are kept as well
 
 
+@pytest.mark.parametrize("allowed", [36, 4])
+def test_rules_hold_for_both_groups_and_what_they_did_is_counted_once(shop: Layout, allowed: int) -> None:
+    """With few items left, lists are short: publish accepts as many short lists as score has counted."""
+    run = shop.run(NIGHT, "one")
+    items = pd.read_parquet(run.item_points).item_id.sort_values().tolist()
+    shop.rules.write_text(f'[[deny]]\nname = "most"\nitems = {json.dumps(items[allowed:])}\n')
+    assert snapshot.main(arguments(shop)) == 0
+    assert finish(shop, SPLIT) == 0
+    after = table(shop)
+    assert set(after.item_id) <= set(items[:allowed])
+    assert set(after.groupby("experiment").user_id.nunique()) != {0}
+    scored = [json.loads(run.step_metrics("score", shard).read_text())["effects"] for shard in range(2)]
+    lengths = after.groupby("user_id").size().reindex([f"user-{number:03d}" for number in range(30)], fill_value=0)
+    assert sum(effects["short_users"] for effects in scored) == (lengths < 5).sum()
+    assert ((lengths < 5).sum() > 0) == (allowed == 4)
+
+
 def test_shards_of_another_experiment_are_not_published(shop: Layout, caplog: pytest.LogCaptureFixture) -> None:
     assert finish(shop, SPLIT) == 0
     shop.config.write_text(SPLIT.replace("spring", "summer"))
