@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from airflow.sdk import Connection
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
 def targets() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from hmamba.config.section import Section
 
-_TARGET_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_TARGET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -66,9 +66,13 @@ class DeliverConfig(Section):
 
     @model_validator(mode="after")
     def _names_are_usable(self) -> DeliverConfig:
+        if len({name.upper() for name in self.targets}) < len(self.targets):
+            raise ValueError(
+                "two targets differ in the case of letters only, so that their addresses would be the same"
+            )
         for name in self.targets:
             if not _TARGET_NAME.fullmatch(name):
-                raise ValueError(f"{name!r}: name a target with lower-case letters, digits and underscores, up to 32")
+                raise ValueError(f"{name!r}: name a target with a letter, then letters, digits and underscores")
         return self
 
     @property

@@ -65,7 +65,8 @@ class FilesTarget:
         return tuple(HashedFile.of(self._folder / file.name) for file in named)
 
     def _write(self, table: Table, part: Path, folder: Path, number: int) -> HashedFile:
-        path = folder / f"part-{number:04d}.{self._config.kind}{'.gz' if self._config.compress else ''}"
+        name = f"part-{number:04d}.{self._config.kind}{'.gz' if self._config.compress else ''}"
+        path = folder / name
         with _opened(path, compress=self._config.compress) as stream:
             if self._config.kind == "jsonl":
                 for batch in table.lines(part):

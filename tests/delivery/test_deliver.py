@@ -167,10 +167,15 @@ def test_addresses_do_not_belong_into_the_configuration() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Shop", "a-b", "1st", "x" * 33])
+@pytest.mark.parametrize("name", ["a.b", "a-b", "1st", "x" * 33])
 def test_names_of_targets_are_checked(name: str) -> None:
-    with pytest.raises(ConfigError, match="name a target with lower-case letters"):
+    with pytest.raises(ConfigError, match="name a target with a letter, then letters"):
         parse({"deliver": {name: {"kind": "csv"}}}, "hmamba.toml")
+
+
+def test_names_of_targets_differ_in_more_than_case() -> None:
+    with pytest.raises(ConfigError, match="two targets differ in the case of letters only"):
+        parse({"deliver": {"shop": {"kind": "csv"}, "Shop": {"kind": "csv"}}}, "hmamba.toml")
 
 
 def test_the_variable_of_a_target(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ REQUIRED = {
     "run": ("--day", "2024-01-30"),
     "refresh": ("--day", "2024-01-30"),
     "rollback": ("--to", "2024-01-30"),
+    "deliver": (),
     "backtest": ("--from", "2024-01-30", "--to", "2024-01-30"),
     "accept": ("churn", "--day", "2024-01-30"),
     "recommend": ("u",),
