@@ -88,7 +88,17 @@ class Replay:
             layout.warehouse.symlink_to(os.path.relpath(self.layout.warehouse, layout.root))
         if self.layout.config.exists() and not layout.config.exists():
             shutil.copyfile(self.layout.config, layout.config)
+        self._link_descriptions(layout)
         return Chain(name, layout)
+
+    def _link_descriptions(self, chain: Layout) -> None:
+        """Link the files of the catalogue and of the users into a chain's root, where its settings look for them."""
+        for pattern in (self.config.catalogue.path, self.config.users.path):
+            if pattern is not None and not Path(pattern).is_absolute():
+                for found in self.layout.root.glob(Path(pattern).parts[0]):
+                    link = chain.root / found.name
+                    if not link.is_symlink():
+                        link.symlink_to(os.path.relpath(found, chain.root))
 
     def options(self, chain: Chain, day: date, *, full_retrain: bool = False, any_day: bool = False) -> NightOptions:
         """Options of the steps of one night of a chain."""

@@ -26,10 +26,10 @@ PARTS = {
     "scan": scan.figures,
     "search": search.figures,
     "refresh": refresh.figures,
-    "rules": rules.figures,
     "epoch": epoch.figures,
     "csv": csv_files.figures,
     "verify": verify.figures,
+    "rules": rules.figures,
 }
 
 

@@ -35,8 +35,8 @@ _SPARE, _MOST = 0.1, 8
 """The first lists are longer than needed by this share, and again for caps and boosts; at most so many times."""
 _SAMPLED_ROWS, _SAMPLED_ITEMS, _FEW = 64, 256, 0.2
 """Size of the sample, and the quantile of users for whom the first lists are meant."""
-_ENTRIES = 1 << 19
-"""Entries of lists that are processed at once: more do not fit into the cache."""
+_ENTRIES, _ROWS = 1 << 19, 512
+"""Entries of lists that are processed at once, more of which do not fit into the cache, in whole blocks of a search."""
 
 Join = Callable[[Lists, Lists, int], Lists]
 """Joins the lists of known and of new items: the k candidates first, then the others by score; see ``Quota.apply``."""
@@ -151,7 +151,7 @@ def apply(rules: BlockRules, serving: Serving) -> tuple[Lists, Effects]:
     plain_number = np.zeros(len(rules), dtype=np.int64)
     while len(waiting):
         after = []
-        step = max(1, _ENTRIES // depth)
+        step = max(1, _ENTRIES // depth // _ROWS) * _ROWS
         for start in range(0, len(waiting), step):
             rows = waiting[start : start + step]
             found = serving.retrieve(rows, depth, narrowed=not first)

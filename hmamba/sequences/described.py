@@ -111,32 +111,40 @@ def write_descriptions(
     written = []
     if config.catalogue.path is not None:
         found = _stage(connection, root, "catalogue", config.catalogue.path, config.catalogue.item_id, config.source)
-        written.append(_write_items(connection, folder, found, items))
+        if found is not None:
+            written.append(_write_items(connection, folder, found, items))
     if config.users.path is not None:
         found = _stage(connection, root, "users", config.users.path, config.users.user_id, config.source)
+        if found is None:
+            raise InputError(
+                f"users.path = {config.users.path!r}: no file has a row with an id in the column "
+                f"{config.users.user_id!r}. Fill the file, or correct the setting."
+            )
         written += _write_users(connection, folder, found, shards)
     return written
 
 
 def _stage(
     connection: duckdb.DuckDBPyConnection, root: Path, section: str, path: str, id_column: str, source: SourceConfig
-) -> _Staged:
-    """Read all files of a path into the table ``described``: id and numbered columns.
+) -> _Staged | None:
+    """Read all files of a path into the table ``described``: id and numbered columns; None without rows that have ids.
 
     Raises:
         InputError: see :func:`describe`.
     """
     setting = f"{section}.path"
     files = find_files(path, root, setting, follow_links=source.follow_links, limits=source.limits)
-    if not files:
-        raise InputError(f"{setting} = {path!r}: no such file. Put it there, or correct the setting.")
     found, records = _Staged(), 0
-    tables = []
+    tables: list[str] = []
     for number, file in enumerate(files):
         part = FilePart.of(file)
         reading = part.open([id_column])
         names = reading.columns or _member_names(connection, reading.batches(()))
-        wanted = list(dict.fromkeys((id_column, *names)))
+        unused = {name for name in names if names.count(name) > 1}
+        if file.kind == "parquet":
+            unused |= {field.name for field in pq.read_schema(file.path) if not _is_kept(field.type)}
+        found.left_out |= unused - {id_column}
+        wanted = list(dict.fromkeys((id_column, *(name for name in names if name not in unused))))
         tables.append(f"described_{number}")
         stage = _PartStage(connection, tables[-1], number, id_column, source.null_words, found)
         records += read_unchanged(connection, part, wanted, stage)
@@ -144,20 +152,16 @@ def _stage(
             tables.pop()
     if found.left_out:
         log.warning(
-            "%s: columns that are neither text, numbers, dates nor lists of these are left out: %s",
+            "%s: columns that are neither text, numbers, dates nor lists of these, or share a name, are left out: %s",
             setting,
             ", ".join(sorted(found.left_out)),
-        )
-    if not tables or records == found.unusable:
-        reason = f" {found.example}" if found.example else ""
-        raise InputError(
-            f"{setting} = {path!r}: no row can be used, because none has an id in the column {id_column!r}.{reason} "
-            f"Fill the file, or correct {section}.{'item_id' if section == 'catalogue' else 'user_id'}."
         )
     if found.unusable:
         log.warning(
             "%s: %s without a readable id, left out. %s", setting, counted(found.unusable, "row"), found.example
         )
+    if records == found.unusable:
+        return None
     union = " UNION ALL BY NAME ".join(f"SELECT * FROM {table}" for table in tables)
     try:
         connection.execute(statement("described/join_parts").replace("SELECT * FROM the_parts", union))
@@ -238,6 +242,17 @@ def _values(column: Column, words: Sequence[str]) -> pa.Array | None:
         if fits(kind):
             return convert(column, words)
     return None
+
+
+def _is_kept(kind: pa.DataType) -> bool:
+    """Whether a type of a Parquet column is one that :func:`_values` converts."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if _is_text(kind) or pa.types.is_string_view(kind):
+        return True
+    return any(fits(kind) for fits, _ in _CONVERSIONS)
 
 
 def _times(column: pa.Array, _: Sequence[str]) -> pa.Array:

@@ -125,8 +125,7 @@ def _fill(layout: Layout, config: Config, folder: Path) -> Backup:
 
 def _kept(layout: Layout) -> Iterator[Path]:
     """All files of a backup but the warehouse; hidden ones are locks and leftovers."""
-    if layout.config.is_file():
-        yield layout.config
+    yield from (path for path in (layout.config, layout.rules) if path.is_file())
     for place in (layout.models, layout.candidates, layout.receipts):
         yield from _files(place)
     newest = Manifest.read_if_exists(layout.latest, layout.storage)

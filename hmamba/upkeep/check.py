@@ -23,6 +23,7 @@ from hmamba.errors import HMambaError, InputError
 from hmamba.models import files as model_files
 from hmamba.models import promotions
 from hmamba.models.verify import verified
+from hmamba.rules.document import read as read_rules
 from hmamba.sequences.files import Snapshot
 from hmamba.statements import one, rows
 from hmamba.storage.layout import Layout
@@ -87,6 +88,9 @@ def _area(name: str, find: Callable[[Layout, _Findings], None], layout: Layout) 
 def _configuration(layout: Layout, found: _Findings) -> None:
     found.looked = layout.config.name if layout.config.exists() else "none; the defaults are used"
     load(None, layout)
+    if layout.rules.exists():
+        found.looked += f" and {layout.rules.name}"
+        read_rules(layout.rules)
 
 
 def _warehouse(layout: Layout, found: _Findings) -> None:

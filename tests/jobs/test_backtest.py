@@ -16,18 +16,21 @@ from hmamba.storage.local import read_json, sha256
 from jobs import ingest
 from jobs.backtest import FINE_TUNED, FULL, Replay, run_backtest
 from tests.landing import TINY
-from tests.synthetic import make_interactions, write_landing
+from tests.synthetic import make_catalogue, make_interactions, write_landing
 
 FIRST, LAST = date(2024, 1, 25), date(2024, 1, 26)
 SETTINGS = TINY.replace("exclude_seen = false", "exclude_seen = true")
+DESCRIBED = '[catalogue]\npath = "landing/products*.csv"\n[users]\npath = "landing/people.csv"\n'
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root whose warehouse holds a month, and nothing else."""
     layout = Layout.at(tmp_path_factory.mktemp("backtest"))
-    layout.config.write_text(SETTINGS)
+    layout.config.write_text(SETTINGS + DESCRIBED)
     write_landing(layout.root, make_interactions(users=30, items=40, days=30))
+    make_catalogue(40).to_csv(layout.landing / "products-1.csv", index=False)
+    (layout.landing / "people.csv").write_text("user_id,age\nuser-001,17\n")
     assert ingest.main(["--root", str(layout.root), "--day", "2024-01-30"]) == 0
     return layout.root
 

@@ -156,7 +156,8 @@ def test_forgotten_users_are_left_out(shop: Root) -> None:
     [
         ("", "has no header line", "customer\nuser-001\n"),
         ("person,age\na,1\n", "has no column 'customer'; it has", "customer,age\na,1\n"),
-        ("customer,age\n,1\n", "none has an id in the column 'customer'. The first is line 2", "customer,age\na,1\n"),
+        ("customer,age\n,1\n", "no file has a row with an id in the column 'customer'", "customer,age\na,1\n"),
+        ("customer,age\n", "no file has a row with an id in the column 'customer'", "customer,age\na,1\n"),
     ],
 )
 def test_a_users_file_that_cannot_be_used_stops_the_step_and_says_why(
@@ -174,7 +175,21 @@ def test_a_missing_users_file_is_named_with_its_setting(shop: Root) -> None:
     (shop.layout.landing / "people.csv").unlink()
     code, _, log = shop.step("snapshot")
     assert code == 2
-    assert "users.path = 'landing/people*': no such file" in log
+    assert "users.path = 'landing/people*': no file has a row" in log
+
+
+def test_a_catalogue_without_rows_describes_nothing(shop: Root) -> None:
+    shop.configure(SETTINGS.replace("products.parquet", "nothing*"))
+    shop.ok("snapshot")
+    assert Snapshot.open(shop.layout.run(DAY, "manual")).described_items.name == "items.parquet"
+
+
+def test_columns_of_one_name_are_left_out(shop: Root) -> None:
+    (shop.layout.landing / "people.csv").write_text("customer;age;age;city\nuser-001;18;19;Bonn\n")
+    _, _, log = shop.step("snapshot")
+    assert "are left out: age" in log
+    (found,) = (part for part in people(shop.layout) if len(part))
+    assert list(found.columns) == ["user_id", "city"]
 
 
 def test_equal_files_are_described_by_equal_bytes(shop: Root) -> None:

@@ -35,6 +35,7 @@ def restore(source: Path, root: Path) -> int:
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz", "copy.tgz", "copy.tar.xz"])
 def test_a_restored_root_equals_the_original(two: Layout, tmp_path: Path, name: str) -> None:
+    two.rules.write_text('[[deny]]\nname = "some"\nitems = ["item-001"]\n')
     assert back_up(two, tmp_path / name) == 0
     assert (tmp_path / name).is_dir() == (name == "copy")
     assert restore(tmp_path / name, tmp_path / "back") == 0
@@ -45,6 +46,7 @@ def test_a_restored_root_equals_the_original(two: Layout, tmp_path: Path, name: 
     assert versions(back) == versions(two)
     assert nights(back) == nights(two)
     assert back.config.read_text() == two.config.read_text()
+    assert back.rules.read_text() == two.rules.read_text()
     assert not back.run(FIRST, "one").sequences.exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

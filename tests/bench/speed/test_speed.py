@@ -82,7 +82,7 @@ def test_all_parts_run_that_can(monkeypatch, tmp_path, capsys, caplog):
     assert written.read_text() == capsys.readouterr().out.removesuffix("\n")
     threads = len(list(scan.threads()))
     table = written.read_text().partition("## Where the time goes")[0]
-    assert table.count("**") == 2 * (2 + 5 + 1 + 4 + 1 + 4 * threads)
+    assert table.count("**") == 2 * (2 + 5 + 1 + 4 + 1 + 4 * threads + 1)
     assert "approximate search: skipped, because the folder of the data sets is not set" in caplog.text
     assert "epoch of complete-journey: skipped, because there is no .venv-peers (make bench-peers)." in caplog.text
 
