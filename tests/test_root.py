@@ -34,7 +34,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """A root after a real night."""
     layout = Layout.at(tmp_path_factory.mktemp("root") / "demo")
     write_landing(layout.root, make_interactions(users=30, items=40, days=28))
-    layout.config.write_text(TINY_ONCE)
+    layout.config.write_text(f'{TINY_ONCE}\n[publish]\ntables = ["similar_items"]\n')
     assert call("run", "--root", str(layout.root), "--day", NIGHT.isoformat()) == 0
     return layout
 
