@@ -23,7 +23,6 @@ REQUIRED = {
     "rollback": ("--to", "2024-01-30"),
     "deliver": (),
     "backtest": ("--from", "2024-01-30", "--to", "2024-01-30"),
-    "deliver": (),
     "accept": ("churn", "--day", "2024-01-30"),
     "recommend": ("u",),
     "explain": ("u", "i"),
