@@ -162,8 +162,9 @@ def apply(rules: BlockRules, serving: Serving) -> tuple[Lists, Effects]:
             made, is_done = _ruled(rules, serving, rows, found, needed, None if pins is None else pins[rows])
             items[rows], scores[rows] = made
             after.append(rows[~is_done])
-        waiting, depth, first = np.concatenate(after), _MORE * depth, False
-        effects.deepened += len(waiting)
+        waiting = np.concatenate(after)
+        effects.deepened += len(waiting) if first else 0
+        depth, first = _MORE * depth, False
     number = (items >= 0).sum(axis=1)
     effects.short_users = int((number < plain_number).sum())
     effects.users_without_rows = int(((number == 0) & (plain_number > 0)).sum())

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hmamba.config import read_toml
 from hmamba.errors import ConfigError
 from hmamba.storage.local import digest
-from hmamba.text import short
+from hmamba.text import escaped, short
 
 RULES = "rules.toml"
 """Name of the file under the root."""
@@ -28,6 +28,12 @@ _DAYS = 36_500
 def _is_text(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty: write a value, or remove the key")
+    return text
+
+
+def _is_printable(text: str) -> str:
+    if escaped(text) != text:
+        raise ValueError("has control characters: remove them")
     return text
 
 
@@ -48,7 +54,7 @@ class Rule(_Table):
     is_filter: ClassVar[bool] = False
     """Whether it removes items from lists, whatever their order."""
 
-    name: Text = Field(max_length=80)
+    name: Annotated[Text, AfterValidator(_is_printable)] = Field(max_length=80)
 
 
 class OfUsers(Rule):

@@ -16,6 +16,7 @@ from hmamba.evaluation.baselines import most_bought, popular
 from hmamba.evaluation.ranking import Quota, rank_all
 from hmamba.index import index as item_index
 from hmamba.models.files import StoredModel
+from hmamba.ranker import Ranker
 from hmamba.rules import apply as rules_apply
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.files import Snapshot
@@ -26,6 +27,7 @@ from tests.rules.shop import ITEMS, Shop
 from tests.rules.slow import Slow
 from tests.rules.test_apply import choices
 from tests.stored import stored_model
+from tests.test_ranker import Trees
 
 K = 8
 PINS = ("pin", "cap", "stock")
@@ -160,3 +162,22 @@ def test_diversity_by_vectors_spreads_the_first_items(shop: Shop) -> None:
     plain = likeness('[[deny]]\nname = "nothing"\nwhere = "false"\n')
     assert likeness("[diversity]\nlambda = 0.5\ntop = 4\npool = 16\n") < plain - 0.05
     assert likeness("[diversity]\nlambda = 1\ntop = 4\npool = 16\n") == plain
+
+
+@pytest.mark.parametrize("names", [("stock", "cap"), ("stock", "country", "boost", "demote")])
+def test_rules_follow_the_ranker(shop: Shop, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranker orders the best of all items, also of those that rules remove."""
+    monkeypatch.setattr(rules_apply, "_MOST", 1)
+    stored = stored_model(items=ITEMS)
+    stored.model.ranker = Ranker(Trees(2), 12)  # adds the place: turns the first items round
+    index = item_index.build(stored, stored.candidate_items)
+    text, slow = rules_of(shop, names)
+    rules, history = shop.rules(text), parts(shop)[0]
+    every = shop.histories().users.to_pylist()
+    rows = [every.index(user) for user in history.users.to_pylist()]
+    scores = dense(stored, shop, stored.candidate_items, exclude_seen=True)
+    scorer = ModelScorer(stored, index, np.ones(ITEMS + 1, np.int64), K, True, ruled=Ruled(rules, K, 0, index))
+    table = scorer(history).ranked.table(len(history))[0]
+    assert [[one for one in row if one >= 0] for row in table.tolist()] == [
+        slow.ranked(row, scores[row], K, is_log=True) for row in rows
+    ]

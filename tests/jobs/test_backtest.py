@@ -107,10 +107,10 @@ def test_an_interrupted_backtest_resumes(replayed: tuple[Path, list[str], str], 
 def test_changed_settings_or_events_are_refused(replayed: tuple[Path, list[str], str], tmp_path: Path) -> None:
     root = shutil.copytree(replayed[0], tmp_path / "root", symlinks=True)
     layout = Layout.at(root)
-    layout.config.write_text(SETTINGS.replace("epochs = 4", "epochs = 3"))
+    layout.config.write_text(SETTINGS.replace("epochs = 4", "epochs = 3") + DESCRIBED)
     with pytest.raises(InputError, match=r"the settings have changed since .* Remove that folder"):
         run_backtest(Replay.of(str(root), FIRST, LAST, 1, None))
-    layout.config.write_text(SETTINGS)
+    layout.config.write_text(SETTINGS + DESCRIBED)
     late = "user_id,item_id,event_time\nsomebody,item-001,2024-01-20 10:00:00\n"
     (layout.landing / "interactions" / "late.csv").write_text(late)
     assert ingest.main(["--root", str(root), "--day", "2024-01-30"]) == 0

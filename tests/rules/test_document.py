@@ -50,6 +50,7 @@ DENY = '[[deny]]\nname = "x"\n'
         ),
         (DENY + "items = 'a'", "[[deny]] 'x': items = 'a': give a list, such as", DENY + "items = ['a']"),
         (DENY + "items = []", "[[deny]] 'x': items", DENY + "items = ['a']"),
+        ('[[deny]]\nname = "a\\nb"\nwhere = "true"', "has control characters: remove them", DENY + "where = 'true'"),
         (DENY + "where = ' '", "[[deny]] 'x': where = ' ': is empty", DENY + "where = 'true'"),
         (DENY + "where = 'true'\ntaken_within_days = 0", "taken_within_days = 0: ", DENY + "taken_within_days = 1"),
         (
