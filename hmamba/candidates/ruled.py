@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from hmamba.index.index import ItemIndex
 from hmamba.index.narrowed import NarrowedSearcher, narrowed
 from hmamba.models.files import StoredModel
 from hmamba.rules.apply import Effects, Found, Serving, apply
-from hmamba.rules.night import NightRules
 from hmamba.rules.tables import BoolArray, Likeness, Lists, VectorLikeness
 from hmamba.sequences.candidate_items import CandidateItems
 from hmamba.sequences.histories import Histories, IntArray
+
+if TYPE_CHECKING:
+    from hmamba.rules.night import NightRules
 
 _LITTLE = 0.02
 """Logs of factors up to this raise an item a little."""

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hmamba.rules.night import BlockRules
 from hmamba.rules.tables import (
     BoolArray,
     FloatArray,
@@ -28,6 +27,9 @@ from hmamba.rules.tables import (
 )
 from hmamba.sequences.histories import IntArray
 from hmamba.sequences.sets import contained
+
+if TYPE_CHECKING:
+    from hmamba.rules.night import BlockRules
 
 _MORE = 3
 """Each further list of a user is so many times as long as the one before."""

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,13 +25,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hmamba.columns import EVENTS, ITEM_INDEX, USER_ID
-from hmamba.config import UsersConfig
-from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.manifest import SnapshotFile, SnapshotManifest
 from hmamba.errors import InputError
 from hmamba.sequences.histories import IntArray, run_starts
 from hmamba.statements import statement
 from hmamba.storage.run_layout import MANIFEST, SEGMENTS, shard_name, users_name
+
+if TYPE_CHECKING:  # scoring, which reads segments, also runs where neither is installed
+    import duckdb
+
+    from hmamba.config import UsersConfig
+    from hmamba.contracts.manifest import SnapshotFile, SnapshotManifest
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -84,6 +87,9 @@ def _write(connection: duckdb.DuckDBPyConnection, folder: Path, config: UsersCon
     path = folder / SEGMENTS
     table = table.replace_schema_metadata({_SETTINGS: json.dumps(settings).encode()})
     pq.write_table(table, path, compression="zstd")
+    from hmamba.contracts.contents import HashedFile
+    from hmamba.contracts.manifest import SnapshotFile
+
     return SnapshotFile(**HashedFile.of(path).model_dump(), rows=len(table))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import accuracy, floors, systems
+from bench import accuracy, first_baskets, floors, systems
 from bench.geometry import __main__ as geometry
 from hmamba.training import fit
 from tests.bench.files import cyclic, order_only
@@ -343,7 +343,7 @@ def test_wrong_options_are_explained(command, tmp_path, caplog, options, message
 
 
 def test_the_documentation_names_options_that_exist(capsys):
-    for command in (accuracy, geometry):
+    for command in (accuracy, first_baskets, geometry):
         with pytest.raises(SystemExit):
             command.main(["--help"])
     known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
