@@ -10,6 +10,7 @@ from airflow.sdk import CronDataIntervalTimetable, chain, dag
 
 sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
 
+from hmamba_deliver import delivery
 from hmamba_steps import (
     CANDIDATES,
     CANDIDATES_BY_DAY,
@@ -17,7 +18,6 @@ from hmamba_steps import (
     WAREHOUSE_POOL,
     StepOperator,
     common_params,
-    delivery,
     hourly_ingest,
 )
 

@@ -11,6 +11,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag, task
 
 sys.path.append(str(Path(__file__).parent))  # Airflow adds only the bundle's root, and this may be in a subfolder of it
 
+from hmamba_deliver import delivery
 from hmamba_notices import deadline, tell_late
 from hmamba_runs import ranges
 from hmamba_steps import (
@@ -22,7 +23,6 @@ from hmamba_steps import (
     StepOperator,
     TurnSensor,
     common_params,
-    delivery,
 )
 
 ABOUT = """

@@ -45,7 +45,6 @@ from hmamba_lineage import DataDocsLink, ReportLink, gauges, lineage
 from hmamba_notices import FAILURE, notifiers, tell_failure
 from hmamba_outcomes import FINAL, TIMED_OUT, StepFailed, StepFailedForGood, last_line, level_and_text, of_the_system
 from hmamba_runs import RunError, check_conf, check_root, config_of, day_of, folder_name, folder_of, root_of
-from hmamba_targets import addresses, targets
 from hmamba_turns import Claim, Turns, TurnsBusyError
 
 WAREHOUSE_POOL = "hmamba_warehouse"
@@ -353,46 +352,6 @@ class StepOperator(_OfARun):
         if self._process is not None and self._process.poll() is None:
             self.log.info("Stopping %s.", self.step)
             self._process.terminate()
-
-
-class DeliverOperator(StepOperator):
-    """Runs the delivery to targets, with the addresses of their connections in the environment.
-
-    Args:
-        connections: the connection of each target, "" without one.
-    """
-
-    def __init__(self, *, connections: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(step="deliver", **kwargs)
-        self.connections = dict(connections)
-
-    def command(self, params: Mapping[str, Any]) -> list[str]:
-        """The command line: that of a step, with the targets."""
-        return [*super().command(params), *(word for name in self.connections for word in ("--to", name))]
-
-    def environment(self) -> dict[str, str]:
-        """The addresses of the targets; not in the command, which is logged."""
-        return addresses(self.connections)
-
-
-def delivery(**kwargs: Any) -> list[DeliverOperator]:
-    """The task that delivers what was published, in a list; an empty list without ``HMAMBA_DELIVER``.
-
-    Args:
-        kwargs: arguments of the operator.
-    """
-    connections = targets()
-    if not connections:
-        return []
-    return [
-        DeliverOperator(
-            task_id="deliver",
-            connections=connections,
-            doc_md="Delivers the newest table to the targets that `HMAMBA_DELIVER` names. Readers of a target find the "
-            "table before or the new one. If it fails, the published table stays, and the next delivery catches up.",
-            **kwargs,
-        )
-    ]
 
 
 def hourly_ingest() -> StepOperator:

@@ -13,7 +13,9 @@ from hmamba.clock import day_of
 from hmamba.config import Config, load
 from hmamba.contracts import Manifest
 from hmamba.contracts.models import Rollback
-from hmamba.contracts.steps import KEPT_METRICS, ScoreMetrics, ShardMetrics, StepMetrics
+from hmamba.contracts.scored import ScoreMetrics, ShardMetrics
+from hmamba.contracts.step import StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS
 from hmamba.contracts.verdict import Verdict, read_serving
 from hmamba.errors import InputError
 from hmamba.models import promotions

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from hmamba.contracts.steps import DeliverMetrics, Delivery
+from hmamba.contracts.published import DeliverMetrics, Delivery
 from hmamba.delivery.deliver import deliver
 from jobs.step import StepContext, run_step
 

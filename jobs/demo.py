@@ -28,7 +28,8 @@ from hmamba.candidates.lookup import recommend
 from hmamba.clock import end_of, start_of
 from hmamba.config import named_text
 from hmamba.contracts import Manifest
-from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics, StepMetrics
+from hmamba.contracts.step import StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS, IngestMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, InputError
 from hmamba.storage.layout import Layout

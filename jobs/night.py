@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from datetime import date
 from types import FrameType
 
-from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics, SnapshotMetrics, StepMetrics
+from hmamba.contracts.step import StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics, SnapshotMetrics
 from hmamba.errors import HMambaError
 from hmamba.processes import PARENT
 from hmamba.steps import NIGHT, REFRESH

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from hmamba.candidates.publish import publish
-from hmamba.contracts.steps import PublishMetrics
+from hmamba.contracts.published import PublishMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, explained
 from hmamba.upkeep.prune import prune

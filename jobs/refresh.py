@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow.parquet as pq
 
 from hmamba.candidates.night import NightScorer
-from hmamba.candidates.publish import Part, Refreshed, Ruled, candidate_parts, publish_refresh
+from hmamba.candidates.parts import Part, Ruled, candidate_parts
+from hmamba.candidates.publish import Refreshed, publish_refresh
 from hmamba.candidates.replace import replace_users
 from hmamba.clock import end_of
 from hmamba.columns import BECAUSE, FALLBACK_VERSION, USER_ID
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, Refresh
-from hmamba.contracts.steps import RefreshMetrics, RuleEffects
+from hmamba.contracts.published import RefreshMetrics
+from hmamba.contracts.scored import RuleEffects
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of

@@ -15,7 +15,7 @@ from hmamba.candidates.baseline import Baseline
 from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.night import NightScorer
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.steps import ScoreMetrics, ShardMetrics
+from hmamba.contracts.scored import ScoreMetrics, ShardMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.inference.device import device_of

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from hmamba import clock
 from hmamba.config import Config, load
-from hmamba.contracts.steps import StepFailure, StepMetrics
+from hmamba.contracts.step import StepFailure, StepMetrics
 from hmamba.errors import explained
 from hmamba.storage.layout import Layout
 from hmamba.storage.run_layout import RunLayout

@@ -8,12 +8,12 @@ from typing import Any
 
 from hmamba.contracts import Manifest
 from hmamba.contracts.contents import HashedFile
+from hmamba.contracts.scored import ShardMetrics
 from hmamba.contracts.steps import (
     GateMetrics,
     IndexMetrics,
     IngestMetrics,
     ReportMetrics,
-    ShardMetrics,
     SnapshotMetrics,
     TrainMetrics,
 )

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 import hmamba
-from hmamba.contracts.steps import GateMetrics, ScoreMetrics
+from hmamba.contracts.scored import ScoreMetrics
+from hmamba.contracts.steps import GateMetrics
 from hmamba.errors import InputError
 from hmamba.sequences.histories import MICROSECONDS_A_DAY, midnight
 from hmamba.storage.layout import Layout

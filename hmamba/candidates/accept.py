@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from hmamba.candidates.publish import candidate_parts
+from hmamba.candidates.parts import candidate_parts
 from hmamba.contracts.contents import digest_of
 from hmamba.contracts.guards import GUARDS, Acceptance
 from hmamba.errors import InputError

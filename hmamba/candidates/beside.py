@@ -17,7 +17,8 @@ from hmamba.config import Config
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import Manifest, PublishedFile
 from hmamba.contracts.models import IndexDescription
-from hmamba.contracts.steps import IndexMetrics, ShardMetrics
+from hmamba.contracts.scored import ShardMetrics
+from hmamba.contracts.steps import IndexMetrics
 from hmamba.contracts.tables import VectorSpace, WrittenTable
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import InputError

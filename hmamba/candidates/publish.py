@@ -21,19 +21,16 @@ from hmamba.candidates.beside import CarriedTables, NightTables, Tables, copied
 from hmamba.candidates.changes import with_changes
 from hmamba.candidates.experiment import experiment_of
 from hmamba.candidates.part import plain
-from hmamba.candidates.served import item_points, served_by
+from hmamba.candidates.parts import Part, Ruled, candidate_parts, ruled_parts
+from hmamba.candidates.served import item_points
 from hmamba.columns import GROUP, REASON
 from hmamba.config import Config
-from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import CHANGES, Experiment, Manifest, PublishedFile, Refresh
-from hmamba.contracts.steps import RuleEffects, ShardMetrics
+from hmamba.contracts.scored import RuleEffects
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import BusyError, InputError
 from hmamba.quality.candidates import CandidateFiles, CandidateTotals, Ruling, ShardFiles, check_candidates
-from hmamba.quality.expectations import Figure
 from hmamba.quality.guards import Guarding
-from hmamba.rules.check import RuledPart, rule_figures
-from hmamba.rules.night import NightRules
 from hmamba.sequences.files import Snapshot
 from hmamba.sources.ids import allowed_items
 from hmamba.storage.base import Storage
@@ -55,81 +52,6 @@ class Published:
     files: int
     changed: bool
     tables: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Candidates of one shard.
-
-    Attributes:
-        shard: the shard.
-        path: local file.
-        written: what it was when it was written.
-        rows: number of rows.
-        fallback_users: users without usable history, who received popular items.
-        experiment: the experiment that it was scored for; None without one.
-        effects: what rules did to the lists of its users; None without rules.
-    """
-
-    shard: int
-    path: Path
-    written: HashedFile
-    rows: int
-    fallback_users: int
-    experiment: Experiment | None = None
-    effects: RuleEffects | None = None
-
-    @property
-    def cure(self) -> str:
-        """How to fix a missing or damaged file."""
-        return f"Run the score step for shard {self.shard} again (python -m jobs.score --shard {self.shard})."
-
-
-def candidate_parts(files: Snapshot) -> tuple[Part, ...]:
-    """The candidates of all shards of a run's snapshot.
-
-    Raises:
-        InputError: an earlier step has not run, or a shard has not been scored since the snapshot, the model or the
-            index changed.
-    """
-    run, served, parts = files.run, served_by(files.run), []
-    for shard in range(files.manifest.shards):
-        path, record = run.candidate_part(shard), run.step_metrics("score", shard)
-        cure = f"Run the score step for shard {shard} (python -m jobs.score --shard {shard})."
-        if (scored := ShardMetrics.read_if_exists(record, run.storage)) is None:
-            raise InputError(f"{record} does not exist: the shard has not been scored. {cure}")
-        known = {
-            "the snapshot": files.digest,
-            "the model or the index": served,
-            "the rules": files.manifest.rules_digest,
-        }
-        found = (scored.snapshot, scored.served, scored.rules)
-        changed = next((what for (what, own), of in zip(known.items(), found, strict=True) if own != of), None)
-        if changed is not None:
-            raise InputError(f"{path} was written before {changed} of this run. {cure}")
-        local = run.storage.local_path(path)
-        users = scored.fallback_users
-        parts.append(Part(shard, local, scored.part, scored.rows, users, scored.experiment, scored.effects))
-    return tuple(parts)
-
-
-@dataclass(frozen=True)
-class Ruled:
-    """Parts that were made under rules.
-
-    Attributes:
-        files: the snapshot, or the folder of a refresh, with the rules.
-        parts: the parts.
-    """
-
-    files: Snapshot
-    parts: tuple[RuledPart, ...]
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """Rows that break each rule."""
-        rules = NightRules.open(self.files)
-        return () if rules is None else tuple(rule_figures(rules, self.parts))
 
 
 @dataclass(frozen=True)
@@ -232,7 +154,7 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
         guarding=guarding.of_night(layout, config.publish.guards, day, run_id, [part.written for part in parts]),
         beside=NightTables(layout, files, config, f"{day} {run_id}"),
         experiment=experiment,
-        rules=_ruled(files),
+        rules=ruled_parts(files),
     )
 
     def manifest(totals: CandidateTotals) -> Manifest:
@@ -257,18 +179,6 @@ def publish(layout: Layout, day: date, run_id: str, config: Config, warning: str
 
     with tables(layout, config.warehouse.wait_seconds):
         return _put(layout, config, day, table, manifest)
-
-
-def _ruled(files: Snapshot) -> Ruled | None:
-    """The rules of a night; None without any."""
-    if files.manifest.rules_digest is None:
-        return None
-    run = files.run
-    parts = [
-        RuledPart(shard, run.storage.local_path(run.candidate_part(shard)), (path,))
-        for shard, path in enumerate(files.shards)
-    ]
-    return Ruled(files, tuple(parts))
 
 
 def _is_whole(manifest: Manifest, storage: Storage) -> bool:

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections import Counter
-from collections.abc import Sequence
-from datetime import date, datetime
-from typing import ClassVar, Literal, Self
+from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
 from hmamba.contracts.contents import HashedFile
-from hmamba.contracts.delivery import Way
-from hmamba.contracts.document import Document, Part
-from hmamba.contracts.guards import GuardResult
-from hmamba.contracts.manifest import Experiment, SnapshotTotals
+from hmamba.contracts.manifest import SnapshotTotals
 from hmamba.contracts.models import EpochMetrics, RankerFit, RecipeUsed, ScoreTermFit
+from hmamba.contracts.published import DeliverMetrics, PublishMetrics, RefreshMetrics
+from hmamba.contracts.scored import ShardMetrics
+from hmamba.contracts.step import StepMetrics
 from hmamba.contracts.tables import WrittenTable
 from hmamba.contracts.verdict import Verdict
 from hmamba.text import counted
-
-
-class StepMetrics(Document):
-    """Metrics that every step records.
-
-    Attributes:
-        step: name of the step.
-        day: the UTC day that was processed.
-        seconds: wall time; set when the step ends.
-        peak_bytes: peak resident memory; set when the step ends.
-    """
-
-    CURE: ClassVar[str] = "Run that step again."
-
-    step: str
-    day: date
-    seconds: float = 0.0
-    peak_bytes: int = 0
-
-    @property
-    @abstractmethod
-    def in_a_line(self) -> str:
-        """The metrics in one line, shared by the command line, the demo and the report."""
 
 
 class IngestMetrics(StepMetrics):
@@ -214,205 +188,6 @@ class IndexMetrics(StepMetrics):
         return f"{counted(self.items, 'item')}{new}, {kind}"
 
 
-class RuleEffects(Part):
-    """What rules did to the lists of some users.
-
-    Attributes:
-        short_users: users with fewer rows than without rules.
-        users_without_rows: of them, users without any.
-        removed: number of items among the users' best that each rule removes, by the rule's name.
-        deepened: users for whom longer lists had to be retrieved.
-    """
-
-    short_users: int = 0
-    users_without_rows: int = 0
-    removed: dict[str, int] = Field(default_factory=dict)
-    deepened: int = 0
-
-    @classmethod
-    def sum_of(cls, parts: Sequence[RuleEffects | None]) -> RuleEffects | None:
-        """The effects on all users; None without rules."""
-        known = [part for part in parts if part is not None]
-        if not known:
-            return None
-        removed: Counter[str] = Counter()
-        for part in known:
-            removed.update(part.removed)
-        return cls(
-            short_users=sum(part.short_users for part in known),
-            users_without_rows=sum(part.users_without_rows for part in known),
-            removed=dict(removed),
-            deepened=sum(part.deepened for part in known),
-        )
-
-
-class _ScoredUsers(StepMetrics):
-    """Metrics of scoring users.
-
-    Attributes:
-        fallback_users: users without usable history, who received popular items.
-        effects: what rules did; None without rules.
-    """
-
-    step: Literal["score"] = "score"
-    users: int
-    fallback_users: int
-    rows: int
-    effects: RuleEffects | None = None
-
-    @property
-    def in_a_line(self) -> str:
-        """The users and their rows."""
-        short = "" if self.effects is None else f"; rules leave {counted(self.effects.short_users, 'user')} with fewer"
-        return f"{counted(self.users, 'user')}, {counted(self.rows, 'row')}{short}"
-
-
-class ShardMetrics(_ScoredUsers):
-    """Metrics of scoring one shard, and what was scored.
-
-    Attributes:
-        shard: the shard.
-        snapshot: digest of the snapshot.
-        served: digest of the model and its index, or of the baseline and its candidate items.
-        part: the candidates.
-        points: the users' points.
-        tables: the shard's parts of tables about users, by name (``publish.tables``).
-        experiment: the experiment; None without one.
-        rules: digest of the rules and of what they read; None without rules.
-    """
-
-    shard: int
-    snapshot: str
-    served: str
-    part: HashedFile
-    points: HashedFile
-    tables: dict[str, WrittenTable] = Field(default_factory=dict)
-    experiment: Experiment | None = None
-    rules: str | None = None
-
-
-class ScoreMetrics(_ScoredUsers):
-    """Sums over several shards; ``seconds`` is a sum too, ``peak_bytes`` the maximum."""
-
-    shards: str
-
-    @classmethod
-    def of(cls, parts: Sequence[ShardMetrics]) -> Self:
-        """Sum the metrics of one or more shards, in order."""
-        return cls(
-            day=parts[0].day,
-            shards=f"{parts[0].shard}-{parts[-1].shard}",
-            users=sum(part.users for part in parts),
-            fallback_users=sum(part.fallback_users for part in parts),
-            rows=sum(part.rows for part in parts),
-            effects=RuleEffects.sum_of([part.effects for part in parts]),
-            seconds=round(sum(part.seconds for part in parts), 3),
-            peak_bytes=max(part.peak_bytes for part in parts),
-        )
-
-
-class PublishMetrics(StepMetrics):
-    """Metrics of publishing; see :class:`~hmamba.contracts.manifest.Manifest`.
-
-    Attributes:
-        files: number of Parquet files.
-        changed: false if the same content was already published.
-        distinct_items: number of items recommended to at least one user.
-        guards: what each guard of ``[publish.guards]`` with a bound found.
-        tables: rows of each table beside the candidates, by name.
-        control_users: users of the control group; None without an experiment.
-    """
-
-    step: Literal["publish"] = "publish"
-    users: int
-    rows: int
-    k: int
-    files: int
-    changed: bool
-    model_version: str
-    warning: str | None
-    distinct_items: int
-    guards: dict[str, GuardResult] = Field(default_factory=dict)
-    tables: dict[str, int] = Field(default_factory=dict)
-    control_users: int | None = None
-
-    @property
-    def in_a_line(self) -> str:
-        """The table."""
-        same = "" if self.changed else "; the same as already published"
-        rows, users = counted(self.rows, "row"), counted(self.users, "user")
-        warnings = sum(result.warning is not None for result in self.guards.values())
-        warned = f"; {counted(warnings, 'warning')} of the guards" if warnings else ""
-        beside = f"; beside them {', '.join(self.tables)}" if self.tables else ""
-        control = "" if self.control_users is None else f", {self.control_users:,} of them in the control group"
-        return f"{rows} for {users}{control}, at most {self.k} each{beside}{same}{warned}"
-
-
-class RefreshMetrics(StepMetrics):
-    """Metrics of a refresh between nights.
-
-    Attributes:
-        night: day of the refreshed table.
-        model_version: the model or baseline that serves.
-        new_events: events since the night's snapshot.
-        users, new_users: users with new events, and those of them without rows in the night's table.
-        advanced, reencoded: users encoded from their carried state, and from their whole history.
-        rows: rows of the whole table; None if nothing was published.
-        changed: whether anything was published.
-        guards: as of a night; empty if nothing was published.
-    """
-
-    step: Literal["refresh"] = "refresh"
-    night: date
-    model_version: str
-    new_events: int
-    users: int = 0
-    new_users: int = 0
-    advanced: int = 0
-    reencoded: int = 0
-    rows: int | None = None
-    changed: bool = False
-    guards: dict[str, GuardResult] = Field(default_factory=dict)
-
-    @property
-    def in_a_line(self) -> str:
-        """The users with new events, and how they were encoded."""
-        if not self.users:
-            return "no user has new events; nothing was published"
-        return (
-            f"{counted(self.users, 'user')} with new events, {self.new_users:,} of them new; "
-            f"{self.advanced:,} read from their stored state, {self.reencoded:,} from their whole history"
-        )
-
-
-class Delivery(Part):
-    """A delivery to one target; see :class:`hmamba.delivery.deliver.Done`."""
-
-    target: str
-    day: date
-    way: Way
-    users: int
-    seconds: float
-
-
-class DeliverMetrics(StepMetrics):
-    """Metrics of a delivery of the newest table.
-
-    Attributes:
-        night: day of the table.
-        deliveries: what each target got.
-    """
-
-    step: Literal["deliver"] = "deliver"
-    night: date
-    deliveries: tuple[Delivery, ...]
-
-    @property
-    def in_a_line(self) -> str:
-        """The targets, and how many users they got."""
-        return ", ".join(f"{one.target}: {one.way}, {counted(one.users, 'user')}" for one in self.deliveries)
-
-
 class ReportMetrics(StepMetrics):
     """Metrics of the report; ``path`` is relative to the root."""
 
@@ -424,26 +199,6 @@ class ReportMetrics(StepMetrics):
     def in_a_line(self) -> str:
         """The page."""
         return self.path
-
-
-class StepFailure(Document):
-    """The last failure of a step. The file is removed when the step succeeds.
-
-    Attributes:
-        step: name of the step.
-        shard: the shard, for a step that is mapped over shards; None otherwise.
-        message: the logged error message.
-        exit_status: exit status of the process.
-        seconds: wall time until the failure.
-    """
-
-    CURE: ClassVar[str] = "Run that step again."
-
-    step: str
-    shard: int | None
-    message: str
-    exit_status: int
-    seconds: float
 
 
 KEPT_METRICS: dict[str, type[StepMetrics]] = {

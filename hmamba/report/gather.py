@@ -24,18 +24,10 @@ from hmamba.contracts import Manifest
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import SnapshotManifest
 from hmamba.contracts.models import EpochMetrics, ModelMetrics, RankerFit, RecipeUsed, ScoreTermFit
-from hmamba.contracts.steps import (
-    KEPT_METRICS,
-    GateMetrics,
-    IndexMetrics,
-    IngestMetrics,
-    PublishMetrics,
-    ScoreMetrics,
-    ShardMetrics,
-    SnapshotMetrics,
-    StepFailure,
-    TrainMetrics,
-)
+from hmamba.contracts.published import PublishMetrics
+from hmamba.contracts.scored import ScoreMetrics, ShardMetrics
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import KEPT_METRICS, GateMetrics, IndexMetrics, IngestMetrics, SnapshotMetrics, TrainMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from hmamba.report import statistics

@@ -11,7 +11,10 @@ from typing import TypeVar
 from hmamba.columns import BASELINES
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import Manifest
-from hmamba.contracts.steps import KEPT_METRICS, PublishMetrics, ShardMetrics, SnapshotMetrics, StepFailure, StepMetrics
+from hmamba.contracts.published import PublishMetrics
+from hmamba.contracts.scored import ShardMetrics
+from hmamba.contracts.step import StepFailure, StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS, SnapshotMetrics
 from hmamba.contracts.verdict import Comparison, Verdict
 from hmamba.errors import InputError
 from hmamba.report.stopped import failed_at, unfinished

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hmamba.contracts.steps import StepFailure
+from hmamba.contracts.step import StepFailure
 from hmamba.steps import PUBLISHING
 
 EXIT_STATUS = {

@@ -42,7 +42,7 @@ class Trial:
 def try_rules(layout: Layout, config: Config, day: date) -> Trial:
     """Read rules.toml and every file that it needs, and evaluate the conditions over the catalogue.
 
-    Items that are not in the catalogue are unknown here: which ids of rules are unknown is told by the night.
+    Items that are not in the catalogue are unknown here. The night warns of ids in rules that no item has.
 
     Args:
         layout: the root.

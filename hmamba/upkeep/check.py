@@ -17,7 +17,9 @@ from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import Manifest, SnapshotManifest
 from hmamba.contracts.models import IndexDescription
 from hmamba.contracts.receipt import Receipt
-from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics, ShardMetrics, StepFailure
+from hmamba.contracts.scored import ShardMetrics
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import KEPT_METRICS, IndexMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import HMambaError, InputError
 from hmamba.models import files as model_files

@@ -22,7 +22,8 @@ from hmamba.contracts.contents import HashedFile, digest_of
 from hmamba.contracts.guards import Acceptance
 from hmamba.contracts.manifest import CHANGES, Manifest, PublishedFile, SnapshotFile, SnapshotManifest
 from hmamba.contracts.receipt import ErasedUser, Receipt
-from hmamba.contracts.steps import IndexMetrics, ShardMetrics, SnapshotMetrics
+from hmamba.contracts.scored import ShardMetrics
+from hmamba.contracts.steps import IndexMetrics, SnapshotMetrics
 from hmamba.errors import InputError
 from hmamba.report.examples import without_users
 from hmamba.storage.base import write_text

@@ -13,7 +13,9 @@ from hmamba.contracts.backtest import BacktestInputs, BacktestNight
 from hmamba.contracts.document import Document
 from hmamba.contracts.manifest import Manifest, SnapshotFile, SnapshotManifest
 from hmamba.contracts.models import IndexDescription, ModelMetrics, Promotions
-from hmamba.contracts.steps import KEPT_METRICS, RefreshMetrics, ReportMetrics, StepFailure
+from hmamba.contracts.published import RefreshMetrics
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import KEPT_METRICS, ReportMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.errors import InputError
 from tests.documents import manifest, verdict

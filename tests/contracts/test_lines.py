@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hmamba.contracts.steps import (
-    KEPT_METRICS,
-    DeliverMetrics,
-    Delivery,
-    PublishMetrics,
-    RefreshMetrics,
-    ReportMetrics,
-    SnapshotMetrics,
-    StepMetrics,
-)
+from hmamba.contracts.published import DeliverMetrics, Delivery, PublishMetrics, RefreshMetrics
+from hmamba.contracts.step import StepMetrics
+from hmamba.contracts.steps import KEPT_METRICS, ReportMetrics, SnapshotMetrics
 from tests.documents import DAY, index_metrics, shard_metrics
 from tests.report.metrics_of_night import (
     CHAMPION,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hmamba.contracts.steps import ScoreMetrics
+from hmamba.contracts.scored import ScoreMetrics
 from tests.documents import DAY, shard_metrics
 
 

@@ -159,7 +159,7 @@ def test_gauges_reach_statsd(tmp_path: Path) -> None:
         assert next(line for line in received if b"hmamba" in line).startswith(b"airflow.hmamba.publish.rows:40")
 
 
-@pytest.mark.parametrize("base", [None, "https://shop.example/root/"])
+@pytest.mark.parametrize("base", [None, "https://shop.example/pages/"])
 def test_links_lead_to_pages(base: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     task = operator("publish")
     rendered(task, root="/srv/shop")

@@ -57,7 +57,7 @@ def test_a_wrong_list_is_an_import_error(metadata_database: Path) -> None:
 
 
 def test_without_the_variable_there_is_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hmamba_steps import delivery
+    from hmamba_deliver import delivery
     from hmamba_targets import targets
 
     assert delivery() == []
@@ -68,7 +68,7 @@ def test_without_the_variable_there_is_no_task(monkeypatch: pytest.MonkeyPatch) 
 def test_the_step_gets_addresses_but_not_in_its_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from hmamba_steps import DeliverOperator
+    from hmamba_deliver import DeliverOperator
 
     package = tmp_path / "path" / "jobs"
     package.mkdir(parents=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hmamba.config import parse
-from hmamba.contracts.steps import DeliverMetrics
+from hmamba.contracts.published import DeliverMetrics
 from hmamba.delivery import deliver as delivering
 from hmamba.delivery.table import copied
 from hmamba.errors import BusyError, ConfigError, InputError

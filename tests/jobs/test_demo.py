@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba import config
-from hmamba.contracts.steps import StepMetrics
+from hmamba.contracts.step import StepMetrics
 from hmamba.errors import InputError
 from hmamba.storage.layout import Layout
 from jobs import demo

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts.steps import IndexMetrics, PublishMetrics
+from hmamba.contracts.published import PublishMetrics
+from hmamba.contracts.steps import IndexMetrics
 from hmamba.errors import BusyError, HMambaError
 from hmamba.steps import NIGHT
 from hmamba.storage.layout import Layout

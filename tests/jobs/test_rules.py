@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hmamba.contracts.manifest import Manifest
-from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.scored import ShardMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.doctor import Check, diagnose
 from hmamba.sequences.files import Snapshot

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hmamba.contracts.steps import StepFailure, StepMetrics
+from hmamba.contracts.step import StepFailure, StepMetrics
 from hmamba.errors import ConfigError, HMambaError, InputError, QualityError
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import read_json

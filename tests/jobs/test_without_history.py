@@ -13,7 +13,7 @@ from hmamba.candidates.explain import explain
 from hmamba.columns import FALLBACK_VERSION
 from hmamba.config import load
 from hmamba.contracts import Manifest
-from hmamba.contracts.steps import ShardMetrics
+from hmamba.contracts.scored import ShardMetrics
 from hmamba.storage.layout import Layout
 from hmamba.upkeep.check import check
 from hmamba.upkeep.forget import forget

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hmamba.contracts.models import EpochMetrics, RecipeUsed, ScoreTermFit, TrainingMetrics
-from hmamba.contracts.steps import GateMetrics, IndexMetrics, IngestMetrics, StepMetrics, TrainMetrics
+from hmamba.contracts.step import StepMetrics
+from hmamba.contracts.steps import GateMetrics, IndexMetrics, IngestMetrics, TrainMetrics
 from hmamba.contracts.verdict import Comparison, Says, Verdict
 from hmamba.storage.layout import Layout
 from tests.documents import FILE

@@ -14,7 +14,9 @@ from hmamba.clock import end_of
 from hmamba.contracts.contents import HashedFile
 from hmamba.contracts.manifest import PublishedFile, SnapshotFile, SnapshotManifest
 from hmamba.contracts.models import ModelMetrics
-from hmamba.contracts.steps import PublishMetrics, SnapshotMetrics, StepFailure
+from hmamba.contracts.published import PublishMetrics
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.contracts.verdict import Verdict
 from hmamba.storage.layout import Layout
 from hmamba.storage.local import sha256

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from hmamba.contracts.models import Promotions, Rollback
-from hmamba.contracts.steps import ReportMetrics, StepFailure
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import ReportMetrics
 from hmamba.report.history import Night, nights
 from hmamba.storage.layout import Layout
 from tests.documents import manifest

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from hmamba.contracts.steps import StepFailure
+from hmamba.contracts.step import StepFailure
 from hmamba.report.gather import Night, gather
 from hmamba.report.stopped import Stop, failed_at, unfinished
 from hmamba.report.summary import summarise

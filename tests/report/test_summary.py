@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hmamba.contracts.guards import GuardResult
-from hmamba.contracts.steps import ScoreMetrics
+from hmamba.contracts.scored import ScoreMetrics
 from hmamba.report.drift import shift_of
 from hmamba.report.gather import Night, gather
 from hmamba.report.summary import summarise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from hmamba.contracts.steps import PublishMetrics, SnapshotMetrics, StepFailure
+from hmamba.contracts.published import PublishMetrics
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import SnapshotMetrics
 from hmamba.contracts.verdict import Interval
 from hmamba.report.history import nights
 from hmamba.report.render import write_report

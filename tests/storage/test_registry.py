@@ -17,7 +17,8 @@ import pytest
 from hmamba.candidates.publish import publish
 from hmamba.config import Config
 from hmamba.contracts.models import ModelMetrics
-from hmamba.contracts.steps import IngestMetrics, StepFailure
+from hmamba.contracts.step import StepFailure
+from hmamba.contracts.steps import IngestMetrics
 from hmamba.contracts.verdict import read_serving
 from hmamba.errors import BusyError, ConfigError
 from hmamba.models import files as model_files

@@ -20,7 +20,7 @@ import pytest
 from hmamba.candidates.lookup import published_manifest
 from hmamba.contracts.manifest import Manifest
 from hmamba.contracts.receipt import Receipt
-from hmamba.contracts.steps import StepFailure
+from hmamba.contracts.step import StepFailure
 from hmamba.models import promotions
 from hmamba.report.examples import digest_of
 from hmamba.sequences.files import Snapshot

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from hmamba.contracts.steps import StepFailure
+from hmamba.contracts.step import StepFailure
 from hmamba.quality.row_rules import shown
 from hmamba.upkeep.names import Names
 

@@ -15,7 +15,7 @@ import pytest
 
 from hmamba.candidates.lookup import published_manifest
 from hmamba.config import Config, load, parse
-from hmamba.contracts.steps import PublishMetrics
+from hmamba.contracts.published import PublishMetrics
 from hmamba.models import promotions
 from hmamba.report.history import nights
 from hmamba.storage.layout import Layout
